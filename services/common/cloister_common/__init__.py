@@ -1,0 +1,1 @@
+"""What every Cloister service shares, and nothing with business meaning."""

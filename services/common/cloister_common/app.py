@@ -1,0 +1,229 @@
+"""The app shell: what every FastAPI application of ours has before its own routes.
+
+Pure ASGI middleware, in this order from the outside: request id and log line, metrics, body limit. Errors of the
+`cloister_common.errors` tree, validation failures and everything unforeseen leave as OpenAI's error object.
+``/livez`` says the process turns; ``/readyz`` runs the service's checks and names those that fail.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cloister_common.errors import CloisterError, InvalidRequest, PayloadTooLarge, UnsupportedParameter, error_object
+from cloister_common.ids import new_id
+from cloister_common.logs import get_logger
+from cloister_common.metrics import MetricsMiddleware
+
+__all__ = ["ReadinessCheck", "create_base_app", "error_response", "field_path", "validation_error"]
+
+log = get_logger(__name__)
+
+ReadinessCheck = Callable[[], Awaitable[None]]
+"""Returns when its part is ready, raises with a reason otherwise."""
+
+_READINESS_SECONDS = 5.0
+
+
+def create_base_app(
+    *,
+    title: str,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[Any]],
+    checks: Callable[[FastAPI], Mapping[str, ReadinessCheck]],
+    max_body_bytes: int,
+    larger_bodies: Mapping[str, int] | None = None,
+) -> FastAPI:
+    """A FastAPI application with our middleware, error shape and health routes, and nothing else.
+
+    Args:
+        title: The service's name.
+        lifespan: Builds and closes what lives as long as the process.
+        checks: The readiness checks by the name of the part they look at; asked anew at each ``/readyz``.
+        max_body_bytes: Bodies over this size are refused with 413 before they are read.
+        larger_bodies: Other limits by path prefix (uploads).
+    """
+    # FastAPI's own telemetry would record validation failures, which quote request bodies.
+    app = FastAPI(
+        title=title, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, telemetry={"logs": False}
+    )
+    app.add_middleware(BodyLimitMiddleware, max_body_bytes=max_body_bytes, larger=larger_bodies)
+    app.add_middleware(MetricsMiddleware)
+    app.add_middleware(RequestLogMiddleware)
+    app.add_exception_handler(CloisterError, _on_cloister_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_unforeseen)
+
+    @app.get("/livez")
+    async def livez() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def readyz() -> JSONResponse:
+        named = checks(app)
+        results = await asyncio.gather(*(_run_check(check) for check in named.values()))
+        parts = dict(zip(named, results, strict=True))
+        ready = all(reason is None for reason in results)
+        body = {
+            "status": "ready" if ready else "not ready",
+            "parts": {name: "ready" if reason is None else reason for name, reason in parts.items()},
+        }
+        return JSONResponse(body, status_code=200 if ready else 503)
+
+    return app
+
+
+async def _run_check(check: ReadinessCheck) -> str | None:
+    try:
+        await asyncio.wait_for(check(), _READINESS_SECONDS)
+    except TimeoutError:
+        return f"no answer within {_READINESS_SECONDS:g} s"
+    except CloisterError as error:
+        return error.message
+    except Exception as error:  # noqa: BLE001 - whatever a check raises is the reason it gives
+        return type(error).__name__
+    return None
+
+
+def error_response(error: CloisterError) -> JSONResponse:
+    """The HTTP response of an error of ours."""
+    return JSONResponse(error.body(), status_code=type(error).status, headers=error.headers())
+
+
+async def _on_cloister_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, CloisterError)
+    return error_response(error)
+
+
+async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return error_response(validation_error(error.errors()))
+
+
+async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        message = f"Invalid URL ({request.method} {request.url.path})"
+        return JSONResponse(error_object(message, type="invalid_request_error", code="unknown_url"), status_code=404)
+    if error.status_code == 405:
+        message = f"Not allowed to {request.method} on {request.url.path}"
+        return JSONResponse(
+            error_object(message, type="invalid_request_error", code="method_not_supported"), status_code=405
+        )
+    kind = "invalid_request_error" if error.status_code < 500 else "server_error"
+    return JSONResponse(error_object(str(error.detail), type=kind), status_code=error.status_code)
+
+
+async def _on_unforeseen(request: Request, error: Exception) -> JSONResponse:
+    log.error("request_failed", route=getattr(request.scope.get("route"), "path", None), exc_info=error)
+    return error_response(
+        CloisterError("The server had an error while processing your request. Try again; the operator's log has it.")
+    )
+
+
+def validation_error(errors: Any) -> InvalidRequest:
+    """Pydantic's findings as one error of ours: unknown fields by name first, then the first wrong one.
+
+    The message never repeats the rejected value, which may be content.
+    """
+    findings = list(errors)
+    for finding in findings:
+        if finding["type"] == "extra_forbidden":
+            return UnsupportedParameter(field_path(finding["loc"]))
+    first = findings[0]
+    param = field_path(first["loc"])
+    if first["type"] == "missing":
+        return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
+    if first["type"] == "json_invalid":
+        return InvalidRequest("The body is not valid JSON.", code="invalid_json")
+    return InvalidRequest(f"Invalid value for '{param}': {first['msg']}.", param=param, code="invalid_value")
+
+
+def field_path(loc: tuple[int | str, ...]) -> str:
+    """``("body", "input", 0, "content")`` → ``input[0].content``."""
+    path = ""
+    for part in loc[1:] if loc and loc[0] in {"body", "query", "path", "header"} else loc:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path
+
+
+class RequestLogMiddleware:
+    """Gives each request an id (``x-request-id``, which OpenAI's SDKs show) and logs one line without content."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in {"/livez", "/readyz"}:
+            await self.app(scope, receive, send)
+            return
+        request_id = new_id("req_")
+        started = time.perf_counter()
+        status = 0
+
+        async def with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self.app(scope, receive, with_id)
+            finally:
+                log.info(
+                    "request",
+                    method=scope["method"],
+                    route=getattr(scope.get("route"), "path", None),
+                    status=status,
+                    seconds=round(time.perf_counter() - started, 4),
+                )
+
+
+class BodyLimitMiddleware:
+    """Refuses a body over the limit by its declared length, or as soon as that many bytes have come in.
+
+    A path prefix in ``larger`` may have a limit of its own (uploads).
+    """
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, larger: Mapping[str, int] | None = None) -> None:
+        self.app = app
+        self.max_body_bytes = max_body_bytes
+        self.larger = dict(larger or {})
+
+    def limit(self, path: str) -> int:
+        return next((size for prefix, size in self.larger.items() if path.startswith(prefix)), self.max_body_bytes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        limit = self.limit(scope["path"])
+        refusal = PayloadTooLarge(f"The request body is over the limit of {limit} bytes. Send less.")
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if not declared.isdigit() or int(declared) > limit:
+            await error_response(refusal)(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            if message["type"] == "http.request":
+                received += len(message.get("body", b""))
+                if received > limit:
+                    raise refusal
+            return message
+
+        await self.app(scope, counted, send)

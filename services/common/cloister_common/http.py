@@ -1,0 +1,34 @@
+"""The one place where HTTP clients are made, so that TLS, deadlines and pools are the same everywhere.
+
+httpx carries control calls between services. The token path (gateway → llm) has its own client, see
+``cloister_gateway.models.upstream``: under concurrency httpx costs three times the CPU per streamed token.
+"""
+
+import ssl
+
+import httpx
+
+from cloister_common.settings import ClientTls
+
+__all__ = ["client_ssl_context", "http_client"]
+
+
+def client_ssl_context(tls: ClientTls) -> ssl.SSLContext:
+    """A context that verifies servers against ``tls.ca_file`` (or the system's CAs) and speaks TLS 1.3 only."""
+    context = ssl.create_default_context(cafile=str(tls.ca_file) if tls.ca_file else None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+def http_client(
+    base_url: str, *, tls: ClientTls, timeout_seconds: float = 30.0, connections: int = 100
+) -> httpx.AsyncClient:
+    """An httpx client for one of our own services. ``timeout_seconds`` bounds each read, write and pool wait."""
+    return httpx.AsyncClient(
+        base_url=base_url,
+        verify=client_ssl_context(tls) if base_url.startswith("https:") else True,
+        timeout=httpx.Timeout(timeout_seconds, connect=2.0),
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        follow_redirects=False,
+        trust_env=False,
+    )

@@ -1,0 +1,153 @@
+"""Runs an application with uvicorn: TLS that reloads, the metrics port, a clean end.
+
+The one entry of every service's ``__main__``: parse ``--config``, load the settings, set up logging, serve. A setting
+that is wrong, a port that is taken or a key that is missing ends the process with one sentence and exit code 2.
+"""
+
+import argparse
+import asyncio
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import uvicorn
+from fastapi import FastAPI
+
+from cloister_common.logs import configure_logging, get_logger
+from cloister_common.metrics import serve_metrics
+from cloister_common.settings import ServerTls, ServiceSettings, SettingsError, load_settings
+
+__all__ = ["main", "serve"]
+
+log = get_logger(__name__)
+S = TypeVar("S", bound=ServiceSettings)
+
+_CERTIFICATE_CHECK_SECONDS = 10.0
+
+
+def main(service: str, settings_class: type[S], create_app: Callable[[S], FastAPI]) -> None:
+    """Command line of a service: ``python -m cloister_NAME --config FILE``."""
+    parser = argparse.ArgumentParser(prog=f"cloister_{service}")
+    parser.add_argument("--config", type=Path, required=True, help="the settings file (YAML)")
+    arguments = parser.parse_args()
+    try:
+        settings = load_settings(settings_class, arguments.config)
+        configure_logging(service=service, level=settings.log.level)
+        serve(create_app(settings), settings)
+    except SettingsError as error:
+        sys.exit(_stop(str(error)))
+
+
+def serve(app: FastAPI, settings: ServiceSettings) -> None:
+    """Serves ``app`` until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError: A port is taken, or the certificate cannot be read.
+    """
+    server = settings.server
+    listener = _listen(server.host, server.port)
+    try:
+        serve_metrics(server.host, server.metrics_port)
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot listen on {server.host}:{server.metrics_port} for metrics: {error.strerror}. "
+            "Stop what uses the port, or set server.metrics_port."
+        ) from error
+    context = _server_context(server.tls) if server.tls else None
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        ws_max_size=4 * 1024 * 1024,
+        timeout_graceful_shutdown=int(server.shutdown_seconds),
+        ssl_context_factory=(lambda _config, _default: context) if context is not None else None,
+    )
+    runner = _Server(config, context, server.tls)
+    runner.run(sockets=[listener])
+    if not runner.started:
+        raise SettingsError("The service could not start; the line above says why.")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server that also watches its certificate."""
+
+    def __init__(self, config: uvicorn.Config, context: ssl.SSLContext | None, tls: ServerTls | None) -> None:
+        super().__init__(config)
+        self._context = context
+        self._tls = tls
+
+    async def main_loop(self) -> None:
+        watch = asyncio.create_task(self._watch_certificate(), name="certificate-watch")
+        try:
+            await super().main_loop()
+        finally:
+            watch.cancel()
+
+    async def _watch_certificate(self) -> None:
+        if self._context is None or self._tls is None:
+            return
+        seen = _stamp(self._tls)
+        while True:
+            await asyncio.sleep(_CERTIFICATE_CHECK_SECONDS)
+            now = _stamp(self._tls)
+            if now == seen:
+                continue
+            try:
+                self._context.load_cert_chain(self._tls.certificate_file, self._tls.key_file)
+            except (OSError, ssl.SSLError) as error:
+                # Half a pair may be on disk for a moment: keep the old one and look again.
+                log.error("certificate_reload_failed", reason=type(error).__name__)
+                continue
+            seen = now
+            log.info("certificate_reloaded")
+
+
+def _stamp(tls: ServerTls) -> tuple[int, ...]:
+    """Changes when either file does. Missing files (a rename under way) count as a change."""
+    return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in (tls.certificate_file, tls.key_file))
+
+
+def _server_context(tls: ServerTls) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(tls.certificate_file, tls.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"Cannot use the certificate {tls.certificate_file} with the key {tls.key_file}: {error}. "
+            "Both must be PEM files that belong together."
+        ) from error
+    return context
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Stop what uses the port, or set server.port."
+        ) from error
+    listener.listen(2048)
+    listener.setblocking(False)
+    return listener
+
+
+def _stop(reason: str) -> int:
+    sys.stderr.write(f"{reason}\n")
+    return 2

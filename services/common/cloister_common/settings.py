@@ -1,0 +1,133 @@
+"""The one settings path: a YAML file (in a cluster, the ConfigMap) → a pydantic class that forbids unknown keys.
+
+Nothing outside the ``settings.py`` files reads configuration, and nothing reads the environment. Secrets are never
+in the file: it names files that hold them (in a cluster, a mounted Secret), and `read_secret` refuses an empty one
+or a placeholder with a sentence that says how to mend it.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+__all__ = [
+    "ClientTls",
+    "LogSettings",
+    "ServerSettings",
+    "ServerTls",
+    "ServiceSettings",
+    "SettingsError",
+    "load_settings",
+    "read_secret",
+    "read_secret_lines",
+]
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+_PLACEHOLDER = re.compile(rb"^(change[-_ ]?me|placeholder|todo|secret|password|example|xxx+|<.*>)$", re.IGNORECASE)
+
+
+class SettingsError(Exception):
+    """Settings that a process must not start with. The message is one sentence for the operator."""
+
+
+class Settings(BaseModel):
+    """Base of every settings section: unknown keys are errors, values do not change after start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerTls(Settings):
+    """A certificate this process serves. Both files are watched: a renewed pair is used without a restart."""
+
+    certificate_file: Path
+    key_file: Path
+
+
+class ClientTls(Settings):
+    """How this process checks the servers it calls."""
+
+    ca_file: Path | None = Field(None, description="CA bundle to trust instead of the system's.")
+
+
+class ServerSettings(Settings):
+    """Where a service listens."""
+
+    host: str = "127.0.0.1"
+    port: Port
+    metrics_port: Port = Field(description="Prometheus metrics, on a port of their own, without authentication.")
+    tls: ServerTls | None = None
+    shutdown_seconds: float = Field(20.0, ge=0, description="How long open requests may take after SIGTERM.")
+
+
+class LogSettings(Settings):
+    """What is logged. Content never is, at any level."""
+
+    level: str = Field("info", pattern="^(debug|info|warning|error)$")
+
+
+class ServiceSettings(Settings):
+    """What every service's settings class has."""
+
+    server: ServerSettings
+    log: LogSettings = LogSettings()
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def load_settings(cls: type[S], path: Path) -> S:
+    """Reads ``path`` (YAML) into ``cls``.
+
+    Raises:
+        SettingsError: The file is missing, is not YAML, or has a missing, unknown or wrong key (which it names).
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"Cannot read the settings file {path}: {error.strerror}.") from error
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"The settings file {path} is not YAML: {error}.") from error
+    try:
+        return cls.model_validate(data or {})
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
+        raise SettingsError(f"The settings file {path} is wrong: {faults}.") from error
+
+
+def read_secret(path: Path, *, what: str, min_bytes: int = 16) -> bytes:
+    """The content of a secret file, without a trailing newline.
+
+    Args:
+        path: The file.
+        what: What the secret is, for the error sentence.
+        min_bytes: The least length that is accepted.
+
+    Raises:
+        SettingsError: Missing, empty, too short, or an obvious placeholder.
+    """
+    try:
+        value = path.read_bytes().rstrip(b"\r\n")
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot read {what} from {path}: {error.strerror}. Create the file (mode 600) with a random value, "
+            f"for example: openssl rand -hex 32 > {path}"
+        ) from error
+    if _PLACEHOLDER.match(value) or len(value) < min_bytes:
+        raise SettingsError(
+            f"{what} in {path} is a placeholder or shorter than {min_bytes} bytes. Put a random value there, "
+            f"for example: openssl rand -hex 32 > {path}"
+        )
+    return value
+
+
+def read_secret_lines(path: Path, *, what: str, min_bytes: int = 32) -> list[bytes]:
+    """Several values of one secret, one a line: the first is used, all are accepted, so that it can be rotated."""
+    lines = [line.strip() for line in read_secret(path, what=what, min_bytes=min_bytes).splitlines() if line.strip()]
+    if any(_PLACEHOLDER.match(line) or len(line) < min_bytes for line in lines):
+        raise SettingsError(f"{what} in {path} has a line shorter than {min_bytes} bytes. Put random values there.")
+    return lines

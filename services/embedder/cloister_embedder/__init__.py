@@ -1,0 +1,1 @@
+"""SBERT text vectors, CLIP image vectors and reranking behind OpenAI's schema."""

@@ -1,0 +1,1 @@
+"""The only door: identity, stored state, runs and streams, the OpenAI schema."""

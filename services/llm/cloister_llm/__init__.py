@@ -1,0 +1,1 @@
+"""Plans, launches and guards one vLLM pod."""
