@@ -1,0 +1,198 @@
+{{/*
+The settings file of every service: what the chart knows (addresses, files, ports, TLS), overlaid with the part's
+`config` from the values. The service's own settings class reads the result and refuses what it does not know.
+*/}}
+
+{{/* cloister.server: the `server` and `log` sections. */}}
+{{- define "cloister.config.server" -}}
+server:
+  host: {{ .root.Values.listenAddress | quote }}
+  port: {{ .api }}
+  metrics_port: {{ .metrics }}
+{{- if .root.Values.tls.enabled }}
+  tls:
+    certificate_file: /run/cloister/tls/tls.crt
+    key_file: /run/cloister/tls/tls.key
+{{- end }}
+log:
+  level: {{ .root.Values.logLevel }}
+{{- end -}}
+
+{{/* cloister.config.peer: how one part calls another: token, and the CA that it must show a certificate of. */}}
+{{- define "cloister.config.peer" -}}
+token_file: /run/cloister/secrets/{{ .part }}-token
+{{- if .root.Values.tls.enabled }}
+tls:
+  ca_file: /run/cloister/secrets/{{ .part }}-ca.crt
+{{- end }}
+{{- end -}}
+
+{{- define "cloister.gateway.config" -}}
+{{- $models := dict -}}
+{{- range $key, $entry := .Values.llm.models -}}
+{{- $model := include "cloister.llm.model" (dict "root" $ "key" $key) | fromYaml -}}
+{{- $_ := set $models $model.name (dict "urls" (include "cloister.llm.urls" (dict "root" $ "key" $key) | fromYamlArray) "context_tokens" ($model.contextTokens | int)) -}}
+{{- end -}}
+{{- $known := include "cloister.gateway.known" . | fromYaml -}}
+{{- $_ := set $known "models" $models -}}
+{{- toYaml (mergeOverwrite $known (deepCopy .Values.gateway.config)) -}}
+{{- end -}}
+
+{{- define "cloister.gateway.known" -}}
+{{ include "cloister.config.server" (dict "root" . "api" 8080 "metrics" 9080) }}
+vault:
+  root_key_file: /run/cloister/secrets/root-key
+identity:
+  pepper_file: /run/cloister/secrets/pepper
+redis:
+{{- if .Values.redis.bundled }}
+  url: {{ printf "%s://%s:6379" (ternary "rediss" "redis" .Values.tls.enabled) (include "cloister.host" (dict "root" . "part" "redis")) }}
+  username: cloister
+  password_file: /run/cloister/secrets/redis-password
+{{- if .Values.tls.enabled }}
+  tls:
+    ca_file: /run/cloister/secrets/redis-ca.crt
+{{- end }}
+{{- else }}
+{{- with .Values.redis.external }}
+  url: {{ .url }}
+{{- if .username }}
+  username: {{ .username }}
+{{- end }}
+{{- if .passwordSecret.name }}
+  password_file: /run/cloister/secrets/redis-password
+{{- end }}
+{{- if .caSecret.name }}
+  tls:
+    ca_file: /run/cloister/secrets/redis-ca.crt
+{{- end }}
+{{- end }}
+{{- end }}
+llm:
+  {{- include "cloister.config.peer" (dict "root" . "part" "llm") | nindent 2 }}
+embedder:
+  url: {{ include "cloister.scheme" . }}://{{ include "cloister.host" (dict "root" . "part" "embedder") }}:8081
+  {{- include "cloister.config.peer" (dict "root" . "part" "embedder") | nindent 2 }}
+retriever:
+  url: {{ include "cloister.scheme" . }}://{{ include "cloister.host" (dict "root" . "part" "retriever") }}:8082
+  {{- include "cloister.config.peer" (dict "root" . "part" "retriever") | nindent 2 }}
+{{- end -}}
+
+{{- define "cloister.embedder.config" -}}
+{{- $known := include "cloister.embedder.known" . | fromYaml -}}
+{{- $config := mergeOverwrite $known (deepCopy .Values.embedder.config) -}}
+{{- $models := dict -}}
+{{- range $name, $model := .Values.embedder.models -}}
+{{- $_ := set $models $name (merge (dict "path" (printf "/models/%s" $model.folder)) (omit $model "folder")) -}}
+{{- end -}}
+{{- $_ := set $config "models" $models -}}
+{{- toYaml $config -}}
+{{- end -}}
+
+{{- define "cloister.embedder.known" -}}
+{{ include "cloister.config.server" (dict "root" . "api" 8081 "metrics" 9081) }}
+token_file: /run/cloister/secrets/embedder-token
+{{- end -}}
+
+{{/* cloister.retriever.config: takes root and role (all, api or ingest). */}}
+{{- define "cloister.retriever.config" -}}
+{{- $known := include "cloister.retriever.known" . | fromYaml -}}
+{{- toYaml (mergeOverwrite $known (deepCopy .root.Values.retriever.config)) -}}
+{{- end -}}
+
+{{- define "cloister.retriever.known" -}}
+{{- $values := .root.Values -}}
+{{ include "cloister.config.server" (dict "root" .root "api" 8082 "metrics" 9082) }}
+role: {{ .role }}
+token_file: /run/cloister/secrets/retriever-token
+vault:
+  root_key_file: /run/cloister/secrets/root-key
+embedder:
+  url: {{ include "cloister.scheme" .root }}://{{ include "cloister.host" (dict "root" .root "part" "embedder") }}:8081
+  model: {{ $values.retriever.embeddingModel }}
+  {{- include "cloister.config.peer" (dict "root" .root "part" "embedder") | nindent 2 }}
+milvus:
+{{- if $values.milvus.bundled }}
+  uri: {{ include "cloister.scheme" .root }}://{{ include "cloister.host" (dict "root" .root "part" "milvus") }}:19530
+  user: cloister
+  password_file: /run/cloister/secrets/milvus-password
+{{- if $values.tls.enabled }}
+  tls:
+    ca_file: /run/cloister/secrets/milvus-ca.crt
+{{- end }}
+{{- else }}
+{{- with $values.milvus.external }}
+  uri: {{ .uri }}
+{{- if .user }}
+  user: {{ .user }}
+{{- end }}
+{{- if .passwordSecret.name }}
+  password_file: /run/cloister/secrets/milvus-password
+{{- end }}
+{{- if .database }}
+  database: {{ .database }}
+{{- end }}
+{{- if or .caSecret.name .serverName }}
+  tls:
+{{- if .caSecret.name }}
+    ca_file: /run/cloister/secrets/milvus-ca.crt
+{{- end }}
+{{- if .serverName }}
+    server_name: {{ .serverName }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+blobs:
+{{- if eq $values.blobs.type "volume" }}
+  url: file:///var/lib/cloister/blobs
+{{- else }}
+{{- with $values.blobs.s3 }}
+  url: {{ .url }}
+{{- if .endpoint }}
+  endpoint: {{ .endpoint }}
+{{- end }}
+{{- if .region }}
+  region: {{ .region }}
+{{- end }}
+{{- if .credentialsSecret.name }}
+  access_key_id_file: /run/cloister/secrets/s3-access-key-id
+  secret_access_key_file: /run/cloister/secrets/s3-secret-access-key
+{{- end }}
+{{- if .caSecret.name }}
+  ca_file: /run/cloister/secrets/s3-ca.crt
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* cloister.llm.model: one entry of llm.models over llm.modelDefaults. Takes root and key. */}}
+{{- define "cloister.llm.model" -}}
+{{- toYaml (mergeOverwrite (deepCopy .root.Values.llm.modelDefaults) (deepCopy (index .root.Values.llm.models .key))) -}}
+{{- end -}}
+
+{{/* cloister.llm.urls: one address for each pod of a model, so that the gateway can choose among them. */}}
+{{- define "cloister.llm.urls" -}}
+{{- $part := printf "llm-%s" .key -}}
+{{- $model := include "cloister.llm.model" . | fromYaml -}}
+{{- $name := include "cloister.name" (dict "root" .root "part" $part) -}}
+{{- range $i := until ($model.replicas | int) }}
+- {{ include "cloister.scheme" $.root }}://{{ $name }}-{{ $i }}.{{ include "cloister.host" (dict "root" $.root "part" $part) }}:8083
+{{- end -}}
+{{- end -}}
+
+{{- define "cloister.llm.config" -}}
+{{- $model := include "cloister.llm.model" . | fromYaml -}}
+{{- $known := include "cloister.llm.known" (dict "root" .root "model" $model) | fromYaml -}}
+{{- toYaml (mergeOverwrite $known $model.config) -}}
+{{- end -}}
+
+{{- define "cloister.llm.known" -}}
+{{ include "cloister.config.server" (dict "root" .root "api" 8083 "metrics" 9083) }}
+token_file: /run/cloister/secrets/llm-token
+model:
+  name: {{ .model.name }}
+  path: /models/{{ .model.weights.folder }}
+engine:
+  max_model_len: {{ .model.contextTokens }}
+{{- end -}}

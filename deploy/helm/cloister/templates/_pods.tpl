@@ -1,0 +1,214 @@
+{{/* What all pods have in common. Security is template code: no value can weaken it. */}}
+
+{{/* cloister.podDefaults: the head of every pod's spec. Takes root, part, and values (the part's own). */}}
+{{- define "cloister.podDefaults" -}}
+serviceAccountName: {{ include "cloister.fullname" .root }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile:
+    type: RuntimeDefault
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .values.scheduling }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "cloister.selector" . | nindent 8 }}
+  - maxSkew: 1
+    topologyKey: topology.kubernetes.io/zone
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "cloister.selector" . | nindent 8 }}
+{{- end -}}
+
+{{/* cloister.containerSecurity: the restricted Pod Security Standard, and a root file system that cannot be written. */}}
+{{- define "cloister.containerSecurity" -}}
+runAsNonRoot: true
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{/* cloister.containerDefaults: image, pull policy, security and resources. Takes root, image and values. */}}
+{{- define "cloister.containerDefaults" -}}
+image: {{ include "cloister.image" . }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+securityContext:
+  {{- include "cloister.containerSecurity" . | nindent 2 }}
+resources:
+  {{- toYaml .values.resources | nindent 2 }}
+{{- end -}}
+
+{{/*
+cloister.probes: how the kubelet knows a service of ours. Takes root, path (of readiness), startupSeconds.
+A service is alive while its loop turns (/livez), and gets traffic while its parts answer (/readyz). Loading a
+model takes minutes, so liveness is not asked before the start has succeeded.
+*/}}
+{{- define "cloister.probes" -}}
+{{- $scheme := include "cloister.scheme" .root | upper -}}
+startupProbe:
+  httpGet:
+    path: {{ .live | default "/livez" }}
+    port: api
+    scheme: {{ $scheme }}
+  periodSeconds: 5
+  timeoutSeconds: 3
+  failureThreshold: {{ div (add (int .startupSeconds) 4) 5 }}
+livenessProbe:
+  httpGet:
+    path: {{ .live | default "/livez" }}
+    port: api
+    scheme: {{ $scheme }}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet:
+    path: {{ .ready | default "/readyz" }}
+    port: api
+    scheme: {{ $scheme }}
+  periodSeconds: 5
+  timeoutSeconds: 6
+  failureThreshold: 2
+{{- end -}}
+
+{{/*
+cloister.drain: the pod leaves the Service's endpoints first, then gets SIGTERM. Five seconds are enough for
+every node's proxy to hear of it; uvicorn would close its sockets at once.
+*/}}
+{{- define "cloister.drain" -}}
+lifecycle:
+  preStop:
+    exec:
+      command: [sleep, "5"]
+{{- end -}}
+
+{{/* cloister.graceSeconds: preStop, then the service's own shutdown_seconds, then five to write its last line. */}}
+{{- define "cloister.graceSeconds" -}}
+{{- add 10 (ceil (dig "server" "shutdown_seconds" 20 .config) | int) -}}
+{{- end -}}
+
+{{/* cloister.ports: the two ports of a service of ours. */}}
+{{- define "cloister.ports" -}}
+ports:
+  - name: api
+    containerPort: {{ .api }}
+    protocol: TCP
+  - name: metrics
+    containerPort: {{ .metrics }}
+    protocol: TCP
+{{- end -}}
+
+{{/* cloister.secretSource: one key of one Secret in the projected volume of a pod. Takes secret, key, path. */}}
+{{- define "cloister.secretSource" -}}
+- secret:
+    name: {{ .secret }}
+    items:
+      - key: {{ .key }}
+        path: {{ .path }}
+{{- end -}}
+
+{{/* cloister.caSource: the CA that signed a part's certificate, under the name NAME-ca.crt. Takes root and part. */}}
+{{- define "cloister.caSource" -}}
+{{- if .root.Values.tls.enabled -}}
+{{- include "cloister.secretSource" (dict "secret" (include "cloister.name" (dict "root" .root "part" (printf "%s-tls" .part))) "key" "ca.crt" "path" (printf "%s-ca.crt" .part)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* cloister.commonVolumes: the settings, the part's own certificate and a /tmp. Takes root, part, config (name), tmp (size). */}}
+{{- define "cloister.commonVolumes" -}}
+- name: config
+  configMap:
+    name: {{ .config }}
+{{- if .root.Values.tls.enabled }}
+- name: tls
+  secret:
+    secretName: {{ .certificate }}
+    defaultMode: 0440
+    items:
+      - key: tls.crt
+        path: tls.crt
+      - key: tls.key
+        path: tls.key
+{{- end }}
+- name: tmp
+  emptyDir:
+    sizeLimit: {{ .tmp | default "256Mi" }}
+{{- end -}}
+
+{{/* cloister.commonMounts: where the above are. */}}
+{{- define "cloister.commonMounts" -}}
+- name: config
+  mountPath: /run/cloister/config
+  readOnly: true
+{{- if .root.Values.tls.enabled }}
+- name: tls
+  mountPath: /run/cloister/tls
+  readOnly: true
+{{- end }}
+- name: secrets
+  mountPath: /run/cloister/secrets
+  readOnly: true
+- name: tmp
+  mountPath: /tmp
+{{- end -}}
+
+{{/* cloister.fetchWeights: the init container that carries model weights into the pod. Takes root, weights, volume. */}}
+{{- define "cloister.fetchWeights" -}}
+- name: weights
+  image: {{ include "cloister.image" (dict "root" .root "image" .root.Values.models.image) }}
+  imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+  securityContext:
+    {{- include "cloister.containerSecurity" . | nindent 4 }}
+  args: {{ .folders | toJson }}
+  resources:
+    requests: {cpu: 50m, memory: 64Mi}
+    limits: {memory: 512Mi}
+  volumeMounts:
+    - name: weights
+      mountPath: /weights
+{{- end -}}
+
+{{/* cloister.weightsVolume: an emptyDir that the init container fills, or an existing claim. Takes weights. */}}
+{{- define "cloister.weightsVolume" -}}
+- name: weights
+{{- if .weights.claim }}
+  persistentVolumeClaim:
+    claimName: {{ .weights.claim }}
+    readOnly: true
+{{- else }}
+  emptyDir:
+    sizeLimit: {{ .weights.size }}
+{{- end }}
+{{- end -}}

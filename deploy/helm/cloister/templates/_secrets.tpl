@@ -1,0 +1,38 @@
+{{/*
+Secrets: one that exists (its name given in the values), else generated once. `lookup` finds what an earlier
+install or upgrade made, so a value never changes under a running system. `helm template` and GitOps tools that
+render without the cluster cannot look up: give existing Secrets there.
+*/}}
+
+{{/* cloister.secret.name: the Secret of a part. Takes root, ref {name, key} and suffix of the generated one. */}}
+{{- define "cloister.secret.name" -}}
+{{- .ref.name | default (include "cloister.name" (dict "root" .root "part" .suffix)) -}}
+{{- end -}}
+
+{{/* cloister.secret.kept: a key of the Secret as the cluster has it, base64, or nothing. Takes root, name, key. */}}
+{{- define "cloister.secret.kept" -}}
+{{- $secret := lookup "v1" "Secret" .root.Release.Namespace .name -}}
+{{- if $secret -}}
+{{- index ($secret.data | default dict) .key | default "" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* cloister.secret.generated: one Secret with one random key. Takes root, part, key, keep (bool), hex (bool). */}}
+{{- define "cloister.secret.generated" -}}
+{{- $name := include "cloister.name" . -}}
+{{- $value := include "cloister.secret.kept" (dict "root" .root "name" $name "key" .key) -}}
+{{- if not $value -}}
+{{- $value = randBytes 32 | b64dec | printf "%x" | b64enc -}}
+{{- end -}}
+apiVersion: v1
+kind: Secret
+metadata:
+  {{- include "cloister.meta" . | nindent 2 }}
+  {{- if .keep }}
+  annotations:
+    helm.sh/resource-policy: keep
+  {{- end }}
+type: Opaque
+data:
+  {{ .key }}: {{ $value }}
+{{- end -}}

@@ -1,0 +1,36 @@
+{{/* Certificates: which parts have one, under which names, and who signs. */}}
+
+{{/* cloister.tls.parts: a map of part → extra DNS names. Every part that listens has a certificate of its own. */}}
+{{- define "cloister.tls.parts" -}}
+{{- if and .Values.tls.enabled (not .Values.gateway.tls.secretName) }}
+gateway: {{ concat (list "localhost") .Values.gateway.tls.extraDnsNames | toJson }}
+{{- end }}
+embedder: []
+retriever: []
+{{- range $key, $_ := .Values.llm.models }}
+{{- $host := include "cloister.host" (dict "root" $ "part" (printf "llm-%s" $key)) }}
+llm-{{ $key }}: {{ list (printf "*.%s" $host) | toJson }}
+{{- end }}
+{{- if .Values.redis.bundled }}
+redis: [localhost]
+{{- end }}
+{{- if .Values.milvus.bundled }}
+milvus: []
+{{- end }}
+{{- end -}}
+
+{{/* cloister.tls.names: all DNS names of a part, as a JSON list. Takes root, part and extra. */}}
+{{- define "cloister.tls.names" -}}
+{{- $name := include "cloister.name" . -}}
+{{- $namespace := .root.Release.Namespace -}}
+{{- concat (list (include "cloister.host" .) (printf "%s.%s.svc" $name $namespace) (printf "%s.%s" $name $namespace) $name) .extra | uniq | toJson -}}
+{{- end -}}
+
+{{/* cloister.tls.secret: the Secret with a part's certificate. Takes root and part. */}}
+{{- define "cloister.tls.secret" -}}
+{{- if and (eq .part "gateway") .root.Values.gateway.tls.secretName -}}
+{{- .root.Values.gateway.tls.secretName -}}
+{{- else -}}
+{{- include "cloister.name" (dict "root" .root "part" (printf "%s-tls" .part)) -}}
+{{- end -}}
+{{- end -}}
