@@ -1,0 +1,83 @@
+"""The gateway's application: the shared shell, the guard, and one router per domain."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from cloister_common.app import ReadinessCheck, create_base_app, error_response
+from cloister_common.errors import Unavailable
+from cloister_common.logs import get_logger
+from cloister_common.settings import SettingsError
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from starlette.middleware import Middleware
+
+from cloister_gateway.context import Context, Service, open_context
+from cloister_gateway.identity.guard import GuardMiddleware
+from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
+from cloister_gateway.settings import GatewaySettings
+
+__all__ = ["create_app"]
+
+log = get_logger(__name__)
+
+ROUTERS: tuple[APIRouter, ...] = ()
+"""Every router of the gateway. The order does not matter: no two match the same path."""
+
+
+def create_app(settings: GatewaySettings) -> FastAPI:
+    """The application; what it holds is opened when it starts serving."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            async with open_context(settings) as context:
+                app.state.context = context
+                yield
+        except SettingsError as error:
+            log.error("start_refused", reason=str(error))
+            raise
+
+    app = create_base_app(
+        title="cloister-gateway",
+        lifespan=lifespan,
+        checks=lambda app: _checks(app.state.context),
+        max_body_bytes=settings.bodies.json_bytes,
+        larger_bodies={"/v1/files": settings.bodies.upload_bytes + settings.bodies.json_bytes},
+    )
+    app.router.redirect_slashes = False
+    app.add_exception_handler(RedisConnectionError, _on_redis_down)
+    app.add_exception_handler(RedisTimeoutError, _on_redis_down)
+    # The innermost, so that refusals are logged and counted too; it still comes before routing and before any body.
+    app.user_middleware.append(Middleware(GuardMiddleware))
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+async def _on_redis_down(_: Request, __: Exception) -> JSONResponse:
+    return error_response(store_unavailable())
+
+
+def _checks(context: Context) -> Mapping[str, ReadinessCheck]:
+    return {
+        "redis": lambda: _check_redis(context),
+        "embedder": lambda: _check_service(context.embedder),
+        "retriever": lambda: _check_service(context.retriever),
+    }
+
+
+async def _check_redis(context: Context) -> None:
+    try:
+        await context.redis.ping()
+    except REDIS_DOWN as error:
+        raise Unavailable("no connection") from error
+    if not context.bus.connected:
+        raise Unavailable("the subscription is not connected")
+
+
+async def _check_service(service: Service) -> None:
+    response = await service.client.get("/readyz")
+    if response.status_code != 200:
+        raise Unavailable("not ready")

@@ -1,0 +1,168 @@
+"""From an ``Authorization`` header to a `Principal`, within a microsecond when the key was seen a moment ago.
+
+A verified key is remembered for `CACHE_SECONDS`, less than the two seconds within which a revocation must hold
+everywhere, so that it holds even if the word of it is lost. The word itself (`Control`, kind ``identity``) makes it
+hold at once, and closes what the key has open: whoever keeps a connection registers it with `watch`.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cloister_common.errors import Unauthenticated
+from cloister_common.logs import get_logger
+from cloister_common.supervisor import Supervisor
+
+from cloister_gateway.control import Control
+from cloister_gateway.identity import tokens
+from cloister_gateway.identity.principal import Principal
+from cloister_gateway.identity.store import IdentityStore
+from cloister_gateway.redis_client import REDIS_DOWN
+
+__all__ = ["CACHE_SECONDS", "CONTROL_KIND", "Authenticator"]
+
+log = get_logger(__name__)
+
+CONTROL_KIND = "identity"
+"""Payload ``{"key_id": …}`` for a revoked key, ``{"tenant": …}`` for an archived project."""
+
+CACHE_SECONDS = 1.5
+_CACHE_KEYS = 10_000
+_USAGE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    principal: Principal
+    until: float
+
+
+@dataclass(eq=False, slots=True)
+class _Watch:
+    principal: Principal
+    revoked: Callable[[], None]
+
+
+class Authenticator:
+    """Verifies API keys.
+
+    Args:
+        store: The keys.
+        peppers: The first makes new keys' HMACs, all verify.
+        control: Brings the word of revocations.
+        supervisor: Writes times of last use, and looks again at watched keys after a lost connection.
+    """
+
+    def __init__(self, store: IdentityStore, peppers: list[bytes], control: Control, supervisor: Supervisor) -> None:
+        self._store = store
+        self._peppers = peppers
+        self._control = control
+        self._supervisor = supervisor
+        self._verified: dict[bytes, _Verified] = {}
+        self._watches: set[_Watch] = set()
+        self._used: dict[str, int] = {}
+
+    def start(self) -> None:
+        """Begins to listen for revocations and to note times of use."""
+        self._control.subscribe(CONTROL_KIND, self._on_control, self._on_resync)
+        self._supervisor.loop("key-usage", self._write_usage)
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Principal:
+        """The caller that ``headers`` (of a request or of a WebSocket handshake) prove.
+
+        Raises:
+            Unauthenticated: No key, or one that is malformed, unknown, expired, revoked, or of an archived project.
+        """
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthenticated(
+                "No API key. Send it in the Authorization header: 'Authorization: Bearer KEY'.", code="missing_api_key"
+            )
+        fingerprint = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        found = self._verified.get(fingerprint)
+        if found is None or found.until < time.monotonic():
+            found = _Verified(await self._verify(token), time.monotonic() + CACHE_SECONDS)
+            self._remember(fingerprint, found)
+        principal = found.principal
+        now = int(time.time())
+        if principal.expires_at is not None and principal.expires_at <= now:
+            raise Unauthenticated("The API key has expired. Ask for a new one.", code="expired_api_key")
+        self._used[principal.key_id] = now
+        return principal
+
+    def watch(self, principal: Principal, revoked: Callable[[], None]) -> Callable[[], None]:
+        """Calls ``revoked`` once if the credential behind ``principal`` is revoked. Returns what ends the watch."""
+        watch = _Watch(principal, revoked)
+        self._watches.add(watch)
+        return lambda: self._watches.discard(watch)
+
+    async def _verify(self, token: str) -> Principal:
+        refusal = Unauthenticated("The API key is not valid: it is mistyped, revoked or of another installation.")
+        key = tokens.parse(token)
+        if key is None:
+            raise refusal
+        record = await self._store.key(key.id)
+        if record is None or not tokens.matches(self._peppers, key, record.mac):
+            raise refusal
+        if record.kind == "project":
+            project = await self._store.project(record.tenant)
+            if project is None or project.archived_at is not None:
+                raise Unauthenticated("The project of this API key is archived.", code="project_archived")
+        return Principal(record.tenant, record.id, record.scopes, record.kind, record.expires_at)
+
+    def _remember(self, fingerprint: bytes, verified: _Verified) -> None:
+        if len(self._verified) >= _CACHE_KEYS:
+            now = time.monotonic()
+            self._verified = {name: entry for name, entry in self._verified.items() if entry.until >= now}
+            if len(self._verified) >= _CACHE_KEYS:
+                self._verified.clear()
+        self._verified[fingerprint] = verified
+
+    def _on_control(self, payload: dict[str, Any]) -> None:
+        def gone(principal: Principal) -> bool:
+            return principal.key_id == payload.get("key_id") or bool(
+                principal.tenant and principal.tenant == payload.get("tenant")
+            )
+
+        self._verified = {name: entry for name, entry in self._verified.items() if not gone(entry.principal)}
+        for watch in [watch for watch in self._watches if gone(watch.principal)]:
+            self._end(watch)
+
+    def _on_resync(self) -> None:
+        self._verified.clear()
+        self._supervisor.spawn("recheck-watched-keys", self._recheck())
+
+    async def _recheck(self) -> None:
+        """Looks again at every key with something open: the word of its end may have been lost."""
+        for key_id in {watch.principal.key_id for watch in self._watches}:
+            record = await self._store.key(key_id)
+            project = await self._store.project(record.tenant) if record is not None and record.tenant else None
+            archived = project is not None and project.archived_at is not None
+            if record is None or archived:
+                for watch in [watch for watch in self._watches if watch.principal.key_id == key_id]:
+                    self._end(watch)
+
+    def _end(self, watch: _Watch) -> None:
+        self._watches.discard(watch)
+        try:
+            watch.revoked()
+        except Exception:
+            log.exception("revocation_callback_failed")
+
+    async def _write_usage(self) -> None:
+        """Writes the times of last use each minute: never on the path of a request."""
+        while True:
+            await asyncio.sleep(_USAGE_SECONDS)
+            await self.flush_usage()
+
+    async def flush_usage(self) -> None:
+        """Writes the times noted so far. What cannot be written now is written with the next."""
+        used, self._used = self._used, {}
+        try:
+            await self._store.touch_keys(used)
+        except REDIS_DOWN as error:
+            self._used = {**used, **self._used}
+            log.warning("key_usage_not_written", error=type(error).__name__)

@@ -1,0 +1,64 @@
+"""Who may pass: the ASGI guard before every route, and the scope each route asks for.
+
+The guard authenticates each request under ``/v1`` and ``/cloister`` before its body is read, known path or not; so a
+route that forgot to ask for a scope is still closed to strangers, and strangers learn nothing from a 404.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from cloister_common.app import error_response
+from cloister_common.errors import CloisterError, Unauthenticated
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cloister_gateway.identity.authenticator import Authenticator
+from cloister_gateway.identity.principal import Principal
+from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
+
+__all__ = ["OPEN_PATHS", "GuardMiddleware", "require"]
+
+OPEN_PATHS = frozenset({"/livez", "/readyz"})
+"""All that answers without a credential."""
+
+
+class GuardMiddleware:
+    """Authenticates every HTTP request but those of `OPEN_PATHS`. WebSockets authenticate in their own handshake."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+            await self.app(scope, receive, send)
+            return
+        authenticator: Authenticator = scope["app"].state.context.authenticator
+        try:
+            principal = await authenticator.authenticate(Headers(scope=scope))
+        except CloisterError as error:
+            response = error_response(error)
+            if isinstance(error, Unauthenticated):
+                response.headers["www-authenticate"] = "Bearer"
+            await response(scope, receive, send)
+            return
+        except REDIS_DOWN:
+            await error_response(store_unavailable())(scope, receive, send)
+            return
+        scope.setdefault("state", {})["principal"] = principal
+        await self.app(scope, receive, send)
+
+
+def require(scope: str) -> Callable[[HTTPConnection], Awaitable[Principal]]:
+    """A dependency that gives the caller, after checking that its credential covers ``scope``.
+
+    Use it as ``Annotated[Principal, Depends(require("responses"))]``.
+    """
+
+    async def caller(connection: HTTPConnection) -> Principal:
+        principal: Principal | None = connection.scope.get("state", {}).get("principal")
+        if principal is None:
+            raise Unauthenticated("No API key was verified for this connection.")
+        principal.require(scope)
+        return principal
+
+    return caller

@@ -1,0 +1,151 @@
+"""Redis clients, made in one place, and the check that this Redis keeps what it acknowledged.
+
+Three clients, since redis-py 8.1 bounds every read by the pool's ``socket_timeout``, blocking reads included:
+`command_client` for commands, `blocking_client` for ``XREAD BLOCK`` and the like, and `bus_connection` for the one
+pub/sub connection of the process (`cloister_gateway.bus`).
+
+Commands are never repeated by the client: a write whose answer was lost may have happened, and only its caller knows
+whether doing it twice is harmless. An idle connection that Redis closed is replaced before it is used.
+"""
+
+import asyncio
+from typing import Any, cast
+
+from cloister_common.errors import Unavailable
+from cloister_common.logs import get_logger
+from cloister_common.settings import SettingsError, read_secret
+from redis.asyncio import BlockingConnectionPool, Connection, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.maint_notifications import MaintNotificationsConfig
+
+from cloister_gateway.settings import RedisSettings
+
+__all__ = [
+    "REDIS_DOWN",
+    "blocking_client",
+    "bus_connection",
+    "check_durability",
+    "command_client",
+    "store_unavailable",
+    "wait_for_redis",
+]
+
+log = get_logger(__name__)
+
+REDIS_DOWN = (RedisConnectionError, RedisTimeoutError, OSError)
+"""What a client raises when Redis cannot be reached, as opposed to what it raises when it refuses a command."""
+
+_CONNECT_SECONDS = 2.0
+_START_PAUSE_SECONDS = 0.2
+
+
+def command_client(settings: RedisSettings) -> Redis:
+    """A client for commands: bytes in, bytes out, every reply within ``timeout_seconds``."""
+    return Redis.from_pool(_pool(settings, settings.connections, socket_timeout=settings.timeout_seconds))
+
+
+def blocking_client(settings: RedisSettings) -> Redis:
+    """A client for commands that block on the server. The caller gives each its own ``BLOCK`` time."""
+    return Redis.from_pool(_pool(settings, settings.connections, socket_timeout=None))
+
+
+def bus_connection(settings: RedisSettings) -> Connection:
+    """One connection, not yet made, for pub/sub. RESP2, where subscribed channels answer in plain arrays."""
+    pool = _pool(settings, 1, socket_timeout=None, protocol=2)
+    return cast("Connection", pool.connection_class(**pool.connection_kwargs))
+
+
+def _pool(settings: RedisSettings, connections: int, **arguments: Any) -> BlockingConnectionPool:
+    if settings.password_file is not None:
+        password = read_secret(settings.password_file, what="the Redis password", min_bytes=8)
+        arguments["password"] = password.decode("utf-8")
+    if settings.username is not None:
+        arguments["username"] = settings.username
+    if settings.url.startswith("rediss:") and settings.tls.ca_file is not None:
+        arguments["ssl_ca_certs"] = str(settings.tls.ca_file)
+    return BlockingConnectionPool.from_url(
+        settings.url,
+        max_connections=connections,
+        timeout=settings.timeout_seconds,
+        socket_connect_timeout=_CONNECT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        # With these on, as is the default, redis-py 8.1 does not notice that a pooled connection was closed.
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        **arguments,
+    )
+
+
+async def wait_for_redis(redis: Redis, settings: RedisSettings) -> None:
+    """Waits until Redis answers, at most ``start_seconds``.
+
+    Raises:
+        SettingsError: It does not answer, or refuses the credentials.
+    """
+    deadline = asyncio.get_running_loop().time() + settings.start_seconds
+    while True:
+        try:
+            await redis.ping()
+            return
+        except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
+            raise SettingsError(
+                f"Redis at {settings.url} refuses the credentials. Check redis.username and redis.password_file."
+            ) from error
+        except ResponseError as error:
+            # Redis says LOADING while it reads its append-only file.
+            reason = str(error).split(" ", 1)[0]
+        except REDIS_DOWN as error:
+            reason = type(error).__name__
+        if asyncio.get_running_loop().time() > deadline:
+            raise SettingsError(
+                f"Redis at {settings.url} does not answer ({reason}). Start it, or set redis.url to where it is."
+            )
+        await asyncio.sleep(_START_PAUSE_SECONDS)
+
+
+async def check_durability(redis: Redis, settings: RedisSettings) -> None:
+    """Refuses a Redis that may lose or evict what the gateway acknowledged.
+
+    A managed Redis may forbid ``CONFIG``; then what ``INFO`` tells is checked, and a warning names what is unknown.
+
+    Raises:
+        SettingsError: A fault was found and ``durability`` is ``required``.
+    """
+    info = await redis.info("all")
+    found: dict[str, str] = {
+        "appendonly": "yes" if info.get("aof_enabled") else "no",
+        "maxmemory-policy": str(info.get("maxmemory_policy", "noeviction")),
+    }
+    try:
+        reply = await redis.config_get("appendfsync")
+        found["appendfsync"] = _text(next(iter(reply.values()), b""))
+    except RedisError as error:
+        log.warning("redis_config_unreadable", unknown="appendfsync", error=type(error).__name__)
+    wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+    faults = [f"{name} is {found[name]}" for name, value in wanted.items() if found.get(name, value) != value]
+    if not faults:
+        return
+    if settings.durability == "required":
+        raise SettingsError(
+            f"Redis at {settings.url} may lose what was acknowledged: {', '.join(faults)}. Set appendonly yes, "
+            "appendfsync always and maxmemory-policy noeviction, or accept the loss with redis.durability: best_effort."
+        )
+    log.warning("redis_not_durable", faults=faults)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def store_unavailable() -> Unavailable:
+    """What a caller is told while Redis cannot be reached."""
+    return Unavailable("The state store does not answer. Try again in a moment.", retry_after=2)

@@ -1,0 +1,119 @@
+"""What the gateway can be told: one YAML file, read once at start. Everything else derives from it."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cloister_common.settings import ClientTls, ServiceSettings, Settings
+from pydantic import Field, StringConstraints
+
+__all__ = [
+    "BodySettings",
+    "EmbedderSettings",
+    "GatewaySettings",
+    "IdentitySettings",
+    "LlmSettings",
+    "ModelSettings",
+    "RedisSettings",
+    "RetrieverSettings",
+    "VaultSettings",
+]
+
+HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+$")]
+"""Scheme, host and port without a path: the callers add the paths."""
+
+RedisUrl = Annotated[str, StringConstraints(pattern=r"^rediss?://[^/@\s]+(/\d+)?$")]
+"""``redis://host:port[/db]`` or ``rediss://`` for TLS. Credentials go into files, never into the URL."""
+
+MEBIBYTE = 1024 * 1024
+
+
+class VaultSettings(Settings):
+    """Where the root key is."""
+
+    root_key_file: Path = Field(description="64 hexadecimal digits; wraps every tenant key.")
+
+
+class IdentitySettings(Settings):
+    """How callers are known."""
+
+    pepper_file: Path = Field(
+        description="At least 32 random characters a line. API keys are stored as HMACs under the first line; "
+        "all lines are accepted, so that the pepper can be rotated."
+    )
+
+
+class RedisSettings(Settings):
+    """The store of everything the gateway keeps."""
+
+    url: RedisUrl
+    username: str | None = None
+    password_file: Path | None = None
+    tls: ClientTls = ClientTls()
+    durability: Literal["required", "best_effort"] = Field(
+        "required",
+        description="`required` refuses to start on a Redis that may lose acknowledged writes in a power cut "
+        "(no append-only file, or not fsynced at every write) or that may evict keys.",
+    )
+    connections: int = Field(64, ge=4, description="Connections of the command pool; callers wait for a free one.")
+    timeout_seconds: float = Field(5.0, gt=0, description="Longest wait for a reply, and for a free connection.")
+    start_seconds: float = Field(30.0, ge=0, description="How long the start waits for Redis to be there.")
+
+
+class ModelSettings(Settings):
+    """One chat model and the pods that serve it."""
+
+    urls: list[HttpUrl] = Field(min_length=1, description="One address for each pod.")
+    context_tokens: int = Field(ge=128, description="The longest prompt and answer together, in tokens.")
+
+
+class LlmSettings(Settings):
+    """How the llm pods are called."""
+
+    token_file: Path
+    tls: ClientTls = ClientTls()
+    connect_seconds: float = Field(1.0, gt=0, description="A pod that does not accept within this is passed over.")
+    first_token_seconds: float = Field(
+        300.0, gt=0, description="Longest wait for the first byte: queueing and prefill of the longest prompt."
+    )
+    token_seconds: float = Field(60.0, gt=0, description="Longest wait between two tokens of a stream.")
+    outage_seconds: float = Field(5.0, gt=0, description="How long a pod that refused a connection is left out.")
+
+
+class EmbedderSettings(Settings):
+    """Where the embedder is."""
+
+    url: HttpUrl
+    token_file: Path
+    tls: ClientTls = ClientTls()
+    timeout_seconds: float = Field(60.0, gt=0)
+
+
+class RetrieverSettings(Settings):
+    """Where the retriever is."""
+
+    url: HttpUrl
+    token_file: Path
+    tls: ClientTls = ClientTls()
+    timeout_seconds: float = Field(60.0, gt=0)
+
+
+class BodySettings(Settings):
+    """How large requests may be."""
+
+    json_bytes: int = Field(16 * MEBIBYTE, ge=1024, description="Any body but an upload.")
+    upload_bytes: int = Field(
+        512 * MEBIBYTE, ge=1024, description="A file, as OpenAI limits it. Its multipart frame comes on top."
+    )
+
+
+class GatewaySettings(ServiceSettings):
+    """The gateway's settings file."""
+
+    vault: VaultSettings
+    identity: IdentitySettings
+    redis: RedisSettings
+    models: dict[str, ModelSettings] = Field(min_length=1, description="Chat models by their public name.")
+    llm: LlmSettings
+    embedder: EmbedderSettings
+    retriever: RetrieverSettings
+    bodies: BodySettings = BodySettings()
