@@ -1,0 +1,312 @@
+"""A llm pod without a model: vLLM's chat API on a socket, with tokens, pauses and failures as the test sets them.
+
+It speaks what `cloister_llm` pods speak and the gateway uses: ``/v1/chat/completions`` (streamed or not, several
+choices, usage, ``continue_final_message``, tool calls), ``/tokenize``, ``/v1/models`` and ``/health``; all else is a
+404, and all but ``/health`` need the internal token. A "token" is a word of the prompt or one entry of `answer`.
+
+The attributes may be changed from any thread while it serves.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from cloister_common.internal import InternalTokens
+
+__all__ = ["FakeLlm", "RecordedRequest"]
+
+_HOLD_POLL_SECONDS = 0.005
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRequest:
+    """A call as the pod received it."""
+
+    path: str
+    headers: dict[str, str]
+    body: Body
+
+
+class _AbortedError(Exception):
+    """The caller went away."""
+
+
+class _DroppedError(Exception):
+    """The pod "dies": the server closes the connection in the middle."""
+
+
+@dataclass(eq=False)
+class FakeLlm:
+    """The pod; an ASGI application.
+
+    Attributes:
+        model: The public name it serves.
+        token: The internal token it asks for; None asks for none.
+        context_tokens: Longest prompt and answer together, in words.
+        answer: The tokens of every answer.
+        respond: If set, gives the tokens for a request body instead of ``answer``.
+        tool_call: ``(name, arguments)``: if set, answers call this tool instead.
+        delay_seconds: Pause before each token.
+        first_delay_seconds: Pause before the first one, in addition.
+        hold_after: Number of tokens after which it waits until `release` (or for ever).
+        drop_after: Number of tokens after which it closes the connection; with 0 it answers a bare 500 instead.
+        error_after: Number of tokens after which it sends an error event, as vLLM does.
+        refuse_status: If set, every call is answered with this status and an error of vLLM's shape.
+        requests: All calls so far.
+        running: Generations running now.
+        most_running: The most there ever were.
+        aborted: Generations that ended because the caller went away.
+    """
+
+    model: str = "fake"
+    token: str | None = None
+    context_tokens: int = 2048
+    answer: Sequence[str] = ("Hello", ",", " this", " is", " the", " fake", ".")
+    respond: Callable[[Body], Sequence[str]] | None = None
+    tool_call: tuple[str, str] | None = None
+    delay_seconds: float = 0.0
+    first_delay_seconds: float = 0.0
+    hold_after: int | None = None
+    drop_after: int | None = None
+    error_after: int | None = None
+    refuse_status: int | None = None
+    requests: list[RecordedRequest] = field(default_factory=list)
+    running: int = 0
+    most_running: int = 0
+    aborted: int = 0
+
+    def release(self) -> None:
+        """Lets held generations go on."""
+        self.hold_after = None
+
+    def chats(self) -> list[Body]:
+        """The bodies of all chat calls so far."""
+        return [request.body for request in self.requests if request.path == "/v1/chat/completions"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        assert scope["type"] == "http"
+        path, method = scope["path"], scope["method"]
+        if (method, path) == ("GET", "/health"):
+            await _reply(send, 200, {})
+            return
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        if self.token is not None and not InternalTokens([self.token.encode()]).accepts(headers.get("authorization")):
+            await _reply(send, 401, _error("This is an internal service.", "authentication_error", 401))
+            return
+        if (method, path) == ("GET", "/v1/models"):
+            listed = {"id": self.model, "object": "model", "max_model_len": self.context_tokens}
+            await _reply(send, 200, {"object": "list", "data": [listed]})
+            return
+        if method != "POST" or path not in {"/v1/chat/completions", "/tokenize"}:
+            await _reply(send, 404, _error(f"Invalid URL ({method} {path})", "NotFoundError", 404))
+            return
+        body = orjson.loads(await _read(receive))
+        self.requests.append(RecordedRequest(path, headers, body))
+        if self.refuse_status is not None:
+            await _reply(send, self.refuse_status, _error("refused as the test asked", "TestError", self.refuse_status))
+        elif path == "/tokenize":
+            count = _prompt_tokens(body)
+            await _reply(
+                send, 200, {"count": count, "max_model_len": self.context_tokens, "tokens": list(range(count))}
+            )
+        else:
+            await self._chat(body, receive, send)
+
+    async def _chat(self, body: Body, receive: Receive, send: Send) -> None:
+        prompt = _prompt_tokens(body)
+        if prompt >= self.context_tokens:
+            message = (
+                f"This model's maximum context length is {self.context_tokens} tokens. However, your prompt contains "
+                f"{prompt} input tokens, which exceeds this limit even without any output tokens."
+            )
+            await _reply(send, 400, _error(message, "BadRequestError", 400, param="input_tokens"))
+            return
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            if body.get("stream"):
+                await self._stream(body, prompt, gone, send)
+            else:
+                tokens, finish = self._tokens(body)
+                for index in range(len(tokens) + 1):
+                    await self._pace(index, gone)
+                await _reply(send, 200, self._completion(body, prompt, tokens, finish))
+        except _AbortedError:
+            self.aborted += 1
+        finally:
+            self.running -= 1
+            gone.cancel()
+
+    async def _stream(self, body: Body, prompt: int, gone: "asyncio.Future[None]", send: Send) -> None:
+        tokens, finish = self._tokens(body)
+        await self._pace(0, gone)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        frame = {
+            "id": f"chatcmpl-{time.monotonic_ns():x}",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": self.model,
+        }
+        sent = 0
+        for chunk in self._chunks(body, tokens, finish):
+            if chunk is not None:
+                await _event(send, {**frame, "choices": [chunk]})
+                continue
+            if sent:
+                await self._pace(sent, gone)
+            if self.error_after is not None and sent >= self.error_after:
+                await _event(send, _error("the engine died", "InternalServerError", 500))
+                await _done(send)
+                return
+            sent += 1
+        if (body.get("stream_options") or {}).get("include_usage"):
+            usage = _usage(prompt, len(tokens) * int(body.get("n") or 1))
+            await _event(send, {**frame, "choices": [], "usage": usage})
+        await _done(send)
+
+    def _chunks(self, body: Body, tokens: Sequence[str], finish: str) -> Iterator[Body | None]:
+        """The choices of a stream, with None where the next token's time has come."""
+        choices = range(int(body.get("n") or 1))
+        for index in choices:
+            yield _choice(index, {"role": "assistant", "content": ""})
+        if self.tool_call is not None:
+            yield None
+            yield _choice(0, {"tool_calls": [self._call(index=0)]}, "tool_calls")
+            return
+        for number, token in enumerate(tokens, start=1):
+            yield None
+            for index in choices:
+                yield _choice(index, {"content": token}, finish if number == len(tokens) else None)
+        if not tokens:
+            for index in choices:
+                yield _choice(index, {"content": ""}, finish)
+
+    async def _pace(self, sent: int, gone: "asyncio.Future[None]") -> None:
+        """Waits and fails as set for the moment when ``sent`` tokens are out."""
+        if self.drop_after is not None and sent >= self.drop_after:
+            raise _DroppedError
+        pause = self.delay_seconds + (self.first_delay_seconds if sent == 0 else 0.0)
+        await asyncio.wait({gone}, timeout=pause)
+        while self.hold_after is not None and sent >= self.hold_after and not gone.done():
+            await asyncio.wait({gone}, timeout=_HOLD_POLL_SECONDS)
+        if gone.done():
+            raise _AbortedError
+
+    def _tokens(self, body: Body) -> tuple[Sequence[str], str]:
+        tokens = list(self.respond(body) if self.respond is not None else self.answer)
+        if body.get("continue_final_message"):
+            tokens = _rest(tokens, str(body["messages"][-1].get("content") or ""))
+        limit = body.get("max_completion_tokens") or body.get("max_tokens")
+        if limit is not None and len(tokens) > limit:
+            return tokens[:limit], "length"
+        return tokens, "stop"
+
+    def _completion(self, body: Body, prompt: int, tokens: Sequence[str], finish: str) -> Body:
+        message: Body = {"role": "assistant", "content": "".join(tokens)}
+        if self.tool_call is not None:
+            message, finish = {"role": "assistant", "content": None, "tool_calls": [self._call()]}, "tool_calls"
+        count = int(body.get("n") or 1)
+        return {
+            "id": f"chatcmpl-{time.monotonic_ns():x}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": self.model,
+            "choices": [
+                {"index": index, "message": message, "finish_reason": finish, "logprobs": None}
+                for index in range(count)
+            ],
+            "usage": _usage(prompt, len(tokens) * count),
+        }
+
+    def _call(self, index: int | None = None) -> Body:
+        assert self.tool_call is not None
+        name, arguments = self.tool_call
+        call: Body = {"id": "call_fake", "type": "function", "function": {"name": name, "arguments": arguments}}
+        return call if index is None else {"index": index, **call}
+
+
+def _rest(tokens: list[str], so_far: str) -> list[str]:
+    """The tokens left after the text that was produced already, however it was cut into tokens then."""
+    text = "".join(tokens)
+    if not text.startswith(so_far):
+        return tokens
+    left: list[str] = []
+    place = 0
+    for token in tokens:
+        keep = token[max(0, len(so_far) - place) :]
+        if keep:
+            left.append(keep)
+        place += len(token)
+    return left
+
+
+def _choice(index: int, delta: Body, finish: str | None = None) -> Body:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+
+
+def _usage(prompt: int, completion: int) -> Body:
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def _prompt_tokens(body: Body) -> int:
+    if "prompt" in body:
+        return len(str(body["prompt"]).split())
+    return sum(1 + len(_text(message.get("content")).split()) for message in body.get("messages", []))
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, list):
+        return " ".join(str(part.get("text", "")) for part in content)
+    return str(content or "")
+
+
+def _error(message: str, type: str, code: int, *, param: str | None = None) -> Body:
+    return {"error": {"message": message, "type": type, "param": param, "code": code}}
+
+
+async def _read(receive: Receive) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            return body
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _reply(send: Send, status: int, body: Body) -> None:
+    raw = orjson.dumps(body)
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(raw)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": raw})
+
+
+async def _event(send: Send, data: Body) -> None:
+    await send({"type": "http.response.body", "body": b"data: " + orjson.dumps(data) + b"\n\n", "more_body": True})
+
+
+async def _done(send: Send) -> None:
+    await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

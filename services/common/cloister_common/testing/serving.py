@@ -1,0 +1,62 @@
+"""Serves an application on a real socket in a thread of its own, for tests of real clients, sync or async."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+__all__ = ["free_port", "served"]
+
+_START_SECONDS = 20.0
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def served(app: Any, port: int = 0) -> Iterator[str]:
+    """Serves the ASGI application ``app`` while the block runs; gives its base URL, without a path.
+
+    At the end open requests are cut off, as a pod that is killed cuts them off.
+
+    Args:
+        app: The application; its lifespan runs in the server's thread and loop.
+        port: The port, or 0 for a free one.
+
+    Raises:
+        RuntimeError: It did not start.
+    """
+    listener = socket.create_server(("127.0.0.1", port))
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        loop="uvloop",
+        http="httptools",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        lifespan="on",
+        timeout_graceful_shutdown=0,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="served-app", daemon=True)
+    thread.start()
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while not server.started:
+            if not thread.is_alive() or time.monotonic() > deadline:
+                raise RuntimeError("the application did not start; its log says why")
+            threading.Event().wait(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(_START_SECONDS)
+        listener.close()
