@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 from cloister_common.app import ReadinessCheck, create_base_app, error_response
 from cloister_common.errors import Unavailable
@@ -61,8 +62,10 @@ async def _on_redis_down(_: Request, __: Exception) -> JSONResponse:
 
 
 def _checks(context: Context) -> Mapping[str, ReadinessCheck]:
+    models = {f"model {name}": partial(context.llm.check, name) for name in context.settings.models}
     return {
         "redis": lambda: _check_redis(context),
+        **models,
         "embedder": lambda: _check_service(context.embedder),
         "retriever": lambda: _check_service(context.retriever),
     }

@@ -16,6 +16,7 @@ from cloister_gateway.bus import Bus
 from cloister_gateway.control import Control
 from cloister_gateway.identity.authenticator import Authenticator
 from cloister_gateway.identity.store import IdentityStore
+from cloister_gateway.models import ModelUpstream, open_upstream
 from cloister_gateway.redis_client import (
     blocking_client,
     bus_connection,
@@ -53,6 +54,7 @@ class Context:
     control: Control
     keyring: Keyring
     authenticator: Authenticator
+    llm: ModelUpstream
     embedder: Service
     retriever: Service
 
@@ -76,6 +78,8 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
         await check_durability(redis, settings.redis)
         keyring = await _open_keyring(root, redis, settings)
 
+        llm_tokens = InternalTokens(read_secret_lines(settings.llm.token_file, what="the llm pods' token"))
+        llm = await stack.enter_async_context(open_upstream(settings.models, settings.llm, llm_tokens, keyring))
         embedder = await stack.enter_async_context(_service(settings.embedder, what="the embedder's token"))
         retriever = await stack.enter_async_context(_service(settings.retriever, what="the retriever's token"))
 
@@ -98,6 +102,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
             control=control,
             keyring=keyring,
             authenticator=authenticator,
+            llm=llm,
             embedder=embedder,
             retriever=retriever,
         )

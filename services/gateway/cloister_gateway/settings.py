@@ -14,6 +14,7 @@ __all__ = [
     "LlmSettings",
     "ModelSettings",
     "RedisSettings",
+    "ResponsesSettings",
     "RetrieverSettings",
     "VaultSettings",
 ]
@@ -64,6 +65,10 @@ class ModelSettings(Settings):
 
     urls: list[HttpUrl] = Field(min_length=1, description="One address for each pod.")
     context_tokens: int = Field(ge=128, description="The longest prompt and answer together, in tokens.")
+    default_output_tokens: int = Field(
+        1024, ge=1, description="The longest answer where the caller sets no max_output_tokens."
+    )
+    instructions: str | None = Field(None, description="A system turn before every conversation with this model.")
 
 
 class LlmSettings(Settings):
@@ -76,6 +81,7 @@ class LlmSettings(Settings):
         300.0, gt=0, description="Longest wait for the first byte: queueing and prefill of the longest prompt."
     )
     token_seconds: float = Field(60.0, gt=0, description="Longest wait between two tokens of a stream.")
+    completion_seconds: float = Field(600.0, gt=0, description="Longest wait for a whole, unstreamed answer.")
     outage_seconds: float = Field(5.0, gt=0, description="How long a pod that refused a connection is left out.")
 
 
@@ -97,6 +103,24 @@ class RetrieverSettings(Settings):
     timeout_seconds: float = Field(60.0, gt=0)
 
 
+class ResponsesSettings(Settings):
+    """How runs stream and how long things are kept."""
+
+    flush_seconds: float = Field(
+        0.02, ge=0, le=1, description="Tokens that come within this time are written and sent together."
+    )
+    unwatched_seconds: float = Field(
+        30.0, ge=1, description="A run that is not a background run is cancelled after nobody watched it this long."
+    )
+    keep_stream_seconds: float = Field(300.0, ge=10, description="How long late readers can replay an ended stream.")
+    conversation_wait_seconds: float = Field(
+        20.0, ge=0, description="How long a new turn waits for the conversation's running one before it gets a 409."
+    )
+    idempotency_seconds: int = Field(86_400, ge=60, description="How long a request's idempotency key is remembered.")
+    send_seconds: float = Field(10.0, gt=0, description="A socket that takes longer for one message is closed.")
+    sockets_per_tenant: int = Field(2_000, ge=1, description="Open WebSockets of one tenant on one gateway.")
+
+
 class BodySettings(Settings):
     """How large requests may be."""
 
@@ -116,4 +140,5 @@ class GatewaySettings(ServiceSettings):
     llm: LlmSettings
     embedder: EmbedderSettings
     retriever: RetrieverSettings
+    responses: ResponsesSettings = ResponsesSettings()
     bodies: BodySettings = BodySettings()

@@ -1,0 +1,347 @@
+"""The client of the llm pods: the token path.
+
+aiohttp rather than httpx, which costs three times the CPU for each streamed token under concurrency. Every request
+gets the tenant's ``cache_salt`` here, so that no caller of this module can forget it: prefixes are shared within a
+tenant only, and timing tells nobody what another tenant asked.
+
+A request that fails before its first byte is tried on another pod; after it, the caller decides whether to go on
+(`cloister_gateway.runs` continues from the text so far).
+"""
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import orjson
+from cloister_common.errors import CloisterError, NotFound, Unavailable, UpstreamFailed
+from cloister_common.http import client_ssl_context
+from cloister_common.internal import InternalTokens
+from cloister_common.logs import get_logger
+from cloister_common.vault import Keyring
+from prometheus_client import Counter, Gauge, Histogram
+
+from cloister_gateway.models.faults import fault_of, no_pod, stream_fault
+from cloister_gateway.models.pods import Pod, Pods
+from cloister_gateway.settings import LlmSettings, ModelSettings
+
+__all__ = ["ModelUpstream", "open_upstream"]
+
+log = get_logger(__name__)
+_CALLS = Counter("cloister_llm_calls_total", "Calls to llm pods by outcome.", ["model", "outcome"])
+_RUNNING = Gauge("cloister_llm_running", "Generations open at llm pods.", ["model"])
+_FIRST_TOKEN = Histogram(
+    "cloister_llm_first_token_seconds",
+    "Seconds from the call until the first event of the stream.",
+    ["model"],
+    buckets=(0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120),
+)
+
+_ATTEMPTS = 3
+_KEEP_ALIVE_SECONDS = 4.0
+"""Below the 5 s after which uvicorn, in vLLM, closes an idle connection: else a request may meet the closing."""
+_CHECK_SECONDS = 2.0
+_TOKENIZE_SECONDS = 30.0
+_LARGEST_ERROR_BYTES = 64 * 1024
+_LOST = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)
+"""What aiohttp raises when a pod cannot be reached, does not accept in time, or goes away."""
+
+
+class ModelUpstream:
+    """All chat models and their pods. Make it with `open_upstream`."""
+
+    def __init__(
+        self,
+        models: Mapping[str, ModelSettings],
+        llm: LlmSettings,
+        tokens: InternalTokens,
+        keyring: Keyring,
+        session: aiohttp.ClientSession,
+    ) -> None:
+        self.models = models
+        self._llm = llm
+        self._headers = {**tokens.headers(), "content-type": "application/json", "accept-encoding": "identity"}
+        self._keyring = keyring
+        self._session = session
+        self._pods = {name: Pods(model.urls, outage_seconds=llm.outage_seconds) for name, model in models.items()}
+
+    def settings_of(self, model: str) -> ModelSettings:
+        """The settings of a chat model by its public name.
+
+        Raises:
+            NotFound: There is no such chat model.
+        """
+        found = self.models.get(model)
+        if found is None:
+            raise NotFound(
+                f"The model '{model}' does not exist here. GET /v1/models lists those that do.",
+                param="model",
+                code="model_not_found",
+            )
+        return found
+
+    async def cache_salt(self, tenant: str) -> str:
+        """What separates the tenant's prefix cache from every other's."""
+        return await self._keyring.name(tenant, "cache-salt")
+
+    async def stream_chat(
+        self, model: str, body: Mapping[str, Any], *, tenant: str, affinity: str | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The payloads of a streamed chat completion: the JSON bytes of each chunk, without ``[DONE]``.
+
+        Close the iterator (``contextlib.aclosing``) to stop early: that aborts the generation in the pod.
+
+        Args:
+            model: The public name.
+            body: vLLM's request; ``model``, ``stream`` and ``cache_salt`` are set here.
+            tenant: Whose request it is.
+            affinity: Requests with the same key go to the same pod while its load allows it.
+
+        Raises:
+            CloisterError: The pods are down, refuse the request, or fail in the middle (`UpstreamFailed`).
+        """
+        async with aclosing(self.stream_events(model, body, tenant=tenant, affinity=affinity)) as blocks:
+            async for block in blocks:
+                for event in block.split(b"\n\n"):
+                    payload = event.removeprefix(b"data: ")
+                    if payload and payload != b"[DONE]":
+                        yield payload
+
+    async def stream_events(
+        self, model: str, body: Mapping[str, Any], *, tenant: str, affinity: str | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """As `stream_chat`, but the events as they came: blocks of whole ``data: …`` events, ``[DONE]`` included.
+
+        Nothing is parsed, for those who only pass them on. The pod's error events are raised, not passed.
+        """
+        raw = await self._request_bytes(model, {**body, "stream": True}, tenant)
+        tried: set[Pod] = set()
+        fault: CloisterError | None = None
+        while True:
+            pod = self._next_pod(model, affinity, tried, fault)
+            started = time.monotonic()
+            events = self._attempt(model, pod, raw)
+            try:
+                async with aclosing(events):
+                    try:
+                        async with asyncio.timeout(self._llm.first_token_seconds):
+                            first = await anext(events)
+                    except StopAsyncIteration as error:
+                        raise stream_fault() from error
+                    except _LOST as error:
+                        self._lost(model, pod, error)
+                        continue
+                    except TimeoutError as error:
+                        raise self._late(model, pod, self._llm.first_token_seconds) from error
+                    except (UpstreamFailed, Unavailable) as error:
+                        fault = self._failed(model, pod, error)
+                        continue
+                    self._pods[model].answered(pod)
+                    _FIRST_TOKEN.labels(model).observe(time.monotonic() - started)
+                    yield first
+                    async for block in events:
+                        yield block
+                    _CALLS.labels(model, "ok").inc()
+                    return
+            except _LOST as error:
+                _CALLS.labels(model, "cut").inc()
+                log.warning("llm_stream_cut", model=model, error=type(error).__name__)
+                raise stream_fault() from error
+
+    async def complete_chat(
+        self, model: str, body: Mapping[str, Any], *, tenant: str, affinity: str | None = None
+    ) -> bytes:
+        """A whole chat completion, as the JSON bytes vLLM answered. Cancelling the call aborts the generation.
+
+        Raises:
+            CloisterError: As `stream_chat`.
+        """
+        raw = await self._request_bytes(model, {**body, "stream": False}, tenant)
+        return await self._call(
+            model, "/v1/chat/completions", raw, affinity=affinity, seconds=self._llm.completion_seconds
+        )
+
+    async def tokenize(
+        self, model: str, *, messages: Sequence[Mapping[str, Any]] | None = None, prompt: str | None = None
+    ) -> list[int]:
+        """The token ids of a chat (with the template around it) or of a text, by the model's own tokenizer."""
+        self.settings_of(model)
+        body: dict[str, Any] = {"model": model}
+        if messages is not None:
+            body["messages"] = messages
+        else:
+            body |= {"prompt": prompt or "", "add_special_tokens": False}
+        raw = await self._call(model, "/tokenize", orjson.dumps(body), affinity=None, seconds=_TOKENIZE_SECONDS)
+        return [int(token) for token in orjson.loads(raw)["tokens"]]
+
+    async def check(self, model: str) -> None:
+        """Raises `Unavailable` unless at least one pod of ``model`` says that it is healthy."""
+        for pod in self._pods[model].all:
+            try:
+                timeout = aiohttp.ClientTimeout(total=_CHECK_SECONDS)
+                async with self._session.get(f"{pod.url}/health", timeout=timeout) as response:
+                    if response.status == 200:
+                        return
+            except (*_LOST, TimeoutError):
+                continue
+        raise Unavailable("no pod is ready")
+
+    async def _request_bytes(self, model: str, body: dict[str, Any], tenant: str) -> bytes:
+        self.settings_of(model)
+        return orjson.dumps({**body, "model": model, "cache_salt": await self.cache_salt(tenant)})
+
+    def _next_pod(self, model: str, affinity: str | None, tried: set[Pod], fault: CloisterError | None) -> Pod:
+        """The pod for the next attempt. If there is none left, raises what the last one that answered said."""
+        pod = self._pods[model].choose(affinity, tried=tried) if len(tried) < _ATTEMPTS else None
+        if pod is None:
+            raise fault or no_pod(model)
+        tried.add(pod)
+        return pod
+
+    def _failed(self, model: str, pod: Pod, fault: CloisterError) -> CloisterError:
+        self._pods[model].failed(pod)
+        _CALLS.labels(model, fault.error_code).inc()
+        return fault
+
+    def _lost(self, model: str, pod: Pod, error: Exception) -> None:
+        self._pods[model].failed(pod)
+        _CALLS.labels(model, "lost").inc()
+        log.warning("llm_pod_lost", model=model, error=type(error).__name__)
+
+    def _late(self, model: str, pod: Pod, seconds: float) -> UpstreamFailed:
+        self._pods[model].failed(pod)
+        _CALLS.labels(model, "timeout").inc()
+        return UpstreamFailed(
+            f"The model '{model}' did not answer within {seconds:g} s. Try again, or ask for less.",
+            code="model_timeout",
+        )
+
+    @asynccontextmanager
+    async def _post(
+        self, model: str, pod: Pod, path: str, raw: bytes, limits: aiohttp.ClientTimeout
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An open, successful answer of ``pod``. Leaving the block before its end closes the connection."""
+        pod.running += 1
+        _RUNNING.labels(model).inc()
+        try:
+            async with self._session.post(
+                f"{pod.url}{path}", data=raw, headers=self._headers, timeout=limits
+            ) as response:
+                if response.status != 200:
+                    raise await self._refused(model, response)
+                yield response
+        finally:
+            pod.running -= 1
+            _RUNNING.labels(model).dec()
+
+    async def _refused(self, model: str, response: aiohttp.ClientResponse) -> CloisterError:
+        body = await response.content.read(_LARGEST_ERROR_BYTES)
+        fault = fault_of(model, response.status, body)
+        if type(fault).status >= 500:
+            log.error("llm_pod_failed", model=model, status=response.status)
+        return fault
+
+    async def _attempt(self, model: str, pod: Pod, raw: bytes) -> AsyncGenerator[bytes, None]:
+        """One try on one pod: blocks of whole events. Raises what aiohttp raises when the pod goes away."""
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=self._llm.connect_seconds)
+        async with self._post(model, pod, "/v1/chat/completions", raw, limits) as response:
+            watchdog = _Watchdog(response, max(self._llm.first_token_seconds, self._llm.token_seconds))
+            left = b""
+            finished = False
+            try:
+                async for chunk in response.content.iter_any():
+                    watchdog.seen(self._llm.token_seconds)
+                    # Only whole events go on: what a dying pod cut in half must not reach a client.
+                    block = left + chunk if left else chunk
+                    if not block.endswith(b"\n\n"):
+                        end = block.rfind(b"\n\n") + 2
+                        left = block[end:] if end > 1 else block
+                        if end == 1:
+                            continue
+                        block = block[:end]
+                    else:
+                        left = b""
+                    if b'data: {"error"' in block:
+                        raise stream_fault()
+                    finished = block.endswith(b"data: [DONE]\n\n")
+                    yield block
+            except _LOST:
+                if not finished:
+                    raise
+            finally:
+                watchdog.stop()
+            if not finished:
+                raise aiohttp.ClientPayloadError("the stream ended without [DONE]")
+
+    async def _call(self, model: str, path: str, raw: bytes, *, affinity: str | None, seconds: float) -> bytes:
+        tried: set[Pod] = set()
+        fault: CloisterError | None = None
+        limits = aiohttp.ClientTimeout(total=seconds, sock_connect=self._llm.connect_seconds)
+        while True:
+            pod = self._next_pod(model, affinity, tried, fault)
+            try:
+                async with self._post(model, pod, path, raw, limits) as response:
+                    body = await response.read()
+            except _LOST as error:
+                self._lost(model, pod, error)
+                continue
+            except TimeoutError as error:
+                raise self._late(model, pod, seconds) from error
+            except (UpstreamFailed, Unavailable) as error:
+                fault = self._failed(model, pod, error)
+                continue
+            self._pods[model].answered(pod)
+            _CALLS.labels(model, "ok").inc()
+            return body
+
+
+class _Watchdog:
+    """Closes a stream that is silent for too long. One timer a stream, not one a token."""
+
+    def __init__(self, response: aiohttp.ClientResponse, seconds: float) -> None:
+        self._response = response
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time() + seconds
+        self._timer = self._loop.call_at(self._deadline, self._check)
+
+    def seen(self, seconds: float) -> None:
+        """Notes that something came; the next must come within ``seconds``.
+
+        The timer stays where it is: it finds the later deadline when it fires. The first deadline may be later than
+        this one, so it is moved once.
+        """
+        deadline = self._loop.time() + seconds
+        if deadline < self._deadline:
+            self._timer.cancel()
+            self._timer = self._loop.call_at(deadline, self._check)
+        self._deadline = deadline
+
+    def stop(self) -> None:
+        """Ends the watch."""
+        self._timer.cancel()
+
+    def _check(self) -> None:
+        if self._deadline <= self._loop.time():
+            log.warning("llm_stream_silent")
+            self._response.close()
+        else:
+            self._timer = self._loop.call_at(self._deadline, self._check)
+
+
+@asynccontextmanager
+async def open_upstream(
+    models: Mapping[str, ModelSettings], llm: LlmSettings, tokens: InternalTokens, keyring: Keyring
+) -> AsyncIterator[ModelUpstream]:
+    """Opens the client; at the end every stream that is still open is cut off."""
+    tls: ssl.SSLContext | bool = True
+    if any(url.startswith("https:") for model in models.values() for url in model.urls):
+        tls = client_ssl_context(llm.tls)
+    connector = aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=_KEEP_ALIVE_SECONDS, ttl_dns_cache=5)
+    session = aiohttp.ClientSession(
+        connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=256 * 1024
+    )
+    async with session:
+        yield ModelUpstream(models, llm, tokens, keyring, session)
