@@ -1,0 +1,7 @@
+"""Model folders: checking, loading, tokenising and running them. The only package that touches torch."""
+
+from cloister_embedder.models.encoder import Encoder, Tokens
+from cloister_embedder.models.folder import check_folder
+from cloister_embedder.models.loading import load_encoder
+
+__all__ = ["Encoder", "Tokens", "check_folder", "load_encoder"]

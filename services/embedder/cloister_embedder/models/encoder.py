@@ -1,0 +1,49 @@
+"""What the batching needs of a model, and nothing more: so that it can be tested with a fake."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+__all__ = ["Encoder", "Tokens"]
+
+R = TypeVar("R")
+
+
+class Tokens(NamedTuple):
+    """One tokenised text, or one query with one document. Equal tokens have equal results.
+
+    Attributes:
+        ids: Token ids, special tokens included, as native int32.
+        types: Token type ids in the same form; empty where the model has none or all are zero.
+        length: Number of tokens.
+    """
+
+    ids: bytes
+    types: bytes
+    length: int
+
+
+class Encoder(Protocol[R]):
+    """A loaded model. ``R`` is ``bytes`` for vectors (little-endian float32, length 1) and ``float`` for scores."""
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest input the model reads, special tokens included."""
+        ...
+
+    @property
+    def dimensions(self) -> int | None:
+        """Length of its vectors; None for a reranker."""
+        ...
+
+    @property
+    def batch_tokens(self) -> int:
+        """Padded tokens of one forward pass that suit the device, where the settings name none."""
+        ...
+
+    def prepare(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Tokens]:
+        """Tokenises without cutting. Safe to call from any thread, also while `encode` runs."""
+        ...
+
+    def encode(self, batch: Sequence[Tokens]) -> list[R]:
+        """One forward pass over ``batch``, results in its order. Called from one thread at a time."""
+        ...

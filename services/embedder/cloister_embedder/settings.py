@@ -1,0 +1,54 @@
+"""Settings of the embedder. Every key is documented in the service's README."""
+
+from pathlib import Path
+from typing import Literal
+
+from cloister_common.settings import ServiceSettings, Settings
+from pydantic import Field
+
+__all__ = ["ComputeSettings", "EmbedderSettings", "ModelSettings", "QueueSettings"]
+
+
+class ModelSettings(Settings):
+    """One model folder and how it runs."""
+
+    kind: Literal["text", "image", "rerank"]
+    path: Path = Field(description="A local sentence-transformers folder with safetensors weights.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 where the processor computes it natively, float32 elsewhere."
+    )
+    max_batch_tokens: int | None = Field(
+        None, ge=256, description="Padded tokens of one forward pass. None: 4,096 on a CPU, 65,536 on a GPU."
+    )
+    max_batch_texts: int = Field(128, ge=1, description="Texts of one forward pass.")
+    sha256: dict[str, str] = Field({}, description="Digests of files in the folder, checked before loading.")
+
+
+class QueueSettings(Settings):
+    """How texts of many callers become batches."""
+
+    window_seconds: float = Field(
+        0.002, ge=0, le=1, description="How long an idle model waits for more callers after the first text."
+    )
+    interactive_texts: int = Field(8, ge=1, description="Requests of up to so many texts go before larger ones.")
+    max_interactive_texts: int = Field(1024, ge=1, description="Waiting texts of small requests before 429.")
+    max_bulk_texts: int = Field(16_384, ge=2048, description="Waiting texts of large requests before 429.")
+
+
+class ComputeSettings(Settings):
+    """What the models compute on."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(
+        None, ge=1, description="Threads of one forward pass on a CPU. None: the cores this container may use."
+    )
+
+
+class EmbedderSettings(ServiceSettings):
+    """The embedder's settings file."""
+
+    token_file: Path = Field(description="The internal tokens this service accepts, one a line.")
+    models: dict[str, ModelSettings] = Field(min_length=1, description="By the public name of each model.")
+    queue: QueueSettings = QueueSettings()
+    compute: ComputeSettings = ComputeSettings()
+    max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Larger request bodies are refused with 413.")
