@@ -111,6 +111,8 @@ embedder:
   url: {{ include "cloister.scheme" .root }}://{{ include "cloister.host" (dict "root" .root "part" "embedder") }}:8081
   model: {{ $values.retriever.embeddingModel }}
   {{- include "cloister.config.peer" (dict "root" .root "part" "embedder") | nindent 2 }}
+ingestion:
+  tokenizer_path: /models/{{ include "cloister.retriever.tokenizer" .root }}
 milvus:
 {{- if $values.milvus.bundled }}
   uri: {{ include "cloister.scheme" .root }}://{{ include "cloister.host" (dict "root" .root "part" "milvus") }}:19530

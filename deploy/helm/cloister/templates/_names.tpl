@@ -46,6 +46,12 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 
+{{/* cloister.podLabels: what pods carry. Not the chart's version: a new chart alone should not restart a model. */}}
+{{- define "cloister.podLabels" -}}
+{{ include "cloister.selector" . }}
+app.kubernetes.io/part-of: cloister
+{{- end -}}
+
 {{/* cloister.meta: name, namespace and labels of an object. Takes root, part, and name where it is not the part's. */}}
 {{- define "cloister.meta" -}}
 name: {{ .name | default (include "cloister.name" .) }}

@@ -60,14 +60,20 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* cloister.containerDefaults: image, pull policy, security and resources. Takes root, image and values. */}}
+{{/*
+cloister.containerDefaults: image, pull policy, security, resources and a home. Takes root, image and resources.
+Services read no environment; HOME is for libraries that keep a cache, and /tmp is all they may write to.
+*/}}
 {{- define "cloister.containerDefaults" -}}
 image: {{ include "cloister.image" . }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 securityContext:
   {{- include "cloister.containerSecurity" . | nindent 2 }}
 resources:
-  {{- toYaml .values.resources | nindent 2 }}
+  {{- toYaml .resources | nindent 2 }}
+env:
+  - name: HOME
+    value: /tmp
 {{- end -}}
 
 {{/*
@@ -184,17 +190,12 @@ ports:
   mountPath: /tmp
 {{- end -}}
 
-{{/* cloister.fetchWeights: the init container that carries model weights into the pod. Takes root, weights, volume. */}}
+{{/* cloister.fetchWeights: the init container that carries model weights into the pod. Takes root and folders. */}}
 {{- define "cloister.fetchWeights" -}}
 - name: weights
-  image: {{ include "cloister.image" (dict "root" .root "image" .root.Values.models.image) }}
-  imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-  securityContext:
-    {{- include "cloister.containerSecurity" . | nindent 4 }}
+  {{- $resources := dict "requests" (dict "cpu" "50m" "memory" "64Mi") "limits" (dict "memory" "512Mi") }}
+  {{- include "cloister.containerDefaults" (dict "root" .root "image" .root.Values.models.image "resources" $resources) | nindent 2 }}
   args: {{ .folders | toJson }}
-  resources:
-    requests: {cpu: 50m, memory: 64Mi}
-    limits: {memory: 512Mi}
   volumeMounts:
     - name: weights
       mountPath: /weights

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Builds Cloister's images with what this machine has: buildah, podman or docker.
+#
+#   deploy/images/build.sh [--tag TAG] [--registry PREFIX] [--kube PROGRAM] [IMAGE ...]
+#
+# Without names it builds all: gateway embedder retriever llm redis milvus models. `llm-cuda` is built only when named:
+# its base is vllm/vllm-openai. With --kube each image is built and loaded by `PROGRAM image`, a test cluster's own way.
+# pip in the builds uses this machine's PIP_* settings; they leave no trace in the images.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+TAG=dev REGISTRY=docker.io/cloister KUBE='' IMAGES=()
+VLLM=${VLLM:-docker.io/vllm/vllm-openai:v0.32.0}
+while [ $# -gt 0 ]; do
+  case $1 in
+    --tag) TAG=$2; shift 2 ;;
+    --registry) REGISTRY=$2; shift 2 ;;
+    --kube) KUBE=$2; shift 2 ;;
+    -*) sed -n '2,8p' "$0" >&2; exit 2 ;;
+    *) IMAGES+=("$1"); shift ;;
+  esac
+done
+# models is made from the embedder's image.
+[ ${#IMAGES[@]} -gt 0 ] || IMAGES=(redis milvus gateway retriever embedder models llm)
+
+VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' services/gateway/pyproject.toml)
+COMMIT=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+
+engine() { # the first that is there and works
+  local found
+  for found in buildah podman docker; do
+    if command -v "$found" >/dev/null && "$found" info >/dev/null 2>&1; then echo "$found"; return; fi
+  done
+  echo "No container builder works here. Install one of them: apt-get install buildah" >&2
+  exit 2
+}
+
+arguments() { # NAME: what every build is given, one a line
+  local variable
+  for variable in PIP_CERT PIP_FIND_LINKS PIP_EXTRA_INDEX_URL PIP_INDEX_URL PIP_DEFAULT_TIMEOUT; do
+    [ -z "${!variable:-}" ] || printf '%s\n' --build-arg "$variable=${!variable}"
+  done
+  case $1 in
+    models) printf '%s\n' --build-arg "EMBEDDER=$REGISTRY/embedder:$TAG" ;;
+    llm-cuda) printf '%s\n' --build-arg "BASE=$VLLM" ;;
+  esac
+}
+
+dockerfile() {
+  case $1 in
+    gateway | embedder | retriever | llm) echo "services/$1/Dockerfile" ;;
+    llm-cuda) echo services/llm/Dockerfile ;;
+    redis | milvus | models) echo "deploy/images/$1/Dockerfile" ;;
+    *) echo "There is no image $1." >&2; exit 2 ;;
+  esac
+}
+
+build() { # NAME
+  local name=$1 image=$REGISTRY/$1:$TAG file common started=$SECONDS
+  file=$(dockerfile "$name")
+  mapfile -t common < <(arguments "$name")
+  echo "== $image"
+  if [ -n "$KUBE" ]; then
+    # The cluster's program passes pip's settings itself. Labels follow the commit, so they would defeat its layer cache.
+    "$KUBE" image "$image" . -f "$file" "${common[@]}" --label "org.opencontainers.image.version=$VERSION"
+  else
+    common+=(--label "org.opencontainers.image.version=$VERSION" --label "org.opencontainers.image.revision=$COMMIT"
+             --label "org.opencontainers.image.title=cloister-$name" --label org.opencontainers.image.licenses=Apache-2.0)
+    case $BUILDER in
+      buildah)
+        [ -d "${PIP_FIND_LINKS:-}" ] && common+=(--volume "$PIP_FIND_LINKS:$PIP_FIND_LINKS:ro")
+        buildah bud --quiet --layers --isolation chroot "${common[@]}" -t "$image" -f "$file" . ;;
+      podman)
+        [ -d "${PIP_FIND_LINKS:-}" ] && common+=(--volume "$PIP_FIND_LINKS:$PIP_FIND_LINKS:ro")
+        podman build --quiet --layers "${common[@]}" -t "$image" -f "$file" . ;;
+      docker) docker build --quiet "${common[@]}" -t "$image" -f "$file" . ;;
+    esac
+  fi
+  echo "   $((SECONDS - started)) s"
+}
+
+[ -n "$KUBE" ] || BUILDER=$(engine)
+for name in "${IMAGES[@]}"; do build "$name"; done

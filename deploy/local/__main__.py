@@ -1,0 +1,90 @@
+"""``make run``: check, unpack, make secrets, render settings, start, keep running, stop."""
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from deploy.local import client, models
+from deploy.local.config import Layout, render
+from deploy.local.faults import LocalFault, NotReadyToStart
+from deploy.local.keys import ensure_secrets
+from deploy.local.parts import parts
+from deploy.local.preflight import check_machine, lock
+from deploy.local.process import Watchdog, end_with_parent
+from deploy.local.runner import Runner
+from deploy.local.settings import REPOSITORY, LocalSettings, load_local_settings
+
+
+def main() -> int:
+    """Runs the stack; the exit code is 0 after a signal, 1 when a part failed, 2 when nothing was started."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.local", description="Runs all of Cloister on this machine.")
+    parser.add_argument("--var", type=Path, default=REPOSITORY / "var", help="the folder for all data (var)")
+    parser.add_argument("--config", type=Path, help="settings laid over deploy/local/local.yaml (VAR/local.yaml)")
+    parser.add_argument("--end-with-parent", action="store_true", help="stop when the process that started this ends")
+    arguments = parser.parse_args()
+    if arguments.end_with_parent:
+        end_with_parent()
+    try:
+        _run(Layout(arguments.var.resolve()), arguments.config)
+    except LocalFault as fault:
+        print(fault, file=sys.stderr)
+        return type(fault).exit_code
+    return 0
+
+
+def _run(layout: Layout, config: Path | None) -> None:
+    layout.var.mkdir(parents=True, exist_ok=True)
+    default = layout.var / "local.yaml"
+    settings = load_local_settings(config or (default if default.exists() else None))
+    with lock(layout.var) as held:
+        say("checking programs, memory, disk and ports")
+        check_machine(settings, layout.var)
+        say("checking the models")
+        _ensure_models(settings)
+        ensure_secrets(layout.secrets)
+        render(settings, layout)
+        for part in ("redis", "milvus", "blobs"):
+            layout.data(part).mkdir(exist_ok=True)
+        watchdog = Watchdog(held)
+        try:
+            asyncio.run(_serve(settings, layout, watchdog))
+        finally:
+            watchdog.close()
+
+
+async def _serve(settings: LocalSettings, layout: Layout, watchdog: Watchdog) -> None:
+    async def ready() -> None:
+        new_key = await client.ensure_client_file(settings, layout)
+        print(client.paste_lines(settings, layout, new_key), flush=True)
+
+    say(f"starting all parts; their logs are in {layout.logs}")
+    runner = Runner(
+        settings,
+        parts(settings, layout),
+        record=layout.var / "run.json",
+        watchdog=watchdog,
+        when_ready=ready,
+        say=say,
+    )
+    await runner.run()
+
+
+def _ensure_models(settings: LocalSettings) -> None:
+    folder = REPOSITORY / settings.paths.models
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = ((settings.chat_model.path, models.CHAT_MODEL), (settings.embedding_model.path, models.EMBEDDING_MODEL))
+    for path, bundled in chosen:
+        if path is None:
+            models.ensure(bundled, folder, say)
+        elif not (REPOSITORY / path / "config.json").is_file():
+            raise NotReadyToStart(f"The model folder {path} has no config.json. Name the folder of a whole model.")
+
+
+def say(line: str) -> None:
+    """Prints a line of progress at once."""
+    print(f"cloister: {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The person's side: ``var/client.env`` with the base URL and the keys, and what to paste first."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from deploy.local.config import Layout
+from deploy.local.faults import LocalFault
+from deploy.local.keys import write_private
+from deploy.local.settings import REPOSITORY, LocalSettings
+
+__all__ = ["ensure_client_file", "paste_lines", "read_client_file"]
+
+_BOOTSTRAP_SECONDS = 60.0
+
+
+def read_client_file(path: Path) -> dict[str, str]:
+    """The ``NAME=value`` lines of a file, empty if it is not there."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+async def ensure_client_file(settings: LocalSettings, layout: Layout) -> str | None:
+    """Has the gateway make the first keys if there are none, and keeps them (mode 600).
+
+    Returns:
+        The API key if it was made now, to be shown once; None when the file is as it was.
+
+    Raises:
+        LocalFault: The gateway could not make the keys.
+    """
+    path = layout.var / "client.env"
+    known = read_client_file(path)
+    fresh = "OPENAI_API_KEY" not in known
+    if fresh:
+        known |= await _bootstrap(layout)
+    wanted = {"OPENAI_BASE_URL": settings.base_url, **{k: v for k, v in known.items() if k != "OPENAI_BASE_URL"}}
+    if known != wanted or fresh:
+        write_private(path, "".join(f"{name}={value}\n" for name, value in wanted.items()))
+    return wanted["OPENAI_API_KEY"] if fresh else None
+
+
+async def _bootstrap(layout: Layout) -> dict[str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "cloister_gateway", "bootstrap"),
+        *("--config", str(layout.config / "gateway.yaml")),
+        *("--format", "env"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=REPOSITORY,
+    )
+    try:
+        output, errors = await asyncio.wait_for(process.communicate(), _BOOTSTRAP_SECONDS)
+    except TimeoutError as error:
+        process.kill()
+        raise LocalFault(f"Making the first API key took over {_BOOTSTRAP_SECONDS:g} s.") from error
+    made = dict(line.split("=", 1) for line in output.decode().splitlines() if "=" in line)
+    if process.returncode != 0 or "OPENAI_API_KEY" not in made:
+        reason = (errors.decode(errors="replace").strip().splitlines() or ["it gave no reason"])[-1]
+        raise LocalFault(f"The gateway could not make the first API key: {reason}")
+    return made
+
+
+def paste_lines(settings: LocalSettings, layout: Layout, new_key: str | None) -> str:
+    """What is printed when everything is ready."""
+    file = layout.var / "client.env"
+    with contextlib.suppress(ValueError):
+        file = Path(os.path.relpath(file)) if file.is_relative_to(Path.cwd()) else file
+    model = settings.chat_model.name
+    load = f"set -a; . {file if file.is_absolute() else f'./{file}'}; set +a;"
+    ask = f'model="{model}", input="Say hello."'
+    lines = [
+        "",
+        f"Cloister is ready:  {settings.base_url}",
+        f"API key:            {new_key} (shown once; kept in {file})" if new_key else f"API key:            in {file}",
+        "",
+        "curl:        "
+        f'{load} curl -s "$OPENAI_BASE_URL/responses" -H "Authorization: Bearer $OPENAI_API_KEY" '
+        f'-H "Content-Type: application/json" -d \'{{"model": "{model}", "input": "Say hello."}}\'',
+        "Python:      "
+        f"{load} python3 -c 'from openai import OpenAI; print(OpenAI().responses.create({ask}).output_text)'",
+        "JavaScript:  "
+        f'{load} node -e \'import("openai").then(async ({{default: OpenAI}}) => console.log((await new OpenAI()'
+        f'.responses.create({{model: "{model}", input: "Say hello."}})).output_text))\'',
+        "",
+        "Python and JavaScript want the openai package: pip install openai, npm install openai.",
+    ]
+    if settings.gateway.certificate_file:
+        lines.append(
+            f"Clients must trust the issuer of {settings.gateway.certificate_file}: curl --cacert FILE, "
+            "SSL_CERT_FILE=FILE for Python, NODE_EXTRA_CA_CERTS=FILE for JavaScript."
+        )
+    return "\n".join([*lines, "Ctrl-C stops everything.", ""])

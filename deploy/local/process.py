@@ -1,0 +1,127 @@
+"""One process of the stack: in a group of its own, with its own log, and never left behind.
+
+Three things see to that: `Process.stop`, the watchdog (which knows the group and ends it if the runner is killed),
+and the kernel, which is asked to send SIGTERM to the process when its parent dies.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from deploy.local.settings import REPOSITORY
+
+__all__ = ["Process", "Watchdog", "end_with_parent"]
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+_LARGEST_LOG_BYTES = 50 * 1024 * 1024
+_libc = ctypes.CDLL(None)
+
+
+def end_with_parent() -> None:
+    """Asks the kernel to send this process SIGTERM when the thread that started it ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Watchdog:
+    """The runner's side of `deploy.local.watchdog`.
+
+    Args:
+        lock: A file whose lock the watchdog keeps for as long as it runs, so that no new run starts before it is done.
+    """
+
+    def __init__(self, lock: BinaryIO) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "deploy.local.watchdog"],
+            stdin=subprocess.PIPE,
+            cwd=REPOSITORY,
+            start_new_session=True,
+            pass_fds=[lock.fileno()],
+        )
+
+    def started(self, group: int) -> None:
+        self._tell(f"+{group}\n")
+
+    def ended(self, group: int) -> None:
+        self._tell(f"-{group}\n")
+
+    def close(self) -> None:
+        """Ends the watchdog, and through it every group that was not reported as ended."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode())
+        self._process.stdin.flush()
+
+
+class Process:
+    """A running process of the stack.
+
+    Attributes:
+        pid: Its process id, which is also the id of its group.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, watchdog: Watchdog) -> None:
+        self._process = process
+        self._watchdog = watchdog
+        self._cleared = False
+        self.pid = process.pid
+
+    @classmethod
+    async def start(
+        cls, command: Sequence[str], *, environment: Mapping[str, str], log: Path, watchdog: Watchdog
+    ) -> "Process":
+        """Starts ``command`` in the repository's folder; both its outputs are appended to ``log``."""
+        with _open_log(log) as output:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+                cwd=REPOSITORY,
+                start_new_session=True,
+                preexec_fn=end_with_parent,
+            )
+        watchdog.started(process.pid)
+        return cls(process, watchdog)
+
+    async def wait(self) -> int:
+        """Waits for the end and clears away what the process may have left of its group; the exit code."""
+        code = await self._process.wait()
+        if not self._cleared:
+            self._cleared = True
+            self._kill_group()
+            self._watchdog.ended(self.pid)
+        return code
+
+    async def stop(self, seconds: float) -> None:
+        """Asks the process to end and kills its whole group when it has not after ``seconds``."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), seconds)
+        except TimeoutError:
+            self._kill_group()
+        await self.wait()
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+def _open_log(path: Path) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > _LARGEST_LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    return path.open("ab")

@@ -1,0 +1,226 @@
+"""Starts the parts side by side, keeps them running, and ends them all: nothing is left behind, whatever happens.
+
+A part that ends while the stack starts ends the run, with a sentence that names its log. A part that dies later is
+started again after a pause; only when it keeps dying does the run end.
+"""
+
+import asyncio
+import contextlib
+import json
+import signal
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from deploy.local.faults import LocalFault
+from deploy.local.parts import Part
+from deploy.local.process import Process, Watchdog
+from deploy.local.settings import LocalSettings
+
+__all__ = ["Runner"]
+
+_PROBE_SECONDS = 0.2
+_PROGRESS_SECONDS = 10.0
+_DEATHS_WINDOW_SECONDS = 600.0
+
+
+class _Stopped(Exception):
+    """A signal asked the run to end."""
+
+
+class Runner:
+    """One run of the stack.
+
+    Args:
+        settings: The local settings.
+        parts: What to run, stores first and the door last: they are ended in the reverse order.
+        record: The file that says what runs (``run.json``): there while the stack runs, and says ``ready`` when all
+            parts are.
+        watchdog: Ends the parts if this process is killed.
+        when_ready: Called once, when every part is ready for the first time.
+        say: Prints a line.
+    """
+
+    def __init__(
+        self,
+        settings: LocalSettings,
+        parts: Sequence[Part],
+        *,
+        record: Path,
+        watchdog: Watchdog,
+        when_ready: Callable[[], Awaitable[None]],
+        say: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._record_path = record
+        self._watchdog = watchdog
+        self._when_ready = when_ready
+        self._say = say
+        self._processes: dict[str, Process] = {}
+        self._ready = {part.name: asyncio.Event() for part in parts}
+        self._waiting_for: dict[str, str] = {}
+        self._announced = False
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    async def run(self) -> None:
+        """Runs until a signal asks for the end.
+
+        Raises:
+            LocalFault: A part could not start, or kept dying.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._on_signal)
+        self._record()
+        fault: LocalFault | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part in self._parts:
+                    group.create_task(self._keep(part), name=part.name)
+                group.create_task(self._announce(), name="announce")
+                group.create_task(self._progress(), name="progress")
+                group.create_task(self._until_stopped(), name="stop")
+        except* _Stopped:
+            pass
+        except* LocalFault as faults:
+            fault = _first(faults)
+            self._say("stopping, because a part failed")
+        finally:
+            await self._stop_all()
+        if fault is not None:
+            raise fault
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+    async def _until_stopped(self) -> None:
+        await self._stop.wait()
+        self._say("stopping (Ctrl-C again: at once)")
+        raise _Stopped
+
+    async def _keep(self, part: Part) -> None:
+        """Starts a part when what it needs is ready, and again whenever it dies."""
+        for name in part.needs:
+            await self._ready[name].wait()
+        deaths: deque[float] = deque()
+        while True:
+            started = time.monotonic()
+            process = await Process.start(
+                part.command, environment=part.environment, log=part.log, watchdog=self._watchdog
+            )
+            self._processes[part.name] = process
+            self._record()
+            ended = asyncio.create_task(process.wait())
+            try:
+                fault = await self._until_ready(part, ended)
+                if fault is None:
+                    self._say(f"{part.name} is ready ({time.monotonic() - started:.1f} s): {part.what}")
+                    self._ready[part.name].set()
+                    self._record()
+                    fault = f"{part.name} {_how_it_ended(await ended)}"
+                elif not self._announced:
+                    raise LocalFault(f"{fault}. Its log: {part.log}")
+            finally:
+                ended.cancel()
+            self._ready[part.name].clear()
+            await process.stop(0)
+            deaths.append(time.monotonic())
+            while deaths[0] < time.monotonic() - _DEATHS_WINDOW_SECONDS:
+                deaths.popleft()
+            if len(deaths) > self._settings.restart.limit:
+                limit = self._settings.restart.limit
+                raise LocalFault(f"{fault}, more often than restart.limit ({limit}) allows. Its log: {part.log}")
+            self._say(f"{fault}; starting it again. Its log: {part.log}")
+            self._record()
+            await asyncio.sleep(self._settings.restart.pause_seconds)
+
+    async def _until_ready(self, part: Part, ended: asyncio.Task[int]) -> str | None:
+        """None once the part is ready; what is wrong with it when it ends or takes too long."""
+        deadline = time.monotonic() + self._settings.start_seconds
+        reason: str | None = "not started"
+        try:
+            while time.monotonic() < deadline:
+                reason = await part.probe()
+                if ended.done():
+                    return f"{part.name} {_how_it_ended(ended.result())} while starting{_last_words(part.log)}"
+                if reason is None:
+                    return None
+                self._waiting_for[part.name] = reason
+                await asyncio.wait([ended], timeout=_PROBE_SECONDS)
+        finally:
+            self._waiting_for.pop(part.name, None)
+        return f"{part.name} was not ready after {self._settings.start_seconds:g} s ({reason})"
+
+    async def _announce(self) -> None:
+        for ready in self._ready.values():
+            await ready.wait()
+        await self._when_ready()
+        self._announced = True
+        self._record()
+
+    async def _progress(self) -> None:
+        started = time.monotonic()
+        while not self._announced:
+            await asyncio.sleep(_PROGRESS_SECONDS)
+            waiting = ", ".join(self._waiting_for)
+            if waiting:
+                self._say(f"still starting after {time.monotonic() - started:.0f} s: {waiting}")
+
+    async def _stop_all(self) -> None:
+        """Ends the door first and the stores last, so that what is under way can still be stored."""
+        for part in reversed(self._parts):
+            process = self._processes.get(part.name)
+            if process is not None:
+                stopping = asyncio.create_task(process.stop(self._settings.stop_seconds))
+                hurry = asyncio.create_task(self._hurry.wait())
+                await asyncio.wait([stopping, hurry], return_when=asyncio.FIRST_COMPLETED)
+                hurry.cancel()
+                if not stopping.done():
+                    stopping.cancel()
+                    await process.stop(0)
+        self._record_path.unlink(missing_ok=True)
+        self._say("stopped")
+
+    def _record(self) -> None:
+        """Writes ``run.json``, whole or not at all."""
+        record = {
+            "state": "ready" if self._announced and all(e.is_set() for e in self._ready.values()) else "starting",
+            "base_url": self._settings.base_url,
+            "parts": {
+                part.name: {
+                    "pid": self._processes[part.name].pid if part.name in self._processes else None,
+                    "port": part.port,
+                    "ready": self._ready[part.name].is_set(),
+                    "log": str(part.log),
+                }
+                for part in self._parts
+            },
+        }
+        draft = self._record_path.with_suffix(".part")
+        draft.write_text(json.dumps(record, indent=2) + "\n")
+        draft.replace(self._record_path)
+
+
+def _first(group: BaseExceptionGroup[LocalFault]) -> LocalFault:
+    fault = group.exceptions[0]
+    return _first(fault) if isinstance(fault, BaseExceptionGroup) else fault
+
+
+def _how_it_ended(code: int) -> str:
+    if code < 0:
+        return f"died of {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+def _last_words(log: Path) -> str:
+    """The last line of a log, if it is a sentence for people: services print one when they refuse to start."""
+    with contextlib.suppress(OSError):
+        lines = [line for line in log.read_text(errors="replace")[-4000:].splitlines() if line.strip()]
+        if lines and not lines[-1].lstrip().startswith(("{", "[")):
+            return f": {lines[-1].strip().rstrip('.')}"
+    return ""

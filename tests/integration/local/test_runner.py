@@ -1,0 +1,178 @@
+"""The runner with real processes: order, readiness, death, restart, and nothing left behind."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from deploy.local import preflight
+from deploy.local.faults import LocalFault
+from deploy.local.parts import Part
+from deploy.local.process import Watchdog
+from deploy.local.runner import Runner
+from deploy.local.settings import REPOSITORY, load_local_settings
+
+UP = "import signal; print('up', flush=True); signal.pause()"
+STUBBORN = "import signal; signal.signal(15, signal.SIG_IGN); print('up', flush=True)\nwhile True: signal.pause()"
+DEADLINE_SECONDS = 20.0
+
+
+@pytest.fixture
+def watchdog(tmp_path: Path) -> Iterator[Watchdog]:
+    with preflight.lock(tmp_path) as held:
+        dog = Watchdog(held)
+        yield dog
+        dog.close()
+
+
+class Run:
+    """A runner over small parts, with what it said and when it was ready."""
+
+    def __init__(self, folder: Path, watchdog: Watchdog, parts: Sequence[Part], settings: str = "") -> None:
+        override = folder / "mine.yaml"
+        override.write_text(settings or "restart: {pause_seconds: 0.0}\n")
+        self.said: list[str] = []
+        self.ready = asyncio.Event()
+        self.record_path = folder / "run.json"
+        self.runner = Runner(
+            load_local_settings(override),
+            parts,
+            record=self.record_path,
+            watchdog=watchdog,
+            when_ready=self._when_ready,
+            say=self.said.append,
+        )
+
+    async def _when_ready(self) -> None:
+        self.ready.set()
+
+    def record(self) -> dict[str, dict[str, int]]:
+        parts: dict[str, dict[str, int]] = json.loads(self.record_path.read_text())["parts"]
+        return parts
+
+    def pid(self, name: str) -> int:
+        return self.record()[name]["pid"]
+
+
+def part(folder: Path, name: str, code: str = UP, needs: Sequence[str] = ()) -> Part:
+    log = folder / f"{name}.log"
+
+    async def probe() -> str | None:
+        return None if log.exists() and log.read_text().rstrip().endswith("up") else "not up"
+
+    return Part(name, "a part", [sys.executable, "-c", code], needs, 1, log, dict(os.environ), probe)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def test_parts_start_in_order_and_a_signal_ends_them(tmp_path: Path, watchdog: Watchdog) -> None:
+    run = Run(tmp_path, watchdog, [part(tmp_path, "store"), part(tmp_path, "door", needs=["store"])])
+    running = asyncio.create_task(run.runner.run())
+    await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
+    await until(lambda: json.loads(run.record_path.read_text())["state"] == "ready")
+    pids = [run.pid("store"), run.pid("door")]
+    assert [line.split()[0] for line in run.said] == ["store", "door"]
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, DEADLINE_SECONDS)
+    assert not any(alive(pid) for pid in pids)
+    assert not run.record_path.exists()
+
+
+async def test_a_part_that_ends_while_starting_ends_the_run_with_its_words(tmp_path: Path, watchdog: Watchdog) -> None:
+    broken = part(tmp_path, "broken", "import sys; sys.exit('The model folder is empty.')")
+    run = Run(tmp_path, watchdog, [part(tmp_path, "store"), broken])
+    with pytest.raises(LocalFault, match=r"broken ended .* while starting: The model folder is empty\. Its"):
+        await run.runner.run()
+    assert not run.ready.is_set()
+    assert run.said[-1] == "stopped"
+
+
+async def test_a_part_that_is_never_ready_ends_the_run_with_the_reason(tmp_path: Path, watchdog: Watchdog) -> None:
+    silent = part(tmp_path, "silent", "import signal; signal.pause()")
+    run = Run(tmp_path, watchdog, [silent], settings="start_seconds: 0.5\n")
+    with pytest.raises(LocalFault, match=r"silent was not ready after 0\.5 s \(not up\)"):
+        await run.runner.run()
+
+
+async def test_a_part_that_dies_is_started_again(tmp_path: Path, watchdog: Watchdog) -> None:
+    run = Run(tmp_path, watchdog, [part(tmp_path, "store")])
+    running = asyncio.create_task(run.runner.run())
+    await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
+    first = run.pid("store")
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: run.record()["store"]["ready"] == 1 and run.pid("store") != first)
+    assert any("died of SIGKILL; starting it again" in line for line in run.said)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, DEADLINE_SECONDS)
+
+
+async def test_a_part_that_keeps_dying_ends_the_run(tmp_path: Path, watchdog: Watchdog) -> None:
+    run = Run(tmp_path, watchdog, [part(tmp_path, "store")], settings="restart: {limit: 0}\n")
+    running = asyncio.create_task(run.runner.run())
+    await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
+    os.kill(run.pid("store"), signal.SIGKILL)
+    with pytest.raises(
+        LocalFault, match=r"store died of SIGKILL, more often than restart.limit .* Its log: .*store\.log"
+    ):
+        await asyncio.wait_for(running, DEADLINE_SECONDS)
+
+
+async def test_a_part_that_ignores_sigterm_is_killed(tmp_path: Path, watchdog: Watchdog) -> None:
+    run = Run(tmp_path, watchdog, [part(tmp_path, "store", STUBBORN)], settings="stop_seconds: 0.3\n")
+    running = asyncio.create_task(run.runner.run())
+    await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
+    pid = run.pid("store")
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, DEADLINE_SECONDS)
+    assert not alive(pid)
+
+
+KILLED_RUNNER = """
+import asyncio, sys
+from pathlib import Path
+from deploy.local import preflight
+from deploy.local.process import Process, Watchdog
+
+async def run(folder):
+    with preflight.lock(folder) as held:
+        watchdog = Watchdog(held)
+        shell = ["sh", "-c", "sleep 600 & echo $!; wait"]
+        path = {"PATH": "/bin:/usr/bin"}
+        process = await Process.start(shell, environment=path, log=folder / "log", watchdog=watchdog)
+        print(process.pid, flush=True)
+        await process.wait()
+
+asyncio.run(run(Path(sys.argv[1])))
+"""
+
+
+async def test_a_killed_runner_leaves_no_process_and_no_lock(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED_RUNNER, str(tmp_path)]
+    runner = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    assert runner.stdout is not None
+    child = int(runner.stdout.readline())
+    await until(lambda: (tmp_path / "log").read_text().strip() != "")
+    grandchild = int((tmp_path / "log").read_text())
+    assert alive(grandchild)
+    runner.kill()
+    runner.wait()
+    runner.stdout.close()
+    await until(lambda: not alive(child) and not alive(grandchild))
+    preflight.lock(tmp_path).close()

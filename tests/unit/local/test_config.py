@@ -1,0 +1,74 @@
+"""The rendered settings files are what the services' own settings classes accept, and hold no secret."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from cloister_common.settings import ServiceSettings, load_settings
+from cloister_gateway.settings import GatewaySettings
+from cloister_retriever.settings import RetrieverSettings
+
+from deploy.local.config import Layout, redis_configuration, render, service_settings
+from deploy.local.keys import SECRETS, ensure_secrets
+from deploy.local.settings import LocalSettings, load_local_settings
+
+CLASSES: dict[str, type[ServiceSettings]] = {"gateway": GatewaySettings, "retriever": RetrieverSettings}
+
+
+@pytest.fixture
+def rendered(settings: LocalSettings, layout: Layout) -> Layout:
+    ensure_secrets(layout.secrets)
+    render(settings, layout)
+    return layout
+
+
+@pytest.mark.parametrize("service", CLASSES)
+def test_each_service_accepts_its_rendered_file(rendered: Layout, service: str) -> None:
+    loaded = load_settings(CLASSES[service], rendered.config / f"{service}.yaml")
+    assert loaded.server.host == "127.0.0.1"
+
+
+def test_no_secret_stands_in_a_service_file(rendered: Layout) -> None:
+    values = [(rendered.secrets / name).read_text().strip() for name in SECRETS]
+    for path in rendered.config.glob("*.yaml"):
+        assert not [value for value in values if value in path.read_text()]
+
+
+def test_redis_keeps_what_it_acknowledged_and_is_private(rendered: Layout, settings: LocalSettings) -> None:
+    lines = redis_configuration(settings, rendered, "password").splitlines()
+    assert {"bind 127.0.0.1", "appendonly yes", "appendfsync always", "maxmemory-policy noeviction"} <= set(lines)
+    assert (rendered.config / "redis.conf").stat().st_mode & 0o777 == 0o600
+
+
+def test_only_the_gateway_can_listen_beyond_loopback(tmp_path: Path, layout: Layout) -> None:
+    override = tmp_path / "mine.yaml"
+    override.write_text("gateway: {host: 0.0.0.0}\n")
+    hosts = {
+        name: values["server"]["host"]
+        for name, values in service_settings(load_local_settings(override), layout).items()
+    }
+    assert hosts == {"gateway": "0.0.0.0", "embedder": "127.0.0.1", "retriever": "127.0.0.1", "llm": "127.0.0.1"}
+
+
+def test_a_certificate_reaches_the_gateway_alone(tmp_path: Path, layout: Layout) -> None:
+    override = tmp_path / "mine.yaml"
+    override.write_text(yaml.safe_dump({"gateway": {"certificate_file": "/tls/a.pem", "key_file": "/tls/a.key"}}))
+    values = service_settings(load_local_settings(override), layout)
+    assert values["gateway"]["server"]["tls"] == {"certificate_file": "/tls/a.pem", "key_file": "/tls/a.key"}
+    assert not [name for name in ("embedder", "retriever", "llm") if "tls" in values[name]["server"]]
+
+
+def test_overrides_reach_the_service_they_name(tmp_path: Path, layout: Layout) -> None:
+    override = tmp_path / "mine.yaml"
+    override.write_text("overrides: {retriever: {ingestion: {workers: 1}}}\n")
+    ingestion = service_settings(load_local_settings(override), layout)["retriever"]["ingestion"]
+    assert ingestion["workers"] == 1
+    assert "tokenizer_path" in ingestion
+
+
+def test_a_model_folder_of_the_users_own_is_served(tmp_path: Path, layout: Layout) -> None:
+    override = tmp_path / "mine.yaml"
+    override.write_text("chat_model: {name: Mine, path: /models/mine, max_model_len: 4096}\n")
+    values = service_settings(load_local_settings(override), layout)
+    assert values["llm"]["model"] == {"name": "Mine", "path": "/models/mine"}
+    assert values["gateway"]["models"]["Mine"]["context_tokens"] == 4096
