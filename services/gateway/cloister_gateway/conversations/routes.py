@@ -1,0 +1,101 @@
+"""``/v1/conversations`` and their items."""
+
+from typing import Annotated, Any, Literal
+
+from cloister_common.errors import UnsupportedParameter
+from fastapi import APIRouter, Depends, Query, Request
+
+from cloister_gateway.conversations.schemas import CreateConversation, CreateItems, UpdateConversation
+from cloister_gateway.conversations.service import ConversationService
+from cloister_gateway.identity import Principal, require
+from cloister_gateway.pagination import page
+from cloister_gateway.query import only_query
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/conversations")
+
+Caller = Annotated[Principal, Depends(require("conversations"))]
+
+
+def _service(request: Request) -> ConversationService:
+    service: ConversationService = request.app.state.context.conversations
+    return service
+
+
+Service = Annotated[ConversationService, Depends(_service)]
+
+
+def _includes(request: Request) -> None:
+    """``include`` is known to OpenAI; the only kind of it we have is always there."""
+    for name in ("include", "include[]"):
+        for value in request.query_params.getlist(name):
+            if value != "file_search_call.results":
+                raise UnsupportedParameter("include", f"Unsupported value for 'include': '{value[:64]}'.")
+
+
+@router.post("")
+async def create(caller: Caller, service: Service, body: CreateConversation | None = None) -> dict[str, Any]:
+    """Makes a conversation."""
+    body = body or CreateConversation()
+    return await service.create(caller, body.metadata or {}, body.items or [])
+
+
+@router.get("/{conversation_id}")
+async def retrieve(conversation_id: str, caller: Caller, service: Service) -> dict[str, Any]:
+    """A conversation's own fields."""
+    return await service.retrieve(caller, conversation_id)
+
+
+@router.post("/{conversation_id}")
+async def update(conversation_id: str, body: UpdateConversation, caller: Caller, service: Service) -> dict[str, Any]:
+    """Replaces a conversation's metadata."""
+    return await service.update(caller, conversation_id, body.metadata)
+
+
+@router.delete("/{conversation_id}")
+async def delete(conversation_id: str, caller: Caller, service: Service) -> dict[str, Any]:
+    """Deletes a conversation with all its items and responses."""
+    await service.delete(caller, conversation_id)
+    return {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
+
+
+@router.post("/{conversation_id}/items")
+async def create_items(
+    conversation_id: str, body: CreateItems, caller: Caller, service: Service, request: Request
+) -> dict[str, Any]:
+    """Appends items."""
+    _includes(request)
+    items = await service.add_items(caller, conversation_id, body.items)
+    return page(items, limit=len(items), order="asc", after=None)
+
+
+@router.get("/{conversation_id}/items")
+async def list_items(
+    conversation_id: str,
+    caller: Caller,
+    service: Service,
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+    after: str | None = None,
+) -> dict[str, Any]:
+    """A page of items."""
+    only_query(request, {"limit", "order", "after", "include", "include[]"})
+    _includes(request)
+    return page(await service.items(caller, conversation_id), limit=limit, order=order, after=after)
+
+
+@router.get("/{conversation_id}/items/{item_id}")
+async def retrieve_item(
+    conversation_id: str, item_id: str, caller: Caller, service: Service, request: Request
+) -> dict[str, Any]:
+    """One item."""
+    _includes(request)
+    return await service.item(caller, conversation_id, item_id)
+
+
+@router.delete("/{conversation_id}/items/{item_id}")
+async def delete_item(conversation_id: str, item_id: str, caller: Caller, service: Service) -> dict[str, Any]:
+    """Deletes one item; the conversation as it is then."""
+    return await service.delete_item(caller, conversation_id, item_id)

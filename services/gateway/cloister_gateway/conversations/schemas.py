@@ -1,0 +1,30 @@
+"""What a caller may send to make or change a conversation."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from cloister_gateway.responses.schemas import InputMessage, Metadata, Strict
+
+__all__ = ["CreateConversation", "CreateItems", "UpdateConversation"]
+
+Items = Annotated[list[InputMessage], Field(max_length=20)]
+
+
+class CreateConversation(Strict):
+    """Body of ``POST /v1/conversations``."""
+
+    items: Items | None = None
+    metadata: Metadata | None = None
+
+
+class UpdateConversation(Strict):
+    """Body of ``POST /v1/conversations/{id}``."""
+
+    metadata: Metadata
+
+
+class CreateItems(Strict):
+    """Body of ``POST /v1/conversations/{id}/items``."""
+
+    items: Annotated[Items, Field(min_length=1)]

@@ -1,0 +1,132 @@
+"""The rules of conversations: every look-up is by tenant, and another tenant's id is an unknown id."""
+
+import time
+from typing import Any
+
+from cloister_common.errors import Conflict, Forbidden, NotFound
+from cloister_common.ids import new_id
+from cloister_common.vault import Keyring
+
+from cloister_gateway.conversations.store import KIND, ConversationStore
+from cloister_gateway.identity.principal import Principal
+from cloister_gateway.responses.schemas import InputMessage
+from cloister_gateway.responses.shapes import input_item
+from cloister_gateway.state import ItemLog, LogGoneError, LogLockedError, Owner, StoredItem
+
+__all__ = ["ConversationService"]
+
+
+class ConversationService:
+    """Creates, reads, changes and deletes conversations and their items."""
+
+    def __init__(self, store: ConversationStore, items: ItemLog, keyring: Keyring) -> None:
+        self._store = store
+        self._items = items
+        self._keyring = keyring
+
+    async def create(
+        self, principal: Principal, metadata: dict[str, str], messages: list[InputMessage]
+    ) -> dict[str, Any]:
+        """A new conversation, with its first items if there are any."""
+        _check_roles(principal, messages)
+        conversation_id = new_id("conv_")
+        key = await self._keyring.create(principal.tenant, KIND, conversation_id)
+        owner = Owner(KIND, conversation_id, key)
+        created = int(time.time())
+        await self._store.create(owner, created, metadata, self._items.new_head(owner))
+        if messages:
+            await self._items.append(owner, [input_item(message) for message in messages])
+        return _wire(conversation_id, created, metadata)
+
+    async def find(self, principal: Principal, conversation_id: str) -> Owner:
+        """The conversation with its key. Raises `NotFound` for unknown, foreign and deleted ones alike."""
+        if await self._store.tenant(conversation_id) == principal.tenant:
+            key = await self._keyring.get(principal.tenant, KIND, conversation_id)
+            if key is not None:
+                return Owner(KIND, conversation_id, key)
+        raise _not_found(conversation_id)
+
+    async def running(self, conversation: Owner) -> str | None:
+        """The response that is being made in the conversation, if one is."""
+        return await self._store.running(conversation)
+
+    async def retrieve(self, principal: Principal, conversation_id: str) -> dict[str, Any]:
+        """The conversation's own fields."""
+        owner = await self.find(principal, conversation_id)
+        created, metadata = await self._store.read(owner)
+        return _wire(conversation_id, created, metadata)
+
+    async def update(self, principal: Principal, conversation_id: str, metadata: dict[str, str]) -> dict[str, Any]:
+        """Replaces the metadata."""
+        owner = await self.find(principal, conversation_id)
+        await self._store.write_metadata(owner, metadata)
+        created, stored = await self._store.read(owner)
+        return _wire(conversation_id, created, stored)
+
+    async def delete(self, principal: Principal, conversation_id: str) -> None:
+        """Destroys the conversation's key, and with it its items and its responses, then removes what is left."""
+        owner = await self.find(principal, conversation_id)
+        await self._keyring.destroy(principal.tenant, KIND, conversation_id)
+        await self._store.destroy_responses(conversation_id)
+        await self._items.destroy(owner.kind, conversation_id)
+
+    async def add_items(
+        self, principal: Principal, conversation_id: str, messages: list[InputMessage]
+    ) -> list[dict[str, Any]]:
+        """Appends items. Refused while a response of the conversation is being made."""
+        _check_roles(principal, messages)
+        owner = await self.find(principal, conversation_id)
+        try:
+            stored = await self._items.append(owner, [input_item(message) for message in messages])
+        except LogGoneError as error:
+            raise _not_found(conversation_id) from error
+        except LogLockedError as error:
+            raise Conflict(
+                "A response of this conversation is being made. Wait for it to end, or cancel it.",
+                code="conversation_locked",
+                retry_after=2,
+            ) from error
+        return [item.body for item in stored]
+
+    async def items(self, principal: Principal, conversation_id: str) -> list[dict[str, Any]]:
+        """All items, oldest first."""
+        return [item.body for item in await self._load(principal, conversation_id)]
+
+    async def item(self, principal: Principal, conversation_id: str, item_id: str) -> dict[str, Any]:
+        """One item."""
+        for item in await self._load(principal, conversation_id):
+            if item.id == item_id:
+                return item.body
+        raise NotFound(f"Item with id '{item_id}' not found.", param="item_id")
+
+    async def delete_item(self, principal: Principal, conversation_id: str, item_id: str) -> dict[str, Any]:
+        """Deletes one item; the conversation as it is then."""
+        owner = await self.find(principal, conversation_id)
+        if not await self._items.remove(owner, item_id):
+            raise NotFound(f"Item with id '{item_id}' not found.", param="item_id")
+        return await self.retrieve(principal, conversation_id)
+
+    async def _load(self, principal: Principal, conversation_id: str) -> list[StoredItem]:
+        owner = await self.find(principal, conversation_id)
+        try:
+            return await self._items.load(owner)
+        except LogGoneError as error:
+            raise _not_found(conversation_id) from error
+
+
+def _check_roles(principal: Principal, messages: list[InputMessage]) -> None:
+    if not principal.server_state_only:
+        return
+    for place, message in enumerate(messages):
+        if message.role != "user":
+            raise Forbidden(
+                f"This key may send only messages with role 'user', not '{message.role}'.", param=f"items[{place}].role"
+            )
+
+
+def _wire(conversation_id: str, created: int, metadata: dict[str, str]) -> dict[str, Any]:
+    return {"id": conversation_id, "object": "conversation", "created_at": created, "metadata": metadata}
+
+
+def _not_found(conversation_id: str) -> NotFound:
+    return NotFound(f"Conversation with id '{conversation_id}' not found.", param="conversation_id")

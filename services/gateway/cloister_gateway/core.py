@@ -1,0 +1,82 @@
+"""The core's composition: stored state, runs and their streams, and the services the routes call."""
+
+from dataclasses import dataclass
+
+from cloister_common.supervisor import Supervisor
+from cloister_common.vault import Keyring
+from redis.asyncio import Redis
+
+from cloister_gateway.bus import Bus
+from cloister_gateway.control import Control
+from cloister_gateway.conversations.service import ConversationService
+from cloister_gateway.conversations.store import ConversationStore
+from cloister_gateway.models.upstream import ModelUpstream
+from cloister_gateway.responses.history import HistoryReader
+from cloister_gateway.responses.service import ResponseService
+from cloister_gateway.responses.store import ResponseStore
+from cloister_gateway.retrieval import PassageSource, Retrieval, TextEmbedder
+from cloister_gateway.runs.engine import Engine
+from cloister_gateway.runs.events import EventStream
+from cloister_gateway.runs.feed import Hub
+from cloister_gateway.runs.lease import Leases
+from cloister_gateway.runs.run import RunParts
+from cloister_gateway.runs.turn import Turn
+from cloister_gateway.settings import GatewaySettings
+from cloister_gateway.state import ItemLog
+
+__all__ = ["Core", "build_core"]
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What the routes of responses, conversations and sockets use."""
+
+    responses: ResponseService
+    conversations: ConversationService
+    engine: Engine
+    hub: Hub
+    bus: Bus
+
+
+def build_core(
+    settings: GatewaySettings,
+    *,
+    redis: Redis,
+    keyring: Keyring,
+    bus: Bus,
+    control: Control,
+    supervisor: Supervisor,
+    llm: ModelUpstream,
+    embedder: TextEmbedder,
+    retriever: PassageSource,
+) -> Core:
+    """Puts the core together. Background work starts with the supervisor."""
+    items = ItemLog(redis)
+    store = ResponseStore(redis, keyring)
+    stream = EventStream(redis)
+    leases = Leases(redis)
+    hub = Hub(stream, bus, supervisor)
+    turn = Turn(
+        models=settings.models,
+        upstream=llm,
+        retrieval=Retrieval(retriever, embedder),
+        history=HistoryReader(store, items, keyring),
+        store=store,
+    )
+    parts = RunParts(
+        stream=stream, leases=leases, store=store, items=items, work=turn, settings=settings.responses, bus=bus
+    )
+    engine = Engine(parts, hub=hub, control=control, supervisor=supervisor, redis=redis)
+    responses = ResponseService(
+        redis=redis,
+        keyring=keyring,
+        store=store,
+        items=items,
+        leases=leases,
+        engine=engine,
+        hub=hub,
+        models=settings.models,
+        settings=settings.responses,
+    )
+    conversations = ConversationService(ConversationStore(redis), items, keyring)
+    return Core(responses, conversations, engine, hub, bus)

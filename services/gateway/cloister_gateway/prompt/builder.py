@@ -1,0 +1,144 @@
+"""Fits instructions, history, excerpts and the new message into the model's context, by a stated policy.
+
+Policy ``auto`` (the default): the instructions and the new message always stay; excerpts take at most half of the
+room and lose the worst first; history then loses its oldest turns, whole turns at a time, until the rest fits. What
+was dropped is counted and shown in the response. Policy ``disabled``: nothing is dropped, and what does not fit is
+an error, as in OpenAI's API.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
+
+from cloister_gateway.prompt.documents import GROUNDING, Passage, documents_turn
+
+__all__ = ["Message", "Prompt", "PromptBuilder", "PromptTooLongError"]
+
+Message = dict[str, Any]
+CountTokens = Callable[[Sequence[Message]], Awaitable[int]]
+
+_DOCUMENTS_SHARE = 0.5
+_MESSAGE_OVERHEAD_TOKENS = 32
+"""More than any chat template we know puts around one message."""
+
+
+class PromptTooLongError(Exception):
+    """What must stay does not fit."""
+
+    def __init__(self, tokens: int, budget: int) -> None:
+        super().__init__(f"{tokens} tokens, room for {budget}")
+        self.tokens = tokens
+        self.budget = budget
+
+
+class Prompt(NamedTuple):
+    """What goes to the model, and what had to stay out."""
+
+    messages: list[Message]
+    passages: list[Passage]
+    dropped_messages: int
+
+
+class PromptBuilder:
+    """Builds prompts for one model.
+
+    Args:
+        count_tokens: Counts the tokens of rendered messages, with the model's own tokenizer.
+        budget: How many tokens the prompt may have (the model's context less what is kept for the answer).
+    """
+
+    def __init__(self, count_tokens: CountTokens, *, budget: int) -> None:
+        self._count_tokens = count_tokens
+        self._budget = budget
+
+    async def build(
+        self,
+        *,
+        instructions: str | None,
+        history: list[Message],
+        passages: list[Passage],
+        new: list[Message],
+        drop: bool,
+    ) -> Prompt:
+        """Puts the prompt together.
+
+        Args:
+            instructions: The system turn, if there is one.
+            history: Earlier messages, oldest first.
+            passages: Excerpts, best first.
+            new: The messages of this turn.
+            drop: Whether history and excerpts may be left out (policy ``auto``).
+
+        Raises:
+            PromptTooLongError: It does not fit, even with all dropped that may be.
+        """
+        if drop:
+            passages = await self._fit_passages(passages)
+        turns = _turns(history)
+        kept = await self._fit_turns(instructions, turns, passages, new, drop=drop)
+        messages = _assemble(instructions, turns[len(turns) - kept :], passages, new)
+        return Prompt(messages, passages, sum(len(turn) for turn in turns[: len(turns) - kept]))
+
+    async def _fit_passages(self, passages: list[Passage]) -> list[Passage]:
+        room = int(self._budget * _DOCUMENTS_SHARE)
+        return passages[: await self._most(len(passages), lambda n: _assemble(None, [], passages[:n], []), room)]
+
+    async def _fit_turns(
+        self,
+        instructions: str | None,
+        turns: list[list[Message]],
+        passages: list[Passage],
+        new: list[Message],
+        *,
+        drop: bool,
+    ) -> int:
+        def with_last(n: int) -> list[Message]:
+            return _assemble(instructions, turns[len(turns) - n :], passages, new)
+
+        smallest = with_last(0 if drop else len(turns))
+        if _upper_bound(smallest) > self._budget:
+            tokens = await self._count_tokens(smallest)
+            if tokens > self._budget:
+                raise PromptTooLongError(tokens, self._budget)
+        return await self._most(len(turns), with_last, self._budget) if drop else len(turns)
+
+    async def _most(self, available: int, assemble: Callable[[int], list[Message]], room: int) -> int:
+        """The largest ``n`` of 0 … ``available`` whose messages fit into ``room``; 0 is taken to fit."""
+        if _upper_bound(assemble(available)) <= room:
+            return available
+        low, high = 0, available
+        while low < high:
+            middle = (low + high + 1) // 2
+            if await self._count_tokens(assemble(middle)) <= room:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+
+def _assemble(
+    instructions: str | None, turns: list[list[Message]], passages: list[Passage], new: list[Message]
+) -> list[Message]:
+    system = "\n\n".join(part for part in (instructions, GROUNDING if passages else None) if part)
+    messages: list[Message] = [{"role": "system", "content": system}] if system else []
+    messages += [message for turn in turns for message in turn]
+    if passages:
+        messages.append({"role": "user", "content": documents_turn(passages)})
+    return messages + new
+
+
+def _turns(history: list[Message]) -> list[list[Message]]:
+    """History cut before every user message that follows something else, so that an answer goes with its question."""
+    turns: list[list[Message]] = []
+    for message in history:
+        if not turns or (message["role"] == "user" and turns[-1][-1]["role"] != "user"):
+            turns.append([])
+        turns[-1].append(message)
+    return turns
+
+
+def _upper_bound(messages: Sequence[Message]) -> int:
+    """More tokens than the messages can have: byte-level and byte-fallback tokenizers make at most one a byte.
+
+    It spares most prompts the round trip of counting.
+    """
+    return sum(len(str(message["content"]).encode()) + _MESSAGE_OVERHEAD_TOKENS for message in messages)

@@ -1,0 +1,1 @@
+"""OpenAI's Responses API: one turn, with its state on the server."""

@@ -1,0 +1,109 @@
+"""``/v1/responses`` over HTTP: JSON, or server-sent events while the run goes on."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from cloister_common.errors import InvalidRequest, UnsupportedParameter
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from cloister_gateway.identity import Principal, require
+from cloister_gateway.pagination import page
+from cloister_gateway.query import only_query
+from cloister_gateway.responses.schemas import CreateResponse
+from cloister_gateway.responses.service import ResponseService
+from cloister_gateway.responses.streaming import event_name
+from cloister_gateway.state import Owner
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/responses")
+
+Caller = Annotated[Principal, Depends(require("responses"))]
+
+_SSE_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+def _service(request: Request) -> ResponseService:
+    service: ResponseService = request.app.state.context.responses
+    return service
+
+
+Service = Annotated[ResponseService, Depends(_service)]
+
+
+@router.post("")
+async def create(
+    body: CreateResponse,
+    caller: Caller,
+    service: Service,
+    idempotency_key: Annotated[str | None, Header(max_length=256)] = None,
+) -> Response:
+    """Creates a response: waits for it, streams it, or (``background``) returns it as queued."""
+    if body.background and body.store is False:
+        raise InvalidRequest("'background' needs 'store': the answer must be kept to be fetched.", param="store")
+    created = await service.create(caller, body, background=bool(body.background), idempotency_key=idempotency_key)
+    if body.stream:
+        return _stream(service, created.owner, after=-1)
+    if body.background:
+        return JSONResponse(await service.body(created.owner))
+    return JSONResponse(await service.finish(created.owner))
+
+
+@router.get("/{response_id}")
+async def retrieve(
+    response_id: str,
+    caller: Caller,
+    service: Service,
+    request: Request,
+    stream: bool = False,
+    starting_after: Annotated[int | None, Query(ge=0)] = None,
+    include: Annotated[list[str] | None, Query(alias="include[]")] = None,
+) -> Response:
+    """The response as it is now, or its events after a number, from the past into the present."""
+    only_query(request, {"stream", "starting_after", "include", "include[]", "include_obfuscation"})
+    if include and set(include) != {"file_search_call.results"}:
+        raise UnsupportedParameter("include")
+    if not stream:
+        if starting_after is not None:
+            raise InvalidRequest("'starting_after' needs 'stream=true'.", param="starting_after")
+        return JSONResponse(await service.retrieve(caller, response_id))
+    owner = await service.find(caller, response_id)
+    return _stream(service, owner, after=-1 if starting_after is None else starting_after)
+
+
+@router.post("/{response_id}/cancel")
+async def cancel(response_id: str, caller: Caller, service: Service) -> dict[str, Any]:
+    """Stops the generation; the response as it ended."""
+    return await service.cancel(caller, response_id)
+
+
+@router.delete("/{response_id}")
+async def delete(response_id: str, caller: Caller, service: Service) -> dict[str, Any]:
+    """Deletes the response and destroys its key."""
+    await service.delete(caller, response_id)
+    return {"id": response_id, "object": "response", "deleted": True}
+
+
+@router.get("/{response_id}/input_items")
+async def input_items(
+    response_id: str,
+    caller: Caller,
+    service: Service,
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+    after: str | None = None,
+    before: str | None = None,
+) -> dict[str, Any]:
+    """The input items the response was made from."""
+    only_query(request, {"limit", "order", "after", "before"})
+    return page(await service.input_items(caller, response_id), limit=limit, order=order, after=after, before=before)
+
+
+def _stream(service: ResponseService, owner: Owner, *, after: int) -> StreamingResponse:
+    async def frames() -> AsyncIterator[bytes]:
+        async for events in service.events(owner, after=after):
+            yield b"".join(b"event: %b\ndata: %b\n\n" % (event_name(event), event) for event in events)
+
+    return StreamingResponse(frames(), media_type="text/event-stream", headers=_SSE_HEADERS)

@@ -1,0 +1,322 @@
+"""The rules of the Responses API: who may ask what, what is stored before it is acknowledged, what is read back."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+from cloister_common.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from cloister_common.ids import new_id
+from cloister_common.vault import Keyring
+from redis.asyncio import Redis
+
+from cloister_gateway.identity.principal import Principal
+from cloister_gateway.responses.schemas import ResponseParameters
+from cloister_gateway.responses.shapes import input_item, last_event, new_body, response_format, snapshot
+from cloister_gateway.responses.store import KIND, Header, ResponseStore
+from cloister_gateway.runs.engine import Engine
+from cloister_gateway.runs.feed import Hub
+from cloister_gateway.runs.lease import Leases
+from cloister_gateway.settings import ModelSettings, ResponsesSettings
+from cloister_gateway.state import ItemLog, LogGoneError, LogLockedError, Owner
+
+__all__ = ["Created", "ResponseService"]
+
+_LOCK_POLL_SECONDS = 0.1
+_RUNNING = frozenset({"queued", "in_progress"})
+_BUSY = "Another response of this conversation is being made. Wait for it to end, or cancel it."
+
+
+class Created(NamedTuple):
+    """A response that was accepted: durable, and running."""
+
+    owner: Owner
+    replayed: bool
+
+
+class ResponseService:
+    """Creates, reads, cancels and deletes responses."""
+
+    def __init__(
+        self,
+        *,
+        redis: Redis,
+        keyring: Keyring,
+        store: ResponseStore,
+        items: ItemLog,
+        leases: Leases,
+        engine: Engine,
+        hub: Hub,
+        models: dict[str, ModelSettings],
+        settings: ResponsesSettings,
+    ) -> None:
+        self._redis = redis
+        self._keyring = keyring
+        self._store = store
+        self._items = items
+        self._leases = leases
+        self._engine = engine
+        self._hub = hub
+        self._models = models
+        self._settings = settings
+
+    async def create(
+        self,
+        principal: Principal,
+        parameters: ResponseParameters,
+        *,
+        background: bool = False,
+        idempotency_key: str | None = None,
+        own_unstored: Sequence[str] = (),
+    ) -> Created:
+        """Accepts a turn: checks it, stores it, starts its run.
+
+        Args:
+            principal: Who asks.
+            parameters: What for.
+            background: Whether the run goes on with nobody watching.
+            idempotency_key: The same key and body again give the same response.
+            own_unstored: Responses with ``store: false`` that this caller's connection may continue.
+
+        Raises:
+            InvalidRequest, UnsupportedParameter, NotFound, Forbidden, Conflict: Nothing was stored.
+        """
+        self._check(principal, parameters)
+        response_id = new_id("resp_")
+        claim = idempotency_key or parameters.client_request_id
+        if claim is not None:
+            earlier = await self._claim(principal, claim, parameters, response_id)
+            if earlier is not None:
+                return earlier
+        request = self._request(parameters, background=background)
+        await self._check_previous(principal, request["previous_response_id"], own_unstored)
+        body = new_body(response_id, parameters, background=background)
+        header = Header(
+            response_id,
+            principal.tenant,
+            request["conversation"] or "",
+            parameters.store is not False,
+            background,
+            False,
+        )
+        await self._leases.take(KIND, response_id)
+        try:
+            owner = await self._store.create(header, body=body, request=request)
+        except KeyError as error:
+            await self._leases.forget(response_id)
+            raise _no_conversation(header.conversation) from error
+        conversation = Owner("conv", header.conversation, owner.key) if header.conversation else None
+        if conversation is not None:
+            await self._append_input(header, conversation, request["input"])
+        await self._engine.start(owner, conversation, request, body)
+        return Created(owner, replayed=False)
+
+    async def find(self, principal: Principal, response_id: str, *, unstored: Sequence[str] = ()) -> Owner:
+        """The response with its key. Raises `NotFound` for unknown, foreign, deleted and unstored ones alike."""
+        header = await self._header(principal, response_id, unstored)
+        owner = None if header is None else await self._store.owner(header)
+        if owner is None:
+            raise _no_response(response_id)
+        return owner
+
+    async def retrieve(self, principal: Principal, response_id: str) -> dict[str, Any]:
+        """The response as it is now."""
+        return await self.body(await self.find(principal, response_id))
+
+    async def body(self, owner: Owner) -> dict[str, Any]:
+        """The response's latest snapshot: from its record when it has ended, else from its events."""
+        body: dict[str, Any] = await self._store.read(owner, "body")
+        if body["status"] in _RUNNING:
+            async with self._hub.watch(owner) as feed:
+                return snapshot(body, feed.events)
+        return body
+
+    async def events(self, owner: Owner, *, after: int) -> AsyncIterator[list[bytes]]:
+        """The events after number ``after``, those of the past first, until the run has ended.
+
+        After the stream of an ended run was dropped, what is left is its last event: the finished response.
+        """
+        async with self._hub.watch(owner) as feed:
+            if not feed.events:
+                body: dict[str, Any] = await self._store.read(owner, "body")
+                if body["status"] not in _RUNNING:
+                    yield [last_event(body, after + 1)]
+                    return
+            async for batch in feed.follow(after):
+                yield batch
+
+    async def finish(self, owner: Owner) -> dict[str, Any]:
+        """Waits for the end of the run; the final response."""
+        body: dict[str, Any] = await self._store.read(owner, "body")
+        if body["status"] not in _RUNNING:
+            return body
+        async with self._hub.watch(owner) as feed:
+            async for _ in feed.follow(len(feed.events) - 1):
+                pass
+            final: dict[str, Any] = orjson.loads(feed.events[-1])["response"]
+            return final
+
+    async def cancel(self, principal: Principal, response_id: str) -> dict[str, Any]:
+        """Stops the run and returns the response as it ended. A response that has ended already is returned as is."""
+        owner = await self.find(principal, response_id)
+        body = await self.body(owner)
+        if body["status"] not in _RUNNING:
+            return body
+        await self._engine.cancel(response_id)
+        return await self.finish(owner)
+
+    async def request_cancel(self, principal: Principal, response_id: str, *, unstored: Sequence[str] = ()) -> None:
+        """Stops the run without waiting: whoever follows it sees its end."""
+        await self.find(principal, response_id, unstored=unstored)
+        await self._engine.cancel(response_id)
+
+    async def delete(self, principal: Principal, response_id: str) -> None:
+        """Makes the response unreadable at once; a run that is under way is stopped first."""
+        owner = await self.find(principal, response_id)
+        header = await self._store.header(response_id)
+        assert header is not None
+        await self._store.hide(response_id)
+        if not header.done:
+            await self._engine.cancel(response_id)
+            await self.finish(owner)
+        await self._store.destroy(header)
+
+    async def input_items(self, principal: Principal, response_id: str) -> list[dict[str, Any]]:
+        """The input items of a response, in order."""
+        owner = await self.find(principal, response_id)
+        request = await self._store.read(owner, "request")
+        items: list[dict[str, Any]] = request["input"]
+        return items
+
+    def _check(self, principal: Principal, parameters: ResponseParameters) -> None:
+        if parameters.model not in self._models:
+            raise NotFound(
+                f"The model '{parameters.model}' does not exist. GET /v1/models lists those that do.",
+                param="model",
+                code="model_not_found",
+            )
+        if parameters.conversation is not None and parameters.previous_response_id is not None:
+            raise InvalidRequest(
+                "'previous_response_id' cannot be used with 'conversation'. Send one of them.",
+                param="previous_response_id",
+                code="mutually_exclusive_parameters",
+            )
+        if parameters.tool_choice == "required" and not parameters.tools:
+            raise InvalidRequest("'tool_choice' is 'required', but there are no 'tools'.", param="tool_choice")
+        if principal.server_state_only:
+            if parameters.instructions is not None:
+                raise Forbidden("This key may not send 'instructions': they are the server's.", param="instructions")
+            for place, message in enumerate(parameters.messages()):
+                if message.role != "user":
+                    raise Forbidden(
+                        f"This key may send only messages with role 'user', not '{message.role}'.",
+                        param=f"input[{place}].role",
+                    )
+
+    @staticmethod
+    def _request(parameters: ResponseParameters, *, background: bool) -> dict[str, Any]:
+        """What is stored of the request: all that another gateway needs to run it."""
+        tools = [] if parameters.tool_choice == "none" else (parameters.tools or [])
+        return {
+            "model": parameters.model,
+            "input": [input_item(message) for message in parameters.messages()],
+            "instructions": parameters.instructions,
+            "conversation": parameters.conversation_id(),
+            "previous_response_id": parameters.previous_response_id,
+            "tools": [tool.model_dump(exclude_none=True) for tool in tools],
+            "show_results": "file_search_call.results" in (parameters.include or []),
+            "response_format": response_format(parameters),
+            "temperature": parameters.temperature,
+            "top_p": parameters.top_p,
+            "max_output_tokens": parameters.max_output_tokens,
+            "truncation": parameters.truncation or "auto",
+            "background": background,
+        }
+
+    async def _check_previous(self, principal: Principal, previous: str | None, unstored: Sequence[str]) -> None:
+        if previous is None:
+            return
+        header = await self._header(principal, previous, unstored)
+        if header is None:
+            raise NotFound(
+                f"Previous response with id '{previous}' not found.",
+                param="previous_response_id",
+                code="previous_response_not_found",
+            )
+        if not header.done:
+            owner = await self._store.owner(header)
+            if owner is not None:
+                await self.finish(owner)
+
+    async def _append_input(self, header: Header, conversation: Owner, items: list[dict[str, Any]]) -> None:
+        """Puts the input into the conversation, waiting a while for a turn that is under way."""
+        deadline = time.monotonic() + self._settings.conversation_wait_seconds
+        while True:
+            try:
+                await self._items.append(conversation, items, hold_for=header.id)
+                return
+            except LogGoneError as error:
+                await self._discard(header)
+                raise _no_conversation(header.conversation) from error
+            except LogLockedError as error:
+                if time.monotonic() > deadline:
+                    await self._discard(header)
+                    raise Conflict(_BUSY, param="conversation", code="conversation_locked", retry_after=2) from error
+            await self._leases.renew(KIND, header.id)
+            await asyncio.sleep(_LOCK_POLL_SECONDS)
+
+    async def _discard(self, header: Header) -> None:
+        await self._store.destroy(header)
+        await self._leases.release(KIND, header.id)
+
+    async def _claim(
+        self, principal: Principal, claim: str, parameters: ResponseParameters, response_id: str
+    ) -> Created | None:
+        """Claims an idempotency key; returns the response that has it already."""
+        digest = hashlib.sha256(parameters.model_dump_json().encode()).hexdigest()
+        name = await self._keyring.name(principal.tenant, "idempotency", principal.key_id, claim)
+        name_of_body = await self._keyring.name(principal.tenant, "idempotency-body", digest)
+        value = f"{response_id} {name_of_body}"
+        taken: Any = await self._redis.set(
+            f"idem:{name}", value, nx=True, ex=self._settings.idempotency_seconds, get=True
+        )
+        if taken is None:
+            return None
+        earlier_id, earlier_body = taken.decode().split(" ")
+        if earlier_body != name_of_body:
+            raise Conflict(
+                "This idempotency key was used with another request. Use a new key for a new request.",
+                code="idempotency_key_reused",
+            )
+        header = await self._wait_for_record(earlier_id)
+        owner = None if header is None else await self._store.owner(header)
+        if owner is None:
+            # The first try was refused or its response deleted: the key is free again.
+            await self._redis.set(f"idem:{name}", value, ex=self._settings.idempotency_seconds)
+            return None
+        return Created(owner, replayed=True)
+
+    async def _wait_for_record(self, response_id: str) -> Header | None:
+        """The record of a claim made a moment ago, which may just be being written."""
+        for _ in range(10):
+            header = await self._store.header(response_id)
+            if header is not None:
+                return header
+            await asyncio.sleep(_LOCK_POLL_SECONDS)
+        return None
+
+    async def _header(self, principal: Principal, response_id: str, unstored: Sequence[str]) -> Header | None:
+        header = await self._store.header(response_id)
+        if header is None or header.tenant != principal.tenant:
+            return None
+        return header if header.stored or response_id in unstored else None
+
+
+def _no_response(response_id: str) -> NotFound:
+    return NotFound(f"Response with id '{response_id}' not found.", param="response_id")
+
+
+def _no_conversation(conversation_id: str) -> NotFound:
+    return NotFound(f"Conversation with id '{conversation_id}' not found.", param="conversation")

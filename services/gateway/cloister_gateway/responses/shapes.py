@@ -1,0 +1,93 @@
+"""Responses and items in OpenAI's shapes, made from requests and events."""
+
+import time
+from typing import Any
+
+import orjson
+from cloister_common.ids import new_id
+
+from cloister_gateway.responses.schemas import InputMessage, ResponseParameters
+from cloister_gateway.runs.assembler import Assembler
+
+__all__ = ["input_item", "last_event", "new_body", "response_format", "snapshot"]
+
+
+def last_event(body: dict[str, Any], number: int) -> bytes:
+    """The event that carries a finished response, for readers who come after its stream was dropped."""
+    kind = {"completed": "response.completed", "failed": "response.failed"}.get(body["status"], "response.incomplete")
+    return orjson.dumps({"type": kind, "sequence_number": number, "response": body})
+
+
+def snapshot(body: dict[str, Any], events: list[bytes]) -> dict[str, Any]:
+    """The response after ``events``."""
+    assembler = Assembler(body)
+    assembler.replay(events)
+    response = {**assembler.response}
+    response["output"] = [
+        {**item, "content": [{**part, "text": assembler.text(place)} for part in item["content"]]}
+        if item["type"] == "message" and item["status"] == "in_progress"
+        else item
+        for place, item in enumerate(assembler.output)
+    ]
+    return response
+
+
+def input_item(message: InputMessage) -> dict[str, Any]:
+    """An input message as it is stored, with an id of its own."""
+    kind = "output_text" if message.role == "assistant" else "input_text"
+    text = message.text()
+    part: dict[str, Any] = {"type": kind, "text": text}
+    if kind == "output_text":
+        part |= {"annotations": []}
+    return {"id": new_id("msg_"), "type": "message", "role": message.role, "status": "completed", "content": [part]}
+
+
+def response_format(parameters: ResponseParameters) -> dict[str, Any] | None:
+    """``text.format`` as Chat Completions calls it, or None for plain text."""
+    chosen = parameters.text.format if parameters.text else None
+    if chosen is None or chosen.type == "text":
+        return None
+    if chosen.type == "json_object":
+        return {"type": "json_object"}
+    schema = chosen.model_dump(by_alias=True, exclude_none=True, exclude={"type"})
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def new_body(response_id: str, parameters: ResponseParameters, *, background: bool) -> dict[str, Any]:
+    """The response as created, in OpenAI's shape."""
+    conversation = parameters.conversation_id()
+    text_format = parameters.text.format if parameters.text else None
+    return {
+        "id": response_id,
+        "object": "response",
+        "created_at": int(time.time()),
+        "completed_at": None,
+        "status": "queued",
+        "background": background,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": parameters.instructions,
+        "max_output_tokens": parameters.max_output_tokens,
+        "max_tool_calls": None,
+        "model": parameters.model,
+        "output": [],
+        "parallel_tool_calls": True if parameters.parallel_tool_calls is None else parameters.parallel_tool_calls,
+        "previous_response_id": parameters.previous_response_id,
+        "conversation": {"id": conversation} if conversation else None,
+        "reasoning": {"effort": None, "summary": None},
+        "service_tier": "default",
+        "store": parameters.store is not False,
+        "temperature": parameters.temperature,
+        "text": {
+            "format": text_format.model_dump(by_alias=True, exclude_none=True) if text_format else {"type": "text"}
+        },
+        "tool_choice": parameters.tool_choice or "auto",
+        "tools": [tool.model_dump(exclude_none=True) for tool in parameters.tools or []],
+        "top_p": parameters.top_p,
+        "truncation": parameters.truncation or "auto",
+        "truncation_details": {"dropped_messages": 0},
+        "usage": None,
+        "user": parameters.user,
+        "safety_identifier": parameters.safety_identifier,
+        "metadata": parameters.metadata or {},
+    }

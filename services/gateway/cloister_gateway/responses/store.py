@@ -1,0 +1,125 @@
+"""The record of one response in Redis: a few ids and times in the clear, everything said in it sealed.
+
+A response that belongs to a conversation is sealed with the conversation's key, so that deleting the conversation
+makes its responses unreadable too; any other has a key of its own.
+"""
+
+import time
+from typing import Any, NamedTuple
+
+from cloister_common.vault import Keyring
+from redis.asyncio import Redis
+
+from cloister_gateway.state import Owner, open_field, record_key, seal_field
+
+__all__ = ["KIND", "Header", "ResponseStore"]
+
+KIND = "resp"
+
+
+class Header(NamedTuple):
+    """What a record says in the clear."""
+
+    id: str
+    tenant: str
+    conversation: str
+    stored: bool
+    background: bool
+    done: bool
+
+
+class ResponseStore:
+    """Reads and writes response records."""
+
+    def __init__(self, redis: Redis, keyring: Keyring) -> None:
+        self._redis = redis
+        self._keyring = keyring
+
+    async def create(self, header: Header, *, body: dict[str, Any], request: dict[str, Any]) -> Owner:
+        """Makes the record and, outside of a conversation, its key. Durable when this returns."""
+        if header.conversation:
+            key = await self._keyring.get(header.tenant, "conv", header.conversation)
+            if key is None:
+                raise KeyError(header.conversation)
+        else:
+            key = await self._keyring.create(header.tenant, KIND, header.id)
+        fields: dict[Any, Any] = {
+            "tenant": header.tenant,
+            "created": int(time.time()),
+            "conversation": header.conversation,
+            "stored": int(header.stored),
+            "background": int(header.background),
+            "body": seal_field(key, KIND, header.id, "body", body),
+            "request": seal_field(key, KIND, header.id, "request", request),
+        }
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.hset(record_key(KIND, header.id), mapping=fields)
+            if header.conversation:
+                pipeline.sadd(f"{record_key('conv', header.conversation)}:responses", header.id)
+            await pipeline.execute()
+        return Owner(KIND, header.id, key)
+
+    async def header(self, response_id: str) -> Header | None:
+        """What the record says in the clear, or None if there is none."""
+        names = ["tenant", "conversation", "stored", "background", "done"]
+        values: Any = await self._redis.hmget(record_key(KIND, response_id), names)
+        tenant, conversation, stored, background, done = values
+        if tenant is None:
+            return None
+        return Header(
+            response_id,
+            tenant.decode(),
+            (conversation or b"").decode(),
+            stored == b"1",
+            background == b"1",
+            done == b"1",
+        )
+
+    async def owner(self, header: Header) -> Owner | None:
+        """The record with the key that opens it, or None if that key was destroyed."""
+        kind, object_id = ("conv", header.conversation) if header.conversation else (KIND, header.id)
+        key = await self._keyring.get(header.tenant, kind, object_id)
+        return None if key is None else Owner(KIND, header.id, key)
+
+    async def read(self, owner: Owner, field: str) -> Any:
+        """A sealed field of the record (``body``, ``request``, ``prompt``), or None."""
+        sealed: Any = await self._redis.hget(record_key(KIND, owner.id), field)
+        return None if sealed is None else open_field(owner.key, KIND, owner.id, field, sealed)
+
+    async def write_once(self, owner: Owner, field: str, value: Any) -> Any:
+        """Writes a sealed field unless another owner of the run has; returns what stands there."""
+        sealed = seal_field(owner.key, KIND, owner.id, field, value)
+        if await self._redis.hsetnx(record_key(KIND, owner.id), field, sealed):
+            return value
+        return await self.read(owner, field)
+
+    async def write(self, owner: Owner, fields: dict[str, bytes]) -> None:
+        """Writes fields that are sealed already."""
+        mapping: dict[Any, Any] = dict(fields)
+        await self._redis.hset(record_key(KIND, owner.id), mapping=mapping)
+
+    @staticmethod
+    def finished_fields(owner: Owner, body: dict[str, Any]) -> dict[str, bytes]:
+        """The fields that change when the run ends."""
+        return {"body": seal_field(owner.key, KIND, owner.id, "body", body), "done": b"1"}
+
+    async def request_cancel(self, response_id: str) -> None:
+        """Notes the wish, for an owner that does not hear the message."""
+        await self._redis.hset(record_key(KIND, response_id), "cancel", "1")
+
+    async def cancel_requested(self, response_id: str) -> bool:
+        """Whether someone asked to cancel."""
+        return bool(await self._redis.hget(record_key(KIND, response_id), "cancel"))
+
+    async def hide(self, response_id: str) -> None:
+        """Makes the record unreadable through the API at once, before it is destroyed."""
+        await self._redis.hset(record_key(KIND, response_id), "stored", "0")
+
+    async def destroy(self, header: Header) -> None:
+        """Removes the record, its events and, outside of a conversation, its key."""
+        key = record_key(KIND, header.id)
+        if not header.conversation:
+            await self._keyring.destroy(header.tenant, KIND, header.id)
+        await self._redis.delete(key, f"{key}:events")
+        if header.conversation:
+            await self._redis.srem(f"{record_key('conv', header.conversation)}:responses", header.id)

@@ -1,0 +1,140 @@
+"""Builds a response out of what happens: every event passes through here once, is numbered, and changes the response.
+
+The response is a function of its events alone. So a gateway that takes a run over replays the events that readers
+have seen and goes on from there; it cannot contradict them.
+"""
+
+from typing import Any
+
+import orjson
+
+__all__ = ["TERMINAL", "Assembler"]
+
+TERMINAL = {"response.completed", "response.incomplete", "response.failed"}
+
+
+class Assembler:
+    """The state of one response while it runs.
+
+    Args:
+        response: The response as created (`response.created`'s snapshot), without output.
+    """
+
+    def __init__(self, response: dict[str, Any]) -> None:
+        self.response = response
+        self.next_number = 0
+        self.pending: list[bytes] = []
+        self._texts: dict[tuple[int, int], list[str]] = {}
+
+    @property
+    def output(self) -> list[dict[str, Any]]:
+        """The output items so far."""
+        items: list[dict[str, Any]] = self.response["output"]
+        return items
+
+    def replay(self, events: list[bytes]) -> None:
+        """Takes over what an earlier owner has written."""
+        for raw in events:
+            event = orjson.loads(raw)
+            self._apply(event)
+            self.next_number = event["sequence_number"] + 1
+
+    def emit(self, kind: str, **fields: Any) -> None:
+        """Numbers an event, applies it and queues it for the stream."""
+        event = {"type": kind, "sequence_number": self.next_number, **fields}
+        self._apply(event)
+        self.next_number += 1
+        self.pending.append(orjson.dumps(event))
+
+    def lifecycle(self, kind: str, **changes: Any) -> None:
+        """An event that carries the whole response (``response.created``, ``response.completed`` …)."""
+        self.response.update(changes)
+        self.emit(kind, response=self.response)
+
+    def open_message(self, item_id: str) -> int:
+        """Starts the assistant message; returns its output index."""
+        index = len(self.output)
+        item = {"id": item_id, "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+        self.emit("response.output_item.added", output_index=index, item=item)
+        part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+        self.emit("response.content_part.added", item_id=item_id, output_index=index, content_index=0, part=part)
+        return index
+
+    def delta(self, index: int, text: str) -> None:
+        """Adds text to the message at ``index``. The hot path: one event a token or a few."""
+        item_id = self.output[index]["id"]
+        self.emit(
+            "response.output_text.delta", item_id=item_id, output_index=index, content_index=0, delta=text, logprobs=[]
+        )
+
+    def annotate(self, index: int, annotation: dict[str, Any]) -> None:
+        """Adds a citation to the message at ``index``."""
+        number = len(self.output[index]["content"][0]["annotations"])
+        self.emit(
+            "response.output_text.annotation.added",
+            item_id=self.output[index]["id"],
+            output_index=index,
+            content_index=0,
+            annotation_index=number,
+            annotation=annotation,
+        )
+
+    def close_message(self, index: int, *, status: str) -> None:
+        """Ends the message at ``index``: text, part and item are done."""
+        item_id, text = self.output[index]["id"], self.text(index)
+        where = {"item_id": item_id, "output_index": index, "content_index": 0}
+        self.emit("response.output_text.done", **where, text=text, logprobs=[])
+        part = {**self.output[index]["content"][0], "text": text}
+        self.emit("response.content_part.done", **where, part=part)
+        item = {**self.output[index], "content": [part], "status": status}
+        self.emit("response.output_item.done", output_index=index, item=item)
+
+    def open_search(self, item_id: str, queries: list[str]) -> int:
+        """Starts the file search call; returns its output index."""
+        index = len(self.output)
+        item = {
+            "id": item_id,
+            "type": "file_search_call",
+            "status": "in_progress",
+            "queries": queries,
+            "results": None,
+        }
+        self.emit("response.output_item.added", output_index=index, item=item)
+        self.emit("response.file_search_call.in_progress", output_index=index, item_id=item_id)
+        self.emit("response.file_search_call.searching", output_index=index, item_id=item_id)
+        return index
+
+    def close_search(self, index: int, *, results: list[dict[str, Any]] | None) -> None:
+        """Ends the file search call. ``results`` only if the caller asked to see them."""
+        item = {**self.output[index], "status": "completed", "results": results}
+        self.emit("response.file_search_call.completed", output_index=index, item_id=item["id"])
+        self.emit("response.output_item.done", output_index=index, item=item)
+
+    def item_index(self, kind: str) -> int | None:
+        """Where the output item of that type is, if there is one."""
+        return next((i for i, item in enumerate(self.output) if item["type"] == kind), None)
+
+    def text(self, index: int) -> str:
+        """The message's text so far."""
+        return "".join(self._texts.get((index, 0), ()))
+
+    def take_pending(self) -> tuple[int, list[bytes]]:
+        """What is to be written next: the number of the first event, and the events."""
+        events, self.pending = self.pending, []
+        return self.next_number - len(events), events
+
+    def _apply(self, event: dict[str, Any]) -> None:
+        kind = event["type"]
+        if kind == "response.output_text.delta":
+            self._texts.setdefault((event["output_index"], event["content_index"]), []).append(event["delta"])
+        elif kind == "response.output_text.annotation.added":
+            part = self.output[event["output_index"]]["content"][event["content_index"]]
+            part["annotations"].append(event["annotation"])
+        elif kind == "response.output_item.added":
+            self.output.append(orjson.loads(orjson.dumps(event["item"])))
+        elif kind == "response.content_part.added":
+            self.output[event["output_index"]]["content"].append(dict(event["part"], annotations=[]))
+        elif kind == "response.output_item.done":
+            self.output[event["output_index"]] = event["item"]
+        elif "response" in event and event["response"] is not self.response:
+            self.response = event["response"]

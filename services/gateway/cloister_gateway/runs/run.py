@@ -1,0 +1,257 @@
+"""One run: searches, builds the prompt, generates, and writes what happens as events.
+
+The run belongs to a lease, not to a socket. It ends when the answer is complete, when someone cancels it, when
+nobody has watched it for a while (background runs excepted), or when another gateway has taken it over.
+"""
+
+import asyncio
+import time
+from typing import Any, Protocol
+
+from cloister_common.errors import CloisterError, InvalidRequest
+from cloister_common.logs import get_logger
+from prometheus_client import Counter, Gauge, Histogram
+
+from cloister_gateway.bus import Bus
+from cloister_gateway.responses.store import KIND, ResponseStore
+from cloister_gateway.runs.assembler import Assembler
+from cloister_gateway.runs.events import DeposedError, EventStream
+from cloister_gateway.runs.feed import Feed
+from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
+from cloister_gateway.settings import ResponsesSettings
+from cloister_gateway.state import ItemLog, LogGoneError, LogLockedError, Owner
+
+__all__ = ["Run", "RunParts", "Work", "conversation_channel"]
+
+log = get_logger(__name__)
+_RUNNING = Gauge("cloister_runs", "Runs of this gateway now.")
+_ENDED = Counter("cloister_runs_ended_total", "Runs by how they ended.", ["status"])
+_FIRST_TOKEN = Histogram(
+    "cloister_run_first_token_seconds",
+    "From the start of a run to its first token.",
+    buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60),
+)
+
+
+def conversation_channel(conversation_id: str) -> str:
+    """The pub/sub channel that says which run has begun in a conversation."""
+    return f"conversation:{conversation_id}"
+
+
+class Work(Protocol):
+    """What a run does; `cloister_gateway.runs.turn` is the one there is."""
+
+    async def perform(self, run: "Run") -> None:
+        """Emits the events of the turn on ``run.assembler``, calling ``run.wake`` for the writer."""
+        ...
+
+
+class RunParts:
+    """What every run of this gateway uses."""
+
+    def __init__(
+        self,
+        *,
+        stream: EventStream,
+        leases: Leases,
+        store: ResponseStore,
+        items: ItemLog,
+        work: Work,
+        settings: ResponsesSettings,
+        bus: Bus,
+    ) -> None:
+        self.bus = bus
+        self.stream = stream
+        self.leases = leases
+        self.store = store
+        self.items = items
+        self.work = work
+        self.settings = settings
+
+
+class Run:
+    """One run on this gateway.
+
+    Args:
+        owner: The response with its key.
+        conversation: The conversation the output goes to, if there is one.
+        request: What was asked, as stored.
+        body: The response as created.
+        parts: What it works with.
+        feed: Where watchers of this gateway read.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        conversation: Owner | None,
+        request: dict[str, Any],
+        body: dict[str, Any],
+        parts: RunParts,
+        feed: Feed,
+    ) -> None:
+        self.owner = owner
+        self.conversation = conversation
+        self.request = request
+        self.usage: dict[str, int] = {}
+        self.finish_reason: str | None = None
+        self._parts = parts
+        self._feed = feed
+        self._remote_watchers = 0
+        self._dirty = asyncio.Event()
+        self._cancelled = False
+        self._stopping = False
+        self._work: asyncio.Task[None] | None = None
+        self._started = time.monotonic()
+        self._first_token_seen = False
+        self.assembler = Assembler(body)
+        self.assembler.replay(feed.events)
+        self.resumed = self.assembler.next_number > 0
+
+    def cancel(self) -> None:
+        """Aborts the generation; the response ends as ``cancelled``."""
+        self._cancelled = True
+        if self._work is not None:
+            self._work.cancel()
+
+    def wake(self, *, token: bool = False) -> None:
+        """Says that there are events to write."""
+        if token and not self._first_token_seen:
+            self._first_token_seen = True
+            _FIRST_TOKEN.observe(time.monotonic() - self._started)
+        self._dirty.set()
+
+    async def execute(self) -> None:
+        """Runs to the end, or until this gateway is not the owner any more."""
+        _RUNNING.inc()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                keeper = tasks.create_task(self._keep_lease(), name="lease")
+                writer = tasks.create_task(self._write_loop(), name="writer")
+                self._work = tasks.create_task(self._perform(), name="work")
+                await asyncio.wait([self._work])
+                self._stopping = True
+                self._dirty.set()
+                await writer
+                await self._finish(self._outcome())
+                keeper.cancel()
+            await self._let_go()
+        except* DeposedError:
+            log.info("run_deposed", response_id=self.owner.id)
+        finally:
+            _RUNNING.dec()
+
+    async def repair(self) -> None:
+        """Brings the record up to a stream that has its last event, where an owner died between the two writes."""
+        fields = self._parts.store.finished_fields(self.owner, self.assembler.response)
+        await self._parts.store.write(self.owner, fields)
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        await self._parts.leases.release(KIND, self.owner.id)
+        await self._parts.leases.ended(self.owner.id, keep_seconds=self._parts.settings.keep_stream_seconds)
+
+    async def _perform(self) -> None:
+        if self.conversation is not None:
+            await self._parts.bus.publish(conversation_channel(self.conversation.id), self.owner.id.encode())
+        if not self.resumed:
+            self.assembler.lifecycle("response.created")
+            self.assembler.lifecycle("response.in_progress", status="in_progress")
+            self.wake()
+        if self._cancelled or await self._parts.store.cancel_requested(self.owner.id):
+            self._cancelled = True
+            return
+        await self._parts.work.perform(self)
+
+    def _outcome(self) -> dict[str, Any]:
+        """How the work ended, as changes of the response."""
+        assert self._work is not None
+        if self._cancelled or self._work.cancelled():
+            return {"status": "cancelled"}
+        error = self._work.exception()
+        if isinstance(error, DeposedError):
+            raise error
+        if isinstance(error, CloisterError):
+            code = "invalid_prompt" if isinstance(error, InvalidRequest) else "server_error"
+            return {"status": "failed", "error": {"code": code, "message": error.message}}
+        if error is not None:
+            log.error("run_failed", response_id=self.owner.id, exc_info=error)
+            message = "The server had an error while it answered. Try again; the operator's log has it."
+            return {"status": "failed", "error": {"code": "server_error", "message": message}}
+        if self.finish_reason == "length":
+            return {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+        return {"status": "completed", "completed_at": int(time.time())}
+
+    async def _finish(self, outcome: dict[str, Any]) -> None:
+        """Closes the message, stores it in the conversation, and writes the last event with the response."""
+        status = outcome["status"]
+        await self._flush()
+        if not await self._parts.leases.renew(KIND, self.owner.id):
+            raise DeposedError
+        index = self.assembler.item_index("message")
+        if index is not None and self.assembler.output[index]["status"] == "in_progress":
+            self.assembler.close_message(index, status="completed" if status == "completed" else "incomplete")
+        await self._store_output()
+        event = {"completed": "response.completed", "failed": "response.failed"}.get(status, "response.incomplete")
+        self.assembler.lifecycle(event, usage=self._usage(), **outcome)
+        fields = self._parts.store.finished_fields(self.owner, self.assembler.response)
+        await self._flush(final=True, fields=fields)
+        _ENDED.labels(status).inc()
+        log.info("run_ended", response_id=self.owner.id, status=status, **self.usage)
+
+    async def _store_output(self) -> None:
+        """Adds the output to the conversation and sets its log free, once, however often it is tried."""
+        if self.conversation is None:
+            return
+        try:
+            await self._parts.items.append(self.conversation, self.assembler.output, run=self.owner.id)
+        except LogGoneError:
+            log.info("conversation_gone", response_id=self.owner.id)
+        except LogLockedError:
+            # Only after a takeover whose first owner came this far: the log is free, or another turn's, already.
+            log.info("conversation_moved_on", response_id=self.owner.id)
+
+    def _usage(self) -> dict[str, Any]:
+        prompt, output = self.usage.get("prompt", 0), self.usage.get("output", 0)
+        return {
+            "input_tokens": prompt,
+            "input_tokens_details": {"cached_tokens": self.usage.get("cached", 0), "cache_write_tokens": 0},
+            "output_tokens": output,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": prompt + output,
+        }
+
+    async def _write_loop(self) -> None:
+        """Writes what is pending: the first event at once, later ones joined over a short time.
+
+        It is never cancelled in the middle of a write, whose outcome would be unknown.
+        """
+        while not self._stopping:
+            await self._dirty.wait()
+            self._dirty.clear()
+            await self._flush()
+            await asyncio.sleep(self._parts.settings.flush_seconds)
+
+    async def _flush(self, *, final: bool = False, fields: dict[str, bytes] | None = None) -> None:
+        first, events = self.assembler.take_pending()
+        if not events:
+            return
+        self._remote_watchers = await self._parts.stream.append(self.owner, first, events, final=final, fields=fields)
+        self._feed.extend(first, events, final=final)
+
+    async def _keep_lease(self) -> None:
+        """Renews the lease; hears a cancel whose message was lost; ends what nobody watches."""
+        unwatched_since: float | None = None
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            if not await self._parts.leases.renew(KIND, self.owner.id):
+                raise DeposedError
+            if not self._cancelled and await self._parts.store.cancel_requested(self.owner.id):
+                self.cancel()
+            watched = self._feed.watchers > 0 or self._remote_watchers > 0 or self.request["background"]
+            if watched:
+                unwatched_since = None
+            elif unwatched_since is None:
+                unwatched_since = time.monotonic()
+            elif time.monotonic() - unwatched_since > self._parts.settings.unwatched_seconds:
+                self.cancel()

@@ -1,0 +1,273 @@
+"""The work of a turn: search, prompt, generation, citations.
+
+Everything here can be done again by another gateway: what was found and asked is stored, sealed, before the first
+token, and a generation that broke off is continued from the text that readers have seen.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+
+import orjson
+from cloister_common.errors import InvalidRequest, Unavailable, UpstreamFailed
+from cloister_common.ids import new_id
+from cloister_common.logs import get_logger
+
+from cloister_gateway.citations import MarkerFilter, Piece, attribute
+from cloister_gateway.models.upstream import ModelUpstream
+from cloister_gateway.prompt import Passage, Prompt, PromptBuilder, PromptTooLongError
+from cloister_gateway.responses.history import HistoryReader, item_messages
+from cloister_gateway.responses.store import ResponseStore
+from cloister_gateway.retrieval import Retrieval
+from cloister_gateway.runs.run import Run
+from cloister_gateway.settings import ModelSettings
+
+__all__ = ["Turn"]
+
+log = get_logger(__name__)
+
+_MOST_ATTEMPTS = 4
+_RETRY_SECONDS = 0.5
+
+
+class Turn:
+    """Performs turns. One instance serves all runs.
+
+    Args:
+        models: The chat models by public name.
+        upstream: Calls the llm pods.
+        retrieval: Calls retriever and embedder.
+        history: Reads what was said before.
+        store: Keeps the prompt, so that a takeover uses the same one.
+    """
+
+    def __init__(
+        self,
+        *,
+        models: dict[str, ModelSettings],
+        upstream: ModelUpstream,
+        retrieval: Retrieval,
+        history: HistoryReader,
+        store: ResponseStore,
+    ) -> None:
+        self._models = models
+        self._upstream = upstream
+        self._retrieval = retrieval
+        self._history = history
+        self._store = store
+
+    async def perform(self, run: Run) -> None:
+        """Searches if asked to, builds the prompt, generates, cites."""
+        prepared = await self._store.read(run.owner, "prompt") if run.resumed else None
+        if prepared is None:
+            history = await self._history.before(run.owner.key.tenant, run.request)
+            new = item_messages(run.request["input"])
+            passages = await self._search(run, [*history, *new])
+            prompt = await self._build(run, history, passages, new)
+            prepared = await self._store.write_once(run.owner, "prompt", _as_stored(prompt))
+        passages = [Passage(**passage) for passage in prepared["passages"]]
+        run.assembler.response["truncation_details"] = {"dropped_messages": prepared["dropped"]}
+        answer = _Answer(run, passages)
+        await self._generate(run, prepared["messages"], answer)
+        answer.finish()
+        await self._attribute(run, answer)
+
+    async def _search(self, run: Run, messages: list[dict[str, Any]]) -> list[Passage]:
+        tool = next(iter(run.request["tools"]), None)
+        if tool is None:
+            return []
+        queries = self._retrieval.queries(messages)
+        index = run.assembler.item_index("file_search_call")
+        if index is None:
+            index = run.assembler.open_search(new_id("fs_"), queries)
+            run.wake()
+        passages = await self._retrieval.search(run.owner.key.tenant, tool, queries)
+        shown = [passage.as_result() for passage in passages] if run.request["show_results"] else None
+        run.assembler.close_search(index, results=shown)
+        run.wake()
+        return passages
+
+    async def _build(
+        self, run: Run, history: list[dict[str, Any]], passages: list[Passage], new: list[dict[str, Any]]
+    ) -> Prompt:
+        model = run.request["model"]
+        settings = self._models[model]
+        answer_tokens = run.request["max_output_tokens"] or settings.default_output_tokens
+        budget = settings.context_tokens - min(answer_tokens, settings.context_tokens // 2)
+        builder = PromptBuilder(partial(self._count_tokens, model), budget=budget)
+        instructions = "\n\n".join(part for part in (settings.instructions, run.request["instructions"]) if part)
+        try:
+            return await builder.build(
+                instructions=instructions or None,
+                history=history,
+                passages=passages,
+                new=new,
+                drop=run.request["truncation"] == "auto",
+            )
+        except PromptTooLongError as error:
+            raise InvalidRequest(
+                f"The input has {error.tokens} tokens; with room for the answer this model takes {error.budget}. "
+                "Send less, start a new conversation, or ask for fewer max_output_tokens.",
+                param="input",
+                code="context_length_exceeded",
+            ) from error
+
+    async def _generate(self, run: Run, messages: list[dict[str, Any]], answer: "_Answer") -> None:
+        """Streams the answer; goes on on another pod, from the text so far, when one fails."""
+        for attempt in range(1, _MOST_ATTEMPTS + 1):
+            try:
+                await self._stream_once(run, messages, answer)
+                return
+            except (UpstreamFailed, Unavailable):
+                if attempt == _MOST_ATTEMPTS:
+                    raise
+                log.warning("generation_continued", response_id=run.owner.id, attempt=attempt)
+                await asyncio.sleep(_RETRY_SECONDS * attempt)
+
+    async def _stream_once(self, run: Run, messages: list[dict[str, Any]], answer: "_Answer") -> None:
+        body = self._chat_body(run, messages)
+        text = answer.visible()
+        before = run.usage.get("output", 0)
+        if text:
+            body["messages"] = [*messages, {"role": "assistant", "content": text}]
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+            if before == 0:
+                before = await self._tokens_between(run.request["model"], messages, body["messages"])
+            body["max_tokens"] = max(1, body["max_tokens"] - before)
+        affinity = run.request["conversation"] or run.request["previous_response_id"] or run.owner.id
+        finished = False
+        stream = self._upstream.stream_chat(run.request["model"], body, tenant=run.owner.key.tenant, affinity=affinity)
+        async with aclosing(stream):
+            async for payload in stream:
+                finished = self._take_chunk(run, answer, payload, before) or finished
+        if not finished:
+            raise UpstreamFailed("The model stopped in the middle of its answer.")
+
+    async def _tokens_between(self, model: str, shorter: list[dict[str, Any]], longer: list[dict[str, Any]]) -> int:
+        """The tokens of an answer that another gateway began, so that they count towards limit and usage."""
+        return max(0, await self._count_tokens(model, longer) - await self._count_tokens(model, shorter))
+
+    async def _count_tokens(self, model: str, messages: Sequence[dict[str, Any]]) -> int:
+        return len(await self._upstream.tokenize(model, messages=messages))
+
+    def _chat_body(self, run: Run, messages: list[dict[str, Any]]) -> dict[str, Any]:
+        request = run.request
+        settings = self._models[request["model"]]
+        body: dict[str, Any] = {
+            "model": request["model"],
+            "messages": messages,
+            "stream": True,
+            "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+            "max_tokens": request["max_output_tokens"] or settings.default_output_tokens,
+        }
+        for name in ("temperature", "top_p", "response_format"):
+            if request[name] is not None:
+                body[name] = request[name]
+        return body
+
+    @staticmethod
+    def _take_chunk(run: Run, answer: "_Answer", payload: bytes, before: int) -> bool:
+        """Turns one chunk of vLLM into events; says whether the generation has ended."""
+        chunk = orjson.loads(payload)
+        if "error" in chunk:
+            raise UpstreamFailed("The model reported an error in the middle of its answer.")
+        usage = chunk.get("usage")
+        if usage:
+            details = usage.get("prompt_tokens_details") or {}
+            run.usage.setdefault("prompt", usage["prompt_tokens"])
+            run.usage.setdefault("cached", details.get("cached_tokens") or 0)
+            run.usage["output"] = before + usage["completion_tokens"]
+        finished = False
+        for choice in chunk["choices"]:
+            content = choice["delta"].get("content")
+            if content:
+                answer.feed(content)
+            if choice.get("finish_reason"):
+                run.finish_reason = choice["finish_reason"]
+                finished = True
+        return finished
+
+    async def _attribute(self, run: Run, answer: "_Answer") -> None:
+        """Cites, by similarity, the sentences that the model left without a marker."""
+        if not answer.passages:
+            return
+        texts = [passage.text for passage in answer.passages]
+        try:
+            found = await attribute(answer.visible(), texts, marked=answer.marked, embed=self._retrieval.embed)
+        except (Unavailable, UpstreamFailed, InvalidRequest) as error:
+            # The answer stands without them; markers the model made are there already.
+            log.warning("attribution_failed", response_id=run.owner.id, error=type(error).__name__)
+            return
+        for attribution in found:
+            answer.cite(attribution.passage, attribution.end)
+
+
+class _Answer:
+    """The assistant message while it grows."""
+
+    def __init__(self, run: Run, passages: list[Passage]) -> None:
+        self.passages = passages
+        self.marked: list[int] = []
+        self._run = run
+        self._filter = MarkerFilter(len(passages))
+        self._index = run.assembler.item_index("message")
+        self._length = len(self.visible())
+        self._cited: set[tuple[int, int]] = set()
+        if self._index is not None:
+            # Another gateway began: what it cited is cited.
+            for part in run.assembler.output[self._index]["content"]:
+                self.marked += [annotation["index"] for annotation in part["annotations"]]
+
+    def visible(self) -> str:
+        """What readers have seen."""
+        return "" if self._index is None else self._run.assembler.text(self._index)
+
+    def feed(self, text: str) -> None:
+        self._show(self._filter.feed(text))
+
+    def finish(self) -> None:
+        """Shows what was held back, and opens an empty message if there was nothing at all."""
+        self._show(self._filter.finish())
+        self._open()
+
+    def cite(self, passage: int, index: int) -> None:
+        """Adds a citation of the passage at a character position."""
+        if (passage, index) in self._cited:
+            return
+        self._cited.add((passage, index))
+        source = self.passages[passage]
+        annotation = {
+            "type": "file_citation",
+            "file_id": source.file_id,
+            "filename": source.filename,
+            "index": index,
+            "page": source.page,
+            "section": source.section,
+        }
+        self._run.assembler.annotate(self._open(), annotation)
+        self._run.wake()
+
+    def _show(self, pieces: Sequence[Piece]) -> None:
+        for piece in pieces:
+            if piece.text:
+                self._run.assembler.delta(self._open(), piece.text)
+                self._length += len(piece.text)
+                self._run.wake(token=True)
+            for passage in piece.cited:
+                self.marked.append(self._length)
+                self.cite(passage, self._length)
+
+    def _open(self) -> int:
+        if self._index is None:
+            self._index = self._run.assembler.open_message(new_id("msg_"))
+        return self._index
+
+
+def _as_stored(prompt: Prompt) -> dict[str, Any]:
+    return {
+        "messages": prompt.messages,
+        "passages": [passage.as_json() for passage in prompt.passages],
+        "dropped": prompt.dropped_messages,
+    }

@@ -1,0 +1,52 @@
+"""The WebSocket endpoint: authenticate before accepting, serve, close with a code that says what to do."""
+
+from collections import Counter
+
+from cloister_common.app import error_response
+from cloister_common.errors import CloisterError, TooManyRequests
+from cloister_common.logs import get_logger
+from fastapi import APIRouter, WebSocket
+from prometheus_client import Gauge
+
+from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
+from cloister_gateway.sockets.session import Session
+
+__all__ = ["router"]
+
+log = get_logger(__name__)
+_OPEN = Gauge("cloister_sockets", "Open WebSockets.")
+
+router = APIRouter()
+
+
+@router.websocket("/v1/responses")
+async def responses(socket: WebSocket) -> None:
+    """OpenAI's WebSocket mode of the Responses API."""
+    context = socket.app.state.context
+    settings = context.settings.responses
+    open_by_tenant: Counter[str] = context.open_sockets
+    try:
+        principal = await context.authenticator.authenticate(socket.headers)
+        principal.require("responses")
+        if open_by_tenant[principal.tenant] >= settings.sockets_per_tenant:
+            raise TooManyRequests("Your project has its limit of open connections. Close some first.", retry_after=10)
+    except CloisterError as error:
+        await socket.send_denial_response(error_response(error))
+        return
+    except REDIS_DOWN:
+        await socket.send_denial_response(error_response(store_unavailable()))
+        return
+    await socket.accept()
+    session = Session(socket, principal, context.core, send_seconds=settings.send_seconds)
+    unwatch = context.authenticator.watch(principal, session.revoke)
+    open_by_tenant[principal.tenant] += 1
+    _OPEN.inc()
+    try:
+        end = await session.run()
+        if end is not None:
+            log.info("socket_closed", code=end.code)
+            await socket.close(end.code, end.reason)
+    finally:
+        unwatch()
+        open_by_tenant[principal.tenant] -= 1
+        _OPEN.dec()

@@ -1,0 +1,262 @@
+"""One open socket: what its client asks is done in tasks, what it watches is sent by one writer.
+
+Nothing waits for a slow client but its own writer, and that only for a bounded time: then the socket is closed with
+code 1013, and the client resumes with ``response.subscribe`` from the last number it saw. Runs belong to leases, so
+they go on meanwhile.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+import orjson
+from cloister_common.app import validation_error
+from cloister_common.errors import CloisterError, InvalidRequest, TooManyRequests, Unauthenticated
+from cloister_common.logs import get_logger
+from fastapi import WebSocket, WebSocketDisconnect
+from pydantic import ValidationError
+from redis.exceptions import RedisError
+
+from cloister_gateway.core import Core
+from cloister_gateway.identity import Principal
+from cloister_gateway.redis_client import store_unavailable
+from cloister_gateway.responses.schemas import SocketCreate
+from cloister_gateway.responses.streaming import with_stream_id
+from cloister_gateway.runs.run import conversation_channel
+from cloister_gateway.sockets.schemas import (
+    CLIENT_EVENT,
+    Cancel,
+    ClientEvent,
+    SubscribeConversation,
+    SubscribeResponse,
+)
+from cloister_gateway.state import Owner
+
+__all__ = ["Session", "Shutdown"]
+
+log = get_logger(__name__)
+
+_MOST_WAITING = 16
+_MOST_FOLLOWED = 64
+_TRY_AGAIN_LATER = 1013
+
+
+class Shutdown(Exception):
+    """Ends a session with a close code.
+
+    Args:
+        code: The WebSocket close code.
+        reason: A short sentence for the client.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class Session:
+    """One socket of one authenticated client.
+
+    Args:
+        socket: Accepted already.
+        principal: Who it is.
+        core: What it works with.
+        send_seconds: The longest one message may take to go out.
+    """
+
+    def __init__(self, socket: WebSocket, principal: Principal, core: Core, *, send_seconds: float) -> None:
+        self._socket = socket
+        self._principal = principal
+        self._core = core
+        self._send_seconds = send_seconds
+        self._outgoing: asyncio.Queue[list[bytes]] = asyncio.Queue(maxsize=1)
+        self._lanes: dict[str | None, asyncio.Queue[SocketCreate]] = {}
+        self._unstored: list[str] = []
+        self._last: str | None = None
+        self._followed: set[str] = set()
+        self._revoked = asyncio.Event()
+
+    def revoke(self) -> None:
+        """Closes the socket: its credential has ended."""
+        self._revoked.set()
+
+    async def run(self) -> Shutdown | None:
+        """Serves until the client leaves (None) or the server ends it."""
+        end: Shutdown | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                tasks.create_task(self._write(), name="socket-writer")
+                tasks.create_task(self._watch_revocation(), name="socket-revocation")
+                tasks.create_task(self._read(), name="socket-reader")
+        except* Shutdown as group:
+            end = next(error for error in group.exceptions if isinstance(error, Shutdown))
+        except* WebSocketDisconnect:
+            pass  # The usual end: the client has left.
+        return end
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message.get("code", 1005))
+            raw = message.get("text") or message.get("bytes") or b""
+            try:
+                event = _parse(raw)
+                await self._handle(event)
+            except CloisterError as error:
+                await self._send_error(error, _stream_id(raw))
+
+    async def _handle(self, event: ClientEvent) -> None:
+        if isinstance(event, SocketCreate):
+            self._enqueue(event)
+        elif isinstance(event, SubscribeResponse):
+            self._spawn(self._subscribe_response(event), event.stream_id)
+        elif isinstance(event, SubscribeConversation):
+            self._spawn(self._subscribe_conversation(event), event.stream_id)
+        elif isinstance(event, Cancel):
+            self._spawn(self._cancel(event), None)
+
+    def _enqueue(self, event: SocketCreate) -> None:
+        """One response at a time in each lane: those without a ``stream_id`` share one."""
+        lane = self._lanes.get(event.stream_id)
+        if lane is None:
+            if len(self._lanes) >= _MOST_WAITING:
+                raise TooManyRequests("This connection has too many lanes. Use an earlier stream_id again.")
+            lane = self._lanes[event.stream_id] = asyncio.Queue(maxsize=_MOST_WAITING)
+            self._tasks.create_task(self._work_lane(event.stream_id, lane), name="socket-lane")
+        try:
+            lane.put_nowait(event)
+        except asyncio.QueueFull as error:
+            raise TooManyRequests("Too many responses wait on this connection. Wait for one to end.") from error
+
+    async def _work_lane(self, stream_id: str | None, lane: asyncio.Queue[SocketCreate]) -> None:
+        while True:
+            event = await lane.get()
+            await self._guarded(self._create(event), stream_id)
+
+    async def _create(self, event: SocketCreate) -> None:
+        created = await self._core.responses.create(self._principal, event, own_unstored=self._unstored)
+        self._last = created.owner.id
+        if event.store is False:
+            self._unstored.append(created.owner.id)
+        await self._follow(created.owner, -1, event.stream_id)
+
+    async def _subscribe_response(self, event: SubscribeResponse) -> None:
+        owner = await self._core.responses.find(self._principal, event.response_id, unstored=self._unstored)
+        after = -1 if event.starting_after is None else event.starting_after
+        await self._follow(owner, after, event.stream_id)
+
+    async def _subscribe_conversation(self, event: SubscribeConversation) -> None:
+        conversation = await self._core.conversations.find(self._principal, event.conversation_id)
+        begun: asyncio.Queue[str] = asyncio.Queue(maxsize=_MOST_FOLLOWED)
+
+        def on_run(payload: bytes) -> None:
+            if not begun.full():
+                begun.put_nowait(payload.decode())
+
+        async with AsyncExitStack() as stack:
+            subscription = await self._core.bus.subscribe(conversation_channel(conversation.id), on_run)
+            stack.push_async_callback(self._core.bus.unsubscribe, subscription)
+            running = await self._core.conversations.running(conversation)
+            if running is not None:
+                begun.put_nowait(running)
+            await self._send({"type": "conversation.subscribed", "conversation_id": conversation.id}, event.stream_id)
+            while True:
+                response_id = await begun.get()
+                if response_id not in self._followed:
+                    # Who may read the conversation may read its responses, those with store: false too.
+                    owner = await self._core.responses.find(self._principal, response_id, unstored=[response_id])
+                    self._spawn(self._follow(owner, -1, event.stream_id), event.stream_id)
+
+    async def _cancel(self, event: Cancel) -> None:
+        response_id = event.response_id or self._last
+        if response_id is None:
+            raise InvalidRequest("There is no response to cancel on this connection.", param="response_id")
+        await self._core.responses.request_cancel(self._principal, response_id, unstored=self._unstored)
+
+    async def _follow(self, owner: Owner, after: int, stream_id: str | None) -> None:
+        if len(self._followed) >= _MOST_FOLLOWED:
+            raise TooManyRequests(f"This connection follows {_MOST_FOLLOWED} responses, the most it may.")
+        self._followed.add(owner.id)
+        try:
+            async for events in self._core.responses.events(owner, after=after):
+                if stream_id is not None:
+                    events = [with_stream_id(event, stream_id) for event in events]
+                await self._outgoing.put(events)
+        finally:
+            self._followed.discard(owner.id)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], stream_id: str | None) -> None:
+        self._tasks.create_task(self._guarded(work, stream_id), name="socket-task")
+
+    async def _guarded(self, work: Coroutine[Any, Any, None], stream_id: str | None) -> None:
+        """Tells the client what went wrong; the socket goes on."""
+        try:
+            await work
+        except CloisterError as error:
+            await self._send_error(error, stream_id)
+        except RedisError:
+            await self._send_error(store_unavailable(), stream_id)
+        except (asyncio.CancelledError, Shutdown):
+            raise
+        except Exception:
+            log.exception("socket_request_failed")
+            await self._send_error(CloisterError("The server had an error while processing your request."), stream_id)
+
+    async def _send(self, event: dict[str, Any], stream_id: str | None) -> None:
+        raw = orjson.dumps(event)
+        await self._outgoing.put([raw if stream_id is None else with_stream_id(raw, stream_id)])
+
+    async def _send_error(self, error: CloisterError, stream_id: str | None) -> None:
+        await self._send({"type": "error", "status": type(error).status, **error.body()}, stream_id)
+
+    async def _write(self) -> None:
+        while True:
+            events = await self._outgoing.get()
+            try:
+                async with asyncio.timeout(self._send_seconds):
+                    for event in events:
+                        await self._socket.send_text(event.decode())
+            except TimeoutError as error:
+                raise Shutdown(
+                    _TRY_AGAIN_LATER, "You read too slowly. Reconnect and resume with starting_after."
+                ) from error
+            except RuntimeError as error:
+                # Starlette's way of saying that the client has gone.
+                raise WebSocketDisconnect(1006) from error
+
+    async def _watch_revocation(self) -> None:
+        await self._revoked.wait()
+        raise Shutdown(Unauthenticated.close_code, "The credential of this connection has ended.")
+
+
+def _parse(raw: str | bytes) -> ClientEvent:
+    try:
+        data = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest("The message is not valid JSON.", code="invalid_json") from error
+    if not isinstance(data, dict):
+        raise InvalidRequest("A message must be a JSON object with a 'type'.", code="invalid_json")
+    try:
+        return CLIENT_EVENT.validate_python(data)
+    except ValidationError as error:
+        findings = [{**finding, "loc": finding["loc"][1:]} for finding in error.errors(include_url=False)]
+        if findings[0]["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+            raise InvalidRequest(
+                "'type' must be response.create, response.subscribe, conversation.subscribe or response.cancel.",
+                param="type",
+            ) from error
+        raise validation_error(findings) from error
+
+
+def _stream_id(raw: str | bytes) -> str | None:
+    """The lane of a message that could not be taken, so that the error reaches it."""
+    try:
+        data = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    found = data.get("stream_id") if isinstance(data, dict) else None
+    return found if isinstance(found, str) and len(found) <= 128 else None

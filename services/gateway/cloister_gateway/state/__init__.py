@@ -1,0 +1,16 @@
+"""Stored truth: sealed records and sealed, chained item logs in Redis. Nothing readable ever reaches the store."""
+
+from cloister_gateway.state.items import ItemLog, LogDamagedError, LogGoneError, LogLockedError, Owner, StoredItem
+from cloister_gateway.state.records import open_field, record_key, seal_field
+
+__all__ = [
+    "ItemLog",
+    "LogDamagedError",
+    "LogGoneError",
+    "LogLockedError",
+    "Owner",
+    "StoredItem",
+    "open_field",
+    "record_key",
+    "seal_field",
+]

@@ -1,0 +1,27 @@
+"""Sealed JSON fields of the Redis hash that stands for one object (a conversation, a response)."""
+
+from typing import Any
+
+import orjson
+from cloister_common.vault import DataKey, encode_context, open_record, seal
+
+__all__ = ["open_field", "record_key", "seal_field"]
+
+
+def record_key(kind: str, object_id: str) -> str:
+    """The object's Redis key. The braces keep everything of one object in one slot of a Redis Cluster."""
+    return f"{kind}:{{{object_id}}}"
+
+
+def seal_field(key: DataKey, kind: str, object_id: str, field: str, value: Any) -> bytes:
+    """Seals ``value`` (anything JSON) as ``field`` of the object."""
+    return seal(key.subkey("record"), orjson.dumps(value), _context(key, kind, object_id, field))
+
+
+def open_field(key: DataKey, kind: str, object_id: str, field: str, sealed: bytes) -> Any:
+    """Opens a sealed field. Raises `VaultError` if it is not exactly this tenant's, object's and field's."""
+    return orjson.loads(open_record(key.subkey("record"), sealed, _context(key, kind, object_id, field)))
+
+
+def _context(key: DataKey, kind: str, object_id: str, field: str) -> bytes:
+    return encode_context("record", key.tenant, kind, object_id, field)
