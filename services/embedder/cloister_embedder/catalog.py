@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cloister_common.errors import NotFound
+from cloister_common.wire.models import model_not_found
 from fastapi import APIRouter, Request
 
 from cloister_embedder.context import Context
@@ -26,4 +26,4 @@ async def retrieve_model(request: Request, name: str) -> dict[str, Any]:
     for model in context.registry.listing():
         if model["id"] == name:
             return model
-    raise NotFound(f"The model '{name}' does not exist.", param="model", code="model_not_found")
+    raise model_not_found(name)

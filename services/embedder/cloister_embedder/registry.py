@@ -4,13 +4,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from cloister_common.app import ReadinessCheck
-from cloister_common.errors import InvalidRequest, NotFound, Unavailable
+from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.settings import SettingsError
 from cloister_common.supervisor import Supervisor
+from cloister_common.wire.models import ModelKind, model_object, refusal_of_model
 
 from cloister_embedder import metrics
 from cloister_embedder.batching import Batcher, BatcherLimits, BatchLimits
@@ -21,7 +22,6 @@ __all__ = ["LoadedModel", "Loader", "Registry"]
 
 log = get_logger(__name__)
 
-Kind = Literal["text", "image", "rerank"]
 Loader = Callable[[str, ModelSettings], Encoder[Any]]
 """Reads one model into memory; called in a thread."""
 
@@ -29,7 +29,7 @@ Loader = Callable[[str, ModelSettings], Encoder[Any]]
 class LoadedModel:
     """A model that serves."""
 
-    def __init__(self, name: str, kind: Kind, encoder: Encoder[Any], batcher: Batcher[Any]) -> None:
+    def __init__(self, name: str, kind: ModelKind, encoder: Encoder[Any], batcher: Batcher[Any]) -> None:
         self.name = name
         self.kind = kind
         self.encoder = encoder
@@ -49,6 +49,7 @@ class Registry:
         self._settings = settings
         self._load = load
         self._supervisor = supervisor
+        self._kinds: dict[str, ModelKind] = {name: model.kind for name, model in settings.models.items()}
         self._loaded: dict[str, LoadedModel] = {}
         self._failed: dict[str, str] = {}
         self._turn = threading.Lock()
@@ -65,7 +66,7 @@ class Registry:
         for model in self._loaded.values():
             await model.batcher.close()
 
-    def get(self, name: str, *kinds: Kind) -> LoadedModel:
+    def get(self, name: str, *kinds: ModelKind) -> LoadedModel:
         """The loaded model ``name``, which must be one of ``kinds``.
 
         Raises:
@@ -73,14 +74,9 @@ class Registry:
             InvalidRequest: It is for something else.
             Unavailable: It is still loading, or could not be loaded.
         """
-        settings = self._settings.models.get(name)
-        if settings is None:
-            raise NotFound(f"The model '{name}' does not exist.", param="model", code="model_not_found")
-        if settings.kind not in kinds:
-            use = "/v1/rerank" if settings.kind == "rerank" else "/v1/embeddings"
-            raise InvalidRequest(
-                f"The model '{name}' does not serve this. Use {use} with it.", param="model", code="wrong_model_kind"
-            )
+        refusal = refusal_of_model(name, self._kinds, *kinds)
+        if refusal is not None:
+            raise refusal
         loaded = self._loaded.get(name)
         if loaded is None:
             raise self._not_ready(name)
@@ -93,17 +89,13 @@ class Registry:
     def listing(self) -> list[dict[str, Any]]:
         """OpenAI's model objects of the models that serve, with what callers need to know under ``cloister``."""
         return [
-            {
-                "id": model.name,
-                "object": "model",
-                "created": int(self._started),
-                "owned_by": "cloister",
-                "cloister": {
-                    "kind": model.kind,
-                    "dimensions": model.encoder.dimensions,
-                    "max_tokens": model.encoder.max_tokens,
-                },
-            }
+            model_object(
+                model.name,
+                model.kind,
+                dimensions=model.encoder.dimensions,
+                max_tokens=model.encoder.max_tokens,
+                created=int(self._started),
+            )
             for model in self._loaded.values()
         ]
 

@@ -1,0 +1,126 @@
+"""One call to another part of ours: a deadline for all of it, bounded retries, and errors as our own.
+
+Only for calls that may be made twice without harm. A part that restarts, sheds load or rolls out is met with a
+growing, jittered pause, so that its callers do not all come back at the same moment ("full jitter", AWS Architecture
+Blog, "Exponential Backoff And Jitter").
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import httpx
+import orjson
+
+from cloister_common.errors import (
+    CloisterError,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    PayloadTooLarge,
+    TooManyRequests,
+    Unavailable,
+    UpstreamFailed,
+)
+
+__all__ = ["RetryPolicy", "call", "upstream_error"]
+
+_CALLERS_FAULT: dict[int, type[CloisterError]] = {
+    400: InvalidRequest,
+    404: NotFound,
+    409: Conflict,
+    413: PayloadTooLarge,
+    429: TooManyRequests,
+    503: Unavailable,
+}
+
+
+class RetryPolicy(NamedTuple):
+    """How often and how patiently. A pause is random, up to ``first_seconds`` doubled each time."""
+
+    attempts: int = 5
+    first_seconds: float = 0.1
+    longest_seconds: float = 2.0
+
+
+async def call(
+    client: httpx.AsyncClient,
+    part: str,
+    method: str,
+    path: str,
+    *,
+    headers: Mapping[str, str],
+    content: bytes | None = None,
+    deadline_seconds: float,
+    retry: RetryPolicy = RetryPolicy(),
+) -> httpx.Response:
+    """A successful response, read whole.
+
+    Connection errors, 429 and 503 are retried within the deadline; ``Retry-After`` is obeyed.
+
+    Raises:
+        Unavailable: ``part`` cannot be reached, or has not answered in time.
+        CloisterError: Its answer was an error; see `upstream_error`.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + deadline_seconds
+    try:
+        async with asyncio.timeout_at(end):
+            for attempt in range(retry.attempts):
+                error: CloisterError
+                try:
+                    response = await client.request(method, path, headers=dict(headers), content=content)
+                except httpx.TimeoutException as cause:
+                    if not isinstance(cause, httpx.ConnectTimeout | httpx.PoolTimeout):
+                        raise TimeoutError from cause
+                    error = _unreachable(part)
+                except httpx.TransportError:
+                    error = _unreachable(part)
+                else:
+                    if response.is_success:
+                        return response
+                    error = upstream_error(part, response)
+                pause = max(
+                    random.uniform(0, min(retry.first_seconds * 2**attempt, retry.longest_seconds)),  # noqa: S311
+                    error.retry_after or 0,
+                )
+                again = isinstance(error, TooManyRequests | Unavailable) and attempt + 1 < retry.attempts
+                if not again or loop.time() + pause >= end:
+                    raise error
+                await asyncio.sleep(pause)
+    except TimeoutError:
+        raise Unavailable(f"The {part} did not answer within {deadline_seconds:g} s. Try again.") from None
+    raise AssertionError("every attempt returns or raises")
+
+
+def upstream_error(part: str, response: httpx.Response) -> CloisterError:
+    """The error of an answer that was not a success.
+
+    What the original caller can mend (400, 404, 409, 413) or wait for (429, 503) keeps its message, parameter and
+    code. Everything else is the stack's own fault, `UpstreamFailed`, without the inside's words.
+    """
+    kind = _CALLERS_FAULT.get(response.status_code)
+    detail = _error_object(response)
+    if kind is None or detail is None:
+        return UpstreamFailed(f"The {part} answered {response.status_code}. The operator's log has the reason.")
+    retry_after = response.headers.get("retry-after", "")
+    return kind(
+        str(detail.get("message") or "The request was refused."),
+        param=detail.get("param"),
+        code=detail.get("code"),
+        retry_after=int(retry_after) if retry_after.isdigit() else None,
+    )
+
+
+def _error_object(response: httpx.Response) -> dict[str, Any] | None:
+    try:
+        body = orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        return None
+    detail = body.get("error") if isinstance(body, dict) else None
+    return detail if isinstance(detail, dict) else None
+
+
+def _unreachable(part: str) -> Unavailable:
+    return Unavailable(f"The {part} cannot be reached. Try again.", code="upstream_unreachable")
