@@ -21,26 +21,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.local", description="Runs all of Cloister on this machine.")
     parser.add_argument("--var", type=Path, default=REPOSITORY / "var", help="the folder for all data (var)")
     parser.add_argument("--config", type=Path, help="settings laid over deploy/local/local.yaml (VAR/local.yaml)")
+    parser.add_argument("--only-models", action="store_true", help="unpack and check the models, start nothing")
     parser.add_argument("--end-with-parent", action="store_true", help="stop when the process that started this ends")
     arguments = parser.parse_args()
     if arguments.end_with_parent:
         end_with_parent()
     try:
-        _run(Layout(arguments.var.resolve()), arguments.config)
+        layout = Layout(arguments.var.resolve())
+        settings = _settings(layout, arguments.config)
+        if arguments.only_models:
+            _ensure_models(settings)
+        else:
+            _run(settings, layout)
     except LocalFault as fault:
         print(fault, file=sys.stderr)
         return type(fault).exit_code
     return 0
 
 
-def _run(layout: Layout, config: Path | None) -> None:
-    layout.var.mkdir(parents=True, exist_ok=True)
+def _settings(layout: Layout, config: Path | None) -> LocalSettings:
     default = layout.var / "local.yaml"
-    settings = load_local_settings(config or (default if default.exists() else None))
+    return load_local_settings(config or (default if default.exists() else None))
+
+
+def _run(settings: LocalSettings, layout: Layout) -> None:
+    layout.var.mkdir(parents=True, exist_ok=True)
     with lock(layout.var) as held:
         say("checking programs, memory, disk and ports")
         check_machine(settings, layout.var)
-        say("checking the models")
         _ensure_models(settings)
         ensure_secrets(layout.secrets)
         render(settings, layout)
@@ -71,6 +79,7 @@ async def _serve(settings: LocalSettings, layout: Layout, watchdog: Watchdog) ->
 
 
 def _ensure_models(settings: LocalSettings) -> None:
+    say("checking the models")
     folder = REPOSITORY / settings.paths.models
     folder.mkdir(parents=True, exist_ok=True)
     chosen = ((settings.chat_model.path, models.CHAT_MODEL), (settings.embedding_model.path, models.EMBEDDING_MODEL))

@@ -1,0 +1,90 @@
+# Everything made here lies under .venv*, .models and var, which git ignores.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+VLLM_VENV ?= .venv-vllm
+TOOLS_VENV ?= .venv-tools
+VAR ?= var
+CONFIG ?=
+PYTEST ?=
+
+PY := $(VENV)/bin/python
+SERVICES := gateway embedder retriever llm
+CODE := services deploy tests
+RUN_LOCKS := $(addprefix requirements/,gateway.txt embedder.txt retriever.txt local.txt)
+TEST_LOCKS := requirements/test.txt
+VLLM_LOCKS := requirements/vllm.txt
+TOOLS_LOCKS := requirements/tools.txt
+
+# An environment is made again when the content of its locks changes, and only then: a stamp carries their digest.
+digest = $(shell cat $(1) requirements/install.sh 2>/dev/null | sha256sum | cut -c1-16)
+RUN_STAMP := $(VENV)/.run-$(call digest,$(RUN_LOCKS))
+TEST_STAMP := $(VENV)/.test-$(call digest,$(RUN_LOCKS) $(TEST_LOCKS))
+VLLM_STAMP := $(VLLM_VENV)/.run-$(call digest,$(VLLM_LOCKS))
+TOOLS_STAMP := $(TOOLS_VENV)/.run-$(call digest,$(TOOLS_LOCKS))
+INSTALL := requirements/install.sh
+
+.PHONY: help install run test peers lint format types imports unit integration contract chart e2e lock clean clean-data
+
+help: ## Show this
+	@echo "Cloister: a private chatbot stack. The targets:"
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+install: $(RUN_STAMP) $(VLLM_STAMP) ## Make the environments from the locks and unpack the models
+	@$(PY) -m deploy.local --only-models
+
+run: $(RUN_STAMP) $(VLLM_STAMP) ## Start everything on this machine (VAR=DIR, CONFIG=FILE); Ctrl-C stops it
+	@exec $(PY) -m deploy.local --end-with-parent --var "$(VAR)" $(if $(CONFIG),--config "$(CONFIG)")
+
+test: peers lint types imports unit integration contract chart e2e ## Run every check and every test
+	@echo "cloister: all checks and tests passed"
+
+peers: $(TEST_STAMP) $(VLLM_STAMP) ## Say which real parts the tests will use
+	@$(PY) -m tests.support.peers --llm-python $(VLLM_VENV)/bin/python
+
+lint: $(TEST_STAMP) ## Check style and formatting
+	@$(VENV)/bin/ruff check $(CODE)
+	@$(VENV)/bin/ruff format --check $(CODE)
+
+format: $(TEST_STAMP) ## Mend what lint can mend by itself
+	@$(VENV)/bin/ruff check --fix $(CODE)
+	@$(VENV)/bin/ruff format $(CODE)
+
+types: $(TEST_STAMP) ## Check types
+	@$(VENV)/bin/mypy $(addprefix services/,$(addsuffix /,common $(SERVICES))) deploy/local tests
+
+imports: $(TEST_STAMP) ## Check who may import whom
+	@$(VENV)/bin/lint-imports --cache-dir $(VENV)/.import-linter
+
+unit: $(TEST_STAMP) ## Tests in memory
+	@$(PY) -m pytest tests/unit $(PYTEST)
+
+integration: $(TEST_STAMP) ## Tests of one service with its real dependency
+	@$(PY) -m pytest tests/integration $(PYTEST)
+
+contract: $(TEST_STAMP) ## Tests of both sides of each client
+	@$(PY) -m pytest tests/contract $(PYTEST)
+
+chart: $(TEST_STAMP) $(if $(wildcard tests/chart),$(TOOLS_STAMP)) ## Tests of the Helm chart
+	$(if $(wildcard tests/chart),@$(PY) -m pytest tests/chart $(PYTEST),@echo "cloister: there is no chart yet")
+
+e2e: $(TEST_STAMP) $(VLLM_STAMP) ## Tests of the whole stack, with vLLM
+	@$(PY) -m pytest tests/e2e $(PYTEST)
+
+lock: ## Resolve requirements/*.in again (LOCK=--upgrade takes new versions); needs uv
+	@UV=$${UV:-$$(command -v uv || echo $(VENV)/bin/uv)} requirements/lock.sh $(LOCK)
+
+clean: ## Remove the environments and the unpacked models, not the data
+	rm -rf .venv .venv-* .models
+
+clean-data: ## Remove var: all conversations, files, keys and secrets
+	rm -rf var
+
+$(RUN_STAMP): ; @$(INSTALL) $(VENV) --torch --services "common $(SERVICES)" $(RUN_LOCKS) && rm -f $(VENV)/.run-* $(VENV)/.test-* && touch $@
+$(TEST_STAMP): $(RUN_STAMP) ; @$(INSTALL) $(VENV) $(RUN_LOCKS) $(TEST_LOCKS) && rm -f $(VENV)/.test-* && touch $@
+$(VLLM_STAMP): ; @$(INSTALL) $(VLLM_VENV) --torch --services "common llm" $(VLLM_LOCKS) && rm -f $(VLLM_VENV)/.run-* && touch $@
+$(TOOLS_STAMP): ; @$(INSTALL) $(TOOLS_VENV) $(TOOLS_LOCKS) && rm -f $(TOOLS_VENV)/.run-* && touch $@
