@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-__all__ = ["configure_logging", "get_logger"]
+__all__ = ["configure_logging", "get_logger", "json_formatter"]
 
 
 def _exception_without_message(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -27,9 +27,8 @@ def _exception_without_message(_: Any, __: str, event: structlog.typing.EventDic
     return event
 
 
-def configure_logging(*, service: str, level: str = "info") -> None:
-    """Sets up logging for the process. Called once, from ``__main__``."""
-    shared: list[structlog.typing.Processor] = [
+def _shared_processors(service: str) -> list[structlog.typing.Processor]:
+    return [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -37,12 +36,21 @@ def configure_logging(*, service: str, level: str = "info") -> None:
         lambda _, __, event: {"service": service, **event},
         _exception_without_message,
     ]
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*shared],
+
+
+def json_formatter(service: str) -> logging.Formatter:
+    """The formatter itself, for a process whose logging is set up by somebody else's ``dictConfig`` (vLLM's)."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_shared_processors(service),
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.JSONRenderer()],
     )
+
+
+def configure_logging(*, service: str, level: str = "info") -> None:
+    """Sets up logging for the process. Called once, from ``__main__``."""
+    shared = _shared_processors(service)
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(formatter)
+    handler.setFormatter(json_formatter(service))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
