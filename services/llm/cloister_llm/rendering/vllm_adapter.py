@@ -1,0 +1,65 @@
+"""The thin seam between `cloister_llm.rendering` and vLLM: its Hugging Face renderer with our rendering inside.
+
+vLLM resolves the template, its variables and the message format as before, and runs us in its own thread pool under
+its own time limit. Only the step from messages to token ids is ours. The only file of this package that imports vLLM.
+"""
+
+from typing import Any
+
+from cloister_common.errors import CloisterError
+from vllm.exceptions import VLLMValidationError
+from vllm.renderers import hf
+from vllm.utils.async_utils import make_async
+
+from cloister_llm.rendering.encoder import PieceEncoder
+from cloister_llm.rendering.renderer import ChatRenderer
+
+__all__ = ["GuardedRenderer"]
+
+_NOT_TEMPLATE_VARIABLES = {"tokenize", "return_dict", "chat_template", "cohere_format"}
+"""Arguments vLLM passes with every request that are no variables of a Hugging Face template."""
+
+
+class GuardedRenderer(hf.HfRenderer):  # type: ignore[misc]  # vLLM's classes are untyped here
+    """vLLM's renderer for Hugging Face tokenizers, in which content cannot become control tokens."""
+
+    def __init__(self, config: Any, tokenizer: Any) -> None:
+        super().__init__(config, tokenizer)
+        if tokenizer is None or not tokenizer.is_fast:
+            raise ValueError("The model needs a fast tokenizer (tokenizer.json); content is kept apart only with one.")
+        if config.model_config.enable_prompt_embeds or self.use_unified_vision_chunk:
+            raise ValueError("Prompt embeddings and video chunks are not supported by this renderer.")
+        self._chat = ChatRenderer(PieceEncoder(tokenizer.backend_tokenizer.to_str()))
+        self._apply_chat_template_async = make_async(self._render, executor=self._executor)
+
+    def render_messages(self, messages: Any, params: Any) -> Any:
+        """Refused: the server renders with `render_messages_async`, and this path would not be guarded."""
+        raise NotImplementedError("Chats are rendered through render_messages_async only.")
+
+    def _render(
+        self,
+        model_config: Any,
+        tokenizer: Any,
+        conversation: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None = None,
+        **arguments: Any,
+    ) -> list[int]:
+        variables = {name: value for name, value in arguments.items() if name not in _NOT_TEMPLATE_VARIABLES}
+        template = arguments.get("chat_template")
+
+        def apply_template(messages: list[dict[str, Any]], definitions: list[dict[str, Any]] | None) -> str:
+            text: str = hf.safe_apply_chat_template(
+                model_config,
+                tokenizer,
+                messages,
+                tools=definitions,
+                chat_template=template,
+                tokenize=False,
+                **variables,
+            )
+            return text
+
+        try:
+            return self._chat.render(conversation, tools, variables, apply_template)
+        except CloisterError as error:
+            raise VLLMValidationError(error.message, parameter=error.param) from error

@@ -1,0 +1,128 @@
+"""Settings of one llm pod, and the only place that reads the process environment.
+
+vLLM's own process gets the path of the settings file through `SETTINGS_VARIABLE`, since the middleware it loads for us
+takes no arguments.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from cloister_common.settings import ServiceSettings, Settings, SettingsError, load_settings
+from pydantic import Field, field_validator
+
+__all__ = [
+    "OWNED_ARGUMENTS",
+    "SETTINGS_VARIABLE",
+    "EngineSettings",
+    "LlmSettings",
+    "ModelSettings",
+    "inherited_environment",
+    "pod_settings",
+]
+
+SETTINGS_VARIABLE = "CLOISTER_LLM_SETTINGS"
+
+_DROPPED = re.compile(r"^(VLLM_|HF_|HUGGING_FACE_|TRANSFORMERS_|PROMETHEUS_MULTIPROC_DIR$|.*_PROXY$|.*_proxy$)")
+
+OWNED_ARGUMENTS = frozenset(
+    {
+        # Settings of their own
+        *("model", "served-model-name", "host", "port", "max-model-len", "max-num-seqs", "dtype", "kv-cache-dtype"),
+        *("gpu-memory-utilization", "tensor-parallel-size", "kv-cache-memory-bytes", "enforce-eager"),
+        *("ssl-keyfile", "ssl-certfile", "ssl-ca-certs", "ssl-cert-reqs", "enable-ssl-refresh", "shutdown-timeout"),
+        # What code is loaded, and from where
+        *("trust-remote-code", "load-format", "download-dir", "tokenizer", "tokenizer-mode", "tokenizer-revision"),
+        *("revision", "code-revision", "hf-token", "hf-config-path", "model-loader-extra-config", "config-format"),
+        *("middleware", "tool-parser-plugin", "reasoning-parser-plugin", "io-processor-plugin", "logits-processors"),
+        *("worker-cls", "worker-extension-cls", "config", "skip-tokenizer-init", "model-tag"),
+        # Doors
+        *("api-key", "uds", "grpc", "grpc-port", "headless", "api-server-count", "root-path", "tool-server"),
+        *("enable-scale-out", "tokens-only", "enable-tokenizer-info-endpoint", "disable-fastapi-docs"),
+        *("enable-offline-docs", "allowed-origins", "allowed-methods", "allowed-headers", "allow-credentials"),
+        *("enable-sleep-mode", "profiler-config", "enable-lora", "lora-modules"),
+        # Content: prompts, media, logs, traces, cached keys and values
+        *("trust-request-chat-template", "trust-request-mm-kwargs", "enable-prompt-embeds", "enable-log-requests"),
+        *("enable-log-outputs", "enable-log-deltas", "max-log-len", "log-error-stack", "log-config-file", "log-level"),
+        *("uvicorn-log-level", "disable-uvicorn-access-log", "disable-access-log-for-endpoints", "logging-config"),
+        *("allowed-media-domains", "allowed-local-media-path", "limit-mm-per-prompt", "language-model-only"),
+        *("otlp-traces-endpoint", "collect-detailed-traces", "kv-transfer-config", "ec-transfer-config"),
+        *("kv-offloading-size", "kv-offloading-backend", "kv-events-config", "additional-config"),
+        # What the gateway relies on
+        *("enable-prefix-caching", "scheduling-policy", "prefix-caching-hash-algo", "enable-prompt-tokens-details"),
+    }
+)
+"""vLLM options that `EngineSettings.extra_arguments` may not name: the launcher sets them, or leaves them off."""
+
+_WHOLE_NAMES = frozenset({"reasoning-parser"})
+"""Options that may be set although an owned one begins with their name."""
+
+_OPTION = re.compile(r"[a-z][a-z0-9-]*(\.[A-Za-z0-9_.-]+)?")
+
+
+class ModelSettings(Settings):
+    """The model this pod serves."""
+
+    name: str = Field(min_length=1, description="The name callers use; the same on every pod of the model.")
+    path: Path = Field(description="Folder with config.json, tokenizer.json and safetensors weights.")
+
+
+class EngineSettings(Settings):
+    """How vLLM runs it. What is left out follows from the plan."""
+
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    max_model_len: int | None = Field(None, ge=16, description="Longest conversation, prompt and answer, in tokens.")
+    max_num_seqs: int | None = Field(None, ge=1, le=4096, description="Most sequences computed in one step.")
+    kv_cache_gib: float | None = Field(None, gt=0, description="KV cache on a CPU, in GiB.")
+    kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] = "auto"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    eager: bool = Field(False, description="No compilation: starts in half a minute, answers several times slower.")
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=0.98, description="Share of each GPU's memory that is used.")
+    tensor_parallel: int = Field(1, ge=1, description="GPUs that share the model.")
+    cache_dir: Path = Field(
+        description="Folder of this pod alone for compiled code, which vLLM executes when it finds it there again."
+    )
+    extra_arguments: dict[str, str | bool | int | float | dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Further vLLM options, by name without the dashes before it (tool-call-parser: hermes).",
+    )
+
+    @field_validator("extra_arguments")
+    @classmethod
+    def _not_owned(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        for name in arguments:
+            option = name.partition(".")[0]
+            if not _OPTION.fullmatch(name):
+                raise ValueError(f"'{name}' is no vLLM option; write it in lower case with dashes inside")
+            bare = option.removeprefix("no-")
+            # argparse takes any unambiguous beginning of an option for the option.
+            if option not in _WHOLE_NAMES and any(owned.startswith((option, bare)) for owned in OWNED_ARGUMENTS):
+                raise ValueError(f"'{name}' is set by the launcher and cannot be changed here")
+        return arguments
+
+
+class LlmSettings(ServiceSettings):
+    """Everything one llm pod needs to know."""
+
+    token_file: Path = Field(description="The internal token the gateway sends.")
+    model: ModelSettings
+    engine: EngineSettings
+    max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="Largest request body.")
+
+
+def pod_settings() -> LlmSettings:
+    """The settings of the pod this vLLM process belongs to.
+
+    Raises:
+        SettingsError: vLLM was not started by our launcher.
+    """
+    path = os.environ.get(SETTINGS_VARIABLE)
+    if not path:
+        raise SettingsError("vLLM must be started with: python -m cloister_llm --config FILE")
+    return load_settings(LlmSettings, Path(path))
+
+
+def inherited_environment() -> dict[str, str]:
+    """The environment without what could change vLLM behind the settings' back, or lead it to the network."""
+    return {name: value for name, value in os.environ.items() if not _DROPPED.match(name)}
