@@ -19,8 +19,8 @@ R = TypeVar("R")
 
 _FREE_PADDING_TOKENS = 512
 """Padding worth less than the fixed cost of another forward pass (some milliseconds), so always accepted."""
-_PADDING_SHARE = 0.2
-"""Above that, padding may be a fifth of the batch."""
+_PADDING_SHARE = 0.1
+"""Above that, padding may be a tenth of the batch."""
 
 
 class BatchLimits(NamedTuple):
