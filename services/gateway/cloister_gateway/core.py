@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from cloister_common.clients.embedder import EmbedderClient
+from cloister_common.clients.retriever import RetrieverClient
 from cloister_common.supervisor import Supervisor
 from cloister_common.vault import Keyring
 from redis.asyncio import Redis
@@ -14,7 +16,7 @@ from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.responses.history import HistoryReader
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.responses.store import ResponseStore
-from cloister_gateway.retrieval import PassageSource, Retrieval, TextEmbedder
+from cloister_gateway.retrieval import Retrieval
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.events import EventStream
 from cloister_gateway.runs.feed import Hub
@@ -47,8 +49,8 @@ def build_core(
     control: Control,
     supervisor: Supervisor,
     llm: ModelUpstream,
-    embedder: TextEmbedder,
-    retriever: PassageSource,
+    embedder: EmbedderClient | None,
+    retriever: RetrieverClient,
 ) -> Core:
     """Puts the core together. Background work starts with the supervisor."""
     items = ItemLog(redis)

@@ -3,11 +3,14 @@
 import asyncio
 from array import array
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
+
+from cloister_common.clients.embedder import EmbedderClient
+from cloister_common.clients.retriever import RetrieverClient
 
 from cloister_gateway.prompt import Passage
 
-__all__ = ["PassageSource", "Retrieval", "TextEmbedder"]
+__all__ = ["Retrieval"]
 
 _QUERY_CHARACTERS = 600
 """A query window: about 150 tokens, which every text embedder takes."""
@@ -18,35 +21,15 @@ _USER_TURNS = 3
 _DEFAULT_RESULTS = 5
 
 
-class PassageSource(Protocol):
-    """What searching needs; `cloister_common.clients.retriever.RetrieverClient` is one."""
-
-    async def search(
-        self,
-        tenant: str,
-        *,
-        vector_store_ids: Sequence[str],
-        query: str,
-        max_num_results: int,
-        filters: dict[str, Any] | None,
-        ranking_options: dict[str, Any] | None,
-    ) -> list[dict[str, Any]]:
-        """The best passages of the stores, fused: search results with ``passage`` and ``vector_store_id``."""
-        ...
-
-
-class TextEmbedder(Protocol):
-    """What attribution needs; `cloister_common.clients.embedder.EmbedderClient` is one."""
-
-    async def embed(self, texts: Sequence[str]) -> Sequence[array[float]]:
-        """A unit vector for each text."""
-        ...
-
-
 class Retrieval:
-    """Searches and embeds on behalf of runs."""
+    """Searches and embeds on behalf of runs.
 
-    def __init__(self, retriever: PassageSource, embedder: TextEmbedder) -> None:
+    Args:
+        retriever: Searches.
+        embedder: Embeds for attribution; None if attribution is off.
+    """
+
+    def __init__(self, retriever: RetrieverClient, embedder: EmbedderClient | None) -> None:
         self._retriever = retriever
         self._embedder = embedder
 
@@ -84,6 +67,12 @@ class Retrieval:
         ranked = sorted(best.values(), key=lambda result: -result["score"])[:limit]
         return [Passage.from_result(result) for result in ranked]
 
-    async def embed(self, texts: Sequence[str]) -> Sequence[array[float]]:
+    @property
+    def can_embed(self) -> bool:
+        """Whether attribution by similarity is on."""
+        return self._embedder is not None
+
+    async def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
         """A unit vector for each text."""
-        return await self._embedder.embed(texts)
+        assert self._embedder is not None
+        return [array("f", vector) for vector in (await self._embedder.embed(texts)).vectors]

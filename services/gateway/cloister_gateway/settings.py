@@ -90,6 +90,9 @@ class EmbedderSettings(Settings):
 
     url: HttpUrl
     token_file: Path
+    attribution_model: str | None = Field(
+        None, description="The text model that finds the source of sentences the chat model left without a citation."
+    )
     tls: ClientTls = ClientTls()
     timeout_seconds: float = Field(60.0, gt=0)
 

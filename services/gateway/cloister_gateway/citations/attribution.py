@@ -6,7 +6,6 @@ passages that the prompt really had.
 """
 
 import re
-from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
@@ -80,5 +79,5 @@ def _windows(passage: str) -> list[str]:
     return [passage[at : at + _MOST_CHARACTERS] for at in range(0, max(len(passage), 1), _MOST_CHARACTERS)][:4]
 
 
-def _dot(left: Sequence[float] | array[float], right: Sequence[float] | array[float]) -> float:
+def _dot(left: Sequence[float], right: Sequence[float]) -> float:
     return sum(a * b for a, b in zip(left, right, strict=True))

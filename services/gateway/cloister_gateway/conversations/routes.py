@@ -19,7 +19,7 @@ Caller = Annotated[Principal, Depends(require("conversations"))]
 
 
 def _service(request: Request) -> ConversationService:
-    service: ConversationService = request.app.state.context.conversations
+    service: ConversationService = request.app.state.context.core.conversations
     return service
 
 

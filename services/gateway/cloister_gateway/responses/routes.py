@@ -25,7 +25,7 @@ _SSE_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
 def _service(request: Request) -> ResponseService:
-    service: ResponseService = request.app.state.context.responses
+    service: ResponseService = request.app.state.context.core.responses
     return service
 
 

@@ -62,7 +62,7 @@ def new_body(response_id: str, parameters: ResponseParameters, *, background: bo
         "object": "response",
         "created_at": int(time.time()),
         "completed_at": None,
-        "status": "queued",
+        "status": "queued" if background else "in_progress",
         "background": background,
         "error": None,
         "incomplete_details": None,

@@ -5,6 +5,7 @@ nobody has watched it for a while (background runs excepted), or when another ga
 """
 
 import asyncio
+import contextlib
 import time
 from typing import Any, Protocol
 
@@ -100,7 +101,7 @@ class Run:
         self._remote_watchers = 0
         self._dirty = asyncio.Event()
         self._cancelled = False
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
         self._started = time.monotonic()
         self._first_token_seen = False
@@ -130,7 +131,7 @@ class Run:
                 writer = tasks.create_task(self._write_loop(), name="writer")
                 self._work = tasks.create_task(self._perform(), name="work")
                 await asyncio.wait([self._work])
-                self._stopping = True
+                self._stopping.set()
                 self._dirty.set()
                 await writer
                 await self._finish(self._outcome())
@@ -156,6 +157,8 @@ class Run:
             await self._parts.bus.publish(conversation_channel(self.conversation.id), self.owner.id.encode())
         if not self.resumed:
             self.assembler.lifecycle("response.created")
+            if self.request["background"]:
+                self.assembler.lifecycle("response.queued")
             self.assembler.lifecycle("response.in_progress", status="in_progress")
             self.wake()
         if self._cancelled or await self._parts.store.cancel_requested(self.owner.id):
@@ -226,11 +229,12 @@ class Run:
 
         It is never cancelled in the middle of a write, whose outcome would be unknown.
         """
-        while not self._stopping:
+        while not self._stopping.is_set():
             await self._dirty.wait()
             self._dirty.clear()
             await self._flush()
-            await asyncio.sleep(self._parts.settings.flush_seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), self._parts.settings.flush_seconds)
 
     async def _flush(self, *, final: bool = False, fields: dict[str, bytes] | None = None) -> None:
         first, events = self.assembler.take_pending()

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import orjson
-from cloister_common.errors import InvalidRequest, Unavailable, UpstreamFailed
+from cloister_common.errors import CloisterError, InvalidRequest, Unavailable, UpstreamFailed
 from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
 
@@ -191,12 +191,12 @@ class Turn:
 
     async def _attribute(self, run: Run, answer: "_Answer") -> None:
         """Cites, by similarity, the sentences that the model left without a marker."""
-        if not answer.passages:
+        if not answer.passages or not self._retrieval.can_embed:
             return
         texts = [passage.text for passage in answer.passages]
         try:
             found = await attribute(answer.visible(), texts, marked=answer.marked, embed=self._retrieval.embed)
-        except (Unavailable, UpstreamFailed, InvalidRequest) as error:
+        except CloisterError as error:
             # The answer stands without them; markers the model made are there already.
             log.warning("attribution_failed", response_id=run.owner.id, error=type(error).__name__)
             return
