@@ -1,9 +1,14 @@
 """Command line of the gateway: serves by default; ``bootstrap`` and ``keys`` administer an installation."""
 
+import sys
+
 from cloister_common.serve import main
 
 from cloister_gateway.app import create_app
+from cloister_gateway.commands import COMMANDS, run
 from cloister_gateway.settings import GatewaySettings
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
+        sys.exit(run(sys.argv[1:]))
     main("gateway", GatewaySettings, create_app)

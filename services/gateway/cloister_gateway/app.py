@@ -5,9 +5,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from cloister_common.app import ReadinessCheck, create_base_app, error_response
-from cloister_common.errors import Unavailable
+from cloister_common.errors import CloisterError, Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.settings import SettingsError
+from cloister_common.vault import VaultError
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -15,15 +16,20 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.middleware import Middleware
 
 from cloister_gateway.context import Context, Service, open_context
+from cloister_gateway.conversations.routes import router as conversations_router
 from cloister_gateway.identity.guard import GuardMiddleware
+from cloister_gateway.identity.routes import router as identity_router
 from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
+from cloister_gateway.responses.routes import router as responses_router
 from cloister_gateway.settings import GatewaySettings
+from cloister_gateway.sockets.routes import router as sockets_router
+from cloister_gateway.state import LogDamagedError
 
 __all__ = ["create_app"]
 
 log = get_logger(__name__)
 
-ROUTERS: tuple[APIRouter, ...] = ()
+ROUTERS: tuple[APIRouter, ...] = (identity_router, responses_router, conversations_router, sockets_router)
 """Every router of the gateway. The order does not matter: no two match the same path."""
 
 
@@ -50,6 +56,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.router.redirect_slashes = False
     app.add_exception_handler(RedisConnectionError, _on_redis_down)
     app.add_exception_handler(RedisTimeoutError, _on_redis_down)
+    for damaged in (LogDamagedError, VaultError):
+        app.add_exception_handler(damaged, _on_damaged)
     # The innermost, so that refusals are logged and counted too; it still comes before routing and before any body.
     app.user_middleware.append(Middleware(GuardMiddleware))
     for router in ROUTERS:
@@ -59,6 +67,17 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
 async def _on_redis_down(_: Request, __: Exception) -> JSONResponse:
     return error_response(store_unavailable())
+
+
+async def _on_damaged(request: Request, error: Exception) -> JSONResponse:
+    log.error("stored_data_damaged", route=getattr(request.scope.get("route"), "path", None), exc_info=error)
+    return error_response(
+        CloisterError(
+            "What is stored here is not what was written: it was altered, cut off or sealed with another key, so it is "
+            "not served. The operator's log has the place.",
+            code="stored_data_damaged",
+        )
+    )
 
 
 def _checks(context: Context) -> Mapping[str, ReadinessCheck]:

@@ -104,13 +104,11 @@ class Authenticator:
         key = tokens.parse(token)
         if key is None:
             raise refusal
-        record = await self._store.key(key.id)
+        record = await self._store.credential(key.id)
         if record is None or not tokens.matches(self._peppers, key, record.mac):
             raise refusal
-        if record.kind == "project":
-            project = await self._store.project(record.tenant)
-            if project is None or project.archived_at is not None:
-                raise Unauthenticated("The project of this API key is archived.", code="project_archived")
+        if record.kind == "project" and not await self._store.project_is_active(record.tenant):
+            raise Unauthenticated("The project of this API key is archived.", code="project_archived")
         return Principal(record.tenant, record.id, record.scopes, record.kind, record.expires_at)
 
     def _remember(self, fingerprint: bytes, verified: _Verified) -> None:
@@ -138,10 +136,9 @@ class Authenticator:
     async def _recheck(self) -> None:
         """Looks again at every key with something open: the word of its end may have been lost."""
         for key_id in {watch.principal.key_id for watch in self._watches}:
-            record = await self._store.key(key_id)
-            project = await self._store.project(record.tenant) if record is not None and record.tenant else None
-            archived = project is not None and project.archived_at is not None
-            if record is None or archived:
+            record = await self._store.credential(key_id)
+            active = record is not None and (not record.tenant or await self._store.project_is_active(record.tenant))
+            if not active:
                 for watch in [watch for watch in self._watches if watch.principal.key_id == key_id]:
                     self._end(watch)
 

@@ -1,34 +1,37 @@
 """Projects, service accounts and API keys in Redis. The only file of this domain that speaks to it.
 
-    identity:project:{id}     hash  name (sealed), created_at, archived_at
-    identity:projects         zset  ids by time
-    identity:account:{id}     hash  project, role, name (sealed), created_at
+    identity:project:{id}        hash  name (sealed), created_at, archived_at
+    identity:projects            zset  ids by time
+    identity:account:{id}        hash  project, name (sealed), created_at
     identity:accounts:{project}  zset
-    identity:key:{id}         hash  mac, kind, tenant, account, scopes, name (sealed), redacted, times
-    identity:keys:{owner}     zset  ids by time; the owner is a project's id or ``organization``
+    identity:key:{id}            hash  mac, kind, tenant, account, scopes, name (sealed), redacted, times
+    identity:keys:{owner}        zset  ids by time; the owner is a project's id or ``organization``
 
-Names are sealed before they come here; ids, times and scopes are clear.
+Names are sealed; ids, times and scopes are clear.
 """
 
 import time
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from redis.asyncio import Redis
 
-__all__ = ["ORGANIZATION", "AccountRecord", "IdentityStore", "KeyRecord", "ProjectRecord"]
+from cloister_gateway.identity.names import Names
+
+__all__ = ["ORGANIZATION", "AccountRecord", "Credential", "IdentityStore", "KeyRecord", "ProjectRecord"]
 
 ORGANIZATION = "organization"
 """Stands where a project's id would, for the keys that administer all of them."""
 
+Kind = Literal["project", "admin"]
+
 
 @dataclass(frozen=True, slots=True)
 class ProjectRecord:
-    """A project, that is, a tenant."""
+    """A project, that is, a tenant. Times are Unix seconds."""
 
     id: str
-    name: bytes
+    name: str
     created_at: int
     archived_at: int | None = None
 
@@ -39,25 +42,30 @@ class AccountRecord:
 
     id: str
     project: str
-    name: bytes
-    role: Literal["member", "owner", "none"]
+    name: str
     created_at: int
 
 
 @dataclass(frozen=True, slots=True)
-class KeyRecord:
-    """An API key as it is stored: everything but the secret."""
+class Credential:
+    """What authentication needs of a key."""
 
     id: str
     mac: bytes
-    kind: Literal["project", "admin"]
+    kind: Kind
     tenant: str
-    account: str
     scopes: frozenset[str]
-    name: bytes
-    redacted: str
-    created_at: int
     expires_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord(Credential):
+    """An API key as it is stored: everything but the secret."""
+
+    account: str = ""
+    name: str = ""
+    redacted: str = ""
+    created_at: int = 0
     last_used_at: int | None = None
 
     @property
@@ -69,34 +77,37 @@ class KeyRecord:
 class IdentityStore:
     """Reads and writes the records above."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, names: Names) -> None:
         self._redis = redis
+        self._names = names
 
     async def add_project(self, record: ProjectRecord) -> None:
         """Stores a new project."""
-        await self._add(
-            f"identity:project:{record.id}",
-            {"name": record.name, "created_at": record.created_at},
-            "identity:projects",
-            record.id,
-        )
+        name = await self._names.seal(record.id, record.id, record.name)
+        fields = {"name": name, "created_at": record.created_at}
+        await self._add(f"identity:project:{record.id}", fields, "identity:projects", record.id)
 
     async def project(self, project_id: str) -> ProjectRecord | None:
         """The project, archived or not."""
         fields = await self._read(f"identity:project:{project_id}")
         if not fields:
             return None
-        return ProjectRecord(
-            project_id, fields[b"name"], int(fields[b"created_at"]), _optional_int(fields.get(b"archived_at"))
-        )
+        name = await self._names.open(project_id, project_id, fields[b"name"])
+        return ProjectRecord(project_id, name, int(fields[b"created_at"]), _optional_int(fields.get(b"archived_at")))
 
-    async def rename_project(self, project_id: str, name: bytes) -> None:
-        """Replaces the sealed name."""
-        await _done(self._redis.hset(f"identity:project:{project_id}", "name", cast("Any", name)))
+    async def project_is_active(self, project_id: str) -> bool:
+        """Whether there is such a project and it is not archived."""
+        values: Any = await self._hash("hmget", f"identity:project:{project_id}", ["created_at", "archived_at"])
+        return values[0] is not None and values[1] is None
 
-    async def archive_project(self, project_id: str, at: int) -> None:
+    async def rename_project(self, record: ProjectRecord) -> None:
+        """Replaces the name."""
+        name = await self._names.seal(record.id, record.id, record.name)
+        await self._hash("hset", f"identity:project:{record.id}", "name", name)
+
+    async def archive_project(self, project_id: str) -> None:
         """Marks the project archived, once: a later call does not move the time."""
-        await _done(self._redis.hsetnx(f"identity:project:{project_id}", "archived_at", str(at)))
+        await self._hash("hsetnx", f"identity:project:{project_id}", "archived_at", str(int(time.time())))
 
     async def project_ids(self) -> list[str]:
         """All projects, oldest first."""
@@ -104,32 +115,18 @@ class IdentityStore:
 
     async def add_account(self, record: AccountRecord) -> None:
         """Stores a new service account."""
-        await self._add(
-            f"identity:account:{record.id}",
-            {
-                "project": record.project,
-                "name": record.name,
-                "role": record.role,
-                "created_at": record.created_at,
-            },
-            f"identity:accounts:{record.project}",
-            record.id,
-        )
+        name = await self._names.seal(record.project, record.id, record.name)
+        fields = {"project": record.project, "name": name, "created_at": record.created_at}
+        await self._add(f"identity:account:{record.id}", fields, f"identity:accounts:{record.project}", record.id)
 
     async def account(self, account_id: str) -> AccountRecord | None:
         """The service account, of whatever project: the caller compares."""
         fields = await self._read(f"identity:account:{account_id}")
         if not fields:
             return None
-        role = fields[b"role"].decode()
-        assert role in {"member", "owner", "none"}
-        return AccountRecord(
-            account_id,
-            fields[b"project"].decode(),
-            fields[b"name"],
-            cast("Literal['member', 'owner', 'none']", role),
-            int(fields[b"created_at"]),
-        )
+        project = fields[b"project"].decode()
+        name = await self._names.open(project, account_id, fields[b"name"])
+        return AccountRecord(account_id, project, name, int(fields[b"created_at"]))
 
     async def account_ids(self, project_id: str) -> list[str]:
         """The project's service accounts, oldest first."""
@@ -147,7 +144,7 @@ class IdentityStore:
             "tenant": record.tenant,
             "account": record.account,
             "scopes": ",".join(sorted(record.scopes)),
-            "name": record.name,
+            "name": await self._names.seal(record.owner, record.id, record.name),
             "redacted": record.redacted,
             "created_at": record.created_at,
         }
@@ -155,24 +152,32 @@ class IdentityStore:
             fields["expires_at"] = record.expires_at
         await self._add(f"identity:key:{record.id}", fields, f"identity:keys:{record.owner}", record.id)
 
+    async def credential(self, key_id: str) -> Credential | None:
+        """What authentication needs of a key; its name stays sealed."""
+        names = ["mac", "kind", "tenant", "scopes", "expires_at"]
+        values: Any = await self._hash("hmget", f"identity:key:{key_id}", names)
+        mac, kind, tenant, scopes, expires_at = values
+        if mac is None:
+            return None
+        return Credential(key_id, mac, _kind(kind), tenant.decode(), _scopes(scopes), _optional_int(expires_at))
+
     async def key(self, key_id: str) -> KeyRecord | None:
         """The key, of whatever project: the caller compares."""
         fields = await self._read(f"identity:key:{key_id}")
         if b"mac" not in fields:
             return None
-        kind = fields[b"kind"].decode()
-        assert kind in {"project", "admin"}
+        tenant = fields[b"tenant"].decode()
         return KeyRecord(
             id=key_id,
             mac=fields[b"mac"],
-            kind=cast("Literal['project', 'admin']", kind),
-            tenant=fields[b"tenant"].decode(),
+            kind=_kind(fields[b"kind"]),
+            tenant=tenant,
+            scopes=_scopes(fields[b"scopes"]),
+            expires_at=_optional_int(fields.get(b"expires_at")),
             account=fields[b"account"].decode(),
-            scopes=frozenset(filter(None, fields[b"scopes"].decode().split(","))),
-            name=fields[b"name"],
+            name=await self._names.open(tenant or ORGANIZATION, key_id, fields[b"name"]),
             redacted=fields[b"redacted"].decode(),
             created_at=int(fields[b"created_at"]),
-            expires_at=_optional_int(fields.get(b"expires_at")),
             last_used_at=_optional_int(fields.get(b"last_used_at")),
         )
 
@@ -186,15 +191,12 @@ class IdentityStore:
 
     async def touch_keys(self, used: dict[str, int]) -> None:
         """Writes the times of last use (key id → Unix seconds) of those keys that still exist."""
-        present = [await self._redis.exists(f"identity:key:{key_id}") for key_id in used]
-        pipeline = self._redis.pipeline(transaction=False)
-        for (key_id, at), exists in zip(used.items(), present, strict=True):
-            if exists:
-                pipeline.hset(f"identity:key:{key_id}", "last_used_at", str(at))
-        await pipeline.execute()
+        for key_id, at in used.items():
+            if await self._redis.exists(f"identity:key:{key_id}"):
+                await self._hash("hset", f"identity:key:{key_id}", "last_used_at", str(at))
 
     async def hold_bootstrap(self) -> bool:
-        """Takes the right to make the first keys for 30 s, so that two starting gateways do not both make them."""
+        """Takes the right to make the first keys for 30 s, so that two who start do not both make them."""
         return bool(await self._redis.set("identity:bootstrap", "1", nx=True, ex=30))
 
     async def release_bootstrap(self) -> None:
@@ -204,8 +206,8 @@ class IdentityStore:
     async def _add(self, name: str, fields: dict[str, Any], index: str, member: str) -> None:
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.hset(name, mapping=cast("dict[Any, Any]", fields))
-        # Milliseconds, so that the order within a second is that of creation.
-        pipeline.zadd(index, {member: time.time_ns() // 1_000_000})
+        # Microseconds, so that the order within a second is that of creation.
+        pipeline.zadd(index, {member: time.time_ns() // 1_000})
         await pipeline.execute()
 
     async def _remove(self, name: str, index: str, member: str) -> None:
@@ -215,15 +217,22 @@ class IdentityStore:
         await pipeline.execute()
 
     async def _read(self, name: str) -> dict[bytes, bytes]:
-        return cast("dict[bytes, bytes]", await _done(self._redis.hgetall(name)))
+        return cast("dict[bytes, bytes]", await self._hash("hgetall", name))
+
+    async def _hash(self, command: str, *arguments: Any) -> Any:
+        """redis-py types its asynchronous hash commands as value or awaitable; they are awaitables."""
+        return await getattr(self._redis, command)(*arguments)
 
     async def _ids(self, index: str) -> list[str]:
         return [member.decode() for member in cast("list[bytes]", await self._redis.zrange(index, 0, -1))]
 
 
-async def _done(call: Awaitable[Any] | Any) -> Any:
-    """redis-py types its asynchronous commands as value or awaitable; they are awaitables."""
-    return await call
+def _kind(value: bytes) -> Kind:
+    return "admin" if value == b"admin" else "project"
+
+
+def _scopes(value: bytes) -> frozenset[str]:
+    return frozenset(filter(None, value.decode().split(",")))
 
 
 def _optional_int(value: bytes | None) -> int | None:

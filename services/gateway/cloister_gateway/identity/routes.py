@@ -1,0 +1,168 @@
+"""``/v1/organization``: administration over HTTP, for administration keys only."""
+
+from typing import Annotated, Any
+
+from cloister_common.errors import InvalidRequest
+from fastapi import APIRouter, Depends, Query, Request
+
+from cloister_gateway.identity.directory import Directory
+from cloister_gateway.identity.guard import require
+from cloister_gateway.identity.principal import ADMIN_SCOPE
+from cloister_gateway.identity.schemas import (
+    AccountCreate,
+    AdminKeyCreate,
+    AdminKeyListQuery,
+    KeyCreate,
+    KeyListQuery,
+    ListQuery,
+    ProjectCreate,
+    ProjectListQuery,
+    ProjectUpdate,
+    account_body,
+    admin_key_body,
+    issued_key_body,
+    key_body,
+    project_body,
+)
+from cloister_gateway.identity.store import ORGANIZATION
+from cloister_gateway.pagination import page
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/organization", dependencies=[Depends(require(ADMIN_SCOPE))])
+
+
+def _directory(request: Request) -> Directory:
+    directory: Directory = request.app.state.context.directory
+    return directory
+
+
+Body = dict[str, Any]
+Admin = Annotated[Directory, Depends(_directory)]
+
+
+@router.post("/admin_api_keys")
+async def create_admin_key(body: AdminKeyCreate, directory: Admin) -> Body:
+    """Issues an administration key; its value is shown here and never again."""
+    issued = await directory.create_admin_key(body.name, expires_in_seconds=body.expires_in_seconds)
+    return {**admin_key_body(issued.record), "value": issued.token}
+
+
+@router.get("/admin_api_keys")
+async def list_admin_keys(query: Annotated[AdminKeyListQuery, Query()], directory: Admin) -> Body:
+    """Lists the administration keys."""
+    bodies = [admin_key_body(record) for record in await directory.admin_keys()]
+    return page(bodies, limit=query.limit, order=query.order, after=query.after)
+
+
+@router.get("/admin_api_keys/{key_id}")
+async def retrieve_admin_key(key_id: str, directory: Admin) -> Body:
+    """One administration key."""
+    return admin_key_body(await directory.key(ORGANIZATION, key_id))
+
+
+@router.delete("/admin_api_keys/{key_id}")
+async def delete_admin_key(key_id: str, directory: Admin) -> Body:
+    """Revokes an administration key."""
+    await directory.revoke_key(ORGANIZATION, key_id)
+    return {"id": key_id, "object": "organization.admin_api_key.deleted", "deleted": True}
+
+
+@router.post("/projects")
+async def create_project(body: ProjectCreate, directory: Admin) -> Body:
+    """Makes a project, that is, a tenant."""
+    return project_body(await directory.create_project(body.name))
+
+
+@router.get("/projects")
+async def list_projects(query: Annotated[ProjectListQuery, Query()], directory: Admin) -> Body:
+    """Lists the projects."""
+    bodies = [project_body(record) for record in await directory.projects(include_archived=query.include_archived)]
+    return page(bodies, limit=query.limit, order="asc", after=query.after)
+
+
+@router.get("/projects/{project_id}")
+async def retrieve_project(project_id: str, directory: Admin) -> Body:
+    """One project."""
+    return project_body(await directory.project(project_id))
+
+
+@router.post("/projects/{project_id}")
+async def update_project(project_id: str, body: ProjectUpdate, directory: Admin) -> Body:
+    """Renames a project."""
+    return project_body(await directory.rename_project(project_id, body.name))
+
+
+@router.post("/projects/{project_id}/archive")
+async def archive_project(project_id: str, directory: Admin) -> Body:
+    """Archives a project: its keys open nothing any more."""
+    return project_body(await directory.archive_project(project_id))
+
+
+@router.post("/projects/{project_id}/service_accounts")
+async def create_account(project_id: str, body: AccountCreate, directory: Admin) -> Body:
+    """Makes a service account and, unless told not to, its first key."""
+    bare = bool(body.create_service_account_only)
+    if bare and (body.expires_in_seconds is not None or body.scopes):
+        param = "scopes" if body.scopes else "expires_in_seconds"
+        raise InvalidRequest(f"'{param}' is for a key, and 'create_service_account_only' asks for none.", param=param)
+    account = await directory.create_account(project_id, body.name)
+    issued = None
+    if not bare:
+        issued = await directory.create_key(
+            account, body.name, scopes=body.scopes, expires_in_seconds=body.expires_in_seconds
+        )
+    return {**account_body(account), "api_key": None if issued is None else issued_key_body(issued)}
+
+
+@router.get("/projects/{project_id}/service_accounts")
+async def list_accounts(project_id: str, query: Annotated[ListQuery, Query()], directory: Admin) -> Body:
+    """Lists the service accounts of a project."""
+    bodies = [account_body(record) for record in await directory.accounts(project_id)]
+    return page(bodies, limit=query.limit, order="asc", after=query.after)
+
+
+@router.get("/projects/{project_id}/service_accounts/{account_id}")
+async def retrieve_account(project_id: str, account_id: str, directory: Admin) -> Body:
+    """One service account."""
+    return account_body(await directory.account(project_id, account_id))
+
+
+@router.delete("/projects/{project_id}/service_accounts/{account_id}")
+async def delete_account(project_id: str, account_id: str, directory: Admin) -> Body:
+    """Deletes a service account and revokes its keys."""
+    await directory.delete_account(project_id, account_id)
+    return {"id": account_id, "object": "organization.project.service_account.deleted", "deleted": True}
+
+
+@router.post("/projects/{project_id}/service_accounts/{account_id}/api_keys")
+async def create_key(project_id: str, account_id: str, body: KeyCreate, directory: Admin) -> Body:
+    """Issues one more key of a service account; its value is shown here and never again."""
+    account = await directory.account(project_id, account_id)
+    issued = await directory.create_key(
+        account, body.name, scopes=body.scopes, expires_in_seconds=body.expires_in_seconds
+    )
+    return issued_key_body(issued)
+
+
+@router.get("/projects/{project_id}/api_keys")
+async def list_keys(project_id: str, query: Annotated[KeyListQuery, Query()], directory: Admin) -> Body:
+    """Lists the keys of a project, of all its service accounts."""
+    accounts = {record.id: record for record in await directory.accounts(project_id)}
+    records = [] if query.owner_project_access == "inactive" else await directory.keys(project_id)
+    bodies = [key_body(record, accounts[record.account]) for record in records if record.account in accounts]
+    return page(bodies, limit=query.limit, order="asc", after=query.after)
+
+
+@router.get("/projects/{project_id}/api_keys/{key_id}")
+async def retrieve_key(project_id: str, key_id: str, directory: Admin) -> Body:
+    """One key of a project."""
+    record = await directory.key(project_id, key_id)
+    return key_body(record, await directory.account(project_id, record.account))
+
+
+@router.delete("/projects/{project_id}/api_keys/{key_id}")
+async def delete_key(project_id: str, key_id: str, directory: Admin) -> Body:
+    """Revokes a key of a project."""
+    await directory.revoke_key(project_id, key_id)
+    return {"id": key_id, "object": "organization.project.api_key.deleted", "deleted": True}

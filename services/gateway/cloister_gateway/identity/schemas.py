@@ -1,0 +1,164 @@
+"""Wire models of administration: OpenAI's admin schema, so that ``client.admin.organization`` of its SDK works.
+
+Source: OpenAI API reference, "Administration", and the types of the ``openai`` package (3.54).
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cloister_gateway.identity.directory import IssuedKey
+from cloister_gateway.identity.store import AccountRecord, KeyRecord, ProjectRecord
+
+__all__ = [
+    "AccountCreate",
+    "AdminKeyCreate",
+    "AdminKeyListQuery",
+    "KeyCreate",
+    "KeyListQuery",
+    "ListQuery",
+    "ProjectCreate",
+    "ProjectListQuery",
+    "ProjectUpdate",
+    "account_body",
+    "admin_key_body",
+    "issued_key_body",
+    "key_body",
+    "project_body",
+]
+
+_Body = dict[str, Any]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ProjectCreate(_Request):
+    """``POST /v1/organization/projects``. Residency has no meaning on one's own cluster."""
+
+    name: str
+
+
+class ProjectUpdate(_Request):
+    """``POST /v1/organization/projects/{id}``"""
+
+    name: str
+
+
+class AdminKeyCreate(_Request):
+    """``POST /v1/organization/admin_api_keys``"""
+
+    name: str
+    expires_in_seconds: int | None = None
+
+
+class AccountCreate(_Request):
+    """``POST …/service_accounts``. ``scopes`` is ours: the scopes of the account's first key."""
+
+    name: str
+    create_service_account_only: bool | None = None
+    expires_in_seconds: int | None = None
+    scopes: list[str] = []
+
+
+class KeyCreate(_Request):
+    """``POST …/service_accounts/{id}/api_keys``"""
+
+    name: str = "key"
+    expires_in_seconds: int | None = None
+    scopes: list[str] = []
+
+
+class ListQuery(BaseModel):
+    """The query of the simplest lists; what a list does not know is refused by name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    after: str | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+
+
+class ProjectListQuery(ListQuery):
+    """``GET /v1/organization/projects``"""
+
+    include_archived: bool = False
+
+
+class AdminKeyListQuery(ListQuery):
+    """``GET /v1/organization/admin_api_keys``"""
+
+    order: Literal["asc", "desc"] = "asc"
+
+
+class KeyListQuery(ListQuery):
+    """``GET …/api_keys``. All keys belong to service accounts, which always have access to their project."""
+
+    owner_project_access: Literal["active", "inactive", "any"] = "any"
+
+
+def project_body(record: ProjectRecord) -> _Body:
+    """``organization.project``"""
+    return {
+        "object": "organization.project",
+        "id": record.id,
+        "name": record.name,
+        "created_at": record.created_at,
+        "archived_at": record.archived_at,
+        "status": "active" if record.archived_at is None else "archived",
+    }
+
+
+def account_body(record: AccountRecord) -> _Body:
+    """``organization.project.service_account``"""
+    return {
+        "object": "organization.project.service_account",
+        "id": record.id,
+        "name": record.name,
+        "role": "member",
+        "created_at": record.created_at,
+    }
+
+
+def issued_key_body(issued: IssuedKey) -> _Body:
+    """``organization.project.service_account.api_key``: the only answer that carries a key."""
+    return {
+        "object": "organization.project.service_account.api_key",
+        "id": issued.record.id,
+        "name": issued.record.name,
+        "created_at": issued.record.created_at,
+        "expires_at": issued.record.expires_at,
+        "value": issued.token,
+    }
+
+
+def key_body(record: KeyRecord, account: AccountRecord) -> _Body:
+    """``organization.project.api_key``; ``scopes`` is ours."""
+    owner = {"id": account.id, "name": account.name, "role": "member", "created_at": account.created_at}
+    return {
+        "object": "organization.project.api_key",
+        **_common(record),
+        "owner": {"type": "service_account", "service_account": owner},
+        "owner_project_access": "active",
+        "scopes": sorted(record.scopes),
+    }
+
+
+def admin_key_body(record: KeyRecord) -> _Body:
+    """``organization.admin_api_key``"""
+    return {
+        "object": "organization.admin_api_key",
+        **_common(record),
+        "owner": {"type": "user", "object": "organization.user", "id": "operator", "role": "owner"},
+    }
+
+
+def _common(record: KeyRecord) -> _Body:
+    return {
+        "id": record.id,
+        "name": record.name,
+        "redacted_value": record.redacted,
+        "created_at": record.created_at,
+        "expires_at": record.expires_at,
+        "last_used_at": record.last_used_at,
+    }
