@@ -1,0 +1,32 @@
+"""The real embedder and its fake, side by side."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cloister_common.testing.embedder import FakeEmbedder
+from cloister_common.testing.serving import served
+
+from tests.support.embedder import EMBEDDER_TOKEN
+from tests.support.embedder_service import CLIP, RERANKER, real_embedder
+from tests.support.models import MINILM
+
+
+@pytest.fixture(scope="session")
+def real_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder: Path = tmp_path_factory.mktemp("embedder")
+    with real_embedder(folder) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def fake_url() -> Iterator[str]:
+    models = {MINILM: "text", CLIP: "image", RERANKER: "rerank"}
+    with served(FakeEmbedder(EMBEDDER_TOKEN, models=models)) as url:  # type: ignore[arg-type] # dict of literals
+        yield url
+
+
+@pytest.fixture(params=["real", "fake"])
+def url(request: pytest.FixtureRequest) -> str:
+    """Each test that takes it runs against both."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
