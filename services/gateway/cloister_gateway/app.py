@@ -15,10 +15,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.middleware import Middleware
 
+from cloister_gateway.chat.routes import router as chat_router
 from cloister_gateway.context import Context, Service, open_context
 from cloister_gateway.conversations.routes import router as conversations_router
+from cloister_gateway.embedding import router as embedding_router
 from cloister_gateway.identity.guard import GuardMiddleware
 from cloister_gateway.identity.routes import router as identity_router
+from cloister_gateway.models.routes import router as models_router
 from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
 from cloister_gateway.responses.routes import router as responses_router
 from cloister_gateway.settings import GatewaySettings
@@ -29,7 +32,15 @@ __all__ = ["create_app"]
 
 log = get_logger(__name__)
 
-ROUTERS: tuple[APIRouter, ...] = (identity_router, responses_router, conversations_router, sockets_router)
+ROUTERS: tuple[APIRouter, ...] = (
+    chat_router,
+    conversations_router,
+    embedding_router,
+    identity_router,
+    models_router,
+    responses_router,
+    sockets_router,
+)
 """Every router of the gateway. The order does not matter: no two match the same path."""
 
 

@@ -1,0 +1,1 @@
+"""Stateless chat completions: the caller writes the history, nothing is stored."""

@@ -1,0 +1,209 @@
+"""What ``POST /v1/chat/completions`` accepts: OpenAI's schema as far as it is served, the rest refused by name.
+
+Source: OpenAI API reference, "Create chat completion". ``messages`` are checked by `ChatRequest.check`, which can
+name the place (``messages[2].content[0].type``) that a validator inside the model could not.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from cloister_common.errors import InvalidRequest, UnsupportedParameter
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+__all__ = ["ChatRequest"]
+
+_MOST_CHOICES = 8
+_INT64 = 2**63
+
+FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class FunctionCall(_Part):
+    """A call the model made earlier."""
+
+    name: FunctionName
+    arguments: str
+
+
+class ToolCall(_Part):
+    """A tool call in an assistant message."""
+
+    id: str = Field(min_length=1)
+    type: Literal["function"]
+    function: FunctionCall
+
+
+class Message(_Part):
+    """A message of any role; `ChatRequest.check` knows which fields belong to which."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Any = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+
+class FunctionTool(_Part):
+    """A function's declaration."""
+
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(_Part):
+    """A tool the model may call. Functions only; they run at the caller's."""
+
+    type: Literal["function"]
+    function: FunctionTool
+
+
+class NamedFunction(_Part):
+    """The function that must be called."""
+
+    name: FunctionName
+
+
+class NamedTool(_Part):
+    """``tool_choice`` as an object."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class JsonSchema(_Part):
+    """A JSON schema the answer must match."""
+
+    name: FunctionName
+    description: str | None = None
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(_Part):
+    """Plain text, any JSON object, or JSON that matches a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _schema_belongs_to_its_type(self) -> Self:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("'json_schema' goes with type 'json_schema', and only with it")
+        return self
+
+
+class StreamOptions(_Part):
+    """What a stream carries besides its tokens."""
+
+    include_usage: bool | None = None
+
+
+Stop = Annotated[str, Field(min_length=1)]
+
+
+class ChatRequest(_Part):
+    """The request body."""
+
+    model: str
+    messages: list[Message] = Field(min_length=1)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
+    seed: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=_MOST_CHOICES)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    tools: Annotated[list[Tool], Field(min_length=1, max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    store: bool | None = None
+    service_tier: Literal["auto", "default"] | None = None
+
+    def check(self) -> None:
+        """What no single field can tell.
+
+        Raises:
+            InvalidRequest: Fields contradict each other, or a message is not one of its role.
+        """
+        if self.store:
+            raise UnsupportedParameter(
+                "store", "Chat completions are not stored here. Leave 'store' out, or use /v1/responses."
+            )
+        if self.stream_options is not None and not self.stream:
+            raise InvalidRequest("'stream_options' needs 'stream': true.", param="stream_options")
+        if self.top_logprobs is not None and not self.logprobs:
+            raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", param="top_logprobs")
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise InvalidRequest(
+                "'max_tokens' is the old name of 'max_completion_tokens'. Send one.", param="max_tokens"
+            )
+        if self.tool_choice is not None and self.tools is None:
+            raise InvalidRequest("'tool_choice' needs 'tools'.", param="tool_choice")
+        for index, message in enumerate(self.messages):
+            _check_message(message, f"messages[{index}]")
+
+    def upstream_body(self) -> dict[str, Any]:
+        """The body for vLLM: only what was sent, without what ends at the gateway."""
+        body = self.model_dump(
+            by_alias=True,
+            exclude_none=True,
+            exclude={"user", "metadata", "store", "service_tier", "stream", "messages"},
+        )
+        body["messages"] = [_upstream_message(message) for message in self.messages]
+        return body
+
+
+def _check_message(message: Message, path: str) -> None:
+    if message.role != "assistant" and message.tool_calls is not None:
+        raise InvalidRequest("Only assistant messages have 'tool_calls'.", param=f"{path}.tool_calls")
+    if (message.role == "tool") != (message.tool_call_id is not None):
+        raise InvalidRequest(
+            "Messages of role 'tool', and only they, have 'tool_call_id'.", param=f"{path}.tool_call_id"
+        )
+    if message.content is None:
+        if message.role == "assistant" and message.tool_calls:
+            return
+        raise InvalidRequest(
+            f"Missing required parameter: '{path}.content'.",
+            param=f"{path}.content",
+            code="missing_required_parameter",
+        )
+    _check_content(message.content, f"{path}.content")
+
+
+def _check_content(content: Any, path: str) -> None:
+    if isinstance(content, str):
+        return
+    if not isinstance(content, list) or not content:
+        raise InvalidRequest(f"'{path}' must be a string or a list of text parts.", param=path, code="invalid_type")
+    for index, part in enumerate(content):
+        place = f"{path}[{index}]"
+        if not isinstance(part, dict):
+            raise InvalidRequest(f"'{place}' must be an object.", param=place, code="invalid_type")
+        if part.get("type") != "text":
+            raise UnsupportedParameter(f"{place}.type", f"'{place}.type' must be 'text': models here read text only.")
+        for name in part.keys() - {"type", "text"}:
+            raise UnsupportedParameter(f"{place}.{name}")
+        if not isinstance(part.get("text"), str):
+            raise InvalidRequest(f"'{place}.text' must be a string.", param=f"{place}.text", code="invalid_type")
+
+
+def _upstream_message(message: Message) -> dict[str, Any]:
+    body = message.model_dump(exclude_none=True)
+    if message.role == "developer":
+        # OpenAI's newer word for the operator's turn; the chat templates of open models know the older one.
+        body["role"] = "system"
+    return body

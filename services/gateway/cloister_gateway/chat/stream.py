@@ -1,0 +1,91 @@
+"""A chat completion as an ASGI response: bytes from the pod to the caller with as little work as a token allows.
+
+While it waits or sends it also listens: a caller that goes away ends the generation in the pod at once, also before
+the first token. An error before the first byte is an HTTP error; later it is an event in OpenAI's shape.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+
+import anyio
+import orjson
+from cloister_common.app import error_response
+from cloister_common.errors import CloisterError
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+__all__ = ["CompletionResponse", "EventStreamResponse"]
+
+_STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    # Asks nginx and what behaves like it not to collect tokens.
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class _WhileConnected(Response):
+    """A response whose work ends when its caller goes away."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_cancel_when_gone, receive, group.cancel_scope)
+            await self._respond(scope, receive, send)
+            group.cancel_scope.cancel()
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise NotImplementedError
+
+
+class EventStreamResponse(_WhileConnected):
+    """Streams blocks of server-sent events.
+
+    Args:
+        events: Whole events, ``data: [DONE]`` included. Closed at the end, whatever the end is.
+    """
+
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+        super().__init__()
+        self._events = events
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._events) as events:
+            started = False
+            try:
+                async for block in events:
+                    if not started:
+                        await send({"type": "http.response.start", "status": 200, "headers": list(_STREAM_HEADERS)})
+                        started = True
+                    await send({"type": "http.response.body", "body": block, "more_body": True})
+            except CloisterError as error:
+                if not started:
+                    await error_response(error)(scope, receive, send)
+                    return
+                last = b"data: " + orjson.dumps(error.body()) + b"\n\ndata: [DONE]\n\n"
+                await send({"type": "http.response.body", "body": last, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class CompletionResponse(_WhileConnected):
+    """A whole JSON answer that takes its time.
+
+    Args:
+        work: Gives the JSON bytes.
+    """
+
+    def __init__(self, work: Callable[[], Awaitable[bytes]]) -> None:
+        super().__init__()
+        self._work = work
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = Response(await self._work(), media_type="application/json")
+        except CloisterError as error:
+            response = error_response(error)
+        await response(scope, receive, send)
+
+
+async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()

@@ -1,0 +1,49 @@
+"""``/v1/embeddings`` and ``/v1/rerank``: checked against the shared schema, then passed on as they came."""
+
+from typing import Annotated
+
+from cloister_common.clients.call import call
+from cloister_common.wire.embeddings import parse_embedding_request
+from cloister_common.wire.rerank import parse_rerank_request
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from cloister_gateway.context import Context
+from cloister_gateway.identity import Principal, require
+from cloister_gateway.query import only_query
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1")
+
+
+@router.post("/embeddings")
+async def embeddings(request: Request, caller: Annotated[Principal, Depends(require("embeddings"))]) -> Response:
+    """Vectors of texts, in OpenAI's schema."""
+    only_query(request, ())
+    body = await request.body()
+    parse_embedding_request(body).texts()
+    return await _forward(request, caller, body)
+
+
+@router.post("/rerank")
+async def rerank(request: Request, caller: Annotated[Principal, Depends(require("rerank"))]) -> Response:
+    """Documents by their relevance to a query."""
+    only_query(request, ())
+    body = await request.body()
+    parse_rerank_request(body)
+    return await _forward(request, caller, body)
+
+
+async def _forward(request: Request, caller: Principal, body: bytes) -> Response:
+    context: Context = request.app.state.context
+    response = await call(
+        context.embedder.client,
+        "embedder",
+        "POST",
+        request.url.path,
+        headers=context.embedder.headers(caller.tenant) | {"content-type": "application/json"},
+        content=body,
+        deadline_seconds=context.settings.embedder.timeout_seconds,
+    )
+    return Response(response.content, media_type="application/json")

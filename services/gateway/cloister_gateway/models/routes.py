@@ -1,0 +1,76 @@
+"""``/v1/models``: the chat models of the settings and what the embedder serves."""
+
+from typing import Annotated, Any
+
+from cloister_common.clients.call import RetryPolicy, call
+from cloister_common.errors import CloisterError, NotFound
+from cloister_common.logs import get_logger
+from fastapi import APIRouter, Depends, Request
+
+from cloister_gateway.context import Context
+from cloister_gateway.identity import Principal, require
+from cloister_gateway.query import only_query
+
+__all__ = ["router"]
+
+log = get_logger(__name__)
+router = APIRouter(prefix="/v1/models")
+
+Caller = Annotated[Principal, Depends(require("models"))]
+Body = dict[str, Any]
+
+_EMBEDDER_SECONDS = 2.0
+"""The chat models do not wait longer than this for the embedder's."""
+
+
+@router.get("")
+async def list_models(request: Request, caller: Caller) -> Body:
+    """All models; those of the embedder are left out while it does not answer."""
+    only_query(request, ())
+    return {"object": "list", "data": await _models(request.app.state.context, caller)}
+
+
+@router.get("/{model:path}")
+async def retrieve_model(model: str, request: Request, caller: Caller) -> Body:
+    """One model."""
+    only_query(request, ())
+    context: Context = request.app.state.context
+    for found in await _models(context, caller):
+        if found["id"] == model:
+            return found
+    raise NotFound(
+        f"The model '{model}' does not exist here. GET /v1/models lists those that do.",
+        param="model",
+        code="model_not_found",
+    )
+
+
+async def _models(context: Context, caller: Principal) -> list[Body]:
+    chat = [
+        _model(name, {"kind": "chat", "context_tokens": settings.context_tokens})
+        for name, settings in context.settings.models.items()
+    ]
+    return [*chat, *await _embedder_models(context, caller)]
+
+
+async def _embedder_models(context: Context, caller: Principal) -> list[Body]:
+    try:
+        response = await call(
+            context.embedder.client,
+            "embedder",
+            "GET",
+            "/v1/models",
+            headers=context.embedder.headers(caller.tenant),
+            deadline_seconds=_EMBEDDER_SECONDS,
+            retry=RetryPolicy(attempts=1),
+        )
+        listed = response.json()["data"]
+    except CloisterError as error:
+        log.warning("embedder_models_unknown", error=type(error).__name__)
+        return []
+    return [_model(entry["id"], entry.get("cloister") or {}) for entry in listed]
+
+
+def _model(name: str, details: Body) -> Body:
+    """OpenAI's model object; ``cloister`` is ours. ``created`` is required there and means nothing here."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "cloister", "cloister": details}

@@ -1,0 +1,69 @@
+"""Gateways for tests: settings over real files and a real redis-server, keys to call with, several at a time."""
+
+import contextlib
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cloister_common.testing.serving import served
+from cloister_gateway.app import create_app
+from cloister_gateway.settings import GatewaySettings
+
+from tests.support.redis_server import RedisServer
+
+__all__ = ["GatewayFixture", "gateway_settings", "secret_file"]
+
+INTERNAL_TOKEN = "internal-token-of-the-tests-0123456789"  # as every fake service of the tests expects it
+
+
+def secret_file(folder: Path, name: str, value: str | None = None) -> Path:
+    """A file with ``value``, or with a random secret that it keeps from then on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    if value is not None or not path.exists():
+        path.write_text(value or secrets.token_hex(32), encoding="utf-8")
+    return path
+
+
+def gateway_settings(folder: Path, redis: RedisServer, **sections: Any) -> GatewaySettings:
+    """Settings of a gateway that find their secrets in ``folder``. ``sections`` replace whole sections."""
+    token = str(secret_file(folder, "token", INTERNAL_TOKEN))
+    values: dict[str, Any] = {
+        "server": {"port": 1, "metrics_port": 1},
+        "vault": {"root_key_file": str(secret_file(folder, "root"))},
+        "identity": {"pepper_file": str(secret_file(folder, "pepper"))},
+        "redis": redis.settings,
+        "models": {"fake": {"urls": ["http://127.0.0.1:1"], "context_tokens": 2048}},
+        "llm": {"token_file": token},
+        "embedder": {"url": "http://127.0.0.1:1", "token_file": token},
+        "retriever": {"url": "http://127.0.0.1:1", "token_file": token},
+        **sections,
+    }
+    return GatewaySettings.model_validate(values)
+
+
+@dataclass(frozen=True)
+class GatewayFixture:
+    """What a test needs to call gateways over one Redis.
+
+    Attributes:
+        settings: The settings all of them share.
+        project_key: A key of the default project.
+        admin_key: An administration key.
+    """
+
+    settings: GatewaySettings
+    project_key: str = field(repr=False)
+    admin_key: str = field(repr=False)
+
+    @contextlib.contextmanager
+    def serve(self) -> Iterator[str]:
+        """One more gateway on a port of its own; gives its base URL, without ``/v1``."""
+        with served(create_app(self.settings)) as url:
+            yield url
+
+    def headers(self, key: str | None = None) -> Mapping[str, str]:
+        """The headers of a call with ``key``, by default the project's."""
+        return {"authorization": f"Bearer {key or self.project_key}"}

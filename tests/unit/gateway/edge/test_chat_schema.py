@@ -1,0 +1,110 @@
+"""Which chat requests are accepted, and how the rest is refused."""
+
+from typing import Any
+
+import pytest
+from cloister_common.app import validation_error
+from cloister_common.errors import InvalidRequest
+from cloister_gateway.chat.schemas import ChatRequest
+from pydantic import ValidationError
+
+USER = {"role": "user", "content": "Hello"}
+
+
+def refusal(**fields: Any) -> InvalidRequest:
+    """The error that a request with ``fields`` gets."""
+    body = {"model": "fake", "messages": [USER], **fields}
+    try:
+        ChatRequest.model_validate(body).check()
+    except ValidationError as error:
+        return validation_error(error.errors())
+    except InvalidRequest as error:
+        return error
+    raise AssertionError("the request was accepted")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "logit_bias", "priority", "cache_salt", "chat_template", "chat_template_kwargs", "prompt_token_ids", "echo",
+        "continue_final_message", "add_generation_prompt", "add_special_tokens", "documents", "top_k", "min_p",
+        "stop_token_ids", "guided_json", "structured_outputs", "functions", "function_call", "audio", "modalities",
+        "prediction", "reasoning_effort", "web_search_options", "verbosity", "prompt_cache_key", "safety_identifier",
+    ],
+)  # fmt: skip
+def test_parameter_that_is_not_served_is_refused_by_name(name: str) -> None:
+    error = refusal(**{name: 1})
+    assert (error.error_code, error.param) == ("unsupported_parameter", name)
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        (
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
+            "messages[1].content[0].type",
+        ),
+        ({"role": "user", "content": [{"type": "text", "text": "a", "cache": 1}]}, "messages[1].content[0].cache"),
+        ({"role": "user", "content": [{"type": "text", "text": 1}]}, "messages[1].content[0].text"),
+        ({"role": "user", "content": []}, "messages[1].content"),
+        ({"role": "user", "content": 5}, "messages[1].content"),
+        ({"role": "user"}, "messages[1].content"),
+        ({"role": "user", "content": "a", "name": "x"}, "messages[1].name"),
+        ({"role": "function", "content": "a"}, "messages[1].role"),
+        ({"role": "user", "content": "a", "tool_calls": []}, "messages[1].tool_calls"),
+        ({"role": "tool", "content": "a"}, "messages[1].tool_call_id"),
+        ({"role": "user", "content": "a", "tool_call_id": "x"}, "messages[1].tool_call_id"),
+        ({"role": "assistant"}, "messages[1].content"),
+    ],
+)
+def test_wrong_message_is_named_by_its_place(message: dict[str, Any], param: str) -> None:
+    assert refusal(messages=[USER, message]).param == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": []}, "messages"),
+        ({"temperature": 3}, "temperature"),
+        ({"n": 9}, "n"),
+        ({"store": True}, "store"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"max_tokens": 1, "max_completion_tokens": 1}, "max_tokens"),
+        ({"tool_choice": "auto"}, "tool_choice"),
+        ({"service_tier": "flex"}, "service_tier"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+    ],
+)
+def test_wrong_value_names_its_field(fields: dict[str, Any], param: str) -> None:
+    assert refusal(**fields).param == param
+
+
+def test_upstream_body_has_what_was_sent_and_nothing_that_ends_here() -> None:
+    request = ChatRequest.model_validate(
+        {
+            "model": "fake",
+            "messages": [
+                {"role": "developer", "content": "Be brief."},
+                {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+                },
+                {"role": "tool", "content": "1", "tool_call_id": "c"},
+            ],
+            "stop": ["\n"],
+            "user": "u",
+            "metadata": {"a": "b"},
+            "store": False,
+            "service_tier": "auto",
+            "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object"}}},
+        }
+    )
+    request.check()
+    body = request.upstream_body()
+    assert set(body) == {"model", "messages", "stop", "response_format"}
+    assert body["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert body["messages"][2]["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
+    assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
