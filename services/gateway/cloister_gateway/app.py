@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 from cloister_gateway.chat.routes import router as chat_router
 from cloister_gateway.context import Context, Service, open_context
 from cloister_gateway.conversations.routes import router as conversations_router
+from cloister_gateway.documents.routes import router as documents_router
 from cloister_gateway.embedding import router as embedding_router
 from cloister_gateway.identity.guard import GuardMiddleware
 from cloister_gateway.identity.routes import router as identity_router
@@ -35,6 +36,7 @@ log = get_logger(__name__)
 ROUTERS: tuple[APIRouter, ...] = (
     chat_router,
     conversations_router,
+    documents_router,
     embedding_router,
     identity_router,
     models_router,

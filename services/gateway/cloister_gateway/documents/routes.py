@@ -1,0 +1,92 @@
+"""``/v1/files`` and ``/v1/vector_stores``: exactly the routes that are served, each with the query it knows."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Annotated, NamedTuple
+
+from cloister_common.errors import NotFound
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from cloister_gateway.documents.forward import forward
+from cloister_gateway.identity import Principal, require
+from cloister_gateway.query import only_query
+
+__all__ = ["router"]
+
+router = APIRouter()
+
+_IDS = {
+    "file_id": ("file", re.compile(r"file-[0-9A-Za-z]{1,64}")),
+    "vector_store_id": ("vector store", re.compile(r"vs_[0-9A-Za-z]{1,64}")),
+    "batch_id": ("file batch", re.compile(r"vsfb_[0-9A-Za-z]{1,64}")),
+}
+"""What an id must look like to be sent on. Anything else cannot exist: the same 404 as for an unknown one."""
+
+_PAGE = ("after", "before", "limit", "order")
+
+
+class _Route(NamedTuple):
+    method: str
+    path: str
+    query: tuple[str, ...] = ()
+
+
+_FILES = "/v1/files"
+_STORES = "/v1/vector_stores"
+_STORE = f"{_STORES}/{{vector_store_id}}"
+_ATTACHED = f"{_STORE}/files/{{file_id}}"
+_BATCH = f"{_STORE}/file_batches/{{batch_id}}"
+
+_ROUTES = {
+    "files": (
+        _Route("POST", _FILES),
+        _Route("GET", _FILES, ("after", "limit", "order", "purpose")),
+        _Route("GET", f"{_FILES}/{{file_id}}"),
+        _Route("DELETE", f"{_FILES}/{{file_id}}"),
+        _Route("GET", f"{_FILES}/{{file_id}}/content"),
+    ),
+    "vector_stores": (
+        _Route("POST", _STORES),
+        _Route("GET", _STORES, _PAGE),
+        _Route("GET", _STORE),
+        _Route("POST", _STORE),
+        _Route("DELETE", _STORE),
+        _Route("POST", f"{_STORE}/search"),
+        _Route("POST", f"{_STORE}/files"),
+        _Route("GET", f"{_STORE}/files", (*_PAGE, "filter")),
+        _Route("GET", _ATTACHED),
+        _Route("POST", _ATTACHED),
+        _Route("DELETE", _ATTACHED),
+        _Route("GET", f"{_ATTACHED}/content"),
+        _Route("POST", f"{_STORE}/file_batches"),
+        _Route("GET", _BATCH),
+        _Route("POST", f"{_BATCH}/cancel"),
+        _Route("GET", f"{_BATCH}/files", (*_PAGE, "filter")),
+    ),
+}
+"""The routes by the scope they need."""
+
+
+def _handler(route: _Route, scope: str) -> Callable[..., Awaitable[Response]]:
+    async def handle(request: Request, caller: Annotated[Principal, Depends(require(scope))]) -> Response:
+        only_query(request, route.query)
+        path = route.path.format(**_checked_ids(request))
+        return await forward(request.app.state.context.retriever, request, path, tenant=caller.tenant)
+
+    return handle
+
+
+def _checked_ids(request: Request) -> dict[str, str]:
+    for name, value in request.path_params.items():
+        what, shape = _IDS[name]
+        if not shape.fullmatch(value):
+            raise NotFound(f"No such {what}.", param=name)
+    return dict(request.path_params)
+
+
+for _scope, _routes in _ROUTES.items():
+    for _route in _routes:
+        router.add_api_route(
+            _route.path, _handler(_route, _scope), methods=[_route.method], response_model=None, name=_route.path
+        )
