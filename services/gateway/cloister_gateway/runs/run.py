@@ -101,6 +101,7 @@ class Run:
         self._remote_watchers = 0
         self._dirty = asyncio.Event()
         self._cancelled = False
+        self._error: Exception | None = None
         self._stopping = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
         self._started = time.monotonic()
@@ -153,6 +154,13 @@ class Run:
         await self._parts.leases.ended(self.owner.id, keep_seconds=self._parts.settings.keep_stream_seconds)
 
     async def _perform(self) -> None:
+        """The work. A failure of it ends the answer, not the run: the run still has to tell."""
+        try:
+            await self._begin()
+        except Exception as error:  # noqa: BLE001 - whatever it is, `_outcome` turns it into the response's error
+            self._error = error
+
+    async def _begin(self) -> None:
         if self.conversation is not None:
             await self._parts.bus.publish(conversation_channel(self.conversation.id), self.owner.id.encode())
         if not self.resumed:
@@ -168,12 +176,9 @@ class Run:
 
     def _outcome(self) -> dict[str, Any]:
         """How the work ended, as changes of the response."""
-        assert self._work is not None
-        if self._cancelled or self._work.cancelled():
+        if self._cancelled:
             return {"status": "cancelled"}
-        error = self._work.exception()
-        if isinstance(error, DeposedError):
-            raise error
+        error = self._error
         if isinstance(error, CloisterError):
             code = "invalid_prompt" if isinstance(error, InvalidRequest) else "server_error"
             return {"status": "failed", "error": {"code": code, "message": error.message}}
