@@ -107,6 +107,7 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
                 "max_model_len": settings.chat_model.max_model_len,
                 "kv_cache_gib": settings.chat_model.kv_cache_gib,
                 "eager": settings.chat_model.eager,
+                "cache_dir": str(layout.cache / "llm"),
             },
         },
         "gateway": {

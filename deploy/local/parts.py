@@ -96,16 +96,11 @@ def parts(settings: LocalSettings, layout: Layout) -> list[Part]:
 
 
 def _environment(layout: Layout) -> dict[str, str]:
-    """The runner's own environment, with every cache inside ``var`` and every phone call home turned off."""
-    cache = str(layout.cache)
+    """The runner's own environment, with caches inside ``var`` and nothing looked up on the network."""
     return dict(os.environ) | {
-        "XDG_CACHE_HOME": cache,
-        "HF_HOME": f"{cache}/huggingface",
-        "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor",
-        "TRITON_CACHE_DIR": f"{cache}/triton",
-        "VLLM_CACHE_ROOT": f"{cache}/vllm",
+        "XDG_CACHE_HOME": str(layout.cache),
+        "HF_HOME": str(layout.cache / "huggingface"),
         "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",

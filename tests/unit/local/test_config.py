@@ -5,14 +5,21 @@ from pathlib import Path
 import pytest
 import yaml
 from cloister_common.settings import ServiceSettings, load_settings
+from cloister_embedder.settings import EmbedderSettings
 from cloister_gateway.settings import GatewaySettings
+from cloister_llm.settings import LlmSettings
 from cloister_retriever.settings import RetrieverSettings
 
 from deploy.local.config import Layout, redis_configuration, render, service_settings
 from deploy.local.keys import SECRETS, ensure_secrets
 from deploy.local.settings import LocalSettings, load_local_settings
 
-CLASSES: dict[str, type[ServiceSettings]] = {"gateway": GatewaySettings, "retriever": RetrieverSettings}
+CLASSES: dict[str, type[ServiceSettings]] = {
+    "gateway": GatewaySettings,
+    "embedder": EmbedderSettings,
+    "retriever": RetrieverSettings,
+    "llm": LlmSettings,
+}
 
 
 @pytest.fixture
