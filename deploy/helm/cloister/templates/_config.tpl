@@ -196,5 +196,8 @@ model:
   name: {{ .model.name }}
   path: /models/{{ .model.weights.folder }}
 engine:
+  device: {{ ternary "gpu" "cpu" (gt (int .model.gpus) 0) }}
   max_model_len: {{ .model.contextTokens }}
+  tensor_parallel: {{ max 1 (int .model.gpus) }}
+  cache_dir: /tmp/vllm
 {{- end -}}

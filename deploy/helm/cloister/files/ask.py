@@ -1,0 +1,129 @@
+"""What `helm test` asks: one document in, one question about it over the WebSocket, one answer that cites it.
+
+Runs in the gateway's image with the unmodified OpenAI SDK. Makes a project of its own and removes all of it again.
+"""
+
+import argparse
+import ssl
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+from openai import OpenAI
+
+DOCUMENT = b"""# The lighthouse of Orsund
+
+The lighthouse of Orsund was built in 1873 by the engineer Matilda Veen. Its lamp stands 41 metres above the sea.
+The keeper of the lighthouse is Jonas Brekke, who has lived there with his grey cat since 1998.
+"""
+QUESTION = "Who built the lighthouse of Orsund, and in which year? Answer in one sentence from the document."
+INGEST_SECONDS = 180
+ANSWER_SECONDS = 240
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--key-file", type=Path, required=True)
+    parser.add_argument("--ca-file", type=Path)
+    parser.add_argument("--server-name", help="the name in the certificate, where it is not the host's")
+    return parser.parse_args()
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def connected(options: argparse.Namespace) -> Iterator[OpenAI]:
+    """The SDK with the administration key, over TLS that is checked against the chart's CA or the system's."""
+    given = options.ca_file if options.ca_file and options.ca_file.exists() else None
+    context = ssl.create_default_context(cafile=given)
+
+    def name(request: httpx2.Request) -> None:
+        if options.server_name:
+            request.extensions["sni_hostname"] = options.server_name
+
+    with httpx2.Client(verify=context, trust_env=False, timeout=60, event_hooks={"request": [name]}) as http:
+        admin = options.key_file.read_text().split()[-1]
+        yield OpenAI(api_key=admin, admin_api_key=admin, base_url=f"{options.url}/v1", http_client=http)
+
+
+def ingest(client: OpenAI) -> tuple[str, str]:
+    """Uploads the document and waits until it can be searched. Gives the ids of file and store."""
+    file = client.files.create(file=("lighthouse.md", DOCUMENT), purpose="assistants")
+    store = client.vector_stores.create(name="helm test")
+    client.vector_stores.files.create(file.id, vector_store_id=store.id)
+    until = time.monotonic() + INGEST_SECONDS
+    while time.monotonic() < until:
+        state = client.vector_stores.files.retrieve(file.id, vector_store_id=store.id)
+        if state.status == "completed":
+            return file.id, store.id
+        if state.status != "in_progress":
+            sys.exit(f"The document was not ingested: {state.status} {state.last_error}")
+        time.sleep(1)
+    sys.exit(f"The document was still being ingested after {INGEST_SECONDS} s.")
+
+
+def ask(client: OpenAI, model: str, store: str, options: argparse.Namespace) -> tuple[str, set[str]]:
+    """Asks over the WebSocket. Gives the answer and the ids of the files it cites."""
+    tls = {}
+    if options.url.startswith("https:"):
+        given = options.ca_file if options.ca_file and options.ca_file.exists() else None
+        tls["ssl"] = ssl.create_default_context(cafile=given)
+        if options.server_name:
+            tls["server_hostname"] = options.server_name
+    with client.responses.connect(websocket_connection_options=tls) as connection:
+        connection.response.create(
+            model=model,
+            input=QUESTION,
+            temperature=0,
+            max_output_tokens=96,
+            tools=[{"type": "file_search", "vector_store_ids": [store]}],
+        )
+        until = time.monotonic() + ANSWER_SECONDS
+        for event in connection:
+            if event.type == "response.completed":
+                text = [part for item in event.response.output if item.type == "message" for part in item.content]
+                cited = {note.file_id for part in text for note in part.annotations if note.type == "file_citation"}
+                return event.response.output_text, cited
+            if event.type in {"error", "response.failed", "response.incomplete"} or time.monotonic() > until:
+                sys.exit(f"No answer came: {event.to_json()}")
+    sys.exit("The connection ended before the answer did.")
+
+
+def check(client: OpenAI, options: argparse.Namespace) -> None:
+    """The whole way, with a key of a project. Ends the process with the reason where it breaks."""
+    say(f"models: {', '.join(model.id for model in client.models.list())}")
+    file, store = ingest(client)
+    say("the document is ingested")
+    answer, cited = ask(client, options.model, store, options)
+    say(f"question: {QUESTION}\nanswer: {answer}\ncited: {sorted(cited)}")
+    client.vector_stores.delete(store)
+    client.files.delete(file)
+    if cited != {file}:
+        sys.exit("The answer does not cite the document.")
+    say("well")
+
+
+def main() -> None:
+    options = arguments()
+    key_id = options.key_file.read_text().split()[0]
+    with connected(options) as admin:
+        organization = admin.admin.organization
+        project = organization.projects.create(name="helm test")
+        try:
+            account = organization.projects.service_accounts.create(project.id, name="helm test")
+            check(admin.with_options(api_key=account.api_key.value), options)
+        finally:
+            organization.projects.archive(project.id)
+            organization.admin_api_keys.delete(key_id)
+
+
+if __name__ == "__main__":
+    main()
