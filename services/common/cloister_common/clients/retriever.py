@@ -1,12 +1,13 @@
-"""The client of the retriever, for what the gateway asks on its own behalf: the search of a turn.
+"""The client of the retriever, for the gateway: the search that a turn with ``file_search`` needs.
 
-Files and vector stores the gateway only forwards; see ``cloister_gateway.documents``.
+Files and vector stores the gateway forwards as they are, so they need no methods here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
+from pydantic import BaseModel, ValidationError
 
 from cloister_common.clients.call import RetryPolicy, call
 from cloister_common.errors import UpstreamFailed
@@ -14,16 +15,48 @@ from cloister_common.http import http_client
 from cloister_common.internal import InternalTokens
 from cloister_common.settings import ClientTls
 
-__all__ = ["RetrieverClient"]
+__all__ = ["FoundPassage", "PassagePlace", "RetrieverClient"]
 
 _PART = "retriever"
+
+
+class PassagePlace(BaseModel):
+    """Where a passage is in its file.
+
+    Attributes:
+        id: Of the passage.
+        index: Its number in the file, from 0.
+        page: 1-based, where the file has pages.
+        section: The headings above it, outermost first, joined by `` > ``, where the file has headings.
+        start: First character in the file's extracted text.
+        end: One after the last.
+    """
+
+    id: str
+    index: int
+    page: int | None
+    section: str | None
+    start: int
+    end: int
+
+
+class FoundPassage(BaseModel):
+    """One result of a search. ``score`` is the cosine of the exact vectors, at most 1."""
+
+    vector_store_id: str
+    file_id: str
+    filename: str
+    score: float
+    attributes: dict[str, str | bool | int | float]
+    text: str
+    passage: PassagePlace
 
 
 class RetrieverClient:
     """Calls a retriever. One instance serves any number of tasks; `close` it at the end.
 
     Args:
-        url: Its base URL, without a path.
+        url: Its base URL.
         tokens: The retriever's internal tokens.
         tls: Whom to trust where the URL is https.
         deadline_seconds: Bound of one call, its retries included.
@@ -51,34 +84,31 @@ class RetrieverClient:
     async def search(
         self,
         tenant: str,
-        *,
         vector_store_ids: Sequence[str],
-        query: str,
-        max_num_results: int,
-        filters: dict[str, Any] | None = None,
-        ranking_options: dict[str, Any] | None = None,
-    ) -> list[dict[str, Any]]:
-        """The best passages of the tenant's stores together, best first.
-
-        Returns:
-            OpenAI's search results, each with ``vector_store_id`` and ``passage`` (id, index, page, section, start,
-            end).
+        query: str | Sequence[str],
+        *,
+        max_num_results: int = 10,
+        filters: Mapping[str, Any] | None = None,
+        ranking_options: Mapping[str, Any] | None = None,
+    ) -> list[FoundPassage]:
+        """The best passages of all the stores, best first. The options are OpenAI's of the file search tool.
 
         Raises:
-            NotFound: One of the stores is not the tenant's.
-            InvalidRequest: The query is too long or the filters are wrong.
-            Unavailable: The retriever, its Milvus or the embedder is down.
+            NotFound: A store is unknown to this tenant.
+            InvalidRequest: A filter, option or query is wrong.
+            Conflict: A store has expired.
+            Unavailable: The retriever, its index or its embedder is down.
             UpstreamFailed: It answered something else.
         """
         body: dict[str, Any] = {
             "vector_store_ids": list(vector_store_ids),
-            "query": query,
+            "query": query if isinstance(query, str) else list(query),
             "max_num_results": max_num_results,
         }
         if filters is not None:
-            body["filters"] = filters
+            body["filters"] = dict(filters)
         if ranking_options is not None:
-            body["ranking_options"] = ranking_options
+            body["ranking_options"] = dict(ranking_options)
         response = await call(
             self._http,
             _PART,
@@ -90,9 +120,11 @@ class RetrieverClient:
             retry=self._retry,
         )
         try:
-            results = orjson.loads(response.content)["data"]
-        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise UpstreamFailed(f"The {_PART} answered something that is not its schema.") from error
-        if not isinstance(results, list):
-            raise UpstreamFailed(f"The {_PART} answered something that is not its schema.")
-        return results
+            return [_found(result) for result in orjson.loads(response.content)["data"]]
+        except (ValidationError, orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise UpstreamFailed("The retriever answered something that is not its schema.") from error
+
+
+def _found(result: dict[str, Any]) -> FoundPassage:
+    text = "".join(part["text"] for part in result["content"])
+    return FoundPassage.model_validate({**result, "text": text})

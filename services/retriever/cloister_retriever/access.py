@@ -1,0 +1,28 @@
+"""Who calls: every route but the health routes needs the internal token and the tenant the gateway speaks for."""
+
+from typing import Annotated
+
+from cloister_common.internal import tenant_of
+from fastapi import Depends, Request
+
+from cloister_retriever.context import Context
+
+__all__ = ["ContextOfApp", "Tenant"]
+
+
+def _context(request: Request) -> Context:
+    context = request.app.state.context
+    assert isinstance(context, Context)
+    return context
+
+
+def _tenant(request: Request) -> str:
+    _context(request).tokens.require(request)
+    return tenant_of(request)
+
+
+ContextOfApp = Annotated[Context, Depends(_context)]
+"""What lives as long as the process."""
+
+Tenant = Annotated[str, Depends(_tenant)]
+"""The tenant of an authenticated call. A route without this parameter would be open: a test looks for one."""

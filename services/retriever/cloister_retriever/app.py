@@ -1,0 +1,57 @@
+"""The retriever's application: documents in, passages out."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from cloister_common.app import ReadinessCheck, create_base_app
+from cloister_common.errors import Unavailable
+from fastapi import FastAPI
+
+from cloister_retriever.context import Context, open_context
+from cloister_retriever.files.routes import router as files
+from cloister_retriever.search.routes import router as search
+from cloister_retriever.settings import RetrieverSettings
+from cloister_retriever.vector_stores.file_routes import router as files_in_stores
+from cloister_retriever.vector_stores.routes import router as vector_stores
+
+__all__ = ["create_app"]
+
+_MAX_BODY_BYTES = 2 * 1024 * 1024
+"""A batch of 2,000 files, each with attributes."""
+
+_FORM_BYTES = 1024 * 1024
+"""What a form may hold beside the file."""
+
+
+def create_app(settings: RetrieverSettings) -> FastAPI:
+    """The application for ``settings``. A process with the role ``ingest`` has only the health routes."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_context(settings) as context:
+            app.state.context = context
+            yield
+
+    app = create_base_app(
+        title="cloister-retriever",
+        lifespan=lifespan,
+        checks=_checks,
+        max_body_bytes=_MAX_BODY_BYTES,
+        larger_bodies={"/v1/files": settings.ingestion.max_file_bytes + _FORM_BYTES},
+    )
+    if settings.role != "ingest":
+        for router in (files, search, files_in_stores, vector_stores):
+            app.include_router(router)
+    return app
+
+
+def _checks(app: FastAPI) -> Mapping[str, ReadinessCheck]:
+    context = app.state.context
+    assert isinstance(context, Context)
+
+    async def embedder() -> None:
+        models = [model.get("id") for model in await context.embedder.models()]
+        if context.embedder.model not in models:
+            raise Unavailable(f"The embedder does not serve the model '{context.embedder.model}'.")
+
+    return {"object_store": context.objects.check, "milvus": context.milvus.check, "embedder": embedder}

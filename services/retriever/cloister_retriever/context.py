@@ -1,0 +1,135 @@
+"""What lives as long as the process, built in one place and closed in reverse."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from cloister_common.clients.embedder import EmbedderClient
+from cloister_common.internal import InternalTokens
+from cloister_common.settings import SettingsError, read_secret_lines
+from cloister_common.supervisor import Supervisor
+from cloister_common.vault import FileRootKey, Keyring, VaultError
+
+from cloister_retriever.files.service import FileService
+from cloister_retriever.files.store import FileStore
+from cloister_retriever.index.collection import PassageCollection
+from cloister_retriever.index.connection import MilvusConnection
+from cloister_retriever.index.rotation import Rotations
+from cloister_retriever.ingestion.pipeline import Pipeline
+from cloister_retriever.ingestion.purge import Purges
+from cloister_retriever.ingestion.queue import JobQueue
+from cloister_retriever.ingestion.worker import IngestWorkers
+from cloister_retriever.parsing.chunking import Chunker, ModelLimits, load_tokenizer
+from cloister_retriever.parsing.parser import Parser
+from cloister_retriever.search.service import SearchService
+from cloister_retriever.settings import RetrieverSettings
+from cloister_retriever.storage.objects import ObjectKeyStore, Objects, open_object_store
+from cloister_retriever.storage.records import SealedRecords
+from cloister_retriever.vector_stores.attachments import AttachmentService, ChunkingPolicy
+from cloister_retriever.vector_stores.batches import BatchService
+from cloister_retriever.vector_stores.records import Chunking
+from cloister_retriever.vector_stores.service import VectorStoreService
+from cloister_retriever.vector_stores.store import VectorStoreStore
+
+__all__ = ["Context", "open_context"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The services that routes call, and what the readiness checks ask."""
+
+    tokens: InternalTokens
+    files: FileService
+    vector_stores: VectorStoreService
+    attachments: AttachmentService
+    batches: BatchService
+    search: SearchService
+    objects: Objects
+    milvus: MilvusConnection
+    embedder: EmbedderClient
+
+
+@asynccontextmanager
+async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
+    """Builds everything. Milvus and the embedder may be down: they are found when they are needed.
+
+    Raises:
+        SettingsError: A secret, the tokenizer or the object store cannot be used, or the root key is not the one the
+            store was sealed with.
+    """
+    async with AsyncExitStack() as stack:
+        objects = Objects(open_object_store(settings.blobs))
+        keyring = Keyring("retriever", FileRootKey(settings.vault.root_key_file), ObjectKeyStore(objects))
+        await _check_root_key(keyring)
+        records = SealedRecords(objects)
+        file_store = FileStore(objects, keyring, records)
+        store = VectorStoreStore(objects, keyring, records)
+
+        embedder = EmbedderClient(
+            settings.embedder.url,
+            InternalTokens(read_secret_lines(settings.embedder.token_file, what="the embedder's token")),
+            settings.embedder.tls,
+            settings.embedder.model,
+        )
+        stack.push_async_callback(embedder.close)
+        milvus = MilvusConnection(settings.milvus)
+        stack.push_async_callback(milvus.close)
+        index = PassageCollection(milvus, settings.embedder.model)
+        rotations = Rotations()
+
+        ingestion = settings.ingestion
+        limits = ModelLimits.of(ingestion.tokenizer_path)
+        queue = JobQueue(objects, keyring, records, lease_seconds=ingestion.lease_seconds)
+        purges = Purges(queue, index)
+        files = FileService(file_store, max_file_bytes=ingestion.max_file_bytes)
+        chunking = ChunkingPolicy(
+            model_tokens=limits.tokens,
+            auto=Chunking(max_tokens=ingestion.chunk_tokens, overlap_tokens=ingestion.overlap_tokens),
+        )
+        attachments = AttachmentService(store, files, file_store, queue, purges, chunking)
+        stores = VectorStoreService(store, attachments, file_store, purges, model=settings.embedder.model)
+        search = SearchService(
+            stores=stores,
+            store=store,
+            attachments=attachments,
+            file_store=file_store,
+            embedder=embedder,
+            index=index,
+            rotations=rotations,
+            pieces=Chunker(load_tokenizer(ingestion.tokenizer_path), max_tokens=limits.tokens, overlap_tokens=0),
+        )
+        if settings.role in {"all", "ingest"}:
+            supervisor = Supervisor()
+            stack.push_async_callback(supervisor.close)
+            pipeline = Pipeline(
+                files=files,
+                file_store=file_store,
+                stores=store,
+                parser=Parser(ingestion),
+                embedder=embedder,
+                index=index,
+                rotations=rotations,
+            )
+            workers = IngestWorkers(queue, pipeline, workers=ingestion.workers, lease_seconds=ingestion.lease_seconds)
+            workers.start(supervisor)
+        yield Context(
+            tokens=InternalTokens(read_secret_lines(settings.token_file, what="the retriever's internal token")),
+            files=files,
+            vector_stores=stores,
+            attachments=attachments,
+            batches=BatchService(store, attachments),
+            search=search,
+            objects=objects,
+            milvus=milvus,
+            embedder=embedder,
+        )
+
+
+async def _check_root_key(keyring: Keyring) -> None:
+    try:
+        await keyring.check()
+    except VaultError as error:
+        raise SettingsError(
+            "vault.root_key_file is not the key this object store was sealed with. Put the right key there, or point "
+            "blobs.url at an empty store."
+        ) from error

@@ -1,0 +1,1 @@
+"""Files: uploaded documents, sealed while they stream in."""

@@ -1,0 +1,81 @@
+"""``/v1/files`` in OpenAI's shape."""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from openai.types import FileDeleted
+
+from cloister_retriever.access import ContextOfApp, Tenant
+from cloister_retriever.files.schemas import FileRecord, FilesQuery
+from cloister_retriever.files.upload import MultipartUpload
+from cloister_retriever.pages import wire_page
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/files")
+
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+
+
+@router.post("")
+async def upload_file(request: Request, tenant: Tenant, context: ContextOfApp) -> dict[str, Any]:
+    form = MultipartUpload(request.headers.get("content-type", ""), aiter(request.stream()))
+    record = await context.files.upload(tenant, form)
+    return record.wire().model_dump(mode="json")
+
+
+@router.get("")
+async def list_files(tenant: Tenant, context: ContextOfApp, query: Annotated[FilesQuery, Query()]) -> dict[str, Any]:
+    records, has_more = await context.files.list(tenant, query)
+    return wire_page([record.wire() for record in records], [record.id for record in records], has_more=has_more)
+
+
+@router.get("/{file_id}")
+async def retrieve_file(file_id: str, tenant: Tenant, context: ContextOfApp) -> dict[str, Any]:
+    record = await context.files.get(tenant, file_id)
+    return record.wire().model_dump(mode="json")
+
+
+@router.delete("/{file_id}")
+async def delete_file(file_id: str, tenant: Tenant, context: ContextOfApp) -> JSONResponse:
+    await context.files.delete(tenant, file_id, context.vector_stores.detach_file)
+    return JSONResponse(FileDeleted(id=file_id, deleted=True, object="file").model_dump(mode="json"))
+
+
+@router.get("/{file_id}/content")
+async def file_content(file_id: str, request: Request, tenant: Tenant, context: ContextOfApp) -> Response:
+    record = await context.files.get(tenant, file_id)
+    start, stop = _range(request.headers.get("range"), record)
+    if start >= stop and record.size:
+        return Response(status_code=416, headers={"content-range": f"bytes */{record.size}"})
+    chunks = context.files.content(tenant, record, start=start, stop=stop)
+    # The first segment is opened before the status is sent: a content that does not open is a 500, not a cut 200.
+    first = await anext(chunks, b"")
+    headers = {"content-length": str(stop - start), "accept-ranges": "bytes", "x-content-type-options": "nosniff"}
+    partial = (start, stop) != (0, record.size)
+    if partial:
+        headers["content-range"] = f"bytes {start}-{stop - 1}/{record.size}"
+    return StreamingResponse(
+        _joined(first, chunks),
+        status_code=206 if partial else 200,
+        media_type="application/octet-stream",
+        headers=headers,
+    )
+
+
+def _range(header: str | None, record: FileRecord) -> tuple[int, int]:
+    """One range in RFC 9110's first form; anything else asks for the whole file, as the RFC allows."""
+    asked = _RANGE.fullmatch(header or "")
+    if asked is None:
+        return 0, record.size
+    stop = min(record.size, int(asked[2]) + 1) if asked[2] else record.size
+    return int(asked[1]), stop
+
+
+async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk

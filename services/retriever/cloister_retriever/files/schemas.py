@@ -1,0 +1,72 @@
+"""Files on the wire (OpenAI's FileObject) and at rest (`FileRecord`)."""
+
+from typing import Literal, get_args
+
+from cloister_common.errors import InvalidRequest, UnsupportedParameter
+from openai.types import FileObject
+from pydantic import BaseModel, ConfigDict, Field
+
+from cloister_retriever.pages import Order
+
+__all__ = ["PURPOSES", "FileRecord", "FilesQuery", "Purpose", "check_purpose"]
+
+Purpose = Literal["assistants", "user_data", "batch", "batch_output", "vision"]
+PURPOSES: tuple[str, ...] = get_args(Purpose)
+"""What files are for here. ``batch_output`` is for the gateway itself; it lets no caller upload one."""
+
+_REFUSED_PURPOSES = ("fine-tune", "fine-tune-results", "evals", "assistants_output")
+
+
+class FileRecord(BaseModel):
+    """What is kept, sealed, about a file. Written once, when the whole content is stored."""
+
+    id: str
+    name: str
+    purpose: Purpose
+    size: int
+    sha256: str
+    created_at: int
+
+    def wire(self) -> FileObject:
+        """OpenAI's shape. The deprecated ``status`` is always ``processed``: only whole uploads become files."""
+        return FileObject(
+            id=self.id,
+            bytes=self.size,
+            created_at=self.created_at,
+            filename=self.name,
+            object="file",
+            purpose=self.purpose,
+            status="processed",
+        )
+
+
+class FilesQuery(BaseModel):
+    """The query parameters of ``GET /v1/files``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    after: str | None = None
+    limit: int = Field(10_000, ge=1, le=10_000)
+    order: Order = "desc"
+    purpose: str | None = None
+
+
+def check_purpose(value: str | None) -> Purpose:
+    """The purpose of an upload.
+
+    Raises:
+        InvalidRequest: Missing or unknown.
+        UnsupportedParameter: One of OpenAI's that we do not serve.
+    """
+    if value is None:
+        raise InvalidRequest(
+            "Missing required parameter: 'purpose'.", param="purpose", code="missing_required_parameter"
+        )
+    if value in _REFUSED_PURPOSES:
+        raise UnsupportedParameter(
+            "purpose", f"Unsupported value for 'purpose': '{value}'. Use one of: {', '.join(PURPOSES)}."
+        )
+    for known in get_args(Purpose):
+        if value == known:
+            return known  # type: ignore[no-any-return]  # get_args is typed as a tuple of Any
+    raise InvalidRequest(f"Invalid value for 'purpose'. Use one of: {', '.join(PURPOSES)}.", param="purpose")

@@ -1,0 +1,134 @@
+"""The rules for files: what may be uploaded, what a deletion takes with it."""
+
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from cloister_common.errors import InvalidRequest, UnsupportedParameter
+from cloister_common.ids import new_id
+from cloister_common.logs import get_logger
+
+from cloister_retriever.files.schemas import FileRecord, FilesQuery, check_purpose
+from cloister_retriever.files.store import FileStore
+from cloister_retriever.files.upload import MultipartUpload
+from cloister_retriever.identifiers import FILE_PREFIX, check_id, missing
+from cloister_retriever.pages import page_of
+from cloister_retriever.storage.content import ContentFacts
+
+__all__ = ["Detach", "FileService"]
+
+log = get_logger(__name__)
+
+Detach = Callable[[str, str, str], Awaitable[None]]
+"""Takes (tenant, vector store id, file id) and removes the file and its passages from the store."""
+
+_MAX_NAME = 255
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters, line separators and text-direction overrides: they could disguise a name where it is shown."""
+
+
+class FileService:
+    """Uploads, lists, reads and deletes files."""
+
+    def __init__(self, store: FileStore, *, max_file_bytes: int) -> None:
+        self._store = store
+        self._max_file_bytes = max_file_bytes
+
+    async def upload(self, tenant: str, form: MultipartUpload) -> FileRecord:
+        """Stores the file of a form. It exists only once its whole content and all fields are in.
+
+        Raises:
+            InvalidRequest: A part is missing or wrong.
+            UnsupportedParameter: A field we do not serve.
+            PayloadTooLarge: Over the size limit.
+        """
+        name = await form.find_file()
+        if name is None:
+            raise InvalidRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
+        _check_fields(form.fields)
+        file_id = new_id(FILE_PREFIX)
+        key = await self._store.create_key(tenant, file_id)
+        facts: ContentFacts | None = None
+        try:
+            facts = await self._store.write_content(tenant, file_id, key, form.chunks(), max_bytes=self._max_file_bytes)
+            await form.finish()
+            _check_fields(form.fields)
+            record = FileRecord(
+                id=file_id,
+                name=clean_name(name),
+                purpose=check_purpose(form.fields.get("purpose")),
+                size=facts.size,
+                sha256=facts.sha256,
+                created_at=int(time.time()),
+            )
+            await self._store.put(tenant, record, key)
+        except BaseException:
+            # Refused, cut off or failed: without a record nobody can see it, and without a key nobody can read it.
+            await self._store.destroy(tenant, file_id)
+            raise
+        log.info("file_stored", file=file_id, bytes=facts.size)
+        return record
+
+    async def list(self, tenant: str, query: FilesQuery) -> tuple[list[FileRecord], bool]:
+        """One page, and whether there are more."""
+        records = await self._store.everything(tenant)
+        if query.purpose is not None:
+            records = [record for record in records if record.purpose == query.purpose]
+        return page_of(
+            records,
+            id_of=lambda record: record.id,
+            created=lambda record: record.created_at,
+            after=query.after,
+            limit=query.limit,
+            order=query.order,
+        )
+
+    async def get(self, tenant: str, file_id: str, *, param: str | None = None) -> FileRecord:
+        """The file's record.
+
+        Raises:
+            NotFound: Unknown, or another tenant's.
+        """
+        record = await self._store.get(tenant, check_id(FILE_PREFIX, file_id, param=param))
+        if record is None:
+            raise missing(FILE_PREFIX, file_id, param=param)
+        return record
+
+    def content(
+        self, tenant: str, record: FileRecord, *, start: int = 0, stop: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """The file's bytes ``start`` to ``stop`` (exclusive)."""
+        return self._store.read_content(tenant, record, start=start, stop=stop)
+
+    async def delete(self, tenant: str, file_id: str, detach: Detach) -> None:
+        """Deletes the file: from every vector store, its key, its content.
+
+        The stores go first, so that after a crash in between the file is still there to be deleted again. What Milvus
+        cannot remove now is in the durable queue.
+
+        Raises:
+            NotFound: Unknown, or another tenant's.
+        """
+        await self.get(tenant, file_id)
+        for store_id in await self._store.stores_using(tenant, file_id):
+            await detach(tenant, store_id, file_id)
+        await self._store.delete_record(tenant, file_id)
+        await self._store.destroy(tenant, file_id)
+        log.info("file_deleted", file=file_id)
+
+
+def clean_name(name: str) -> str:
+    """The last part of a path, without control characters, at most 255 characters, never empty."""
+    last = re.split(r"[/\\]", name)[-1]
+    cleaned = _CONTROL.sub("", last).strip()[:_MAX_NAME]
+    return cleaned if cleaned.strip(".") else "unnamed"
+
+
+def _check_fields(fields: dict[str, str]) -> None:
+    for name in fields:
+        if name.split("[", 1)[0] == "expires_after":
+            raise UnsupportedParameter("expires_after")
+        if name != "purpose":
+            raise UnsupportedParameter(_CONTROL.sub("", name)[:64])
+    if "purpose" in fields:
+        check_purpose(fields["purpose"])

@@ -1,0 +1,105 @@
+"""Files at rest: the record, the sealed content, the list of vector stores that use a file."""
+
+from collections.abc import AsyncIterator
+
+from cloister_common.vault import DataKey, Keyring, encode_context
+
+from cloister_retriever.files.schemas import FileRecord
+from cloister_retriever.storage.content import ContentFacts, SealedContent
+from cloister_retriever.storage.layout import tenant_paths
+from cloister_retriever.storage.objects import Objects
+from cloister_retriever.storage.records import SealedRecords
+
+__all__ = ["FileStore"]
+
+_KIND = "file"
+
+
+class FileStore:
+    """Reads and writes one tenant's files."""
+
+    def __init__(self, objects: Objects, keyring: Keyring, records: SealedRecords) -> None:
+        self._objects = objects
+        self._keyring = keyring
+        self._records = records
+        self._content = SealedContent(objects)
+
+    async def create_key(self, tenant: str, file_id: str) -> DataKey:
+        return await self._keyring.create(tenant, _KIND, file_id)
+
+    async def key(self, tenant: str, file_id: str) -> DataKey | None:
+        return await self._keyring.get(tenant, _KIND, file_id)
+
+    async def write_content(
+        self, tenant: str, file_id: str, key: DataKey, chunks: AsyncIterator[bytes], *, max_bytes: int
+    ) -> ContentFacts:
+        paths = await tenant_paths(self._keyring, tenant)
+        return await self._content.write(
+            paths.content(file_id),
+            chunks,
+            key=key.subkey("segments"),
+            context=_content_context(tenant, file_id),
+            max_bytes=max_bytes,
+        )
+
+    async def put(self, tenant: str, record: FileRecord, key: DataKey) -> None:
+        paths = await tenant_paths(self._keyring, tenant)
+        await self._records.put(paths.file(record.id), record, key)
+
+    async def get(self, tenant: str, file_id: str) -> FileRecord | None:
+        paths = await tenant_paths(self._keyring, tenant)
+        # The path is the tenant's own, so another tenant's file is simply not there: no key is asked for.
+        return await self._records.find(paths.file(file_id), FileRecord, lambda: self.key(tenant, file_id))
+
+    async def everything(self, tenant: str) -> list[FileRecord]:
+        paths = await tenant_paths(self._keyring, tenant)
+
+        async def key_of(file_id: str) -> DataKey | None:
+            return await self.key(tenant, file_id)
+
+        return await self._records.list(paths.files, FileRecord, key_of)
+
+    async def read_content(
+        self, tenant: str, record: FileRecord, *, start: int = 0, stop: int | None = None
+    ) -> AsyncIterator[bytes]:
+        paths = await tenant_paths(self._keyring, tenant)
+        key = await self.key(tenant, record.id)
+        if key is None:
+            return
+        async for chunk in self._content.read(
+            paths.content(record.id),
+            key=key.subkey("segments"),
+            context=_content_context(tenant, record.id),
+            size=record.size,
+            start=start,
+            stop=stop,
+        ):
+            yield chunk
+
+    async def stores_using(self, tenant: str, file_id: str) -> list[str]:
+        paths = await tenant_paths(self._keyring, tenant)
+        return [listed.leaf for listed in await self._objects.list(paths.uses(file_id))]
+
+    async def note_use(self, tenant: str, file_id: str, store_id: str) -> None:
+        """Says that the store uses the file. Written before the attachment, so that a deletion finds every one."""
+        paths = await tenant_paths(self._keyring, tenant)
+        await self._objects.put(paths.use(file_id, store_id), b"")
+
+    async def forget_use(self, tenant: str, file_id: str, store_id: str) -> None:
+        paths = await tenant_paths(self._keyring, tenant)
+        await self._objects.delete(paths.use(file_id, store_id))
+
+    async def delete_record(self, tenant: str, file_id: str) -> None:
+        paths = await tenant_paths(self._keyring, tenant)
+        await self._records.delete(paths.file(file_id))
+
+    async def destroy(self, tenant: str, file_id: str) -> None:
+        """Destroys the key first: from here on nothing of the file can be read, wherever copies lie."""
+        paths = await tenant_paths(self._keyring, tenant)
+        await self._keyring.destroy(tenant, _KIND, file_id)
+        await self._objects.delete(paths.content(file_id))
+        await self._objects.delete_all(paths.uses(file_id))
+
+
+def _content_context(tenant: str, file_id: str) -> bytes:
+    return encode_context("file-content", tenant, file_id)

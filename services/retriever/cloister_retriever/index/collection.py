@@ -1,0 +1,195 @@
+"""The collection of passages: its schema, its alias, and the few operations the retriever needs.
+
+One collection per embedding model and layout version, behind an alias, so that a new version can be filled beside the
+old one and put in its place. Every vector store of every tenant shares it; a filter on the store's random id selects.
+There is no partition key on purpose: Milvus 2.3.5 puts *upserted* rows of a collection with a partition key into the
+wrong partitions and then does not find them (15 of 16 rows in our test).
+"""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from cloister_common.errors import Conflict
+from cloister_common.logs import get_logger
+from pymilvus import DataType, MilvusClient, MilvusException
+
+from cloister_retriever.index.connection import MilvusConnection, NotPrepared
+from cloister_retriever.index.quoting import all_of, equals, one_of
+from cloister_retriever.index.rotation import Vector
+
+__all__ = ["PassageCollection"]
+
+log = get_logger(__name__)
+
+_LAYOUT = 1
+_PREPARE_SECONDS = 60.0
+"""Milvus 2.3.5 needs 3 s to make a collection and 28 s to load one after a crash."""
+
+_ROWS_A_WRITE = 128
+"""About 1.5 MB at 384 dimensions; Milvus's message queue takes 5 MB at once."""
+
+_ID_FIELDS = ("id", "store_id", "attachment_id", "file_id")
+_SEALED_FIELDS = ("sealed_vector", "sealed_passage")
+_MAX_ID = 64
+_MAX_SEALED = 65_535
+"""Milvus's own limit of a VARCHAR."""
+
+MAX_CANDIDATES = 16_384
+"""Milvus's own limit of a search."""
+
+
+class PassageCollection:
+    """Passages of one embedding model in Milvus.
+
+    Args:
+        connection: The server.
+        model: The embedding model's public name; part of the collection's name.
+    """
+
+    def __init__(self, connection: MilvusConnection, model: str) -> None:
+        self._connection = connection
+        slug = re.sub(r"[^a-z0-9]+", "_", model.lower()).strip("_")[:40]
+        self.alias = f"cloister_{slug}_{hashlib.sha256(model.encode()).hexdigest()[:8]}"
+        self._preparing = asyncio.Lock()
+        self._ready = False
+
+    async def upsert(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Writes rows (see `passages.seal_row`), replacing those with the same id."""
+        if not rows:
+            return
+        dimensions = len(rows[0]["dense"])
+        for first in range(0, len(rows), _ROWS_A_WRITE):
+            part = list(rows[first : first + _ROWS_A_WRITE])
+            await self._run(
+                lambda client, part=part: client.upsert(self.alias, part, timeout=self._connection.timeout),
+                dimensions=dimensions,
+                write=True,
+            )
+
+    async def delete(
+        self, store_id: str, attachment_id: str | None = None, *, from_position: int | None = None
+    ) -> None:
+        """Removes the passages of a store, of one attachment of it, or those of it from a position on."""
+        condition = equals("store_id", store_id)
+        if attachment_id is not None:
+            condition = all_of(condition, equals("attachment_id", attachment_id))
+        if from_position is not None:
+            condition = all_of(condition, f"position >= {int(from_position)}")
+        await self._run(
+            lambda client: client.delete(self.alias, filter=condition, timeout=self._connection.timeout), write=True
+        )
+
+    async def count(self, store_id: str, attachment_id: str | None = None) -> int:
+        """How many passages there are, after every write that was acknowledged before."""
+        condition = equals("store_id", store_id)
+        if attachment_id is not None:
+            condition = all_of(condition, equals("attachment_id", attachment_id))
+        rows = await self._run(
+            lambda client: client.query(
+                self.alias,
+                filter=condition,
+                output_fields=["count(*)"],
+                consistency_level="Strong",
+                timeout=self._connection.timeout,
+            )
+        )
+        return 0 if rows is None else int(rows[0]["count(*)"])
+
+    async def search(
+        self, store_id: str, query: Vector, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
+    ) -> list[dict[str, Any]]:
+        """The rows nearest to ``query`` (rotated), best first.
+
+        Args:
+            store_id: The vector store.
+            query: One rotated unit vector.
+            limit: How many rows, at most `MAX_CANDIDATES`.
+            attachment_ids: Only passages of these, or None for all of the store.
+            fresh: Wait for every write that was acknowledged before (0.2 s on a Milvus server) instead of allowing
+                for a few seconds of delay (5 ms).
+        """
+        condition = equals("store_id", store_id)
+        if attachment_ids is not None:
+            condition = all_of(condition, one_of("attachment_id", attachment_ids))
+        found = await self._run(
+            lambda client: client.search(
+                self.alias,
+                [query.tolist()],
+                anns_field="dense",
+                filter=condition,
+                limit=limit,
+                output_fields=["attachment_id", "file_id", "position", *_SEALED_FIELDS],
+                search_params={"metric_type": "IP", "params": {"ef": max(128, limit)}},
+                consistency_level="Strong" if fresh else "Bounded",
+                timeout=self._connection.timeout,
+            )
+        )
+        return [] if not found else [{"id": hit["id"], **hit["entity"]} for hit in found[0]]
+
+    async def _run(self, call: Any, *, dimensions: int | None = None, write: bool = False) -> Any:
+        """Runs ``call``, preparing the collection where that is needed. None if it does not exist and is not wanted."""
+        for attempt in (1, 2):
+            if not self._ready and not await self._prepare(dimensions):
+                return None
+            try:
+                return await self._connection.run(call, write=write)
+            except NotPrepared:
+                self._ready = False
+                if attempt == 2:
+                    raise self._gone() from None
+        return None
+
+    async def _prepare(self, dimensions: int | None) -> bool:
+        async with self._preparing:
+            if not self._ready:
+                self._ready = await self._connection.run(
+                    lambda client: self._open(client, dimensions), write=True, seconds=_PREPARE_SECONDS
+                )
+            return self._ready
+
+    def _open(self, client: MilvusClient, dimensions: int | None) -> bool:
+        """Loads the collection, makes it first if ``dimensions`` says how; whether it is there now."""
+        if not client.has_collection(self.alias, timeout=self._connection.timeout):
+            if dimensions is None:
+                return False
+            self._create(client, dimensions)
+        elif dimensions is not None:
+            self._check_dimensions(client, dimensions)
+        client.load_collection(self.alias, timeout=_PREPARE_SECONDS)
+        log.info("passages_loaded", collection=self.alias)
+        return True
+
+    def _create(self, client: MilvusClient, dimensions: int) -> None:
+        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        for name in _ID_FIELDS:
+            schema.add_field(name, DataType.VARCHAR, max_length=_MAX_ID, is_primary=name == "id")
+        schema.add_field("position", DataType.INT64)
+        schema.add_field("dense", DataType.FLOAT_VECTOR, dim=dimensions)
+        for name in _SEALED_FIELDS:
+            schema.add_field(name, DataType.VARCHAR, max_length=_MAX_SEALED)
+        index = client.prepare_index_params()
+        index.add_index("dense", index_type="HNSW", metric_type="IP", params={"M": 16, "efConstruction": 200})
+        name = f"{self.alias}_v{_LAYOUT}"
+        try:
+            if not client.has_collection(name, timeout=self._connection.timeout):
+                client.create_collection(name, schema=schema, index_params=index, timeout=_PREPARE_SECONDS)
+            client.create_alias(name, self.alias, timeout=self._connection.timeout)
+        except MilvusException:
+            # Another replica may have made it in this moment; then all is well, else this is the error.
+            if not client.has_collection(self.alias, timeout=self._connection.timeout):
+                raise
+
+    def _check_dimensions(self, client: MilvusClient, dimensions: int) -> None:
+        fields = client.describe_collection(self.alias, timeout=self._connection.timeout)["fields"]
+        stored = next(int(field["params"]["dim"]) for field in fields if field["name"] == "dense")
+        if stored != dimensions:
+            raise Conflict(
+                f"The embedding model now gives {dimensions} numbers a vector, but this index was built with {stored}. "
+                "Give the new model a new name and ingest the files into a new vector store."
+            )
+
+    def _gone(self) -> Conflict:
+        return Conflict("The index was removed while it was in use. Ingest the files again.")

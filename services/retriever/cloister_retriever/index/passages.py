@@ -1,0 +1,100 @@
+"""One passage as a row of Milvus: sealed text, sealed exact vector, and a rotated vector to search by.
+
+In the clear are random ids, the passage's position and sizes. The context of both sealed fields names tenant, vector
+store, file, attachment and position, so a row that was copied, swapped or moved does not open and is not served.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from typing import Any, NamedTuple
+
+import numpy as np
+from cloister_common.vault import VaultError, encode_context, open_record, seal
+from pydantic import BaseModel
+
+from cloister_retriever.index.rotation import Vector
+from cloister_retriever.keys import PassageKeys
+
+__all__ = ["Passage", "PassageOwner", "open_passage", "open_vector", "passage_id", "seal_row"]
+
+
+class Passage(BaseModel):
+    """A piece of a document: ``text`` is exactly characters ``start`` to ``end`` of the extracted text."""
+
+    position: int
+    text: str
+    start: int
+    end: int
+    page: int | None = None
+    section: str | None = None
+
+
+class PassageOwner(NamedTuple):
+    """Whose passages these are. ``attachment_id`` is one attachment of the file to the store."""
+
+    tenant: str
+    store_id: str
+    file_id: str
+    attachment_id: str
+
+
+def passage_id(keys: PassageKeys, owner: PassageOwner, position: int) -> str:
+    """The same for every run of the same ingestion, so that doing it again replaces and never duplicates."""
+    name = encode_context("passage-id", owner.attachment_id, position)
+    return "psg_" + hmac.new(keys.names, name, hashlib.sha256).hexdigest()[:48]
+
+
+def seal_row(
+    keys: PassageKeys, owner: PassageOwner, passage: Passage, exact: Vector, rotated: Vector
+) -> dict[str, Any]:
+    """A row ready for Milvus. ``exact`` is the unit vector, ``rotated`` what Milvus may see of it."""
+    text = passage.model_dump_json().encode()
+    return {
+        "id": passage_id(keys, owner, passage.position),
+        "store_id": owner.store_id,
+        "attachment_id": owner.attachment_id,
+        "file_id": owner.file_id,
+        "position": passage.position,
+        "dense": rotated.tolist(),
+        "sealed_vector": _base64(
+            seal(keys.vectors, exact.astype("<f4").tobytes(), _context("vector", owner, passage.position))
+        ),
+        "sealed_passage": _base64(seal(keys.passages, text, _context("passage", owner, passage.position))),
+    }
+
+
+def open_vector(keys: PassageKeys, owner: PassageOwner, row: dict[str, Any]) -> Vector:
+    """The exact unit vector of a row.
+
+    Raises:
+        VaultError: The row is not ``owner``'s passage of that position, or was altered.
+    """
+    raw = open_record(keys.vectors, _bytes(row["sealed_vector"]), _context("vector", owner, row["position"]))
+    return np.frombuffer(raw, dtype="<f4")
+
+
+def open_passage(keys: PassageKeys, owner: PassageOwner, row: dict[str, Any]) -> Passage:
+    """The passage of a row.
+
+    Raises:
+        VaultError: The row is not ``owner``'s passage of that position, or was altered.
+    """
+    raw = open_record(keys.passages, _bytes(row["sealed_passage"]), _context("passage", owner, row["position"]))
+    return Passage.model_validate_json(raw)
+
+
+def _context(kind: str, owner: PassageOwner, position: int) -> bytes:
+    return encode_context(kind, owner.tenant, owner.store_id, owner.file_id, owner.attachment_id, int(position))
+
+
+def _base64(record: bytes) -> str:
+    return base64.b64encode(record).decode("ascii")
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise VaultError from error

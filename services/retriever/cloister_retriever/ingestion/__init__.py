@@ -1,0 +1,1 @@
+"""Ingestion: the durable queue, the workers, and the way of a file from bytes to passages in the index."""

@@ -1,0 +1,103 @@
+"""The workers: claim a job, keep the claim alive, do it, try again while a part behind is down."""
+
+import asyncio
+import random
+
+from cloister_common.errors import TooManyRequests, Unavailable
+from cloister_common.logs import get_logger
+from cloister_common.supervisor import Supervisor
+from prometheus_client import Gauge
+
+from cloister_retriever.ingestion.pipeline import Pipeline
+from cloister_retriever.ingestion.queue import Claim, JobQueue
+
+__all__ = ["IngestWorkers"]
+
+log = get_logger(__name__)
+_BUSY = Gauge("cloister_ingest_workers_busy", "Workers with a job.")
+
+_POLL_SECONDS = 2.0
+"""How soon work put by another process is seen. Work of this process wakes its workers at once."""
+
+_MOST_CLAIMS = 5
+"""A job that was claimed this often took four processes down: it is ended with an error instead."""
+
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 15.0
+
+
+class IngestWorkers:
+    """A fixed number of workers over one queue."""
+
+    def __init__(self, queue: JobQueue, pipeline: Pipeline, *, workers: int, lease_seconds: float) -> None:
+        self._queue = queue
+        self._pipeline = pipeline
+        self._workers = workers
+        self._keep_seconds = lease_seconds / 4
+        self._claiming = asyncio.Lock()
+
+    def start(self, supervisor: Supervisor) -> None:
+        """Starts the workers under ``supervisor``."""
+        for number in range(self._workers):
+            supervisor.loop(f"ingest-{number}", self._work)
+
+    async def _work(self) -> None:
+        while True:
+            # One worker of a process looks at a time: the others would see the same listing.
+            async with self._claiming:
+                self._queue.woken.clear()
+                claim = await self._queue.claim()
+                if claim is None:
+                    await self._wait()
+                    continue
+            with _BUSY.track_inprogress():
+                await self._do(claim)
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.wait_for(self._queue.woken.wait(), _POLL_SECONDS)
+        except TimeoutError:
+            return
+
+    async def _do(self, claim: Claim) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                keeping = tasks.create_task(self._keep(claim))
+                await self._try(claim)
+                keeping.cancel()
+            await self._queue.done(claim)
+            await self._pipeline.requeue(claim.job, self._queue)
+        except* _LeaseLost:
+            log.warning("lease_lost", job=claim.job.name)
+        finally:
+            self._queue.abandon(claim)
+
+    async def _try(self, claim: Claim) -> None:
+        if claim.number > _MOST_CLAIMS:
+            log.error("job_given_up", job=claim.job.name, claims=claim.number)
+            await self._pipeline.give_up(claim.job)
+            return
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                await self._pipeline.work(claim.job)
+                return
+            except (Unavailable, TooManyRequests) as error:
+                # A part behind is down or full. The job stays ours; the file stays in progress.
+                log.warning("ingestion_waits", job=claim.job.name, reason=error.error_code)
+                await asyncio.sleep(max(pause * random.uniform(0.5, 1.0), error.retry_after or 0))  # noqa: S311
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    async def _keep(self, claim: Claim) -> None:
+        while True:
+            await asyncio.sleep(self._keep_seconds)
+            try:
+                if not await self._queue.keep(claim):
+                    raise _LeaseLost
+            except Unavailable:
+                # The object store is away for everybody, so nobody can take the job over either.
+                log.warning("lease_not_kept", job=claim.job.name)
+
+
+class _LeaseLost(Exception):
+    """Another process does the job now."""

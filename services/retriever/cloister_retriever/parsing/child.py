@@ -1,0 +1,70 @@
+"""The parser's process: one file in on stdin, its passages out on stdout, then the end.
+
+stdin is one line of JSON (`Request`) and then the file's bytes. stdout is one line of JSON. Nothing touches a disk,
+and the file's name is not in the arguments, where other users of the machine could read it.
+"""
+
+import codecs
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from charset_normalizer.constant import IANA_SUPPORTED
+
+from cloister_retriever.parsing.chunking import Chunker, load_tokenizer
+from cloister_retriever.parsing.detect import detect
+from cloister_retriever.parsing.document import Document, UnreadableFile
+from cloister_retriever.parsing.pdf import parse_pdf
+from cloister_retriever.parsing.sandbox import confine
+from cloister_retriever.parsing.text import parse_text
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Parses the file on stdin."""
+    request = json.loads(sys.stdin.buffer.readline())
+    chunker = Chunker(
+        load_tokenizer(Path(request["tokenizer_path"])),
+        max_tokens=request["max_tokens"],
+        overlap_tokens=request["overlap_tokens"],
+    )
+    # Decoders are imported when first used, and after the filter nothing can be imported.
+    for encoding in IANA_SUPPORTED:
+        codecs.lookup(encoding)
+    confined = confine(memory_bytes=request["memory_bytes"], cpu_seconds=request["cpu_seconds"])
+    answer = {"confined": confined, **_parse(chunker, request["name"], request["max_text_bytes"])}
+    sys.stdout.buffer.write(json.dumps(answer, ensure_ascii=False).encode())
+    sys.stdout.buffer.flush()
+
+
+def _parse(chunker: Chunker, name: str, max_text_bytes: int) -> dict[str, Any]:
+    try:
+        content = sys.stdin.buffer.read()
+        document = _document(content, name, max_text_bytes)
+        chunks = chunker.chunk(document)
+    except UnreadableFile as error:
+        return {"error": {"code": error.code, "message": error.message}}
+    except MemoryError:
+        return {"error": {"code": "invalid_file", "message": "The file needs more memory to be read than is allowed."}}
+    if not chunks:
+        return {"error": {"code": "invalid_file", "message": "The file has no text."}}
+    return {"text": document.text, "chunks": [list(chunk) for chunk in chunks]}
+
+
+def _document(content: bytes, name: str, max_text_bytes: int) -> Document:
+    too_long = UnreadableFile("invalid_file", f"The file has more than {max_text_bytes} bytes of text. Split it.")
+    if detect(content, name) == "pdf":
+        document = parse_pdf(content, max_characters=max_text_bytes)
+    elif len(content) > 4 * max_text_bytes:  # UTF-32 is the widest encoding
+        raise too_long
+    else:
+        document = parse_text(content, name)
+    if len(document.text.encode()) > max_text_bytes:
+        raise too_long
+    return document
+
+
+if __name__ == "__main__":
+    main()

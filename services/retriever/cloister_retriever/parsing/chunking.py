@@ -1,0 +1,127 @@
+"""Passages: a document cut by structure and by tokens of the embedding model, with exact character ranges."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cloister_common.settings import SettingsError
+from semantic_text_splitter import MarkdownSplitter, TextSplitter
+from tokenizers import Tokenizer
+
+from cloister_retriever.parsing.document import Document
+
+__all__ = ["Chunk", "Chunker", "ModelLimits"]
+
+_MAX_CHARACTERS = 6000
+"""A word over 100 characters is one token to a WordPiece model, so tokens alone do not bound a passage's length."""
+
+
+class Chunk(NamedTuple):
+    """A passage as characters ``start`` to ``end`` of the text."""
+
+    start: int
+    end: int
+    page: int | None
+    section: str | None
+
+
+class ModelLimits(NamedTuple):
+    """How much the embedding model reads."""
+
+    tokens: int
+    """Text tokens: the model's limit less the special tokens it adds."""
+
+    @classmethod
+    def of(cls, folder: Path) -> "ModelLimits":
+        """Reads the limit of the sentence-transformers model in ``folder``.
+
+        Raises:
+            SettingsError: The folder is not such a model's.
+        """
+        tokenizer = load_tokenizer(folder)
+        limit = _json(folder / "sentence_bert_config.json").get("max_seq_length")
+        if limit is None:
+            limit = _json(folder / "tokenizer_config.json").get("model_max_length")
+        if not isinstance(limit, int) or not 16 <= limit <= 1_000_000:
+            raise SettingsError(
+                f"ingestion.tokenizer_path: {folder} does not say how many tokens its model reads "
+                "(max_seq_length in sentence_bert_config.json). Point it at the embedding model's folder."
+            )
+        return cls(limit - tokenizer.num_special_tokens_to_add(False))
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a model's folder, without the truncation and padding its file may ask for.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    path = folder / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise SettingsError(
+            f"ingestion.tokenizer_path: cannot read {path}. Point it at the embedding model's folder."
+        ) from error
+    # A tokenizer that truncates would count every longer text as just short enough.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+class Chunker:
+    """Cuts documents into passages.
+
+    Args:
+        tokenizer: The embedding model's, from `load_tokenizer`.
+        max_tokens: Longest passage, special tokens not counted.
+        overlap_tokens: What neighbours may share.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, max_tokens: int, overlap_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
+        self._text = TextSplitter.from_huggingface_tokenizer(tokenizer, max_tokens, overlap=overlap_tokens)
+        self._markdown = MarkdownSplitter.from_huggingface_tokenizer(tokenizer, max_tokens, overlap=overlap_tokens)
+
+    def chunk(self, document: Document) -> list[Chunk]:
+        """The passages of ``document`` in its order. None is empty and none crosses a segment's border."""
+        splitter = self._markdown if document.markdown else self._text
+        chunks = []
+        for segment in document.segments:
+            for offset, piece in splitter.chunk_indices(document.text[segment.start : segment.end]):
+                for start, end in self._bounded(piece):
+                    at = segment.start + offset
+                    chunks.append(Chunk(at + start, at + end, segment.page, segment.section))
+        return chunks
+
+    def pieces(self, text: str) -> list[str]:
+        """``text`` as pieces that the model can read: one, unless it is too long."""
+        if len(text) <= _MAX_CHARACTERS and self._tokens(text) <= self._max_tokens:
+            return [text]
+        return [piece[a:b] for piece in self._text.chunks(text) for a, b in self._bounded(piece)]
+
+    def _bounded(self, piece: str) -> list[tuple[int, int]]:
+        """Ranges of ``piece`` that are short enough in characters and, checked again, in tokens."""
+        ranges = []
+        waiting = [(0, len(piece))]
+        while waiting:
+            start, end = waiting.pop()
+            text = piece[start:end]
+            if end - start > 1 and (end - start > _MAX_CHARACTERS or self._tokens(text) > self._max_tokens):
+                middle = (start + end) // 2
+                waiting += [(middle, end), (start, middle)]
+            elif text.strip():
+                ranges.append((start, end))
+        return ranges
+
+    def _tokens(self, text: str) -> int:
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,63 @@
+"""The type of a file, by its content; its name only tells Markdown and CSV from other text."""
+
+import re
+from typing import Literal
+
+from cloister_retriever.parsing.document import SUPPORTED, UnreadableFile
+
+__all__ = ["Kind", "detect"]
+
+Kind = Literal["pdf", "text"]
+
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"PK\x03\x04", "an Office document or ZIP archive"),
+    (b"PK\x05\x06", "an empty ZIP archive"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ\x00", "an xz archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"(\xb5/\xfd", "a Zstandard archive"),
+    (b"{\\rtf", "an RTF document"),
+    (b"\x89PNG", "an image"),
+    (b"\xff\xd8\xff", "an image"),
+    (b"GIF8", "an image"),
+    (b"RIFF", "an image, sound or video"),
+    (b"\x7fELF", "a program"),
+    (b"MZ", "a program"),
+    (b"%!PS", "a PostScript document"),
+)
+_PDF_HEADER_WITHIN = 1024
+"""Readers accept junk before ``%PDF-`` within the first KiB (PDF 1.7, implementation note 13)."""
+
+_HTML = re.compile(rb"\A\s*(<!--.*?-->\s*)*(<!doctype html|<html[\s>])", re.IGNORECASE | re.DOTALL)
+
+
+def detect(content: bytes, name: str) -> Kind:
+    """``pdf`` or ``text``.
+
+    Raises:
+        UnreadableFile: It is something we do not read, or nothing at all.
+    """
+    if not content.strip(b"\x00 \t\r\n\x0b\x0c"):
+        raise UnreadableFile("invalid_file", "The file is empty.")
+    if b"%PDF-" in content[:_PDF_HEADER_WITHIN]:
+        return "pdf"
+    for magic, what in _MAGIC:
+        # A text may begin with "MZ" or "BZh"; a program or archive has zero bytes near its beginning.
+        if content.startswith(magic) and (len(magic) > 3 or not _looks_like_text(content[:512])):
+            raise _unsupported(what)
+    if _HTML.match(content[:4096]):
+        raise _unsupported("an HTML page")
+    if re.search(r"\.(csv|tsv)\Z", name, re.IGNORECASE):
+        raise _unsupported("a table (CSV)")
+    return "text"
+
+
+def _looks_like_text(start: bytes) -> bool:
+    return all(byte >= 32 or byte in b"\t\r\n\x0c" for byte in start)
+
+
+def _unsupported(what: str) -> UnreadableFile:
+    return UnreadableFile("unsupported_file", f"The file is {what}, which cannot be read yet. Supported: {SUPPORTED}.")

@@ -1,0 +1,129 @@
+"""Starts the parser's process for one file, feeds it, and reads its answer under limits of time and size."""
+
+import asyncio
+import contextlib
+import json
+import math
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from cloister_common.logs import get_logger
+from prometheus_client import Histogram
+
+from cloister_retriever.parsing.chunking import Chunk
+from cloister_retriever.parsing.document import UnreadableFile
+from cloister_retriever.settings import IngestionSettings
+
+__all__ = ["Parsed", "Parser"]
+
+log = get_logger(__name__)
+_SECONDS = Histogram(
+    "cloister_parse_seconds", "Seconds a parser process took.", buckets=(0.2, 0.5, 1, 2, 5, 10, 30, 60)
+)
+
+_ANSWER_FACTOR = 4
+"""The answer is the text in JSON and some numbers a passage: less than this many times the largest text."""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What became of a file."""
+
+    text: str
+    chunks: list[Chunk]
+
+
+class Parser:
+    """Parses files, each in a process of its own."""
+
+    def __init__(self, settings: IngestionSettings) -> None:
+        self._settings = settings
+        self._warned = False
+
+    async def parse(self, content: AsyncIterator[bytes], *, name: str, max_tokens: int, overlap_tokens: int) -> Parsed:
+        """The text and passages of a file.
+
+        Raises:
+            UnreadableFile: The file is not one we read, is broken, or is over a limit.
+        """
+        settings = self._settings
+        request = {
+            "name": name,
+            "tokenizer_path": str(settings.tokenizer_path),
+            "max_tokens": max_tokens,
+            "overlap_tokens": overlap_tokens,
+            "memory_bytes": settings.parse_memory_bytes,
+            "cpu_seconds": math.ceil(settings.parse_seconds),
+            "max_text_bytes": settings.max_text_bytes,
+        }
+        # -I: no environment, no current folder. One thread: the process has a limit of its own on everything else.
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            "-m",
+            "cloister_retriever.parsing.child",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env={"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "OPENBLAS_NUM_THREADS": "1"},
+        )
+        try:
+            with _SECONDS.time():
+                async with asyncio.timeout(settings.parse_seconds):
+                    _, answer = await asyncio.gather(
+                        _feed(process, json.dumps(request).encode() + b"\n", content),
+                        _read(process, _ANSWER_FACTOR * settings.max_text_bytes),
+                    )
+                    status = await process.wait()
+        except TimeoutError as error:
+            raise UnreadableFile(
+                "invalid_file", f"The file could not be read within {settings.parse_seconds:g} seconds."
+            ) from error
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        return self._result(answer, status)
+
+    def _result(self, answer: bytes | None, status: int) -> Parsed:
+        if not answer or status != 0:
+            # Killed by a limit, or crashed inside a library: the file is at fault, the next one gets a new process.
+            log.warning("parser_died", status=status)
+            raise UnreadableFile("invalid_file", "The file is damaged, or needs more time or memory than is allowed.")
+        body = json.loads(answer)
+        if not body["confined"] and not self._warned:
+            self._warned = True
+            log.warning("parser_unconfined", reason="the kernel refused the system call filter")
+        if "error" in body:
+            raise UnreadableFile(body["error"]["code"], body["error"]["message"])
+        return Parsed(body["text"], [Chunk(*chunk) for chunk in body["chunks"]])
+
+
+async def _feed(process: asyncio.subprocess.Process, request: bytes, content: AsyncIterator[bytes]) -> None:
+    assert process.stdin is not None
+    try:
+        process.stdin.write(request)
+        async for chunk in content:
+            process.stdin.write(chunk)
+            await process.stdin.drain()
+        process.stdin.close()
+        await process.stdin.wait_closed()
+    except (BrokenPipeError, ConnectionResetError):
+        # The child died while it was being fed; its status tells.
+        return
+
+
+async def _read(process: asyncio.subprocess.Process, limit: int) -> bytes | None:
+    """All of stdout, or None if it is longer than ``limit`` (then the process is ended)."""
+    assert process.stdout is not None
+    parts = []
+    length = 0
+    while chunk := await process.stdout.read(64 * 1024):
+        length += len(chunk)
+        if length > limit:
+            process.kill()
+            return None
+        parts.append(chunk)
+    return b"".join(parts)

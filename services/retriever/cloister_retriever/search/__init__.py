@@ -1,0 +1,1 @@
+"""Search: from a question to passages, over one vector store or several."""

@@ -1,0 +1,30 @@
+"""The search of one store in OpenAI's shape, and the gateway's search over several."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from cloister_retriever.access import ContextOfApp, Tenant
+from cloister_retriever.search.schemas import InternalSearch, StoreSearch
+
+__all__ = ["router"]
+
+router = APIRouter()
+
+
+@router.post("/v1/vector_stores/{store_id}/search")
+async def search_store(store_id: str, body: StoreSearch, tenant: Tenant, context: ContextOfApp) -> dict[str, Any]:
+    results = await context.search.search(tenant, [store_id], body)
+    return {
+        "object": "vector_store.search_results.page",
+        "search_query": body.queries,
+        "data": [result.wire(with_store=False) for result in results],
+        "has_more": False,
+        "next_page": None,
+    }
+
+
+@router.post("/internal/search")
+async def search_stores(body: InternalSearch, tenant: Tenant, context: ContextOfApp) -> dict[str, Any]:
+    results = await context.search.search(tenant, body.vector_store_ids, body, param="vector_store_ids")
+    return {"data": [result.wire(with_store=True) for result in results]}

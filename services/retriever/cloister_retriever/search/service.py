@@ -1,0 +1,240 @@
+"""Search: rotate the question, take candidates from the index, open them, score them exactly.
+
+What Milvus returns is a proposal. Every candidate must belong to a file that is attached and completed now, must open
+under the keys and context of this tenant, store, file and position, and is scored on its own exact vector. A row that
+does not open was tampered with or misplaced: it is dropped, counted and logged, never served.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from cloister_common.clients.embedder import EmbedderClient
+from cloister_common.errors import InvalidRequest
+from cloister_common.logs import get_logger
+from cloister_common.vault import VaultError
+from prometheus_client import Counter, Histogram
+
+from cloister_retriever.files.store import FileStore
+from cloister_retriever.index.collection import MAX_CANDIDATES, PassageCollection
+from cloister_retriever.index.passages import PassageOwner, open_passage, open_vector
+from cloister_retriever.index.rotation import Rotations, Vector, normalised
+from cloister_retriever.keys import PassageKeys, passage_keys
+from cloister_retriever.parsing.chunking import Chunker
+from cloister_retriever.search.schemas import PassagePlace, SearchRequest, SearchResult
+from cloister_retriever.vector_stores.attachments import AttachmentService
+from cloister_retriever.vector_stores.filters import check_depth, matches
+from cloister_retriever.vector_stores.records import Attached
+from cloister_retriever.vector_stores.service import OpenStore, VectorStoreService
+from cloister_retriever.vector_stores.store import VectorStoreStore
+
+__all__ = ["SearchService"]
+
+log = get_logger(__name__)
+_DROPPED = Counter("cloister_search_rows_dropped_total", "Rows of the index that were not served.", ["why"])
+_SECONDS = Histogram(
+    "cloister_search_seconds", "Seconds of a search by part.", ["part"], buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1)
+)
+
+_CANDIDATES_A_RESULT = 4
+_LEAST_CANDIDATES = 50
+_FILES_A_FILTER = 1000
+"""Ids in one filter expression: about 60 kB."""
+
+_MOST_PIECES = 32
+_FRESH_SECONDS = 10.0
+"""Milvus's bounded staleness is 5 s by default; a store that grew within twice that is searched with a wait for every
+acknowledged write, so that a file whose status is completed is found."""
+
+
+class _Candidate(NamedTuple):
+    """A row that opened: its exact score, and what is needed to open its text."""
+
+    score: float
+    row: dict[str, Any]
+    attached: Attached
+    keys: PassageKeys
+    owner: PassageOwner
+
+
+class SearchService:
+    """Searches vector stores."""
+
+    def __init__(
+        self,
+        *,
+        stores: VectorStoreService,
+        store: VectorStoreStore,
+        attachments: AttachmentService,
+        file_store: FileStore,
+        embedder: EmbedderClient,
+        index: PassageCollection,
+        rotations: Rotations,
+        pieces: Chunker,
+    ) -> None:
+        self._stores = stores
+        self._store = store
+        self._attachments = attachments
+        self._file_store = file_store
+        self._embedder = embedder
+        self._index = index
+        self._rotations = rotations
+        self._pieces = pieces
+
+    async def search(
+        self, tenant: str, store_ids: Sequence[str], request: SearchRequest, *, param: str | None = None
+    ) -> list[SearchResult]:
+        """The best passages of all the stores, best first. Scores are cosines of exact vectors.
+
+        With several queries, or a query longer than the model reads (which is searched in pieces), a passage has its
+        best score.
+
+        Raises:
+            NotFound: A store is unknown, or another tenant's.
+            Conflict: A store has expired or was made with another model.
+            InvalidRequest: The filter is too large or a query too long.
+            Unavailable: Embedder or index do not answer.
+        """
+        request.check()
+        if request.filters is not None:
+            check_depth(request.filters)
+        opened = [await self._stores.open(tenant, store_id, param=param) for store_id in dict.fromkeys(store_ids)]
+        with _SECONDS.labels("embed").time():
+            queries = await self._embed(request.queries)
+        with _SECONDS.labels("index").time():
+            found = await asyncio.gather(*(self._search_store(tenant, store, queries, request) for store in opened))
+        best = sorted((one for part in found for one in part), key=lambda one: (-one.score, one.row["id"]))
+        return await asyncio.to_thread(_results, best, request.max_num_results)
+
+    async def _embed(self, queries: Sequence[str]) -> Vector:
+        pieces = [piece for query in queries for piece in self._pieces.pieces(query) if piece.strip()]
+        if not pieces:
+            raise InvalidRequest("'query' is empty.", param="query")
+        if len(pieces) > _MOST_PIECES:
+            raise InvalidRequest(
+                "'query' is longer than can be searched at once. Search for its essence.", param="query"
+            )
+        embedded = await self._embedder.embed(pieces)
+        return normalised(np.frombuffer(b"".join(embedded.vectors), dtype="<f4").reshape(len(pieces), -1))
+
+    async def _search_store(
+        self, tenant: str, store: OpenStore, queries: Vector, request: SearchRequest
+    ) -> list[_Candidate]:
+        wanted: list[str] | None = None
+        if request.filters is not None:
+            files = await self._attachments.list(tenant, store.record.id, store.key)
+            wanted = [
+                file.record.id
+                for file in files
+                if file.status == "completed" and matches(request.filters, file.record.attributes)
+            ]
+            if not wanted:
+                return []
+        grown_at = await self._store.grown_at(tenant, store.record.id, store.key)
+        if grown_at is None:
+            return []
+        fresh = time.time() - grown_at < _FRESH_SECONDS
+        rotated = await asyncio.to_thread(self._rotations.rotate, store.key.subkey("rotation"), queries)
+        groups: list[list[str] | None] = [None]
+        if wanted is not None:
+            groups = [wanted[first : first + _FILES_A_FILTER] for first in range(0, len(wanted), _FILES_A_FILTER)]
+        found = await asyncio.gather(
+            *(
+                self._enough(tenant, store, queries, query, group, request, fresh=fresh)
+                for query in rotated
+                for group in groups
+            )
+        )
+        best: dict[str, _Candidate] = {}
+        for candidate in (one for part in found for one in part):
+            known = best.get(candidate.row["id"])
+            if known is None or candidate.score > known.score:
+                best[candidate.row["id"]] = candidate
+        return [candidate for candidate in best.values() if candidate.score >= request.threshold]
+
+    async def _enough(
+        self,
+        tenant: str,
+        store: OpenStore,
+        queries: Vector,
+        query: Vector,
+        group: list[str] | None,
+        request: SearchRequest,
+        *,
+        fresh: bool,
+    ) -> list[_Candidate]:
+        """Candidates for one query, asking for more while too many of them are not to be served."""
+        limit = max(_LEAST_CANDIDATES, _CANDIDATES_A_RESULT * request.max_num_results)
+        while True:
+            rows = await self._index.search(store.record.id, query, limit=limit, attachment_ids=group, fresh=fresh)
+            candidates = await self._open(tenant, store, queries, rows)
+            if len(candidates) >= request.max_num_results or len(rows) < limit or limit == MAX_CANDIDATES:
+                return candidates
+            limit = min(4 * limit, MAX_CANDIDATES)
+
+    async def _open(
+        self, tenant: str, store: OpenStore, queries: Vector, rows: Sequence[dict[str, Any]]
+    ) -> list[_Candidate]:
+        """The rows that may be served, with exact scores against the best of ``queries``."""
+        file_ids = sorted({row["file_id"] for row in rows})
+        attached = await self._attachments.get_many(tenant, store.record.id, store.key, file_ids)
+        keys: dict[str, PassageKeys] = {}
+        for file_id in attached:
+            file_key = await self._file_store.key(tenant, file_id)
+            if file_key is not None:
+                keys[file_id] = passage_keys(store.key, file_key)
+
+        def score() -> list[_Candidate]:
+            candidates = []
+            for row in rows:
+                found = attached.get(row["file_id"])
+                if found is None or found.status != "completed" or found.record.id != row["attachment_id"]:
+                    # Detached, still being read, or of an earlier attachment: the clean-up has not come to it yet.
+                    _DROPPED.labels("not_current").inc()
+                    continue
+                owner = PassageOwner(tenant, store.record.id, row["file_id"], row["attachment_id"])
+                try:
+                    exact = open_vector(keys[row["file_id"]], owner, row)
+                except (VaultError, KeyError):
+                    _DROPPED.labels("did_not_open").inc()
+                    log.error("passage_did_not_open", store=store.record.id, passage=row["id"])
+                    continue
+                candidates.append(_Candidate(float(np.max(queries @ exact)), row, found, keys[row["file_id"]], owner))
+            return candidates
+
+        return await asyncio.to_thread(score)
+
+
+def _results(best: Sequence[_Candidate], count: int) -> list[SearchResult]:
+    results: list[SearchResult] = []
+    for candidate in best:
+        if len(results) == count:
+            break
+        row = candidate.row
+        try:
+            passage = open_passage(candidate.keys, candidate.owner, row)
+        except VaultError:
+            _DROPPED.labels("did_not_open").inc()
+            log.error("passage_did_not_open", store=candidate.owner.store_id, passage=row["id"])
+            continue
+        results.append(
+            SearchResult(
+                vector_store_id=candidate.owner.store_id,
+                file_id=candidate.owner.file_id,
+                filename=candidate.attached.record.file_name,
+                score=candidate.score,
+                attributes=candidate.attached.record.attributes or {},
+                text=passage.text,
+                passage=PassagePlace(
+                    id=row["id"],
+                    index=passage.position,
+                    page=passage.page,
+                    section=passage.section,
+                    start=passage.start,
+                    end=passage.end,
+                ),
+            )
+        )
+    return results

@@ -1,0 +1,84 @@
+"""Where everything lies in the object store. Paths hold random ids, HMAC names and nothing else.
+
+keys/<sha256>                                wrapped keys
+t/<tenant>/files/<file>                      a file's record          <tenant> is an HMAC of the tenant's id
+t/<tenant>/contents/<file>                   its sealed segments
+t/<tenant>/uses/<file>/<store>               the vector stores it is attached to
+t/<tenant>/stores/<store>                    a vector store's record
+t/<tenant>/activity/<store>                  when it was last used
+t/<tenant>/changes/<store>                   when passages were last added to it
+t/<tenant>/attachments/<store>/<file>        a file in a store: attributes, chunking
+t/<tenant>/outcomes/<store>/<attachment>     how its ingestion ended; created once, never replaced
+t/<tenant>/texts/<store>/<attachment>        the text that was extracted
+t/<tenant>/batches/<store>/<batch>           a file batch
+queue/<time>-<job>                           work to do
+leases/<job>-<number>                        who does it
+expiring/<store>                             stores that have an expiry
+"""
+
+from cloister_common.vault import Keyring
+
+__all__ = ["EXPIRING", "LEASES", "QUEUE", "TenantPaths", "tenant_paths"]
+
+QUEUE = "queue"
+LEASES = "leases"
+EXPIRING = "expiring"
+
+
+class TenantPaths:
+    """The paths of one tenant."""
+
+    def __init__(self, name: str) -> None:
+        self._root = f"t/{name}"
+        self.files = f"{self._root}/files"
+        self.stores = f"{self._root}/stores"
+
+    def file(self, file_id: str) -> str:
+        return f"{self.files}/{file_id}"
+
+    def content(self, file_id: str) -> str:
+        return f"{self._root}/contents/{file_id}"
+
+    def uses(self, file_id: str) -> str:
+        return f"{self._root}/uses/{file_id}"
+
+    def use(self, file_id: str, store_id: str) -> str:
+        return f"{self.uses(file_id)}/{store_id}"
+
+    def store(self, store_id: str) -> str:
+        return f"{self.stores}/{store_id}"
+
+    def activity(self, store_id: str) -> str:
+        return f"{self._root}/activity/{store_id}"
+
+    def changes(self, store_id: str) -> str:
+        return f"{self._root}/changes/{store_id}"
+
+    def attachments(self, store_id: str) -> str:
+        return f"{self._root}/attachments/{store_id}"
+
+    def attachment(self, store_id: str, file_id: str) -> str:
+        return f"{self.attachments(store_id)}/{file_id}"
+
+    def outcomes(self, store_id: str) -> str:
+        return f"{self._root}/outcomes/{store_id}"
+
+    def outcome(self, store_id: str, attachment_id: str) -> str:
+        return f"{self.outcomes(store_id)}/{attachment_id}"
+
+    def texts(self, store_id: str) -> str:
+        return f"{self._root}/texts/{store_id}"
+
+    def text(self, store_id: str, attachment_id: str) -> str:
+        return f"{self.texts(store_id)}/{attachment_id}"
+
+    def batches(self, store_id: str) -> str:
+        return f"{self._root}/batches/{store_id}"
+
+    def batch(self, store_id: str, batch_id: str) -> str:
+        return f"{self.batches(store_id)}/{batch_id}"
+
+
+async def tenant_paths(keyring: Keyring, tenant: str) -> TenantPaths:
+    """The paths of ``tenant``, under a name that only its naming key can make."""
+    return TenantPaths(await keyring.name(tenant, "tenant"))

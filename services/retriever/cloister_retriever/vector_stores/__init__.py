@@ -1,0 +1,1 @@
+"""Vector stores: which files are searched together, and how far their ingestion is."""

@@ -1,0 +1,221 @@
+"""The rules for files in a vector store: attaching, listing, changing attributes, cancelling, detaching."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+
+from cloister_common.errors import NotFound
+from cloister_common.ids import new_id
+from cloister_common.logs import get_logger
+from cloister_common.vault import DataKey
+
+from cloister_retriever.files.schemas import FileRecord
+from cloister_retriever.files.service import FileService
+from cloister_retriever.files.store import FileStore
+from cloister_retriever.identifiers import ATTACHMENT_PREFIX, FILE_PREFIX, check_id, missing
+from cloister_retriever.ingestion.purge import Purges
+from cloister_retriever.ingestion.queue import JobQueue
+from cloister_retriever.keys import passage_keys
+from cloister_retriever.storage.objects import each
+from cloister_retriever.vector_stores.records import Attached, AttachmentRecord, Chunking, Outcome
+from cloister_retriever.vector_stores.schemas import AttachFile, ChunkingStrategy, StaticChunking
+from cloister_retriever.vector_stores.store import VectorStoreStore
+
+__all__ = ["AttachmentService", "ChunkingPolicy"]
+
+log = get_logger(__name__)
+
+
+class ChunkingPolicy:
+    """Which lengths are really used.
+
+    Args:
+        model_tokens: What the embedding model reads; no passage is longer.
+        auto: The lengths of the ``auto`` strategy.
+    """
+
+    def __init__(self, *, model_tokens: int, auto: Chunking) -> None:
+        self._model_tokens = model_tokens
+        self._auto = auto
+
+    def effective(self, asked: ChunkingStrategy | None) -> Chunking:
+        """The lengths for what was asked: capped by the model, the overlap by half of that."""
+        wanted = self._auto
+        if isinstance(asked, StaticChunking):
+            sizes = asked.static
+            wanted = Chunking(max_tokens=sizes.max_chunk_size_tokens, overlap_tokens=sizes.chunk_overlap_tokens)
+        longest = min(wanted.max_tokens, self._model_tokens)
+        return Chunking(max_tokens=longest, overlap_tokens=min(wanted.overlap_tokens, longest // 2))
+
+
+class AttachmentService:
+    """Files in vector stores. Callers have opened the store, and so hold its key."""
+
+    def __init__(
+        self,
+        store: VectorStoreStore,
+        files: FileService,
+        file_store: FileStore,
+        queue: JobQueue,
+        purges: Purges,
+        chunking: ChunkingPolicy,
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._file_store = file_store
+        self._queue = queue
+        self._purges = purges
+        self._chunking = chunking
+
+    async def known_files(self, tenant: str, entries: Sequence[AttachFile]) -> dict[str, FileRecord]:
+        """The records of the files named, by id. Asked before anything is written, so that a batch is all or nothing.
+
+        Raises:
+            NotFound: One does not exist.
+        """
+
+        async def one(entry: AttachFile) -> FileRecord:
+            return await self._files.get(tenant, entry.file_id, param="file_id")
+
+        return {record.id: record for record in await each(one, entries)}
+
+    async def attach_all(
+        self,
+        tenant: str,
+        store_id: str,
+        key: DataKey,
+        entries: Sequence[AttachFile],
+        files: dict[str, FileRecord],
+    ) -> list[AttachmentRecord]:
+        """Attaches every file; ingestion of all is durable when this returns."""
+
+        async def one(entry: AttachFile) -> AttachmentRecord:
+            return await self._attach(tenant, store_id, key, entry, files[entry.file_id])
+
+        return await each(one, entries)
+
+    async def attach(self, tenant: str, store_id: str, key: DataKey, entry: AttachFile) -> Attached:
+        """Attaches one file.
+
+        A file that is in the store already stays as it is (with the attributes sent, if any), so that a repeated
+        request does no harm; it is ingested again if its ingestion failed or other chunking is asked for.
+
+        Raises:
+            NotFound: The file does not exist.
+        """
+        files = await self.known_files(tenant, [entry])
+        record = await self._attach(tenant, store_id, key, entry, files[entry.file_id])
+        return Attached(record=record, outcome=await self._store.outcome(tenant, store_id, record.id, key))
+
+    async def list(self, tenant: str, store_id: str, key: DataKey) -> list[Attached]:
+        """Every file of the store with its status."""
+        return await self._store.attached_files(tenant, store_id, key)
+
+    async def get(self, tenant: str, store_id: str, key: DataKey, file_id: str) -> Attached:
+        """One file of the store.
+
+        Raises:
+            NotFound: It is not in this store.
+        """
+        found = await self._store.attached(tenant, store_id, check_id(FILE_PREFIX, file_id), key)
+        if found is None:
+            raise missing(FILE_PREFIX, file_id)
+        return found
+
+    async def get_many(self, tenant: str, store_id: str, key: DataKey, file_ids: Sequence[str]) -> dict[str, Attached]:
+        """Those of the files that are in the store, by id."""
+
+        async def one(file_id: str) -> Attached | None:
+            return await self._store.attached(tenant, store_id, file_id, key)
+
+        return {found.record.file_id: found for found in await each(one, file_ids) if found is not None}
+
+    async def set_attributes(
+        self,
+        tenant: str,
+        store_id: str,
+        key: DataKey,
+        file_id: str,
+        attributes: dict[str, str | bool | int | float] | None,
+    ) -> Attached:
+        """Replaces the file's attributes. Searches see them at once: they are not in the index."""
+        found = await self.get(tenant, store_id, key, file_id)
+        record = found.record.model_copy(update={"attributes": attributes or {}})
+        await self._store.put_attachment(tenant, record, key)
+        return Attached(record=record, outcome=found.outcome)
+
+    async def cancel(self, tenant: str, key: DataKey, record: AttachmentRecord) -> None:
+        """Cancels an ingestion that has not ended; one that has keeps its outcome."""
+        outcome = Outcome(attachment_id=record.id, status="cancelled", finished_at=int(time.time()))
+        if await self._store.decide(tenant, record, outcome, key):
+            await self._purges.run(await self._purges.plan(tenant, record.store_id, record.id))
+
+    async def detach(self, tenant: str, store_id: str, key: DataKey, file_id: str) -> None:
+        """Removes the file and its passages from the store; the file itself stays.
+
+        Raises:
+            NotFound: It is not in this store.
+        """
+        record = await self._store.attachment(tenant, store_id, check_id(FILE_PREFIX, file_id), key)
+        if record is None:
+            raise missing(FILE_PREFIX, file_id)
+        purge = await self._purges.plan(tenant, store_id, record.id)
+        await self._store.delete_attachment(tenant, record)
+        await self._file_store.forget_use(tenant, file_id, store_id)
+        await self._purges.run(purge)
+        log.info("file_detached", file=file_id, store=store_id)
+
+    async def text(self, tenant: str, store_id: str, key: DataKey, file_id: str) -> AsyncIterator[bytes]:
+        """The text that was extracted from the file, in UTF-8.
+
+        Raises:
+            NotFound: It is not in this store, or has no text (yet).
+        """
+        found = await self.get(tenant, store_id, key, file_id)
+        file_key = await self._file_store.key(tenant, file_id)
+        if found.status != "completed" or found.outcome is None or file_key is None:
+            raise NotFound(f"The file '{file_id}' has no text: its status is {found.status}.", code="no_content")
+        keys = passage_keys(key, file_key)
+        return self._store.read_text(tenant, found.record, keys.texts, size=found.outcome.text_bytes)
+
+    async def _attach(
+        self, tenant: str, store_id: str, key: DataKey, entry: AttachFile, file: FileRecord
+    ) -> AttachmentRecord:
+        record = AttachmentRecord(
+            id=new_id(ATTACHMENT_PREFIX),
+            store_id=store_id,
+            file_id=file.id,
+            file_name=file.name,
+            created_at=int(time.time()),
+            attributes=entry.attributes or {},
+            chunking=self._chunking.effective(entry.chunking_strategy),
+        )
+        before = await self._store.attached(tenant, store_id, file.id, key)
+        if before is not None and not _ingest_again(before, entry, record.chunking):
+            if entry.attributes is None:
+                return before.record
+            kept = before.record.model_copy(update={"attributes": entry.attributes})
+            await self._store.put_attachment(tenant, kept, key)
+            return kept
+        await self._file_store.note_use(tenant, file.id, store_id)
+        # The marker first: a crash after it leaves a job without an attachment, which a worker drops.
+        job = await self._queue.put("ingest", tenant, store_id, file_id=file.id, attachment_id=record.id)
+        if before is not None:
+            await self._store.put_attachment(tenant, record, key)
+            await self._store.delete_ingested(tenant, store_id, before.record.id)
+            await self._purges.run(await self._purges.plan(tenant, store_id, before.record.id))
+        elif not await self._store.create_attachment(tenant, record, key):
+            # Two requests at once: the other one's attachment stands.
+            await self._queue.drop(job)
+            other = await self._store.attachment(tenant, store_id, file.id, key)
+            return record if other is None else other
+        if not await self._queue.waits(job):
+            # A worker looked before the attachment was there and dropped the marker.
+            await self._queue.put("ingest", tenant, store_id, file_id=file.id, attachment_id=record.id)
+        self._queue.wake()
+        return record
+
+
+def _ingest_again(before: Attached, entry: AttachFile, chunking: Chunking) -> bool:
+    if before.status in {"failed", "cancelled"}:
+        return True
+    return entry.chunking_strategy is not None and before.record.chunking != chunking

@@ -1,0 +1,119 @@
+"""``/v1/vector_stores/{id}/files`` and ``…/file_batches`` in OpenAI's shape."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from openai.types.vector_stores import VectorStoreFileDeleted
+
+from cloister_retriever.access import ContextOfApp, Tenant
+from cloister_retriever.pages import page_of, wire_page
+from cloister_retriever.vector_stores.records import Attached
+from cloister_retriever.vector_stores.schemas import AttachFile, CreateBatch, FilesInStoreQuery, UpdateAttributes
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/vector_stores/{store_id}")
+
+Wire = dict[str, Any]
+
+
+@router.post("/files")
+async def attach_file(store_id: str, body: AttachFile, tenant: Tenant, context: ContextOfApp) -> Wire:
+    store = await context.vector_stores.open(tenant, store_id)
+    attached = await context.attachments.attach(tenant, store_id, store.key, body)
+    return attached.wire().model_dump(mode="json")
+
+
+@router.get("/files")
+async def list_files(
+    store_id: str, tenant: Tenant, context: ContextOfApp, query: Annotated[FilesInStoreQuery, Query()]
+) -> Wire:
+    store = await context.vector_stores.get(tenant, store_id)
+    return _page(await context.attachments.list(tenant, store_id, store.key), query)
+
+
+@router.get("/files/{file_id}")
+async def retrieve_file(store_id: str, file_id: str, tenant: Tenant, context: ContextOfApp) -> Wire:
+    store = await context.vector_stores.get(tenant, store_id)
+    attached = await context.attachments.get(tenant, store_id, store.key, file_id)
+    return attached.wire().model_dump(mode="json")
+
+
+@router.post("/files/{file_id}")
+async def update_file(
+    store_id: str, file_id: str, body: UpdateAttributes, tenant: Tenant, context: ContextOfApp
+) -> Wire:
+    store = await context.vector_stores.get(tenant, store_id)
+    attached = await context.attachments.set_attributes(tenant, store_id, store.key, file_id, body.attributes)
+    return attached.wire().model_dump(mode="json")
+
+
+@router.delete("/files/{file_id}")
+async def detach_file(store_id: str, file_id: str, tenant: Tenant, context: ContextOfApp) -> Wire:
+    store = await context.vector_stores.get(tenant, store_id)
+    await context.attachments.detach(tenant, store_id, store.key, file_id)
+    deleted = VectorStoreFileDeleted(id=file_id, deleted=True, object="vector_store.file.deleted")
+    return deleted.model_dump(mode="json")
+
+
+@router.get("/files/{file_id}/content")
+async def file_text(store_id: str, file_id: str, tenant: Tenant, context: ContextOfApp) -> Wire:
+    store = await context.vector_stores.get(tenant, store_id)
+    chunks = await context.attachments.text(tenant, store_id, store.key, file_id)
+    text = b"".join([chunk async for chunk in chunks]).decode()
+    return {
+        "object": "vector_store.file_content.page",
+        "data": [{"type": "text", "text": text}],
+        "has_more": False,
+        "next_page": None,
+    }
+
+
+@router.post("/file_batches")
+async def create_batch(store_id: str, body: CreateBatch, tenant: Tenant, context: ContextOfApp) -> Wire:
+    store = await context.vector_stores.open(tenant, store_id)
+    record, files = await context.batches.create(tenant, store_id, store.key, body)
+    return record.wire(files).model_dump(mode="json")
+
+
+@router.get("/file_batches/{batch_id}")
+async def retrieve_batch(store_id: str, batch_id: str, tenant: Tenant, context: ContextOfApp) -> Wire:
+    store = await context.vector_stores.get(tenant, store_id)
+    record = await context.batches.get(tenant, store_id, store.key, batch_id)
+    return record.wire(await context.batches.files(tenant, store.key, record)).model_dump(mode="json")
+
+
+@router.post("/file_batches/{batch_id}/cancel")
+async def cancel_batch(store_id: str, batch_id: str, tenant: Tenant, context: ContextOfApp) -> Wire:
+    store = await context.vector_stores.get(tenant, store_id)
+    record = await context.batches.get(tenant, store_id, store.key, batch_id)
+    await context.batches.cancel(tenant, store.key, record)
+    return record.wire(await context.batches.files(tenant, store.key, record)).model_dump(mode="json")
+
+
+@router.get("/file_batches/{batch_id}/files")
+async def list_batch_files(
+    store_id: str,
+    batch_id: str,
+    tenant: Tenant,
+    context: ContextOfApp,
+    query: Annotated[FilesInStoreQuery, Query()],
+) -> Wire:
+    store = await context.vector_stores.get(tenant, store_id)
+    record = await context.batches.get(tenant, store_id, store.key, batch_id)
+    return _page(await context.batches.files(tenant, store.key, record), query)
+
+
+def _page(files: list[Attached], query: FilesInStoreQuery) -> Wire:
+    if query.filter is not None:
+        files = [file for file in files if file.status == query.filter]
+    page, has_more = page_of(
+        files,
+        id_of=lambda file: file.record.file_id,
+        created=lambda file: file.record.created_at,
+        after=query.after,
+        before=query.before,
+        limit=query.limit,
+        order=query.order,
+    )
+    return wire_page([file.wire() for file in page], [file.record.file_id for file in page], has_more=has_more)

@@ -1,0 +1,190 @@
+"""Vector stores at rest: what is kept, sealed with the store's key, and how it looks on the wire."""
+
+from typing import Any, Literal
+
+from openai.types import StaticFileChunkingStrategy, StaticFileChunkingStrategyObject, VectorStore
+from openai.types.vector_store import ExpiresAfter, FileCounts
+from openai.types.vector_stores import VectorStoreFile, VectorStoreFileBatch
+from openai.types.vector_stores.vector_store_file import LastError
+from openai.types.vector_stores.vector_store_file_batch import FileCounts as BatchFileCounts
+from pydantic import BaseModel
+
+from cloister_retriever.vector_stores.schemas import FileStatus
+
+__all__ = [
+    "Attached",
+    "AttachmentRecord",
+    "BatchMember",
+    "BatchRecord",
+    "Chunking",
+    "ErrorCode",
+    "Moment",
+    "Outcome",
+    "StoreRecord",
+    "count_statuses",
+]
+
+ErrorCode = Literal["server_error", "unsupported_file", "invalid_file"]
+
+_SECONDS_A_DAY = 86_400
+
+
+class Chunking(BaseModel):
+    """The lengths really used, in tokens of the embedding model."""
+
+    max_tokens: int
+    overlap_tokens: int
+
+    def wire(self) -> StaticFileChunkingStrategyObject:
+        return StaticFileChunkingStrategyObject(
+            type="static",
+            static=StaticFileChunkingStrategy(
+                max_chunk_size_tokens=self.max_tokens, chunk_overlap_tokens=self.overlap_tokens
+            ),
+        )
+
+
+class Moment(BaseModel):
+    """A point in time: seconds since the epoch."""
+
+    at: float
+
+
+class StoreRecord(BaseModel):
+    """A vector store. ``model`` is the embedding model its passages were embedded with."""
+
+    id: str
+    name: str
+    description: str | None
+    metadata: dict[str, str] | None
+    created_at: int
+    expires_after_days: int | None
+    model: str
+
+    def expires_at(self, last_active_at: int) -> int | None:
+        """When the store expires, or None if it never does."""
+        return None if self.expires_after_days is None else last_active_at + self.expires_after_days * _SECONDS_A_DAY
+
+    def wire(self, files: "list[Attached]", *, last_active_at: int, now: float) -> dict[str, Any]:
+        """OpenAI's shape, with counts taken from ``files`` as they are now."""
+        expires_at = self.expires_at(last_active_at)
+        counts = count_statuses(files)
+        status: Literal["expired", "in_progress", "completed"] = "in_progress" if counts["in_progress"] else "completed"
+        if expires_at is not None and expires_at <= now:
+            status = "expired"
+        store = VectorStore(
+            id=self.id,
+            created_at=self.created_at,
+            file_counts=FileCounts(**counts),
+            last_active_at=last_active_at,
+            metadata=self.metadata,
+            name=self.name,
+            object="vector_store",
+            status=status,
+            usage_bytes=sum(file.usage_bytes for file in files),
+            expires_after=None
+            if self.expires_after_days is None
+            else ExpiresAfter(anchor="last_active_at", days=self.expires_after_days),
+            expires_at=expires_at,
+        )
+        return {**store.model_dump(mode="json"), "description": self.description}
+
+
+class AttachmentRecord(BaseModel):
+    """A file in a store. ``id`` is new each time the file is attached; it names the passages of that time."""
+
+    id: str
+    store_id: str
+    file_id: str
+    file_name: str
+    created_at: int
+    attributes: dict[str, str | bool | int | float] | None
+    chunking: Chunking
+
+
+class Outcome(BaseModel):
+    """How an ingestion ended. Created once: of a worker that finishes and a caller that cancels, the first wins."""
+
+    attachment_id: str
+    status: Literal["completed", "failed", "cancelled"]
+    code: ErrorCode | None = None
+    message: str | None = None
+    passages: int = 0
+    usage_bytes: int = 0
+    text_bytes: int = 0
+    finished_at: int
+
+
+class Attached(BaseModel):
+    """An attachment and its outcome, if it has one yet."""
+
+    record: AttachmentRecord
+    outcome: Outcome | None
+
+    @property
+    def status(self) -> FileStatus:
+        return "in_progress" if self.outcome is None else self.outcome.status
+
+    @property
+    def usage_bytes(self) -> int:
+        return 0 if self.outcome is None else self.outcome.usage_bytes
+
+    def wire(self) -> VectorStoreFile:
+        error = None
+        if self.outcome is not None and self.outcome.code is not None:
+            error = LastError(code=self.outcome.code, message=self.outcome.message or "")
+        return VectorStoreFile(
+            id=self.record.file_id,
+            created_at=self.record.created_at,
+            last_error=error,
+            object="vector_store.file",
+            status=self.status,
+            usage_bytes=self.usage_bytes,
+            vector_store_id=self.record.store_id,
+            # OpenAI's type says float; whole numbers are kept as they were sent.
+            attributes=dict(self.record.attributes) if self.record.attributes is not None else None,
+            chunking_strategy=self.record.chunking.wire(),
+        )
+
+
+class BatchMember(BaseModel):
+    """One file of a batch, as it was attached by it."""
+
+    file_id: str
+    attachment_id: str
+
+
+class BatchRecord(BaseModel):
+    """A file batch. Its counts come from the outcomes of its members."""
+
+    id: str
+    store_id: str
+    created_at: int
+    members: list[BatchMember]
+
+    def wire(self, files: list[Attached]) -> VectorStoreFileBatch:
+        """OpenAI's shape. ``files`` are the members that are still attached."""
+        counts = count_statuses(files)
+        status: FileStatus = "completed"
+        if counts["in_progress"]:
+            status = "in_progress"
+        elif counts["cancelled"]:
+            status = "cancelled"
+        elif counts["total"] and counts["failed"] == counts["total"]:
+            status = "failed"
+        return VectorStoreFileBatch(
+            id=self.id,
+            created_at=self.created_at,
+            file_counts=BatchFileCounts(**counts),
+            object="vector_store.files_batch",
+            status=status,
+            vector_store_id=self.store_id,
+        )
+
+
+def count_statuses(files: list[Attached]) -> dict[str, int]:
+    """How many files have which status, and ``total``."""
+    counts = dict.fromkeys(("in_progress", "completed", "failed", "cancelled"), 0)
+    for file in files:
+        counts[file.status] += 1
+    return {**counts, "total": len(files)}

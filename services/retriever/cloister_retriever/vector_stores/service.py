@@ -1,0 +1,190 @@
+"""The rules for vector stores themselves: making, listing, changing, expiring, deleting."""
+
+import time
+from typing import Any
+
+from cloister_common.errors import Conflict, UnsupportedParameter
+from cloister_common.ids import new_id
+from cloister_common.logs import get_logger
+from cloister_common.vault import DataKey
+
+from cloister_retriever.files.store import FileStore
+from cloister_retriever.identifiers import STORE_PREFIX, check_id, missing
+from cloister_retriever.ingestion.purge import Purges
+from cloister_retriever.pages import ListQuery, page_of
+from cloister_retriever.storage.objects import each
+from cloister_retriever.vector_stores.attachments import AttachmentService
+from cloister_retriever.vector_stores.records import StoreRecord
+from cloister_retriever.vector_stores.schemas import AttachFile, CreateStore, UpdateStore
+from cloister_retriever.vector_stores.store import VectorStoreStore
+
+__all__ = ["OpenStore", "VectorStoreService"]
+
+log = get_logger(__name__)
+
+_ACTIVITY_SECONDS = 60.0
+"""Expiry counts in days; noting the time of use once a minute is exact enough."""
+
+
+class OpenStore:
+    """A store that exists and has not expired, with its key."""
+
+    def __init__(self, record: StoreRecord, key: DataKey) -> None:
+        self.record = record
+        self.key = key
+
+
+class VectorStoreService:
+    """Vector stores of all tenants."""
+
+    def __init__(
+        self,
+        store: VectorStoreStore,
+        attachments: AttachmentService,
+        file_store: FileStore,
+        purges: Purges,
+        *,
+        model: str,
+    ) -> None:
+        self._store = store
+        self._attachments = attachments
+        self._file_store = file_store
+        self._purges = purges
+        self._model = model
+        self._noted: dict[str, float] = {}
+
+    async def create(self, tenant: str, request: CreateStore) -> dict[str, Any]:
+        """A new store, with the files it was asked to begin with.
+
+        Raises:
+            NotFound: One of ``file_ids`` does not exist.
+            UnsupportedParameter: ``chunking_strategy`` without files to apply it to.
+        """
+        if request.chunking_strategy is not None and not request.file_ids:
+            raise UnsupportedParameter(
+                "chunking_strategy",
+                "'chunking_strategy' applies to 'file_ids' of the same request: send both or neither.",
+            )
+        entries = [
+            AttachFile(file_id=file_id, chunking_strategy=request.chunking_strategy)
+            for file_id in dict.fromkeys(request.file_ids or [])
+        ]
+        files = await self._attachments.known_files(tenant, entries)
+        record = StoreRecord(
+            id=new_id(STORE_PREFIX),
+            name=request.name or "",
+            description=request.description,
+            metadata=request.metadata or {},
+            created_at=int(time.time()),
+            expires_after_days=None if request.expires_after is None else request.expires_after.days,
+            model=self._model,
+        )
+        await self._store.create(tenant, record)
+        opened = await self.open(tenant, record.id)
+        if entries:
+            await self._attachments.attach_all(tenant, record.id, opened.key, entries, files)
+        log.info("vector_store_created", store=record.id, files=len(entries))
+        return await self.wire(tenant, opened)
+
+    async def get(self, tenant: str, store_id: str, *, param: str | None = None) -> OpenStore:
+        """The store, expired or not.
+
+        Raises:
+            NotFound: Unknown, or another tenant's.
+        """
+        record = await self._store.get(tenant, check_id(STORE_PREFIX, store_id, param=param))
+        key = None if record is None else await self._store.key(tenant, store_id)
+        if record is None or key is None:
+            raise missing(STORE_PREFIX, store_id, param=param)
+        return OpenStore(record, key)
+
+    async def open(self, tenant: str, store_id: str, *, param: str | None = None) -> OpenStore:
+        """The store, for use: its time of last use is noted.
+
+        Raises:
+            NotFound: Unknown, or another tenant's.
+            Conflict: It has expired, or was made with another embedding model.
+        """
+        opened = await self.get(tenant, store_id, param=param)
+        expires_at = opened.record.expires_at(await self._active_at(tenant, opened))
+        if expires_at is not None and expires_at <= time.time():
+            raise Conflict(
+                f"The vector store '{store_id}' has expired. Attach its files to a new one.",
+                code="vector_store_expired",
+            )
+        if opened.record.model != self._model:
+            raise Conflict(
+                f"The vector store '{store_id}' was made with an embedding model that is not served any more. "
+                "Attach its files to a new one.",
+                code="embedding_model_changed",
+            )
+        if time.monotonic() - self._noted.get(store_id, -_ACTIVITY_SECONDS) >= _ACTIVITY_SECONDS:
+            await self._store.note_active(tenant, store_id, opened.key)
+            if len(self._noted) > 10_000:
+                self._noted.clear()
+            self._noted[store_id] = time.monotonic()
+        return opened
+
+    async def list(self, tenant: str, query: ListQuery) -> tuple[list[dict[str, Any]], bool]:
+        """One page of stores in OpenAI's shape, and whether there are more."""
+        records, has_more = page_of(
+            await self._store.everything(tenant),
+            id_of=lambda record: record.id,
+            created=lambda record: record.created_at,
+            after=query.after,
+            before=query.before,
+            limit=query.limit,
+            order=query.order,
+        )
+
+        async def one(record: StoreRecord) -> dict[str, Any] | None:
+            key = await self._store.key(tenant, record.id)
+            return None if key is None else await self.wire(tenant, OpenStore(record, key))
+
+        return [wire for wire in await each(one, records) if wire is not None], has_more
+
+    async def update(self, tenant: str, store_id: str, request: UpdateStore) -> dict[str, Any]:
+        """Changes what was sent and nothing else."""
+        opened = await self.get(tenant, store_id)
+        changes: dict[str, Any] = {}
+        if "name" in request.model_fields_set:
+            changes["name"] = request.name or ""
+        if "metadata" in request.model_fields_set:
+            changes["metadata"] = request.metadata or {}
+        if "expires_after" in request.model_fields_set:
+            changes["expires_after_days"] = None if request.expires_after is None else request.expires_after.days
+        record = opened.record.model_copy(update=changes)
+        await self._store.put(tenant, record, opened.key)
+        return await self.wire(tenant, OpenStore(record, opened.key))
+
+    async def delete(self, tenant: str, store_id: str) -> None:
+        """Deletes the store with its passages; the files stay.
+
+        The clean-up of the index is made durable first; then the store is gone at once for every reader.
+        """
+        opened = await self.get(tenant, store_id)
+        purge = await self._purges.plan(tenant, store_id)
+        files = await self._store.attached_files(tenant, store_id, opened.key)
+        await self._store.delete(tenant, store_id)
+
+        async def forget(file_id: str) -> None:
+            await self._file_store.forget_use(tenant, file_id, store_id)
+
+        await each(forget, [file.record.file_id for file in files])
+        await self._purges.run(purge)
+        log.info("vector_store_deleted", store=store_id)
+
+    async def detach_file(self, tenant: str, store_id: str, file_id: str) -> None:
+        """Removes a file that is being deleted from a store it may be in."""
+        key = await self._store.key(tenant, store_id)
+        if key is not None:
+            await self._attachments.detach(tenant, store_id, key, file_id)
+
+    async def wire(self, tenant: str, opened: OpenStore) -> dict[str, Any]:
+        """OpenAI's shape, with the counts of this moment."""
+        files = await self._store.attached_files(tenant, opened.record.id, opened.key)
+        return opened.record.wire(files, last_active_at=await self._active_at(tenant, opened), now=time.time())
+
+    async def _active_at(self, tenant: str, opened: OpenStore) -> int:
+        noted = await self._store.active_at(tenant, opened.record.id, opened.key)
+        return opened.record.created_at if noted is None else int(noted)

@@ -1,0 +1,166 @@
+"""Vector stores at rest: records, attachments, outcomes, batches and extracted texts in the object store."""
+
+import time
+from collections.abc import AsyncIterator
+
+from cloister_common.vault import DataKey, Keyring, encode_context
+
+from cloister_retriever.storage.content import ContentFacts, SealedContent
+from cloister_retriever.storage.layout import TenantPaths, tenant_paths
+from cloister_retriever.storage.objects import Objects
+from cloister_retriever.storage.records import SealedRecords
+from cloister_retriever.vector_stores.records import (
+    Attached,
+    AttachmentRecord,
+    BatchRecord,
+    Moment,
+    Outcome,
+    StoreRecord,
+)
+
+__all__ = ["VectorStoreStore"]
+
+_KIND = "vector_store"
+
+
+class VectorStoreStore:
+    """Reads and writes one tenant's vector stores. Methods that need a store's key expect the store to exist."""
+
+    def __init__(self, objects: Objects, keyring: Keyring, records: SealedRecords) -> None:
+        self._objects = objects
+        self._keyring = keyring
+        self._records = records
+        self._content = SealedContent(objects)
+
+    async def key(self, tenant: str, store_id: str) -> DataKey | None:
+        return await self._keyring.get(tenant, _KIND, store_id)
+
+    # The store itself
+
+    async def create(self, tenant: str, record: StoreRecord) -> None:
+        key = await self._keyring.create(tenant, _KIND, record.id)
+        await self._records.put((await self._paths(tenant)).store(record.id), record, key)
+
+    async def put(self, tenant: str, record: StoreRecord, key: DataKey) -> None:
+        await self._records.put((await self._paths(tenant)).store(record.id), record, key)
+
+    async def get(self, tenant: str, store_id: str) -> StoreRecord | None:
+        path = (await self._paths(tenant)).store(store_id)
+        return await self._records.find(path, StoreRecord, lambda: self.key(tenant, store_id))
+
+    async def everything(self, tenant: str) -> list[StoreRecord]:
+        async def key_of(store_id: str) -> DataKey | None:
+            return await self.key(tenant, store_id)
+
+        return await self._records.list((await self._paths(tenant)).stores, StoreRecord, key_of)
+
+    async def delete(self, tenant: str, store_id: str) -> None:
+        """Removes everything of the store: the record first, then the key, then what the key sealed."""
+        paths = await self._paths(tenant)
+        await self._records.delete(paths.store(store_id))
+        await self._keyring.destroy(tenant, _KIND, store_id)
+        for path in (paths.activity(store_id), paths.changes(store_id)):
+            await self._records.delete(path)
+        for folder in (paths.attachments, paths.outcomes, paths.texts, paths.batches):
+            await self._objects.delete_all(folder(store_id))
+
+    # When it was last used and last grew
+
+    async def active_at(self, tenant: str, store_id: str, key: DataKey) -> float | None:
+        moment = await self._records.get((await self._paths(tenant)).activity(store_id), Moment, key)
+        return None if moment is None else moment.at
+
+    async def note_active(self, tenant: str, store_id: str, key: DataKey) -> None:
+        await self._records.put((await self._paths(tenant)).activity(store_id), Moment(at=time.time()), key)
+
+    async def grown_at(self, tenant: str, store_id: str, key: DataKey) -> float | None:
+        moment = await self._records.get((await self._paths(tenant)).changes(store_id), Moment, key)
+        return None if moment is None else moment.at
+
+    async def note_grown(self, tenant: str, store_id: str, key: DataKey) -> None:
+        await self._records.put((await self._paths(tenant)).changes(store_id), Moment(at=time.time()), key)
+
+    # Files in it
+
+    async def create_attachment(self, tenant: str, record: AttachmentRecord, key: DataKey) -> bool:
+        path = (await self._paths(tenant)).attachment(record.store_id, record.file_id)
+        return await self._records.create(path, record, key)
+
+    async def put_attachment(self, tenant: str, record: AttachmentRecord, key: DataKey) -> None:
+        await self._records.put((await self._paths(tenant)).attachment(record.store_id, record.file_id), record, key)
+
+    async def attachment(self, tenant: str, store_id: str, file_id: str, key: DataKey) -> AttachmentRecord | None:
+        path = (await self._paths(tenant)).attachment(store_id, file_id)
+        return await self._records.get(path, AttachmentRecord, key)
+
+    async def attached(self, tenant: str, store_id: str, file_id: str, key: DataKey) -> Attached | None:
+        """The file's attachment with its outcome."""
+        record = await self.attachment(tenant, store_id, file_id, key)
+        if record is None:
+            return None
+        return Attached(record=record, outcome=await self.outcome(tenant, store_id, record.id, key))
+
+    async def attached_files(self, tenant: str, store_id: str, key: DataKey) -> list[Attached]:
+        """Every file of the store with its outcome."""
+
+        async def key_of(_: str) -> DataKey | None:
+            return key
+
+        paths = await self._paths(tenant)
+        # Attachments first: an ingestion that ends between the two listings may then look unfinished, never lost.
+        records = await self._records.list(paths.attachments(store_id), AttachmentRecord, key_of)
+        outcomes = await self._records.list(paths.outcomes(store_id), Outcome, key_of)
+        by_attachment = {outcome.attachment_id: outcome for outcome in outcomes}
+        return [Attached(record=record, outcome=by_attachment.get(record.id)) for record in records]
+
+    async def delete_attachment(self, tenant: str, record: AttachmentRecord) -> None:
+        """Removes the attachment, its outcome and its text."""
+        paths = await self._paths(tenant)
+        await self._records.delete(paths.attachment(record.store_id, record.file_id))
+        await self.delete_ingested(tenant, record.store_id, record.id)
+
+    async def delete_ingested(self, tenant: str, store_id: str, attachment_id: str) -> None:
+        """Removes what an ingestion left: outcome and text."""
+        paths = await self._paths(tenant)
+        await self._records.delete(paths.outcome(store_id, attachment_id))
+        await self._objects.delete(paths.text(store_id, attachment_id))
+
+    # How their ingestion ended
+
+    async def outcome(self, tenant: str, store_id: str, attachment_id: str, key: DataKey) -> Outcome | None:
+        return await self._records.get((await self._paths(tenant)).outcome(store_id, attachment_id), Outcome, key)
+
+    async def decide(self, tenant: str, record: AttachmentRecord, outcome: Outcome, key: DataKey) -> bool:
+        """Ends an ingestion, unless it has ended; says whether this call did."""
+        path = (await self._paths(tenant)).outcome(record.store_id, record.id)
+        return await self._records.create(path, outcome, key)
+
+    # Extracted texts
+
+    async def write_text(
+        self, tenant: str, record: AttachmentRecord, chunks: AsyncIterator[bytes], key: bytes, *, max_bytes: int
+    ) -> ContentFacts:
+        path = (await self._paths(tenant)).text(record.store_id, record.id)
+        return await self._content.write(
+            path, chunks, key=key, context=_text_context(tenant, record), max_bytes=max_bytes
+        )
+
+    async def read_text(self, tenant: str, record: AttachmentRecord, key: bytes, *, size: int) -> AsyncIterator[bytes]:
+        path = (await self._paths(tenant)).text(record.store_id, record.id)
+        async for chunk in self._content.read(path, key=key, context=_text_context(tenant, record), size=size):
+            yield chunk
+
+    # Batches
+
+    async def put_batch(self, tenant: str, record: BatchRecord, key: DataKey) -> None:
+        await self._records.put((await self._paths(tenant)).batch(record.store_id, record.id), record, key)
+
+    async def batch(self, tenant: str, store_id: str, batch_id: str, key: DataKey) -> BatchRecord | None:
+        return await self._records.get((await self._paths(tenant)).batch(store_id, batch_id), BatchRecord, key)
+
+    async def _paths(self, tenant: str) -> TenantPaths:
+        return await tenant_paths(self._keyring, tenant)
+
+
+def _text_context(tenant: str, record: AttachmentRecord) -> bytes:
+    return encode_context("extracted-text", tenant, record.store_id, record.file_id, record.id)

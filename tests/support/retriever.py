@@ -1,0 +1,135 @@
+"""A real retriever in a process of its own, so that it can be killed and started again on the same data."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import yaml
+from cloister_common.clients.retriever import RetrieverClient
+from cloister_common.internal import TENANT_HEADER, InternalTokens
+from cloister_common.settings import ClientTls
+from cloister_common.testing.serving import free_port
+
+from tests.support.embedder import EMBEDDER_TOKEN
+from tests.support.models import MINILM, minilm_folder
+
+__all__ = ["RETRIEVER_TOKEN", "TENANT", "RetrieverProcess", "poll"]
+
+RETRIEVER_TOKEN = "retriever-token-0123456789abcdef0123456789"
+TENANT = "proj_alpha"
+_START_SECONDS = 60.0
+
+
+class RetrieverProcess:
+    """``python -m cloister_retriever`` with a settings file in ``folder``.
+
+    Args:
+        folder: Keys, settings, blobs and the log.
+        milvus_uri: The Milvus to use.
+        embedder_url: The embedder to use.
+        changes: Settings that differ from the usual ones, merged section by section.
+    """
+
+    def __init__(self, folder: Path, *, milvus_uri: str, embedder_url: str, **changes: dict[str, Any] | str) -> None:
+        self.folder = folder
+        self.blobs = folder / "blobs"
+        self.log = folder / "retriever.log"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        settings: dict[str, Any] = {
+            "server": {"port": self.port, "metrics_port": free_port(), "shutdown_seconds": 2},
+            "role": "all",
+            "token_file": _secret(folder / "retriever.token", RETRIEVER_TOKEN),
+            "vault": {"root_key_file": _secret(folder / "root.key", "0123456789abcdef" * 4)},
+            "embedder": {
+                "url": embedder_url,
+                "token_file": _secret(folder / "embedder.token", EMBEDDER_TOKEN),
+                "model": MINILM,
+            },
+            "milvus": {"uri": milvus_uri, "timeout_seconds": 5},
+            "blobs": {"url": self.blobs.as_uri()},
+            "ingestion": {"tokenizer_path": str(minilm_folder()), "lease_seconds": 2, "parse_seconds": 20},
+        }
+        for section, change in changes.items():
+            settings[section] = {**settings[section], **change} if isinstance(change, dict) else change
+        self._config = folder / "retriever.yaml"
+        self._config.write_text(yaml.safe_dump(settings))
+
+    def start(self) -> "RetrieverProcess":
+        """Starts it; returns when it answers."""
+        self.launch()
+        poll(self._answers, seconds=_START_SECONDS, what="the retriever answers")
+        return self
+
+    def launch(self) -> None:
+        """Starts it and returns at once."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "cloister_retriever", "--config", str(self._config)], stdout=log, stderr=log
+            )
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(30)
+            self._process = None
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(30)
+            self._process = None
+
+    def headers(self, tenant: str = TENANT) -> dict[str, str]:
+        return InternalTokens([RETRIEVER_TOKEN.encode()]).headers(tenant)
+
+    def openai(self, tenant: str = TENANT) -> openai.OpenAI:
+        """The official SDK, pointed at the retriever as the gateway would."""
+        return openai.OpenAI(
+            base_url=f"{self.url}/v1",
+            api_key=RETRIEVER_TOKEN,
+            default_headers={TENANT_HEADER: tenant},
+            max_retries=0,
+            timeout=60,
+        )
+
+    def client(self) -> RetrieverClient:
+        """The gateway's client."""
+        return RetrieverClient(self.url, InternalTokens([RETRIEVER_TOKEN.encode()]), ClientTls())
+
+    def http(self, tenant: str = TENANT) -> httpx.Client:
+        """A plain client that sends token and tenant."""
+        return httpx.Client(base_url=self.url, headers=self.headers(tenant), timeout=60)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError(f"the retriever ended: {self.log.read_text()[-2000:]}")
+        try:
+            return httpx.get(f"{self.url}/livez", timeout=2).is_success
+        except httpx.TransportError:
+            return False
+
+
+def poll(condition: Any, *, seconds: float, what: str) -> Any:
+    """The first true value of ``condition()``; fails with ``what`` was awaited."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.05)
+    return value
+
+
+def _secret(path: Path, value: str) -> str:
+    path.write_text(value)
+    path.chmod(0o600)
+    return str(path)
