@@ -32,20 +32,6 @@ class Passage(NamedTuple):
     page: int | None
     section: str | None
 
-    @classmethod
-    def from_result(cls, result: dict[str, Any]) -> "Passage":
-        """From a search result of the retriever."""
-        place = result.get("passage") or {}
-        return cls(
-            file_id=result["file_id"],
-            filename=result["filename"],
-            score=result["score"],
-            text="\n".join(part["text"] for part in result["content"]),
-            attributes=result.get("attributes"),
-            page=place.get("page"),
-            section=place.get("section"),
-        )
-
     def as_result(self) -> dict[str, Any]:
         """As ``file_search_call.results`` shows it."""
         return {
