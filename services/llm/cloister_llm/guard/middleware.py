@@ -9,7 +9,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from cloister_common.errors import CloisterError, InvalidRequest, NotFound, PayloadTooLarge, Unauthenticated
+from cloister_common.errors import (
+    CloisterError,
+    InvalidRequest,
+    NotFound,
+    PayloadTooLarge,
+    Unauthenticated,
+    Unavailable,
+)
 from cloister_common.internal import InternalTokens
 from cloister_common.metrics import serve_metrics
 from cloister_common.settings import SettingsError, read_secret_lines
@@ -17,6 +24,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cloister_llm.guard.drain import Drain
 from cloister_llm.guard.rules import BODIES, HEALTH, PATHS, check_body
 from cloister_llm.settings import LlmSettings, pod_settings
 
@@ -56,6 +64,7 @@ class Guard:
         self.app = app
         self.settings = settings or pod_settings()
         self.tokens = InternalTokens(read_secret_lines(self.settings.token_file, what="The llm pod's internal token"))
+        self.drain = Drain(self.settings.server.shutdown_seconds)
         self._start_metrics = start_metrics
         self._check_app = check_app
 
@@ -78,26 +87,38 @@ class Guard:
                 f"Cannot listen on {server.host}:{server.metrics_port} for metrics: {error.strerror}. "
                 "Stop what uses the port, or set server.metrics_port."
             ) from error
+        application = scope["app"]
+
+        def stop() -> None:
+            application.state.server.should_exit = True  # uvicorn's own way to be asked
+
+        self.drain.on_signals(stop)
         await self.app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
-        if method == "GET" and path in HEALTH:
+        if method == "GET" and path in HEALTH and not (path == "/readyz" and self.drain.begun):
             own = HEALTH[path]
             await self.app({**scope, "path": own, "raw_path": own.encode()}, receive, send)
             return
         try:
+            if path == "/readyz" and method == "GET":
+                raise _draining()
             if (method, path) not in PATHS:
                 raise NotFound(f"Invalid URL ({method} {path})", code="unknown_url")
             headers = Headers(scope=scope)
             if not self.tokens.accepts(headers.get("authorization")):
                 raise Unauthenticated("This is an internal service: it answers only Cloister's own parts.")
+            if self.drain.begun:
+                raise _draining()
             if path in BODIES:
                 receive = _replay(await self._checked_body(path, receive), receive)
         except CloisterError as error:
-            await JSONResponse(error.body(), status_code=type(error).status)(scope, receive, send)
+            response = JSONResponse(error.body(), status_code=type(error).status, headers=error.headers())
+            await response(scope, receive, send)
             return
-        await self.app(scope, receive, send)
+        with self.drain.request():
+            await self.app(scope, receive, send)
 
     async def _checked_body(self, path: str, receive: Receive) -> bytes:
         chunks: list[bytes] = []
@@ -120,6 +141,10 @@ class Guard:
             raise InvalidRequest("The body is not valid JSON.", code="invalid_json") from error
         check_body(path, decoded)
         return body
+
+
+def _draining() -> Unavailable:
+    return Unavailable("This pod is stopping. Ask another one.", retry_after=1)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
