@@ -1,6 +1,7 @@
 """The real embedder over its real models: MiniLM, and tiny ones of the kinds that no package carries."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,16 +49,30 @@ def wait_until_ready(url: str) -> None:
             if response.is_success:
                 return
             last = response.text
+        threading.Event().wait(0.2)
     raise TimeoutError(f"the embedder did not become ready: {last}")
 
 
-def embedder_client(url: str, *, model: str = MINILM, deadline_seconds: float = 60.0) -> EmbedderClient:
-    """A client with the tests' token and short pauses between attempts."""
-    return EmbedderClient(
-        url,
-        InternalTokens([EMBEDDER_TOKEN.encode()]),
-        ClientTls(),
-        model,
-        deadline_seconds=deadline_seconds,
-        retry=RetryPolicy(attempts=4, first_seconds=0.01, longest_seconds=0.05),
-    )
+class ClientMaker:
+    """Makes clients with the tests' token and short pauses between attempts, and closes all of them."""
+
+    def __init__(self) -> None:
+        self._made: list[EmbedderClient] = []
+
+    def __call__(
+        self, url: str, *, model: str = MINILM, token: str = EMBEDDER_TOKEN, deadline_seconds: float = 60.0
+    ) -> EmbedderClient:
+        client = EmbedderClient(
+            url,
+            InternalTokens([token.encode()]),
+            ClientTls(),
+            model,
+            deadline_seconds=deadline_seconds,
+            retry=RetryPolicy(attempts=4, first_seconds=0.01, longest_seconds=0.05),
+        )
+        self._made.append(client)
+        return client
+
+    async def close(self) -> None:
+        for client in self._made:
+            await client.close()

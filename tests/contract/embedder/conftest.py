@@ -1,6 +1,6 @@
 """The real embedder and its fake, side by side."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,7 @@ from cloister_common.testing.embedder import FakeEmbedder
 from cloister_common.testing.serving import served
 
 from tests.support.embedder import EMBEDDER_TOKEN
-from tests.support.embedder_service import CLIP, RERANKER, real_embedder
+from tests.support.embedder_service import CLIP, RERANKER, ClientMaker, real_embedder
 from tests.support.models import MINILM
 
 
@@ -30,3 +30,10 @@ def fake_url() -> Iterator[str]:
 def url(request: pytest.FixtureRequest) -> str:
     """Each test that takes it runs against both."""
     return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+async def make_client() -> AsyncIterator[ClientMaker]:
+    maker = ClientMaker()
+    yield maker
+    await maker.close()

@@ -4,9 +4,7 @@ import asyncio
 import math
 import struct
 
-import httpx
 import pytest
-from cloister_common.clients.embedder import EmbedderClient
 from cloister_common.errors import (
     InvalidRequest,
     NotFound,
@@ -14,13 +12,15 @@ from cloister_common.errors import (
     Unavailable,
     UpstreamFailed,
 )
-from cloister_common.internal import InternalTokens
-from cloister_common.settings import ClientTls
 from cloister_common.testing.embedder import FakeEmbedder
 from cloister_common.testing.serving import free_port, served
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from tests.support.embedder import EMBEDDER_TOKEN
-from tests.support.embedder_service import RERANKER, embedder_client
+from tests.support.embedder_service import RERANKER, ClientMaker
 from tests.support.models import MINILM
 
 
@@ -32,11 +32,10 @@ def dot(one: bytes, other: bytes) -> float:
     return sum(a * b for a, b in zip(floats(one), floats(other), strict=True))
 
 
-async def test_vectors_are_normalised_in_order_and_of_the_models_length(url: str) -> None:
-    client = embedder_client(url)
+async def test_vectors_are_normalised_in_order_and_of_the_models_length(make_client: ClientMaker, url: str) -> None:
+    client = make_client(url)
     texts = ["a red apple on a table", "the engine of a car", "a red apple on the table"]
     result = await client.embed(texts)
-    await client.close()
     assert result.dimensions == 384
     assert len(result.vectors) == 3
     assert all(math.isclose(dot(vector, vector), 1, abs_tol=1e-5) for vector in result.vectors)
@@ -44,8 +43,8 @@ async def test_vectors_are_normalised_in_order_and_of_the_models_length(url: str
     assert result.tokens > 15
 
 
-async def test_long_lists_go_in_parts_and_errors_count_in_the_whole_list(url: str) -> None:
-    client = embedder_client(url)
+async def test_long_lists_go_in_parts_and_errors_count_in_the_whole_list(make_client: ClientMaker, url: str) -> None:
+    client = make_client(url)
     texts = [f"text {index}" for index in range(600)]
     result = await client.embed(texts, bulk=True)
     assert len(result.vectors) == 600
@@ -55,89 +54,80 @@ async def test_long_lists_go_in_parts_and_errors_count_in_the_whole_list(url: st
         await client.embed([*texts, ""])
     assert refused.value.param == "input[600]"
     assert "'input[600]'" in refused.value.message
-    await client.close()
 
 
-async def test_no_texts_need_no_call() -> None:
-    client = embedder_client(f"http://127.0.0.1:{free_port()}")
+async def test_no_texts_need_no_call(make_client: ClientMaker) -> None:
+    client = make_client(f"http://127.0.0.1:{free_port()}")
     assert await client.embed([]) == ([], 0, 0)
-    await client.close()
 
 
-async def test_reranked_documents_come_best_first(url: str) -> None:
-    client = embedder_client(url)
+async def test_reranked_documents_come_best_first(make_client: ClientMaker, url: str) -> None:
+    client = make_client(url)
     documents = ["this is about it", "nothing", "what is it about"]
     ranked = await client.rerank(RERANKER, "what is it", documents, top_n=2)
-    await client.close()
     assert len(ranked) == 2
     assert 1 >= ranked[0].score >= ranked[1].score >= 0
     assert len({hit.index for hit in ranked}) == 2
 
 
-async def test_models_say_what_callers_plan_with(url: str) -> None:
-    client = embedder_client(url)
+async def test_models_say_what_callers_plan_with(make_client: ClientMaker, url: str) -> None:
+    client = make_client(url)
     models = {model["id"]: model["cloister"] for model in await client.models()}
-    await client.close()
     assert models[MINILM] == {"kind": "text", "dimensions": 384, "max_tokens": 256}
     assert models[RERANKER]["dimensions"] is None
 
 
-async def test_the_callers_faults_keep_their_names(url: str) -> None:
-    client = embedder_client(url, model="nobody")
+async def test_the_callers_faults_keep_their_names(make_client: ClientMaker, url: str) -> None:
+    client = make_client(url, model="nobody")
     with pytest.raises(NotFound) as unknown:
         await client.embed(["x"])
     assert (unknown.value.error_code, unknown.value.param) == ("model_not_found", "model")
     with pytest.raises(InvalidRequest) as wrong:
         await client.create({"model": MINILM, "input": "x", "dimensions": 3})
     assert (wrong.value.error_code, wrong.value.param) == ("unsupported_parameter", "dimensions")
-    await client.close()
 
 
-async def test_wrong_internal_token_is_the_stacks_own_fault(url: str) -> None:
-    client = EmbedderClient(url, InternalTokens([b"wrong" * 8]), ClientTls(), MINILM)
+async def test_wrong_internal_token_is_the_stacks_own_fault(make_client: ClientMaker, url: str) -> None:
+    client = make_client(url, token="wrong" * 8)
     with pytest.raises(UpstreamFailed) as failed:
         await client.embed(["x"])
     assert "401" in failed.value.message
-    await client.close()
 
 
-async def test_a_busy_embedder_is_asked_again() -> None:
+async def test_a_busy_embedder_is_asked_again(make_client: ClientMaker) -> None:
     fake = FakeEmbedder(EMBEDDER_TOKEN)
     fake.errors = [Unavailable("loading"), TooManyRequests("full")]
     with served(fake) as url:
-        client = embedder_client(url)
+        client = make_client(url)
         assert len((await client.embed(["x"], bulk=True)).vectors) == 1
         assert fake.bulk_calls == 3
-        await client.close()
 
 
-async def test_patience_has_an_end_and_the_last_error_is_the_reason() -> None:
+async def test_patience_has_an_end_and_the_last_error_is_the_reason(make_client: ClientMaker) -> None:
     fake = FakeEmbedder(EMBEDDER_TOKEN)
     fake.errors = [TooManyRequests("full", code="queue_full") for _ in range(10)]
     with served(fake) as url:
-        client = embedder_client(url)
+        client = make_client(url)
         with pytest.raises(TooManyRequests) as refused:
             await client.embed(["x"])
         assert refused.value.error_code == "queue_full"
         assert len(fake.errors) == 6
-        await client.close()
 
 
-async def test_retry_after_beyond_the_deadline_is_not_waited_for() -> None:
+async def test_retry_after_beyond_the_deadline_is_not_waited_for(make_client: ClientMaker) -> None:
     fake = FakeEmbedder(EMBEDDER_TOKEN)
     fake.errors = [TooManyRequests("full", retry_after=30)]
     with served(fake) as url:
-        client = embedder_client(url, deadline_seconds=5)
+        client = make_client(url, deadline_seconds=5)
         async with asyncio.timeout(4):
             with pytest.raises(TooManyRequests) as refused:
                 await client.embed(["x"])
         assert refused.value.retry_after == 30
-        await client.close()
 
 
-async def test_embedder_that_is_down_and_back_again() -> None:
+async def test_embedder_that_is_down_and_back_again(make_client: ClientMaker) -> None:
     port = free_port()
-    client = embedder_client(f"http://127.0.0.1:{port}")
+    client = make_client(f"http://127.0.0.1:{port}")
     with pytest.raises(Unavailable) as down:
         await client.embed(["x"])
     assert down.value.error_code == "upstream_unreachable"
@@ -145,29 +135,28 @@ async def test_embedder_that_is_down_and_back_again() -> None:
         # The second time the kept connection of the first is dead, which the client must not mind.
         with served(FakeEmbedder(EMBEDDER_TOKEN), port):
             assert len((await client.embed(["x"])).vectors) == 1
-    await client.close()
 
 
-async def test_embedder_that_is_slow_ends_at_the_deadline() -> None:
+async def test_embedder_that_is_slow_ends_at_the_deadline(make_client: ClientMaker) -> None:
     fake = FakeEmbedder(EMBEDDER_TOKEN)
     fake.delay_seconds = 30
     with served(fake) as url:
-        client = embedder_client(url, deadline_seconds=0.3)
+        client = make_client(url, deadline_seconds=0.3)
         async with asyncio.timeout(5):
             with pytest.raises(Unavailable, match="did not answer within"):
                 await client.embed(["x"])
-        await client.close()
 
 
 @pytest.mark.parametrize(
     ("status", "body"),
     [(200, b"<html>"), (200, b"{}"), (200, b'{"data":[],"usage":{"prompt_tokens":1}}'), (500, b"boom"), (302, b"")],
 )
-async def test_answer_that_is_not_the_schema_is_upstreams_failure(status: int, body: bytes) -> None:
-    client = embedder_client("http://embedder.invalid")
-    transport = httpx.MockTransport(lambda _: httpx.Response(status, content=body))
-    await client._http.aclose()
-    client._http = httpx.AsyncClient(transport=transport, base_url="http://embedder.invalid")
-    with pytest.raises(UpstreamFailed):
-        await client.embed(["x"])
-    await client.close()
+async def test_answer_that_is_not_the_schema_is_upstreams_failure(
+    make_client: ClientMaker, status: int, body: bytes
+) -> None:
+    async def answer(_: Request) -> Response:
+        return Response(body, status_code=status)
+
+    app = Starlette(routes=[Route("/v1/embeddings", answer, methods=["POST"])])
+    with served(app) as url, pytest.raises(UpstreamFailed):
+        await make_client(url).embed(["x"])

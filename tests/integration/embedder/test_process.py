@@ -1,0 +1,85 @@
+"""The embedder as a process: ``python -m cloister_embedder``, its metrics, its log, its end."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from cloister_common.testing.serving import free_port
+
+from tests.support.embedder import EMBEDDER_TOKEN
+from tests.support.embedder_service import ClientMaker, wait_until_ready
+from tests.support.models import MINILM, minilm_folder
+
+SECRET_TEXT = "zanzibar-umbrella-quotient"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "token").write_text(EMBEDDER_TOKEN)
+    settings = {
+        "server": {"port": free_port(), "metrics_port": free_port(), "shutdown_seconds": 5},
+        "token_file": str(tmp_path / "token"),
+        "models": {MINILM: {"kind": "text", "path": str(minilm_folder())}},
+    }
+    path = tmp_path / "embedder.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def command(config: Path) -> list[str]:
+    return [sys.executable, "-m", "cloister_embedder", "--config", str(config)]
+
+
+@pytest.fixture
+def process(config: Path) -> Iterator[subprocess.Popen[bytes]]:
+    log = config.with_suffix(".log").open("wb")
+    process = subprocess.Popen(command(config), stdout=log, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        log.close()
+
+
+async def test_process_serves_counts_logs_without_content_and_ends_cleanly(
+    make_client: ClientMaker, config: Path, process: subprocess.Popen[bytes]
+) -> None:
+    server = yaml.safe_load(config.read_text())["server"]
+    url = f"http://127.0.0.1:{server['port']}"
+    wait_until_ready(url)
+    client = make_client(url)
+    assert (await client.embed([SECRET_TEXT, SECRET_TEXT, "other"])).dimensions == 384
+    metrics = httpx.get(f"http://127.0.0.1:{server['metrics_port']}/metrics").text
+    assert f'cloister_embedder_texts_total{{model="{MINILM}",outcome="duplicate"}} 1.0' in metrics
+    assert "cloister_embedder_batch_seconds_bucket" in metrics
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) in {0, -signal.SIGTERM}
+    log = config.with_suffix(".log").read_text()
+    assert "model_loaded" in log
+    for secret in (SECRET_TEXT, EMBEDDER_TOKEN):
+        assert secret not in log + metrics
+
+
+def test_damaged_weights_stop_the_start_with_one_sentence(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for source in minilm_folder().iterdir():
+        if source.is_file():
+            os.link(source, folder / source.name) if source.suffix != ".safetensors" else None
+    weights = (minilm_folder() / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:-100])
+    settings = yaml.safe_load(config.read_text())
+    settings["models"][MINILM]["path"] = str(folder)
+    config.write_text(yaml.safe_dump(settings))
+    result = subprocess.run(command(config), capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 2
+    assert "model.safetensors is damaged" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1

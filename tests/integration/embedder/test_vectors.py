@@ -1,0 +1,116 @@
+"""Real models through the loading code: the same vectors and scores as sentence-transformers' own, in any precision."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cloister_common.settings import SettingsError
+from cloister_embedder.models import check_folder, load_encoder
+from cloister_embedder.models.compute import choose_dtype
+from cloister_embedder.settings import ComputeSettings, ModelSettings
+from sentence_transformers import CrossEncoder, SentenceTransformer
+
+from tests.support.models import minilm_folder
+from tests.support.tiny_models import (
+    TINY_CLIP_DIMENSIONS,
+    TINY_CLIP_TOKENS,
+    TINY_RERANKER_TOKENS,
+    make_clip,
+    make_reranker,
+)
+
+TEXTS = [
+    "A short question?",
+    "The contract ends on 31 December unless either side gives notice three months before.",
+    "Der Vertrag endet am 31. Dezember.",
+    "def add(a, b):\n    return a + b",
+    "日本語の文章も少し",
+    "x",
+    " ".join(f"word{index}" for index in range(60)),
+    "Cats and dogs. " * 45,
+]
+
+
+def load(kind: str, path: Path, dtype: str = "auto") -> Any:
+    settings = ModelSettings.model_validate({"kind": kind, "path": path, "dtype": dtype})
+    check_folder("m", settings)
+    return load_encoder("m", settings, ComputeSettings(device="cpu"))
+
+
+def matrix(encoder: Any, texts: list[str]) -> np.ndarray[Any, Any]:
+    return np.stack([np.frombuffer(vector, "<f4") for vector in encoder.encode(encoder.prepare(texts))])
+
+
+@pytest.fixture(scope="module")
+def reference() -> np.ndarray[Any, Any]:
+    """sentence-transformers' own float32 vectors of `TEXTS`."""
+    model = SentenceTransformer(str(minilm_folder()), local_files_only=True, device="cpu")
+    return np.asarray(model.encode(TEXTS, normalize_embeddings=True))
+
+
+@pytest.mark.parametrize(("dtype", "least_cosine"), [("float32", 0.99999), ("bfloat16", 0.999), ("auto", 0.999)])
+def test_vectors_agree_with_float32_sentence_transformers(
+    reference: np.ndarray[Any, Any], dtype: str, least_cosine: float
+) -> None:
+    vectors = matrix(load("text", minilm_folder(), dtype), TEXTS)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    cosines = (vectors * reference).sum(axis=1)
+    assert cosines.min() >= least_cosine, cosines
+
+
+def test_automatic_precision_is_one_that_the_processor_computes_natively() -> None:
+    flags = Path("/proc/cpuinfo").read_text().split()
+    native = "avx512_bf16" in flags or "amx_bf16" in flags or "bf16" in flags
+    assert choose_dtype("auto", "cpu") == ("bfloat16" if native else "float32")
+
+
+def test_token_counts_are_the_models_own_and_nothing_is_cut() -> None:
+    encoder = load("text", minilm_folder())
+    tokenizer = SentenceTransformer(str(minilm_folder()), local_files_only=True, device="cpu").tokenizer
+    texts = [*TEXTS, "word " * 5000]
+    expected = [len(tokenizer(text, truncation=False)["input_ids"]) for text in texts]
+    assert [tokens.length for tokens in encoder.prepare(texts)] == expected
+    assert encoder.max_tokens == 256
+
+
+def test_text_that_spells_a_special_token_is_text() -> None:
+    encoder = load("text", minilm_folder())
+    spelled, plain = encoder.prepare(["[SEP]", "sep"])
+    assert spelled.length == 5
+    assert plain.length == 3
+
+
+def test_clip_folder_gives_the_vectors_of_its_text_side(tmp_path: Path) -> None:
+    folder = make_clip(tmp_path)
+    encoder = load("image", folder, "float32")
+    assert (encoder.dimensions, encoder.max_tokens) == (TINY_CLIP_DIMENSIONS, TINY_CLIP_TOKENS)
+    texts = ["a red square", "a blue circle beside it"]
+    model = SentenceTransformer(str(folder), local_files_only=True, device="cpu")
+    expected = np.asarray(model.encode(texts, normalize_embeddings=True))
+    assert np.allclose(matrix(encoder, texts), expected, atol=1e-5)
+
+
+def test_cross_encoder_folder_gives_its_scores_between_0_and_1(tmp_path: Path) -> None:
+    folder = make_reranker(tmp_path)
+    encoder = load("rerank", folder, "float32")
+    assert encoder.max_tokens == TINY_RERANKER_TOKENS
+    pairs = [("what is it", "this is it"), ("what is it", "nothing of the kind"), ("who", "me")]
+    model = CrossEncoder(str(folder), local_files_only=True, device="cpu")
+    expected = 1 / (1 + np.exp(-np.asarray(model.predict(pairs, activation_fn=_identity()), np.float64)))
+    scores = encoder.encode(encoder.prepare(pairs))
+    assert np.allclose(scores, expected, atol=1e-5)
+    assert len({round(score, 6) for score in scores}) == 3
+
+
+def _identity() -> Any:
+    import torch
+
+    return torch.nn.Identity()
+
+
+def test_model_of_another_kind_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="takes no images"):
+        load("image", minilm_folder())
+    with pytest.raises(SettingsError, match="3 outputs"):
+        load("rerank", make_reranker(tmp_path, outputs=3))
