@@ -125,7 +125,7 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
                 }
             },
             "llm": {"token_file": str(secrets / "llm-token")},
-            "embedder": embedder,
+            "embedder": embedder | {"attribution_model": settings.embedding_model.name},
             "retriever": {
                 "url": f"http://127.0.0.1:{ports.retriever}",
                 "token_file": str(secrets / "retriever-token"),

@@ -24,6 +24,10 @@ def convert(source: Path, target: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name, local_files_only=True)
     # GGUF carries no limit for the tokenizer, which would then pretend to 10^30 tokens.
     tokenizer.model_max_length = model.config.max_position_embeddings
+    # What the model's authors recommend, and vLLM takes as its defaults; at temperature 1 so small a model rambles.
+    model.generation_config.do_sample = True
+    model.generation_config.temperature = 0.2
+    model.generation_config.top_p = 0.9
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
     for path in target.iterdir():
