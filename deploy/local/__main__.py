@@ -54,16 +54,17 @@ def _run(settings: LocalSettings, layout: Layout) -> None:
         render(settings, layout)
         for part in ("redis", "milvus", "blobs"):
             layout.data(part).mkdir(exist_ok=True)
+        fresh_store = not any(layout.data("redis").iterdir())
         watchdog = Watchdog(held)
         try:
-            asyncio.run(_serve(settings, layout, watchdog))
+            asyncio.run(_serve(settings, layout, watchdog, fresh_store=fresh_store))
         finally:
             watchdog.close()
 
 
-async def _serve(settings: LocalSettings, layout: Layout, watchdog: Watchdog) -> None:
+async def _serve(settings: LocalSettings, layout: Layout, watchdog: Watchdog, *, fresh_store: bool) -> None:
     async def ready() -> None:
-        new_key = await client.ensure_client_file(settings, layout)
+        new_key = await client.ensure_client_file(settings, layout, fresh_store=fresh_store)
         print(client.paste_lines(settings, layout, new_key), flush=True)
 
     say(f"starting all parts; their logs are in {layout.logs}")

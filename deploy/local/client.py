@@ -19,30 +19,39 @@ _BOOTSTRAP_SECONDS = 60.0
 def read_client_file(path: Path) -> dict[str, str]:
     """The ``NAME=value`` lines of a file, empty if it is not there."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        return _values(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
-async def ensure_client_file(settings: LocalSettings, layout: Layout) -> str | None:
+def _values(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+
+
+async def ensure_client_file(settings: LocalSettings, layout: Layout, *, fresh_store: bool) -> str | None:
     """Has the gateway make the first keys if there are none, and keeps them (mode 600).
 
+    Args:
+        settings: For the base URL.
+        layout: Where the file goes.
+        fresh_store: Whether the store was empty before this start: keys of an earlier one are then worth nothing.
+
     Returns:
-        The API key if it was made now, to be shown once; None when the file is as it was.
+        The API key if it was made now, to be shown once; None when it is an old one, or when there are keys but their
+        file is lost.
 
     Raises:
         LocalFault: The gateway could not make the keys.
     """
     path = layout.var / "client.env"
-    known = read_client_file(path)
-    fresh = "OPENAI_API_KEY" not in known
-    if fresh:
-        known |= await _bootstrap(layout)
-    wanted = {"OPENAI_BASE_URL": settings.base_url, **{k: v for k, v in known.items() if k != "OPENAI_BASE_URL"}}
-    if known != wanted or fresh:
+    known = {} if fresh_store else read_client_file(path)
+    made = {} if "OPENAI_API_KEY" in known else await _bootstrap(layout)
+    wanted = {"OPENAI_BASE_URL": settings.base_url} | {
+        name: value for name, value in (known | made).items() if name != "OPENAI_BASE_URL"
+    }
+    if wanted != known:
         write_private(path, "".join(f"{name}={value}\n" for name, value in wanted.items()))
-    return wanted["OPENAI_API_KEY"] if fresh else None
+    return made.get("OPENAI_API_KEY")
 
 
 async def _bootstrap(layout: Layout) -> dict[str, str]:
@@ -60,11 +69,10 @@ async def _bootstrap(layout: Layout) -> dict[str, str]:
     except TimeoutError as error:
         process.kill()
         raise LocalFault(f"Making the first API key took over {_BOOTSTRAP_SECONDS:g} s.") from error
-    made = dict(line.split("=", 1) for line in output.decode().splitlines() if "=" in line)
-    if process.returncode != 0 or "OPENAI_API_KEY" not in made:
+    if process.returncode != 0:
         reason = (errors.decode(errors="replace").strip().splitlines() or ["it gave no reason"])[-1]
         raise LocalFault(f"The gateway could not make the first API key: {reason}")
-    return made
+    return _values(output.decode())
 
 
 def paste_lines(settings: LocalSettings, layout: Layout, new_key: str | None) -> str:
@@ -75,10 +83,21 @@ def paste_lines(settings: LocalSettings, layout: Layout, new_key: str | None) ->
     model = settings.chat_model.name
     load = f"set -a; . {file if file.is_absolute() else f'./{file}'}; set +a;"
     ask = f'model="{model}", input="Say hello."'
+    if new_key:
+        key = f"{new_key} (shown once; kept in {file})"
+    elif "OPENAI_API_KEY" in read_client_file(layout.var / "client.env"):
+        key = f"in {file}"
+    else:
+        keys = f"{sys.executable} -m cloister_gateway keys"
+        config = f"--config {layout.config / 'gateway.yaml'}"
+        key = (
+            f"there is one, but {file} is lost. Make another: {keys} list {config} names the projects, "
+            f"{keys} create {config} --project ID --name local makes a key; put it into {file} as OPENAI_API_KEY=KEY"
+        )
     lines = [
         "",
         f"Cloister is ready:  {settings.base_url}",
-        f"API key:            {new_key} (shown once; kept in {file})" if new_key else f"API key:            in {file}",
+        f"API key:            {key}",
         "",
         "curl:        "
         f'{load} curl -s "$OPENAI_BASE_URL/responses" -H "Authorization: Bearer $OPENAI_API_KEY" '
