@@ -7,7 +7,8 @@ item id and to the chain of everything before it:
     chain(0) = zeros;  chain(n) = HMAC-SHA256(chain key, encode(chain(n-1), n, SHA256(record n)))
 
 and the head, sealed beside the stream, holds the count and the chain, so that a log that was cut at its end shows.
-A deleted item leaves its digest, sealed, so that the chain can still be followed over the hole it left.
+A deleted item leaves its digest, sealed, so that the chain can still be followed over the hole it left; the head
+counts the holes, so that none can be added or filled again. Every write replaces the very head it was made from.
 """
 
 import hashlib
@@ -26,20 +27,36 @@ __all__ = ["ItemLog", "LogDamagedError", "LogGoneError", "LogLockedError", "Owne
 
 _START = b"\0" * 32
 
-# KEYS: object, its items, its removed items. ARGV: run that writes ("" for none), run that holds the log afterwards,
-# expected count, new count, new head, then item id and record for each item.
+# KEYS: object, its items. ARGV: run that writes ("" for none), run that holds the log afterwards, the head to replace,
+# the new head, the first item's number, then item id and record for each item.
 _APPEND = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return redis.error_reply('GONE the object was deleted') end
+local head = redis.call('HGET', KEYS[1], 'head')
+if not head then return redis.error_reply('GONE the object was deleted') end
 local holder = redis.call('HGET', KEYS[1], 'run') or ''
-if holder ~= '' and holder ~= ARGV[1] then return redis.error_reply('LOCKED ' .. holder) end
-if (redis.call('HGET', KEYS[1], 'count') or '0') ~= ARGV[3] then return redis.error_reply('STALE the log moved on') end
+if holder ~= ARGV[1] then return redis.error_reply('LOCKED ' .. holder) end
+if head ~= ARGV[3] then return redis.error_reply('STALE the log moved on') end
 for i = 6, #ARGV, 2 do
-  redis.call('XADD', KEYS[2], (tonumber(ARGV[3]) + (i - 4) / 2) .. '-0', 'i', ARGV[i], 'r', ARGV[i + 1])
+  redis.call('XADD', KEYS[2], (tonumber(ARGV[5]) + (i - 6) / 2) .. '-0', 'i', ARGV[i], 'r', ARGV[i + 1])
 end
-redis.call('HSET', KEYS[1], 'count', ARGV[4], 'head', ARGV[5])
+redis.call('HSET', KEYS[1], 'head', ARGV[4])
 if ARGV[2] == '' then redis.call('HDEL', KEYS[1], 'run') else redis.call('HSET', KEYS[1], 'run', ARGV[2]) end
 return redis.status_reply('OK')
 """
+
+# KEYS: object, its items, its removed items. ARGV: the head to replace, the new head, the item's stream id and number,
+# its mark.
+_REMOVE = """
+local head = redis.call('HGET', KEYS[1], 'head')
+if not head then return redis.error_reply('GONE the object was deleted') end
+if head ~= ARGV[1] then return redis.error_reply('STALE the log moved on') end
+redis.call('XDEL', KEYS[2], ARGV[3])
+redis.call('HSET', KEYS[3], ARGV[4], ARGV[5])
+redis.call('HSET', KEYS[1], 'head', ARGV[2])
+return redis.status_reply('OK')
+"""
+
+# KEYS: object. ARGV: the run that is known to have ended.
+_FREE = "if redis.call('HGET', KEYS[1], 'run') == ARGV[1] then redis.call('HDEL', KEYS[1], 'run') end return 0"
 
 
 class LogGoneError(Exception):
@@ -47,7 +64,7 @@ class LogGoneError(Exception):
 
 
 class LogLockedError(Exception):
-    """Another run is writing this log; nothing was written. ``args[0]`` is that run's id."""
+    """The log is not the writer's; nothing was written. ``args[0]`` is the run that holds it, empty if none does."""
 
 
 class LogDamagedError(Exception):
@@ -73,6 +90,7 @@ class StoredItem(NamedTuple):
 class _Head(NamedTuple):
     length: int
     chain: bytes
+    removed: int
 
 
 class ItemLog:
@@ -81,10 +99,12 @@ class ItemLog:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._append_script = redis.register_script(_APPEND)
+        self._remove_script = redis.register_script(_REMOVE)
+        self._free_script = redis.register_script(_FREE)
 
     def new_head(self, owner: Owner) -> dict[str, bytes | str]:
         """The hash fields of an empty log, to be written when the object is created."""
-        return {"count": "0", "head": self._seal_head(owner, _Head(0, _START))}
+        return {"head": self._seal_head(owner, _Head(0, _START, 0))}
 
     async def load(self, owner: Owner) -> list[StoredItem]:
         """All items in order, after checking the whole chain against the head.
@@ -93,55 +113,81 @@ class ItemLog:
             LogGoneError: There is no such object.
             LogDamagedError: The chain does not hold.
         """
-        items, _ = await self._load(owner)
-        return items
+        object_key, items_key, removed_key = self._keys(owner)
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hget(object_key, "head")
+            pipeline.xrange(items_key)
+            pipeline.hgetall(removed_key)
+            sealed_head, entries, removed = await pipeline.execute()
+        head = self._open_head(owner, sealed_head)
+        try:
+            return self._follow(owner, head, entries, removed)
+        except (VaultError, KeyError, ValueError) as error:
+            raise LogDamagedError from error
 
     async def append(
         self, owner: Owner, bodies: Sequence[dict[str, Any]], *, run: str = "", hold_for: str = ""
     ) -> list[StoredItem]:
-        """Appends items (each with its ``id``), all or none, durably. Items that are at the end already stay alone,
-        so that whoever repeats a write that may have happened does no harm.
+        """Appends items (each with its ``id``), all or none, durably.
 
         Args:
             owner: The object.
             bodies: The items, as JSON.
-            run: The run that writes. Only it may write while it holds the log; without a run the log must be free.
+            run: The run that writes, which must hold the log; without a run the log must be free. As a run's last
+                write sets the log free, a run that writes twice is refused the second time.
             hold_for: The run that holds the log from now on; empty sets it free.
 
         Raises:
             LogGoneError, LogLockedError, LogDamagedError: Nothing was written.
         """
+        object_key, items_key, _ = self._keys(owner)
         while True:
-            head, last_ids = await self._end(owner, len(bodies))
-            fresh = [body for body in bodies if body["id"] not in last_ids]
-            records, stored, chain = self._seal_items(owner, fresh, head)
-            new_head = self._seal_head(owner, _Head(head.length + len(fresh), chain))
-            arguments: list[str | bytes | int] = [run, hold_for, head.length, head.length + len(fresh), new_head]
+            sealed_head: Any = await self._redis.hget(object_key, "head")
+            head = self._open_head(owner, sealed_head)
+            records, stored, chain = self._seal_items(owner, bodies, head)
+            new_head = self._seal_head(owner, _Head(head.length + len(bodies), chain, head.removed))
+            arguments: list[str | bytes | int] = [run, hold_for, sealed_head, new_head, head.length + 1]
             for item, record in zip(stored, records, strict=True):
                 arguments += [item.id, record]
             try:
-                await self._append_script(keys=self._keys(owner), args=arguments)
+                await self._append_script(keys=[object_key, items_key], args=arguments)
             except ResponseError as error:
-                if self._must_retry(error):
+                if _must_retry(error):
                     continue
                 raise
             return stored
 
     async def remove(self, owner: Owner, item_id: str) -> bool:
-        """Deletes an item's record, leaving its sealed digest for the chain. False if there is no such item."""
-        _, items_key, removed_key = self._keys(owner)
-        entries: Any = await self._redis.xrange(items_key)
-        for stream_id, fields in entries:
-            if fields[b"i"].decode() != item_id:
-                continue
-            seq = int(stream_id.split(b"-")[0])
-            mark = seal_field(owner.key, owner.kind, owner.id, f"removed:{seq}", _digest(fields[b"r"]).hex())
+        """Deletes an item's record, leaving its sealed digest for the chain. False if there is no such item.
+
+        Raises:
+            LogGoneError, LogDamagedError: Nothing was written.
+        """
+        object_key, items_key, _ = self._keys(owner)
+        while True:
             async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.hset(removed_key, str(seq), mark)
-                pipeline.xdel(items_key, stream_id)
-                await pipeline.execute()
+                pipeline.hget(object_key, "head")
+                pipeline.xrange(items_key)
+                sealed_head, entries = await pipeline.execute()
+            head = self._open_head(owner, sealed_head)
+            found = next((entry for entry in entries if entry[1].get(b"i") == item_id.encode()), None)
+            if found is None:
+                return False
+            stream_id, fields = found
+            seq = _seq(stream_id)
+            mark = seal_field(owner.key, owner.kind, owner.id, f"removed:{seq}", _digest(fields[b"r"]).hex())
+            new_head = self._seal_head(owner, head._replace(removed=head.removed + 1))
+            try:
+                await self._remove_script(keys=self._keys(owner), args=[sealed_head, new_head, stream_id, seq, mark])
+            except ResponseError as error:
+                if _must_retry(error):
+                    continue
+                raise
             return True
-        return False
+
+    async def free(self, owner: Owner, run: str) -> None:
+        """Sets the log free of a run that will never write again."""
+        await self._free_script(keys=[record_key(owner.kind, owner.id)], args=[run])
 
     async def destroy(self, owner_kind: str, owner_id: str) -> None:
         """Removes the object's hash and log. (The caller destroys the data key.)"""
@@ -152,60 +198,19 @@ class ItemLog:
         key = record_key(owner.kind, owner.id)
         return [key, f"{key}:items", f"{key}:removed"]
 
-    @staticmethod
-    def _must_retry(error: ResponseError) -> bool:
-        reason = str(error)
-        if reason.startswith("GONE"):
-            raise LogGoneError from error
-        if reason.startswith("LOCKED"):
-            raise LogLockedError(reason.split(" ")[1]) from error
-        return reason.startswith("STALE")
-
-    async def _end(self, owner: Owner, count: int) -> tuple[_Head, set[str]]:
-        """The head, and the ids of the last ``count`` items."""
-        object_key, items_key, _ = self._keys(owner)
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hget(object_key, "head")
-            pipeline.xrevrange(items_key, count=count)
-            sealed_head, entries = await pipeline.execute()
-        if sealed_head is None:
-            raise LogGoneError
-        try:
-            head = self._open_head(owner, sealed_head)
-        except VaultError as error:
-            raise LogDamagedError from error
-        return head, {fields[b"i"].decode() for _, fields in entries}
-
-    async def _load(self, owner: Owner) -> tuple[list[StoredItem], _Head]:
-        object_key, items_key, removed_key = self._keys(owner)
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hget(object_key, "head")
-            pipeline.xrange(items_key)
-            pipeline.hgetall(removed_key)
-            sealed_head, entries, removed = await pipeline.execute()
-        if sealed_head is None:
-            raise LogGoneError
-        try:
-            head = self._open_head(owner, sealed_head)
-            items = self._follow(owner, head, entries, removed)
-        except VaultError as error:
-            raise LogDamagedError from error
-        return items, head
-
     def _follow(
         self, owner: Owner, head: _Head, entries: list[tuple[bytes, dict[bytes, bytes]]], removed: dict[bytes, bytes]
     ) -> list[StoredItem]:
-        by_seq = {int(stream_id.split(b"-")[0]): fields for stream_id, fields in entries}
-        if by_seq and max(by_seq) > head.length:
+        by_seq = {_seq(stream_id): fields for stream_id, fields in entries}
+        marks = {int(seq): mark for seq, mark in removed.items()}
+        places = [*by_seq, *marks]
+        if sorted(places) != list(range(1, head.length + 1)) or len(marks) != head.removed:
             raise LogDamagedError
         chain, items = _START, []
         for seq in range(1, head.length + 1):
             fields = by_seq.get(seq)
             if fields is None:
-                mark = removed.get(str(seq).encode())
-                if mark is None:
-                    raise LogDamagedError
-                digest = bytes.fromhex(open_field(owner.key, owner.kind, owner.id, f"removed:{seq}", mark))
+                digest = bytes.fromhex(open_field(owner.key, owner.kind, owner.id, f"removed:{seq}", marks[seq]))
             else:
                 item_id, record = fields[b"i"].decode(), fields[b"r"]
                 plaintext = open_record(owner.key.subkey("items"), record, _context(owner, seq, item_id, chain))
@@ -231,13 +236,39 @@ class ItemLog:
 
     @staticmethod
     def _seal_head(owner: Owner, head: _Head) -> bytes:
-        value = {"length": head.length, "chain": head.chain.hex()}
+        value = {"length": head.length, "chain": head.chain.hex(), "removed": head.removed}
         return seal_field(owner.key, owner.kind, owner.id, "head", value)
 
     @staticmethod
-    def _open_head(owner: Owner, sealed: bytes) -> _Head:
-        value = open_field(owner.key, owner.kind, owner.id, "head", sealed)
-        return _Head(value["length"], bytes.fromhex(value["chain"]))
+    def _open_head(owner: Owner, sealed: bytes | None) -> _Head:
+        if sealed is None:
+            raise LogGoneError
+        try:
+            value = open_field(owner.key, owner.kind, owner.id, "head", sealed)
+        except VaultError as error:
+            raise LogDamagedError from error
+        return _Head(value["length"], bytes.fromhex(value["chain"]), value["removed"])
+
+
+def _must_retry(error: ResponseError) -> bool:
+    """Whether a script was refused only because another write came first. Raises for the other refusals of ours."""
+    kind, _, detail = str(error).partition(" ")
+    if kind == "GONE":
+        raise LogGoneError from error
+    if kind == "LOCKED":
+        raise LogLockedError(detail) from error
+    if "equal or smaller" in detail:
+        # The stream has more entries than the head says.
+        raise LogDamagedError from error
+    return kind == "STALE"
+
+
+def _seq(stream_id: bytes) -> int:
+    """The number of the item under a stream id. Raises `ValueError` for an id that we do not write."""
+    seq, _, rest = stream_id.partition(b"-")
+    if rest != b"0":
+        raise ValueError("not an id of ours")
+    return int(seq)
 
 
 def _digest(record: bytes) -> bytes:
