@@ -27,14 +27,14 @@ def secret_file(folder: Path, name: str, value: str | None = None) -> Path:
     return path
 
 
-def gateway_settings(folder: Path, redis: RedisServer, **sections: Any) -> GatewaySettings:
+def gateway_settings(folder: Path, server: RedisServer, /, **sections: Any) -> GatewaySettings:
     """Settings of a gateway that find their secrets in ``folder``. ``sections`` replace whole sections."""
     token = str(secret_file(folder, "token", INTERNAL_TOKEN))
     values: dict[str, Any] = {
         "server": {"port": 1, "metrics_port": 1},
         "vault": {"root_key_file": str(secret_file(folder, "root"))},
         "identity": {"pepper_file": str(secret_file(folder, "pepper"))},
-        "redis": redis.settings,
+        "redis": server.settings,
         "models": {"fake": {"urls": ["http://127.0.0.1:1"], "context_tokens": 2048}},
         "llm": {"token_file": token},
         "embedder": {"url": "http://127.0.0.1:1", "token_file": token},

@@ -2,13 +2,20 @@
 
 import sys
 
-from cloister_common.serve import main
-
-from cloister_gateway.app import create_app
 from cloister_gateway.commands import COMMANDS, run
-from cloister_gateway.settings import GatewaySettings
 
-if __name__ == "__main__":
+
+def _main() -> None:
     if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
         sys.exit(run(sys.argv[1:]))
+    # Only serving needs the application, which takes a second to import.
+    from cloister_common.serve import main
+
+    from cloister_gateway.app import create_app
+    from cloister_gateway.settings import GatewaySettings
+
     main("gateway", GatewaySettings, create_app)
+
+
+if __name__ == "__main__":
+    _main()

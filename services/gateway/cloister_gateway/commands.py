@@ -19,7 +19,7 @@ from cloister_common.errors import CloisterError, NotFound
 from cloister_common.logs import configure_logging
 from cloister_common.settings import SettingsError, load_settings
 
-from cloister_gateway.context import open_directory
+from cloister_gateway.foundation import open_directory
 from cloister_gateway.identity.directory import Directory, IssuedKey
 from cloister_gateway.identity.store import ORGANIZATION
 from cloister_gateway.settings import GatewaySettings

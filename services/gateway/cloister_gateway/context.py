@@ -4,37 +4,30 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import httpx
 from cloister_common.clients.embedder import EmbedderClient
 from cloister_common.clients.retriever import RetrieverClient
 from cloister_common.http import http_client
 from cloister_common.internal import InternalTokens
-from cloister_common.settings import SettingsError, read_secret_lines
+from cloister_common.settings import read_secret_lines
 from cloister_common.supervisor import Supervisor
-from cloister_common.vault import FileRootKey, Keyring, VaultError
+from cloister_common.vault import Keyring
 from redis.asyncio import Redis
 
 from cloister_gateway.bus import Bus
 from cloister_gateway.control import Control
 from cloister_gateway.core import Core, build_core
+from cloister_gateway.foundation import open_foundation
 from cloister_gateway.identity.authenticator import Authenticator
 from cloister_gateway.identity.directory import Directory
 from cloister_gateway.identity.names import Names
 from cloister_gateway.identity.store import IdentityStore
 from cloister_gateway.models import ModelUpstream, open_upstream
-from cloister_gateway.redis_client import (
-    blocking_client,
-    bus_connection,
-    check_durability,
-    command_client,
-    wait_for_redis,
-)
+from cloister_gateway.redis_client import blocking_client, bus_connection
 from cloister_gateway.settings import EmbedderSettings, GatewaySettings, RetrieverSettings
-from cloister_gateway.vault_store import RedisKeyStore
 
-__all__ = ["Context", "Service", "open_context", "open_directory"]
+__all__ = ["Context", "Service", "open_context"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +71,8 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
             the one the stored keys were wrapped with.
     """
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(_open_store(settings))
-        redis, keyring = store.redis, store.keyring
+        foundation = await stack.enter_async_context(open_foundation(settings))
+        redis, keyring = foundation.redis, foundation.keyring
         redis_blocking = blocking_client(settings.redis)
         stack.push_async_callback(redis_blocking.aclose)
 
@@ -95,8 +88,8 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
         control = Control(bus)
         await control.start()
         identity_store = IdentityStore(redis, Names(keyring))
-        directory = Directory(identity_store, store.peppers[0], control)
-        authenticator = Authenticator(identity_store, store.peppers, control, supervisor)
+        directory = Directory(identity_store, foundation.peppers[0], control)
+        authenticator = Authenticator(identity_store, foundation.peppers, control, supervisor)
         authenticator.start()
         stack.push_async_callback(authenticator.flush_usage)
 
@@ -128,50 +121,6 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
             core=core,
             open_sockets=Counter(),
         )
-
-
-@asynccontextmanager
-async def open_directory(settings: GatewaySettings) -> AsyncIterator[Directory]:
-    """Only what administers keys, for the command line: no service behind the gateway needs to be there.
-
-    Raises:
-        SettingsError: As `open_context`.
-    """
-    async with _open_store(settings) as store:
-        # Never started: it only tells the gateways that serve.
-        bus = Bus(lambda: bus_connection(settings.redis), store.redis, Supervisor())
-        yield Directory(IdentityStore(store.redis, Names(store.keyring)), store.peppers[0], Control(bus))
-
-
-class _Store(NamedTuple):
-    redis: Redis
-    keyring: Keyring
-    peppers: list[bytes]
-
-
-@asynccontextmanager
-async def _open_store(settings: GatewaySettings) -> AsyncIterator[_Store]:
-    root = FileRootKey(settings.vault.root_key_file)
-    peppers = read_secret_lines(settings.identity.pepper_file, what="the pepper of the API keys")
-    redis = command_client(settings.redis)
-    try:
-        await wait_for_redis(redis, settings.redis)
-        await check_durability(redis, settings.redis)
-        yield _Store(redis, await _open_keyring(root, redis, settings), peppers)
-    finally:
-        await redis.aclose()
-
-
-async def _open_keyring(root: FileRootKey, redis: Redis, settings: GatewaySettings) -> Keyring:
-    keyring = Keyring("gateway", root, RedisKeyStore(redis))
-    try:
-        await keyring.check()
-    except VaultError as error:
-        raise SettingsError(
-            f"The root key in {settings.vault.root_key_file} is not the one that sealed what this Redis holds. "
-            "Restore that key: without it nothing stored can be read."
-        ) from error
-    return keyring
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cloister_common.testing.llm import FakeLlm
 from cloister_common.testing.serving import served
-from cloister_gateway.context import open_directory
+from cloister_gateway.foundation import open_directory
 from cloister_gateway.identity.directory import FirstKeys
 
 from tests.support.gateway import INTERNAL_TOKEN, GatewayFixture, gateway_settings
