@@ -18,6 +18,7 @@ from cloister_common.errors import (
     Unavailable,
 )
 from cloister_common.internal import InternalTokens
+from cloister_common.logs import configure_logging, get_logger
 from cloister_common.metrics import serve_metrics
 from cloister_common.settings import SettingsError, read_secret_lines
 from starlette.datastructures import Headers
@@ -25,24 +26,39 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloister_llm.guard.drain import Drain
-from cloister_llm.guard.rules import BODIES, HEALTH, PATHS, check_body
+from cloister_llm.guard.rules import ALIVE, BODIES, HEALTH, PATHS, check_body
 from cloister_llm.settings import LlmSettings, pod_settings
 
 __all__ = ["Guard"]
 
+log = get_logger(__name__)
+
 _POLICY_VIOLATION = 1008
 
 
-def _require_guarded_renderer(app: Any) -> None:
-    """Stops the start if vLLM would render prompts by itself: it only logs it when a plugin cannot be loaded."""
+def prepare_process(app: Any, settings: LlmSettings) -> None:
+    """Makes vLLM's API server process ours, once its engine is there: our logs, our metrics port, our renderer.
+
+    Raises:
+        SettingsError: The metrics port is taken; or vLLM would render prompts by itself (it only logs it when a plugin
+            cannot be loaded).
+    """
     from cloister_llm.rendering.vllm_adapter import GuardedRenderer
 
-    renderer = getattr(getattr(getattr(app, "state", None), "engine_client", None), "renderer", None)
-    if not isinstance(renderer, GuardedRenderer):
+    configure_logging(service="llm", level=settings.log.level)
+    if not isinstance(app.state.engine_client.renderer, GuardedRenderer):
         raise SettingsError(
             "vLLM did not load Cloister's chat renderer, so prompts would not be guarded. "
             "Install cloister_llm in vLLM's environment."
         )
+    server = settings.server
+    try:
+        serve_metrics(server.host, server.metrics_port)
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot listen on {server.host}:{server.metrics_port} for metrics: {error.strerror}. "
+            "Stop what uses the port, or set server.metrics_port."
+        ) from error
 
 
 class Guard:
@@ -52,9 +68,7 @@ class Guard:
         self,
         app: ASGIApp,
         settings: LlmSettings | None = None,
-        *,
-        start_metrics: Callable[[str, int], None] = serve_metrics,
-        check_app: Callable[[Any], None] = _require_guarded_renderer,
+        prepare: Callable[[Any, LlmSettings], None] = prepare_process,
     ) -> None:
         """vLLM passes the application only; everything else is then what this pod needs.
 
@@ -65,8 +79,8 @@ class Guard:
         self.settings = settings or pod_settings()
         self.tokens = InternalTokens(read_secret_lines(self.settings.token_file, what="The llm pod's internal token"))
         self.drain = Drain(self.settings.server.shutdown_seconds)
-        self._start_metrics = start_metrics
-        self._check_app = check_app
+        self._prepare = prepare
+        self._prepared = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -78,40 +92,35 @@ class Guard:
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._check_app(scope.get("app"))
-        server = self.settings.server
-        try:
-            self._start_metrics(server.host, server.metrics_port)
-        except OSError as error:
-            raise SettingsError(
-                f"Cannot listen on {server.host}:{server.metrics_port} for metrics: {error.strerror}. "
-                "Stop what uses the port, or set server.metrics_port."
-            ) from error
         application = scope["app"]
 
         def stop() -> None:
             application.state.server.should_exit = True  # uvicorn's own way to be asked
 
+        try:
+            self._prepare(application, self.settings)
+        except Exception as error:  # noqa: BLE001 - whatever it is, this process must not serve
+            # An exception here would only tell uvicorn that the application has no lifespan; it would serve on.
+            log.error("start_refused", reason=str(error) if isinstance(error, SettingsError) else type(error).__name__)
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": "The guard refused the start."})
+            return
         self.drain.on_signals(stop)
+        self._prepared = True
         await self.app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
-        if method == "GET" and path in HEALTH and not (path == "/readyz" and self.drain.begun):
-            own = HEALTH[path]
-            await self.app({**scope, "path": own, "raw_path": own.encode()}, receive, send)
-            return
         try:
-            if path == "/readyz" and method == "GET":
-                raise _draining()
-            if (method, path) not in PATHS:
+            if self._may_not_serve(path):
+                raise Unavailable("This pod is starting or stopping. Ask another one.", retry_after=1)
+            if method == "GET" and path in HEALTH:
+                scope = {**scope, "path": HEALTH[path], "raw_path": HEALTH[path].encode()}
+            elif (method, path) not in PATHS:
                 raise NotFound(f"Invalid URL ({method} {path})", code="unknown_url")
-            headers = Headers(scope=scope)
-            if not self.tokens.accepts(headers.get("authorization")):
+            elif not self.tokens.accepts(Headers(scope=scope).get("authorization")):
                 raise Unauthenticated("This is an internal service: it answers only Cloister's own parts.")
-            if self.drain.begun:
-                raise _draining()
-            if path in BODIES:
+            elif path in BODIES:
                 receive = _replay(await self._checked_body(path, receive), receive)
         except CloisterError as error:
             response = JSONResponse(error.body(), status_code=type(error).status, headers=error.headers())
@@ -119,6 +128,9 @@ class Guard:
             return
         with self.drain.request():
             await self.app(scope, receive, send)
+
+    def _may_not_serve(self, path: str) -> bool:
+        return not self._prepared or (self.drain.begun and path not in ALIVE)
 
     async def _checked_body(self, path: str, receive: Receive) -> bytes:
         chunks: list[bytes] = []
@@ -141,10 +153,6 @@ class Guard:
             raise InvalidRequest("The body is not valid JSON.", code="invalid_json") from error
         check_body(path, decoded)
         return body
-
-
-def _draining() -> Unavailable:
-    return Unavailable("This pod is stopping. Ask another one.", retry_after=1)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -10,13 +10,16 @@ from typing import Any
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 
-from cloister_llm.rendering.vocabulary import ROLES, TEMPLATE_WORDS
+from cloister_llm.rendering.vocabulary import ROLES, TEMPLATE_WORDS, is_word
 
-__all__ = ["BODIES", "HEALTH", "PATHS", "check_body"]
+__all__ = ["ALIVE", "BODIES", "HEALTH", "PATHS", "check_body"]
 
 HEALTH = {"/health": "/health", "/livez": "/health", "/readyz": "/health"}
 """Open paths, and the one of vLLM's that answers them. vLLM listens only once the model is loaded, so that an answer
 means ready."""
+
+ALIVE = frozenset({"/health", "/livez"})
+"""Paths that answer while the pod stops, so that it is not killed before its last requests are done."""
 
 PATHS = frozenset({("GET", "/v1/models"), ("POST", "/v1/chat/completions"), ("POST", "/tokenize")})
 """What answers a caller with our internal token."""
@@ -76,7 +79,7 @@ def _check_message(message: Any, where: str) -> None:
     for field in message:
         if field not in _MESSAGE:
             raise UnsupportedParameter(f"{where}.{field}")
-    if message.get("role") not in ROLES:
+    if not is_word(message.get("role"), ROLES):
         raise InvalidRequest(
             f"Invalid value for '{where}.role': must be one of {', '.join(sorted(ROLES))}.", param=f"{where}.role"
         )
@@ -114,5 +117,5 @@ def _check_template_variables(variables: Any) -> None:
         where = f"chat_template_kwargs.{name}"
         if name not in _TEMPLATE_VARIABLES:
             raise UnsupportedParameter(where)
-        if not isinstance(value, bool) and value not in TEMPLATE_WORDS:
+        if not isinstance(value, bool) and not is_word(value, TEMPLATE_WORDS):
             raise InvalidRequest(f"Invalid value for '{where}'.", param=where)

@@ -47,6 +47,8 @@ def cut(rendered: str, markers: Markers) -> list[Piece]:
 
 
 def _append(pieces: list[Piece], text: str, *, content: bool) -> None:
+    if not text:
+        return
     if pieces and pieces[-1].content == content:
         pieces[-1] = Piece(pieces[-1].text + text, content)
     else:

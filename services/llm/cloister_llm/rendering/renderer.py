@@ -8,7 +8,7 @@ from cloister_common.errors import InvalidRequest
 from cloister_llm.rendering.encoder import PieceEncoder
 from cloister_llm.rendering.markers import Markers
 from cloister_llm.rendering.pieces import Piece, cut
-from cloister_llm.rendering.vocabulary import ROLES, TEMPLATE_WORDS
+from cloister_llm.rendering.vocabulary import ROLES, TEMPLATE_WORDS, is_word
 
 __all__ = ["ApplyTemplate", "ChatRenderer"]
 
@@ -51,7 +51,7 @@ class ChatRenderer:
     ) -> list[Piece]:
         """As `render`, before tokenising."""
         for at, message in enumerate(conversation):
-            if message.get("role") not in ROLES:
+            if not is_word(message.get("role"), ROLES):
                 raise InvalidRequest(
                     f"Invalid value for 'messages[{at}].role': must be one of {', '.join(sorted(ROLES))}.",
                     param=f"messages[{at}].role",
@@ -66,4 +66,4 @@ class ChatRenderer:
 
 
 def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int | float) or value in TEMPLATE_WORDS
+    return value is None or isinstance(value, bool | int | float) or is_word(value, TEMPLATE_WORDS)

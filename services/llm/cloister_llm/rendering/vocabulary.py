@@ -5,7 +5,9 @@ Those are words of OpenAI's chat schema and of JSON Schema, chosen from the list
 but cannot write one. Every other string is content.
 """
 
-__all__ = ["ROLES", "SCHEMA_KEYS", "SCHEMA_TYPES", "TEMPLATE_WORDS"]
+from typing import Any
+
+__all__ = ["ROLES", "SCHEMA_KEYS", "SCHEMA_TYPES", "TEMPLATE_WORDS", "is_word"]
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 """Roles of OpenAI's chat messages. A role is template input: an invented one would be written between the template's
@@ -35,3 +37,8 @@ SCHEMA_KEYS = frozenset(
 
 TEMPLATE_WORDS = frozenset({"none", "minimal", "low", "medium", "high", "xhigh", "max"})
 """String values of template variables (``reasoning_effort``)."""
+
+
+def is_word(value: Any, words: frozenset[str]) -> bool:
+    """Whether ``value``, which may be anything JSON can hold, is one of ``words``."""
+    return isinstance(value, str) and value in words

@@ -1,0 +1,50 @@
+"""The end of a pod: what is running may finish, what does not is ended."""
+
+import asyncio
+
+import pytest
+from cloister_llm.guard.drain import Drain
+
+
+async def request(drain: Drain, done: asyncio.Event) -> str:
+    with drain.request():
+        await done.wait()
+    return "whole"
+
+
+async def begun(drain: Drain, *dones: asyncio.Event) -> list[asyncio.Task[str]]:
+    """Requests that are running already."""
+    tasks = [asyncio.ensure_future(request(drain, done)) for done in dones]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_running_requests_finish_before_the_stop() -> None:
+    drain, done, stopped = Drain(30), asyncio.Event(), asyncio.Event()
+    (task,) = await begun(drain, done)
+    drain.begin(stopped.set)
+    await asyncio.sleep(0)
+    assert not stopped.is_set()
+    done.set()
+    await asyncio.wait_for(stopped.wait(), 5)
+    assert await task == "whole"
+
+
+async def test_what_does_not_finish_in_time_is_cancelled() -> None:
+    drain, quick, never, stopped = Drain(0.05), asyncio.Event(), asyncio.Event(), asyncio.Event()
+    short, long = await begun(drain, quick, never)
+    drain.begin(stopped.set)
+    quick.set()
+    await asyncio.wait_for(stopped.wait(), 5)
+    assert await short == "whole"
+    with pytest.raises(asyncio.CancelledError):
+        await long
+
+
+async def test_a_second_signal_changes_nothing() -> None:
+    drain, stopped = Drain(0), []
+    drain.begin(lambda: stopped.append(1))
+    drain.begin(lambda: stopped.append(2))
+    while not stopped:
+        await asyncio.sleep(0)
+    assert stopped == [1]

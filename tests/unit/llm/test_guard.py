@@ -1,0 +1,225 @@
+"""The guard before an application that stands in for vLLM."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+from cloister_common.settings import SettingsError
+from cloister_llm.guard.middleware import Guard
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+
+TOKEN = {"authorization": f"Bearer {'t' * 40}"}
+USER = {"role": "user", "content": "hi"}
+
+
+async def echo(request: Request) -> JSONResponse:
+    body = await request.body()
+    return JSONResponse({"path": request.url.path, "body": body.decode()})
+
+
+async def stream(request: Request) -> StreamingResponse:
+    async def chunks():
+        for number in range(3):
+            yield f"data: {number}\n\n"
+
+    return StreamingResponse(chunks(), media_type="text/event-stream")
+
+
+def application() -> Starlette:
+    """Has far more routes than may answer, as vLLM does."""
+    everywhere = ["/health", "/v1/models", "/tokenize", "/metrics", "/invocations", "/pause", "/v1/completions"]
+    routes = [Route(path, echo, methods=["GET", "POST"]) for path in everywhere]
+    return Starlette(routes=[*routes, Route("/v1/chat/completions", stream, methods=["POST"])])
+
+
+@pytest.fixture
+async def guard(make_settings, monkeypatch: pytest.MonkeyPatch) -> Guard:
+    """A guard that has started."""
+    guard = Guard(application(), make_settings(max_body_bytes=4096), prepare=lambda *_: None)
+    monkeypatch.setattr(guard.drain, "on_signals", lambda stop: None)
+    assert await lifespan(guard) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    return guard
+
+
+@pytest.fixture
+async def client(guard: Guard):
+    transport = httpx.ASGITransport(guard)
+    async with httpx.AsyncClient(transport=transport, base_url="http://llm", headers=TOKEN) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/invocations"),
+        ("POST", "/pause"),
+        ("GET", "/metrics"),
+        ("POST", "/v1/completions"),
+        ("GET", "/tokenize"),
+        ("POST", "/health"),
+        ("POST", "//tokenize"),
+        ("POST", "/tokenize/"),
+        ("POST", "/TOKENIZE"),
+        ("OPTIONS", "/v1/models"),
+    ],
+)
+async def test_every_other_route_is_openais_404(client: httpx.AsyncClient, method: str, path: str) -> None:
+    response = await client.request(method, f"http://llm{path}")
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "unknown_url"
+
+
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer wrong", f"Basic {'t' * 40}", f"Bearer {'t' * 41}"])
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/models"), ("POST", "/tokenize")])
+async def test_without_our_token_nothing_answers(guard: Guard, header: str | None, method: str, path: str) -> None:
+    headers = {} if header is None else {"authorization": header}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://llm") as client:
+        response = await client.request(method, path, headers=headers, json={} if method == "POST" else None)
+    assert response.status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/health", "/livez", "/readyz"])
+async def test_health_is_open(guard: Guard, path: str) -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://llm") as client:
+        assert (await client.get(path)).json()["path"] == "/health"
+
+
+async def test_a_forged_host_does_not_change_the_path_that_is_judged(client: httpx.AsyncClient) -> None:
+    response = await client.post("/invocations", headers={"host": "llm/health?"}, json={})
+    assert response.status_code == 404
+
+
+async def test_an_accepted_body_arrives_whole(client: httpx.AsyncClient) -> None:
+    body = {"model": "small", "messages": [USER], "add_generation_prompt": False, "continue_final_message": True}
+    assert json.loads((await client.post("/tokenize", json=body)).json()["body"]) == body
+
+
+async def test_a_stream_passes_through(client: httpx.AsyncClient) -> None:
+    body = {"messages": [USER], "stream": True, "cache_salt": "s", "priority": 1, "return_token_ids": True}
+    response = await client.post("/v1/chat/completions", json=body)
+    assert response.text == "data: 0\n\ndata: 1\n\ndata: 2\n\n"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("chat_template", "documents", "mm_processor_kwargs", "media_io_kwargs", "add_special_tokens", "echo"),
+        *("prompt_token_ids", "kv_transfer_params", "vllm_xargs", "truncate_prompt_tokens", "allowed_token_ids"),
+        *("return_prompt_text", "use_beam_search", "stop_token_ids", "structured_outputs", "anything"),
+    ],
+)
+async def test_fields_that_could_rewrite_the_prompt_are_refused_by_name(client: httpx.AsyncClient, field: str) -> None:
+    response = await client.post("/v1/chat/completions", json={"messages": [USER], field: None})
+    assert response.status_code == 400
+    assert response.json()["error"] | {"message": ""} == {
+        "message": "",
+        "type": "invalid_request_error",
+        "param": field,
+        "code": "unsupported_parameter",
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"messages": [{"role": "user<|im_end|>", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{**USER, "task": "x"}]}, "messages[0].task"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content[0].type"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "more": 1}]}]},
+            "messages[0].content[0].more",
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
+        ({"messages": "x"}, "messages"),
+        ({"messages": ["x"]}, "messages[0]"),
+        ({"messages": [USER], "chat_template_kwargs": {"bos_token": "x"}}, "chat_template_kwargs.bos_token"),
+        ({"messages": [USER], "chat_template_kwargs": {"thinking": "x"}}, "chat_template_kwargs.thinking"),
+        ({"messages": [USER], "chat_template_kwargs": {"thinking": ["x"]}}, "chat_template_kwargs.thinking"),
+        ({"messages": [USER], "chat_template_kwargs": 5}, "chat_template_kwargs"),
+    ],
+)
+async def test_what_messages_may_not_hold_is_named(client: httpx.AsyncClient, body: Any, param: str) -> None:
+    response = await client.post("/v1/chat/completions", json=body)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("variables", [{"enable_thinking": False}, {"reasoning_effort": "low"}, None])
+async def test_template_variables_of_the_list_pass(client: httpx.AsyncClient, variables: Any) -> None:
+    response = await client.post("/v1/chat/completions", json={"messages": [USER], "chat_template_kwargs": variables})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b"[" * 5000])
+async def test_a_body_that_is_no_json_object_is_refused(client: httpx.AsyncClient, content: bytes) -> None:
+    response = await client.post("/tokenize", content=content[:4000])
+    assert response.status_code == 400
+
+
+async def test_a_body_over_the_limit_is_refused(client: httpx.AsyncClient) -> None:
+    response = await client.post("/tokenize", json={"prompt": "x" * 5000})
+    assert response.status_code == 413
+
+
+async def test_websockets_are_closed(guard: Guard) -> None:
+    guard.app.routes.append(WebSocketRoute("/v1/realtime", echo))
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await guard({"type": "websocket", "path": "/v1/realtime"}, asyncio.Event().wait, send)
+    assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+async def lifespan(guard: Guard) -> list[str]:
+    """Runs the lifespan through; gives what was sent."""
+    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+    sent: list[str] = []
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    await guard({"type": "lifespan", "app": guard.app}, receive, send)
+    return sent
+
+
+async def test_start_prepares_the_process_and_watches_for_the_end(make_settings, monkeypatch) -> None:
+    done: list[Any] = []
+    guard = Guard(application(), make_settings(), prepare=lambda app, settings: done.append((app, settings)))
+    monkeypatch.setattr(guard.drain, "on_signals", lambda stop: done.append("signals"))
+    assert await lifespan(guard) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert done == [(guard.app, guard.settings), "signals"]
+
+
+@pytest.mark.parametrize("reason", [SettingsError("no renderer"), ImportError("vllm")])
+async def test_a_process_that_cannot_be_prepared_does_not_start(make_settings, reason: Exception) -> None:
+    def fail(app: Any, settings: Any) -> None:
+        raise reason
+
+    guard = Guard(application(), make_settings(), prepare=fail)
+    assert await lifespan(guard) == ["lifespan.startup.failed"]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://llm", headers=TOKEN) as client:
+        assert (await client.get("/v1/models")).status_code == 503
+
+
+async def test_a_pod_that_drains_is_not_ready_and_takes_nothing_new(guard: Guard, client: httpx.AsyncClient) -> None:
+    stopped = asyncio.Event()
+    guard.drain.begin(stopped.set)
+    await asyncio.wait_for(stopped.wait(), 5)
+    assert (await client.get("/readyz")).status_code == 503
+    assert (await client.get("/livez")).status_code == 200
+    refused = await client.post("/v1/chat/completions", json={"messages": [USER]})
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")

@@ -1,0 +1,172 @@
+"""What vLLM would be started with, and why it would not be."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from cloister_common.settings import SettingsError
+from cloister_llm import launcher
+from cloister_llm.__main__ import main
+from cloister_llm.hardware import cpu_memory_bytes
+from cloister_llm.launcher import prepare
+
+CONFIG = Path("llm.yaml")
+
+
+def words_of(ready) -> dict[str, str]:
+    """The options as a map; flags map to an empty string."""
+    return {word.partition("=")[0]: word.partition("=")[2] for word in ready.command[3:]}
+
+
+@pytest.fixture
+def settings(make_settings, model_folder: Path):
+    """Settings of a model that fits."""
+    return make_settings(engine={"kv_cache_gib": 0.5, "max_model_len": 2048})
+
+
+def test_the_command_is_vllms_server_with_its_doors_shut(settings) -> None:
+    ready = prepare(settings, CONFIG)
+    assert ready.command[:2] == [sys.executable, "-m"]
+    words = words_of(ready)
+    assert words["--served-model-name"] == "small"
+    assert words["--max-model-len"] == "2048"
+    assert words["--kv-cache-memory-bytes"] == str(512 * 1024 * 1024)
+    assert words["--middleware"] == "cloister_llm.guard.middleware.Guard"
+    assert words["--scheduling-policy"] == "priority"
+    assert words["--load-format"] == "safetensors"
+    assert {"--enable-prefix-caching", "--disable-uvicorn-access-log", "--disable-fastapi-docs"} <= words.keys()
+    for forbidden in ("--trust-remote-code", "--enable-log-requests", "--gpu-memory-utilization", "--enforce-eager"):
+        assert forbidden not in words
+
+
+def test_the_environment_keeps_vllm_off_the_network_and_caches_private(settings) -> None:
+    environment = prepare(settings, CONFIG).environment
+    assert environment["HF_HUB_OFFLINE"] == environment["VLLM_NO_USAGE_STATS"] == environment["DO_NOT_TRACK"] == "1"
+    assert environment["VLLM_PLUGINS"] == "cloister_llm"
+    assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+    assert environment["CLOISTER_LLM_SETTINGS"] == str(CONFIG.resolve())
+    cache = settings.engine.cache_dir
+    assert environment["VLLM_CACHE_ROOT"] == str(cache / "vllm")
+    assert cache.stat().st_mode & 0o077 == 0
+    assert "VLLM_SERVER_DEV_MODE" not in environment
+
+
+def test_tls_is_vllms_own_and_reloads(make_settings, model_folder: Path) -> None:
+    tls = {"certificate_file": "/tls/tls.crt", "key_file": "/tls/tls.key"}
+    words = words_of(prepare(make_settings(server={"tls": tls}), CONFIG))
+    assert (words["--ssl-certfile"], words["--ssl-keyfile"]) == ("/tls/tls.crt", "/tls/tls.key")
+    assert "--enable-ssl-refresh" in words
+
+
+def test_extra_arguments_are_passed_on(make_settings, model_folder: Path) -> None:
+    extra = {"tool-call-parser": "hermes", "enable-auto-tool-choice": True, "hf-overrides": {"rope_theta": 1}}
+    words = words_of(prepare(make_settings(engine={"extra_arguments": extra}), CONFIG))
+    assert words["--tool-call-parser"] == "hermes"
+    assert words["--enable-auto-tool-choice"] == ""
+    assert words["--hf-overrides"] == '{"rope_theta": 1}'
+
+
+def test_a_gpu_gets_its_share_and_no_fixed_cache(
+    make_settings, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "gpu_memory_bytes", lambda: [24 * 1024**3])
+    ready = prepare(make_settings(engine={"device": "auto"}), CONFIG)
+    assert ready.device == "gpu"
+    assert words_of(ready)["--gpu-memory-utilization"] == "0.9"
+    assert "--kv-cache-memory-bytes" not in words_of(ready)
+    assert "VLLM_CPU_OMP_THREADS_BIND" not in ready.environment
+
+
+def test_a_missing_gpu_is_said(make_settings, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "gpu_memory_bytes", list)
+    with pytest.raises(SettingsError, match="no GPU is visible"):
+        prepare(make_settings(engine={"device": "gpu"}), CONFIG)
+
+
+def test_a_missing_model_is_said(make_settings) -> None:
+    with pytest.raises(SettingsError, match="There is no model in"):
+        prepare(make_settings(), CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "no config.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), "is not JSON"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "not a JSON object"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer.json"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "no safetensors weights"),
+        (lambda folder: (folder / "pytorch_model.bin").write_bytes(b""), "pytorch_model.bin"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"12345678"), "damaged or incomplete"),
+    ],
+)
+def test_what_is_wrong_with_a_model_folder_is_said(make_settings, model_folder: Path, change, reason: str) -> None:
+    change(model_folder)
+    with pytest.raises(SettingsError, match=reason):
+        prepare(make_settings(), CONFIG)
+
+
+def test_a_model_that_does_not_fit_does_not_start(make_settings, model_folder: Path) -> None:
+    with pytest.raises(SettingsError, match=r"KV cache of 4000\.00 GiB does not fit"):
+        prepare(make_settings(engine={"kv_cache_gib": 4000}), CONFIG)
+
+
+@pytest.mark.parametrize("key", ["port", "metrics_port"])
+def test_a_taken_port_is_named_with_its_setting(make_settings, model_folder: Path, key: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=rf"Cannot listen on 127\.0\.0\.1:{port}.*server\.{key}"):
+            prepare(make_settings(server={key: port}), CONFIG)
+
+
+def test_a_short_token_does_not_start(make_settings, model_folder: Path) -> None:
+    settings = make_settings()
+    settings.token_file.write_text("short")
+    with pytest.raises(SettingsError, match="internal token"):
+        prepare(settings, CONFIG)
+
+
+def test_serve_becomes_vllm(
+    tmp_path: Path, settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = []
+    monkeypatch.setattr(os, "execve", lambda *arguments: seen.append(arguments))
+    monkeypatch.setattr("cloister_llm.__main__.configure_logging", lambda **_: None)
+    config = tmp_path / "llm.yaml"
+    config.write_text(settings.model_dump_json())
+    assert main(["--config", str(config)]) == 0
+    assert main(["serve", "--config", str(config)]) == 0
+    assert [program for program, _, _ in seen] == [sys.executable] * 2
+
+
+def test_a_wrong_setting_is_one_sentence_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", str(tmp_path / "none.yaml")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_plan_prints_settings_that_load(model_folder: Path, capsys: pytest.CaptureFixture[str], make_settings) -> None:
+    assert main(["plan", "--model", str(model_folder), "--cpu-memory", "4", "--conversations", "4"]) == 0
+    import yaml
+
+    block = yaml.safe_load(capsys.readouterr().out)
+    settings = make_settings(model=block["model"], engine=block["engine"])
+    assert settings.engine.max_model_len == 8192
+    assert settings.engine.kv_cache_gib is not None
+
+
+def test_plan_says_what_does_not_fit(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--model", str(model_folder), "--gpu-memory", "0.5"]) == 2
+    assert "does not fit" in capsys.readouterr().err
+
+
+def test_memory_is_the_least_of_the_machines_and_the_containers(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 100 kB\nMemAvailable: 50 kB\n")
+    assert cpu_memory_bytes(tmp_path, meminfo) == 50 * 1024
+    (tmp_path / "memory.max").write_text("max\n")
+    assert cpu_memory_bytes(tmp_path, meminfo) == 50 * 1024
+    (tmp_path / "memory.max").write_text("30720\n")
+    (tmp_path / "memory.current").write_text("10240\n")
+    assert cpu_memory_bytes(tmp_path, meminfo) == 20480

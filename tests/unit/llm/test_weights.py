@@ -1,0 +1,50 @@
+"""Weight sizes from file headers, and damaged files."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cloister_llm.plan import PlanError, read_shape, weight_bytes
+
+from tests.unit.llm.conftest import SMOLLM2, write_safetensors
+
+SHAPE = read_shape(SMOLLM2)
+
+
+def test_bytes_are_those_of_the_tensors(tmp_path: Path) -> None:
+    write_safetensors(tmp_path / "model.safetensors", {"a": ("BF16", 1000), "b": ("I8", 50)})
+    assert weight_bytes(tmp_path, SHAPE) == 1050
+
+
+def test_stored_32_bit_floats_are_loaded_as_16_bit_ones(tmp_path: Path) -> None:
+    write_safetensors(tmp_path / "model.safetensors", {"a": ("F32", 1000)})
+    assert weight_bytes(tmp_path, SHAPE) == 500
+    assert weight_bytes(tmp_path, SHAPE, "float32") == 1000
+
+
+def test_only_files_of_the_index_count(tmp_path: Path) -> None:
+    write_safetensors(tmp_path / "one.safetensors", {"a": ("BF16", 10)})
+    write_safetensors(tmp_path / "consolidated.safetensors", {"a": ("BF16", 10)})
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "one.safetensors"}}))
+    assert weight_bytes(tmp_path, SHAPE) == 10
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    write_safetensors(tmp_path / "one.safetensors", {"a": ("BF16", 10)})
+    index = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(PlanError, match=r"lacks two\.safetensors"):
+        weight_bytes(tmp_path, SHAPE)
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:5], lambda data: b"\xff" * len(data)])
+def test_a_damaged_file_is_noticed(tmp_path: Path, damage) -> None:
+    file = tmp_path / "model.safetensors"
+    write_safetensors(file, {"a": ("BF16", 1000)})
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(PlanError, match="damaged or incomplete"):
+        weight_bytes(tmp_path, SHAPE)
+
+
+def test_without_files_the_formula_counts(tmp_path: Path) -> None:
+    assert weight_bytes(tmp_path, SHAPE) == SHAPE.parameters * 2
