@@ -42,7 +42,7 @@ arguments() { # NAME: what every build is given, one a line
   done
   case $1 in
     models) printf '%s\n' --build-arg "EMBEDDER=$REGISTRY/embedder:$TAG" ;;
-    llm-cuda) printf '%s\n' --build-arg "BASE=$VLLM" ;;
+    llm-cuda) printf "%s\n" --target cuda --build-arg "BASE=$VLLM" ;;
   esac
 }
 

@@ -10,9 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx2
 from openai import OpenAI
+from openai.types.responses import Response
+
+if TYPE_CHECKING:
+    from openai.types.websocket_connection_options import SyncWebSocketConnectionOptions
 
 DOCUMENT = b"""# The lighthouse of Orsund
 
@@ -58,7 +63,7 @@ def ingest(client: OpenAI) -> tuple[str, str]:
     """Uploads the document and waits until it can be searched. Gives the ids of file and store."""
     file = client.files.create(file=("lighthouse.md", DOCUMENT), purpose="assistants")
     store = client.vector_stores.create(name="helm test")
-    client.vector_stores.files.create(file.id, vector_store_id=store.id)
+    client.vector_stores.files.create(store.id, file_id=file.id)
     until = time.monotonic() + INGEST_SECONDS
     while time.monotonic() < until:
         state = client.vector_stores.files.retrieve(file.id, vector_store_id=store.id)
@@ -70,15 +75,24 @@ def ingest(client: OpenAI) -> tuple[str, str]:
     sys.exit(f"The document was still being ingested after {INGEST_SECONDS} s.")
 
 
+def cited_files(response: Response) -> set[str]:
+    """The ids of the files that an answer cites."""
+    messages = [item for item in response.output if item.type == "message"]
+    texts = [part for message in messages for part in message.content if part.type == "output_text"]
+    return {note.file_id for text in texts for note in text.annotations if note.type == "file_citation"}
+
+
 def ask(client: OpenAI, model: str, store: str, options: argparse.Namespace) -> tuple[str, set[str]]:
     """Asks over the WebSocket. Gives the answer and the ids of the files it cites."""
-    tls = {}
+    tls: dict[str, Any] = {}
     if options.url.startswith("https:"):
         given = options.ca_file if options.ca_file and options.ca_file.exists() else None
         tls["ssl"] = ssl.create_default_context(cafile=given)
         if options.server_name:
             tls["server_hostname"] = options.server_name
-    with client.responses.connect(websocket_connection_options=tls) as connection:
+    with client.responses.connect(
+        websocket_connection_options=cast("SyncWebSocketConnectionOptions", tls)
+    ) as connection:
         connection.response.create(
             model=model,
             input=QUESTION,
@@ -89,9 +103,7 @@ def ask(client: OpenAI, model: str, store: str, options: argparse.Namespace) -> 
         until = time.monotonic() + ANSWER_SECONDS
         for event in connection:
             if event.type == "response.completed":
-                text = [part for item in event.response.output if item.type == "message" for part in item.content]
-                cited = {note.file_id for part in text for note in part.annotations if note.type == "file_citation"}
-                return event.response.output_text, cited
+                return event.response.output_text, cited_files(event.response)
             if event.type in {"error", "response.failed", "response.incomplete"} or time.monotonic() > until:
                 sys.exit(f"No answer came: {event.to_json()}")
     sys.exit("The connection ended before the answer did.")
@@ -119,6 +131,8 @@ def main() -> None:
         project = organization.projects.create(name="helm test")
         try:
             account = organization.projects.service_accounts.create(project.id, name="helm test")
+            if account.api_key is None:
+                sys.exit("The service account came without an API key.")
             check(admin.with_options(api_key=account.api_key.value), options)
         finally:
             organization.projects.archive(project.id)

@@ -1,0 +1,1 @@
+"""What belongs to the Helm chart and is not part of it."""

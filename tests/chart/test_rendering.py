@@ -1,0 +1,151 @@
+"""Helm accepts the chart with every profile, and refuses contradictions with what, why and the mend."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.helm import CHART, PROFILES, Refused, Rendered, helm, render
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profile_passes_the_strict_lint(profile: str) -> None:
+    helm("lint", "--strict", "--quiet", str(CHART), "-f", str(CHART / "ci" / f"{profile}-values.yaml"))
+
+
+def test_every_profile_says_what_it_is_for() -> None:
+    assert set(PROFILES) == {"quickstart", "production", "minimal", "everything"}
+    for profile in PROFILES:
+        assert (CHART / "ci" / f"{profile}-values.yaml").read_text().startswith("# ")
+
+
+def test_names_are_unique_and_in_the_release_namespace(rendered: Rendered) -> None:
+    names = [(item["apiVersion"], item["kind"], item["metadata"]["name"]) for item in rendered.objects]
+    assert len(names) == len(set(names))
+    assert {item["metadata"]["namespace"] for item in rendered.objects} == {"chat"}
+    assert all(len(item["metadata"]["name"]) <= 63 for item in rendered.objects)
+
+
+def test_release_name_leads_every_name() -> None:
+    objects = render("quickstart", name="finance").objects
+    assert all(item["metadata"]["name"].startswith("finance-cloister") for item in objects)
+
+
+def test_ports_name_their_protocol(rendered: Rendered) -> None:
+    for service in rendered.of("Service"):
+        assert all(port["protocol"] == "TCP" for port in service["spec"]["ports"])
+    for workload in rendered.workloads():
+        pod = workload if workload["kind"] == "Pod" else workload["spec"]["template"]
+        for container in pod["spec"]["containers"]:
+            assert all("protocol" in port for port in container.get("ports", []))
+
+
+def test_a_changed_setting_rolls_the_pods() -> None:
+    before = render("quickstart").one("Deployment", "cloister-gateway")
+    after = render("quickstart", values={"gateway": {"config": {"bodies": {"json_bytes": 4096}}}}).one(
+        "Deployment", "cloister-gateway"
+    )
+    annotation = "cloister/config"
+    pods = [deployment["spec"]["template"]["metadata"]["annotations"][annotation] for deployment in (before, after)]
+    assert pods[0] != pods[1]
+
+
+def test_a_zero_in_the_values_overrides_what_the_chart_knows() -> None:
+    config = render("quickstart", values={"gateway": {"config": {"server": {"shutdown_seconds": 0}}}})
+    deployment = config.one("Deployment", "cloister-gateway")
+    assert "shutdown_seconds: 0" in config.one("ConfigMap", "cloister-gateway")["data"]["gateway.yaml"]
+    assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 10
+
+
+def test_grace_periods_leave_time_for_the_drain_and_the_shutdown(rendered: Rendered) -> None:
+    for workload in rendered.of("Deployment"):
+        spec = workload["spec"]["template"]["spec"]
+        (drain,) = {c["lifecycle"]["preStop"]["exec"]["command"][1] for c in spec["containers"]}
+        assert spec["terminationGracePeriodSeconds"] >= int(drain) + 20
+
+
+def test_probes_use_tls_where_the_parts_do(rendered: Rendered) -> None:
+    for workload in rendered.workloads():
+        if workload["kind"] == "Pod":
+            continue
+        (container, *_) = workload["spec"]["template"]["spec"]["containers"]
+        for port in container.get("ports", []):
+            if port["name"] == "api":
+                assert container["startupProbe"]["httpGet"]["scheme"] == "HTTPS"
+
+
+def test_disruption_budgets_never_block_a_drain(rendered: Rendered) -> None:
+    single = {
+        workload["metadata"]["name"]
+        for workload in rendered.workloads()
+        if workload["kind"] != "Pod" and workload["spec"].get("replicas") == 1
+    }
+    assert not single & {budget["metadata"]["name"] for budget in rendered.of("PodDisruptionBudget")}
+
+
+def test_without_tls_nothing_mounts_or_names_a_certificate() -> None:
+    plain = render("quickstart", values={"tls": {"enabled": False}})
+    assert "tls" not in {item["metadata"]["name"].rpartition("-")[2] for item in plain.of("Secret")}
+    assert "tls:" not in plain.one("ConfigMap", "cloister-gateway")["data"]["gateway.yaml"]
+    assert "rediss:" not in plain.one("ConfigMap", "cloister-gateway")["data"]["gateway.yaml"]
+
+
+CONTRADICTIONS: dict[str, dict[str, Any]] = {
+    "has no name": {"llm": {"models": {"smollm2": {"name": ""}}}},
+    "are both named": {"llm": {"models": {"twin": {"name": "SmolLM2-135M-Instruct", "weights": {"folder": "x"}}}}},
+    "weights.folder is empty": {"llm": {"models": {"smollm2": {"weights": {"folder": ""}}}}},
+    "is not a text model": {"retriever": {"embeddingModel": "unknown"}},
+    "server.port is set": {"gateway": {"config": {"server": {"port": 1}}}},
+    "log is set": {"retriever": {"config": {"log": {"level": "debug"}}}},
+    "issuerRef.name is empty": {"tls": {"issuer": "cert-manager"}},
+    "redis.external.url is empty": {"redis": {"bundled": False}},
+    "begins with redis://": {"redis": {"bundled": False, "external": {"url": "redis://redis:6379"}}},
+    "milvus.external.uri is empty": {"milvus": {"bundled": False}},
+    "begins with http://": {"milvus": {"bundled": False, "external": {"uri": "http://milvus:19530"}}},
+    "blobs.s3.url is empty": {"blobs": {"type": "s3"}},
+    "ReadWriteOnce volume": {"retriever": {"replicas": 2}},
+    "blobs.s3.peers is empty": {"blobs": {"type": "s3", "s3": {"url": "s3://bucket/prefix"}}},
+    "opens the whole internet": {
+        "blobs": {
+            "type": "s3",
+            "s3": {"url": "s3://bucket/prefix", "peers": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]},
+        }
+    },
+    "without a host or a tlsSecretName": {"gateway": {"ingress": {"enabled": True, "host": "chat.example.internal"}}},
+    "without a host or parentRefs": {"gateway": {"route": {"enabled": True}}},
+    "gateway.route.kind is TLSRoute": {
+        "tls": {"enabled": False},
+        "gateway": {"route": {"enabled": True, "host": "chat.example.internal", "parentRefs": [{"name": "internal"}]}},
+    },
+}
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_contradiction_is_refused_with_what_why_and_mend(what: str) -> None:
+    with pytest.raises(Refused) as refused:
+        render("quickstart", values=CONTRADICTIONS[what])
+    message = str(refused.value)
+    assert what in message
+    assert "why:" in message
+    assert "mend:" in message
+
+
+def test_no_model_at_all_is_refused_with_the_way_to_try_one() -> None:
+    with pytest.raises(Refused, match=r"llm\.models is empty(.|\n)*why:(.|\n)*mend:.*quickstart"):
+        render()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"gatway": {}},
+        {"gateway": {"replica": 3}},
+        {"gateway": {"replicas": 0}},
+        {"llm": {"models": {"smollm2": {"gpu": 1}}}},
+        {"llm": {"models": {"Not A Label": {"name": "x", "weights": {"folder": "x"}}}}},
+        {"redis": {"external": {"url": "rediss://user:password@redis:6379"}}},
+        {"logLevel": "verbose"},
+    ],
+)
+def test_unknown_or_wrong_value_is_refused_by_the_schema(values: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match="don't meet the specifications of the schema"):
+        render("quickstart", values=values)

@@ -1,0 +1,122 @@
+"""One settings path: what the chart writes into a ConfigMap is what the service's own settings class accepts."""
+
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+import yaml
+from cloister_common.settings import ServiceSettings
+from cloister_embedder.settings import EmbedderSettings
+from cloister_gateway.settings import GatewaySettings
+from cloister_llm.settings import LlmSettings
+from cloister_retriever.settings import RetrieverSettings
+from pydantic import ValidationError
+
+from tests.support.helm import Rendered, render
+
+CLASSES: dict[str, type[ServiceSettings]] = {
+    "gateway.yaml": GatewaySettings,
+    "embedder.yaml": EmbedderSettings,
+    "retriever.yaml": RetrieverSettings,
+    "llm.yaml": LlmSettings,
+}
+
+
+def settings(rendered: Rendered) -> dict[str, ServiceSettings]:
+    """The settings of every ConfigMap that holds some, by the ConfigMap's name."""
+    found = {}
+    for item in rendered.of("ConfigMap"):
+        for file, text in item["data"].items():
+            if file in CLASSES:
+                found[item["metadata"]["name"]] = CLASSES[file].model_validate(yaml.safe_load(text))
+    return found
+
+
+def mounted(spec: dict[str, Any]) -> set[PurePosixPath]:
+    """Every file that the pod's main container has from Secrets and ConfigMaps."""
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    files = set()
+    for mount in spec["containers"][0]["volumeMounts"]:
+        volume = volumes[mount["name"]]
+        sources = [volume[kind] for kind in ("secret", "configMap") if kind in volume]
+        sources += [source["secret"] for source in volume.get("projected", {}).get("sources", [])]
+        files |= {
+            PurePosixPath(mount["mountPath"]) / item["path"] for source in sources for item in source.get("items", [])
+        }
+    return files
+
+
+def paths(value: Any) -> set[PurePosixPath]:
+    """Every path in a dumped settings object."""
+    if isinstance(value, dict):
+        return set().union(*(paths(item) for item in value.values()))
+    if isinstance(value, list):
+        return set().union(*(paths(item) for item in value))
+    return {PurePosixPath(value)} if isinstance(value, str) and value.startswith("/run/cloister/") else set()
+
+
+def test_every_configmap_loads_with_the_services_class(rendered: Rendered) -> None:
+    loaded = settings(rendered)
+    named = {
+        volume["configMap"]["name"]
+        for workload in rendered.workloads()
+        if workload["kind"] != "Pod"
+        for volume in workload["spec"]["template"]["spec"]["volumes"]
+        if volume["name"] == "config"
+    }
+    assert loaded.keys() == named - {"cloister-redis", "cloister-milvus"}
+
+
+def test_every_file_the_settings_name_is_mounted(rendered: Rendered) -> None:
+    loaded = settings(rendered)
+    for workload in rendered.workloads():
+        if workload["kind"] == "Pod" or workload["metadata"]["name"] not in loaded:
+            continue
+        wanted = paths(loaded[workload["metadata"]["name"]].model_dump(mode="json"))
+        have = mounted(workload["spec"]["template"]["spec"])
+        assert wanted <= have, workload["metadata"]["name"]
+        unused = {path for path in have - wanted if path.parts[3] == "secrets"}
+        assert not unused, workload["metadata"]["name"]
+
+
+def test_addresses_in_the_settings_are_services_of_the_release(rendered: Rendered) -> None:
+    services = {item["metadata"]["name"] for item in rendered.of("Service")}
+    for name, loaded in settings(rendered).items():
+        for text in _strings(loaded.model_dump(mode="json")):
+            if ".chat.svc.cluster.local" in text:
+                host = text.split("//")[1].split(":")[0].removesuffix(".chat.svc.cluster.local")
+                assert host.rpartition(".")[2] in services, (name, text)
+
+
+def test_gateway_knows_every_pod_of_every_model() -> None:
+    gateway = settings(render("production"))["cloister-gateway"]
+    assert isinstance(gateway, GatewaySettings)
+    assert {name: len(model.urls) for name, model in gateway.models.items()} == {
+        "qwen3-8b": 2,
+        "llama-3.3-70b-instruct": 1,
+    }
+    large = settings(render("production"))["cloister-llm-large"]
+    assert isinstance(large, LlmSettings)
+    assert (large.engine.device, large.engine.tensor_parallel) == ("gpu", 4)
+
+
+def test_config_of_the_values_reaches_the_service() -> None:
+    values = {"gateway": {"config": {"redis": {"connections": 7}, "server": {"shutdown_seconds": 3}}}}
+    gateway = settings(render("quickstart", values=values))["cloister-gateway"]
+    assert isinstance(gateway, GatewaySettings)
+    assert gateway.redis.connections == 7
+    assert gateway.redis.url.startswith("rediss://cloister-redis.")
+    assert gateway.server.shutdown_seconds == 3
+
+
+def test_unknown_setting_stops_the_service() -> None:
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        settings(render("quickstart", values={"gateway": {"config": {"no_such_setting": 1}}}))
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in _strings(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in _strings(item)]
+    return [value] if isinstance(value, str) else []
