@@ -6,6 +6,7 @@ that is wrong, a port that is taken or a key that is missing ends the process wi
 
 import argparse
 import asyncio
+import importlib.util
 import socket
 import ssl
 import sys
@@ -67,7 +68,8 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
         lifespan="on",
         loop="uvloop",
         http="httptools",
-        ws="websockets-sansio",
+        # Only the gateway's image has websockets; the inner services accept no WebSocket.
+        ws="websockets-sansio" if importlib.util.find_spec("websockets") else "none",
         ws_per_message_deflate=False,
         ws_max_size=4 * 1024 * 1024,
         timeout_graceful_shutdown=int(server.shutdown_seconds),
