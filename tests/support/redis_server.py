@@ -48,6 +48,11 @@ class RedisServer:
         """The ``redis`` section of a gateway's settings."""
         return {"url": self.url, "password_file": str(self.password_file), "start_seconds": 5}
 
+    def tls_settings(self, ca_file: Path) -> dict[str, object]:
+        """The same over TLS; the options must have given it ``tls-port`` and a certificate."""
+        url = f"rediss://127.0.0.1:{self._options['tls-port']}"
+        return {**self.settings, "url": url, "tls": {"ca_file": str(ca_file)}}
+
     def client(self) -> redis.Redis:
         """A synchronous client, for a test's own questions."""
         return redis.Redis(port=self.port, password=self.password)

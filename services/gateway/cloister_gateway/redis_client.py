@@ -21,7 +21,6 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     NoPermissionError,
-    RedisError,
     ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -45,6 +44,7 @@ log = get_logger(__name__)
 REDIS_DOWN = (RedisConnectionError, RedisTimeoutError, OSError)
 """What a client raises when Redis cannot be reached, as opposed to what it raises when it refuses a command."""
 
+_DURABLE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 _CONNECT_SECONDS = 2.0
 _START_PAUSE_SECONDS = 0.2
 
@@ -115,23 +115,21 @@ async def wait_for_redis(redis: Redis, settings: RedisSettings) -> None:
 async def check_durability(redis: Redis, settings: RedisSettings) -> None:
     """Refuses a Redis that may lose or evict what the gateway acknowledged.
 
-    A managed Redis may forbid ``CONFIG``; then what ``INFO`` tells is checked, and a warning names what is unknown.
+    A managed Redis may forbid ``CONFIG`` or ``INFO``; what then stays unknown is named in a warning.
 
     Raises:
         SettingsError: A fault was found and ``durability`` is ``required``.
     """
-    info = await redis.info("all")
-    found: dict[str, str] = {
-        "appendonly": "yes" if info.get("aof_enabled") else "no",
-        "maxmemory-policy": str(info.get("maxmemory_policy", "noeviction")),
-    }
+    found: dict[str, str] = {}
     try:
+        info = await redis.info("all")
+        found["appendonly"] = "yes" if info.get("aof_enabled") else "no"
+        found["maxmemory-policy"] = str(info.get("maxmemory_policy", "noeviction"))
         reply = await redis.config_get("appendfsync")
         found["appendfsync"] = _text(next(iter(reply.values()), b""))
-    except RedisError as error:
-        log.warning("redis_config_unreadable", unknown="appendfsync", error=type(error).__name__)
-    wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-    faults = [f"{name} is {found[name]}" for name, value in wanted.items() if found.get(name, value) != value]
+    except ResponseError as error:
+        log.warning("redis_settings_unreadable", unknown=sorted(_DURABLE.keys() - found), error=type(error).__name__)
+    faults = [f"{name} is {found[name]}" for name, value in _DURABLE.items() if found.get(name, value) != value]
     if not faults:
         return
     if settings.durability == "required":

@@ -12,9 +12,12 @@ import httpx
 import pytest
 import yaml
 from cloister_common.settings import SettingsError
+from cloister_common.testing.serving import free_port, served
+from cloister_gateway.app import create_app
 from cloister_gateway.foundation import open_directory
 from cloister_gateway.settings import GatewaySettings
 
+from tests.support.certificates import certificate_for
 from tests.support.gateway import GatewayFixture, gateway_settings, secret_file
 from tests.support.redis_server import RedisServer
 
@@ -51,6 +54,41 @@ async def test_redis_that_may_lose_writes_is_refused_unless_allowed(
     await start(
         gateway_settings(tmp_path, careless_redis, redis={**careless_redis.settings, "durability": "best_effort"})
     )
+
+
+async def test_managed_redis_that_hides_its_settings_is_accepted(tmp_path: Path, redis_server: RedisServer) -> None:
+    with redis_server.client() as redis:
+        redis.acl_setuser(
+            "gateway",
+            enabled=True,
+            passwords=[f"+{redis_server.password}"],
+            categories=["+@all", "-@dangerous"],
+            keys=["*"],
+            channels=["*"],
+        )
+        try:
+            await start(
+                gateway_settings(tmp_path, redis_server, redis={**redis_server.settings, "username": "gateway"})
+            )
+        finally:
+            redis.acl_deluser("gateway")
+
+
+async def test_redis_over_tls_is_used_only_if_its_authority_is_trusted(tmp_path: Path) -> None:
+    certificate, key = certificate_for("127.0.0.1", tmp_path)
+    tls = {"tls-port": str(free_port()), "tls-cert-file": str(certificate), "tls-key-file": str(key)}
+    server = RedisServer(tmp_path / "tls", **tls, **{"tls-auth-clients": "no"})
+    server.start()
+    try:
+        settings = gateway_settings(tmp_path, server, redis=server.tls_settings(certificate))
+        with served(create_app(settings)) as url:
+            assert httpx.get(f"{url}/readyz").json()["parts"]["redis"] == "ready"
+        stranger, _ = certificate_for("127.0.0.1", tmp_path / "stranger")
+        untrusted = {**server.tls_settings(stranger), "start_seconds": 0.3}
+        with pytest.raises(SettingsError, match="does not answer"):
+            await start(gateway_settings(tmp_path, server, redis=untrusted))
+    finally:
+        server.stop()
 
 
 async def test_other_root_key_than_the_stores_is_refused(tmp_path: Path, redis_server: RedisServer) -> None:
