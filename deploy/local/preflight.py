@@ -1,5 +1,6 @@
 """What must be true of the machine before anything is started; each fault is one sentence with its mend."""
 
+import ctypes
 import fcntl
 import os
 import shutil
@@ -78,6 +79,12 @@ def _check_programs(settings: LocalSettings) -> None:
     python = REPOSITORY / settings.paths.llm_python
     if not os.access(python, os.X_OK):
         raise NotReadyToStart(f"The model server's environment is missing ({python}). Run `make install`.")
+    try:
+        ctypes.CDLL("libnuma.so.1")
+    except OSError as error:
+        raise NotReadyToStart(
+            "vLLM needs the library libnuma. Install it (Debian and Ubuntu: sudo apt-get install libnuma1)."
+        ) from error
     for path in (settings.gateway.certificate_file, settings.gateway.key_file):
         if path is not None and not (REPOSITORY / path).is_file():
             raise NotReadyToStart(f"The gateway's TLS file {path} is missing. Put it there, or unset it.")

