@@ -82,7 +82,6 @@ async def _serve(settings: LocalSettings, layout: Layout, watchdog: Watchdog, *,
 def _ensure_models(settings: LocalSettings) -> None:
     say("checking the models")
     folder = REPOSITORY / settings.paths.models
-    folder.mkdir(parents=True, exist_ok=True)
     chosen = ((settings.chat_model.path, models.CHAT_MODEL), (settings.embedding_model.path, models.EMBEDDING_MODEL))
     for path, bundled in chosen:
         if path is None:

