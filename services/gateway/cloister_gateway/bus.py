@@ -26,7 +26,7 @@ log = get_logger(__name__)
 _MESSAGES = Counter("cloister_bus_messages_total", "Pub/sub messages received.")
 _CONNECTED = Gauge("cloister_bus_connected", "Whether the pub/sub connection stands.")
 
-_CONFIRM_SECONDS = 2.0
+CONFIRM_SECONDS = 2.0
 _PING_SECONDS = 1.0
 _SILENCE_SECONDS = 3.0
 _RECONNECT_SECONDS = 0.1
@@ -82,7 +82,12 @@ class Bus:
         await self._redis.publish(channel, payload)
 
     async def subscribe(
-        self, channel: str, callback: Callable[[bytes], None], on_resync: Callable[[], None] | None = None
+        self,
+        channel: str,
+        callback: Callable[[bytes], None],
+        on_resync: Callable[[], None] | None = None,
+        *,
+        confirm_seconds: float = CONFIRM_SECONDS,
     ) -> Subscription:
         """Calls ``callback`` with every message of ``channel`` published after this returned.
 
@@ -90,6 +95,7 @@ class Bus:
             channel: Its name.
             callback: Gets each payload; called in the reader, so it must not block.
             on_resync: Called after every reconnect, since messages may have been lost.
+            confirm_seconds: Longest wait for Redis to confirm.
 
         Raises:
             Unavailable: Redis did not confirm in time.
@@ -103,7 +109,7 @@ class Bus:
         else:
             entry.subscriptions.append(subscription)
         try:
-            await asyncio.wait_for(entry.confirmed.wait(), _CONFIRM_SECONDS)
+            await asyncio.wait_for(entry.confirmed.wait(), confirm_seconds)
         except TimeoutError as error:
             await self.unsubscribe(subscription)
             raise Unavailable("The state store does not answer. Try again.", retry_after=2) from error

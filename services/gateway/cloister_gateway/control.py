@@ -13,6 +13,7 @@ __all__ = ["Control"]
 log = get_logger(__name__)
 
 CHANNEL = "gw:control"
+_START_SECONDS = 20.0
 
 
 class Control:
@@ -24,8 +25,8 @@ class Control:
         self._resyncs: list[Callable[[], None]] = []
 
     async def start(self) -> None:
-        """Subscribes. Raises `Unavailable` if Redis does not confirm."""
-        await self._bus.subscribe(CHANNEL, self._receive, self._resync)
+        """Subscribes. Raises `Unavailable` if Redis does not confirm, for which a start has more patience."""
+        await self._bus.subscribe(CHANNEL, self._receive, self._resync, confirm_seconds=_START_SECONDS)
 
     def subscribe(
         self, kind: str, callback: Callable[[dict[str, Any]], None], on_resync: Callable[[], None] | None = None

@@ -26,6 +26,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from cloister_gateway.models.faults import fault_of, no_pod, stream_fault
 from cloister_gateway.models.pods import Pod, Pods
+from cloister_gateway.models.watchdog import Watchdog
 from cloister_gateway.settings import LlmSettings, ModelSettings
 
 __all__ = ["ModelUpstream", "open_upstream"]
@@ -118,38 +119,17 @@ class ModelUpstream:
         Nothing is parsed, for those who only pass them on. The pod's error events are raised, not passed.
         """
         raw = await self._request_bytes(model, {**body, "stream": True}, tenant)
-        tried: set[Pod] = set()
-        fault: CloisterError | None = None
-        while True:
-            pod = self._next_pod(model, affinity, tried, fault)
-            started = time.monotonic()
-            events = self._attempt(model, pod, raw)
+        events, first = await self._begin(model, raw, affinity)
+        async with aclosing(events):
             try:
-                async with aclosing(events):
-                    try:
-                        async with asyncio.timeout(self._llm.first_token_seconds):
-                            first = await anext(events)
-                    except StopAsyncIteration as error:
-                        raise stream_fault() from error
-                    except _LOST as error:
-                        self._lost(model, pod, error)
-                        continue
-                    except TimeoutError as error:
-                        raise self._late(model, pod, self._llm.first_token_seconds) from error
-                    except (UpstreamFailed, Unavailable) as error:
-                        fault = self._failed(model, pod, error)
-                        continue
-                    self._pods[model].answered(pod)
-                    _FIRST_TOKEN.labels(model).observe(time.monotonic() - started)
-                    yield first
-                    async for block in events:
-                        yield block
-                    _CALLS.labels(model, "ok").inc()
-                    return
-            except _LOST as error:
+                yield first
+                async for block in events:
+                    yield block
+            except (*_LOST, UpstreamFailed) as error:
                 _CALLS.labels(model, "cut").inc()
                 log.warning("llm_stream_cut", model=model, error=type(error).__name__)
                 raise stream_fault() from error
+        _CALLS.labels(model, "ok").inc()
 
     async def complete_chat(
         self, model: str, body: Mapping[str, Any], *, tenant: str, affinity: str | None = None
@@ -188,6 +168,28 @@ class ModelUpstream:
             except (*_LOST, TimeoutError):
                 continue
         raise Unavailable("no pod is ready")
+
+    async def _begin(self, model: str, raw: bytes, affinity: str | None) -> tuple[AsyncGenerator[bytes, None], bytes]:
+        """A stream that has begun, and its first block. Pods that fail before it are passed over."""
+        tried: set[Pod] = set()
+        fault: CloisterError | None = None
+        while True:
+            pod = self._next_pod(model, affinity, tried, fault)
+            started = time.monotonic()
+            events = self._attempt(model, pod, raw)
+            try:
+                async with asyncio.timeout(self._llm.first_token_seconds):
+                    first = await anext(events)
+            except _LOST as error:
+                self._lost(model, pod, error)
+            except TimeoutError as error:
+                raise self._late(model, pod, self._llm.first_token_seconds) from error
+            except (UpstreamFailed, Unavailable) as error:
+                fault = self._failed(model, pod, error)
+            else:
+                self._pods[model].answered(pod)
+                _FIRST_TOKEN.labels(model).observe(time.monotonic() - started)
+                return events, first
 
     async def _request_bytes(self, model: str, body: dict[str, Any], tenant: str) -> bytes:
         self.settings_of(model)
@@ -248,7 +250,7 @@ class ModelUpstream:
         """One try on one pod: blocks of whole events. Raises what aiohttp raises when the pod goes away."""
         limits = aiohttp.ClientTimeout(total=None, sock_connect=self._llm.connect_seconds)
         async with self._post(model, pod, "/v1/chat/completions", raw, limits) as response:
-            watchdog = _Watchdog(response, max(self._llm.first_token_seconds, self._llm.token_seconds))
+            watchdog = Watchdog(response, max(self._llm.first_token_seconds, self._llm.token_seconds))
             left = b""
             finished = False
             try:
@@ -296,39 +298,6 @@ class ModelUpstream:
             self._pods[model].answered(pod)
             _CALLS.labels(model, "ok").inc()
             return body
-
-
-class _Watchdog:
-    """Closes a stream that is silent for too long. One timer a stream, not one a token."""
-
-    def __init__(self, response: aiohttp.ClientResponse, seconds: float) -> None:
-        self._response = response
-        self._loop = asyncio.get_running_loop()
-        self._deadline = self._loop.time() + seconds
-        self._timer = self._loop.call_at(self._deadline, self._check)
-
-    def seen(self, seconds: float) -> None:
-        """Notes that something came; the next must come within ``seconds``.
-
-        The timer stays where it is: it finds the later deadline when it fires. The first deadline may be later than
-        this one, so it is moved once.
-        """
-        deadline = self._loop.time() + seconds
-        if deadline < self._deadline:
-            self._timer.cancel()
-            self._timer = self._loop.call_at(deadline, self._check)
-        self._deadline = deadline
-
-    def stop(self) -> None:
-        """Ends the watch."""
-        self._timer.cancel()
-
-    def _check(self) -> None:
-        if self._deadline <= self._loop.time():
-            log.warning("llm_stream_silent")
-            self._response.close()
-        else:
-            self._timer = self._loop.call_at(self._deadline, self._check)
 
 
 @asynccontextmanager
