@@ -131,11 +131,16 @@ async def _on_unforeseen(request: Request, error: Exception) -> JSONResponse:
 
 
 def validation_error(errors: Any) -> InvalidRequest:
-    """Pydantic's findings as one error of ours: unknown fields by name first, then the first wrong one.
+    """Pydantic's findings as one error of ours: what is not supported by name first, then the first wrong field.
 
-    The message never repeats the rejected value, which may be content.
+    A validator says that a value is not supported with a `PydanticCustomError` of type ``unsupported_value``. The
+    message never repeats the rejected value, which may be content.
     """
     findings = list(errors)
+    for finding in findings:
+        if finding["type"] == "unsupported_value":
+            param = field_path(finding["loc"])
+            return UnsupportedParameter(param, f"Unsupported value for '{param}': {finding['msg']}.")
     for finding in findings:
         if finding["type"] == "extra_forbidden":
             return UnsupportedParameter(field_path(finding["loc"]))

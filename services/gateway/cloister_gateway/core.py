@@ -14,6 +14,7 @@ from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.responses.history import HistoryReader
+from cloister_gateway.responses.idempotency import IdempotencyKeys
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.responses.store import ResponseStore
 from cloister_gateway.retrieval import Retrieval
@@ -21,6 +22,7 @@ from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.events import EventStream
 from cloister_gateway.runs.feed import Hub
 from cloister_gateway.runs.lease import Leases
+from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.run import RunParts
 from cloister_gateway.runs.turn import Turn
 from cloister_gateway.settings import GatewaySettings
@@ -58,25 +60,22 @@ def build_core(
     stream = EventStream(redis)
     leases = Leases(redis)
     hub = Hub(stream, bus, supervisor)
-    turn = Turn(
-        models=settings.models,
-        upstream=llm,
-        retrieval=Retrieval(retriever, embedder),
-        history=HistoryReader(store, items, keyring),
-        store=store,
-    )
+    retrieval = Retrieval(retriever, embedder)
+    history = HistoryReader(store, items, keyring)
+    preparation = Preparation(models=settings.models, upstream=llm, retrieval=retrieval, history=history)
+    turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store)
     parts = RunParts(
         stream=stream, leases=leases, store=store, items=items, work=turn, settings=settings.responses, bus=bus
     )
     engine = Engine(parts, hub=hub, control=control, supervisor=supervisor, redis=redis)
     responses = ResponseService(
-        redis=redis,
-        keyring=keyring,
+        idempotency=IdempotencyKeys(redis, keyring, seconds=settings.responses.idempotency_seconds),
         store=store,
         items=items,
         leases=leases,
         engine=engine,
         hub=hub,
+        preparation=preparation,
         models=settings.models,
         settings=settings.responses,
     )

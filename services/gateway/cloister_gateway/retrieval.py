@@ -35,14 +35,20 @@ class Retrieval:
 
     @staticmethod
     def queries(messages: list[dict[str, Any]]) -> list[str]:
-        """The queries for a turn: the last user messages together if they are short, else the newest alone."""
+        """The queries for a turn: the last user messages together if they are short, else the newest alone.
+
+        None if no user has said anything.
+        """
         said = [message["content"] for message in messages if message["role"] == "user"][-_USER_TURNS:]
         while len(said) > 1 and sum(map(len, said)) > _SHORT_CHARACTERS:
             said.pop(0)
-        return ["\n".join(said)[:_QUERY_CHARACTERS]]
+        text = "\n".join(said)[:_QUERY_CHARACTERS]
+        return [text] if text.strip() else []
 
     async def search(self, tenant: str, tool: dict[str, Any], queries: list[str]) -> list[Passage]:
-        """The best passages over all queries, best first."""
+        """The best passages over all queries, best first; none if there is nothing to search for."""
+        if not queries:
+            return []
         found = await self._retriever.search(
             tenant,
             tool["vector_store_ids"],

@@ -50,7 +50,7 @@ async def retrieve(conversation_id: str, caller: Caller, service: Service) -> di
 @router.post("/{conversation_id}")
 async def update(conversation_id: str, body: UpdateConversation, caller: Caller, service: Service) -> dict[str, Any]:
     """Replaces a conversation's metadata."""
-    return await service.update(caller, conversation_id, body.metadata)
+    return await service.update(caller, conversation_id, body.metadata or {})
 
 
 @router.delete("/{conversation_id}")

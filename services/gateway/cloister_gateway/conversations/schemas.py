@@ -21,7 +21,7 @@ class CreateConversation(Strict):
 class UpdateConversation(Strict):
     """Body of ``POST /v1/conversations/{id}``."""
 
-    metadata: Metadata
+    metadata: Metadata | None
 
 
 class CreateItems(Strict):

@@ -1,11 +1,12 @@
 """Fits instructions, history, excerpts and the new message into the model's context, by a stated policy.
 
 Policy ``auto`` (the default): the instructions and the new message always stay; excerpts take at most half of the
-room and lose the worst first; history then loses its oldest turns, whole turns at a time, until the rest fits. What
-was dropped is counted and shown in the response. Policy ``disabled``: nothing is dropped, and what does not fit is
-an error, as in OpenAI's API.
+room, and no more than those leave, and lose the worst first; history then loses its oldest turns, whole turns at a
+time, until the rest fits. What was dropped is counted and shown in the response. Policy ``disabled``: nothing is
+dropped, and what does not fit is an error, as in OpenAI's API.
 """
 
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -71,35 +72,33 @@ class PromptBuilder:
         Raises:
             PromptTooLongError: It does not fit, even with all dropped that may be.
         """
-        if drop:
-            passages = await self._fit_passages(passages)
+        boundary = secrets.token_hex(8)
         turns = _turns(history)
-        kept = await self._fit_turns(instructions, turns, passages, new, drop=drop)
-        messages = _assemble(instructions, turns[len(turns) - kept :], passages, new)
-        return Prompt(messages, passages, sum(len(turn) for turn in turns[: len(turns) - kept]))
 
-    async def _fit_passages(self, passages: list[Passage]) -> list[Passage]:
-        room = int(self._budget * _DOCUMENTS_SHARE)
-        return passages[: await self._most(len(passages), lambda n: _assemble(None, [], passages[:n], []), room)]
+        def assemble(kept_turns: int, kept_passages: int) -> list[Message]:
+            kept = turns[len(turns) - kept_turns :]
+            return _assemble(instructions, kept, passages[:kept_passages], new, boundary)
 
-    async def _fit_turns(
-        self,
-        instructions: str | None,
-        turns: list[list[Message]],
-        passages: list[Passage],
-        new: list[Message],
-        *,
-        drop: bool,
-    ) -> int:
-        def with_last(n: int) -> list[Message]:
-            return _assemble(instructions, turns[len(turns) - n :], passages, new)
+        if drop:
+            excerpts = await self._most(
+                len(passages),
+                lambda n: _assemble(None, [], passages[:n], [], boundary),
+                int(self._budget * _DOCUMENTS_SHARE),
+            )
+            excerpts = await self._most(excerpts, lambda n: assemble(0, n), self._budget)
+            await self._require(assemble(0, excerpts))
+            kept = await self._most(len(turns), lambda n: assemble(n, excerpts), self._budget)
+        else:
+            kept, excerpts = len(turns), len(passages)
+            await self._require(assemble(kept, excerpts))
+        dropped = sum(len(turn) for turn in turns[: len(turns) - kept])
+        return Prompt(assemble(kept, excerpts), passages[:excerpts], dropped)
 
-        smallest = with_last(0 if drop else len(turns))
-        if _upper_bound(smallest) > self._budget:
-            tokens = await self._count_tokens(smallest)
+    async def _require(self, messages: list[Message]) -> None:
+        if _upper_bound(messages) > self._budget:
+            tokens = await self._count_tokens(messages)
             if tokens > self._budget:
                 raise PromptTooLongError(tokens, self._budget)
-        return await self._most(len(turns), with_last, self._budget) if drop else len(turns)
 
     async def _most(self, available: int, assemble: Callable[[int], list[Message]], room: int) -> int:
         """The largest ``n`` of 0 … ``available`` whose messages fit into ``room``; 0 is taken to fit."""
@@ -116,13 +115,13 @@ class PromptBuilder:
 
 
 def _assemble(
-    instructions: str | None, turns: list[list[Message]], passages: list[Passage], new: list[Message]
+    instructions: str | None, turns: list[list[Message]], passages: list[Passage], new: list[Message], boundary: str
 ) -> list[Message]:
     system = "\n\n".join(part for part in (instructions, GROUNDING if passages else None) if part)
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
     messages += [message for turn in turns for message in turn]
     if passages:
-        messages.append({"role": "user", "content": documents_turn(passages)})
+        messages.append({"role": "user", "content": documents_turn(passages, boundary)})
     return messages + new
 
 

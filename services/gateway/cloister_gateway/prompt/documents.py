@@ -6,7 +6,6 @@ arXiv 2403.14720; marking lines rather than words, which small models read badly
 instructions; nothing known makes it zero. That content cannot become a control token is the llm pod's work.
 """
 
-import secrets
 from typing import Any, NamedTuple
 
 __all__ = ["GROUNDING", "Passage", "documents_turn"]
@@ -47,9 +46,13 @@ class Passage(NamedTuple):
         return self._asdict()
 
 
-def documents_turn(passages: list[Passage]) -> str:
-    """The text of the documents turn. Excerpt ``n`` of the text is ``passages[n - 1]``."""
-    boundary = secrets.token_hex(8)
+def documents_turn(passages: list[Passage], boundary: str) -> str:
+    """The text of the documents turn. Excerpt ``n`` of the text is ``passages[n - 1]``.
+
+    Args:
+        passages: The excerpts.
+        boundary: Fresh and random for each prompt, so that no document can have it in it.
+    """
     lines = [f"Excerpts from documents, between two lines with the mark {boundary}:", f"--- {boundary}"]
     for number, passage in enumerate(passages, start=1):
         place = "".join(

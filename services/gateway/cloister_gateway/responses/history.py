@@ -76,12 +76,16 @@ class HistoryReader:
 
 
 def item_messages(items: list[dict[str, Any]]) -> list[Message]:
-    """The messages among ``items``, as the model is given them: role and text."""
+    """The messages among ``items``, as the model is given them: role and text.
+
+    ``developer`` is OpenAI's newer word for ``system``, and the only one of the two that chat templates do not know.
+    """
     messages = []
     for item in items:
         if item["type"] != "message":
             continue
         text = "".join(part.get("text", "") for part in item["content"])
         if text:
-            messages.append({"role": item["role"], "content": text})
+            role = "system" if item["role"] == "developer" else item["role"]
+            messages.append({"role": role, "content": text})
     return messages

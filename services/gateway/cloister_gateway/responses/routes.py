@@ -1,21 +1,28 @@
 """``/v1/responses`` over HTTP: JSON, or server-sent events while the run goes on."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
-from cloister_common.errors import InvalidRequest, UnsupportedParameter
+from cloister_common.errors import CloisterError, InvalidRequest, UnsupportedParameter
+from cloister_common.logs import get_logger
+from cloister_common.vault import VaultError
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from cloister_gateway.identity import Principal, require
 from cloister_gateway.pagination import page
 from cloister_gateway.query import only_query
+from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
 from cloister_gateway.responses.schemas import CreateResponse
 from cloister_gateway.responses.service import ResponseService
-from cloister_gateway.responses.streaming import event_name
+from cloister_gateway.responses.streaming import error_event, event_name
 from cloister_gateway.state import Owner
 
 __all__ = ["router"]
+
+log = get_logger(__name__)
 
 router = APIRouter(prefix="/v1/responses")
 
@@ -37,6 +44,7 @@ async def create(
     body: CreateResponse,
     caller: Caller,
     service: Service,
+    request: Request,
     idempotency_key: Annotated[str | None, Header(max_length=256)] = None,
 ) -> Response:
     """Creates a response: waits for it, streams it, or (``background``) returns it as queued."""
@@ -47,7 +55,7 @@ async def create(
         return _stream(service, created.owner, after=-1)
     if body.background:
         return JSONResponse(await service.body(created.owner))
-    return JSONResponse(await service.finish(created.owner))
+    return await _while_connected(request, service.finish(created.owner))
 
 
 @router.get("/{response_id}")
@@ -101,9 +109,38 @@ async def input_items(
     return page(await service.input_items(caller, response_id), limit=limit, order=order, after=after, before=before)
 
 
+async def _while_connected(request: Request, work: Coroutine[Any, Any, dict[str, Any]]) -> Response:
+    """What ``work`` gives, unless the client leaves first: then nobody watches the run any more."""
+    result, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({result, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return JSONResponse(await result) if result.done() else Response(status_code=204)
+    finally:
+        result.cancel()
+        gone.cancel()
+        await asyncio.gather(result, gone, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 def _stream(service: ResponseService, owner: Owner, *, after: int) -> StreamingResponse:
     async def frames() -> AsyncIterator[bytes]:
-        async for events in service.events(owner, after=after):
-            yield b"".join(b"event: %b\ndata: %b\n\n" % (event_name(event), event) for event in events)
+        number = after + 1
+        try:
+            async with aclosing(service.events(owner, after=after)) as batches:
+                async for events in batches:
+                    number += len(events)
+                    yield b"".join(b"event: %b\ndata: %b\n\n" % (event_name(event), event) for event in events)
+        except CloisterError as error:
+            yield b"event: error\ndata: %b\n\n" % error_event(error, number)
+        except REDIS_DOWN:
+            yield b"event: error\ndata: %b\n\n" % error_event(store_unavailable(), number)
+        except VaultError as error:
+            log.error("stored_data_damaged", response_id=owner.id, exc_info=error)
+            damaged = CloisterError("The stored events of this response do not open.", code="stored_data_damaged")
+            yield b"event: error\ndata: %b\n\n" % error_event(damaged, number)
 
     return StreamingResponse(frames(), media_type="text/event-stream", headers=_SSE_HEADERS)

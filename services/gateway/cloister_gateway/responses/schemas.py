@@ -3,9 +3,10 @@
 The *answers* are the ``openai`` package's own types; requests are ours, because what we accept is narrower.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 __all__ = [
     "ConversationReference",
@@ -15,6 +16,7 @@ __all__ = [
     "InputText",
     "Metadata",
     "SocketCreate",
+    "Strict",
     "TextFormat",
 ]
 
@@ -31,39 +33,85 @@ Metadata = Annotated[
 ]
 
 
+def _only(*known: Any) -> BeforeValidator:
+    """Refuses what OpenAI knows and we do not serve as *unsupported*, not as wrong."""
+
+    def check(value: Any) -> Any:
+        if value is not None and value not in known:
+            listed = ", ".join(str(one).lower() for one in known)
+            raise PydanticCustomError("unsupported_value", "only {known} is supported", {"known": listed})
+        return value
+
+    return BeforeValidator(check)
+
+
 class Strict(BaseModel):
-    """Base of all request models: unknown fields are refused by name."""
+    """Base of all request models: unknown fields are refused by name.
+
+    Attributes:
+        nullable: Fields that OpenAI lets callers set to null and that we do not serve: null says nothing, so it passes.
+    """
 
     model_config = ConfigDict(extra="forbid")
+
+    nullable: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {name: value for name, value in data.items() if value is not None or name not in cls.nullable}
 
 
 class InputText(Strict):
     """A text part of an input message. ``output_text`` is what assistant messages of earlier turns carry."""
 
-    type: Literal["input_text", "output_text"] = "input_text"
+    type: Annotated[Literal["input_text", "output_text"], _only("input_text", "output_text")] = "input_text"
     text: Text
     annotations: list[dict[str, Any]] | None = None
     logprobs: list[Any] | None = None
 
 
+def _as_parts(content: Any) -> Any:
+    return [{"type": "input_text", "text": content}] if isinstance(content, str) else content
+
+
 class InputMessage(Strict):
     """A message of the input."""
 
-    type: Literal["message"] = "message"
+    nullable: ClassVar[frozenset[str]] = frozenset({"phase"})
+
+    type: Annotated[Literal["message"], _only("message")] = "message"
     id: str | None = Field(None, max_length=128)
     status: Literal["in_progress", "completed", "incomplete"] | None = None
     role: Literal["user", "assistant", "system", "developer"]
-    content: Text | Annotated[list[InputText], Field(min_length=1, max_length=64)]
+    content: Annotated[list[InputText], BeforeValidator(_as_parts), Field(min_length=1, max_length=64)]
 
     def text(self) -> str:
         """The message's text: its parts joined as they stand."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return "".join(part.text for part in self.content)
+
+
+def _as_messages(value: Any) -> Any:
+    """Plain text is one message of the user."""
+    if not isinstance(value, str):
+        return value
+    if not 0 < len(value) <= MAX_INPUT_CHARACTERS:
+        raise PydanticCustomError(
+            "text_length", "must have between 1 and {most} characters", {"most": MAX_INPUT_CHARACTERS}
+        )
+    return [{"role": "user", "content": value}]
 
 
 class ConversationReference(Strict):
     """``conversation: {"id": …}``."""
 
     id: str = Field(min_length=1, max_length=128)
+
+
+def _as_reference(value: Any) -> Any:
+    return {"id": value} if isinstance(value, str) else value
 
 
 class RankingOptions(Strict):
@@ -76,54 +124,71 @@ class RankingOptions(Strict):
 class FileSearchTool(Strict):
     """Search in vector stores. The server always searches; the model is not asked whether to."""
 
-    type: Literal["file_search"]
+    type: Annotated[Literal["file_search"], _only("file_search")]
     vector_store_ids: Annotated[list[str], Field(min_length=1, max_length=16)]
     max_num_results: int | None = Field(None, ge=1, le=50)
     filters: dict[str, Any] | None = None
     ranking_options: RankingOptions | None = None
 
 
-class TextFormatText(Strict):
-    """Plain text."""
+class Format(Strict):
+    """Plain text, any JSON object, or JSON that follows a schema: vLLM enforces it while it samples."""
 
-    type: Literal["text"]
+    nullable: ClassVar[frozenset[str]] = frozenset({"name", "schema"})
 
-
-class TextFormatJson(Strict):
-    """Any JSON object."""
-
-    type: Literal["json_object"]
-
-
-class TextFormatSchema(Strict):
-    """JSON that follows a schema; vLLM enforces it while it samples."""
-
-    type: Literal["json_schema"]
-    name: str = Field(min_length=1, max_length=64)
-    schema_: dict[str, Any] = Field(alias="schema")
+    type: Annotated[Literal["text", "json_object", "json_schema"], _only("text", "json_object", "json_schema")]
+    name: str | None = Field(None, min_length=1, max_length=64)
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
     description: str | None = None
     strict: bool | None = None
+
+    @model_validator(mode="after")
+    def _fields_fit(self) -> "Format":
+        given = (self.name, self.schema_)
+        if self.type == "json_schema" and None in given:
+            raise PydanticCustomError("missing_schema", "'json_schema' needs 'name' and 'schema'")
+        if self.type != "json_schema" and (*given, self.description, self.strict) != (None,) * 4:
+            raise PydanticCustomError("needless_schema", "only 'json_schema' has further fields")
+        return self
 
 
 class TextFormat(Strict):
     """``text: {"format": …}``."""
 
-    format: Annotated[TextFormatText | TextFormatJson | TextFormatSchema, Field(discriminator="type")] | None = None
+    nullable: ClassVar[frozenset[str]] = frozenset({"verbosity"})
+
+    format: Format | None = None
 
 
 class StreamOptions(Strict):
     """OpenAI adds random padding unless told not to; we send none, so only ``false`` is true here."""
 
-    include_obfuscation: Literal[False] | None = None
+    include_obfuscation: Annotated[Literal[False] | None, _only(False)] = None
 
 
 class ResponseParameters(Strict):
     """The parameters that HTTP and WebSocket share."""
 
+    nullable: ClassVar[frozenset[str]] = frozenset(
+        {
+            "access_programs",
+            "background_options",
+            "context_management",
+            "image",
+            "max_tool_calls",
+            "moderation",
+            "prompt",
+            "prompt_cache_options",
+            "prompt_cache_retention",
+            "reasoning",
+            "top_logprobs",
+        }
+    )
+
     model: str = Field(min_length=1, max_length=256)
-    input: Text | Annotated[list[InputMessage], Field(min_length=1, max_length=512)]
+    input: Annotated[list[InputMessage], BeforeValidator(_as_messages), Field(min_length=1, max_length=512)]
     instructions: Text | None = None
-    conversation: str | ConversationReference | None = None
+    conversation: Annotated[ConversationReference | None, BeforeValidator(_as_reference)] = None
     previous_response_id: str | None = Field(None, max_length=128)
     store: bool | None = None
     stream_options: StreamOptions | None = None
@@ -132,34 +197,22 @@ class ResponseParameters(Strict):
     top_p: float | None = Field(None, gt=0, le=1)
     metadata: Metadata | None = None
     tools: Annotated[list[FileSearchTool], Field(max_length=1)] | None = None
-    tool_choice: Literal["auto", "none", "required"] | None = None
-    include: list[Literal["file_search_call.results"]] | None = None
+    tool_choice: Annotated[Literal["auto", "none", "required"] | None, _only("auto", "none", "required")] = None
+    include: list[Annotated[Literal["file_search_call.results"], _only("file_search_call.results")]] | None = None
     text: TextFormat | None = None
     truncation: Literal["auto", "disabled"] | None = None
     parallel_tool_calls: bool | None = None
     user: str | None = Field(None, max_length=512)
     safety_identifier: str | None = Field(None, max_length=512)
-    service_tier: Literal["auto", "default"] | None = None
+    prompt_cache_key: str | None = Field(
+        None, max_length=512, description="Requests with the same key go to the pod that has their common beginning."
+    )
+    service_tier: Annotated[Literal["auto", "default"] | None, _only("auto", "default")] = None
     client_request_id: str | None = Field(None, min_length=1, max_length=256)
 
-    @field_validator("input")
-    @classmethod
-    def _not_empty(cls, value: str | list[InputMessage]) -> str | list[InputMessage]:
-        if isinstance(value, str) and not value:
-            raise ValueError("must not be empty")
-        return value
-
-    def messages(self) -> list[InputMessage]:
-        """The input as messages."""
-        if isinstance(self.input, str):
-            return [InputMessage(role="user", content=self.input)]
-        return self.input
-
     def conversation_id(self) -> str | None:
-        """The id of the conversation, in either of the two forms."""
-        if isinstance(self.conversation, ConversationReference):
-            return self.conversation.id
-        return self.conversation
+        """The id of the conversation."""
+        return None if self.conversation is None else self.conversation.id
 
 
 class CreateResponse(ResponseParameters):
@@ -172,6 +225,9 @@ class CreateResponse(ResponseParameters):
 class SocketCreate(ResponseParameters):
     """The client event ``response.create``. ``stream`` is implicit; ``background`` does not exist on a socket."""
 
+    nullable: ClassVar[frozenset[str]] = ResponseParameters.nullable | {"background"}
+
     type: Literal["response.create"]
-    stream: Literal[True] | None = None
+    stream: Annotated[Literal[True] | None, _only(True)] = None
+    generate: Annotated[Literal[True] | None, _only(True)] = None
     stream_id: str | None = Field(None, min_length=1, max_length=128)

@@ -1,26 +1,26 @@
 """The rules of the Responses API: who may ask what, what is stored before it is acknowledged, what is read back."""
 
 import asyncio
-import hashlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, NamedTuple
 
 import orjson
-from cloister_common.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from cloister_common.errors import CloisterError, Conflict, Forbidden, InvalidRequest, NotFound
 from cloister_common.ids import new_id
-from cloister_common.vault import Keyring
-from redis.asyncio import Redis
 
 from cloister_gateway.identity.principal import Principal
+from cloister_gateway.responses.idempotency import Claim, IdempotencyKeys
 from cloister_gateway.responses.schemas import ResponseParameters
 from cloister_gateway.responses.shapes import input_item, last_event, new_body, response_format, snapshot
 from cloister_gateway.responses.store import KIND, Header, ResponseStore
 from cloister_gateway.runs.engine import Engine
-from cloister_gateway.runs.feed import Hub
+from cloister_gateway.runs.feed import Feed, Hub
 from cloister_gateway.runs.lease import Leases
+from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.settings import ModelSettings, ResponsesSettings
-from cloister_gateway.state import ItemLog, LogGoneError, LogLockedError, Owner
+from cloister_gateway.state import ItemLog, LogGoneError, LogLockedError, Owner, RecordGoneError
 
 __all__ = ["Created", "ResponseService"]
 
@@ -42,23 +42,23 @@ class ResponseService:
     def __init__(
         self,
         *,
-        redis: Redis,
-        keyring: Keyring,
+        idempotency: IdempotencyKeys,
         store: ResponseStore,
         items: ItemLog,
         leases: Leases,
         engine: Engine,
         hub: Hub,
+        preparation: Preparation,
         models: dict[str, ModelSettings],
         settings: ResponsesSettings,
     ) -> None:
-        self._redis = redis
-        self._keyring = keyring
+        self._idempotency = idempotency
         self._store = store
         self._items = items
         self._leases = leases
         self._engine = engine
         self._hub = hub
+        self._preparation = preparation
         self._models = models
         self._settings = settings
 
@@ -85,13 +85,35 @@ class ResponseService:
         """
         self._check(principal, parameters)
         response_id = new_id("resp_")
-        claim = idempotency_key or parameters.client_request_id
-        if claim is not None:
-            earlier = await self._claim(principal, claim, parameters, response_id)
-            if earlier is not None:
-                return earlier
-        request = self._request(parameters, background=background)
-        await self._check_previous(principal, request["previous_response_id"], own_unstored)
+        request = self._request(response_id, parameters, background=background)
+        if request["previous_response_id"] is not None:
+            request["affinity"] = await self._await_previous(principal, request["previous_response_id"], own_unstored)
+        await self._preparation.check(principal.tenant, request)
+        claim: Claim | None = None
+        key = idempotency_key or parameters.client_request_id
+        if key is not None:
+            claimed = await self._idempotency.claim(principal, key, parameters, response_id, self._stored)
+            if isinstance(claimed, Owner):
+                return Created(claimed, replayed=True)
+            claim = claimed
+        try:
+            owner = await self._accept(principal, response_id, parameters, request, background=background)
+        except CloisterError:
+            if claim is not None:
+                await self._idempotency.release(claim)
+            raise
+        return Created(owner, replayed=False)
+
+    async def _accept(
+        self,
+        principal: Principal,
+        response_id: str,
+        parameters: ResponseParameters,
+        request: dict[str, Any],
+        *,
+        background: bool,
+    ) -> Owner:
+        """Stores the turn and starts its run. From the moment it is stored, another gateway would run it too."""
         body = new_body(response_id, parameters, background=background)
         header = Header(
             response_id,
@@ -105,13 +127,13 @@ class ResponseService:
         try:
             owner = await self._store.create(header, body=body, request=request)
         except KeyError as error:
-            await self._leases.forget(response_id)
+            await self._leases.release(KIND, response_id)
             raise _no_conversation(header.conversation) from error
         conversation = Owner("conv", header.conversation, owner.key) if header.conversation else None
         if conversation is not None:
             await self._append_input(header, conversation, request["input"])
         await self._engine.start(owner, conversation, request, body)
-        return Created(owner, replayed=False)
+        return owner
 
     async def find(self, principal: Principal, response_id: str, *, unstored: Sequence[str] = ()) -> Owner:
         """The response with its key. Raises `NotFound` for unknown, foreign, deleted and unstored ones alike."""
@@ -127,36 +149,56 @@ class ResponseService:
 
     async def body(self, owner: Owner) -> dict[str, Any]:
         """The response's latest snapshot: from its record when it has ended, else from its events."""
-        body: dict[str, Any] = await self._store.read(owner, "body")
+        body = await self._body(owner)
         if body["status"] in _RUNNING:
-            async with self._hub.watch(owner) as feed:
+            async with self._watch(owner) as feed:
                 return snapshot(body, feed.events)
         return body
 
-    async def events(self, owner: Owner, *, after: int) -> AsyncIterator[list[bytes]]:
+    async def events(self, owner: Owner, *, after: int) -> AsyncGenerator[list[bytes], None]:
         """The events after number ``after``, those of the past first, until the run has ended.
 
         After the stream of an ended run was dropped, what is left is its last event: the finished response.
+        Close the iterator (``contextlib.aclosing``) to stop watching.
+
+        Raises:
+            NotFound: The response was deleted meanwhile.
         """
-        async with self._hub.watch(owner) as feed:
+        async with self._watch(owner) as feed:
             if not feed.events:
-                body: dict[str, Any] = await self._store.read(owner, "body")
+                body = await self._body(owner)
                 if body["status"] not in _RUNNING:
                     yield [last_event(body, after + 1)]
                     return
-            async for batch in feed.follow(after):
-                yield batch
+            async with aclosing(feed.follow(after)) as batches:
+                async for batch in batches:
+                    yield batch
 
     async def finish(self, owner: Owner) -> dict[str, Any]:
         """Waits for the end of the run; the final response."""
-        body: dict[str, Any] = await self._store.read(owner, "body")
+        body = await self._body(owner)
         if body["status"] not in _RUNNING:
             return body
-        async with self._hub.watch(owner) as feed:
-            async for _ in feed.follow(len(feed.events) - 1):
-                pass
+        async with self._watch(owner) as feed:
+            async with aclosing(feed.follow(len(feed.events) - 1)) as batches:
+                async for _ in batches:
+                    pass
             final: dict[str, Any] = orjson.loads(feed.events[-1])["response"]
             return final
+
+    async def _body(self, owner: Owner) -> dict[str, Any]:
+        body: dict[str, Any] | None = await self._store.read(owner, "body")
+        if body is None:
+            raise _no_response(owner.id)
+        return body
+
+    @asynccontextmanager
+    async def _watch(self, owner: Owner) -> AsyncIterator[Feed]:
+        try:
+            async with self._hub.watch(owner) as feed:
+                yield feed
+        except RecordGoneError as error:
+            raise _no_response(owner.id) from error
 
     async def cancel(self, principal: Principal, response_id: str) -> dict[str, Any]:
         """Stops the run and returns the response as it ended. A response that has ended already is returned as is."""
@@ -208,7 +250,7 @@ class ResponseService:
         if principal.server_state_only:
             if parameters.instructions is not None:
                 raise Forbidden("This key may not send 'instructions': they are the server's.", param="instructions")
-            for place, message in enumerate(parameters.messages()):
+            for place, message in enumerate(parameters.input):
                 if message.role != "user":
                     raise Forbidden(
                         f"This key may send only messages with role 'user', not '{message.role}'.",
@@ -216,12 +258,12 @@ class ResponseService:
                     )
 
     @staticmethod
-    def _request(parameters: ResponseParameters, *, background: bool) -> dict[str, Any]:
+    def _request(response_id: str, parameters: ResponseParameters, *, background: bool) -> dict[str, Any]:
         """What is stored of the request: all that another gateway needs to run it."""
         tools = [] if parameters.tool_choice == "none" else (parameters.tools or [])
         return {
             "model": parameters.model,
-            "input": [input_item(message) for message in parameters.messages()],
+            "input": [input_item(message) for message in parameters.input],
             "instructions": parameters.instructions,
             "conversation": parameters.conversation_id(),
             "previous_response_id": parameters.previous_response_id,
@@ -233,22 +275,24 @@ class ResponseService:
             "max_output_tokens": parameters.max_output_tokens,
             "truncation": parameters.truncation or "auto",
             "background": background,
+            "affinity": parameters.conversation_id() or parameters.prompt_cache_key or response_id,
         }
 
-    async def _check_previous(self, principal: Principal, previous: str | None, unstored: Sequence[str]) -> None:
-        if previous is None:
-            return
+    async def _await_previous(self, principal: Principal, previous: str, unstored: Sequence[str]) -> str:
+        """Waits for the end of the previous response; its affinity, as its prompt is the beginning of ours."""
         header = await self._header(principal, previous, unstored)
-        if header is None:
+        owner = None if header is None else await self._store.owner(header)
+        request = None if owner is None else await self._store.read(owner, "request")
+        if header is None or owner is None or request is None:
             raise NotFound(
                 f"Previous response with id '{previous}' not found.",
                 param="previous_response_id",
                 code="previous_response_not_found",
             )
         if not header.done:
-            owner = await self._store.owner(header)
-            if owner is not None:
-                await self.finish(owner)
+            await self.finish(owner)
+        affinity: str = request["affinity"]
+        return affinity
 
     async def _append_input(self, header: Header, conversation: Owner, items: list[dict[str, Any]]) -> None:
         """Puts the input into the conversation, waiting a while for a turn that is under way."""
@@ -261,6 +305,11 @@ class ResponseService:
                 await self._discard(header)
                 raise _no_conversation(header.conversation) from error
             except LogLockedError as error:
+                holder = await self._store.header(error.args[0])
+                if holder is None or holder.done:
+                    # A run that will never write again, since its response was destroyed or given up.
+                    await self._items.free(conversation, error.args[0])
+                    continue
                 if time.monotonic() > deadline:
                     await self._discard(header)
                     raise Conflict(_BUSY, param="conversation", code="conversation_locked", retry_after=2) from error
@@ -271,41 +320,9 @@ class ResponseService:
         await self._store.destroy(header)
         await self._leases.release(KIND, header.id)
 
-    async def _claim(
-        self, principal: Principal, claim: str, parameters: ResponseParameters, response_id: str
-    ) -> Created | None:
-        """Claims an idempotency key; returns the response that has it already."""
-        digest = hashlib.sha256(parameters.model_dump_json().encode()).hexdigest()
-        name = await self._keyring.name(principal.tenant, "idempotency", principal.key_id, claim)
-        name_of_body = await self._keyring.name(principal.tenant, "idempotency-body", digest)
-        value = f"{response_id} {name_of_body}"
-        taken: Any = await self._redis.set(
-            f"idem:{name}", value, nx=True, ex=self._settings.idempotency_seconds, get=True
-        )
-        if taken is None:
-            return None
-        earlier_id, earlier_body = taken.decode().split(" ")
-        if earlier_body != name_of_body:
-            raise Conflict(
-                "This idempotency key was used with another request. Use a new key for a new request.",
-                code="idempotency_key_reused",
-            )
-        header = await self._wait_for_record(earlier_id)
-        owner = None if header is None else await self._store.owner(header)
-        if owner is None:
-            # The first try was refused or its response deleted: the key is free again.
-            await self._redis.set(f"idem:{name}", value, ex=self._settings.idempotency_seconds)
-            return None
-        return Created(owner, replayed=True)
-
-    async def _wait_for_record(self, response_id: str) -> Header | None:
-        """The record of a claim made a moment ago, which may just be being written."""
-        for _ in range(10):
-            header = await self._store.header(response_id)
-            if header is not None:
-                return header
-            await asyncio.sleep(_LOCK_POLL_SECONDS)
-        return None
+    async def _stored(self, response_id: str) -> Owner | None:
+        header = await self._store.header(response_id)
+        return None if header is None else await self._store.owner(header)
 
     async def _header(self, principal: Principal, response_id: str, unstored: Sequence[str]) -> Header | None:
         header = await self._store.header(response_id)

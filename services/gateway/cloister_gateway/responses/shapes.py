@@ -89,5 +89,6 @@ def new_body(response_id: str, parameters: ResponseParameters, *, background: bo
         "usage": None,
         "user": parameters.user,
         "safety_identifier": parameters.safety_identifier,
+        "prompt_cache_key": parameters.prompt_cache_key,
         "metadata": parameters.metadata or {},
     }

@@ -10,11 +10,25 @@ from typing import Any, NamedTuple
 from cloister_common.vault import Keyring
 from redis.asyncio import Redis
 
-from cloister_gateway.state import Owner, open_field, record_key, seal_field
+from cloister_gateway.state import Owner, RecordGoneError, open_field, record_key, seal_field
 
 __all__ = ["KIND", "Header", "ResponseStore"]
 
 KIND = "resp"
+
+# No write may bring a destroyed record back to life. KEYS: record. ARGV: names and values of fields.
+_WRITE = "if redis.call('HEXISTS', KEYS[1], 'tenant') == 1 then redis.call('HSET', KEYS[1], unpack(ARGV)) end return 0"
+# KEYS: record. ARGV: a field and its value. Returns what stands there now, or nothing if there is no record.
+_WRITE_ONCE = """
+if redis.call('HEXISTS', KEYS[1], 'tenant') == 0 then return false end
+redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
+return redis.call('HGET', KEYS[1], ARGV[1])
+"""
+# KEYS: record. Counts how often the run was taken over.
+_COUNT = """
+if redis.call('HEXISTS', KEYS[1], 'tenant') == 0 then return 0 end
+return redis.call('HINCRBY', KEYS[1], 'taken', 1)
+"""
 
 
 class Header(NamedTuple):
@@ -34,6 +48,9 @@ class ResponseStore:
     def __init__(self, redis: Redis, keyring: Keyring) -> None:
         self._redis = redis
         self._keyring = keyring
+        self._write_script = redis.register_script(_WRITE)
+        self._write_once_script = redis.register_script(_WRITE_ONCE)
+        self._count_script = redis.register_script(_COUNT)
 
     async def create(self, header: Header, *, body: dict[str, Any], request: dict[str, Any]) -> Owner:
         """Makes the record and, outside of a conversation, its key. Durable when this returns."""
@@ -87,16 +104,16 @@ class ResponseStore:
         return None if sealed is None else open_field(owner.key, KIND, owner.id, field, sealed)
 
     async def write_once(self, owner: Owner, field: str, value: Any) -> Any:
-        """Writes a sealed field unless another owner of the run has; returns what stands there."""
-        sealed = seal_field(owner.key, KIND, owner.id, field, value)
-        if await self._redis.hsetnx(record_key(KIND, owner.id), field, sealed):
-            return value
-        return await self.read(owner, field)
+        """Writes a sealed field unless another owner of the run has; returns what stands there.
 
-    async def write(self, owner: Owner, fields: dict[str, bytes]) -> None:
-        """Writes fields that are sealed already."""
-        mapping: dict[Any, Any] = dict(fields)
-        await self._redis.hset(record_key(KIND, owner.id), mapping=mapping)
+        Raises:
+            RecordGoneError: The response was destroyed.
+        """
+        sealed = seal_field(owner.key, KIND, owner.id, field, value)
+        standing: Any = await self._write_once_script(keys=[record_key(KIND, owner.id)], args=[field, sealed])
+        if standing is None:
+            raise RecordGoneError
+        return value if standing == sealed else open_field(owner.key, KIND, owner.id, field, standing)
 
     @staticmethod
     def finished_fields(owner: Owner, body: dict[str, Any]) -> dict[str, bytes]:
@@ -105,15 +122,31 @@ class ResponseStore:
 
     async def request_cancel(self, response_id: str) -> None:
         """Notes the wish, for an owner that does not hear the message."""
-        await self._redis.hset(record_key(KIND, response_id), "cancel", "1")
+        await self._write_script(keys=[record_key(KIND, response_id)], args=["cancel", "1"])
 
     async def cancel_requested(self, response_id: str) -> bool:
-        """Whether someone asked to cancel."""
-        return bool(await self._redis.hget(record_key(KIND, response_id), "cancel"))
+        """Whether someone asked to cancel.
+
+        Raises:
+            RecordGoneError: The response was destroyed.
+        """
+        values: Any = await self._redis.hmget(record_key(KIND, response_id), ["tenant", "cancel"])
+        tenant, cancel = values
+        if tenant is None:
+            raise RecordGoneError
+        return cancel is not None
+
+    async def count_takeover(self, response_id: str) -> int:
+        """Counts one more gateway that takes the run over; says how many have."""
+        return int(await self._count_script(keys=[record_key(KIND, response_id)]))
+
+    async def give_up(self, response_id: str) -> None:
+        """Marks a run that nobody can finish as ended, since its record does not open."""
+        await self._write_script(keys=[record_key(KIND, response_id)], args=["done", "1"])
 
     async def hide(self, response_id: str) -> None:
         """Makes the record unreadable through the API at once, before it is destroyed."""
-        await self._redis.hset(record_key(KIND, response_id), "stored", "0")
+        await self._write_script(keys=[record_key(KIND, response_id)], args=["stored", "0"])
 
     async def destroy(self, header: Header) -> None:
         """Removes the record, its events and, outside of a conversation, its key."""

@@ -110,6 +110,17 @@ class Assembler:
         self.emit("response.file_search_call.completed", output_index=index, item_id=item["id"])
         self.emit("response.output_item.done", output_index=index, item=item)
 
+    def close_output(self, *, completed: bool, failed: bool) -> None:
+        """Ends every output item that is still open, at the end of the run."""
+        for index, item in enumerate(self.output):
+            if item["status"] != "in_progress":
+                continue
+            if item["type"] == "message":
+                self.close_message(index, status="completed" if completed else "incomplete")
+            else:
+                item = {**item, "status": "failed" if failed else "incomplete"}
+                self.emit("response.output_item.done", output_index=index, item=item)
+
     def item_index(self, kind: str) -> int | None:
         """Where the output item of that type is, if there is one."""
         return next((i for i, item in enumerate(self.output) if item["type"] == kind), None)

@@ -1,13 +1,16 @@
 """Starts runs, finds those whose gateway has died, and drops what is kept no longer."""
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
+from cloister_common.vault import VaultError
 from redis.asyncio import Redis
 
 from cloister_gateway.control import Control
+from cloister_gateway.redis_client import REDIS_DOWN
 from cloister_gateway.responses.store import KIND, Header
 from cloister_gateway.runs.feed import Hub
 from cloister_gateway.runs.run import Run, RunParts
@@ -19,6 +22,8 @@ log = get_logger(__name__)
 
 _SWEEP_SECONDS = 1.0
 _CANCEL = "run.cancel"
+_MOST_TAKEOVERS = 10
+"""A run that ends its gateways, by the memory it takes for example, must not go through all of them for ever."""
 
 
 class Engine:
@@ -32,16 +37,31 @@ class Engine:
         self._redis = redis
         self._runs: dict[str, Run] = {}
         self._starting: set[str] = set()
+        self._draining = False
         control.subscribe(_CANCEL, self._on_cancel)
         supervisor.loop("runs-sweep", self._sweep)
 
     async def start(
-        self, owner: Owner, conversation: Owner | None, request: dict[str, Any], body: dict[str, Any]
+        self,
+        owner: Owner,
+        conversation: Owner | None,
+        request: dict[str, Any],
+        body: dict[str, Any],
+        *,
+        give_up: bool = False,
     ) -> None:
-        """Starts a run whose lease this gateway holds. Returns when its feed can be watched."""
+        """Starts a run whose lease this gateway holds. Returns when its feed can be watched.
+
+        Args:
+            owner: The response.
+            conversation: The conversation that the output goes to.
+            request: What was asked, as stored.
+            body: The response as created.
+            give_up: Only bring the run to its end, as failed.
+        """
         opened = asyncio.Event()
         self._starting.add(owner.id)
-        self._supervisor.spawn("run", self._run(owner, conversation, request, body, opened))
+        self._supervisor.spawn("run", self._run(owner, conversation, request, body, opened, give_up=give_up))
         await opened.wait()
 
     async def cancel(self, response_id: str) -> None:
@@ -51,8 +71,12 @@ class Engine:
 
     async def hand_over(self) -> None:
         """Lets other gateways take this one's runs at once, when this process ends."""
-        for run in list(self._runs.values()):
-            await self._parts.leases.release(KIND, run.owner.id, hand_over=True)
+        self._draining = True
+        try:
+            for response_id in list(self._runs):
+                await self._parts.leases.release(KIND, response_id, hand_over=True)
+        except REDIS_DOWN as error:
+            log.warning("runs_not_handed_over", error=type(error).__name__)
 
     async def _run(
         self,
@@ -61,16 +85,17 @@ class Engine:
         request: dict[str, Any],
         body: dict[str, Any],
         opened: asyncio.Event,
+        *,
+        give_up: bool,
     ) -> None:
         try:
             async with self._hub.own(owner) as feed:
                 run = Run(owner, conversation, request, body, self._parts, feed)
                 self._runs[owner.id] = run
+                if give_up:
+                    run.give_up()
                 opened.set()
-                if feed.final:
-                    await run.repair()
-                else:
-                    await run.execute()
+                await run.execute()
         finally:
             opened.set()
             self._runs.pop(owner.id, None)
@@ -83,35 +108,62 @@ class Engine:
 
     async def _sweep(self) -> None:
         while not self._supervisor.stopping.is_set():
-            for response_id in await self._parts.leases.abandoned():
-                if response_id not in self._starting:
-                    await self._adopt(response_id)
-            for response_id in await self._parts.leases.due():
-                await self._drop(response_id)
+            try:
+                for response_id in await self._parts.leases.abandoned():
+                    if response_id not in self._starting and not self._draining:
+                        await self._guarded(response_id, self._adopt(response_id))
+                for response_id in await self._parts.leases.due():
+                    await self._guarded(response_id, self._drop(response_id))
+            except REDIS_DOWN as error:
+                log.warning("runs_sweep_failed", error=type(error).__name__)
             await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def _guarded(self, response_id: str, work: Coroutine[Any, Any, None]) -> None:
+        """One run that cannot be read must not keep the others from being taken over."""
+        try:
+            await work
+        except REDIS_DOWN:
+            raise
+        except Exception:
+            log.exception("run_sweep_failed", response_id=response_id)
 
     async def _adopt(self, response_id: str) -> None:
         """Takes a run over whose owner let its lease go."""
         if not await self._parts.leases.take(KIND, response_id):
             return
         header = await self._parts.store.header(response_id)
-        owner = None if header is None else await self._parts.store.owner(header)
-        if header is None or owner is None or header.done:
+        if header is None or header.done:
             await self._parts.leases.release(KIND, response_id)
-            if header is not None and header.done:
+            if header is not None:
                 keep = self._parts.settings.keep_stream_seconds
                 await self._parts.leases.ended(response_id, keep_seconds=keep)
             return
-        conversation = Owner("conv", header.conversation, owner.key) if header.conversation else None
-        if conversation is not None and not await self._was_accepted(header):
+        if header.conversation and not await self._was_accepted(header):
             # The gateway died before the input was in the conversation: nobody was told that it was taken.
             await self._parts.store.destroy(header)
             await self._parts.leases.release(KIND, response_id)
             return
-        request = await self._parts.store.read(owner, "request")
-        body = await self._parts.store.read(owner, "body")
-        log.info("run_adopted", response_id=response_id)
-        await self.start(owner, conversation, request, body)
+        stored = await self._stored(header)
+        if stored is None:
+            log.error("run_unreadable", response_id=response_id)
+            await self._parts.store.give_up(response_id)
+            await self._parts.leases.release(KIND, response_id)
+            return
+        owner, request, body = stored
+        conversation = Owner("conv", header.conversation, owner.key) if header.conversation else None
+        takeovers = await self._parts.store.count_takeover(response_id)
+        log.info("run_adopted", response_id=response_id, takeovers=takeovers)
+        await self.start(owner, conversation, request, body, give_up=takeovers > _MOST_TAKEOVERS)
+
+    async def _stored(self, header: Header) -> tuple[Owner, dict[str, Any], dict[str, Any]] | None:
+        """What is needed to run a response again, or None if its record or key does not open."""
+        try:
+            owner = await self._parts.store.owner(header)
+            if owner is None:
+                return None
+            return owner, await self._parts.store.read(owner, "request"), await self._parts.store.read(owner, "body")
+        except VaultError:
+            return None
 
     async def _was_accepted(self, header: Header) -> bool:
         holder: Any = await self._redis.hget(record_key("conv", header.conversation), "run")

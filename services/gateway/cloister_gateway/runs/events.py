@@ -2,7 +2,8 @@
 
 Events are numbered from 0 without gaps. They are appended in groups: one stream entry holds a few events, sealed
 together, under the explicit id ``(first number + 1)-0``. Redis refuses an id that is not larger than the last one,
-and a deposed owner always writes from a number that is taken, so it is refused without any lock.
+and a deposed owner always writes from a number that is taken, so it is refused without any lock. A group, the fields
+of the record that change with it and the word to other gateways are one script: all of them happen, or none.
 """
 
 from typing import Any, NamedTuple
@@ -11,9 +12,19 @@ from cloister_common.vault import encode_context, open_record, seal
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from cloister_gateway.state import Owner, record_key
+from cloister_gateway.state import Owner, RecordGoneError, record_key
 
 __all__ = ["DeposedError", "EventGroup", "EventStream", "wake_channel"]
+
+# KEYS: record, its events. ARGV: entry id, number of events, sealed group, whether it is the last, the channel to wake,
+# then names and values of fields of the record. A record that was destroyed must not come back to life.
+_APPEND = """
+if redis.call('HEXISTS', KEYS[1], 'tenant') == 0 then return redis.error_reply('GONE the record was destroyed') end
+redis.call('XADD', KEYS[2], ARGV[1], 'n', ARGV[2], 'd', ARGV[3], 'f', ARGV[4])
+if #ARGV > 5 then redis.call('HSET', KEYS[1], unpack(ARGV, 6)) end
+redis.call('PUBLISH', ARGV[5], '')
+return redis.status_reply('OK')
+"""
 
 
 class DeposedError(Exception):
@@ -39,10 +50,11 @@ class EventStream:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._append_script = redis.register_script(_APPEND)
 
     async def append(
         self, owner: Owner, first: int, events: list[bytes], *, final: bool, fields: dict[str, bytes] | None = None
-    ) -> int:
+    ) -> None:
         """Appends events ``first …`` durably and wakes other gateways.
 
         Args:
@@ -50,33 +62,38 @@ class EventStream:
             first: The number of the first of ``events``.
             events: JSON objects.
             final: Whether the last of them ends the run.
-            fields: Hash fields of the response that change together with the end of the stream.
-
-        Returns:
-            How many other gateways watch.
+            fields: Fields of the response's record that change together with the stream.
 
         Raises:
             DeposedError: The place is taken; nothing was written.
+            RecordGoneError: The response was destroyed; nothing was written.
         """
         record = seal(owner.key.subkey("stream"), b"\n".join(events), _context(owner, first, len(events), final=final))
-        entry: dict[Any, Any] = {"n": len(events), "d": record, "f": int(final)}
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.xadd(self._key(owner), entry, id=f"{first + 1}-0")
-            pipeline.publish(wake_channel(owner.id), b"")
-            added, receivers = await pipeline.execute(raise_on_error=False)
-        if isinstance(added, ResponseError):
-            if "equal or smaller" in str(added):
-                raise DeposedError from added
-            raise added
-        if isinstance(added, Exception):
-            raise added
-        if fields:
-            await self._redis.hset(record_key(owner.kind, owner.id), mapping=fields)  # type: ignore[arg-type] # redis-py's mapping type is invariant
-        return int(receivers) if not isinstance(receivers, Exception) else 0
+        arguments: list[Any] = [f"{first + 1}-0", len(events), record, int(final), wake_channel(owner.id)]
+        for name, value in (fields or {}).items():
+            arguments += [name, value]
+        try:
+            await self._append_script(keys=[record_key(owner.kind, owner.id), self._key(owner)], args=arguments)
+        except ResponseError as error:
+            if str(error).startswith("GONE"):
+                raise RecordGoneError from error
+            if "equal or smaller" in str(error):
+                raise DeposedError from error
+            raise
 
     async def read(self, owner: Owner, after: bytes = b"0-0") -> list[EventGroup]:
-        """All groups after the entry ``after``. Raises `VaultError` if one does not open."""
-        entries: Any = await self._redis.xrange(self._key(owner), min=b"(" + after)
+        """All groups after the entry ``after``.
+
+        Raises:
+            RecordGoneError: The response was destroyed.
+            VaultError: A group does not open.
+        """
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hexists(record_key(owner.kind, owner.id), "tenant")
+            pipeline.xrange(self._key(owner), min=b"(" + after)
+            exists, entries = await pipeline.execute()
+        if not exists:
+            raise RecordGoneError
         groups = []
         for entry_id, fields in entries:
             first, count, final = int(entry_id.split(b"-")[0]) - 1, int(fields[b"n"]), fields[b"f"] == b"1"
@@ -85,6 +102,11 @@ class EventStream:
             )
             groups.append(EventGroup(entry_id, first, plaintext.split(b"\n"), final))
         return groups
+
+    async def is_watched(self, response_id: str) -> bool:
+        """Whether another gateway follows the stream."""
+        counts: Any = await self._redis.pubsub_numsub(wake_channel(response_id))
+        return any(count > 0 for _, count in counts)
 
     async def drop(self, owner_kind: str, response_id: str) -> None:
         """Removes the stream, once late readers have had their time."""

@@ -7,24 +7,38 @@ there is more to read.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 
+from cloister_common.errors import Unavailable
+from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
 
 from cloister_gateway.bus import Bus, Subscription
+from cloister_gateway.redis_client import REDIS_DOWN
 from cloister_gateway.runs.events import EventStream, wake_channel
 from cloister_gateway.state import Owner
 
 __all__ = ["Feed", "Hub"]
+
+log = get_logger(__name__)
 
 _POLL_SECONDS = 2.0
 """How often remote runs are read again without being woken, in case a wake-up was lost with its connection."""
 
 
 class Feed:
-    """The events of one run, as JSON bytes; the list index is the sequence number."""
+    """The events of one run, as JSON bytes; the list index is the sequence number.
+
+    Attributes:
+        owner: The response.
+        events: What has happened so far.
+        final: Whether the last of them ended the run.
+        local: Whether the run is this gateway's own, and extends the feed itself.
+        watchers: How many follow it here.
+        subscription: What wakes it while it is not local.
+        changing: Held while the subscription changes.
+    """
 
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
@@ -32,6 +46,9 @@ class Feed:
         self.final = False
         self.local = False
         self.watchers = 0
+        self.subscription: Subscription | None = None
+        self.changing = asyncio.Lock()
+        self._error: Exception | None = None
         self._last_entry = b"0-0"
         self._wakers: set[Callable[[], None]] = set()
         self._reading = asyncio.Lock()
@@ -44,8 +61,12 @@ class Feed:
         self.events.extend(events[known:])
         self.final = self.final or final
         self._last_entry = entry_id or b"%d-0" % (first + 1)
-        for wake in tuple(self._wakers):
-            wake()
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """Ends the feed without an end of the run: every watcher gets ``error`` after the events there are."""
+        self._error = error
+        self._wake()
 
     async def pull(self, stream: EventStream) -> None:
         """Reads what is new in Redis."""
@@ -53,16 +74,11 @@ class Feed:
             for group in await stream.read(self.owner, self._last_entry):
                 self.extend(group.first, group.events, final=group.final, entry_id=group.entry_id)
 
-    def on_more(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Calls ``wake`` whenever there is more; returns what ends that."""
-        self._wakers.add(wake)
-        return lambda: self._wakers.discard(wake)
-
-    async def follow(self, after: int = -1) -> AsyncIterator[list[bytes]]:
+    async def follow(self, after: int = -1) -> AsyncGenerator[list[bytes], None]:
         """Yields the events after number ``after``, as many at a time as there are, until the run has ended."""
         more = asyncio.Event()
-        stop = self.on_more(more.set)
         position = after + 1
+        self._wakers.add(more.set)
         try:
             while True:
                 more.clear()
@@ -72,10 +88,16 @@ class Feed:
                     yield batch
                 elif self.final:
                     return
+                elif self._error is not None:
+                    raise self._error
                 else:
                     await more.wait()
         finally:
-            stop()
+            self._wakers.discard(more.set)
+
+    def _wake(self) -> None:
+        for wake in tuple(self._wakers):
+            wake()
 
 
 class Hub:
@@ -85,19 +107,23 @@ class Hub:
         self._stream = stream
         self._bus = bus
         self._feeds: dict[str, Feed] = {}
-        self._subscriptions: dict[str, Subscription] = {}
         self._stale: set[Feed] = set()
         self._something_stale = asyncio.Event()
         supervisor.loop("feeds", self._keep_current)
 
     @asynccontextmanager
     async def watch(self, owner: Owner) -> AsyncIterator[Feed]:
-        """The run's feed, filled with what has happened so far, kept current while the block runs."""
+        """The run's feed, filled with what has happened so far, kept current while the block runs.
+
+        Raises:
+            RecordGoneError: The response was destroyed.
+            VaultError: Its stream does not open.
+            Unavailable: Redis does not answer.
+        """
         feed = self._feeds.setdefault(owner.id, Feed(owner))
         feed.watchers += 1
         try:
-            if not feed.local:
-                await self._attach(feed)
+            await self._refresh(feed)
             yield feed
         finally:
             feed.watchers -= 1
@@ -114,25 +140,32 @@ class Hub:
             yield feed
         finally:
             feed.local = False
-            # Watchers that are left follow the next owner from the next poll on; Redis may be down just now.
+            # Watchers that are left follow the next owner, or learn that there will be none.
+            self._mark_stale(feed)
             await self._let_go(feed)
 
-    async def _attach(self, feed: Feed) -> None:
-        """Has the feed follow what other gateways write."""
-        if feed.owner.id not in self._subscriptions and not feed.final:
-            mark = partial(self._mark_stale, feed)
-            subscription = await self._bus.subscribe(wake_channel(feed.owner.id), lambda _: mark(), mark)
-            self._subscriptions[feed.owner.id] = subscription
+    async def _refresh(self, feed: Feed) -> None:
+        """Has the feed follow what other gateways write, and reads what they have written."""
+        if feed.local:
+            return
+        async with feed.changing:
+            if feed.subscription is None and not feed.final:
+                channel = wake_channel(feed.owner.id)
+                feed.subscription = await self._bus.subscribe(
+                    channel, lambda _: self._mark_stale(feed), lambda: self._mark_stale(feed)
+                )
         await feed.pull(self._stream)
 
     async def _detach(self, feed: Feed) -> None:
-        subscription = self._subscriptions.pop(feed.owner.id, None)
-        if subscription is not None:
-            await self._bus.unsubscribe(subscription)
+        async with feed.changing:
+            subscription, feed.subscription = feed.subscription, None
+            if subscription is not None:
+                await self._bus.unsubscribe(subscription)
 
     async def _let_go(self, feed: Feed) -> None:
-        if feed.watchers == 0 and not feed.local and self._feeds.get(feed.owner.id) is feed:
-            del self._feeds[feed.owner.id]
+        if feed.watchers == 0 and not feed.local:
+            if self._feeds.get(feed.owner.id) is feed:
+                del self._feeds[feed.owner.id]
             await self._detach(feed)
 
     def _mark_stale(self, feed: Feed) -> None:
@@ -140,12 +173,27 @@ class Hub:
         self._something_stale.set()
 
     async def _keep_current(self) -> None:
+        loop = asyncio.get_running_loop()
+        next_poll = loop.time() + _POLL_SECONDS
         while True:
-            try:
-                await asyncio.wait_for(self._something_stale.wait(), _POLL_SECONDS)
-            except TimeoutError:
-                for feed in [feed for feed in self._feeds.values() if not (feed.final or feed.local)]:
-                    await self._attach(feed)
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(next_poll):
+                    await self._something_stale.wait()
             self._something_stale.clear()
             feeds, self._stale = self._stale, set()
-            await asyncio.gather(*(feed.pull(self._stream) for feed in feeds if not feed.local))
+            if loop.time() >= next_poll:
+                feeds.update(self._feeds.values())
+                next_poll = loop.time() + _POLL_SECONDS
+            followed = [feed for feed in feeds if feed.watchers and not (feed.final or feed.local)]
+            await asyncio.gather(*(self._keep(feed) for feed in followed))
+
+    async def _keep(self, feed: Feed) -> None:
+        """Refreshes one feed. What is wrong with it concerns its own watchers only."""
+        try:
+            await self._refresh(feed)
+        except (*REDIS_DOWN, Unavailable):
+            return  # The next poll tries again.
+        except Exception as error:  # noqa: BLE001 - the watchers are told, whatever it is
+            if self._feeds.get(feed.owner.id) is feed:
+                del self._feeds[feed.owner.id]
+            feed.fail(error)

@@ -9,18 +9,19 @@ import contextlib
 import time
 from typing import Any, Protocol
 
-from cloister_common.errors import CloisterError, InvalidRequest
+from cloister_common.errors import CloisterError
 from cloister_common.logs import get_logger
 from prometheus_client import Counter, Gauge, Histogram
 
 from cloister_gateway.bus import Bus
+from cloister_gateway.redis_client import REDIS_DOWN
 from cloister_gateway.responses.store import KIND, ResponseStore
 from cloister_gateway.runs.assembler import Assembler
 from cloister_gateway.runs.events import DeposedError, EventStream
 from cloister_gateway.runs.feed import Feed
 from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
 from cloister_gateway.settings import ResponsesSettings
-from cloister_gateway.state import ItemLog, LogGoneError, LogLockedError, Owner
+from cloister_gateway.state import ItemLog, LogDamagedError, LogGoneError, LogLockedError, Owner, RecordGoneError
 
 __all__ = ["Run", "RunParts", "Work", "conversation_channel"]
 
@@ -98,7 +99,6 @@ class Run:
         self.finish_reason: str | None = None
         self._parts = parts
         self._feed = feed
-        self._remote_watchers = 0
         self._dirty = asyncio.Event()
         self._cancelled = False
         self._error: Exception | None = None
@@ -111,10 +111,15 @@ class Run:
         self.resumed = self.assembler.next_number > 0
 
     def cancel(self) -> None:
-        """Aborts the generation; the response ends as ``cancelled``."""
-        self._cancelled = True
-        if self._work is not None:
-            self._work.cancel()
+        """Aborts the generation; the response ends as ``cancelled``. Doing it twice is no error."""
+        if not self._cancelled:
+            self._cancelled = True
+            if self._work is not None:
+                self._work.cancel()
+
+    def give_up(self) -> None:
+        """Lets the response fail without more work, since its owners die of it."""
+        self._error = CloisterError("The server failed on this response several times and has given it up.")
 
     def wake(self, *, token: bool = False) -> None:
         """Says that there are events to write."""
@@ -127,52 +132,59 @@ class Run:
         """Runs to the end, or until this gateway is not the owner any more."""
         _RUNNING.inc()
         try:
+            outcome = await self._parts.store.read(self.owner, "outcome") if self.resumed else None
+            if not self.resumed:
+                self._announce()
             async with asyncio.TaskGroup() as tasks:
                 keeper = tasks.create_task(self._keep_lease(), name="lease")
                 writer = tasks.create_task(self._write_loop(), name="writer")
-                self._work = tasks.create_task(self._perform(), name="work")
-                await asyncio.wait([self._work])
+                if outcome is None:
+                    self._work = tasks.create_task(self._perform(), name="work")
+                    await asyncio.wait([self._work])
+                    outcome = self._outcome()
                 self._stopping.set()
                 self._dirty.set()
                 await writer
-                await self._finish(self._outcome())
+                await self._finish(outcome)
                 keeper.cancel()
-            await self._let_go()
+            await self._parts.leases.release(KIND, self.owner.id)
+            await self._parts.leases.ended(self.owner.id, keep_seconds=self._parts.settings.keep_stream_seconds)
         except* DeposedError:
             log.info("run_deposed", response_id=self.owner.id)
+        except* RecordGoneError:
+            log.info("run_gone", response_id=self.owner.id)
+            await self._parts.leases.release(KIND, self.owner.id)
+        except* REDIS_DOWN as errors:
+            log.warning("run_interrupted", response_id=self.owner.id, error=type(errors.exceptions[0]).__name__)
         finally:
             _RUNNING.dec()
 
-    async def repair(self) -> None:
-        """Brings the record up to a stream that has its last event, where an owner died between the two writes."""
-        fields = self._parts.store.finished_fields(self.owner, self.assembler.response)
-        await self._parts.store.write(self.owner, fields)
-        await self._let_go()
-
-    async def _let_go(self) -> None:
-        await self._parts.leases.release(KIND, self.owner.id)
-        await self._parts.leases.ended(self.owner.id, keep_seconds=self._parts.settings.keep_stream_seconds)
+    def _announce(self) -> None:
+        """The events that begin every response, before anything can go wrong or be cancelled."""
+        self.assembler.lifecycle("response.created")
+        if self.request["background"]:
+            self.assembler.lifecycle("response.queued")
+        self.assembler.lifecycle("response.in_progress", status="in_progress")
+        self.wake()
 
     async def _perform(self) -> None:
-        """The work. A failure of it ends the answer, not the run: the run still has to tell."""
+        """The work. A failure of it ends the answer, not the run: the run still has to tell.
+
+        While Redis is down nothing can be told: then the run ends, and whoever takes its lease goes on.
+        """
         try:
-            await self._begin()
+            if self._error is not None:
+                return
+            if self.conversation is not None:
+                await self._parts.bus.publish(conversation_channel(self.conversation.id), self.owner.id.encode())
+            if self._cancelled or await self._parts.store.cancel_requested(self.owner.id):
+                self._cancelled = True
+                return
+            await self._parts.work.perform(self)
+        except (*REDIS_DOWN, RecordGoneError):
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, `_outcome` turns it into the response's error
             self._error = error
-
-    async def _begin(self) -> None:
-        if self.conversation is not None:
-            await self._parts.bus.publish(conversation_channel(self.conversation.id), self.owner.id.encode())
-        if not self.resumed:
-            self.assembler.lifecycle("response.created")
-            if self.request["background"]:
-                self.assembler.lifecycle("response.queued")
-            self.assembler.lifecycle("response.in_progress", status="in_progress")
-            self.wake()
-        if self._cancelled or await self._parts.store.cancel_requested(self.owner.id):
-            self._cancelled = True
-            return
-        await self._parts.work.perform(self)
 
     def _outcome(self) -> dict[str, Any]:
         """How the work ended, as changes of the response."""
@@ -180,7 +192,7 @@ class Run:
             return {"status": "cancelled"}
         error = self._error
         if isinstance(error, CloisterError):
-            code = "invalid_prompt" if isinstance(error, InvalidRequest) else "server_error"
+            code = "invalid_prompt" if type(error).status < 500 else "server_error"
             return {"status": "failed", "error": {"code": code, "message": error.message}}
         if error is not None:
             log.error("run_failed", response_id=self.owner.id, exc_info=error)
@@ -191,17 +203,22 @@ class Run:
         return {"status": "completed", "completed_at": int(time.time())}
 
     async def _finish(self, outcome: dict[str, Any]) -> None:
-        """Closes the message, stores it in the conversation, and writes the last event with the response."""
-        status = outcome["status"]
+        """Closes the output, stores it in the conversation, and writes the last event with the response.
+
+        Another gateway may have to do this again from any point. So what the end will be is written down first, and
+        what is stored is in the stream before: if the stream refuses it, another owner has come further.
+        """
         await self._flush()
         if not await self._parts.leases.renew(KIND, self.owner.id):
             raise DeposedError
-        index = self.assembler.item_index("message")
-        if index is not None and self.assembler.output[index]["status"] == "in_progress":
-            self.assembler.close_message(index, status="completed" if status == "completed" else "incomplete")
+        kept = {"truncation_details": self.assembler.response["truncation_details"], "usage": self._usage()}
+        outcome = await self._parts.store.write_once(self.owner, "outcome", {**kept, **outcome})
+        status = outcome["status"]
+        self.assembler.close_output(failed=status == "failed", completed=status == "completed")
+        await self._flush()
         await self._store_output()
         event = {"completed": "response.completed", "failed": "response.failed"}.get(status, "response.incomplete")
-        self.assembler.lifecycle(event, usage=self._usage(), **outcome)
+        self.assembler.lifecycle(event, **outcome)
         fields = self._parts.store.finished_fields(self.owner, self.assembler.response)
         await self._flush(final=True, fields=fields)
         _ENDED.labels(status).inc()
@@ -216,8 +233,12 @@ class Run:
         except LogGoneError:
             log.info("conversation_gone", response_id=self.owner.id)
         except LogLockedError:
-            # Only after a takeover whose first owner came this far: the log is free, or another turn's, already.
+            # An earlier owner of this run came this far: the output is stored, and the log is no longer ours.
             log.info("conversation_moved_on", response_id=self.owner.id)
+        except LogDamagedError as error:
+            # The answer is whole, and its record will be; the next turn is told that the conversation is not.
+            log.error("conversation_damaged", response_id=self.owner.id, exc_info=error)
+            await self._parts.items.free(self.conversation, self.owner.id)
 
     def _usage(self) -> dict[str, Any]:
         prompt, output = self.usage.get("prompt", 0), self.usage.get("output", 0)
@@ -245,19 +266,23 @@ class Run:
         first, events = self.assembler.take_pending()
         if not events:
             return
-        self._remote_watchers = await self._parts.stream.append(self.owner, first, events, final=final, fields=fields)
+        await self._parts.stream.append(self.owner, first, events, final=final, fields=fields)
         self._feed.extend(first, events, final=final)
 
     async def _keep_lease(self) -> None:
-        """Renews the lease; hears a cancel whose message was lost; ends what nobody watches."""
+        """Renews the lease; hears of a cancel or deletion whose message was lost; ends what nobody watches."""
         unwatched_since: float | None = None
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             if not await self._parts.leases.renew(KIND, self.owner.id):
                 raise DeposedError
-            if not self._cancelled and await self._parts.store.cancel_requested(self.owner.id):
+            if await self._parts.store.cancel_requested(self.owner.id):
                 self.cancel()
-            watched = self._feed.watchers > 0 or self._remote_watchers > 0 or self.request["background"]
+            watched = (
+                self.request["background"]
+                or self._feed.watchers > 0
+                or await self._parts.stream.is_watched(self.owner.id)
+            )
             if watched:
                 unwatched_since = None
             elif unwatched_since is None:

@@ -7,22 +7,20 @@ token, and a generation that broke off is continued from the text that readers h
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from functools import partial
 from typing import Any
 
 import orjson
-from cloister_common.errors import CloisterError, InvalidRequest, Unavailable, UpstreamFailed
+from cloister_common.errors import CloisterError, Unavailable, UpstreamFailed
 from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
 
 from cloister_gateway.citations import MarkerFilter, Piece, attribute
 from cloister_gateway.models.upstream import ModelUpstream
-from cloister_gateway.prompt import Passage, Prompt, PromptBuilder, PromptTooLongError
-from cloister_gateway.responses.history import HistoryReader, item_messages
+from cloister_gateway.prompt import Passage
 from cloister_gateway.responses.store import ResponseStore
 from cloister_gateway.retrieval import Retrieval
+from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.run import Run
-from cloister_gateway.settings import ModelSettings
 
 __all__ = ["Turn"]
 
@@ -36,83 +34,59 @@ class Turn:
     """Performs turns. One instance serves all runs.
 
     Args:
-        models: The chat models by public name.
+        preparation: Builds prompts.
         upstream: Calls the llm pods.
-        retrieval: Calls retriever and embedder.
-        history: Reads what was said before.
+        retrieval: Embeds, for attribution.
         store: Keeps the prompt, so that a takeover uses the same one.
     """
 
     def __init__(
-        self,
-        *,
-        models: dict[str, ModelSettings],
-        upstream: ModelUpstream,
-        retrieval: Retrieval,
-        history: HistoryReader,
-        store: ResponseStore,
+        self, *, preparation: Preparation, upstream: ModelUpstream, retrieval: Retrieval, store: ResponseStore
     ) -> None:
-        self._models = models
+        self._preparation = preparation
         self._upstream = upstream
         self._retrieval = retrieval
-        self._history = history
         self._store = store
 
     async def perform(self, run: Run) -> None:
         """Searches if asked to, builds the prompt, generates, cites."""
         prepared = await self._store.read(run.owner, "prompt") if run.resumed else None
         if prepared is None:
-            history = await self._history.before(run.owner.key.tenant, run.request)
-            new = item_messages(run.request["input"])
-            passages = await self._search(run, [*history, *new])
-            prompt = await self._build(run, history, passages, new)
-            prepared = await self._store.write_once(run.owner, "prompt", _as_stored(prompt))
-        passages = [Passage(**passage) for passage in prepared["passages"]]
+            prepared = await self._prepare(run)
+        index = run.assembler.item_index("file_search_call")
+        if index is not None and run.assembler.output[index]["status"] == "in_progress":
+            run.assembler.close_search(index, results=prepared["results"])
+            run.wake()
         run.assembler.response["truncation_details"] = {"dropped_messages": prepared["dropped"]}
-        answer = _Answer(run, passages)
+        answer = _Answer(run, [Passage(**passage) for passage in prepared["passages"]])
         await self._generate(run, prepared["messages"], answer)
         answer.finish()
         await self._attribute(run, answer)
 
-    async def _search(self, run: Run, messages: list[dict[str, Any]]) -> list[Passage]:
+    async def _prepare(self, run: Run) -> dict[str, Any]:
+        """Searches and builds the prompt, and stores both before readers learn of them: who takes the run over must
+        find the same."""
+        history, new = await self._preparation.messages(run.owner.key.tenant, run.request)
         tool = next(iter(run.request["tools"]), None)
-        if tool is None:
-            return []
-        queries = self._retrieval.queries(messages)
-        index = run.assembler.item_index("file_search_call")
-        if index is None:
-            index = run.assembler.open_search(new_id("fs_"), queries)
-            run.wake()
-        passages = await self._retrieval.search(run.owner.key.tenant, tool, queries)
-        shown = [passage.as_result() for passage in passages] if run.request["show_results"] else None
-        run.assembler.close_search(index, results=shown)
-        run.wake()
-        return passages
-
-    async def _build(
-        self, run: Run, history: list[dict[str, Any]], passages: list[Passage], new: list[dict[str, Any]]
-    ) -> Prompt:
-        model = run.request["model"]
-        settings = self._models[model]
-        answer_tokens = run.request["max_output_tokens"] or settings.default_output_tokens
-        budget = settings.context_tokens - min(answer_tokens, settings.context_tokens // 2)
-        builder = PromptBuilder(partial(self._count_tokens, model), budget=budget)
-        instructions = "\n\n".join(part for part in (settings.instructions, run.request["instructions"]) if part)
-        try:
-            return await builder.build(
-                instructions=instructions or None,
-                history=history,
-                passages=passages,
-                new=new,
-                drop=run.request["truncation"] == "auto",
-            )
-        except PromptTooLongError as error:
-            raise InvalidRequest(
-                f"The input has {error.tokens} tokens; with room for the answer this model takes {error.budget}. "
-                "Send less, start a new conversation, or ask for fewer max_output_tokens.",
-                param="input",
-                code="context_length_exceeded",
-            ) from error
+        found: list[Passage] = []
+        if tool is not None:
+            queries = self._preparation.queries([*history, *new])
+            if run.assembler.item_index("file_search_call") is None:
+                run.assembler.open_search(new_id("fs_"), queries)
+                run.wake()
+            found = await self._preparation.search(run.owner.key.tenant, tool, queries)
+        prompt = await self._preparation.prompt(run.request, history, found, new)
+        prepared: dict[str, Any] = await self._store.write_once(
+            run.owner,
+            "prompt",
+            {
+                "messages": prompt.messages,
+                "passages": [passage.as_json() for passage in prompt.passages],
+                "dropped": prompt.dropped_messages,
+                "results": [passage.as_result() for passage in found] if run.request["show_results"] else None,
+            },
+        )
+        return prepared
 
     async def _generate(self, run: Run, messages: list[dict[str, Any]], answer: "_Answer") -> None:
         """Streams the answer; goes on on another pod, from the text so far, when one fails."""
@@ -128,39 +102,40 @@ class Turn:
 
     async def _stream_once(self, run: Run, messages: list[dict[str, Any]], answer: "_Answer") -> None:
         body = self._chat_body(run, messages)
-        text = answer.visible()
+        text = answer.restart()
         before = run.usage.get("output", 0)
         if text:
             body["messages"] = [*messages, {"role": "assistant", "content": text}]
             body |= {"continue_final_message": True, "add_generation_prompt": False}
             if before == 0:
                 before = await self._tokens_between(run.request["model"], messages, body["messages"])
-            body["max_tokens"] = max(1, body["max_tokens"] - before)
-        affinity = run.request["conversation"] or run.request["previous_response_id"] or run.owner.id
+            body["max_tokens"] -= before
+            if body["max_tokens"] <= 0:
+                run.finish_reason = "length"
+                return
         finished = False
-        stream = self._upstream.stream_chat(run.request["model"], body, tenant=run.owner.key.tenant, affinity=affinity)
+        stream = self._upstream.stream_chat(
+            run.request["model"], body, tenant=run.owner.key.tenant, affinity=run.request["affinity"]
+        )
         async with aclosing(stream):
             async for payload in stream:
-                finished = self._take_chunk(run, answer, payload, before) or finished
+                finished = self._take_chunk(run, answer, payload, before if text else 0) or finished
         if not finished:
             raise UpstreamFailed("The model stopped in the middle of its answer.")
 
     async def _tokens_between(self, model: str, shorter: list[dict[str, Any]], longer: list[dict[str, Any]]) -> int:
         """The tokens of an answer that another gateway began, so that they count towards limit and usage."""
-        return max(0, await self._count_tokens(model, longer) - await self._count_tokens(model, shorter))
-
-    async def _count_tokens(self, model: str, messages: Sequence[dict[str, Any]]) -> int:
-        return len(await self._upstream.tokenize(model, messages=messages))
+        count = self._preparation.count_tokens
+        return max(0, await count(model, longer) - await count(model, shorter))
 
     def _chat_body(self, run: Run, messages: list[dict[str, Any]]) -> dict[str, Any]:
         request = run.request
-        settings = self._models[request["model"]]
         body: dict[str, Any] = {
             "model": request["model"],
             "messages": messages,
             "stream": True,
             "stream_options": {"include_usage": True, "continuous_usage_stats": True},
-            "max_tokens": request["max_output_tokens"] or settings.default_output_tokens,
+            "max_tokens": self._preparation.answer_tokens(request),
         }
         for name in ("temperature", "top_p", "response_format"):
             if request[name] is not None:
@@ -176,7 +151,8 @@ class Turn:
         usage = chunk.get("usage")
         if usage:
             details = usage.get("prompt_tokens_details") or {}
-            run.usage.setdefault("prompt", usage["prompt_tokens"])
+            # The prompt of a continuation ends with what was answered before: that is output.
+            run.usage.setdefault("prompt", usage["prompt_tokens"] - before)
             run.usage.setdefault("cached", details.get("cached_tokens") or 0)
             run.usage["output"] = before + usage["completion_tokens"]
         finished = False
@@ -214,7 +190,6 @@ class _Answer:
         self._filter = MarkerFilter(len(passages))
         self._index = run.assembler.item_index("message")
         self._length = len(self.visible())
-        self._cited: set[tuple[int, int]] = set()
         if self._index is not None:
             # Another gateway began: what it cited is cited.
             for part in run.assembler.output[self._index]["content"]:
@@ -224,7 +199,13 @@ class _Answer:
         """What readers have seen."""
         return "" if self._index is None else self._run.assembler.text(self._index)
 
+    def restart(self) -> str:
+        """What readers have seen, for a continuation: what was held back comes again from there."""
+        self._filter = MarkerFilter(len(self.passages))
+        return self.visible()
+
     def feed(self, text: str) -> None:
+        """Takes text of the model."""
         self._show(self._filter.feed(text))
 
     def finish(self) -> None:
@@ -233,10 +214,7 @@ class _Answer:
         self._open()
 
     def cite(self, passage: int, index: int) -> None:
-        """Adds a citation of the passage at a character position."""
-        if (passage, index) in self._cited:
-            return
-        self._cited.add((passage, index))
+        """Adds a citation of the passage at a character position, unless it is there already."""
         source = self.passages[passage]
         annotation = {
             "type": "file_citation",
@@ -246,8 +224,10 @@ class _Answer:
             "page": source.page,
             "section": source.section,
         }
-        self._run.assembler.annotate(self._open(), annotation)
-        self._run.wake()
+        place = self._open()
+        if annotation not in self._run.assembler.output[place]["content"][0]["annotations"]:
+            self._run.assembler.annotate(place, annotation)
+            self._run.wake()
 
     def _show(self, pieces: Sequence[Piece]) -> None:
         for piece in pieces:
@@ -263,11 +243,3 @@ class _Answer:
         if self._index is None:
             self._index = self._run.assembler.open_message(new_id("msg_"))
         return self._index
-
-
-def _as_stored(prompt: Prompt) -> dict[str, Any]:
-    return {
-        "messages": prompt.messages,
-        "passages": [passage.as_json() for passage in prompt.passages],
-        "dropped": prompt.dropped_messages,
-    }

@@ -1,7 +1,7 @@
 """Stored truth: sealed records and sealed, chained item logs in Redis. Nothing readable ever reaches the store."""
 
 from cloister_gateway.state.items import ItemLog, LogDamagedError, LogGoneError, LogLockedError, Owner, StoredItem
-from cloister_gateway.state.records import open_field, record_key, seal_field
+from cloister_gateway.state.records import RecordGoneError, open_field, record_key, seal_field
 
 __all__ = [
     "ItemLog",
@@ -9,6 +9,7 @@ __all__ = [
     "LogGoneError",
     "LogLockedError",
     "Owner",
+    "RecordGoneError",
     "StoredItem",
     "open_field",
     "record_key",

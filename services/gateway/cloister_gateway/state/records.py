@@ -5,7 +5,11 @@ from typing import Any
 import orjson
 from cloister_common.vault import DataKey, encode_context, open_record, seal
 
-__all__ = ["open_field", "record_key", "seal_field"]
+__all__ = ["RecordGoneError", "open_field", "record_key", "seal_field"]
+
+
+class RecordGoneError(Exception):
+    """The object's record was destroyed; nothing was written."""
 
 
 def record_key(kind: str, object_id: str) -> str:

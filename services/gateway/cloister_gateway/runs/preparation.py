@@ -1,0 +1,105 @@
+"""What a turn needs before its first token: history, passages and the prompt, and whether they fit the model at all."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from cloister_common.errors import InvalidRequest, Unavailable, UpstreamFailed
+
+from cloister_gateway.models.upstream import ModelUpstream
+from cloister_gateway.prompt import Passage, Prompt, PromptBuilder, PromptTooLongError
+from cloister_gateway.responses.history import HistoryReader, item_messages
+from cloister_gateway.retrieval import Retrieval
+from cloister_gateway.settings import ModelSettings
+
+__all__ = ["Preparation"]
+
+Message = dict[str, Any]
+
+
+class Preparation:
+    """Prepares turns. One instance serves all runs.
+
+    Args:
+        models: The chat models by public name.
+        upstream: Counts tokens with a model's own tokenizer.
+        retrieval: Searches.
+        history: Reads what was said before.
+    """
+
+    def __init__(
+        self,
+        *,
+        models: dict[str, ModelSettings],
+        upstream: ModelUpstream,
+        retrieval: Retrieval,
+        history: HistoryReader,
+    ) -> None:
+        self._models = models
+        self._upstream = upstream
+        self._retrieval = retrieval
+        self._history = history
+
+    async def check(self, tenant: str, request: dict[str, Any]) -> None:
+        """Refuses, before anything is stored, a request that is known not to fit into its model.
+
+        Raises:
+            InvalidRequest: It does not fit (``context_length_exceeded``).
+            NotFound: The conversation or a response of the chain was deleted.
+        """
+        everything = request["truncation"] == "disabled"
+        history = await self._history.before(tenant, request) if everything else []
+        try:
+            await self.prompt(request, history, [], item_messages(request["input"]))
+        except (Unavailable, UpstreamFailed):
+            return  # Nobody can count now. The run asks again.
+
+    async def messages(self, tenant: str, request: dict[str, Any]) -> tuple[list[Message], list[Message]]:
+        """The messages before this turn, oldest first, and those of this turn."""
+        return await self._history.before(tenant, request), item_messages(request["input"])
+
+    def queries(self, messages: list[Message]) -> list[str]:
+        """What to search for."""
+        return self._retrieval.queries(messages)
+
+    async def search(self, tenant: str, tool: dict[str, Any], queries: list[str]) -> list[Passage]:
+        """The passages for ``queries``, best first."""
+        return await self._retrieval.search(tenant, tool, queries)
+
+    async def prompt(
+        self, request: dict[str, Any], history: list[Message], passages: list[Passage], new: list[Message]
+    ) -> Prompt:
+        """The prompt, with what had to be left out.
+
+        Raises:
+            InvalidRequest: What must stay does not fit (``context_length_exceeded``).
+        """
+        settings = self._models[request["model"]]
+        answer_tokens = self.answer_tokens(request)
+        budget = settings.context_tokens - min(answer_tokens, settings.context_tokens // 2)
+        builder = PromptBuilder(partial(self.count_tokens, request["model"]), budget=budget)
+        instructions = "\n\n".join(part for part in (settings.instructions, request["instructions"]) if part)
+        try:
+            return await builder.build(
+                instructions=instructions or None,
+                history=history,
+                passages=passages,
+                new=new,
+                drop=request["truncation"] == "auto",
+            )
+        except PromptTooLongError as error:
+            raise InvalidRequest(
+                f"The input has {error.tokens} tokens; with room for the answer this model takes {error.budget}. "
+                "Send less, start a new conversation, or ask for fewer max_output_tokens.",
+                param="input",
+                code="context_length_exceeded",
+            ) from error
+
+    def answer_tokens(self, request: dict[str, Any]) -> int:
+        """The longest answer, in tokens. vLLM lets it end where the context does, but refuses more than all of it."""
+        settings = self._models[request["model"]]
+        return min(request["max_output_tokens"] or settings.default_output_tokens, settings.context_tokens)
+
+    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
+        """The tokens of a chat, with the template around it."""
+        return len(await self._upstream.tokenize(model, messages=messages))
