@@ -91,6 +91,7 @@ class Keyring:
         self._root = root
         self._store = store
         self._cache: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._forgotten = 0
 
     async def create(self, tenant: str, kind: str, object_id: str) -> DataKey:
         """A new data key for the object, durable when this returns.
@@ -113,6 +114,7 @@ class Keyring:
             VaultError: There is one, but it is not this tenant's, kind's and object's.
         """
         name = self._data_name(kind, object_id)
+        forgotten = self._forgotten
         cached = self._recall(f"{tenant}/{name}")
         if cached is not None:
             return DataKey(cached, tenant=tenant)
@@ -123,17 +125,20 @@ class Keyring:
         if tenant_key is None:
             raise VaultError
         key = open_record(derive(tenant_key, "wrap"), wrapped, self._data_context(tenant, kind, object_id))
-        self._remember(f"{tenant}/{name}", key)
+        # A key that was destroyed while it was being read must not come back through the cache.
+        if forgotten == self._forgotten:
+            self._remember(f"{tenant}/{name}", key)
         return DataKey(key, tenant=tenant)
 
     async def destroy(self, tenant: str, kind: str, object_id: str) -> None:
         """Destroys the object's data key: what it sealed can never be opened again."""
-        name = self._data_name(kind, object_id)
         self.forget(tenant, kind, object_id)
-        await self._store.delete(name)
+        await self._store.delete(self._data_name(kind, object_id))
+        self.forget(tenant, kind, object_id)
 
     def forget(self, tenant: str, kind: str, object_id: str) -> None:
         """Drops a key from this process's cache, since another process destroyed it."""
+        self._forgotten += 1
         self._cache.pop(f"{tenant}/{self._data_name(kind, object_id)}", None)
 
     async def name(self, tenant: str, *parts: str | int | bytes) -> str:
