@@ -27,6 +27,8 @@ log = get_logger(__name__)
 S = TypeVar("S", bound=ServiceSettings)
 
 _CERTIFICATE_CHECK_SECONDS = 10.0
+_LARGEST_FRAME_BYTES = 16 * 1024 * 1024
+"""As large as a JSON body may be by default, so that what is too long is refused with an error, not by hanging up."""
 
 
 def main(service: str, settings_class: type[S], create_app: Callable[[S], FastAPI]) -> None:
@@ -71,7 +73,7 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
         # Only the gateway's image has websockets; the inner services accept no WebSocket.
         ws="websockets-sansio" if importlib.util.find_spec("websockets") else "none",
         ws_per_message_deflate=False,
-        ws_max_size=4 * 1024 * 1024,
+        ws_max_size=_LARGEST_FRAME_BYTES,
         timeout_graceful_shutdown=int(server.shutdown_seconds),
         ssl_context_factory=(lambda _config, _default: context) if context is not None else None,
     )

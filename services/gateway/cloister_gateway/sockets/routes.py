@@ -1,11 +1,13 @@
 """The WebSocket endpoint: authenticate before accepting, serve, close with a code that says what to do."""
 
+import asyncio
 from collections import Counter
+from contextlib import suppress
 
 from cloister_common.app import error_response
 from cloister_common.errors import CloisterError, TooManyRequests
 from cloister_common.logs import get_logger
-from fastapi import APIRouter, WebSocket
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from prometheus_client import Gauge
 
 from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
@@ -36,16 +38,19 @@ async def responses(socket: WebSocket) -> None:
     except REDIS_DOWN:
         await socket.send_denial_response(error_response(store_unavailable()))
         return
-    await socket.accept()
     session = Session(socket, principal, context.core, send_seconds=settings.send_seconds)
     unwatch = context.authenticator.watch(principal, session.revoke)
     open_by_tenant[principal.tenant] += 1
     _OPEN.inc()
     try:
+        await socket.accept()
         end = await session.run()
         if end is not None:
             log.info("socket_closed", code=end.code)
-            await socket.close(end.code, end.reason)
+            # A client that does not read does not take the close frame either: it is not waited for longer.
+            with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+                async with asyncio.timeout(settings.send_seconds):
+                    await socket.close(end.code, end.reason)
     finally:
         unwatch()
         open_by_tenant[principal.tenant] -= 1

@@ -6,14 +6,16 @@ they go on meanwhile.
 """
 
 import asyncio
+import time
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Any
 
 import orjson
 from cloister_common.app import validation_error
-from cloister_common.errors import CloisterError, InvalidRequest, TooManyRequests, Unauthenticated
+from cloister_common.errors import CloisterError, InvalidRequest, NotFound, TooManyRequests, Unauthenticated
 from cloister_common.logs import get_logger
+from cloister_common.vault import VaultError
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 from redis.exceptions import RedisError
@@ -31,7 +33,7 @@ from cloister_gateway.sockets.schemas import (
     SubscribeConversation,
     SubscribeResponse,
 )
-from cloister_gateway.state import Owner
+from cloister_gateway.state import LogDamagedError, Owner
 
 __all__ = ["Session", "Shutdown"]
 
@@ -89,7 +91,7 @@ class Session:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 tasks.create_task(self._write(), name="socket-writer")
-                tasks.create_task(self._watch_revocation(), name="socket-revocation")
+                tasks.create_task(self._watch_credential(), name="socket-credential")
                 tasks.create_task(self._read(), name="socket-reader")
         except* Shutdown as group:
             end = next(error for error in group.exceptions if isinstance(error, Shutdown))
@@ -120,11 +122,11 @@ class Session:
             self._spawn(self._cancel(event), None)
 
     def _enqueue(self, event: SocketCreate) -> None:
-        """One response at a time in each lane: those without a ``stream_id`` share one."""
+        """One response at a time in each lane; those without a ``stream_id`` share one. Empty lanes end."""
         lane = self._lanes.get(event.stream_id)
         if lane is None:
             if len(self._lanes) >= _MOST_WAITING:
-                raise TooManyRequests("This connection has too many lanes. Use an earlier stream_id again.")
+                raise TooManyRequests(f"This connection has {_MOST_WAITING} lanes at work, the most it may.")
             lane = self._lanes[event.stream_id] = asyncio.Queue(maxsize=_MOST_WAITING)
             self._tasks.create_task(self._work_lane(event.stream_id, lane), name="socket-lane")
         try:
@@ -133,9 +135,9 @@ class Session:
             raise TooManyRequests("Too many responses wait on this connection. Wait for one to end.") from error
 
     async def _work_lane(self, stream_id: str | None, lane: asyncio.Queue[SocketCreate]) -> None:
-        while True:
-            event = await lane.get()
-            await self._guarded(self._create(event), stream_id)
+        while not lane.empty():
+            await self._guarded(self._create(lane.get_nowait()), stream_id)
+        del self._lanes[stream_id]
 
     async def _create(self, event: SocketCreate) -> None:
         created = await self._core.responses.create(self._principal, event, own_unstored=self._unstored)
@@ -151,25 +153,38 @@ class Session:
 
     async def _subscribe_conversation(self, event: SubscribeConversation) -> None:
         conversation = await self._core.conversations.find(self._principal, event.conversation_id)
-        begun: asyncio.Queue[str] = asyncio.Queue(maxsize=_MOST_FOLLOWED)
+        begun: asyncio.Queue[str | None] = asyncio.Queue(maxsize=_MOST_FOLLOWED)
 
-        def on_run(payload: bytes) -> None:
+        def on_run(response_id: str | None) -> None:
             if not begun.full():
-                begun.put_nowait(payload.decode())
+                begun.put_nowait(response_id)
 
         async with AsyncExitStack() as stack:
-            subscription = await self._core.bus.subscribe(conversation_channel(conversation.id), on_run)
+            subscription = await self._core.bus.subscribe(
+                conversation_channel(conversation.id), lambda payload: on_run(payload.decode()), lambda: on_run(None)
+            )
             stack.push_async_callback(self._core.bus.unsubscribe, subscription)
-            running = await self._core.conversations.running(conversation)
-            if running is not None:
-                begun.put_nowait(running)
-            await self._send({"type": "conversation.subscribed", "conversation_id": conversation.id}, event.stream_id)
+            on_run(None)
             while True:
                 response_id = await begun.get()
-                if response_id not in self._followed:
-                    # Who may read the conversation may read its responses, those with store: false too.
-                    owner = await self._core.responses.find(self._principal, response_id, unstored=[response_id])
-                    self._spawn(self._follow(owner, -1, event.stream_id), event.stream_id)
+                if response_id is None:
+                    # The beginning, or words may have been lost: say from when on nothing is, and look for oneself.
+                    subscribed = {"type": "conversation.subscribed", "conversation_id": conversation.id}
+                    await self._send(subscribed, event.stream_id)
+                    response_id = await self._core.conversations.running(conversation)
+                if response_id is not None:
+                    await self._follow_new(response_id, event.stream_id)
+
+    async def _follow_new(self, response_id: str, stream_id: str | None) -> None:
+        """Follows a response of a subscribed conversation, unless this socket does so already."""
+        try:
+            # Who may read the conversation may read its responses, those with store: false too.
+            owner = await self._core.responses.find(self._principal, response_id, unstored=[response_id])
+        except NotFound:
+            return  # Deleted, or refused after all.
+        if response_id not in self._followed:
+            self._followed.add(response_id)
+            self._spawn(self._follow(owner, -1, stream_id), stream_id)
 
     async def _cancel(self, event: Cancel) -> None:
         response_id = event.response_id or self._last
@@ -178,14 +193,15 @@ class Session:
         await self._core.responses.request_cancel(self._principal, response_id, unstored=self._unstored)
 
     async def _follow(self, owner: Owner, after: int, stream_id: str | None) -> None:
-        if len(self._followed) >= _MOST_FOLLOWED:
-            raise TooManyRequests(f"This connection follows {_MOST_FOLLOWED} responses, the most it may.")
         self._followed.add(owner.id)
         try:
-            async for events in self._core.responses.events(owner, after=after):
-                if stream_id is not None:
-                    events = [with_stream_id(event, stream_id) for event in events]
-                await self._outgoing.put(events)
+            if len(self._followed) > _MOST_FOLLOWED:
+                raise TooManyRequests(f"This connection follows {_MOST_FOLLOWED} responses, the most it may.")
+            async with aclosing(self._core.responses.events(owner, after=after)) as batches:
+                async for events in batches:
+                    if stream_id is not None:
+                        events = [with_stream_id(event, stream_id) for event in events]
+                    await self._outgoing.put(events)
         finally:
             self._followed.discard(owner.id)
 
@@ -200,8 +216,10 @@ class Session:
             await self._send_error(error, stream_id)
         except RedisError:
             await self._send_error(store_unavailable(), stream_id)
-        except (asyncio.CancelledError, Shutdown):
-            raise
+        except (LogDamagedError, VaultError) as error:
+            log.error("stored_data_damaged", exc_info=error)
+            damaged = CloisterError("What is stored here is not what was written.", code="stored_data_damaged")
+            await self._send_error(damaged, stream_id)
         except Exception:
             log.exception("socket_request_failed")
             await self._send_error(CloisterError("The server had an error while processing your request."), stream_id)
@@ -217,8 +235,9 @@ class Session:
         while True:
             events = await self._outgoing.get()
             try:
-                async with asyncio.timeout(self._send_seconds):
+                async with asyncio.timeout(None) as limit:
                     for event in events:
+                        limit.reschedule(asyncio.get_running_loop().time() + self._send_seconds)
                         await self._socket.send_text(event.decode())
             except TimeoutError as error:
                 raise Shutdown(
@@ -228,8 +247,11 @@ class Session:
                 # Starlette's way of saying that the client has gone.
                 raise WebSocketDisconnect(1006) from error
 
-    async def _watch_revocation(self) -> None:
-        await self._revoked.wait()
+    async def _watch_credential(self) -> None:
+        expires_at = self._principal.expires_at
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if expires_at is None else expires_at - time.time()):
+                await self._revoked.wait()
         raise Shutdown(Unauthenticated.close_code, "The credential of this connection has ended.")
 
 
