@@ -1,0 +1,67 @@
+"""One whole stack for all end-to-end tests: the runner of `make run`, with vLLM, on free ports."""
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import OpenAI
+from reportlab.pdfgen import canvas
+
+from tests.support.stack import Stack, running_stack
+
+CHAT_MODEL = "SmolLM2-135M-Instruct"
+EMBEDDING_MODEL = "all-MiniLM-L6-v2"
+
+
+def sdk(**options: Any) -> Any:
+    """The unmodified SDK. Typed as Any: its events are unions of sixty types, and tests look into what came."""
+    return OpenAI(**options)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running_stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(stack: Stack) -> Iterator[Any]:
+    """The SDK, given what `make run` prints. Without retries, so that no failure hides."""
+    with sdk(base_url=stack.base_url, api_key=stack.api_key, max_retries=0, timeout=120) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def pdf() -> bytes:
+    """A PDF of two pages."""
+    buffer = io.BytesIO()
+    pages = canvas.Canvas(buffer)
+    for line in (
+        "The Glimmer reactor was commissioned in 1987 by Dr. Helena Vosk.",
+        "The maximum output of the Glimmer reactor is 42 megawatts.",
+    ):
+        pages.drawString(72, 700, line)
+        pages.showPage()
+    pages.save()
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[[Callable[[], bool], str], None]:
+    """Waits for a condition, with a deadline."""
+
+    def wait(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+            time.sleep(0.1)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def javascript_folder() -> Path:
+    return Path(__file__).parent / "javascript"

@@ -1,0 +1,97 @@
+"""Stateless calls through the whole stack, with the unmodified SDK."""
+
+import base64
+import struct
+from typing import Any
+
+import openai
+import pytest
+
+from tests.e2e.conftest import CHAT_MODEL, EMBEDDING_MODEL
+
+
+def test_models_lists_the_chat_and_the_embedding_model(client: Any) -> None:
+    assert {model.id for model in client.models.list()} == {CHAT_MODEL, EMBEDDING_MODEL}
+    assert client.models.retrieve(CHAT_MODEL).id == CHAT_MODEL
+
+
+def test_chat_completion_answers_and_counts(client: Any) -> None:
+    done = client.chat.completions.create(
+        model=CHAT_MODEL,
+        messages=[{"role": "user", "content": "What is the capital of France?"}],
+        max_completion_tokens=12,
+        temperature=0,
+        seed=1,
+        logprobs=True,
+    )
+    assert done.model == CHAT_MODEL
+    assert done.choices[0].message.content
+    assert done.choices[0].logprobs is not None
+    assert done.usage is not None
+    assert 0 < done.usage.completion_tokens <= 12
+
+
+def test_chat_stream_is_what_the_completion_says(client: Any) -> None:
+    question: dict[str, Any] = {
+        "model": CHAT_MODEL,
+        "messages": [{"role": "user", "content": "Count to five."}],
+        "max_tokens": 16,
+        "temperature": 0,
+    }
+    whole = client.chat.completions.create(**question)
+    chunks = list(client.chat.completions.create(**question, stream=True, stream_options={"include_usage": True}))
+    text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].usage == whole.usage
+
+
+def test_structured_output_follows_the_schema(client: Any) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"answer": {"type": "string", "enum": ["yes", "no"]}},
+        "required": ["answer"],
+        "additionalProperties": False,
+    }
+    done = client.chat.completions.create(
+        model=CHAT_MODEL,
+        messages=[{"role": "user", "content": "Is water wet?"}],
+        response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}},
+        max_tokens=20,
+    )
+    assert done.choices[0].message.content in {
+        '{"answer": "yes"}',
+        '{"answer": "no"}',
+        '{"answer":"yes"}',
+        '{"answer":"no"}',
+    }
+
+
+def test_embeddings_are_the_same_in_both_encodings(client: Any) -> None:
+    floats = client.embeddings.create(model=EMBEDDING_MODEL, input=["one", "two"], encoding_format="float")
+    encoded = client.embeddings.with_raw_response.create(model=EMBEDDING_MODEL, input=["one"], encoding_format="base64")
+    raw = base64.b64decode(encoded.http_response.json()["data"][0]["embedding"])
+    assert struct.unpack("<384f", raw) == pytest.approx(floats.data[0].embedding, abs=0.01)
+    assert floats.usage.prompt_tokens == 6
+
+
+def test_too_long_a_text_is_an_error_that_names_the_limit(client: Any) -> None:
+    with pytest.raises(openai.BadRequestError, match="256"):
+        client.embeddings.create(model=EMBEDDING_MODEL, input="word " * 3000)
+
+
+@pytest.mark.parametrize("path", ["/images/generations", "/audio/speech", "/assistants", "/nothing"])
+def test_the_rest_of_openais_api_is_a_proper_404(client: Any, path: str) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.post(path, body={}, cast_to=object)
+    assert caught.value.code == "unknown_url"
+    assert caught.value.type == "invalid_request_error"
+
+
+def test_callers_cannot_set_what_rewrites_the_prompt_or_shares_a_cache(client: Any) -> None:
+    for name in ("cache_salt", "chat_template", "prompt_token_ids", "priority"):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.chat.completions.create(
+                model=CHAT_MODEL, messages=[{"role": "user", "content": "x"}], extra_body={name: "x"}
+            )
+        assert caught.value.code == "unsupported_parameter"
+        assert caught.value.param == name
