@@ -43,27 +43,27 @@ async def attribute(text: str, passages: Sequence[str], *, marked: Sequence[int]
         passage are cited once, at their end.
     """
     sentences = [
-        (start, end)
-        for start, end in _sentences(text)
+        (place, start, end)
+        for place, (start, end) in enumerate(_sentences(text))
         if end - start >= _LEAST_CHARACTERS and not any(start < position <= end for position in marked)
     ][:_MOST_SENTENCES]
     if not sentences or not passages:
         return []
-    texts = [text[start:end][:_MOST_CHARACTERS] for start, end in sentences]
+    texts = [text[start:end][:_MOST_CHARACTERS] for _, start, end in sentences]
     windows = [(number, window) for number, passage in enumerate(passages) for window in _windows(passage)]
     vectors = await embed([*texts, *(window for _, window in windows)])
-    found: list[Attribution] = []
-    for (_, end), vector in zip(sentences, vectors, strict=False):
+    found: list[tuple[int, Attribution]] = []
+    for (place, _, end), vector in zip(sentences, vectors, strict=False):
         scores = [
             (_dot(vector, other), number) for (number, _), other in zip(windows, vectors[len(texts) :], strict=True)
         ]
         score, number = max(scores)
         if score < _LEAST_COSINE:
             continue
-        if found and found[-1].passage == number:
+        if found and found[-1][0] == place - 1 and found[-1][1].passage == number:
             found.pop()
-        found.append(Attribution(number, end))
-    return found
+        found.append((place, Attribution(number, end)))
+    return [attribution for _, attribution in found]
 
 
 def _sentences(text: str) -> list[tuple[int, int]]:

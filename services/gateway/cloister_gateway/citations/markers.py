@@ -9,8 +9,11 @@ from typing import NamedTuple
 
 __all__ = ["MarkerFilter", "Piece"]
 
-_MARKER = re.compile(r" ?\[(\d{1,3}(?:\s?,\s?\d{1,3}){0,7})\]")
-_MAY_BECOME = re.compile(r" ?(?:\[(?:[\d\s,]{0,40})?)?$")
+_NUMBER = "[1-9][0-9]{0,2}"
+"""Excerpts are numbered from 1: ``a[0]`` is not a marker."""
+_MARKER = re.compile(rf" ?\[({_NUMBER}(?:\s?,\s?{_NUMBER}){{0,7}})\]")
+_MAY_BECOME = re.compile(r" ?(?:\[[0-9\s,]{0,45})?\Z")
+"""The end of a text that may go on as a marker, whose inside has at most 8 * 3 + 7 * 3 characters."""
 
 
 class Piece(NamedTuple):

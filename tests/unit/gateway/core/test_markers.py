@@ -1,0 +1,103 @@
+"""Markers in a stream: however it is cut into chunks, readers see the same text and the same citations."""
+
+import pytest
+from cloister_gateway.citations import MarkerFilter
+from hypothesis import given
+from hypothesis import strategies as st
+
+TEXTS = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [
+                "[1]",
+                " [2]",
+                "[3, 1]",
+                "[9]",
+                "[0]",
+                "a[0]",
+                "[x]",
+                "[1",
+                "[",
+                "]",
+                " ",
+                "  ",
+                "\n",
+                "[1,",
+                "[ 1]",
+                "[1]]",
+            ]
+        ),
+        st.sampled_from(
+            [" [1 , 2 , 3 , 1 , 2 , 3 , 1 , 2]", "[100 , 100 , 100 , 100 , 100 , 100 , 100 , 100]", "[1,\n2]"]
+        ),
+        st.text(alphabet="ab[] 123,.\n", max_size=12),
+    ),
+    max_size=10,
+).map("".join)
+
+
+def shown(chunks: list[str], passages: int = 3) -> tuple[str, list[tuple[int, int]]]:
+    """The visible text, and each citation as (passage, position)."""
+    markers = MarkerFilter(passages)
+    text, cited = "", []
+    for pieces in [*(markers.feed(chunk) for chunk in chunks), markers.finish()]:
+        for piece in pieces:
+            text += piece.text
+            cited += [(passage, len(text)) for passage in piece.cited]
+    return text, cited
+
+
+@given(text=TEXTS, data=st.data())
+def test_chunks_never_change_what_is_shown(text: str, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    chunks = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    assert shown(chunks) == shown([text])
+    assert shown(list(text)) == shown([text])
+
+
+@given(text=TEXTS)
+def test_only_whole_markers_are_taken_out(text: str) -> None:
+    visible, _ = shown(list(text))
+    rest = iter(text)
+    assert all(character in rest for character in visible), "the visible text is not what the model wrote"
+    taken = len(text) - len(visible)
+    assert taken == 0 or "]" in text
+    assert visible.count("x") == text.count("x")
+    assert visible.count(".") == text.count(".")
+
+
+@given(text=TEXTS)
+def test_without_passages_brackets_mean_nothing(text: str) -> None:
+    assert shown(list(text), passages=0) == (text, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "visible", "cited"),
+    [
+        ("Paris [1].", "Paris.", [(0, 5)]),
+        ("Paris[1]", "Paris", [(0, 5)]),
+        ("Both [1][2].", "Both.", [(0, 4), (1, 4)]),
+        ("Both [2, 1].", "Both.", [(1, 4), (0, 4)]),
+        ("Twice [1, 1].", "Twice.", [(0, 5)]),
+        ("Some [1, 9].", "Some.", [(0, 4)]),
+        ("Nothing [4].", "Nothing.", []),
+        ("Much [999].", "Much.", []),
+        ("a[0] is first", "a[0] is first", []),
+        ("[x] and [1a]", "[x] and [1a]", []),
+        ("open [1", "open [1", []),
+        ("year [2024]", "year [2024]", []),
+        ("[01]", "[01]", []),
+        ("", "", []),
+    ],
+)
+def test_marker_cites_its_passage_and_goes(text: str, visible: str, cited: list[tuple[int, int]]) -> None:
+    assert shown([text]) == (visible, cited)
+    assert shown(list(text)) == (visible, cited)
+
+
+@given(text=st.text(alphabet="ab .\n[1", max_size=60))
+def test_little_is_held_back(text: str) -> None:
+    """What cannot become a marker any more is shown at once."""
+    markers = MarkerFilter(3)
+    visible = "".join(piece.text for character in text for piece in markers.feed(character))
+    assert len(text) - len(visible) <= 47
