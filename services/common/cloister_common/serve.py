@@ -17,6 +17,7 @@ from typing import TypeVar
 import uvicorn
 from fastapi import FastAPI
 
+from cloister_common.certificates import watch_certificate
 from cloister_common.logs import configure_logging, get_logger
 from cloister_common.metrics import serve_metrics
 from cloister_common.settings import ServerTls, ServiceSettings, SettingsError, load_settings
@@ -26,7 +27,6 @@ __all__ = ["main", "serve"]
 log = get_logger(__name__)
 S = TypeVar("S", bound=ServiceSettings)
 
-_CERTIFICATE_CHECK_SECONDS = 10.0
 _LARGEST_FRAME_BYTES = 16 * 1024 * 1024
 """As large as a JSON body may be by default, so that what is too long is refused with an error, not by hanging up."""
 
@@ -92,34 +92,14 @@ class _Server(uvicorn.Server):
         self._tls = tls
 
     async def main_loop(self) -> None:
-        watch = asyncio.create_task(self._watch_certificate(), name="certificate-watch")
+        if self._context is None or self._tls is None:
+            await super().main_loop()
+            return
+        watch = asyncio.create_task(watch_certificate(self._context, self._tls), name="certificate-watch")
         try:
             await super().main_loop()
         finally:
             watch.cancel()
-
-    async def _watch_certificate(self) -> None:
-        if self._context is None or self._tls is None:
-            return
-        seen = _stamp(self._tls)
-        while True:
-            await asyncio.sleep(_CERTIFICATE_CHECK_SECONDS)
-            now = _stamp(self._tls)
-            if now == seen:
-                continue
-            try:
-                self._context.load_cert_chain(self._tls.certificate_file, self._tls.key_file)
-            except (OSError, ssl.SSLError) as error:
-                # Half a pair may be on disk for a moment: keep the old one and look again.
-                log.error("certificate_reload_failed", reason=type(error).__name__)
-                continue
-            seen = now
-            log.info("certificate_reloaded")
-
-
-def _stamp(tls: ServerTls) -> tuple[int, ...]:
-    """Changes when either file does. Missing files (a rename under way) count as a change."""
-    return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in (tls.certificate_file, tls.key_file))
 
 
 def _server_context(tls: ServerTls) -> ssl.SSLContext:

@@ -56,7 +56,6 @@ def command_line(settings: LlmSettings, capacity: Capacity, *, device: str) -> l
     if server.tls is not None:
         options["ssl-certfile"] = str(server.tls.certificate_file)
         options["ssl-keyfile"] = str(server.tls.key_file)
-        options["enable-ssl-refresh"] = True
     return [sys.executable, "-m", MODULE, *(part for name, value in options.items() for part in _option(name, value))]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from cloister_common.supervisor import Supervisor
 from cloister_llm.guard.drain import Drain
 
 
@@ -20,7 +21,7 @@ async def begun(drain: Drain, *dones: asyncio.Event) -> list[asyncio.Task[str]]:
 
 
 async def test_running_requests_finish_before_the_stop() -> None:
-    drain, done, stopped = Drain(30), asyncio.Event(), asyncio.Event()
+    drain, done, stopped = Drain(30, Supervisor()), asyncio.Event(), asyncio.Event()
     (task,) = await begun(drain, done)
     drain.begin(stopped.set)
     await asyncio.sleep(0)
@@ -31,7 +32,7 @@ async def test_running_requests_finish_before_the_stop() -> None:
 
 
 async def test_what_does_not_finish_in_time_is_cancelled() -> None:
-    drain, quick, never, stopped = Drain(0.05), asyncio.Event(), asyncio.Event(), asyncio.Event()
+    drain, quick, never, stopped = Drain(0.05, Supervisor()), asyncio.Event(), asyncio.Event(), asyncio.Event()
     short, long = await begun(drain, quick, never)
     drain.begin(stopped.set)
     quick.set()
@@ -42,7 +43,7 @@ async def test_what_does_not_finish_in_time_is_cancelled() -> None:
 
 
 async def test_a_second_signal_changes_nothing() -> None:
-    drain, stopped = Drain(0), []
+    drain, stopped = Drain(0, Supervisor()), []
     drain.begin(lambda: stopped.append(1))
     drain.begin(lambda: stopped.append(2))
     while not stopped:

@@ -53,11 +53,11 @@ def test_the_environment_keeps_vllm_off_the_network_and_caches_private(settings)
     assert "VLLM_SERVER_DEV_MODE" not in environment
 
 
-def test_tls_is_vllms_own_and_reloads(make_settings, model_folder: Path) -> None:
+def test_tls_is_served_by_vllm(make_settings, model_folder: Path) -> None:
     tls = {"certificate_file": "/tls/tls.crt", "key_file": "/tls/tls.key"}
     words = words_of(prepare(make_settings(server={"tls": tls}), CONFIG))
     assert (words["--ssl-certfile"], words["--ssl-keyfile"]) == ("/tls/tls.crt", "/tls/tls.key")
-    assert "--enable-ssl-refresh" in words
+    assert "--enable-ssl-refresh" not in words  # it follows one renewal of a mounted Secret, and no second
 
 
 def test_extra_arguments_are_passed_on(make_settings, model_folder: Path) -> None:

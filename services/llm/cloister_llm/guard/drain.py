@@ -22,12 +22,12 @@ log = get_logger(__name__)
 class Drain:
     """The running requests of this process, and their end."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, supervisor: Supervisor) -> None:
         """``seconds``: how long running requests may take once the end has begun."""
         self.seconds = seconds
         self.begun = False
         self._running: set[asyncio.Task[Any]] = set()
-        self._supervisor = Supervisor()
+        self._supervisor = supervisor
 
     def on_signals(self, stop: Callable[[], None]) -> None:
         """Begins at SIGTERM and SIGINT, instead of whatever the server had planned; calls ``stop`` at the end."""

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from cloister_common.certificates import watch_certificate
 from cloister_common.errors import (
     CloisterError,
     InvalidRequest,
@@ -21,6 +22,7 @@ from cloister_common.internal import InternalTokens
 from cloister_common.logs import configure_logging, get_logger
 from cloister_common.metrics import serve_metrics
 from cloister_common.settings import SettingsError, read_secret_lines
+from cloister_common.supervisor import Supervisor
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -78,7 +80,8 @@ class Guard:
         self.app = app
         self.settings = settings or pod_settings()
         self.tokens = InternalTokens(read_secret_lines(self.settings.token_file, what="The llm pod's internal token"))
-        self.drain = Drain(self.settings.server.shutdown_seconds)
+        self._supervisor = Supervisor()
+        self.drain = Drain(self.settings.server.shutdown_seconds, self._supervisor)
         self._prepare = prepare
         self._prepared = False
 
@@ -106,6 +109,9 @@ class Guard:
             await send({"type": "lifespan.startup.failed", "message": "The guard refused the start."})
             return
         self.drain.on_signals(stop)
+        if (tls := self.settings.server.tls) is not None:
+            context = application.state.server.config.ssl
+            self._supervisor.loop("certificate", lambda: watch_certificate(context, tls))
         self._prepared = True
         await self.app(scope, receive, send)
 
