@@ -28,6 +28,7 @@ VLLM_STAMP := $(VLLM_VENV)/.run-$(call digest,$(VLLM_LOCKS))
 TOOLS_STAMP := $(TOOLS_VENV)/.run-$(call digest,$(TOOLS_LOCKS))
 INSTALL := requirements/install.sh
 
+.NOTPARALLEL:
 .PHONY: help install run test peers lint format types imports unit integration contract chart e2e lock clean clean-data
 
 help: ## Show this
@@ -63,7 +64,7 @@ imports: $(TEST_STAMP) ## Check who may import whom
 unit: $(TEST_STAMP) ## Tests in memory
 	@$(PY) -m pytest tests/unit $(PYTEST)
 
-integration: $(TEST_STAMP) ## Tests of one service with its real dependency
+integration: $(TEST_STAMP) $(VLLM_STAMP) ## Tests of one service with its real dependency
 	@$(PY) -m pytest tests/integration $(PYTEST)
 
 contract: $(TEST_STAMP) ## Tests of both sides of each client

@@ -73,7 +73,9 @@ class Runner:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._on_signal)
+            # `nohup make run` means to go on when the terminal is closed.
+            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._on_signal)
         self._record()
         fault: LocalFault | None = None
         try:
