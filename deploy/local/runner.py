@@ -20,7 +20,7 @@ from deploy.local.settings import LocalSettings
 
 __all__ = ["Runner"]
 
-_PROBE_SECONDS = 0.2
+_PROBE_SECONDS = 0.5
 _PROGRESS_SECONDS = 10.0
 _DEATHS_WINDOW_SECONDS = 600.0
 
