@@ -1,5 +1,6 @@
 """Gateways for tests: settings over real files and a real redis-server, keys to call with, several at a time."""
 
+import asyncio
 import contextlib
 import secrets
 from collections.abc import Iterator, Mapping
@@ -9,11 +10,13 @@ from typing import Any
 
 from cloister_common.testing.serving import served
 from cloister_gateway.app import create_app
+from cloister_gateway.foundation import open_directory
+from cloister_gateway.identity.directory import FirstKeys
 from cloister_gateway.settings import GatewaySettings
 
 from tests.support.redis_server import RedisServer
 
-__all__ = ["GatewayFixture", "gateway_settings", "secret_file"]
+__all__ = ["GatewayFixture", "first_keys", "gateway_settings", "secret_file"]
 
 INTERNAL_TOKEN = "internal-token-of-the-tests-0123456789"  # as every fake service of the tests expects it
 
@@ -67,3 +70,16 @@ class GatewayFixture:
     def headers(self, key: str | None = None) -> Mapping[str, str]:
         """The headers of a call with ``key``, by default the project's."""
         return {"authorization": f"Bearer {key or self.project_key}"}
+
+
+def first_keys(settings: GatewaySettings) -> GatewayFixture:
+    """Makes the first keys of an installation."""
+
+    async def bootstrap() -> FirstKeys:
+        async with open_directory(settings) as directory:
+            return await directory.bootstrap()
+
+    keys = asyncio.run(bootstrap())
+    assert keys.project is not None
+    assert keys.admin is not None
+    return GatewayFixture(settings, keys.project.token, keys.admin.token)

@@ -1,6 +1,5 @@
 """A real redis-server, a fake model, and a factory of gateways over both."""
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,10 +8,8 @@ from typing import Any
 import pytest
 from cloister_common.testing.llm import FakeLlm
 from cloister_common.testing.serving import served
-from cloister_gateway.foundation import open_directory
-from cloister_gateway.identity.directory import FirstKeys
 
-from tests.support.gateway import INTERNAL_TOKEN, GatewayFixture, gateway_settings
+from tests.support.gateway import INTERNAL_TOKEN, GatewayFixture, first_keys, gateway_settings
 from tests.support.redis_server import RedisServer
 
 
@@ -52,16 +49,7 @@ def make_gateway(tmp_path: Path, redis_server: RedisServer, llm_url: str) -> Cal
 
     def make(**sections: Any) -> GatewayFixture:
         sections.setdefault("models", {"fake": {"urls": [llm_url], "context_tokens": 2048}})
-        settings = gateway_settings(tmp_path / "secrets", redis_server, **sections)
-
-        async def bootstrap() -> FirstKeys:
-            async with open_directory(settings) as directory:
-                return await directory.bootstrap()
-
-        keys = asyncio.run(bootstrap())
-        assert keys.project is not None
-        assert keys.admin is not None
-        return GatewayFixture(settings, keys.project.token, keys.admin.token)
+        return first_keys(gateway_settings(tmp_path / "secrets", redis_server, **sections))
 
     return make
 
