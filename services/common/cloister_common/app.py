@@ -1,32 +1,32 @@
 """The app shell: what every FastAPI application of ours has before its own routes.
 
-Pure ASGI middleware, in this order from the outside: request id and log line, metrics, body limit. Errors of the
-`cloister_common.errors` tree, validation failures and everything unforeseen leave as OpenAI's error object.
+Pure ASGI middleware, in this order from the outside: request id and log line, metrics, body limit, the unforeseen.
+Errors of the `cloister_common.errors` tree, validation failures and everything unforeseen leave as OpenAI's error
+object.
 ``/livez`` says the process turns; ``/readyz`` runs the service's checks and names those that fail.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cloister_common.errors import CloisterError, InvalidRequest, PayloadTooLarge, UnsupportedParameter, error_object
-from cloister_common.ids import new_id
-from cloister_common.logs import get_logger
+from cloister_common.errors import CloisterError, InvalidRequest, UnsupportedParameter, error_object
 from cloister_common.metrics import MetricsMiddleware
+from cloister_common.middleware import (
+    BodyLimitMiddleware,
+    RequestLogMiddleware,
+    UnforeseenMiddleware,
+    error_response,
+    unforeseen,
+)
 
 __all__ = ["ReadinessCheck", "create_base_app", "error_response", "field_path", "validation_error"]
-
-log = get_logger(__name__)
 
 ReadinessCheck = Callable[[], Awaitable[None]]
 """Returns when its part is ready, raises with a reason otherwise."""
@@ -55,6 +55,7 @@ def create_base_app(
     app = FastAPI(
         title=title, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, telemetry={"logs": False}
     )
+    app.add_middleware(UnforeseenMiddleware)
     app.add_middleware(BodyLimitMiddleware, max_body_bytes=max_body_bytes, larger=larger_bodies)
     app.add_middleware(MetricsMiddleware)
     app.add_middleware(RequestLogMiddleware)
@@ -94,11 +95,6 @@ async def _run_check(check: ReadinessCheck) -> str | None:
     return None
 
 
-def error_response(error: CloisterError) -> JSONResponse:
-    """The HTTP response of an error of ours."""
-    return JSONResponse(error.body(), status_code=type(error).status, headers=error.headers())
-
-
 async def _on_cloister_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, CloisterError)
     return error_response(error)
@@ -123,11 +119,8 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(error_object(str(error.detail), type=kind), status_code=error.status_code)
 
 
-async def _on_unforeseen(request: Request, error: Exception) -> JSONResponse:
-    log.error("request_failed", route=getattr(request.scope.get("route"), "path", None), exc_info=error)
-    return error_response(
-        CloisterError("The server had an error while processing your request. Try again; the operator's log has it.")
-    )
+async def _on_unforeseen(_: Request, error: Exception) -> JSONResponse:
+    return error_response(unforeseen(error))
 
 
 def validation_error(errors: Any) -> InvalidRequest:
@@ -150,6 +143,8 @@ def validation_error(errors: Any) -> InvalidRequest:
         return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
     if first["type"] == "json_invalid":
         return InvalidRequest("The body is not valid JSON.", code="invalid_json")
+    if not param:
+        return InvalidRequest("The body must be a JSON object, sent as application/json.", code="invalid_type")
     return InvalidRequest(f"Invalid value for '{param}': {first['msg']}.", param=param, code="invalid_value")
 
 
@@ -159,76 +154,3 @@ def field_path(loc: tuple[int | str, ...]) -> str:
     for part in loc[1:] if loc and loc[0] in {"body", "query", "path", "header"} else loc:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
     return path
-
-
-class RequestLogMiddleware:
-    """Gives each request an id (``x-request-id``, which OpenAI's SDKs show) and logs one line without content."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in {"/livez", "/readyz"}:
-            await self.app(scope, receive, send)
-            return
-        request_id = new_id("req_")
-        started = time.perf_counter()
-        status = 0
-
-        async def with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
-            await send(message)
-
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self.app(scope, receive, with_id)
-            finally:
-                log.info(
-                    "request",
-                    method=scope["method"],
-                    route=getattr(scope.get("route"), "path", None),
-                    status=status,
-                    seconds=round(time.perf_counter() - started, 4),
-                )
-
-
-class BodyLimitMiddleware:
-    """Refuses a body over the limit by its declared length, or as soon as that many bytes have come in.
-
-    A path prefix in ``larger`` may have a limit of its own (uploads).
-    """
-
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, larger: Mapping[str, int] | None = None) -> None:
-        self.app = app
-        self.max_body_bytes = max_body_bytes
-        self.larger = dict(larger or {})
-
-    def limit(self, path: str) -> int:
-        return next((size for prefix, size in self.larger.items() if path.startswith(prefix)), self.max_body_bytes)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        limit = self.limit(scope["path"])
-        refusal = PayloadTooLarge(f"The request body is over the limit of {limit} bytes. Send less.")
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if not declared.isdigit() or int(declared) > limit:
-            await error_response(refusal)(scope, receive, send)
-            return
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            if message["type"] == "http.request":
-                received += len(message.get("body", b""))
-                if received > limit:
-                    raise refusal
-            return message
-
-        await self.app(scope, counted, send)

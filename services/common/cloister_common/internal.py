@@ -55,6 +55,6 @@ def tenant_of(connection: HTTPConnection) -> str:
         InvalidRequest: The header is missing or is not an id.
     """
     tenant = connection.headers.get(TENANT_HEADER, "")
-    if not tenant or len(tenant) > 128 or not tenant.replace("_", "").replace("-", "").isalnum():
+    if len(tenant) > 128 or not tenant.isascii() or not tenant.replace("_", "").replace("-", "").isalnum():
         raise InvalidRequest(f"The header {TENANT_HEADER} must carry the tenant's id.", param=TENANT_HEADER)
     return tenant

@@ -1,12 +1,14 @@
 """The embedder beside plain sentence-transformers: ``python -m tests.bench.embedder [--rounds N]``.
 
 Plain is what a service without batching does: ``SentenceTransformer.encode`` with its defaults, one request after the
-other. Both run MiniLM on the same cores, in turns, so that a busy machine hurts both; only the ratios mean something.
-The service's times include HTTP, JSON and base64.
+other. Both run MiniLM on the same cores, in turns, so that a busy machine hurts both; only the ratios mean something,
+and on a busy machine those of processor time rather than those of the clock. The service's figures include HTTP, JSON
+and base64.
 """
 
 import argparse
 import asyncio
+import os
 import random
 import statistics
 import subprocess
@@ -15,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from cloister_common.clients.embedder import EmbedderClient
@@ -39,26 +41,45 @@ def texts(count: int, shortest: int, longest: int, seed: int) -> list[str]:
     ]
 
 
-async def seconds(work: Callable[[], Awaitable[Any]]) -> float:
-    started = time.perf_counter()
-    await work()
-    return time.perf_counter() - started
+class Cost(NamedTuple):
+    """What a piece of work took: seconds of the clock, and of the processor in the process that did it."""
+
+    clock: float
+    processor: float
+
+
+def processor_seconds(pid: int) -> float:
+    """User and system time of a process so far: fields 14 and 15 of ``/proc/PID/stat`` (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Comparison:
-    """The scenarios; each gives the seconds of plain and of the service."""
+    """The scenarios; each gives the cost of plain and of the service."""
 
-    def __init__(self, plain: SentenceTransformer, client: EmbedderClient) -> None:
+    def __init__(self, plain: SentenceTransformer, client: EmbedderClient, service: int) -> None:
         self.plain = plain
         self.client = client
+        self._service = service
 
-    async def upload(self, seed: int) -> tuple[float, float]:
+    async def _cost(self, pid: int, work: Callable[[], Awaitable[Any]]) -> Cost:
+        clock, processor = time.perf_counter(), processor_seconds(pid)
+        await work()
+        return Cost(time.perf_counter() - clock, processor_seconds(pid) - processor)
+
+    async def _costs(
+        self, plain: Callable[[], Awaitable[Any]], service: Callable[[], Awaitable[Any]]
+    ) -> tuple[Cost, Cost]:
+        return await self._cost(os.getpid(), plain), await self._cost(self._service, service)
+
+    async def upload(self, seed: int) -> tuple[Cost, Cost]:
         """192 passages of 5 to 150 words by one caller."""
         passages = texts(_PASSAGES, 5, 150, seed)
-        plain = await seconds(lambda: asyncio.to_thread(self.plain.encode, passages))
-        return plain, await seconds(lambda: self.client.embed(passages, bulk=True))
+        return await self._costs(
+            lambda: asyncio.to_thread(self.plain.encode, passages), lambda: self.client.embed(passages, bulk=True)
+        )
 
-    async def single(self, seed: int) -> tuple[float, float]:
+    async def single(self, seed: int) -> tuple[Cost, Cost]:
         """32 queries one after the other: the latency of one, times 32."""
         queries = texts(32, 5, 12, seed)
 
@@ -66,49 +87,52 @@ class Comparison:
             for query in queries:
                 await self.client.embed([query])
 
-        plain = await seconds(lambda: self._plain_queries(queries))
-        return plain, await seconds(one_by_one)
+        return await self._costs(lambda: self._plain_queries(queries), one_by_one)
 
-    async def together(self, seed: int) -> tuple[float, float]:
+    async def together(self, seed: int) -> tuple[Cost, Cost]:
         """64 callers with one query each at the same moment, until the last has its answer."""
         queries = texts(64, 5, 12, seed)
-        plain = await seconds(lambda: self._plain_queries(queries))
-        return plain, await seconds(lambda: asyncio.gather(*(self.client.embed([query]) for query in queries)))
+        return await self._costs(
+            lambda: self._plain_queries(queries),
+            lambda: asyncio.gather(*(self.client.embed([query]) for query in queries)),
+        )
 
-    async def behind_an_upload(self, seed: int) -> tuple[float, float]:
-        """One query that comes while 192 passages are under way. Plain: after the rest of them."""
+    async def behind_an_upload(self, seed: int) -> tuple[Cost, Cost]:
+        """One query that comes 0.1 s after 192 passages, until its answer. Plain: after the passages."""
         passages, query = texts(_PASSAGES, 5, 150, seed), texts(1, 5, 12, seed + 1)
-        started = time.perf_counter()
-        upload = asyncio.create_task(asyncio.to_thread(self.plain.encode, passages))
+
+        async def plain() -> None:
+            await asyncio.to_thread(self.plain.encode, passages)
+            await self._plain_queries(query)
+
+        whole = await self._cost(os.getpid(), plain)
+        upload = asyncio.create_task(self.client.embed(passages, bulk=True))
         await asyncio.sleep(0.1)
-        asked = time.perf_counter() - started
+        service = await self._cost(self._service, lambda: self.client.embed(query))
         await upload
-        plain = await seconds(lambda: self._plain_queries(query)) + time.perf_counter() - started - asked
-        bulk = asyncio.create_task(self.client.embed(passages, bulk=True))
-        await asyncio.sleep(0.1)
-        service = await seconds(lambda: self.client.embed(query))
-        await bulk
-        return plain, service
+        return Cost(whole.clock - 0.1, whole.processor), service
 
     async def _plain_queries(self, queries: list[str]) -> None:
         for query in queries:
             await asyncio.to_thread(self.plain.encode, [query])
 
 
-async def compare(url: str, rounds: int) -> None:
+async def compare(url: str, service: int, rounds: int) -> None:
     """Prints medians over ``rounds``, and how many times faster the service is, a line for each scenario."""
     maker = ClientMaker()
     plain = SentenceTransformer(str(minilm_folder()), local_files_only=True, device="cpu")
-    comparison = Comparison(plain, maker(url, deadline_seconds=600))
+    comparison = Comparison(plain, maker(url, deadline_seconds=600), service)
     for scenario in (comparison.single, comparison.together, comparison.upload, comparison.behind_an_upload):
         await scenario(0)
         pairs = [await scenario(round_ * 1000 + 1000) for round_ in range(rounds)]
-        medians = [statistics.median(side) for side in zip(*pairs, strict=True)]
-        ratio = statistics.median(one / other for one, other in pairs)
-        print(
-            f"{scenario.__name__:18} plain {medians[0]:8.3f} s  service {medians[1]:8.3f} s  {ratio:5.2f} times faster",
-            flush=True,
-        )
+        print(f"{scenario.__name__:17}", end="")
+        for field in ("clock", "processor"):
+            plain_side, service_side = (
+                sorted(getattr(cost, field) for cost in side) for side in zip(*pairs, strict=True)
+            )
+            one, other = statistics.median(plain_side), statistics.median(service_side)
+            print(f"  {field}: plain {one:7.3f} s, service {other:7.3f} s, {one / max(other, 0.01):5.2f}x", end="")
+        print(flush=True)
     await maker.close()
 
 
@@ -128,7 +152,7 @@ def main() -> None:
             try:
                 url = f"http://127.0.0.1:{server['port']}"
                 wait_until_ready(url)
-                asyncio.run(compare(url, rounds))
+                asyncio.run(compare(url, process.pid, rounds))
             finally:
                 process.terminate()
 
