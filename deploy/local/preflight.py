@@ -5,6 +5,7 @@ import fcntl
 import os
 import shutil
 import socket
+import sysconfig
 import time
 from pathlib import Path
 from typing import BinaryIO
@@ -79,15 +80,26 @@ def _check_programs(settings: LocalSettings) -> None:
     python = REPOSITORY / settings.paths.llm_python
     if not os.access(python, os.X_OK):
         raise NotReadyToStart(f"The model server's environment is missing ({python}). Run `make install`.")
+    _check_what_vllm_needs()
+    for path in (settings.gateway.certificate_file, settings.gateway.key_file):
+        if path is not None and not (REPOSITORY / path).is_file():
+            raise NotReadyToStart(f"The gateway's TLS file {path} is missing. Put it there, or unset it.")
+
+
+def _check_what_vllm_needs() -> None:
     try:
         ctypes.CDLL("libnuma.so.1")
     except OSError as error:
         raise NotReadyToStart(
             "vLLM needs the library libnuma. Install it (Debian and Ubuntu: sudo apt-get install libnuma1)."
         ) from error
-    for path in (settings.gateway.certificate_file, settings.gateway.key_file):
-        if path is not None and not (REPOSITORY / path).is_file():
-            raise NotReadyToStart(f"The gateway's TLS file {path} is missing. Put it there, or unset it.")
+    # Its samplers are compiled for the processor at their first use, with Python's own headers.
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    if shutil.which("g++") is None or not headers.is_file():
+        raise NotReadyToStart(
+            "vLLM needs the compiler g++ and Python's headers. Install them (Debian and Ubuntu: "
+            "sudo apt-get install g++ python3-dev)."
+        )
 
 
 def _check_port(name: str, host: str, port: int) -> None:
