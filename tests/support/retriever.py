@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from cloister_common.testing.serving import free_port
 from tests.support.embedder import EMBEDDER_TOKEN
 from tests.support.models import MINILM, minilm_folder
 
-__all__ = ["RETRIEVER_TOKEN", "TENANT", "RetrieverProcess", "poll"]
+__all__ = ["RETRIEVER_TOKEN", "TENANT", "RetrieverMaker", "RetrieverProcess", "poll"]
 
 RETRIEVER_TOKEN = "retriever-token-0123456789abcdef0123456789"
 TENANT = "proj_alpha"
-_START_SECONDS = 60.0
+_START_SECONDS = 180.0
 
 
 class RetrieverProcess:
@@ -64,7 +65,11 @@ class RetrieverProcess:
     def start(self) -> "RetrieverProcess":
         """Starts it; returns when it answers."""
         self.launch()
-        poll(self._answers, seconds=_START_SECONDS, what="the retriever answers")
+        try:
+            poll(self._answers, seconds=_START_SECONDS, what="the retriever answers")
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def launch(self) -> None:
@@ -117,6 +122,10 @@ class RetrieverProcess:
             return httpx.get(f"{self.url}/livez", timeout=2).is_success
         except httpx.TransportError:
             return False
+
+
+RetrieverMaker = Callable[..., RetrieverProcess]
+"""Takes a Milvus URI and changes of settings; the fixture that gives it kills what it made."""
 
 
 def poll(condition: Any, *, seconds: float, what: str) -> Any:

@@ -74,7 +74,7 @@ class JobQueue:
     ) -> Job:
         """Adds a job; it is durable when this returns. Call `wake` when what it is about is there too."""
         job = Job(
-            name=new_id(f"{time.time_ns() // 1_000_000:013d}-"),
+            name=new_id(f"{time.time_ns():019d}-"),
             kind=kind,
             tenant=tenant,
             store_id=store_id,

@@ -20,7 +20,7 @@ class RankingOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     ranker: str = "auto"
-    score_threshold: float = Field(0.0, ge=0.0, le=1.0)
+    score_threshold: float | None = Field(None, ge=0.0, le=1.0)
 
 
 class SearchRequest(BaseModel):
@@ -40,8 +40,9 @@ class SearchRequest(BaseModel):
 
     @property
     def threshold(self) -> float:
-        """The least score of a result."""
-        return 0.0 if self.ranking_options is None else self.ranking_options.score_threshold
+        """The least score of a result. A cosine is -1 at least."""
+        asked = None if self.ranking_options is None else self.ranking_options.score_threshold
+        return -1.0 if asked is None else asked
 
     def check(self) -> None:
         """Refuses by name what the types cannot.

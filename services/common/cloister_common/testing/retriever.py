@@ -1,0 +1,388 @@
+"""A retriever in memory: the same paths, shapes and errors, no Milvus, no keys, no parsing.
+
+Every file is taken as UTF-8 text and is one passage; scores come from `fake_vector`, so texts that share words are
+near. Files are ``in_progress`` for as long as `FakeRetriever.hold` is set. ``tests/contract/retriever`` proves it equal
+to the real one in shape and errors.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from starlette.datastructures import UploadFile
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from cloister_common.app import create_base_app
+from cloister_common.errors import CloisterError, InvalidRequest, NotFound, UnsupportedParameter
+from cloister_common.ids import new_id
+from cloister_common.internal import InternalTokens, tenant_of
+from cloister_common.testing.retriever_answers import (
+    Json,
+    missing_parameter,
+    page_of,
+    passes,
+    queries_of,
+    read_body,
+    result_of,
+    vector_of,
+)
+
+__all__ = ["FakeRetriever"]
+
+_PURPOSES = {"assistants", "user_data", "batch", "batch_output", "vision"}
+_REFUSED_PURPOSES = {"fine-tune", "fine-tune-results", "evals", "assistants_output"}
+_CREATE_STORE = {"name", "description", "metadata", "file_ids", "chunking_strategy", "expires_after"}
+_SEARCH = {"query", "max_num_results", "filters", "ranking_options"}
+
+
+class FakeRetriever:
+    """The service; an ASGI application.
+
+    Args:
+        token: The internal token it asks for.
+
+    Attributes:
+        errors: Raised for the next calls, one each, before anything else.
+        searches: The bodies of the searches so far.
+        hold: While true, files that are attached stay ``in_progress`` and are not found.
+    """
+
+    def __init__(self, token: str | bytes) -> None:
+        self.errors: list[CloisterError] = []
+        self.searches: list[Json] = []
+        self.hold = False
+        self._tokens = InternalTokens([token.encode() if isinstance(token, str) else token])
+        self._files: dict[str, dict[str, tuple[Json, bytes]]] = {}
+        self._stores: dict[str, dict[str, Json]] = {}
+        self._attached: dict[str, dict[str, Json]] = {}
+        self._batches: dict[str, tuple[str, list[str]]] = {}
+        self._app = self._make_app()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    def _make_app(self) -> FastAPI:
+        @asynccontextmanager
+        async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+            yield
+
+        app = create_base_app(
+            title="fake-retriever", lifespan=lifespan, checks=lambda _: {}, max_body_bytes=64 * 1024 * 1024
+        )
+        router = APIRouter(dependencies=[Depends(self._guard)])
+        store, file = "/v1/vector_stores/{store_id}", "/v1/vector_stores/{store_id}/files/{file_id}"
+        batch = "/v1/vector_stores/{store_id}/file_batches/{batch_id}"
+        routes: list[tuple[str, str, Callable[..., Any]]] = [
+            ("POST", "/v1/files", self._upload),
+            ("GET", "/v1/files", self._list_files),
+            ("GET", "/v1/files/{file_id}", self._get_file),
+            ("DELETE", "/v1/files/{file_id}", self._delete_file),
+            ("GET", "/v1/files/{file_id}/content", self._file_content),
+            ("POST", "/v1/vector_stores", self._create_store),
+            ("GET", "/v1/vector_stores", self._list_stores),
+            ("GET", store, self._get_store),
+            ("POST", store, self._update_store),
+            ("DELETE", store, self._delete_store),
+            ("POST", f"{store}/files", self._attach),
+            ("GET", f"{store}/files", self._list_attached),
+            ("GET", file, self._get_attached),
+            ("POST", file, self._update_attached),
+            ("DELETE", file, self._detach),
+            ("GET", f"{file}/content", self._text),
+            ("POST", f"{store}/file_batches", self._create_batch),
+            ("GET", batch, self._get_batch),
+            ("POST", f"{batch}/cancel", self._cancel_batch),
+            ("GET", f"{batch}/files", self._list_batch),
+            ("POST", f"{store}/search", self._search_store),
+            ("POST", "/internal/search", self._search_stores),
+        ]
+        for method, path, handler in routes:
+            router.add_api_route(path, handler, methods=[method])
+        app.include_router(router)
+        return app
+
+    def _guard(self, request: Request) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        self._tokens.require(request)
+        tenant_of(request)
+
+    # Files
+
+    async def _upload(self, request: Request) -> Json:
+        async with request.form() as form:
+            content, purpose = form.get("file"), form.get("purpose")
+            if not isinstance(content, UploadFile):
+                raise missing_parameter("file")
+            name, data = content.filename, await content.read()
+        if not isinstance(purpose, str):
+            raise missing_parameter("purpose")
+        if purpose in _REFUSED_PURPOSES:
+            raise UnsupportedParameter("purpose")
+        if purpose not in _PURPOSES:
+            raise InvalidRequest("Invalid value for 'purpose'.", param="purpose")
+        file: Json = {
+            "id": new_id("file-"),
+            "bytes": len(data),
+            "created_at": int(time.time()),
+            "filename": name,
+            "object": "file",
+            "purpose": purpose,
+            "status": "processed",
+            "expires_at": None,
+            "status_details": None,
+        }
+        self._files.setdefault(tenant_of(request), {})[file["id"]] = (file, data)
+        return file
+
+    async def _list_files(self, request: Request) -> Json:
+        purpose = request.query_params.get("purpose")
+        files = [file for file, _ in self._files.get(tenant_of(request), {}).values()]
+        return page_of([file for file in files if purpose in {None, file["purpose"]}], request)
+
+    async def _get_file(self, request: Request, file_id: str) -> Json:
+        return self._file(request, file_id)[0]
+
+    async def _file_content(self, request: Request, file_id: str) -> Response:
+        return Response(self._file(request, file_id)[1], media_type="application/octet-stream")
+
+    async def _delete_file(self, request: Request, file_id: str) -> Json:
+        self._file(request, file_id)
+        del self._files[tenant_of(request)][file_id]
+        for store_id in self._stores.get(tenant_of(request), {}):
+            self._attached[store_id].pop(file_id, None)
+        return {"id": file_id, "deleted": True, "object": "file"}
+
+    def _file(self, request: Request, file_id: str, param: str | None = None) -> tuple[Json, bytes]:
+        found = self._files.get(tenant_of(request), {}).get(file_id)
+        if found is None:
+            raise NotFound(f"No such file: '{file_id}'.", param=param)
+        return found
+
+    # Vector stores
+
+    async def _create_store(self, request: Request) -> Json:
+        body = await read_body(request, _CREATE_STORE)
+        for file_id in body.get("file_ids") or []:
+            self._file(request, file_id, "file_id")
+        store: Json = {
+            "id": new_id("vs_"),
+            "created_at": int(time.time()),
+            "last_active_at": int(time.time()),
+            "metadata": body.get("metadata") or {},
+            "name": body.get("name") or "",
+            "description": body.get("description"),
+            "object": "vector_store",
+            "expires_after": body.get("expires_after"),
+        }
+        self._stores.setdefault(tenant_of(request), {})[store["id"]] = store
+        self._attached[store["id"]] = {}
+        for file_id in body.get("file_ids") or []:
+            self._put(store["id"], {"file_id": file_id})
+        return self._wire(store)
+
+    async def _list_stores(self, request: Request) -> Json:
+        return page_of([self._wire(store) for store in self._stores.get(tenant_of(request), {}).values()], request)
+
+    async def _get_store(self, request: Request, store_id: str) -> Json:
+        return self._wire(self._store(request, store_id))
+
+    async def _update_store(self, request: Request, store_id: str) -> Json:
+        store = self._store(request, store_id)
+        store.update(await read_body(request, {"name", "metadata", "expires_after"}))
+        return self._wire(store)
+
+    async def _delete_store(self, request: Request, store_id: str) -> Json:
+        self._store(request, store_id)
+        del self._stores[tenant_of(request)][store_id], self._attached[store_id]
+        return {"id": store_id, "deleted": True, "object": "vector_store.deleted"}
+
+    def _store(self, request: Request, store_id: str, param: str | None = None) -> Json:
+        found = self._stores.get(tenant_of(request), {}).get(store_id)
+        if found is None:
+            raise NotFound(f"No such vector store: '{store_id}'.", param=param)
+        return found
+
+    def _wire(self, store: Json) -> Json:
+        counts = self._counts(list(self._attached[store["id"]]), store["id"])
+        days = (store["expires_after"] or {}).get("days")
+        return {
+            **store,
+            "file_counts": counts,
+            "status": "in_progress" if counts["in_progress"] else "completed",
+            "usage_bytes": sum(self._settled(file)["usage_bytes"] for file in self._attached[store["id"]].values()),
+            "expires_at": None if days is None else store["last_active_at"] + days * 86_400,
+        }
+
+    # Files in vector stores
+
+    async def _attach(self, request: Request, store_id: str) -> Json:
+        self._store(request, store_id)
+        body = await read_body(request, {"file_id", "attributes", "chunking_strategy"})
+        self._file(request, body.get("file_id", ""), "file_id")
+        return self._settled(self._put(store_id, body))
+
+    async def _list_attached(self, request: Request, store_id: str) -> Json:
+        self._store(request, store_id)
+        return self._filtered(request, list(self._attached[store_id].values()))
+
+    async def _get_attached(self, request: Request, store_id: str, file_id: str) -> Json:
+        return self._settled(self._attachment(request, store_id, file_id))
+
+    async def _update_attached(self, request: Request, store_id: str, file_id: str) -> Json:
+        attached = self._attachment(request, store_id, file_id)
+        attached["attributes"] = (await read_body(request, {"attributes"})).get("attributes") or {}
+        return self._settled(attached)
+
+    async def _detach(self, request: Request, store_id: str, file_id: str) -> Json:
+        self._attachment(request, store_id, file_id)
+        del self._attached[store_id][file_id]
+        return {"id": file_id, "deleted": True, "object": "vector_store.file.deleted"}
+
+    async def _text(self, request: Request, store_id: str, file_id: str) -> Json:
+        self._attachment(request, store_id, file_id)
+        text = self._file(request, file_id)[1].decode("utf-8", "replace")
+        return {
+            "object": "vector_store.file_content.page",
+            "data": [{"type": "text", "text": text}],
+            "has_more": False,
+            "next_page": None,
+        }
+
+    def _attachment(self, request: Request, store_id: str, file_id: str) -> Json:
+        self._store(request, store_id)
+        found = self._attached[store_id].get(file_id)
+        if found is None:
+            raise NotFound(f"No such file: '{file_id}'.")
+        return found
+
+    def _put(self, store_id: str, entry: Json) -> Json:
+        attached: Json = {
+            "id": entry["file_id"],
+            "created_at": int(time.time()),
+            "last_error": None,
+            "object": "vector_store.file",
+            "status": "in_progress",
+            "usage_bytes": 0,
+            "vector_store_id": store_id,
+            "attributes": entry.get("attributes") or {},
+            "chunking_strategy": {
+                "type": "static",
+                "static": {"max_chunk_size_tokens": 200, "chunk_overlap_tokens": 40},
+            },
+        }
+        return self._attached[store_id].setdefault(entry["file_id"], attached)
+
+    def _settled(self, attached: Json) -> Json:
+        if attached["status"] == "in_progress" and not self.hold:
+            attached.update(status="completed", usage_bytes=1000)
+        return attached
+
+    # Batches
+
+    async def _create_batch(self, request: Request, store_id: str) -> Json:
+        self._store(request, store_id)
+        body = await read_body(request, {"file_ids", "files", "attributes", "chunking_strategy"})
+        shared = {"attributes": body.get("attributes")}
+        entries = body.get("files") or [{"file_id": file_id, **shared} for file_id in body.get("file_ids") or []]
+        for entry in entries:
+            self._file(request, entry["file_id"], "file_id")
+        for entry in entries:
+            self._put(store_id, entry)
+        batch_id = new_id("vsfb_")
+        self._batches[batch_id] = (store_id, [entry["file_id"] for entry in entries])
+        return self._batch_wire(batch_id)
+
+    async def _get_batch(self, request: Request, store_id: str, batch_id: str) -> Json:
+        self._batch(request, store_id, batch_id)
+        return self._batch_wire(batch_id)
+
+    async def _cancel_batch(self, request: Request, store_id: str, batch_id: str) -> Json:
+        for file_id in self._batch(request, store_id, batch_id):
+            if self._settled(self._attached[store_id][file_id])["status"] == "in_progress":
+                self._attached[store_id][file_id]["status"] = "cancelled"
+        return self._batch_wire(batch_id)
+
+    async def _list_batch(self, request: Request, store_id: str, batch_id: str) -> Json:
+        members = self._batch(request, store_id, batch_id)
+        return self._filtered(request, [self._attached[store_id][file_id] for file_id in members])
+
+    def _batch(self, request: Request, store_id: str, batch_id: str) -> list[str]:
+        self._store(request, store_id)
+        owner, members = self._batches.get(batch_id, ("", []))
+        if owner != store_id:
+            raise NotFound(f"No such file batch: '{batch_id}'.")
+        return [file_id for file_id in members if file_id in self._attached[store_id]]
+
+    def _batch_wire(self, batch_id: str) -> Json:
+        store_id, members = self._batches[batch_id]
+        counts = self._counts([one for one in members if one in self._attached[store_id]], store_id)
+        status = "in_progress" if counts["in_progress"] else "cancelled" if counts["cancelled"] else "completed"
+        return {
+            "id": batch_id,
+            "created_at": int(time.time()),
+            "file_counts": counts,
+            "object": "vector_store.files_batch",
+            "status": status,
+            "vector_store_id": store_id,
+        }
+
+    def _counts(self, file_ids: list[str], store_id: str) -> dict[str, int]:
+        counts = dict.fromkeys(("cancelled", "completed", "failed", "in_progress"), 0)
+        for file_id in file_ids:
+            counts[self._settled(self._attached[store_id][file_id])["status"]] += 1
+        return {**counts, "total": len(file_ids)}
+
+    def _filtered(self, request: Request, files: list[Json]) -> Json:
+        wanted = request.query_params.get("filter")
+        return page_of([file for file in map(self._settled, files) if wanted in {None, file["status"]}], request)
+
+    # Search
+
+    async def _search_store(self, request: Request, store_id: str) -> Json:
+        self._store(request, store_id)
+        body = await read_body(request, _SEARCH | {"rewrite_query"})
+        if body.get("rewrite_query"):
+            raise UnsupportedParameter("rewrite_query")
+        found = self._found(request, [store_id], body)
+        return {
+            "object": "vector_store.search_results.page",
+            "search_query": queries_of(body),
+            "data": [{key: value for key, value in one.items() if key != "vector_store_id"} for one in found],
+            "has_more": False,
+            "next_page": None,
+        }
+
+    async def _search_stores(self, request: Request) -> Json:
+        body = await read_body(request, _SEARCH | {"vector_store_ids"})
+        store_ids = body.get("vector_store_ids")
+        if not store_ids:
+            raise missing_parameter("vector_store_ids")
+        for store_id in store_ids:
+            self._store(request, store_id, "vector_store_ids")
+        return {"data": self._found(request, store_ids, body)}
+
+    def _found(self, request: Request, store_ids: list[str], body: Json) -> list[Json]:
+        self.searches.append(body)
+        if "query" not in body:
+            raise missing_parameter("query")
+        if (body.get("ranking_options") or {}).get("ranker", "auto") not in {"none", "auto"}:
+            raise UnsupportedParameter("ranking_options.ranker")
+        least = (body.get("ranking_options") or {}).get("score_threshold", -1.0)
+        queries = [vector_of(query) for query in queries_of(body)]
+        results = []
+        for store_id in store_ids:
+            for file_id, attached in self._attached[store_id].items():
+                if self._settled(attached)["status"] != "completed":
+                    continue
+                if body.get("filters") and not passes(body["filters"], attached["attributes"]):
+                    continue
+                file, data = self._file(request, file_id)
+                text = data.decode("utf-8", "replace")
+                score = max(sum(a * b for a, b in zip(query, vector_of(text), strict=True)) for query in queries)
+                results.append(result_of(store_id, attached, file, text, score))
+        best = sorted((one for one in results if one["score"] >= least), key=lambda one: -one["score"])
+        return best[: body.get("max_num_results", 10)]

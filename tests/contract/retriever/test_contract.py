@@ -1,0 +1,147 @@
+"""What callers may rely on, asked of the real retriever and of its fake."""
+
+import httpx
+import openai
+import pytest
+from cloister_common.clients.retriever import RetrieverClient
+from cloister_common.errors import InvalidRequest, NotFound, Unavailable, UnsupportedParameter, UpstreamFailed
+from cloister_common.internal import InternalTokens
+from cloister_common.settings import ClientTls
+from cloister_common.testing.retriever import FakeRetriever
+from cloister_common.testing.serving import free_port, served
+
+from tests.support.documents import ingested, upload
+from tests.support.retriever import RETRIEVER_TOKEN
+
+ZEBRA = b"The zebra eats grass every morning."
+SHIPS = b"A lighthouse guides ships at night."
+
+
+def filled(sdk: openai.OpenAI) -> tuple[str, str, str]:
+    """A store with two files: (store, zebra, ships)."""
+    zebra, ships = upload(sdk, "zebra.txt", ZEBRA), upload(sdk, "ships.txt", SHIPS)
+    store = sdk.vector_stores.create(name="s").id
+    sdk.vector_stores.files.create(file_id=zebra, vector_store_id=store, attributes={"kind": "animal", "n": 1})
+    sdk.vector_stores.files.create(file_id=ships, vector_store_id=store, attributes={"kind": "building"})
+    assert ingested(sdk, store).file_counts.completed == 2
+    return store, zebra, ships
+
+
+def shape(value: object) -> object:
+    """The keys and types of a JSON value, without its contents."""
+    if isinstance(value, dict):
+        return {key: shape(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [shape(value[0])] if value else []
+    return type(value).__name__
+
+
+async def test_search_gives_the_best_passages_of_all_stores_first(
+    sdk: openai.OpenAI, client: RetrieverClient, tenant: str
+) -> None:
+    first, zebra, _ = filled(sdk)
+    second, _, _ = filled(sdk)
+    found = await client.search(tenant, [first, second], "the zebra eats grass", max_num_results=3)
+    assert len(found) == 3
+    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    assert {one.vector_store_id for one in found[:2]} == {first, second}
+    best = next(one for one in found if one.vector_store_id == first)
+    assert (best.file_id, best.filename, best.text) == (zebra, "zebra.txt", ZEBRA.decode())
+    assert best.attributes == {"kind": "animal", "n": 1}
+    assert (best.passage.index, best.passage.page, best.passage.section) == (0, None, None)
+    assert (best.passage.start, best.passage.end) == (0, len(ZEBRA))
+
+
+async def test_filters_and_thresholds_apply(sdk: openai.OpenAI, client: RetrieverClient, tenant: str) -> None:
+    store, zebra, ships = filled(sdk)
+    buildings = {"type": "eq", "key": "kind", "value": "building"}
+    assert [one.file_id for one in await client.search(tenant, [store], "zebra", filters=buildings)] == [ships]
+    both = {"type": "or", "filters": [buildings, {"type": "ne", "key": "kind", "value": "building"}]}
+    assert {one.file_id for one in await client.search(tenant, [store], ["zebra", "ships"], filters=both)} == {
+        zebra,
+        ships,
+    }
+    high = {"score_threshold": 0.99}
+    assert await client.search(tenant, [store], "something else entirely", ranking_options=high) == []
+
+
+async def test_unknown_stores_and_options_are_the_same_errors(
+    sdk: openai.OpenAI, client: RetrieverClient, tenant: str
+) -> None:
+    store, _, _ = filled(sdk)
+    with pytest.raises(NotFound) as missing:
+        await client.search(tenant, [store, "vs_" + "0" * 48], "q")
+    assert missing.value.param == "vector_store_ids"
+    with pytest.raises(NotFound):
+        await client.search("proj_other", [store], "q")
+    with pytest.raises(InvalidRequest) as refused:
+        await client.search(tenant, [store], "q", ranking_options={"ranker": "default-2024-11-15"})
+    assert (refused.value.error_code, refused.value.param) == (UnsupportedParameter.code, "ranking_options.ranker")
+
+
+def test_every_answer_has_the_same_shape(real_url: str, fake_url: str, tenant: str) -> None:
+    shapes = []
+    for url in (real_url, fake_url):
+        headers = InternalTokens([RETRIEVER_TOKEN.encode()]).headers(tenant)
+        sdk = openai.OpenAI(base_url=f"{url}/v1", api_key=RETRIEVER_TOKEN, default_headers=headers, max_retries=0)
+        store, zebra, _ = filled(sdk)
+        batch = sdk.vector_stores.file_batches.create(store, file_ids=[zebra]).id
+        in_store, in_batch = f"/v1/vector_stores/{store}", f"/v1/vector_stores/{store}/file_batches/{batch}"
+        calls = [
+            ("GET", f"/v1/files/{zebra}", None),
+            ("GET", "/v1/files", None),
+            ("GET", in_store, None),
+            ("GET", "/v1/vector_stores", None),
+            ("POST", in_store, {"name": "new", "expires_after": {"anchor": "last_active_at", "days": 2}}),
+            ("GET", f"{in_store}/files", None),
+            ("GET", f"{in_store}/files/{zebra}", None),
+            ("POST", f"{in_store}/files/{zebra}", {"attributes": {"a": True}}),
+            ("GET", f"{in_store}/files/{zebra}/content", None),
+            ("GET", in_batch, None),
+            ("GET", f"{in_batch}/files", None),
+            ("POST", f"{in_batch}/cancel", {}),
+            ("POST", f"{in_store}/search", {"query": "zebra", "max_num_results": 1}),
+            ("POST", "/internal/search", {"vector_store_ids": [store], "query": "zebra", "max_num_results": 1}),
+            ("DELETE", f"{in_store}/files/{zebra}", None),
+            ("DELETE", in_store, None),
+            ("DELETE", f"/v1/files/{zebra}", None),
+            ("GET", f"/v1/files/{zebra}", None),
+            ("GET", in_store, None),
+            ("POST", "/v1/vector_stores", {"colour": "red"}),
+            ("POST", "/internal/search", {"query": "zebra"}),
+        ]
+        with httpx.Client(base_url=url, headers=headers, timeout=30) as http:
+            answers = [http.request(method, path, json=body) for method, path, body in calls]
+        shapes.append(
+            [(call[0], answer.status_code, shape(answer.json())) for call, answer in zip(calls, answers, strict=True)]
+        )
+    for real, fake in zip(*shapes, strict=True):
+        assert real == fake
+
+
+@pytest.mark.parametrize("purpose", ["fine-tune", "nonsense"])
+def test_refused_uploads_are_the_same_errors(sdk: openai.OpenAI, purpose: str) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        sdk.files.create(file=("a.txt", b"x"), purpose=purpose)  # type: ignore[arg-type] # wrong on purpose
+    assert refused.value.param == "purpose"
+    assert refused.value.code == ("unsupported_parameter" if purpose == "fine-tune" else "invalid_request")
+
+
+def test_no_token_no_answer(url: str) -> None:
+    assert httpx.get(f"{url}/v1/files").status_code == 401
+    assert httpx.get(f"{url}/livez").status_code == 200
+
+
+async def test_a_retriever_that_is_down_or_odd_is_said_so() -> None:
+    tokens = InternalTokens([RETRIEVER_TOKEN.encode()])
+    nobody = RetrieverClient(f"http://127.0.0.1:{free_port()}", tokens, ClientTls(), deadline_seconds=1)
+    with pytest.raises(Unavailable):
+        await nobody.search("proj_a", ["vs_1"], "q")
+    await nobody.close()
+    fake = FakeRetriever(RETRIEVER_TOKEN)
+    fake.errors.append(UpstreamFailed("odd"))
+    with served(fake) as url:
+        client = RetrieverClient(url, tokens, ClientTls())
+        with pytest.raises(UpstreamFailed):
+            await client.search("proj_a", ["vs_1"], "q")
+        await client.close()

@@ -1,0 +1,126 @@
+"""Another tenant's ids are 404 on every route, and no route answers without the token."""
+
+import openai
+import pytest
+from cloister_retriever.app import create_app
+from cloister_retriever.settings import RetrieverSettings
+from fastapi.routing import APIRoute
+
+from tests.support.documents import ingested, upload
+from tests.support.retriever import RetrieverProcess
+
+BODIES = {
+    "/v1/vector_stores/{store_id}": {"name": "stolen"},
+    "/v1/vector_stores/{store_id}/files": {"file_id": "FILE"},
+    "/v1/vector_stores/{store_id}/files/{file_id}": {"attributes": {"a": "b"}},
+    "/v1/vector_stores/{store_id}/file_batches": {"file_ids": ["FILE"]},
+    "/v1/vector_stores/{store_id}/search": {"query": "zebra"},
+    "/internal/search": {"vector_store_ids": ["STORE"], "query": "zebra"},
+}
+OPEN = {"/livez", "/readyz"}
+COLLECTIONS = {("POST", "/v1/files"), ("GET", "/v1/files"), ("POST", "/v1/vector_stores"), ("GET", "/v1/vector_stores")}
+
+
+def routes() -> list[tuple[str, str]]:
+    """Every (method, path) of the application."""
+    section = {"url": "http://127.0.0.1:1", "token_file": "t", "model": "m"}
+    settings = RetrieverSettings.model_validate(
+        {
+            "server": {"port": 1, "metrics_port": 2},
+            "token_file": "t",
+            "vault": {"root_key_file": "k"},
+            "embedder": section,
+            "milvus": {"uri": "http://127.0.0.1:1"},
+            "blobs": {"url": "file:///nowhere"},
+            "ingestion": {"tokenizer_path": "m"},
+        }
+    )
+    found = []
+    waiting = list(create_app(settings).routes)
+    while waiting:
+        route = waiting.pop()
+        if isinstance(route, APIRoute):
+            found += [(method, route.path) for method in sorted(route.methods or ())]
+        waiting += getattr(getattr(route, "original_router", None), "routes", [])
+    return sorted(found)
+
+
+ROUTES = routes()
+
+
+def test_the_routes_were_found() -> None:
+    assert len(ROUTES) >= 20
+    assert ("POST", "/internal/search") in ROUTES
+
+
+@pytest.fixture(scope="module")
+def owned(lite_retriever: RetrieverProcess) -> dict[str, str]:
+    """What the tenant ``proj_owner`` has."""
+    sdk = lite_retriever.openai("proj_owner")
+    file_id = upload(sdk, "secret.txt", b"the zebra is secret")
+    store = sdk.vector_stores.create(name="secret", file_ids=[file_id]).id
+    batch = sdk.vector_stores.file_batches.create(store, file_ids=[file_id]).id
+    ingested(sdk, store)
+    return {"FILE": file_id, "STORE": store, "BATCH": batch}
+
+
+@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1] not in OPEN])
+def test_no_route_answers_without_the_token(lite_retriever: RetrieverProcess, method: str, path: str) -> None:
+    with lite_retriever.http() as http:
+        for headers in ({"authorization": ""}, {"authorization": "Bearer wrong"}):
+            answer = http.request(method, path, headers=headers)
+            assert answer.status_code == 401
+            assert answer.json()["error"]["type"] == "authentication_error"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [route for route in ROUTES if route[1] not in OPEN and route not in COLLECTIONS]
+)
+def test_another_tenants_id_looks_like_an_unknown_one(
+    lite_retriever: RetrieverProcess, owned: dict[str, str], method: str, path: str
+) -> None:
+    unknown = {"FILE": "file-" + "0" * 48, "STORE": "vs_" + "0" * 48, "BATCH": "vsfb_" + "0" * 48}
+    answers = []
+    with lite_retriever.http("proj_thief") as http:
+        for ids in (owned, unknown):
+            url = path.format(store_id=ids["STORE"], file_id=ids["FILE"], batch_id=ids["BATCH"])
+            body = _filled(BODIES.get(path), ids) if method == "POST" else None
+            answer = http.request(method, url, json=body)
+            text = answer.text
+            for known in ids.values():
+                text = text.replace(known, "ID")
+            answers.append((answer.status_code, text))
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 404
+
+
+def test_a_foreign_file_cannot_be_put_into_an_own_store(
+    lite_retriever: RetrieverProcess, owned: dict[str, str]
+) -> None:
+    sdk = lite_retriever.openai("proj_thief")
+    store = sdk.vector_stores.create(name="mine").id
+    with pytest.raises(openai.NotFoundError):
+        sdk.vector_stores.files.create(file_id=owned["FILE"], vector_store_id=store)
+    with pytest.raises(openai.NotFoundError):
+        sdk.vector_stores.create(name="mine", file_ids=[owned["FILE"]])
+
+
+def test_lists_show_only_the_tenants_own(lite_retriever: RetrieverProcess, owned: dict[str, str]) -> None:
+    sdk = lite_retriever.openai("proj_nobody")
+    assert list(sdk.files.list()) == []
+    assert list(sdk.vector_stores.list()) == []
+    assert owned["FILE"] in [file.id for file in lite_retriever.openai("proj_owner").files.list()]
+
+
+@pytest.mark.parametrize("tenant", ["", "a/b", "../x", ":retriever", "x" * 129])
+def test_a_tenant_that_is_no_id_is_refused(lite_retriever: RetrieverProcess, tenant: str) -> None:
+    with lite_retriever.http() as http:
+        assert http.get("/v1/files", headers={"x-cloister-tenant": tenant}).status_code == 400
+
+
+def _filled(body: object, ids: dict[str, str]) -> object:
+    if isinstance(body, dict):
+        return {key: _filled(value, ids) for key, value in body.items()}
+    if isinstance(body, list):
+        return [_filled(value, ids) for value in body]
+    return ids.get(body, body) if isinstance(body, str) else body

@@ -1,0 +1,104 @@
+"""The parser's process: hostile files end with a sentence, and nothing gets out of the sandbox."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from cloister_retriever.parsing.document import UnreadableFile
+from cloister_retriever.parsing.parser import Parser
+from cloister_retriever.settings import IngestionSettings
+
+from tests.support.documents import pdf
+from tests.support.models import minilm_folder
+
+MIB = 1024 * 1024
+
+
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    for first in range(0, len(data), 65_536):
+        yield data[first : first + 65_536]
+
+
+def parser(**changes: Any) -> Parser:
+    return Parser(IngestionSettings(tokenizer_path=minilm_folder(), **{"parse_seconds": 20, **changes}))
+
+
+async def refusal(content: bytes, name: str = "a.txt", **changes: Any) -> UnreadableFile:
+    with pytest.raises(UnreadableFile) as raised:
+        await parser(**changes).parse(chunks(content), name=name, max_tokens=200, overlap_tokens=40)
+    assert raised.value.message.endswith(".")
+    return raised.value
+
+
+async def test_a_pdf_has_its_pages() -> None:
+    parsed = await parser().parse(chunks(pdf(["one", "", "three"])), name="x", max_tokens=200, overlap_tokens=0)
+    assert [(chunk.page, parsed.text[chunk.start : chunk.end]) for chunk in parsed.chunks] == [(1, "one"), (3, "three")]
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [
+        (b"", "invalid_file", "empty"),
+        (os.urandom(50_000), "unsupported_file", "Supported"),
+        (b"PK\x03\x04" + os.urandom(1000), "unsupported_file", "ZIP"),
+        (pdf(["secret"], password="pw"), "invalid_file", "encrypted"),
+        (pdf(["text"])[:400], "invalid_file", "PDF"),
+        (b"%PDF-1.7\n" + os.urandom(5000), "invalid_file", "damaged"),
+        (pdf([""]), "invalid_file", "No text"),
+        (b" \n\t" * 100, "invalid_file", "empty"),
+    ],
+    ids=["empty", "garbage", "zip", "encrypted", "cut", "fake", "blank", "spaces"],
+)
+async def test_an_unreadable_file_is_a_sentence(content: bytes, code: str, words: str) -> None:
+    error = await refusal(content)
+    assert error.code == code
+    assert words in error.message
+
+
+async def test_too_much_text_is_refused() -> None:
+    error = await refusal(b"word " * 100_000, max_text_bytes=100_000)
+    assert "100000 bytes of text" in error.message
+
+
+async def test_a_file_over_the_memory_limit_fails_alone() -> None:
+    error = await refusal(os.urandom(16) * (20 * MIB), parse_memory_bytes=256 * MIB, max_text_bytes=1024 * MIB)
+    assert error.code in {"invalid_file", "unsupported_file"}
+    parsed = await parser().parse(chunks(b"the next file"), name="b.txt", max_tokens=200, overlap_tokens=0)
+    assert parsed.text == "the next file"
+
+
+async def test_a_file_that_takes_too_long_is_given_up() -> None:
+    error = await refusal(b"word " * 2_000_000, parse_seconds=2)
+    assert error.code == "invalid_file"
+
+
+@pytest.mark.parametrize(
+    ("attempt", "refused"),
+    [
+        ("open('/etc/hostname').read()", "PermissionError"),
+        ("open('/proc/self/mem', 'rb')", "PermissionError"),
+        ("open('/tmp/cloister-escape', 'w')", "PermissionError"),
+        ("__import__('socket').socket()", "PermissionError"),
+        ("__import__('os').execv('/bin/true', ['true'])", "PermissionError"),
+        ("__import__('os').rename('/tmp/a', '/tmp/b')", "PermissionError"),
+        ("bytearray(2 * 1024 ** 3)", "MemoryError"),
+    ],
+)
+def test_the_sandbox_refuses(attempt: str, refused: str) -> None:
+    program = f"""
+import json, socket, os
+from cloister_retriever.parsing.sandbox import confine
+confined = confine(memory_bytes=1024 ** 3, cpu_seconds=5)
+try:
+    {attempt}
+    got = "allowed"
+except BaseException as error:
+    got = type(error).__name__
+print(json.dumps([confined, got]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert json.loads(done.stdout) == [True, refused]

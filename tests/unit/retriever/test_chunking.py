@@ -1,0 +1,82 @@
+"""Passages: exact ranges, never longer than the model reads, nothing lost."""
+
+from pathlib import Path
+
+import pytest
+from cloister_common.settings import SettingsError
+from cloister_retriever.parsing.chunking import Chunker, ModelLimits, load_tokenizer
+from cloister_retriever.parsing.document import Document, Segment
+from cloister_retriever.parsing.text import parse_text
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from tests.support.models import minilm_folder
+
+_MAX_TOKENS = 24
+_OVERLAP = 6
+
+words = st.sampled_from(
+    ["zebra", "naïve", "Straße", "日本語", "😀", "a", "#", "x" * 150, "internationalisation", "1,234.5"]
+)
+breaks = st.sampled_from([" ", "\n", "\n\n", ". ", "\t", "\n# heading\n", "\n- ", "  "])
+texts = st.lists(st.tuples(words, breaks), min_size=1, max_size=60).map(lambda pairs: "".join(w + b for w, b in pairs))
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return load_tokenizer(minilm_folder())
+
+
+@pytest.fixture(scope="module")
+def chunker(tokenizer: Tokenizer) -> Chunker:
+    return Chunker(tokenizer, max_tokens=_MAX_TOKENS, overlap_tokens=_OVERLAP)
+
+
+@given(text=texts, name=st.sampled_from(["a.txt", "a.md"]))
+@settings(max_examples=150, deadline=None)
+def test_passages_cover_the_text_within_the_limit(chunker: Chunker, tokenizer: Tokenizer, text: str, name: str) -> None:
+    document = parse_text(text.encode(), name)
+    covered: set[int] = set()
+    for chunk in chunker.chunk(document):
+        passage = document.text[chunk.start : chunk.end]
+        assert passage.strip()
+        assert len(tokenizer.encode(passage, add_special_tokens=False).ids) <= _MAX_TOKENS
+        assert any(part.start <= chunk.start and chunk.end <= part.end for part in document.segments)
+        covered.update(range(chunk.start, chunk.end))
+    visible = {place for place, character in enumerate(document.text) if not character.isspace()}
+    assert visible <= covered
+
+
+def test_a_passage_keeps_its_page_and_never_crosses_it(chunker: Chunker) -> None:
+    text = "first page here\n\nsecond page here\n\n"
+    document = Document(text, segments=[Segment(0, 15, page=1), Segment(17, 33, page=2)])
+    chunks = chunker.chunk(document)
+    assert [(chunk.page, text[chunk.start : chunk.end]) for chunk in chunks] == [
+        (1, "first page here"),
+        (2, "second page here"),
+    ]
+
+
+def test_a_word_of_a_megabyte_is_cut_although_it_is_one_token(chunker: Chunker, tokenizer: Tokenizer) -> None:
+    text = "x" * 1_000_000
+    assert len(tokenizer.encode(text, add_special_tokens=False).ids) == 1
+    chunks = chunker.chunk(Document(text, segments=[Segment(0, len(text))]))
+    assert max(chunk.end - chunk.start for chunk in chunks) <= 6000
+    assert chunks[-1].end == len(text)
+
+
+def test_a_short_query_is_one_piece_and_a_long_one_several(chunker: Chunker) -> None:
+    assert chunker.pieces("what do zebras eat?") == ["what do zebras eat?"]
+    pieces = chunker.pieces("what do zebras eat in the morning? " * 10)
+    assert len(pieces) > 1
+    assert all("zebra" in piece or "morning" in piece for piece in pieces)
+
+
+def test_the_limit_leaves_room_for_the_models_special_tokens() -> None:
+    assert ModelLimits.of(minilm_folder()).tokens == 254
+
+
+def test_a_folder_without_a_tokenizer_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="tokenizer_path"):
+        ModelLimits.of(tmp_path)

@@ -1,0 +1,79 @@
+"""Telling types apart, decoding, finding headings. No process is started here."""
+
+import pytest
+from cloister_retriever.parsing.detect import detect
+from cloister_retriever.parsing.document import UnreadableFile
+from cloister_retriever.parsing.text import clean, decode, parse_text
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "kind"),
+    [
+        (b"plain words", "a.txt", "text"),
+        (b"%PDF-1.7 ...", "a.txt", "pdf"),
+        (b"junk\n%PDF-1.4", "a.md", "pdf"),
+        (b"words, not a PDF", "a.pdf", "text"),
+        (b"MZ is how this sentence begins.", "a.txt", "text"),
+    ],
+)
+def test_the_content_says_the_type(content: bytes, name: str, kind: str) -> None:
+    assert detect(content, name) == kind
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "code"),
+    [
+        (b"", "a.txt", "invalid_file"),
+        (b" \r\n\x00\x00", "a.txt", "invalid_file"),
+        (b"PK\x03\x04....", "a.txt", "unsupported_file"),
+        (b"\x89PNG\r\n", "a.txt", "unsupported_file"),
+        (b"MZ\x90\x00\x03", "a.txt", "unsupported_file"),
+        (b"\x1f\x8b\x08\x00", "a.txt", "unsupported_file"),
+        (b"<!DOCTYPE html><p>hi", "a.txt", "unsupported_file"),
+        (b"  <!-- x --><HTML>", "a.md", "unsupported_file"),
+        (b"a,b\n1,2", "table.CSV", "unsupported_file"),
+    ],
+)
+def test_what_is_not_read_is_refused_with_its_code(content: bytes, name: str, code: str) -> None:
+    with pytest.raises(UnreadableFile) as raised:
+        detect(content, name)
+    assert raised.value.code == code
+    assert raised.value.message.endswith(".")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_unicode_is_decoded_by_its_mark(encoding: str) -> None:
+    assert decode("Größe: 日本 😀".encode(encoding)) == "Größe: 日本 😀"
+
+
+def test_an_old_encoding_is_guessed() -> None:
+    text = "Die Straße führt über die Brücke nach Köln; größere Fahrzeuge müssen außen herum fahren. " * 5
+    assert decode(text.encode("cp1252")) == text
+
+
+def test_binary_garbage_is_not_text() -> None:
+    with pytest.raises(UnreadableFile):
+        decode(bytes(range(256)) * 20)
+
+
+def test_cleaning_keeps_words_and_drops_what_cannot_be_seen() -> None:
+    assert clean("a\r\nb\rc\x00\x1b[31md\ufeff\u2028e") == "a\nb\nc[31md\ne"
+    assert clean("u\u0308") == "ü"
+
+
+def test_headings_make_sections_with_their_path() -> None:
+    text = "intro\n# One\nfirst\n## Two ##\nsecond\n```\n# not a heading\n```\n# Three\nthird\n"
+    document = parse_text(text.encode(), "a.md")
+    sections = [(part.section, document.text[part.start : part.end]) for part in document.segments]
+    assert sections == [
+        (None, "intro\n"),
+        ("One", "# One\nfirst\n"),
+        ("One > Two", "## Two ##\nsecond\n```\n# not a heading\n```\n"),
+        ("Three", "# Three\nthird\n"),
+    ]
+
+
+def test_text_with_a_stray_hash_stays_one_segment() -> None:
+    document = parse_text(b"# comment\nvalue = 1\n", "config.txt")
+    assert not document.markdown
+    assert [(part.start, part.end, part.section) for part in document.segments] == [(0, 20, None)]
