@@ -1,5 +1,6 @@
 """Turns, streams and sockets through the whole stack, with the unmodified SDK."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -136,3 +137,33 @@ def test_anothers_id_and_an_unknown_id_are_the_same_404(stack: Stack, client: An
                 other.responses.retrieve(response_id)
             bodies.append(str(caught.value.body).replace(response_id, ""))
     assert bodies[0] == bodies[1]
+
+
+def test_every_acknowledged_item_survives_kill_9_of_gateway_and_redis(stack: Stack) -> None:
+    with sdk(base_url=stack.base_url, api_key=stack.api_key, max_retries=8, timeout=120) as client:
+        conversation = client.conversations.create()
+        said = []
+        for number, part in enumerate(("gateway", "redis", "gateway")):
+            client.responses.create(
+                model=CHAT_MODEL, input=f"Turn {number}.", conversation=conversation.id, max_output_tokens=8
+            )
+            said.append(f"Turn {number}.")
+            stream = client.responses.create(
+                model=CHAT_MODEL,
+                input=f"Long turn {number}.",
+                conversation=conversation.id,
+                max_output_tokens=60,
+                background=True,
+                stream=True,
+            )
+            next(iter(stream))  # response.created: acknowledged, and the answer is being made
+            said.append(f"Long turn {number}.")
+            stack.kill(part)
+        deadline = time.monotonic() + 120
+        while True:
+            items = list(client.conversations.items.list(conversation.id, order="asc"))
+            if len(items) == 2 * len(said) or time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
+    assert [item.role for item in items] == ["user", "assistant"] * len(said)
+    assert [item.content[0].text for item in items if item.role == "user"] == said
