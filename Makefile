@@ -77,7 +77,7 @@ e2e: $(TEST_STAMP) $(VLLM_STAMP) ## Tests of the whole stack, with vLLM
 	@$(PY) -m pytest tests/e2e $(PYTEST)
 
 lock: ## Resolve requirements/*.in again (LOCK=--upgrade takes new versions); needs uv
-	@UV=$${UV:-$$(command -v uv || echo $(VENV)/bin/uv)} requirements/lock.sh $(LOCK)
+	@PATH="$$PATH:$(abspath $(VENV))/bin" requirements/lock.sh $(LOCK)
 
 clean: ## Remove the environments and the unpacked models, not the data
 	rm -rf .venv .venv-* .models

@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-UV=${UV:-uv}
+UV=$(command -v "${UV:-uv}") || { echo "uv is needed to make the locks: pip install uv" >&2 && exit 1; }
 TORCH=torch==2.13.0
 SHARED=(gateway embedder retriever local test)
 OPTIONS=(--quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
