@@ -16,7 +16,7 @@ from deploy.local.settings import REPOSITORY, LocalSettings
 __all__ = ["available_memory_bytes", "check_machine", "lock"]
 
 _GIB = 1 << 30
-_CLEANING_SECONDS = 15.0
+_CLEANING_SECONDS = 30.0
 
 
 def lock(var: Path) -> BinaryIO:
@@ -35,10 +35,11 @@ def lock(var: Path) -> BinaryIO:
         except BlockingIOError:
             holder = path.read_text().strip()
             # A runner that was killed: its watchdog holds the lock while it ends what was left.
-            if Path(f"/proc/{holder}").exists() or time.monotonic() > deadline:
+            alive = bool(holder) and Path(f"/proc/{holder}").exists()
+            if alive or time.monotonic() > deadline:
                 file.close()
                 raise NotReadyToStart(
-                    f"Another run (process {holder}) uses {var}. Stop it first, or choose another folder: "
+                    f"Another run (process {holder or 'unknown'}) uses {var}. Stop it first, or choose another folder: "
                     "make run VAR=DIR CONFIG=FILE, with other ports in the file."
                 ) from None
             time.sleep(0.1)
