@@ -109,7 +109,8 @@ class Bus:
         else:
             entry.subscriptions.append(subscription)
         try:
-            await asyncio.wait_for(entry.confirmed.wait(), confirm_seconds)
+            async with asyncio.timeout(confirm_seconds):
+                await entry.confirmed.wait()
         except TimeoutError as error:
             await self.unsubscribe(subscription)
             raise Unavailable("The state store does not answer. Try again.", retry_after=2) from error
@@ -176,7 +177,9 @@ class Bus:
         pinging = self._supervisor.spawn("bus-ping", self._ping(connection))
         try:
             while True:
-                reply = await asyncio.wait_for(connection.read_response(), _SILENCE_SECONDS)
+                # Not `wait_for`: in Python 3.11 it swallows a cancellation that meets a reply, and the end never comes.
+                async with asyncio.timeout(_SILENCE_SECONDS):
+                    reply = await connection.read_response()
                 if isinstance(reply, list) and len(reply) == 3:
                     self._dispatch(reply)
         finally:

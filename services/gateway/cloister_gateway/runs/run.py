@@ -260,7 +260,8 @@ class Run:
             self._dirty.clear()
             await self._flush()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), self._parts.settings.flush_seconds)
+                async with asyncio.timeout(self._parts.settings.flush_seconds):
+                    await self._stopping.wait()
 
     async def _flush(self, *, final: bool = False, fields: dict[str, bytes] | None = None) -> None:
         first, events = self.assembler.take_pending()
