@@ -85,7 +85,9 @@ def test_a_second_run_is_told_what_is_in_its_way(stack: Stack, tmp_path: Path) -
     command = [sys.executable, "-m", "deploy.local", "--config", str(stack.folder / "local.yaml"), "--var"]
 
     def said(var: Path) -> tuple[int, str]:
-        done = subprocess.run([*command, str(var)], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*command, str(var)], cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False
+        )
         return done.returncode, done.stderr
 
     code, sentence = said(stack.var)
