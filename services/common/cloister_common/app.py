@@ -7,8 +7,8 @@ object.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from cloister_common.errors import CloisterError, InvalidRequest, UnsupportedParameter, error_object
+from cloister_common.logs import get_logger
 from cloister_common.metrics import MetricsMiddleware
 from cloister_common.middleware import (
     BodyLimitMiddleware,
@@ -27,6 +28,8 @@ from cloister_common.middleware import (
 )
 
 __all__ = ["ReadinessCheck", "create_base_app", "error_response", "field_path", "validation_error"]
+
+log = get_logger(__name__)
 
 ReadinessCheck = Callable[[], Awaitable[None]]
 """Returns when its part is ready, raises with a reason otherwise."""
@@ -53,7 +56,12 @@ def create_base_app(
     """
     # FastAPI's own telemetry would record validation failures, which quote request bodies.
     app = FastAPI(
-        title=title, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, telemetry={"logs": False}
+        title=title,
+        lifespan=_reported(lifespan),
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        telemetry={"logs": False},
     )
     app.add_middleware(UnforeseenMiddleware)
     app.add_middleware(BodyLimitMiddleware, max_body_bytes=max_body_bytes, larger=larger_bodies)
@@ -81,6 +89,27 @@ def create_base_app(
         return JSONResponse(body, status_code=200 if ready else 503)
 
     return app
+
+
+def _reported(
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[Any]],
+) -> Callable[[FastAPI], AbstractAsyncContextManager[Any]]:
+    """``lifespan``, logging what fails in it. Why a start failed stays in ``app.state.start_failure`` for `serve`."""
+
+    @asynccontextmanager
+    async def reported(app: FastAPI) -> AsyncIterator[Any]:
+        started = False
+        try:
+            async with lifespan(app) as state:
+                started = True
+                yield state
+        except Exception as error:
+            log.error("stop_failed" if started else "start_failed", exc_info=error)
+            if not started:
+                app.state.start_failure = error
+            raise
+
+    return reported
 
 
 async def _run_check(check: ReadinessCheck) -> str | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from pathlib import Path
 
 from cloister_common.logs import get_logger
 from cloister_common.settings import ServerTls
@@ -31,6 +32,9 @@ async def watch_certificate(context: ssl.SSLContext, tls: ServerTls, *, every: f
         if now == seen:
             continue
         try:
+            # Tried on another context first: OpenSSL takes the certificate before it finds that the key is another's,
+            # and a context with half a pair serves nobody.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate_file, tls.key_file)
             context.load_cert_chain(tls.certificate_file, tls.key_file)
         except (OSError, ssl.SSLError) as error:
             # Half a pair may be on disk for a moment: keep the old one and look again.
@@ -41,5 +45,12 @@ async def watch_certificate(context: ssl.SSLContext, tls: ServerTls, *, every: f
 
 
 def _stamp(tls: ServerTls) -> tuple[int, ...]:
-    """Changes when either file does. Missing files (a rename under way) count as a change."""
-    return tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in (tls.certificate_file, tls.key_file))
+    """Changes when either file does. Files that cannot be read (a rename under way) count as a change."""
+    return _changed(tls.certificate_file), _changed(tls.key_file)
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0

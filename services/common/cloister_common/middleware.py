@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import structlog
 from starlette.datastructures import MutableHeaders
@@ -124,12 +125,17 @@ class UnforeseenMiddleware:
     """Turns an exception nobody foresaw into a 500 before the other middleware, which counts, logs and names it.
 
     Starlette's own place for this is outside of all middleware: such answers had no request id and were in no metric.
+    When the start or the end of the application fails, Starlette hands the whole traceback to the server's log, with
+    messages that may quote content; this takes them out.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, partial(_without_traceback, send))
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -148,3 +154,9 @@ class UnforeseenMiddleware:
                 raise
             answer = error if isinstance(error, CloisterError) else unforeseen(error, scope)
             await error_response(answer)(scope, receive, send)
+
+
+async def _without_traceback(send: Send, message: Message) -> None:
+    if message["type"] in {"lifespan.startup.failed", "lifespan.shutdown.failed"}:
+        message = {"type": message["type"], "message": ""}
+    await send(message)

@@ -18,6 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from cloister_common.certificates import watch_certificate
+from cloister_common.errors import CloisterError
 from cloister_common.logs import configure_logging, get_logger
 from cloister_common.metrics import serve_metrics
 from cloister_common.settings import ServerTls, ServiceSettings, SettingsError, load_settings
@@ -29,6 +30,9 @@ S = TypeVar("S", bound=ServiceSettings)
 
 _LARGEST_FRAME_BYTES = 16 * 1024 * 1024
 """As large as a JSON body may be by default, so that what is too long is refused with an error, not by hanging up."""
+
+_IDLE_CONNECTION_SECONDS = 75
+"""Longer than clients keep one (httpx 5 s, aiohttp 15 s, proxies 60 s), so that none sends into a closing one."""
 
 
 def main(service: str, settings_class: type[S], create_app: Callable[[S], FastAPI]) -> None:
@@ -74,13 +78,17 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
         ws="websockets-sansio" if importlib.util.find_spec("websockets") else "none",
         ws_per_message_deflate=False,
         ws_max_size=_LARGEST_FRAME_BYTES,
+        timeout_keep_alive=_IDLE_CONNECTION_SECONDS,
         timeout_graceful_shutdown=int(server.shutdown_seconds),
         ssl_context_factory=(lambda _config, _default: context) if context is not None else None,
     )
     runner = _Server(config, context, server.tls)
-    runner.run(sockets=[listener])
+    try:
+        runner.run(sockets=[listener])
+    except SystemExit:
+        raise SettingsError(_why_not_started(app)) from None
     if not runner.started:
-        raise SettingsError("The service could not start; the line above says why.")
+        raise SettingsError(_why_not_started(app))
 
 
 class _Server(uvicorn.Server):
@@ -100,6 +108,15 @@ class _Server(uvicorn.Server):
             await super().main_loop()
         finally:
             watch.cancel()
+
+
+def _why_not_started(app: FastAPI) -> str:
+    """The sentence of an error that is meant to be read, else the error's type: other messages may quote anything."""
+    failure = getattr(app.state, "start_failure", None)
+    if isinstance(failure, SettingsError | CloisterError):
+        return str(failure)
+    cause = f" ({type(failure).__name__})" if failure is not None else ""
+    return f"The service could not start{cause}; its log above says where."
 
 
 def _server_context(tls: ServerTls) -> ssl.SSLContext:

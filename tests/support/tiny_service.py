@@ -1,0 +1,42 @@
+"""The smallest service there is, to start as a process: ``python -m tests.support.tiny_service --config FILE``.
+
+``GET /slow`` answers after ``slow_seconds``; with ``fails_to_start`` its lifespan raises.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal
+
+from cloister_common.app import create_base_app
+from cloister_common.serve import main
+from cloister_common.settings import ServiceSettings, SettingsError
+from fastapi import FastAPI
+
+
+class TinySettings(ServiceSettings):
+    slow_seconds: float = 1.0
+    fails_to_start: Literal["unforeseen", "settings"] | None = None
+
+
+def create_app(settings: TinySettings) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if settings.fails_to_start == "unforeseen":
+            raise RuntimeError("the secret sentence of a user")
+        if settings.fails_to_start == "settings":
+            raise SettingsError("Redis is not what the settings say.")
+        yield
+
+    app = create_base_app(title="tiny", lifespan=lifespan, checks=lambda _: {}, max_body_bytes=1000)
+
+    @app.get("/slow")
+    async def slow() -> dict[str, bool]:
+        await asyncio.sleep(settings.slow_seconds)
+        return {"slow": True}
+
+    return app
+
+
+if __name__ == "__main__":
+    main("tiny", TinySettings, create_app)
