@@ -27,6 +27,7 @@ from cloister_retriever.storage.objects import ObjectKeyStore, Objects, open_obj
 from cloister_retriever.storage.records import SealedRecords
 from cloister_retriever.vector_stores.attachments import AttachmentService, ChunkingPolicy
 from cloister_retriever.vector_stores.batches import BatchService
+from cloister_retriever.vector_stores.expiry import Expiries
 from cloister_retriever.vector_stores.records import Chunking
 from cloister_retriever.vector_stores.service import VectorStoreService
 from cloister_retriever.vector_stores.store import VectorStoreStore
@@ -87,7 +88,8 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             auto=Chunking(max_tokens=ingestion.chunk_tokens, overlap_tokens=ingestion.overlap_tokens),
         )
         attachments = AttachmentService(store, files, file_store, queue, purges, chunking)
-        stores = VectorStoreService(store, attachments, file_store, purges, model=settings.embedder.model)
+        expiries = Expiries(objects, keyring, records)
+        stores = VectorStoreService(store, attachments, file_store, purges, expiries, model=settings.embedder.model)
         search = SearchService(
             stores=stores,
             store=store,
@@ -112,6 +114,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             )
             workers = IngestWorkers(queue, pipeline, workers=ingestion.workers, lease_seconds=ingestion.lease_seconds)
             workers.start(supervisor)
+            supervisor.loop("expiry", lambda: expiries.run(stores.settle_expiry))
         yield Context(
             tokens=InternalTokens(read_secret_lines(settings.token_file, what="the retriever's internal token")),
             files=files,

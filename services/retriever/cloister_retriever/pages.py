@@ -54,13 +54,13 @@ def page_of(
     return chosen, first + limit < end
 
 
-def wire_page(data: Sequence[BaseModel], ids: Sequence[str], *, has_more: bool) -> dict[str, Any]:
-    """OpenAI's list object."""
+def wire_page(data: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
+    """OpenAI's list object of objects that have an ``id``."""
     return {
         "object": "list",
-        "data": [item.model_dump(mode="json") for item in data],
-        "first_id": ids[0] if ids else None,
-        "last_id": ids[-1] if ids else None,
+        "data": list(data),
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
         "has_more": has_more,
     }
 

@@ -30,7 +30,7 @@ async def upload_file(request: Request, tenant: Tenant, context: ContextOfApp) -
 @router.get("")
 async def list_files(tenant: Tenant, context: ContextOfApp, query: Annotated[FilesQuery, Query()]) -> dict[str, Any]:
     records, has_more = await context.files.list(tenant, query)
-    return wire_page([record.wire() for record in records], [record.id for record in records], has_more=has_more)
+    return wire_page([record.wire().model_dump(mode="json") for record in records], has_more=has_more)
 
 
 @router.get("/{file_id}")

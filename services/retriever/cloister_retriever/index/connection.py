@@ -1,11 +1,12 @@
-"""The connection to Milvus: made on first use, remade after a failure, every call in a thread and under a deadline.
+"""The connection to Milvus: made on first use, every call in a thread and under a deadline.
 
-pymilvus's own client blocks; its asyncio client is not used because Milvus Lite's server was seen to behave less well
-with it. A server that is down is `Unavailable` (503 with Retry-After) at once and is found again at the next call: the
-gRPC channel has its own subchannel, so that an earlier failure's growing back-off does not hold the next attempt up.
+A server that is down is `Unavailable` (503 with Retry-After) at once, and is found again by the next call: pymilvus
+makes a new channel after a failure, and each channel has a subchannel of its own here, since a shared one would hold
+the new channel back by the growing pause of the old one's failures.
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,9 +28,6 @@ T = TypeVar("T")
 _CONNECTED = Gauge("cloister_milvus_connected", "1 while the last call to Milvus worked.")
 
 _THREADS = 8
-_LOST = {1, 2}
-"""pymilvus's codes for a channel that does not connect; a server that answers uses others for what it refuses."""
-
 _NOT_THERE = {100, 101}
 """Milvus's codes for a collection that does not exist and for one that is not loaded (after every reopening of
 Milvus Lite, and after a crash of a server)."""
@@ -59,6 +57,8 @@ class MilvusConnection:
 
     def __init__(self, settings: MilvusSettings) -> None:
         self._settings = settings
+        # pymilvus logs every failed call with a stack trace; our own line says it in one.
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         self._password = (
             read_secret(settings.password_file, what="Milvus's password", min_bytes=8).decode()
             if settings.password_file is not None
@@ -94,7 +94,8 @@ class MilvusConnection:
 
     async def close(self) -> None:
         """Closes the channel and ends the threads."""
-        self._drop()
+        if self._client is not None:
+            self._client.close()
         await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
 
     async def _run(self, call: Callable[[MilvusClient], T], seconds: float) -> T:
@@ -112,11 +113,8 @@ class MilvusConnection:
         except MilvusException as error:
             if error.code in _NOT_THERE:
                 raise NotPrepared from error
-            if error.code in _LOST or isinstance(error.code, grpc.StatusCode):
-                self._drop()
             raise self._unavailable(str(error.code)) from error
         except grpc.RpcError as error:
-            self._drop()
             raise self._unavailable(type(error).__name__) from error
         _CONNECTED.set(1)
         return result
@@ -154,12 +152,6 @@ class MilvusConnection:
         self.capabilities = _capabilities(client.get_server_version(timeout=5.0))
         log.info("milvus_connected", version=self.capabilities.version, sparse=self.capabilities.sparse_vectors)
         return client
-
-    def _drop(self) -> None:
-        with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
 
     def _unavailable(self, reason: str) -> Unavailable:
         _CONNECTED.set(0)

@@ -133,6 +133,11 @@ class JobQueue:
         """Lets go of a claim without ending the job: another claim may follow when the lease has run out."""
         self._mine.discard(claim.job.name)
 
+    async def release(self, claim: Claim) -> None:
+        """Gives the job back: another process may claim it at once."""
+        await self._objects.delete(claim.path)
+        self.abandon(claim)
+
     async def depth(self) -> int:
         """How many jobs wait or run."""
         return len(await self._objects.list(QUEUE))

@@ -61,6 +61,16 @@ class IngestWorkers:
 
     async def _do(self, claim: Claim) -> None:
         try:
+            await self._do_kept(claim)
+        except asyncio.CancelledError:
+            # This process is being stopped in good order: the job need not wait for its lease to run out.
+            await self._queue.release(claim)
+            raise
+        finally:
+            self._queue.abandon(claim)
+
+    async def _do_kept(self, claim: Claim) -> None:
+        try:
             async with asyncio.TaskGroup() as tasks:
                 keeping = tasks.create_task(self._keep(claim))
                 await self._try(claim)
@@ -69,8 +79,6 @@ class IngestWorkers:
             await self._pipeline.requeue(claim.job, self._queue)
         except* _LeaseLost:
             log.warning("lease_lost", job=claim.job.name)
-        finally:
-            self._queue.abandon(claim)
 
     async def _try(self, claim: Claim) -> None:
         if claim.number > _MOST_CLAIMS:

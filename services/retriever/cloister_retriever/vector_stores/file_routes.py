@@ -21,7 +21,7 @@ Wire = dict[str, Any]
 async def attach_file(store_id: str, body: AttachFile, tenant: Tenant, context: ContextOfApp) -> Wire:
     store = await context.vector_stores.open(tenant, store_id)
     attached = await context.attachments.attach(tenant, store_id, store.key, body)
-    return attached.wire().model_dump(mode="json")
+    return attached.wire()
 
 
 @router.get("/files")
@@ -36,7 +36,7 @@ async def list_files(
 async def retrieve_file(store_id: str, file_id: str, tenant: Tenant, context: ContextOfApp) -> Wire:
     store = await context.vector_stores.get(tenant, store_id)
     attached = await context.attachments.get(tenant, store_id, store.key, file_id)
-    return attached.wire().model_dump(mode="json")
+    return attached.wire()
 
 
 @router.post("/files/{file_id}")
@@ -45,7 +45,7 @@ async def update_file(
 ) -> Wire:
     store = await context.vector_stores.get(tenant, store_id)
     attached = await context.attachments.set_attributes(tenant, store_id, store.key, file_id, body.attributes)
-    return attached.wire().model_dump(mode="json")
+    return attached.wire()
 
 
 @router.delete("/files/{file_id}")
@@ -116,4 +116,4 @@ def _page(files: list[Attached], query: FilesInStoreQuery) -> Wire:
         limit=query.limit,
         order=query.order,
     )
-    return wire_page([file.wire() for file in page], [file.record.file_id for file in page], has_more=has_more)
+    return wire_page([file.wire() for file in page], has_more=has_more)

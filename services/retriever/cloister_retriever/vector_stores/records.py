@@ -129,11 +129,12 @@ class Attached(BaseModel):
     def usage_bytes(self) -> int:
         return 0 if self.outcome is None else self.outcome.usage_bytes
 
-    def wire(self) -> VectorStoreFile:
+    def wire(self) -> dict[str, Any]:
+        """OpenAI's shape."""
         error = None
         if self.outcome is not None and self.outcome.code is not None:
             error = LastError(code=self.outcome.code, message=self.outcome.message or "")
-        return VectorStoreFile(
+        file = VectorStoreFile(
             id=self.record.file_id,
             created_at=self.record.created_at,
             last_error=error,
@@ -141,10 +142,10 @@ class Attached(BaseModel):
             status=self.status,
             usage_bytes=self.usage_bytes,
             vector_store_id=self.record.store_id,
-            # OpenAI's type says float; whole numbers are kept as they were sent.
-            attributes=dict(self.record.attributes) if self.record.attributes is not None else None,
             chunking_strategy=self.record.chunking.wire(),
         )
+        # OpenAI's type would turn whole numbers into floats; they go back as they were sent.
+        return {**file.model_dump(mode="json"), "attributes": self.record.attributes or {}}
 
 
 class BatchMember(BaseModel):

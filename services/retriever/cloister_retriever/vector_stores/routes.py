@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from openai.types import VectorStoreDeleted
 
 from cloister_retriever.access import ContextOfApp, Tenant
-from cloister_retriever.pages import ListQuery
+from cloister_retriever.pages import ListQuery, wire_page
 from cloister_retriever.vector_stores.schemas import CreateStore, UpdateStore
 
 __all__ = ["router"]
@@ -22,13 +22,7 @@ async def create_store(body: CreateStore, tenant: Tenant, context: ContextOfApp)
 @router.get("")
 async def list_stores(tenant: Tenant, context: ContextOfApp, query: Annotated[ListQuery, Query()]) -> dict[str, Any]:
     stores, has_more = await context.vector_stores.list(tenant, query)
-    return {
-        "object": "list",
-        "data": stores,
-        "first_id": stores[0]["id"] if stores else None,
-        "last_id": stores[-1]["id"] if stores else None,
-        "has_more": has_more,
-    }
+    return wire_page(stores, has_more=has_more)
 
 
 @router.get("/{store_id}")

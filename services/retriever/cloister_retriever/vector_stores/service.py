@@ -14,6 +14,7 @@ from cloister_retriever.ingestion.purge import Purges
 from cloister_retriever.pages import ListQuery, page_of
 from cloister_retriever.storage.objects import each
 from cloister_retriever.vector_stores.attachments import AttachmentService
+from cloister_retriever.vector_stores.expiry import Expiries
 from cloister_retriever.vector_stores.records import StoreRecord
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateStore, UpdateStore
 from cloister_retriever.vector_stores.store import VectorStoreStore
@@ -43,6 +44,7 @@ class VectorStoreService:
         attachments: AttachmentService,
         file_store: FileStore,
         purges: Purges,
+        expiries: Expiries,
         *,
         model: str,
     ) -> None:
@@ -50,6 +52,7 @@ class VectorStoreService:
         self._attachments = attachments
         self._file_store = file_store
         self._purges = purges
+        self._expiries = expiries
         self._model = model
         self._noted: dict[str, float] = {}
 
@@ -80,6 +83,8 @@ class VectorStoreService:
             model=self._model,
         )
         await self._store.create(tenant, record)
+        if record.expires_after_days is not None:
+            await self._expiries.watch(tenant, record.id)
         opened = await self.open(tenant, record.id)
         if entries:
             await self._attachments.attach_all(tenant, record.id, opened.key, entries, files)
@@ -154,6 +159,8 @@ class VectorStoreService:
         if "expires_after" in request.model_fields_set:
             changes["expires_after_days"] = None if request.expires_after is None else request.expires_after.days
         record = opened.record.model_copy(update=changes)
+        if record.expires_after_days is not None:
+            await self._expiries.watch(tenant, store_id)
         await self._store.put(tenant, record, opened.key)
         return await self.wire(tenant, OpenStore(record, opened.key))
 
@@ -171,8 +178,26 @@ class VectorStoreService:
             await self._file_store.forget_use(tenant, file_id, store_id)
 
         await each(forget, [file.record.file_id for file in files])
+        await self._expiries.forget(store_id)
         await self._purges.run(purge)
         log.info("vector_store_deleted", store=store_id)
+
+    async def settle_expiry(self, tenant: str, store_id: str) -> bool:
+        """Empties the store if it has expired; says whether it needs no watching any more.
+
+        The store itself stays, with the status ``expired`` and no files, until its owner deletes it.
+        """
+        record = await self._store.get(tenant, store_id)
+        key = None if record is None else await self._store.key(tenant, store_id)
+        if record is None or key is None or record.expires_after_days is None:
+            return True
+        expires_at = record.expires_at(await self._active_at(tenant, OpenStore(record, key)))
+        if expires_at is None or expires_at > time.time():
+            return False
+        for file in await self._store.attached_files(tenant, store_id, key):
+            await self._attachments.detach(tenant, store_id, key, file.record.file_id)
+        log.info("vector_store_expired", store=store_id)
+        return True
 
     async def detach_file(self, tenant: str, store_id: str, file_id: str) -> None:
         """Removes a file that is being deleted from a store it may be in."""

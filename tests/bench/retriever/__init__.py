@@ -1,0 +1,1 @@
+"""Retrieval quality and search latency of the real retriever."""
