@@ -149,7 +149,7 @@ def check(target: Path) -> str:
     mend = f"Remove {target} and {_record(target)}, then run `make run` again: it unpacks them anew."
     try:
         record = json.loads(_record(target).read_text())
-        files, recipe = record["files"], str(record["recipe"])
+        files, recipe = record["files"], str(record.get("recipe"))
     except (OSError, ValueError, KeyError) as error:
         raise NotReadyToStart(f"The record {_record(target)} cannot be read. {mend}") from error
     for name, expected in files.items():
