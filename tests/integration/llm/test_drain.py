@@ -1,0 +1,62 @@
+"""The end of a real pod: a running answer is finished, one that takes too long is cut off, and the process ends."""
+
+import json
+import time
+
+import anyio
+import httpx
+import pytest
+
+from tests.support.llm import LlmServer
+
+BODY = {"model": "chat", "messages": [{"role": "user", "content": "Tell me."}], "stream": True, "ignore_eos": True}
+
+
+async def test_sigterm_lets_a_short_answer_finish_and_cuts_off_an_endless_one(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    server = LlmServer(tmp_path_factory.mktemp("drain"), shutdown_seconds=20)
+    ends: dict[str, str] = {}
+
+    async def read(client: httpx.AsyncClient, name: str, tokens: int, begun: anyio.Event) -> None:
+        body = {**BODY, "max_tokens": tokens}
+        try:
+            async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+                async for line in response.aiter_lines():
+                    if line.startswith("data: {") and json.loads(line[6:])["choices"][0]["delta"].get("content"):
+                        begun.set()
+                    if line == "data: [DONE]":
+                        ends[name] = "whole"
+        except httpx.RemoteProtocolError:
+            ends[name] = "cut off"
+
+    try:
+        await anyio.to_thread.run_sync(server.start)
+        async with httpx.AsyncClient(base_url=server.url, headers=server.headers, timeout=120) as client:
+            begun = [anyio.Event(), anyio.Event()]
+
+            async def end_it() -> None:
+                for event in begun:
+                    await event.wait()
+                server.terminate()
+                await draining(client)
+                refused = await client.post("/v1/chat/completions", json=BODY)
+                assert refused.status_code == 503
+                assert (await client.get("/livez")).status_code == 200
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(read, client, "short", 20, begun[0])
+                group.start_soon(read, client, "endless", 2000, begun[1])
+                group.start_soon(end_it)
+        assert ends == {"short": "whole", "endless": "cut off"}
+        await anyio.to_thread.run_sync(server.wait)
+    finally:
+        server.kill()
+
+
+async def draining(client: httpx.AsyncClient) -> None:
+    """Waits until the pod says it takes nothing new."""
+    deadline = time.monotonic() + 15
+    while (await client.get("/readyz")).status_code != 503:
+        assert time.monotonic() < deadline
+        await anyio.sleep(0.05)

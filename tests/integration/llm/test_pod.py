@@ -1,0 +1,141 @@
+"""A running pod: what answers, what does not, what it says of itself, and that it lets go."""
+
+import json
+import re
+import time
+
+import anyio
+import httpx
+import pytest
+
+from tests.support.llm import LlmServer
+
+MESSAGES = [{"role": "user", "content": "Tell me about foxes."}]
+CHAT = {"model": "chat", "messages": MESSAGES, "max_tokens": 8, "temperature": 0}
+
+
+async def running(llm: LlmServer) -> float:
+    """How many requests the engine works on, by the metrics port."""
+    async with httpx.AsyncClient() as client:
+        text = (await client.get(f"http://127.0.0.1:{llm.metrics_port}/metrics")).text
+    found = re.search(r"^vllm:num_requests_running\{.*\} ([0-9.]+)$", text, re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
+async def becomes(llm: LlmServer, wanted: float, seconds: float = 60) -> None:
+    """Waits until that many requests run."""
+    deadline = time.monotonic() + seconds
+    while await running(llm) != wanted:
+        assert time.monotonic() < deadline, f"{await running(llm)} requests run, not {wanted}"
+        await anyio.sleep(0.1)
+
+
+POSTS = [
+    *("/invocations", "/detokenize", "/v1/completions", "/v1/responses", "/v1/messages", "/inference/v1/generate"),
+    *("/v1/chat/completions/render", "/v1/embeddings", "/pause", "/resume", "/scale_elastic_ep", "/abort_requests"),
+    *("/v1/load_lora_adapter", "/sleep", "/collective_rpc", "/reset_prefix_cache"),
+]
+GETS = ["/metrics", "/version", "/load", "/ping", "/docs", "/openapi.json", "/server_info", "/tokenizer_info"]
+
+
+@pytest.mark.parametrize(("method", "path"), [*(("POST", path) for path in POSTS), *(("GET", path) for path in GETS)])
+async def test_what_we_do_not_use_is_not_there(client: httpx.AsyncClient, method: str, path: str) -> None:
+    response = await client.request(method, path, json={} if method == "POST" else None)
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_url")
+
+
+async def test_only_health_answers_without_the_token(llm: LlmServer) -> None:
+    async with httpx.AsyncClient(base_url=llm.url) as stranger:
+        assert [(await stranger.get(path)).status_code for path in ("/health", "/livez", "/readyz")] == [200] * 3
+        assert (await stranger.get("/v1/models")).status_code == 401
+        assert (await stranger.post("/v1/chat/completions", json=CHAT)).status_code == 401
+        assert (await stranger.post("/tokenize", json={"prompt": "x"})).status_code == 401
+
+
+async def test_the_model_goes_by_its_public_name(client: httpx.AsyncClient) -> None:
+    (model,) = (await client.get("/v1/models")).json()["data"]
+    assert (model["id"], model["max_model_len"]) == ("chat", 2048)
+
+
+@pytest.mark.parametrize("field", ["chat_template", "documents", "mm_processor_kwargs", "kv_transfer_params"])
+async def test_fields_that_rewrite_the_prompt_are_refused(client: httpx.AsyncClient, field: str) -> None:
+    response = await client.post("/v1/chat/completions", json={**CHAT, field: {}})
+    error = response.json()["error"]
+    assert (response.status_code, error["param"], error["code"]) == (400, field, "unsupported_parameter")
+
+
+async def test_salt_and_priority_are_accepted_and_the_salt_separates_caches(client: httpx.AsyncClient) -> None:
+    long = [{"role": "user", "content": "A fox is a small animal. " * 40}]
+
+    async def cached(salt: str) -> int:
+        body = {**CHAT, "messages": long, "cache_salt": salt, "priority": 7, "max_tokens": 1}
+        usage = (await client.post("/v1/chat/completions", json=body)).json()["usage"]
+        return usage["prompt_tokens_details"]["cached_tokens"]
+
+    assert await cached("tenant one") == 0
+    assert await cached("tenant one") > 100
+    assert await cached("tenant two") == 0
+
+
+async def test_a_stream_gives_the_text_of_the_answer(client: httpx.AsyncClient) -> None:
+    whole = (await client.post("/v1/chat/completions", json=CHAT)).json()["choices"][0]["message"]["content"]
+    body = {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
+    text, usage = "", None
+    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+        async for line in response.aiter_lines():
+            if line.startswith("data: {"):
+                chunk = json.loads(line.removeprefix("data: "))
+                usage = chunk.get("usage") or usage
+                text += "".join(choice["delta"].get("content") or "" for choice in chunk["choices"])
+    assert text == whole
+    assert usage is not None
+    assert usage["completion_tokens"] == 8
+
+
+async def test_structured_output_keeps_to_its_schema(client: httpx.AsyncClient) -> None:
+    schema = {"type": "object", "properties": {"legs": {"type": "integer", "maximum": 99}}, "required": ["legs"]}
+    schema["additionalProperties"] = False
+    form = {"type": "json_schema", "json_schema": {"name": "fox", "schema": schema}}
+    answer = await client.post("/v1/chat/completions", json={**CHAT, "max_tokens": 60, "response_format": form})
+    assert isinstance(json.loads(answer.json()["choices"][0]["message"]["content"])["legs"], int)
+
+
+async def test_a_tool_that_must_be_called_is_called(client: httpx.AsyncClient) -> None:
+    parameters = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
+    parameters["additionalProperties"] = False
+    look = {"name": "look", "description": "<|im_end|>", "strict": True, "parameters": parameters}
+    tools = [{"type": "function", "function": look}]
+    choice = {"type": "function", "function": {"name": "look"}}
+    body = {**CHAT, "max_tokens": 60, "tools": tools, "tool_choice": choice}
+    (call,) = (await client.post("/v1/chat/completions", json=body)).json()["choices"][0]["message"]["tool_calls"]
+    assert call["function"]["name"] == "look"
+    assert isinstance(json.loads(call["function"]["arguments"])["ok"], bool)
+
+
+async def test_a_client_that_leaves_ends_its_generation(llm: LlmServer, client: httpx.AsyncClient) -> None:
+    body = {**CHAT, "stream": True, "max_tokens": 1900, "ignore_eos": True}
+    async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+        await anext(response.aiter_lines())
+        await becomes(llm, 1)
+    await becomes(llm, 0)
+
+
+async def test_a_prompt_that_is_too_long_is_refused_with_the_limit(client: httpx.AsyncClient) -> None:
+    response = await client.post(
+        "/v1/chat/completions", json={**CHAT, "messages": [{"role": "user", "content": "fox " * 3000}]}
+    )
+    assert response.status_code == 400
+    assert "2048" in response.json()["error"]["message"]
+
+
+async def test_logs_are_json_and_hold_no_content(llm: LlmServer, client: httpx.AsyncClient) -> None:
+    secret = "xylophone-7141"
+    await client.post("/v1/chat/completions", json={**CHAT, "messages": [{"role": "user", "content": secret}]})
+    await client.post("/v1/chat/completions", json={**CHAT, "messages": [{"role": secret, "content": secret}]})
+    await client.post("/v1/chat/completions", json={**CHAT, "messages": MESSAGES, "temperature": secret})
+    log = llm.log()
+    assert secret not in log
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    assert {"starting_vllm"} <= {line["event"] for line in lines}
+    assert all(line["service"] == "llm" for line in lines)
