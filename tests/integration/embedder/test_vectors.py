@@ -103,6 +103,17 @@ def test_cross_encoder_folder_gives_its_scores_between_0_and_1(tmp_path: Path) -
     assert len({round(score, 6) for score in scores}) == 3
 
 
+def test_cross_encoder_in_bfloat16_scores_like_float32_without_ties(tmp_path: Path) -> None:
+    folder = make_reranker(tmp_path)
+    pairs = [("what is it", f"this is number {index} of {index * 7}") for index in range(40)]
+    exact, fast = (
+        np.asarray(encoder.encode(encoder.prepare(pairs)))
+        for encoder in (load("rerank", folder, "float32"), load("rerank", folder, "bfloat16"))
+    )
+    assert np.corrcoef(exact, fast)[0, 1] > 0.99
+    assert len(set(fast)) == len(pairs)
+
+
 def _identity() -> Any:
     import torch
 

@@ -25,9 +25,12 @@ def load_encoder(name: str, settings: ModelSettings, compute: ComputeSettings) -
     """
     # Read by huggingface_hub when it is imported: no look-up of any kind leaves this process.
     os.environ["HF_HUB_OFFLINE"] = "1"
-    from transformers.utils.logging import disable_progress_bar
+    from transformers.utils import logging
 
-    disable_progress_bar()
+    logging.disable_progress_bar()
+    # Its own handler writes plain text to stderr; the process's handler writes JSON.
+    logging.disable_default_handler()
+    logging.enable_propagation()
     device = choose_device(compute.device)
     arguments: dict[str, Any] = {
         "device": device,
@@ -72,8 +75,12 @@ def _load_vectors(name: str, settings: ModelSettings, arguments: dict[str, Any],
 
 def _load_scores(name: str, settings: ModelSettings, arguments: dict[str, Any], device: Device) -> ScoreEncoder:
     from sentence_transformers import CrossEncoder
+    from torch.nn import Linear
 
     model = CrossEncoder(str(settings.path), **arguments)
+    # The scores themselves in float32: bfloat16 has 8 bits, and good documents would tie.
+    heads = [name for name, part in model.named_modules() if type(part) is Linear and part.out_features == 1]
+    model.set_keep_in_fp32_modules(heads)
     model.eval()
     if model.num_labels != 1:
         raise SettingsError(
