@@ -14,7 +14,7 @@ from typing import Any, cast
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.settings import SettingsError, read_secret
-from redis.asyncio import BlockingConnectionPool, Connection, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -49,6 +49,34 @@ _CONNECT_SECONDS = 2.0
 _START_PAUSE_SECONDS = 0.2
 
 
+class _Sender:
+    """Sends with a timeout of its own in place of redis-py's.
+
+    redis-py 8.1 sends inside `asyncio.wait_for`, which in Python 3.11 returns instead of raising when a cancellation
+    meets the end of what it waits for. That is each time a task is cancelled just as it sends: the task would go on.
+    """
+
+    socket_timeout: float | None
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        seconds, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(seconds):
+                await super().send_packed_command(command, check_health)  # type: ignore[misc]  # the connection's
+        except TimeoutError as error:
+            raise RedisTimeoutError("Timeout writing to socket") from error
+        finally:
+            self.socket_timeout = seconds
+
+
+class _Connection(_Sender, Connection):
+    pass
+
+
+class _TlsConnection(_Sender, SSLConnection):
+    pass
+
+
 def command_client(settings: RedisSettings) -> Redis:
     """A client for commands: bytes in, bytes out, every reply within ``timeout_seconds``."""
     return Redis.from_pool(_pool(settings, settings.connections, socket_timeout=settings.timeout_seconds))
@@ -73,7 +101,7 @@ def _pool(settings: RedisSettings, connections: int, **arguments: Any) -> Blocki
         arguments["username"] = settings.username
     if settings.url.startswith("rediss:") and settings.tls.ca_file is not None:
         arguments["ssl_ca_certs"] = str(settings.tls.ca_file)
-    return BlockingConnectionPool.from_url(
+    pool = BlockingConnectionPool.from_url(
         settings.url,
         max_connections=connections,
         timeout=settings.timeout_seconds,
@@ -83,6 +111,8 @@ def _pool(settings: RedisSettings, connections: int, **arguments: Any) -> Blocki
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
         **arguments,
     )
+    pool.connection_class = _TlsConnection if settings.url.startswith("rediss:") else _Connection
+    return pool
 
 
 async def wait_for_redis(redis: Redis, settings: RedisSettings) -> None:
