@@ -147,9 +147,16 @@ async def filled(items: ItemLog, owner: Owner, count: int = 5) -> list[dict[str,
 
 
 @pytest.fixture
-async def redis(installation: Installation) -> AsyncIterator[Redis]:
-    """The gateway's own kind of client, for the shared Redis."""
-    client = command_client(RedisSettings.model_validate(installation.redis.settings))
+def redis_settings(installation: Installation) -> RedisSettings:
+    """A database of the shared Redis in which no gateway looks for work."""
+    settings = installation.redis.settings
+    return RedisSettings.model_validate({**settings, "url": f"{settings['url']}/1"})
+
+
+@pytest.fixture
+async def redis(redis_settings: RedisSettings) -> AsyncIterator[Redis]:
+    """The gateway's own kind of client."""
+    client = command_client(redis_settings)
     yield client
     await client.aclose()
 

@@ -19,8 +19,6 @@ from cloister_gateway.settings import RedisSettings
 from cloister_gateway.state import Owner, RecordGoneError, record_key
 from redis.asyncio import Redis
 
-from tests.integration.gateway.core.conftest import Installation
-
 SECONDS = 15.0
 CANARY = "CANARY-93b1"
 
@@ -53,8 +51,8 @@ class Gateway:
 
 
 @pytest.fixture
-async def watcher(redis: Redis, installation: Installation) -> AsyncIterator[Gateway]:
-    gateway = Gateway(redis, RedisSettings.model_validate(installation.redis.settings))
+async def watcher(redis: Redis, redis_settings: RedisSettings) -> AsyncIterator[Gateway]:
+    gateway = Gateway(redis, redis_settings)
     yield gateway
     await gateway.supervisor.close()
 
