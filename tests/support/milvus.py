@@ -101,12 +101,17 @@ class MilvusLite(_Server):
 
 
 class MilvusServer235(_Server):
-    """The standalone server inside the ``milvus`` wheel."""
+    """The standalone server inside the ``milvus`` wheel.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Everything it writes.
+        settings: Of the wheel's template, for example ``tls_mode`` and ``authorization_enabled``.
+    """
+
+    def __init__(self, folder: Path, **settings: str | int | bool) -> None:
         super().__init__(folder)
         self._health_port = free_port()
-        self._prepare()
+        self._prepare(settings)
 
     def start(self) -> None:
         binary = self.folder / "bin" / "milvus"
@@ -120,14 +125,15 @@ class MilvusServer235(_Server):
         self._spawn([str(binary), "run", "standalone"], env)
         self._await(self._healthy, "Milvus 2.3.5 is healthy")
 
-    def _prepare(self) -> None:
+    def _prepare(self, settings: dict[str, str | int | bool]) -> None:
         import milvus  # unpacks nothing when imported
 
         config = milvus.MilvusServerConfig(data_dir=str(self.folder))
         config.resolve_storage()
         for name in [name for name in config.configurable_items if name.endswith("_port")]:
             config.set(name, free_port())
-        config.set("proxy_port", self.port)
+        for name, value in {**settings, "proxy_port": self.port}.items():
+            config.set(name, value)
         config.write_config()
         milvus._initialize_data_files(str(self.folder))
         # The embedded etcd listens on its well-known ports unless it has a configuration of its own.
@@ -138,11 +144,11 @@ class MilvusServer235(_Server):
             f"listen-client-urls: {client}\nadvertise-client-urls: {client}\n"
             f"listen-peer-urls: {peer}\ninitial-advertise-peer-urls: {peer}\ninitial-cluster: default={peer}\n"
         )
-        settings = self.folder / "configs" / "milvus.yaml"
-        text = settings.read_text()
+        written = self.folder / "configs" / "milvus.yaml"
+        text = written.read_text()
         embedded = text.replace("  use:\n    embed: true", f"  config:\n    path: {etcd}\n  use:\n    embed: true", 1)
         assert embedded != text
-        settings.write_text(embedded)
+        written.write_text(embedded)
 
     def _healthy(self) -> bool:
         try:

@@ -3,17 +3,21 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
-from cloister_common.errors import PayloadTooLarge
+from cloister_common.errors import PayloadTooLarge, Unavailable
+from cloister_common.testing.serving import free_port
 from cloister_common.vault import SEGMENT_BYTES, DataKey, VaultError
+from cloister_retriever.settings import BlobSettings
 from cloister_retriever.storage.content import SealedContent
-from cloister_retriever.storage.objects import ObjectKeyStore, Objects
+from cloister_retriever.storage.objects import ObjectKeyStore, Objects, open_object_store
 from cloister_retriever.storage.records import SealedRecords
 from cloister_retriever.vector_stores.records import Moment, Outcome
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from obstore.store import MemoryStore
+from obstore.store import MemoryStore, S3Store
+from pydantic import ValidationError
 
 KEY = b"k" * 32
 CONTEXT = b"which file"
@@ -139,3 +143,48 @@ async def test_of_two_outcomes_the_first_stands() -> None:
     found = await records.get("o", Outcome, key)
     assert found is not None
     assert found.status == "cancelled"
+
+
+def s3(**changes: object) -> BlobSettings:
+    return BlobSettings.model_validate({"url": "s3://bucket/some/prefix", "region": "eu-central-1", **changes})
+
+
+def test_s3_is_opened_with_its_options(tmp_path: Path) -> None:
+    for name in ("id", "secret"):
+        (tmp_path / name).write_text("0123456789abcdef0123")
+    store = open_object_store(
+        s3(
+            endpoint="https://objects.internal",
+            access_key_id_file=tmp_path / "id",
+            secret_access_key_file=tmp_path / "secret",
+        )
+    )
+    assert isinstance(store, S3Store)
+    assert store.prefix == "some/prefix"
+    assert store.config["bucket"] == "bucket"
+    assert store.config["access_key_id"] == "0123456789abcdef0123"
+    assert dict(store.client_options or {}).get("allow_http") in {None, False, "false"}
+
+
+async def test_an_object_store_that_is_down_is_unavailable(tmp_path: Path) -> None:
+    for name in ("id", "secret"):
+        (tmp_path / name).write_text("0123456789abcdef0123")
+    keys = {"access_key_id_file": tmp_path / "id", "secret_access_key_file": tmp_path / "secret"}
+    objects = Objects(open_object_store(s3(endpoint=f"http://127.0.0.1:{free_port()}", **keys)))
+    with pytest.raises(Unavailable) as raised:
+        await objects.check()
+    assert raised.value.retry_after
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"url": "file:///data", "endpoint": "https://objects.internal"},
+        {"url": "s3://bucket", "access_key_id_file": "id"},
+        {"url": "ftp://host/data"},
+        {"url": "s3://bucket", "colour": "red"},
+    ],
+)
+def test_settings_that_contradict_themselves_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        BlobSettings.model_validate(wrong)

@@ -60,7 +60,7 @@ class MilvusConnection:
         # pymilvus logs every failed call with a stack trace; our own line says it in one.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         self._password = (
-            read_secret(settings.password_file, what="Milvus's password", min_bytes=8).decode()
+            read_secret(settings.password_file, what="Milvus's password", min_bytes=6).decode()
             if settings.password_file is not None
             else ""
         )

@@ -1,0 +1,164 @@
+"""What is relied on of Milvus itself: literals, TLS, passwords, and upserts."""
+
+import random
+import secrets
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cloister_common.errors import Unavailable
+from cloister_retriever.index.collection import PassageCollection
+from cloister_retriever.index.connection import MilvusConnection
+from cloister_retriever.index.quoting import equals, one_of
+from cloister_retriever.settings import MilvusSettings
+from pymilvus import DataType, MilvusClient
+
+from tests.support.certificates import certificate_for
+from tests.support.milvus import MilvusServer235
+
+NASTY = [
+    'a" or store_id != "',
+    "a' or ''='",
+    "\\",
+    '\\"',
+    "back\\slash\\",
+    "%",
+    "_",
+    "line\nbreak",
+    "tab\t",
+    "{placeholder}",
+    "ünïcödé",
+    "日本語",
+    "😀",
+    "\u202e",
+    "\x7f",
+    "null",
+    "",
+    "a",
+    "a ",
+]
+DIMENSIONS = 8
+
+
+def row(number: int, store: str = "vs_1", attachment: str = "vsf_1") -> dict[str, object]:
+    vector = np.zeros(DIMENSIONS, np.float32)
+    vector[number % DIMENSIONS] = 1
+    return {
+        "id": f"psg_{store}_{attachment}_{number}",
+        "store_id": store,
+        "attachment_id": attachment,
+        "file_id": "file-1",
+        "position": number,
+        "dense": vector.tolist(),
+        "sealed_vector": "v",
+        "sealed_passage": "p",
+    }
+
+
+@pytest.mark.parametrize("milvus", ["milvus_lite", "milvus_235"])
+def test_a_quoted_value_finds_its_row_and_no_other(request: pytest.FixtureRequest, milvus: str) -> None:
+    source = random.Random(7)
+    alphabet = [*"ab\"'\\\n\t {}%_ =<>()[]&|!", "ß", "日", "😀"]
+    values = list(dict.fromkeys([*NASTY, *("".join(source.choices(alphabet, k=12)) for _ in range(60))]))
+    client = MilvusClient(uri=request.getfixturevalue(milvus).uri, timeout=30)
+    name = f"quoting_{secrets.token_hex(4)}"
+    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("value", DataType.VARCHAR, max_length=256)
+    schema.add_field("dense", DataType.FLOAT_VECTOR, dim=2)
+    index = client.prepare_index_params()
+    index.add_index("dense", index_type="FLAT", metric_type="IP")
+    client.create_collection(name, schema=schema, index_params=index)
+    try:
+        client.load_collection(name)
+        rows = [{"id": number, "value": value, "dense": [1.0, 0.0]} for number, value in enumerate(values)]
+        client.insert(name, rows)
+        count = client.query(name, output_fields=["count(*)"], consistency_level="Strong")
+        assert count[0]["count(*)"] == len(values)
+        for number, value in enumerate(values):
+            found = client.query(name, filter=equals("value", value), output_fields=["id"], consistency_level="Bounded")
+            assert [one["id"] for one in found] == [number], repr(value)
+        some = values[::3]
+        found = client.query(name, filter=one_of("value", some), output_fields=["value"], consistency_level="Strong")
+        assert sorted(one["value"] for one in found) == sorted(some)
+    finally:
+        client.drop_collection(name)
+        client.close()
+
+
+@pytest.mark.parametrize("milvus", ["milvus_lite", "milvus_235"])
+async def test_upserting_again_replaces_and_deletions_are_exact(request: pytest.FixtureRequest, milvus: str) -> None:
+    connection = MilvusConnection(MilvusSettings(uri=request.getfixturevalue(milvus).uri))
+    collection = PassageCollection(connection, f"model-{secrets.token_hex(4)}")
+    try:
+        assert await collection.count("vs_1") == 0
+        await collection.delete("vs_1")
+        rows = [row(number) for number in range(300)] + [row(number, attachment="vsf_2") for number in range(5)]
+        rows += [row(number, store="vs_2") for number in range(7)]
+        for _ in range(2):
+            await collection.upsert(rows)
+        counts = [await collection.count(*of) for of in (("vs_1",), ("vs_1", "vsf_1"), ("vs_2",))]
+        assert counts == [305, 300, 7]
+        await collection.delete("vs_1", "vsf_1", from_position=290)
+        assert await collection.count("vs_1", "vsf_1") == 290
+        await collection.delete("vs_1", "vsf_2")
+        assert await collection.count("vs_1") == 290
+        query = np.eye(DIMENSIONS, dtype=np.float32)[3]
+        found = await collection.search("vs_2", query, limit=50, attachment_ids=["vsf_1"], fresh=True)
+        assert [one["position"] for one in found][:1] == [3]
+        assert len(found) == 7
+        assert await collection.search("vs_2", query, limit=50, attachment_ids=["vsf_2"], fresh=True) == []
+        await collection.delete("vs_1")
+        assert [await collection.count("vs_1"), await collection.count("vs_2")] == [0, 7]
+    finally:
+        await connection.run(lambda client: client.drop_alias(collection.alias))
+        await connection.run(lambda client: client.drop_collection(f"{collection.alias}_v1"))
+        await connection.close()
+
+
+async def test_a_real_server_is_reached_over_tls_with_a_password(tmp_path: Path) -> None:
+    certificate, key = certificate_for("127.0.0.1", tmp_path / "tls")
+    folder = tmp_path / "milvus"
+    folder.mkdir()
+    milvus = MilvusServer235(
+        folder,
+        tls_mode=1,
+        server_pem_path=str(certificate),
+        server_key_path=str(key),
+        authorization_enabled=True,
+    )
+    milvus.start()
+    try:
+        password = tmp_path / "password"
+        password.write_text("Milvus")
+        uri = milvus.uri.replace("http:", "https:")
+        good: dict[str, object] = {
+            "uri": uri,
+            "user": "root",
+            "password_file": password,
+            "tls": {"ca_file": certificate},
+        }
+        await _answers(good)
+        other, _ = certificate_for("127.0.0.1", tmp_path / "other")
+        bad_ones: list[dict[str, object]] = [
+            {**good, "tls": {"ca_file": other}},
+            {"uri": uri, "tls": {"ca_file": certificate}},
+            {**good, "uri": milvus.uri},
+        ]
+        for bad in bad_ones:
+            with pytest.raises(Unavailable):
+                await _answers(bad)
+        password.write_text("wrong-password")
+        with pytest.raises(Unavailable):
+            await _answers(good)
+    finally:
+        milvus.stop()
+
+
+async def _answers(settings: dict[str, object]) -> None:
+    """Returns if a collection can be asked for with these settings."""
+    connection = MilvusConnection(MilvusSettings.model_validate({**settings, "timeout_seconds": 5}))
+    try:
+        await connection.run(lambda client: client.has_collection("any", timeout=5))
+    finally:
+        await connection.close()
