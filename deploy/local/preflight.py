@@ -94,7 +94,7 @@ def _check_what_vllm_needs() -> None:
         raise NotReadyToStart(
             "vLLM needs the library libnuma. Install it (Debian and Ubuntu: sudo apt-get install libnuma1)."
         ) from error
-    # Its samplers are compiled for the processor at their first use, with Python's own headers.
+    # The first request with logprobs has a kernel compiled for this processor; without a compiler it ends the server.
     headers = Path(sysconfig.get_path("include")) / "Python.h"
     if shutil.which("g++") is None or not headers.is_file():
         raise NotReadyToStart(

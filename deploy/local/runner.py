@@ -7,6 +7,7 @@ started again after a pause; only when it keeps dying does the run end.
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import time
 from collections import deque
@@ -191,6 +192,7 @@ class Runner:
     def _record(self) -> None:
         """Writes ``run.json``, whole or not at all."""
         record = {
+            "runner": os.getpid(),
             "state": "ready" if self._announced and all(e.is_set() for e in self._ready.values()) else "starting",
             "base_url": self._settings.base_url,
             "parts": {

@@ -136,7 +136,8 @@ class Stack:
             record: dict[str, Any] = json.loads((self.var / "run.json").read_text())
         except FileNotFoundError:
             return {}
-        return record
+        # A runner that was killed has left its record behind.
+        return record if self._runner is not None and record["runner"] == self._runner.pid else {}
 
     def _client(self, name: str) -> str:
         return read_client_file(self.var / "client.env")[name]
