@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from tests.support.helm import CHART, program
 
 __all__ = ["Failed", "Installation", "eventually"]
@@ -72,6 +74,7 @@ class Installation:
                 *("--wait", "--timeout", f"{minutes}m"),
                 seconds=60.0 * minutes + 60,
             )
+            self.wait_until_whole()
         except Failed as failed:
             raise Failed(f"{failed}\n{self.state()}") from failed
 
@@ -106,19 +109,31 @@ class Installation:
         }
 
     def wait_until_whole(self, seconds: float = 300.0) -> None:
-        """Waits until every pod that should be there is there and ready, and none that should not."""
+        """Waits until every pod that should be there is there and ready, and each gateway finds all parts ready."""
 
         def whole() -> bool:
             wanted = sum(
                 item["spec"]["replicas"] for kind in ("deployments", "statefulsets") for item in self.get(kind)
             )
             pods = list(self.pods().values())
-            return len(pods) == wanted and all(ready(pod) for pod in pods)
+            return (
+                len(pods) == wanted
+                and all(ready(pod) for pod in pods)
+                and all(self._finds_all_ready(name) for name in self.pods("gateway"))
+            )
 
         try:
             eventually(whole, "every pod ready", seconds)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.state()}") from error
+
+    def _finds_all_ready(self, gateway: str) -> bool:
+        try:
+            with self.forwarded(f"pod/{gateway}", 8080) as port:
+                # Only whether it answers is looked at here: the tests check certificates.
+                return httpx.get(f"https://localhost:{port}/readyz", verify=False, timeout=10).status_code == 200
+        except (Failed, httpx.TransportError):
+            return False
 
     def certificate_authority(self, folder: Path) -> Path:
         """The CA that a client needs, written into a file."""

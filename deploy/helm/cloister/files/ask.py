@@ -25,6 +25,7 @@ The lighthouse of Orsund was built in 1873 by the engineer Matilda Veen. Its lam
 The keeper of the lighthouse is Jonas Brekke, who has lived there with his grey cat since 1998.
 """
 QUESTION = "Who built the lighthouse of Orsund, and in which year? Answer in one sentence from the document."
+READY_SECONDS = 240
 INGEST_SECONDS = 180
 ANSWER_SECONDS = 240
 
@@ -44,6 +45,23 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def wait_until_ready(http: httpx2.Client, url: str) -> None:
+    """Waits until the gateway finds every part ready; ends the process with what is not."""
+    until = time.monotonic() + READY_SECONDS
+    reason = ""
+    while time.monotonic() < until:
+        try:
+            response = http.get(f"{url}/readyz")
+        except httpx2.TransportError as error:
+            reason = str(error)
+        else:
+            if response.status_code == 200:
+                return
+            reason = response.text
+        time.sleep(2)
+    sys.exit(f"Not ready after {READY_SECONDS} s: {reason}")
+
+
 @contextmanager
 def connected(options: argparse.Namespace) -> Iterator[OpenAI]:
     """The SDK with the administration key, over TLS that is checked against the chart's CA or the system's."""
@@ -55,6 +73,7 @@ def connected(options: argparse.Namespace) -> Iterator[OpenAI]:
             request.extensions["sni_hostname"] = options.server_name
 
     with httpx2.Client(verify=context, trust_env=False, timeout=60, event_hooks={"request": [name]}) as http:
+        wait_until_ready(http, options.url)
         admin = options.key_file.read_text().split()[-1]
         yield OpenAI(api_key=admin, admin_api_key=admin, base_url=f"{options.url}/v1", http_client=http)
 

@@ -72,6 +72,7 @@ llm:
   {{- include "cloister.config.peer" (dict "root" . "part" "llm") | nindent 2 }}
 embedder:
   url: {{ include "cloister.scheme" . }}://{{ include "cloister.host" (dict "root" . "part" "embedder") }}:8081
+  attribution_model: {{ .Values.retriever.embeddingModel }}
   {{- include "cloister.config.peer" (dict "root" . "part" "embedder") | nindent 2 }}
 retriever:
   url: {{ include "cloister.scheme" . }}://{{ include "cloister.host" (dict "root" . "part" "retriever") }}:8082

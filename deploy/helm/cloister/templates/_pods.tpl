@@ -77,36 +77,23 @@ env:
 {{- end -}}
 
 {{/*
-cloister.probes: how the kubelet knows a service of ours. Takes root, path (of readiness), startupSeconds.
-A service is alive while its loop turns (/livez), and gets traffic while its parts answer (/readyz). Loading a
-model takes minutes, so liveness is not asked before the start has succeeded.
+cloister.probes: how the kubelet knows a service of ours. Takes root, startupSeconds, and path where it is not /livez.
+A pod gets traffic while it works itself, whatever becomes of the parts it calls: one that is down should be an error
+in an answer, not a closed door. What /readyz says of them is for people, and for the chart's test. Loading a model
+takes minutes, so liveness is not asked before the start has succeeded.
 */}}
 {{- define "cloister.probes" -}}
 {{- $scheme := include "cloister.scheme" .root | upper -}}
-startupProbe:
+{{- range $probe, $times := dict "startupProbe" (list 5 3 (div (add (int .startupSeconds) 4) 5)) "livenessProbe" (list 10 5 6) "readinessProbe" (list 5 5 2) }}
+{{ $probe }}:
   httpGet:
-    path: {{ .live | default "/livez" }}
+    path: {{ $.path | default "/livez" }}
     port: api
     scheme: {{ $scheme }}
-  periodSeconds: 5
-  timeoutSeconds: 3
-  failureThreshold: {{ div (add (int .startupSeconds) 4) 5 }}
-livenessProbe:
-  httpGet:
-    path: {{ .live | default "/livez" }}
-    port: api
-    scheme: {{ $scheme }}
-  periodSeconds: 10
-  timeoutSeconds: 5
-  failureThreshold: 6
-readinessProbe:
-  httpGet:
-    path: {{ .ready | default "/readyz" }}
-    port: api
-    scheme: {{ $scheme }}
-  periodSeconds: 5
-  timeoutSeconds: 6
-  failureThreshold: 2
+  periodSeconds: {{ index $times 0 }}
+  timeoutSeconds: {{ index $times 1 }}
+  failureThreshold: {{ index $times 2 }}
+{{- end }}
 {{- end -}}
 
 {{/*
