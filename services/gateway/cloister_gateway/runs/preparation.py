@@ -77,7 +77,7 @@ class Preparation:
         settings = self._models[request["model"]]
         answer_tokens = self.answer_tokens(request)
         budget = settings.context_tokens - min(answer_tokens, settings.context_tokens // 2)
-        builder = PromptBuilder(partial(self.count_tokens, request["model"]), budget=budget)
+        builder = PromptBuilder(partial(self._count_tokens, request["model"]), budget=budget)
         instructions = "\n\n".join(part for part in (settings.instructions, request["instructions"]) if part)
         try:
             return await builder.build(
@@ -100,6 +100,5 @@ class Preparation:
         settings = self._models[request["model"]]
         return min(request["max_output_tokens"] or settings.default_output_tokens, settings.context_tokens)
 
-    async def count_tokens(self, model: str, messages: Sequence[Message]) -> int:
-        """The tokens of a chat, with the template around it."""
+    async def _count_tokens(self, model: str, messages: Sequence[Message]) -> int:
         return len(await self._upstream.tokenize(model, messages=messages))

@@ -108,7 +108,8 @@ class Turn:
             body["messages"] = [*messages, {"role": "assistant", "content": text}]
             body |= {"continue_final_message": True, "add_generation_prompt": False}
             if before == 0:
-                before = await self._tokens_between(run.request["model"], messages, body["messages"])
+                # Another gateway or a pod that did not say began it: it counts towards limit and usage all the same.
+                before = len(await self._upstream.tokenize(run.request["model"], prompt=text))
             body["max_tokens"] -= before
             if body["max_tokens"] <= 0:
                 run.finish_reason = "length"
@@ -122,11 +123,6 @@ class Turn:
                 finished = self._take_chunk(run, answer, payload, before if text else 0) or finished
         if not finished:
             raise UpstreamFailed("The model stopped in the middle of its answer.")
-
-    async def _tokens_between(self, model: str, shorter: list[dict[str, Any]], longer: list[dict[str, Any]]) -> int:
-        """The tokens of an answer that another gateway began, so that they count towards limit and usage."""
-        count = self._preparation.count_tokens
-        return max(0, await count(model, longer) - await count(model, shorter))
 
     def _chat_body(self, run: Run, messages: list[dict[str, Any]]) -> dict[str, Any]:
         request = run.request
