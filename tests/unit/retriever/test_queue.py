@@ -93,7 +93,7 @@ async def test_a_done_job_leaves_nothing(objects: Objects, root: _Root) -> None:
     claim = await queue.claim()
     assert claim is not None
     await queue.done(claim)
-    assert await queue.depth() == 0
+    assert await objects.list("queue") == []
     assert await objects.list("leases") == []
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 from cloister_common.ids import new_id
 from cloister_common.vault import DataKey, Keyring, VaultError
+from prometheus_client import Gauge
 from pydantic import BaseModel
 
 from cloister_retriever.storage.layout import LEASES, QUEUE
@@ -20,6 +21,8 @@ from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
 
 __all__ = ["SYSTEM_TENANT", "Claim", "Job", "JobQueue", "system_key"]
+
+_DEPTH = Gauge("cloister_ingest_queue_depth", "Jobs that wait or run, as this process last saw.")
 
 SYSTEM_TENANT = ":retriever"
 """Whose key seals what belongs to no tenant. No caller can name it: a tenant's id has no colon."""
@@ -95,6 +98,7 @@ class JobQueue:
     async def claim(self) -> Claim | None:
         """The oldest job nobody works on, claimed; None if there is none."""
         names = [listed.leaf for listed in await self._objects.list(QUEUE)]
+        _DEPTH.set(len(names))
         leases = await self._leases()
         await self._forget_ended(set(names), leases)
         key = None
@@ -137,10 +141,6 @@ class JobQueue:
         """Gives the job back: another process may claim it at once."""
         await self._objects.delete(claim.path)
         self.abandon(claim)
-
-    async def depth(self) -> int:
-        """How many jobs wait or run."""
-        return len(await self._objects.list(QUEUE))
 
     async def _leases(self) -> dict[str, tuple[int, str]]:
         """The highest claim number of each job, and its lease's e-tag."""

@@ -1,6 +1,6 @@
 """Vector stores on the wire: what OpenAI's requests may say here."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -133,7 +133,3 @@ class FilesInStoreQuery(ListQuery):
     """The query parameters of the two lists of files in a store."""
 
     filter: FileStatus | None = None
-
-
-Wire = dict[str, Any]
-"""A JSON object of OpenAI's shape."""
