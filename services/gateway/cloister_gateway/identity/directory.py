@@ -184,7 +184,7 @@ class Directory:
     async def bootstrap(self) -> FirstKeys:
         """Makes the default project with a key, and an administration key, where none is in use.
 
-        Archived projects do not count: `helm test` leaves one behind, and runs before the operator's first key.
+        Archived projects and keys that expire do not count: `helm test` makes such, before the operator's first key.
 
         Raises:
             Conflict: Another bootstrap is running.
@@ -196,7 +196,7 @@ class Directory:
             if not await self.projects(include_archived=False):
                 default = await self.create_project("default")
                 project = await self.create_key(await self.create_account(default.id, "default"), "default")
-            if not await self._store.key_ids(ORGANIZATION):
+            if all(key.expires_at is not None for key in await self.admin_keys()):
                 admin = await self.create_admin_key("default")
             return FirstKeys(project, admin)
         finally:
