@@ -1,0 +1,167 @@
+"""Gateways and Redis die in the middle of an answer: it is finished elsewhere, and told once."""
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from cloister_common.testing.llm import FakeLlm
+
+from tests.integration.gateway.core.conftest import joined_text, sdk
+from tests.support.gateway import GatewayFixture
+from tests.support.gateway_process import GatewayProcess
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
+
+CUT = (httpx.TransportError, openai.APIError)
+"""What a reader meets when its gateway dies."""
+
+
+@pytest.fixture
+def installed(make_gateway: Callable[..., GatewayFixture]) -> GatewayFixture:
+    return make_gateway()
+
+
+@pytest.fixture
+def process(installed: GatewayFixture, tmp_path: Path) -> Iterator[GatewayProcess]:
+    """A gateway that the test kills."""
+    gateway = GatewayProcess(tmp_path / "process", installed.settings)
+    gateway.start()
+    yield gateway
+    gateway.kill()
+
+
+@pytest.fixture
+def survivor(installed: GatewayFixture, process: GatewayProcess) -> Iterator[Any]:
+    """The SDK at a gateway that lives on."""
+    with installed.serve() as url:
+        yield sdk(url, installed)
+
+
+def read(stream: Any, text: str) -> list[Any]:
+    """The events until ``text`` has been read."""
+    events: list[Any] = []
+    while joined_text(events) != text:
+        events.append(next(stream))
+    return events
+
+
+def check_told_once(events: list[Any], conversation: Any, survivor: Any, answer: str) -> None:
+    """``events`` are one gapless story; the conversation has each item once, in order; nothing is left running."""
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    final = events[-1].response
+    assert (final.status, final.output_text, joined_text(events)) == ("completed", answer, answer)
+    assert survivor.responses.retrieve(final.id).to_dict() == final.to_dict()
+    items = list(survivor.conversations.items.list(conversation.id, order="asc"))
+    assert [item.role for item in items] == ["user", "assistant"] * (len(items) // 2)
+    assert len({item.id for item in items}) == len(items)
+    assert items[-1].to_dict() == final.output[0].to_dict()
+    assert survivor.responses.create(model="fake", input="next", conversation=conversation.id).status == "completed"
+
+
+def test_answer_of_a_killed_gateway_is_finished_by_another(
+    installed: GatewayFixture, process: GatewayProcess, survivor: Any, llm: FakeLlm
+) -> None:
+    doomed = sdk(process.url, installed)
+    conversation = doomed.conversations.create()
+    assert doomed.responses.create(model="fake", input="first", conversation=conversation.id).status == "completed"
+    llm.hold_after = 3
+    stream = iter(doomed.responses.create(model="fake", input="hi", conversation=conversation.id, stream=True))
+    seen = read(stream, "Hello, this")
+    watching = iter(survivor.responses.retrieve(seen[0].response.id, stream=True))
+    elsewhere = read(watching, "Hello, this")
+    process.kill()
+    with contextlib.suppress(*CUT):
+        seen += list(stream)
+    llm.release()
+    # A reader at the other gateway just goes on; one that was cut off resumes from where it was.
+    elsewhere += list(watching)
+    seen += list(survivor.responses.retrieve(seen[0].response.id, stream=True, starting_after=seen[-1].sequence_number))
+    assert [event.to_dict() for event in seen] == [event.to_dict() for event in elsewhere]
+    check_told_once(seen, conversation, survivor, "".join(llm.answer))
+    assert llm.chats()[2]["messages"][-1] == {"role": "assistant", "content": "Hello, this"}
+
+
+def test_turn_accepted_by_a_killed_gateway_is_answered_after_its_restart(
+    installed: GatewayFixture, process: GatewayProcess, llm: FakeLlm
+) -> None:
+    client = sdk(process.url, installed)
+    conversation = client.conversations.create()
+    llm.hold_after = 0
+    created = client.responses.create(model="fake", input="hi", conversation=conversation.id, background=True)
+    wait_until(lambda: llm.running == 1)
+    process.kill()
+    llm.release()
+    process.start()
+    wait_until(lambda: client.responses.retrieve(created.id).status == "completed", what="the end after the restart")
+    events = list(client.responses.retrieve(created.id, stream=True))
+    check_told_once(events, conversation, client, "".join(llm.answer))
+
+
+def test_terminated_gateway_hands_its_runs_over_at_once(
+    installed: GatewayFixture, process: GatewayProcess, survivor: Any, llm: FakeLlm, redis_server: RedisServer
+) -> None:
+    client = sdk(process.url, installed)
+    conversation = client.conversations.create()
+    llm.hold_after = 3
+    created = client.responses.create(model="fake", input="hi", conversation=conversation.id, background=True)
+    wait_until(lambda: client.responses.retrieve(created.id).output_text == "Hello, this")
+    with redis_server.client() as redis:
+        lease = f"resp:{{{created.id}}}:lease"
+        first_owner = redis.get(lease)
+        # uvicorn ends in order, then dies of the signal as a shell expects.
+        assert process.terminate() in {0, -signal.SIGTERM}
+        # Without the handover the lease would still be the dead owner's for seconds.
+        wait_until(lambda: redis.get(lease) not in {None, first_owner}, seconds=4, what="the takeover")
+    llm.release()
+    events = list(survivor.responses.retrieve(created.id, stream=True))
+    check_told_once(events, conversation, survivor, "".join(llm.answer))
+
+
+def test_runs_go_on_after_redis_was_killed_in_the_middle(
+    installed: GatewayFixture, survivor: Any, llm: FakeLlm, redis_server: RedisServer
+) -> None:
+    conversation = survivor.conversations.create()
+    llm.hold_after = 3
+    stream = iter(survivor.responses.create(model="fake", input="hi", conversation=conversation.id, stream=True))
+    seen = read(stream, "Hello, this")
+    redis_server.kill()
+    llm.release()
+    # The generation goes on into a store that is not there.
+    wait_until(lambda: llm.running == 0)
+    redis_server.start()
+    seen += list(stream)
+    check_told_once(seen, conversation, survivor, "".join(llm.answer))
+
+
+def test_while_redis_is_down_callers_are_told_and_nothing_is_accepted(
+    installed: GatewayFixture, survivor: Any, redis_server: RedisServer, llm: FakeLlm
+) -> None:
+    conversation = survivor.conversations.create()
+    first = survivor.responses.create(model="fake", input="one", conversation=conversation.id)
+    redis_server.kill()
+    calls: list[Callable[[], object]] = [
+        lambda: survivor.responses.create(model="fake", input="lost", conversation=conversation.id),
+        lambda: survivor.responses.retrieve(first.id),
+        lambda: survivor.conversations.retrieve(conversation.id),
+    ]
+    for call in calls:
+        with pytest.raises(openai.InternalServerError) as down:
+            call()
+        assert down.value.status_code == 503
+    redis_server.start()
+    wait_until(lambda: _answers(survivor, first.id), what="the reconnection")
+    items = list(survivor.conversations.items.list(conversation.id))
+    assert len(items) == 2
+    assert survivor.responses.create(model="fake", input="two", conversation=conversation.id).status == "completed"
+
+
+def _answers(client: Any, response_id: str) -> bool:
+    try:
+        return bool(client.responses.retrieve(response_id).status == "completed")
+    except openai.InternalServerError:
+        return False
