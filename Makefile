@@ -56,7 +56,7 @@ format: $(TEST_STAMP) ## Mend what lint can mend by itself
 	@$(VENV)/bin/ruff format $(CODE)
 
 types: $(TEST_STAMP) ## Check types
-	@$(VENV)/bin/mypy $(addprefix services/,$(addsuffix /,common $(SERVICES))) deploy/local tests
+	@$(VENV)/bin/mypy $(addprefix services/,$(addsuffix /,common $(SERVICES))) deploy tests
 
 imports: $(TEST_STAMP) ## Check who may import whom
 	@$(VENV)/bin/lint-imports --cache-dir $(VENV)/.import-linter
