@@ -5,7 +5,8 @@ The *answers* are the ``openai`` package's own types; requests are ours, because
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+import orjson
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 __all__ = [
@@ -31,6 +32,18 @@ Metadata = Annotated[
     ],
     Field(max_length=16),
 ]
+
+
+def _storable(value: Any) -> Any:
+    """Refuses what JSON can bring and no store can take: half a surrogate pair, or nesting beyond 254 levels."""
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        raise PydanticCustomError("not_storable", "must be valid Unicode and not nested too deeply") from error
+    return value
+
+
+Object = Annotated[dict[str, Any], AfterValidator(_storable)]
 
 
 def _only(*known: Any) -> BeforeValidator:
@@ -69,8 +82,8 @@ class InputText(Strict):
 
     type: Annotated[Literal["input_text", "output_text"], _only("input_text", "output_text")] = "input_text"
     text: Text
-    annotations: list[dict[str, Any]] | None = None
-    logprobs: list[Any] | None = None
+    annotations: list[Object] | None = None
+    logprobs: list[Object] | None = None
 
 
 def _as_parts(content: Any) -> Any:
@@ -127,7 +140,7 @@ class FileSearchTool(Strict):
     type: Annotated[Literal["file_search"], _only("file_search")]
     vector_store_ids: Annotated[list[str], Field(min_length=1, max_length=16)]
     max_num_results: int | None = Field(None, ge=1, le=50)
-    filters: dict[str, Any] | None = None
+    filters: Object | None = None
     ranking_options: RankingOptions | None = None
 
 
@@ -138,7 +151,7 @@ class Format(Strict):
 
     type: Annotated[Literal["text", "json_object", "json_schema"], _only("text", "json_object", "json_schema")]
     name: str | None = Field(None, min_length=1, max_length=64)
-    schema_: dict[str, Any] | None = Field(None, alias="schema")
+    schema_: Object | None = Field(None, alias="schema")
     description: str | None = None
     strict: bool | None = None
 

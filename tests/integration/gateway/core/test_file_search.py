@@ -1,0 +1,122 @@
+"""Turns with file search: the events, the results, the documents' turn, and citations that point at real passages."""
+
+from typing import Any
+
+import pytest
+from cloister_common.testing.llm import FakeLlm
+
+from tests.integration.gateway.core.conftest import joined_text
+from tests.support.search import FakeSearch, found
+
+TOOL = {"type": "file_search", "vector_store_ids": ["vs_1"]}
+
+
+@pytest.fixture(autouse=True)
+def store(search: FakeSearch) -> None:
+    search.stores["vs_1"] = [
+        found("The moon is made of rock.", file_id="file-moon", filename="moon.md", page=2, section="Facts"),
+        found("The sun is a star.", file_id="file-sun", filename="sun.md"),
+    ]
+
+
+def test_events_of_a_search_come_in_openais_order(client: Any, llm: FakeLlm) -> None:
+    llm.answer = ["Rock", " [1]", ". A", " star", " [", "2", "].", " Or", " [7]", " a[0]", "?"]
+    events = list(client.responses.create(model="fake", input="What is the moon?", tools=[TOOL], stream=True))
+    kinds = list(dict.fromkeys(event.type for event in events))
+    assert kinds == [
+        "response.created",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.file_search_call.in_progress",
+        "response.file_search_call.searching",
+        "response.file_search_call.completed",
+        "response.output_item.done",
+        "response.content_part.added",
+        "response.output_text.delta",
+        "response.output_text.annotation.added",
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.completed",
+    ]
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    call, message = events[-1].response.output
+    assert (call.type, call.status, call.queries, call.results) == (
+        "file_search_call", "completed", ["What is the moon?"], None
+    )  # fmt: skip
+    text = "Rock. A star. Or a[0]?"
+    assert joined_text(events) == message.content[0].text == text
+    cited = [(one.file_id, one.filename, one.index) for one in message.content[0].annotations]
+    assert cited == [("file-moon", "moon.md", 4), ("file-sun", "sun.md", 12)]
+    assert message.content[0].annotations[0].to_dict() | {"page": 2, "section": "Facts"} == (
+        message.content[0].annotations[0].to_dict()
+    )
+
+
+def test_passages_come_in_a_turn_of_their_own_before_the_question(client: Any, llm: FakeLlm) -> None:
+    client.responses.create(model="fake", input="What?", instructions="be kind", tools=[TOOL])
+    system, documents, question = llm.chats()[-1]["messages"]
+    assert [message["role"] for message in (system, documents, question)] == ["system", "user", "user"]
+    assert system["content"].startswith("be kind")
+    assert "moon.md" not in system["content"]
+    assert "| The moon is made of rock." in documents["content"]
+    assert "[1] moon.md, page 2, Facts" in documents["content"]
+    assert question["content"] == "What?"
+
+
+def test_results_are_shown_to_those_who_ask(client: Any) -> None:
+    response = client.responses.create(
+        model="fake", input="What?", tools=[{**TOOL, "max_num_results": 1}], include=["file_search_call.results"]
+    )
+    results = response.output[0].results
+    assert [(result.file_id, result.filename, result.text) for result in results] == [
+        ("file-moon", "moon.md", "The moon is made of rock.")
+    ]
+
+
+def test_search_options_and_the_last_questions_reach_the_retriever(client: Any, search: FakeSearch) -> None:
+    filters = {"type": "eq", "key": "team", "value": "a"}
+    options = {"ranker": "auto", "score_threshold": 0.2}
+    conversation = client.conversations.create(items=[{"role": "user", "content": "About the moon."}])
+    client.responses.create(
+        model="fake",
+        input="Of what is it made?",
+        conversation=conversation.id,
+        tools=[{**TOOL, "filters": filters, "ranking_options": options, "max_num_results": 3}],
+    )
+    tenant, body = search.calls[-1]
+    assert tenant.startswith("proj_")
+    assert (body["filters"], body["ranking_options"], body["max_num_results"]) == (filters, options, 3)
+    assert body["query"] == ["About the moon.\nOf what is it made?"]
+
+
+def test_tool_choice_none_does_not_search(client: Any, search: FakeSearch) -> None:
+    response = client.responses.create(model="fake", input="What?", tools=[TOOL], tool_choice="none")
+    assert [item.type for item in response.output] == ["message"]
+    assert search.calls == []
+
+
+def test_without_a_question_nothing_is_searched(client: Any, search: FakeSearch) -> None:
+    response = client.responses.create(model="fake", input=[{"role": "system", "content": "Say hi."}], tools=[TOOL])
+    assert response.status == "completed"
+    assert search.calls == []
+
+
+def test_a_search_that_fails_fails_the_response_and_closes_the_call(client: Any, search: FakeSearch) -> None:
+    search.refuse_status = 500
+    events = list(client.responses.create(model="fake", input="What?", tools=[TOOL], stream=True))
+    failed = events[-1].response
+    assert (events[-1].type, failed.error.code) == ("response.failed", "server_error")
+    assert [item.status for item in failed.output] == ["failed"]
+    assert [event.item.status for event in events if event.type == "response.output_item.done"] == ["failed"]
+
+
+def test_an_unknown_store_is_the_callers_fault(client: Any) -> None:
+    response = client.responses.create(model="fake", input="What?", tools=[{**TOOL, "vector_store_ids": ["vs_other"]}])
+    assert (response.status, response.error.code) == ("failed", "invalid_prompt")
+
+
+def test_text_in_brackets_stays_where_nothing_was_found(client: Any, search: FakeSearch, llm: FakeLlm) -> None:
+    search.stores["vs_1"] = []
+    llm.answer = ["See", " [1]", "."]
+    response = client.responses.create(model="fake", input="What?", tools=[TOOL])
+    assert response.output_text == "See [1]."
