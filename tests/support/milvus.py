@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pymilvus import MilvusClient, MilvusException
 
-__all__ = ["MilvusLite", "MilvusServer235", "free_port", "milvus_235", "milvus_lite", "wait_until"]
+__all__ = ["MilvusLite", "MilvusServer235", "connected", "free_port", "milvus_235", "milvus_lite", "wait_until"]
 
 _START_SECONDS = 180.0
 """2 s and 8 s on a quiet machine."""
@@ -36,6 +37,21 @@ def wait_until(condition: Callable[[], bool], *, seconds: float, what: str) -> N
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what}")
         time.sleep(0.05)
+
+
+def connected(uri: str) -> MilvusClient:
+    """A client of a server that is up.
+
+    pymilvus keeps one channel an address for the whole process. One that has been idle is closed by the server at the
+    first ping ("too_many_pings"), and only the attempt after that one gets a new channel.
+    """
+    deadline = time.monotonic() + 30.0
+    while True:
+        try:
+            return MilvusClient(uri=uri, timeout=30)
+        except MilvusException:
+            if time.monotonic() > deadline:
+                raise
 
 
 class _Server:

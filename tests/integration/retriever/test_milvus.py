@@ -14,7 +14,7 @@ from cloister_retriever.settings import MilvusSettings
 from pymilvus import DataType, MilvusClient
 
 from tests.support.certificates import certificate_for
-from tests.support.milvus import MilvusServer235
+from tests.support.milvus import MilvusServer235, connected
 
 NASTY = [
     'a" or store_id != "',
@@ -60,7 +60,7 @@ def test_a_quoted_value_finds_its_row_and_no_other(request: pytest.FixtureReques
     source = random.Random(7)
     alphabet = [*"ab\"'\\\n\t {}%_ =<>()[]&|!", "ß", "日", "😀"]
     values = list(dict.fromkeys([*NASTY, *("".join(source.choices(alphabet, k=12)) for _ in range(60))]))
-    client = MilvusClient(uri=request.getfixturevalue(milvus).uri, timeout=30)
+    client = connected(request.getfixturevalue(milvus).uri)
     name = f"quoting_{secrets.token_hex(4)}"
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.INT64, is_primary=True)

@@ -8,10 +8,9 @@ import openai
 import pytest
 from cloister_common.testing.embedder import FakeEmbedder
 from openai.types import VectorStoreSearchResponse
-from pymilvus import MilvusClient
 
 from tests.support.documents import ingested, place, upload
-from tests.support.milvus import MilvusLite, MilvusServer235
+from tests.support.milvus import MilvusLite, MilvusServer235, connected
 from tests.support.retriever import RetrieverMaker, RetrieverProcess, poll
 
 LONG = "\n\n".join(f"Paragraph {number} speaks about topic{number} and nothing else at all." for number in range(400))
@@ -19,7 +18,7 @@ LONG = "\n\n".join(f"Paragraph {number} speaks about topic{number} and nothing e
 
 def rows_of(milvus_uri: str, store_id: str) -> list[str]:
     """The ids of the rows Milvus has for a store."""
-    client = MilvusClient(uri=milvus_uri, timeout=10)
+    client = connected(milvus_uri)
     try:
         [collection] = [name for name in client.list_collections() if name.startswith("cloister_")]
         client.load_collection(collection)
@@ -165,7 +164,7 @@ def test_a_row_that_was_tampered_with_is_not_served(
     files = [upload(sdk, f"{n}.txt", f"the zebra number{n} eats grass".encode()) for n in range(3)]
     store = sdk.vector_stores.create(name="s", file_ids=files).id
     ingested(sdk, store)
-    client = MilvusClient(uri=milvus_lite.uri, timeout=10)
+    client = connected(milvus_lite.uri)
     [collection] = [name for name in client.list_collections() if name.startswith("cloister_")]
     rows = client.query(collection, filter=f'store_id == "{store}"', output_fields=["*"], consistency_level="Strong")
     first, second = rows[0], rows[1]
