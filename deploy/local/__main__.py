@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import signal
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from deploy.local.settings import REPOSITORY, LocalSettings, load_local_settings
 
 
 def main() -> int:
-    """Runs the stack; the exit code is 0 after a signal, 1 when a part failed, 2 when nothing was started."""
+    """Runs the stack; the exit code is 0 when it was stopped, 1 when a part failed, 2 when nothing was started."""
     parser = argparse.ArgumentParser(prog="python -m deploy.local", description="Runs all of Cloister on this machine.")
     parser.add_argument("--var", type=Path, default=REPOSITORY / "var", help="the folder for all data (var)")
     parser.add_argument("--config", type=Path, help="settings laid over deploy/local/local.yaml (VAR/local.yaml)")
@@ -26,6 +27,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.end_with_parent:
         end_with_parent()
+    # Until the runner has handlers of its own, a signal ends what is under way: at most the unpacking of a model.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         layout = Layout(arguments.var.resolve())
         settings = _settings(layout, arguments.config)
@@ -36,6 +39,8 @@ def main() -> int:
     except LocalFault as fault:
         print(fault, file=sys.stderr)
         return type(fault).exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     return 0
 
 

@@ -6,6 +6,8 @@ Runs as a process of its own, because torch would otherwise stay in the runner's
 import sys
 from pathlib import Path
 
+from deploy.local.process import end_with_parent
+
 __all__ = ["convert"]
 
 
@@ -35,4 +37,5 @@ def convert(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     convert(Path(sys.argv[1]), Path(sys.argv[2]))
