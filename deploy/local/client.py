@@ -1,8 +1,6 @@
 """The person's side: ``var/client.env`` with the base URL and the keys, and what to paste first."""
 
 import asyncio
-import contextlib
-import os
 import sys
 from pathlib import Path
 
@@ -77,19 +75,17 @@ async def _bootstrap(layout: Layout) -> dict[str, str]:
 
 def paste_lines(settings: LocalSettings, layout: Layout, new_key: str | None) -> str:
     """What is printed when everything is ready."""
-    file = layout.var / "client.env"
-    with contextlib.suppress(ValueError):
-        file = Path(os.path.relpath(file)) if file.is_relative_to(Path.cwd()) else file
+    file, python = _from_here(layout.var / "client.env"), _from_here(Path(sys.executable))
     model = settings.chat_model.name
-    load = f"set -a; . {file if file.is_absolute() else f'./{file}'}; set +a;"
+    load = f"set -a; . {file}; set +a;"
     ask = f'model="{model}", input="Say hello."'
     if new_key:
         key = f"{new_key} (shown once; kept in {file})"
     elif "OPENAI_API_KEY" in read_client_file(layout.var / "client.env"):
         key = f"in {file}"
     else:
-        keys = f"{sys.executable} -m cloister_gateway keys"
-        config = f"--config {layout.config / 'gateway.yaml'}"
+        keys = f"{python} -m cloister_gateway keys"
+        config = f"--config {_from_here(layout.config / 'gateway.yaml')}"
         key = (
             f"there is one, but {file} is lost. Make another: {keys} list {config} names the projects, "
             f"{keys} create {config} --project ID --name local makes a key; put it into {file} as OPENAI_API_KEY=KEY"
@@ -103,12 +99,12 @@ def paste_lines(settings: LocalSettings, layout: Layout, new_key: str | None) ->
         f'{load} curl -s "$OPENAI_BASE_URL/responses" -H "Authorization: Bearer $OPENAI_API_KEY" '
         f'-H "Content-Type: application/json" -d \'{{"model": "{model}", "input": "Say hello."}}\'',
         "Python:      "
-        f"{load} python3 -c 'from openai import OpenAI; print(OpenAI().responses.create({ask}).output_text)'",
+        f"{load} {python} -c 'from openai import OpenAI; print(OpenAI().responses.create({ask}).output_text)'",
         "JavaScript:  "
         f'{load} node -e \'import("openai").then(async ({{default: OpenAI}}) => console.log((await new OpenAI()'
         f'.responses.create({{model: "{model}", input: "Say hello."}})).output_text))\'',
         "",
-        "Python and JavaScript want the openai package: pip install openai, npm install openai.",
+        "JavaScript wants the openai package: npm install openai.",
     ]
     if settings.gateway.certificate_file:
         lines.append(
@@ -116,3 +112,9 @@ def paste_lines(settings: LocalSettings, layout: Layout, new_key: str | None) ->
             "SSL_CERT_FILE=FILE for Python, NODE_EXTRA_CA_CERTS=FILE for JavaScript."
         )
     return "\n".join([*lines, "Ctrl-C stops everything.", ""])
+
+
+def _from_here(path: Path) -> str:
+    """The path as one would type it in this folder; with ``./`` in front, so that a shell's dot finds it."""
+    here = Path.cwd()
+    return f"./{path.relative_to(here)}" if path.is_relative_to(here) else str(path)
