@@ -84,7 +84,9 @@ class IngestionSettings(Settings):
     chunk_tokens: int = Field(200, ge=16, description="Passage length of the `auto` strategy, capped by the model.")
     overlap_tokens: int = Field(40, ge=0, description="Tokens two neighbouring passages share under `auto`.")
     max_file_bytes: int = Field(512 * 1024 * 1024, ge=1, description="Largest upload. OpenAI's own limit is 512 MB.")
-    parse_seconds: float = Field(120.0, gt=0, description="Wall clock and CPU seconds the parser may use for one file.")
+    parse_seconds: float = Field(
+        120.0, gt=0, description="Processor seconds one file may take to parse; by the clock three times that."
+    )
     parse_memory_bytes: int = Field(1024 * 1024 * 1024, ge=256 * 1024 * 1024, description="The parser's address space.")
     max_text_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Largest extracted text, in UTF-8.")
     lease_seconds: float = Field(

@@ -22,7 +22,7 @@ def filled(sdk: openai.OpenAI) -> tuple[str, str, str]:
     zebra, ships = upload(sdk, "zebra.txt", ZEBRA), upload(sdk, "ships.txt", SHIPS)
     store = sdk.vector_stores.create(name="s").id
     sdk.vector_stores.files.create(file_id=zebra, vector_store_id=store, attributes={"kind": "animal", "n": 1})
-    sdk.vector_stores.files.create(file_id=ships, vector_store_id=store, attributes={"kind": "building"})
+    sdk.vector_stores.files.create(file_id=ships, vector_store_id=store, attributes={"kind": "building", "n": 2})
     assert ingested(sdk, store).file_counts.completed == 2
     return store, zebra, ships
 

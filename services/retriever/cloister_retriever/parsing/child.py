@@ -1,7 +1,8 @@
 """The parser's process: one file in on stdin, its passages out on stdout, then the end.
 
-stdin is one line of JSON (`Request`) and then the file's bytes. stdout is one line of JSON. Nothing touches a disk,
-and the file's name is not in the arguments, where other users of the machine could read it.
+stdin is one line of JSON and then the file's bytes. stdout is the line `READY`, from which on what happens is the
+file's doing, and then JSON. Nothing touches a disk, and the file's name is not in the arguments, where other users of
+the machine could read it.
 """
 
 import codecs
@@ -14,7 +15,7 @@ from charset_normalizer.constant import IANA_SUPPORTED
 
 from cloister_retriever.parsing.chunking import Chunker, load_tokenizer
 from cloister_retriever.parsing.detect import detect
-from cloister_retriever.parsing.document import Document, UnreadableFile
+from cloister_retriever.parsing.document import READY, Document, UnreadableFile
 from cloister_retriever.parsing.pdf import parse_pdf
 from cloister_retriever.parsing.sandbox import confine
 from cloister_retriever.parsing.text import parse_text
@@ -34,6 +35,8 @@ def main() -> None:
     for encoding in IANA_SUPPORTED:
         codecs.lookup(encoding)
     confined = confine(memory_bytes=request["memory_bytes"], cpu_seconds=request["cpu_seconds"])
+    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.flush()
     answer = {"confined": confined, **_parse(chunker, request["name"], request["max_text_bytes"])}
     sys.stdout.buffer.write(json.dumps(answer, ensure_ascii=False).encode())
     sys.stdout.buffer.flush()

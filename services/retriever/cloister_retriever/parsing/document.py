@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-__all__ = ["SUPPORTED", "Document", "Segment", "UnreadableFile"]
+__all__ = ["READY", "SUPPORTED", "Document", "Segment", "UnreadableFile"]
+
+READY = b"ready\n"
+"""What the parser's process says once it is confined, before it reads the file."""
 
 SUPPORTED = "plain text, Markdown and PDF"
 """For the sentence of a refusal."""

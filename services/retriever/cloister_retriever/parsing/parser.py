@@ -8,11 +8,12 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from prometheus_client import Histogram
 
 from cloister_retriever.parsing.chunking import Chunk
-from cloister_retriever.parsing.document import UnreadableFile
+from cloister_retriever.parsing.document import READY, UnreadableFile
 from cloister_retriever.settings import IngestionSettings
 
 __all__ = ["Parsed", "Parser"]
@@ -21,6 +22,12 @@ log = get_logger(__name__)
 _SECONDS = Histogram(
     "cloister_parse_seconds", "Seconds a parser process took.", buckets=(0.2, 0.5, 1, 2, 5, 10, 30, 60)
 )
+
+_START_SECONDS = 120.0
+"""A third of a second on a quiet machine; a starved one may take long, and that is no reason to fail a file."""
+
+_CLOCK_FACTOR = 3
+"""The kernel counts the child's processor time; by the clock it may take longer, since other work runs too."""
 
 _ANSWER_FACTOR = 4
 """The answer is the text in JSON and some numbers a passage: less than this many times the largest text."""
@@ -46,6 +53,7 @@ class Parser:
 
         Raises:
             UnreadableFile: The file is not one we read, is broken, or is over a limit.
+            Unavailable: The process could not be started; try again.
         """
         settings = self._settings
         request = {
@@ -69,11 +77,11 @@ class Parser:
             env={"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "OPENBLAS_NUM_THREADS": "1"},
         )
         try:
+            await _start(process, json.dumps(request).encode() + b"\n")
             with _SECONDS.time():
-                async with asyncio.timeout(settings.parse_seconds):
+                async with asyncio.timeout(_CLOCK_FACTOR * settings.parse_seconds):
                     _, answer = await asyncio.gather(
-                        _feed(process, json.dumps(request).encode() + b"\n", content),
-                        _read(process, _ANSWER_FACTOR * settings.max_text_bytes),
+                        _feed(process, content), _read(process, _ANSWER_FACTOR * settings.max_text_bytes)
                     )
                     status = await process.wait()
         except TimeoutError as error:
@@ -101,10 +109,23 @@ class Parser:
         return Parsed(body["text"], [Chunk(*chunk) for chunk in body["chunks"]])
 
 
-async def _feed(process: asyncio.subprocess.Process, request: bytes, content: AsyncIterator[bytes]) -> None:
+async def _start(process: asyncio.subprocess.Process, request: bytes) -> None:
+    """Waits until the child is confined and ready. What goes wrong until then is not the file's fault."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(request)
+    try:
+        ready = await asyncio.wait_for(process.stdout.readline(), _START_SECONDS)
+    except TimeoutError:
+        ready = b""
+    if ready != READY:
+        log.error("parser_not_started", status=process.returncode)
+        raise Unavailable("The parser did not start. Try again in a moment.", retry_after=5)
+
+
+async def _feed(process: asyncio.subprocess.Process, content: AsyncIterator[bytes]) -> None:
     assert process.stdin is not None
     try:
-        process.stdin.write(request)
         async for chunk in content:
             process.stdin.write(chunk)
             await process.stdin.drain()
