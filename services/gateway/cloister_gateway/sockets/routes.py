@@ -18,6 +18,9 @@ __all__ = ["router"]
 log = get_logger(__name__)
 _OPEN = Gauge("cloister_sockets", "Open WebSockets.")
 
+_CLOSE_SECONDS = 30.0
+"""A client that does not read does not take the close frame either. One that reads again within this learns why."""
+
 router = APIRouter()
 
 
@@ -47,9 +50,8 @@ async def responses(socket: WebSocket) -> None:
         end = await session.run()
         if end is not None:
             log.info("socket_closed", code=end.code)
-            # A client that does not read does not take the close frame either: it is not waited for longer.
             with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
-                async with asyncio.timeout(settings.send_seconds):
+                async with asyncio.timeout(_CLOSE_SECONDS):
                     await socket.close(end.code, end.reason)
     finally:
         unwatch()
