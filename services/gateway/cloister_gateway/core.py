@@ -68,8 +68,10 @@ def build_core(
         stream=stream, leases=leases, store=store, items=items, work=turn, settings=settings.responses, bus=bus
     )
     engine = Engine(parts, hub=hub, control=control, supervisor=supervisor, redis=redis)
+    conversations = ConversationService(ConversationStore(redis), items, keyring)
     responses = ResponseService(
         idempotency=IdempotencyKeys(redis, keyring, seconds=settings.responses.idempotency_seconds),
+        find_conversation=conversations.find,
         store=store,
         items=items,
         leases=leases,
@@ -79,5 +81,4 @@ def build_core(
         models=settings.models,
         settings=settings.responses,
     )
-    conversations = ConversationService(ConversationStore(redis), items, keyring)
     return Core(responses, conversations, engine, hub, bus)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -43,6 +43,7 @@ class ResponseService:
         self,
         *,
         idempotency: IdempotencyKeys,
+        find_conversation: Callable[[Principal, str], Awaitable[Owner]],
         store: ResponseStore,
         items: ItemLog,
         leases: Leases,
@@ -53,6 +54,7 @@ class ResponseService:
         settings: ResponsesSettings,
     ) -> None:
         self._idempotency = idempotency
+        self._find_conversation = find_conversation
         self._store = store
         self._items = items
         self._leases = leases
@@ -86,6 +88,8 @@ class ResponseService:
         self._check(principal, parameters)
         response_id = new_id("resp_")
         request = self._request(response_id, parameters, background=background)
+        if request["conversation"] is not None:
+            await self._check_conversation(principal, request["conversation"])
         if request["previous_response_id"] is not None:
             request["affinity"] = await self._await_previous(principal, request["previous_response_id"], own_unstored)
         await self._preparation.check(principal.tenant, request)
@@ -277,6 +281,12 @@ class ResponseService:
             "background": background,
             "affinity": parameters.conversation_id() or parameters.prompt_cache_key or response_id,
         }
+
+    async def _check_conversation(self, principal: Principal, conversation_id: str) -> None:
+        try:
+            await self._find_conversation(principal, conversation_id)
+        except NotFound as error:
+            raise _no_conversation(conversation_id) from error
 
     async def _await_previous(self, principal: Principal, previous: str, unstored: Sequence[str]) -> str:
         """Waits for the end of the previous response; its affinity, as its prompt is the beginning of ours."""
