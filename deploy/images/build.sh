@@ -56,28 +56,25 @@ dockerfile() {
 }
 
 build() { # NAME
-  local name=$1 image=$REGISTRY/$1:$TAG file common started=$SECONDS
+  local name=$1 image=$REGISTRY/$1:$TAG file options started=$SECONDS
   file=$(dockerfile "$name")
-  mapfile -t common < <(arguments "$name")
+  mapfile -t options < <(arguments "$name")
+  options+=(--label "org.opencontainers.image.title=cloister-$name" --label org.opencontainers.image.licenses=Apache-2.0
+            --label "org.opencontainers.image.version=$VERSION" --label "org.opencontainers.image.revision=$COMMIT")
   echo "== $image"
-  if [ -n "$KUBE" ]; then
-    # The cluster's program passes pip's settings itself. Labels follow the commit, so they would defeat its layer cache.
-    "$KUBE" image "$image" . -f "$file" "${common[@]}" --label "org.opencontainers.image.version=$VERSION"
-  else
-    common+=(--label "org.opencontainers.image.version=$VERSION" --label "org.opencontainers.image.revision=$COMMIT"
-             --label "org.opencontainers.image.title=cloister-$name" --label org.opencontainers.image.licenses=Apache-2.0)
-    case $BUILDER in
-      buildah)
-        [ -d "${PIP_FIND_LINKS:-}" ] && common+=(--volume "$PIP_FIND_LINKS:$PIP_FIND_LINKS:ro")
-        buildah bud --quiet --layers --isolation chroot "${common[@]}" -t "$image" -f "$file" . ;;
-      podman)
-        [ -d "${PIP_FIND_LINKS:-}" ] && common+=(--volume "$PIP_FIND_LINKS:$PIP_FIND_LINKS:ro")
-        podman build --quiet --layers "${common[@]}" -t "$image" -f "$file" . ;;
-      docker) docker build --quiet "${common[@]}" -t "$image" -f "$file" . ;;
-    esac
+  # A folder of wheels on this machine is seen by the build at the same place. The cluster's program mounts it itself.
+  if [ -z "$KUBE" ] && [ "$BUILDER" != docker ] && [ -d "${PIP_FIND_LINKS:-}" ]; then
+    options+=(--volume "$PIP_FIND_LINKS:$PIP_FIND_LINKS:ro")
   fi
+  case ${KUBE:+kube}$BUILDER in
+    kube) "$KUBE" image "$image" . -f "$file" "${options[@]}" ;;
+    buildah) buildah bud --quiet --layers --isolation chroot "${options[@]}" -t "$image" -f "$file" . ;;
+    podman) podman build --quiet --layers "${options[@]}" -t "$image" -f "$file" . ;;
+    docker) docker build --quiet "${options[@]}" -t "$image" -f "$file" . ;;
+  esac
   echo "   $((SECONDS - started)) s"
 }
 
+BUILDER=''
 [ -n "$KUBE" ] || BUILDER=$(engine)
 for name in "${IMAGES[@]}"; do build "$name"; done
