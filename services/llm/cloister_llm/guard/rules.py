@@ -39,7 +39,7 @@ _CHAT = _SAMPLING | {
 _TOKENIZE = frozenset(
     {
         *("model", "messages", "prompt", "tools", "add_generation_prompt", "continue_final_message"),
-        *("chat_template_kwargs", "return_token_strs"),
+        *("chat_template_kwargs", "return_token_strs", "add_special_tokens"),
     }
 )
 BODIES = {"/v1/chat/completions": _CHAT, "/tokenize": _TOKENIZE}
