@@ -84,7 +84,7 @@ takes minutes, so liveness is not asked before the start has succeeded.
 */}}
 {{- define "cloister.probes" -}}
 {{- $scheme := include "cloister.scheme" .root | upper -}}
-{{- range $probe, $times := dict "startupProbe" (list 5 3 (div (add (int .startupSeconds) 4) 5)) "livenessProbe" (list 10 5 6) "readinessProbe" (list 5 5 2) }}
+{{- range $probe, $times := dict "startupProbe" (list 5 3 (div (add (int .startupSeconds) 4) 5)) "livenessProbe" (list 10 10 12) "readinessProbe" (list 5 5 2) }}
 {{ $probe }}:
   httpGet:
     path: {{ $.path | default "/livez" }}
