@@ -119,13 +119,15 @@ class ModelUpstream:
         Nothing is parsed, for those who only pass them on. The pod's error events are raised, not passed.
         """
         raw = await self._request_bytes(model, {**body, "stream": True}, tenant)
-        events, first = await self._begin(model, raw, affinity)
+        pod, events, first = await self._begin(model, raw, affinity)
         async with aclosing(events):
             try:
                 yield first
                 async for block in events:
                     yield block
             except (*_LOST, UpstreamFailed) as error:
+                # Left out for a while: a continuation must not meet the same fault at the same place.
+                self._pods[model].failed(pod)
                 _CALLS.labels(model, "cut").inc()
                 log.warning("llm_stream_cut", model=model, error=type(error).__name__)
                 raise stream_fault() from error
@@ -169,8 +171,10 @@ class ModelUpstream:
                 continue
         raise Unavailable("no pod is ready")
 
-    async def _begin(self, model: str, raw: bytes, affinity: str | None) -> tuple[AsyncGenerator[bytes, None], bytes]:
-        """A stream that has begun, and its first block. Pods that fail before it are passed over."""
+    async def _begin(
+        self, model: str, raw: bytes, affinity: str | None
+    ) -> tuple[Pod, AsyncGenerator[bytes, None], bytes]:
+        """A pod, its stream that has begun, and the first block. Pods that fail before it are passed over."""
         tried: set[Pod] = set()
         fault: CloisterError | None = None
         while True:
@@ -189,7 +193,7 @@ class ModelUpstream:
             else:
                 self._pods[model].answered(pod)
                 _FIRST_TOKEN.labels(model).observe(time.monotonic() - started)
-                return events, first
+                return pod, events, first
 
     async def _request_bytes(self, model: str, body: dict[str, Any], tenant: str) -> bytes:
         self.settings_of(model)

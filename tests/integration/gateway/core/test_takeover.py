@@ -42,6 +42,13 @@ def survivor(installed: GatewayFixture, process: GatewayProcess) -> Iterator[Any
         yield sdk(url, installed)
 
 
+@pytest.fixture
+def lasting(installed: GatewayFixture) -> Iterator[Any]:
+    """The SDK at a gateway that nobody kills."""
+    with installed.serve() as url:
+        yield sdk(url, installed)
+
+
 def read(stream: Any, text: str) -> list[Any]:
     """The events until ``text`` has been read."""
     events: list[Any] = []
@@ -122,12 +129,10 @@ def test_terminated_gateway_hands_its_runs_over_at_once(
     check_told_once(events, conversation, survivor, "".join(llm.answer))
 
 
-def test_runs_go_on_after_redis_was_killed_in_the_middle(
-    installed: GatewayFixture, survivor: Any, llm: FakeLlm, redis_server: RedisServer
-) -> None:
-    conversation = survivor.conversations.create()
+def test_runs_go_on_after_redis_was_killed_in_the_middle(lasting: Any, llm: FakeLlm, redis_server: RedisServer) -> None:
+    conversation = lasting.conversations.create()
     llm.hold_after = 3
-    stream = iter(survivor.responses.create(model="fake", input="hi", conversation=conversation.id, stream=True))
+    stream = iter(lasting.responses.create(model="fake", input="hi", conversation=conversation.id, stream=True))
     seen = read(stream, "Hello, this")
     redis_server.kill()
     llm.release()
@@ -135,29 +140,29 @@ def test_runs_go_on_after_redis_was_killed_in_the_middle(
     wait_until(lambda: llm.running == 0)
     redis_server.start()
     seen += list(stream)
-    check_told_once(seen, conversation, survivor, "".join(llm.answer))
+    check_told_once(seen, conversation, lasting, "".join(llm.answer))
 
 
 def test_while_redis_is_down_callers_are_told_and_nothing_is_accepted(
-    installed: GatewayFixture, survivor: Any, redis_server: RedisServer, llm: FakeLlm
+    lasting: Any, redis_server: RedisServer, llm: FakeLlm
 ) -> None:
-    conversation = survivor.conversations.create()
-    first = survivor.responses.create(model="fake", input="one", conversation=conversation.id)
+    conversation = lasting.conversations.create()
+    first = lasting.responses.create(model="fake", input="one", conversation=conversation.id)
     redis_server.kill()
     calls: list[Callable[[], object]] = [
-        lambda: survivor.responses.create(model="fake", input="lost", conversation=conversation.id),
-        lambda: survivor.responses.retrieve(first.id),
-        lambda: survivor.conversations.retrieve(conversation.id),
+        lambda: lasting.responses.create(model="fake", input="lost", conversation=conversation.id),
+        lambda: lasting.responses.retrieve(first.id),
+        lambda: lasting.conversations.retrieve(conversation.id),
     ]
     for call in calls:
         with pytest.raises(openai.InternalServerError) as down:
             call()
         assert down.value.status_code == 503
     redis_server.start()
-    wait_until(lambda: _answers(survivor, first.id), what="the reconnection")
-    items = list(survivor.conversations.items.list(conversation.id))
+    wait_until(lambda: _answers(lasting, first.id), what="the reconnection")
+    items = list(lasting.conversations.items.list(conversation.id))
     assert len(items) == 2
-    assert survivor.responses.create(model="fake", input="two", conversation=conversation.id).status == "completed"
+    assert lasting.responses.create(model="fake", input="two", conversation=conversation.id).status == "completed"
 
 
 def _answers(client: Any, response_id: str) -> bool:
