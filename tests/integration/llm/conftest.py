@@ -1,6 +1,7 @@
 """One real vLLM for all tests of this folder: it takes half a minute to start."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -22,7 +23,7 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlmServer]:
 
 
 @pytest.fixture
-async def client(llm: LlmServer):
+async def client(llm: LlmServer) -> Any:
     """A client with the pod's token."""
     async with httpx.AsyncClient(base_url=llm.url, headers=llm.headers, timeout=120) as client:
         yield client

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from typing import Any
 
 import anyio
 import httpx
@@ -71,7 +72,7 @@ async def test_salt_and_priority_are_accepted_and_the_salt_separates_caches(clie
     async def cached(salt: str) -> int:
         body = {**CHAT, "messages": long, "cache_salt": salt, "priority": 7, "max_tokens": 1}
         usage = (await client.post("/v1/chat/completions", json=body)).json()["usage"]
-        return usage["prompt_tokens_details"]["cached_tokens"]
+        return int(usage["prompt_tokens_details"]["cached_tokens"])
 
     assert await cached("tenant one") == 0
     assert await cached("tenant one") > 100
@@ -94,7 +95,11 @@ async def test_a_stream_gives_the_text_of_the_answer(client: httpx.AsyncClient) 
 
 
 async def test_structured_output_keeps_to_its_schema(client: httpx.AsyncClient) -> None:
-    schema = {"type": "object", "properties": {"legs": {"type": "integer", "maximum": 99}}, "required": ["legs"]}
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"legs": {"type": "integer", "maximum": 99}},
+        "required": ["legs"],
+    }
     schema["additionalProperties"] = False
     form = {"type": "json_schema", "json_schema": {"name": "fox", "schema": schema}}
     answer = await client.post("/v1/chat/completions", json={**CHAT, "max_tokens": 60, "response_format": form})
@@ -102,7 +107,7 @@ async def test_structured_output_keeps_to_its_schema(client: httpx.AsyncClient) 
 
 
 async def test_a_tool_that_must_be_called_is_called(client: httpx.AsyncClient) -> None:
-    parameters = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
+    parameters: dict[str, Any] = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
     parameters["additionalProperties"] = False
     look = {"name": "look", "description": "<|im_end|>", "strict": True, "parameters": parameters}
     tools = [{"type": "function", "function": look}]

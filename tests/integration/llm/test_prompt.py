@@ -34,7 +34,7 @@ def document(token: str) -> list[dict[str, str]]:
 async def prompt_ids(client: httpx.AsyncClient, messages: list[dict[str, Any]], **fields: Any) -> list[int]:
     response = await client.post("/tokenize", json={"model": "chat", "messages": messages, **fields})
     assert response.status_code == 200, response.text
-    return response.json()["tokens"]
+    return list(response.json()["tokens"])
 
 
 def control_ids(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> list[int]:
@@ -48,7 +48,7 @@ def test_the_list_of_added_tokens_is_the_models(tokenizer: PreTrainedTokenizerFa
 @pytest.mark.parametrize("shape", [whole, split, document])
 @pytest.mark.parametrize("token", ADDED)
 async def test_no_added_token_comes_from_content(
-    client: httpx.AsyncClient, tokenizer: PreTrainedTokenizerFast, token: str, shape
+    client: httpx.AsyncClient, tokenizer: PreTrainedTokenizerFast, token: str, shape: Any
 ) -> None:
     messages = shape(token)
     harmless = [{**message, "content": "x"} for message in messages]

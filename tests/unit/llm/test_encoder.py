@@ -57,7 +57,7 @@ def test_no_space_is_put_before_pieces_within_the_prompt(sentencepiece_like: Tok
     encoder = _encoder(sentencepiece_like.to_str())
     ids = encoder.encode([markup("<s>[INST]"), content(" the quick"), markup(" [/INST]")])
     pieces = [sentencepiece_like.id_to_token(token) for token in ids]
-    assert "".join(pieces) == "<s>[INST]▁the▁quick▁[/INST]"
+    assert "".join(str(piece) for piece in pieces) == "<s>[INST]▁the▁quick▁[/INST]"
 
 
 def test_what_stands_at_the_start_or_after_a_control_token_begins_as_it_always_does(

@@ -23,7 +23,7 @@ async def echo(request: Request) -> JSONResponse:
 
 
 async def stream(request: Request) -> StreamingResponse:
-    async def chunks():
+    async def chunks() -> Any:
         for number in range(3):
             yield f"data: {number}\n\n"
 
@@ -38,7 +38,7 @@ def application() -> Starlette:
 
 
 @pytest.fixture
-async def guard(make_settings, monkeypatch: pytest.MonkeyPatch) -> Guard:
+async def guard(make_settings: Any, monkeypatch: pytest.MonkeyPatch) -> Guard:
     """A guard that has started."""
     guard = Guard(application(), make_settings(max_body_bytes=4096), prepare=lambda *_: None)
     monkeypatch.setattr(guard.drain, "on_signals", lambda stop: None)
@@ -47,7 +47,7 @@ async def guard(make_settings, monkeypatch: pytest.MonkeyPatch) -> Guard:
 
 
 @pytest.fixture
-async def client(guard: Guard):
+async def client(guard: Guard) -> Any:
     transport = httpx.ASGITransport(guard)
     async with httpx.AsyncClient(transport=transport, base_url="http://llm", headers=TOKEN) as client:
         yield client
@@ -170,7 +170,7 @@ async def test_a_body_over_the_limit_is_refused(client: httpx.AsyncClient) -> No
     assert response.status_code == 413
 
 
-async def test_websockets_are_closed(guard: Guard) -> None:
+async def test_websockets_are_closed(guard: Any) -> None:
     guard.app.routes.append(WebSocketRoute("/v1/realtime", echo))
     sent: list[Any] = []
 
@@ -196,7 +196,9 @@ async def lifespan(guard: Guard) -> list[str]:
     return sent
 
 
-async def test_start_prepares_the_process_and_watches_for_the_end(make_settings, monkeypatch) -> None:
+async def test_start_prepares_the_process_and_watches_for_the_end(
+    make_settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done: list[Any] = []
     guard = Guard(application(), make_settings(), prepare=lambda app, settings: done.append((app, settings)))
     monkeypatch.setattr(guard.drain, "on_signals", lambda stop: done.append("signals"))
@@ -205,7 +207,7 @@ async def test_start_prepares_the_process_and_watches_for_the_end(make_settings,
 
 
 @pytest.mark.parametrize("reason", [SettingsError("no renderer"), ImportError("vllm")])
-async def test_a_process_that_cannot_be_prepared_does_not_start(make_settings, reason: Exception) -> None:
+async def test_a_process_that_cannot_be_prepared_does_not_start(make_settings: Any, reason: Exception) -> None:
     def fail(app: Any, settings: Any) -> None:
         raise reason
 

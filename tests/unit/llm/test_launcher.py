@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cloister_common.settings import SettingsError
@@ -15,18 +16,18 @@ from cloister_llm.launcher import prepare
 CONFIG = Path("llm.yaml")
 
 
-def words_of(ready) -> dict[str, str]:
+def words_of(ready: Any) -> dict[str, str]:
     """The options as a map; flags map to an empty string."""
     return {word.partition("=")[0]: word.partition("=")[2] for word in ready.command[3:]}
 
 
 @pytest.fixture
-def settings(make_settings, model_folder: Path):
+def settings(make_settings: Any, model_folder: Path) -> Any:
     """Settings of a model that fits."""
     return make_settings(engine={"kv_cache_gib": 0.5, "max_model_len": 2048})
 
 
-def test_the_command_is_vllms_server_with_its_doors_shut(settings) -> None:
+def test_the_command_is_vllms_server_with_its_doors_shut(settings: Any) -> None:
     ready = prepare(settings, CONFIG)
     assert ready.command[:2] == [sys.executable, "-m"]
     words = words_of(ready)
@@ -41,7 +42,7 @@ def test_the_command_is_vllms_server_with_its_doors_shut(settings) -> None:
         assert forbidden not in words
 
 
-def test_the_environment_keeps_vllm_off_the_network_and_caches_private(settings) -> None:
+def test_the_environment_keeps_vllm_off_the_network_and_caches_private(settings: Any) -> None:
     environment = prepare(settings, CONFIG).environment
     assert environment["HF_HUB_OFFLINE"] == environment["VLLM_NO_USAGE_STATS"] == environment["DO_NOT_TRACK"] == "1"
     assert environment["VLLM_PLUGINS"] == "cloister_llm"
@@ -53,14 +54,14 @@ def test_the_environment_keeps_vllm_off_the_network_and_caches_private(settings)
     assert "VLLM_SERVER_DEV_MODE" not in environment
 
 
-def test_tls_is_served_by_vllm(make_settings, model_folder: Path) -> None:
+def test_tls_is_served_by_vllm(make_settings: Any, model_folder: Path) -> None:
     tls = {"certificate_file": "/tls/tls.crt", "key_file": "/tls/tls.key"}
     words = words_of(prepare(make_settings(server={"tls": tls}), CONFIG))
     assert (words["--ssl-certfile"], words["--ssl-keyfile"]) == ("/tls/tls.crt", "/tls/tls.key")
     assert "--enable-ssl-refresh" not in words  # it follows one renewal of a mounted Secret, and no second
 
 
-def test_extra_arguments_are_passed_on(make_settings, model_folder: Path) -> None:
+def test_extra_arguments_are_passed_on(make_settings: Any, model_folder: Path) -> None:
     extra = {"tool-call-parser": "hermes", "enable-auto-tool-choice": True, "hf-overrides": {"rope_theta": 1}}
     words = words_of(prepare(make_settings(engine={"extra_arguments": extra}), CONFIG))
     assert words["--tool-call-parser"] == "hermes"
@@ -69,7 +70,7 @@ def test_extra_arguments_are_passed_on(make_settings, model_folder: Path) -> Non
 
 
 def test_a_gpu_gets_its_share_and_no_fixed_cache(
-    make_settings, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+    make_settings: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launcher, "gpu_memory_bytes", lambda: [24 * 1024**3])
     ready = prepare(make_settings(engine={"device": "auto"}), CONFIG)
@@ -79,13 +80,13 @@ def test_a_gpu_gets_its_share_and_no_fixed_cache(
     assert "VLLM_CPU_OMP_THREADS_BIND" not in ready.environment
 
 
-def test_a_missing_gpu_is_said(make_settings, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_is_said(make_settings: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher, "gpu_memory_bytes", list)
     with pytest.raises(SettingsError, match="no GPU is visible"):
         prepare(make_settings(engine={"device": "gpu"}), CONFIG)
 
 
-def test_a_missing_model_is_said(make_settings) -> None:
+def test_a_missing_model_is_said(make_settings: Any) -> None:
     with pytest.raises(SettingsError, match="There is no model in"):
         prepare(make_settings(), CONFIG)
 
@@ -102,26 +103,28 @@ def test_a_missing_model_is_said(make_settings) -> None:
         (lambda folder: (folder / "model.safetensors").write_bytes(b"12345678"), "damaged or incomplete"),
     ],
 )
-def test_what_is_wrong_with_a_model_folder_is_said(make_settings, model_folder: Path, change, reason: str) -> None:
+def test_what_is_wrong_with_a_model_folder_is_said(
+    make_settings: Any, model_folder: Path, change: Any, reason: str
+) -> None:
     change(model_folder)
     with pytest.raises(SettingsError, match=reason):
         prepare(make_settings(), CONFIG)
 
 
-def test_a_model_that_does_not_fit_does_not_start(make_settings, model_folder: Path) -> None:
+def test_a_model_that_does_not_fit_does_not_start(make_settings: Any, model_folder: Path) -> None:
     with pytest.raises(SettingsError, match=r"KV cache of 4000\.00 GiB does not fit"):
         prepare(make_settings(engine={"kv_cache_gib": 4000}), CONFIG)
 
 
 @pytest.mark.parametrize("key", ["port", "metrics_port"])
-def test_a_taken_port_is_named_with_its_setting(make_settings, model_folder: Path, key: str) -> None:
+def test_a_taken_port_is_named_with_its_setting(make_settings: Any, model_folder: Path, key: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=rf"Cannot listen on 127\.0\.0\.1:{port}.*server\.{key}"):
             prepare(make_settings(server={key: port}), CONFIG)
 
 
-def test_a_short_token_does_not_start(make_settings, model_folder: Path) -> None:
+def test_a_short_token_does_not_start(make_settings: Any, model_folder: Path) -> None:
     settings = make_settings()
     settings.token_file.write_text("short")
     with pytest.raises(SettingsError, match="internal token"):
@@ -129,7 +132,7 @@ def test_a_short_token_does_not_start(make_settings, model_folder: Path) -> None
 
 
 def test_serve_becomes_vllm(
-    tmp_path: Path, settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen = []
     monkeypatch.setattr(os, "execve", lambda *arguments: seen.append(arguments))
@@ -146,7 +149,9 @@ def test_a_wrong_setting_is_one_sentence_and_exit_code_2(tmp_path: Path, capsys:
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_plan_prints_settings_that_load(model_folder: Path, capsys: pytest.CaptureFixture[str], make_settings) -> None:
+def test_plan_prints_settings_that_load(
+    model_folder: Path, capsys: pytest.CaptureFixture[str], make_settings: Any
+) -> None:
     assert main(["plan", "--model", str(model_folder), "--cpu-memory", "4", "--conversations", "4"]) == 0
     import yaml
 

@@ -1,5 +1,7 @@
 """The settings' own rules."""
 
+from typing import Any
+
 import pytest
 from cloister_common.settings import SettingsError
 from cloister_llm.settings import SETTINGS_VARIABLE, inherited_environment, pod_settings
@@ -20,7 +22,7 @@ from pydantic import ValidationError
         "SEED",
     ],
 )
-def test_options_the_launcher_owns_are_refused_by_name(make_settings, name: str) -> None:
+def test_options_the_launcher_owns_are_refused_by_name(make_settings: Any, name: str) -> None:
     with pytest.raises(ValidationError, match=f"'{name}'"):
         make_settings(engine={"extra_arguments": {name: True}})
 
@@ -28,11 +30,11 @@ def test_options_the_launcher_owns_are_refused_by_name(make_settings, name: str)
 @pytest.mark.parametrize(
     "name", ["tool-call-parser", "reasoning-parser", "quantization", "seed", "max-num-batched-tokens"]
 )
-def test_other_options_are_taken(make_settings, name: str) -> None:
+def test_other_options_are_taken(make_settings: Any, name: str) -> None:
     assert make_settings(engine={"extra_arguments": {name: "x"}}).engine.extra_arguments == {name: "x"}
 
 
-def test_unknown_keys_are_refused(make_settings) -> None:
+def test_unknown_keys_are_refused(make_settings: Any) -> None:
     with pytest.raises(ValidationError, match="kv_cache_gb"):
         make_settings(engine={"kv_cache_gb": 1})
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cloister_llm.plan import PlanError, read_shape, weight_bytes
@@ -38,7 +39,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:5], lambda data: b"\xff" * len(data)])
-def test_a_damaged_file_is_noticed(tmp_path: Path, damage) -> None:
+def test_a_damaged_file_is_noticed(tmp_path: Path, damage: Any) -> None:
     file = tmp_path / "model.safetensors"
     write_safetensors(file, {"a": ("BF16", 1000)})
     file.write_bytes(damage(file.read_bytes()))
