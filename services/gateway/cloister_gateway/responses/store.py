@@ -144,6 +144,10 @@ class ResponseStore:
         """Marks a run that nobody can finish as ended, since its record does not open."""
         await self._write_script(keys=[record_key(KIND, response_id)], args=["done", "1"])
 
+    async def settle(self, response_id: str) -> None:
+        """Drops what was kept for a takeover: the prompt has the whole history in it."""
+        await self._redis.hdel(record_key(KIND, response_id), "prompt", "outcome", "cancel", "taken")
+
     async def hide(self, response_id: str) -> None:
         """Makes the record unreadable through the API at once, before it is destroyed."""
         await self._write_script(keys=[record_key(KIND, response_id)], args=["stored", "0"])

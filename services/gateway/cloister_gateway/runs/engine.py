@@ -36,7 +36,7 @@ class Engine:
         self._supervisor = supervisor
         self._redis = redis
         self._runs: dict[str, Run] = {}
-        self._starting: set[str] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._draining = False
         control.subscribe(_CANCEL, self._on_cancel)
         supervisor.loop("runs-sweep", self._sweep)
@@ -60,8 +60,8 @@ class Engine:
             give_up: Only bring the run to its end, as failed.
         """
         opened = asyncio.Event()
-        self._starting.add(owner.id)
-        self._supervisor.spawn("run", self._run(owner, conversation, request, body, opened, give_up=give_up))
+        work = self._run(owner, conversation, request, body, opened, give_up=give_up)
+        self._tasks[owner.id] = self._supervisor.spawn("run", work)
         await opened.wait()
 
     async def cancel(self, response_id: str) -> None:
@@ -70,10 +70,14 @@ class Engine:
         await self._control.publish(_CANCEL, {"id": response_id})
 
     async def hand_over(self) -> None:
-        """Lets other gateways take this one's runs at once, when this process ends."""
+        """Stops this gateway's runs and lets others take them at once, when this process ends."""
         self._draining = True
+        tasks = dict(self._tasks)
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
         try:
-            for response_id in list(self._runs):
+            for response_id in tasks:
                 await self._parts.leases.release(KIND, response_id, hand_over=True)
         except REDIS_DOWN as error:
             log.warning("runs_not_handed_over", error=type(error).__name__)
@@ -99,7 +103,7 @@ class Engine:
         finally:
             opened.set()
             self._runs.pop(owner.id, None)
-            self._starting.discard(owner.id)
+            self._tasks.pop(owner.id, None)
 
     def _on_cancel(self, payload: dict[str, Any]) -> None:
         run = self._runs.get(payload["id"])
@@ -110,7 +114,7 @@ class Engine:
         while not self._supervisor.stopping.is_set():
             try:
                 for response_id in await self._parts.leases.abandoned():
-                    if response_id not in self._starting and not self._draining:
+                    if response_id not in self._tasks and not self._draining:
                         await self._guarded(response_id, self._adopt(response_id))
                 for response_id in await self._parts.leases.due():
                     await self._guarded(response_id, self._drop(response_id))
@@ -172,10 +176,11 @@ class Engine:
         )
 
     async def _drop(self, response_id: str) -> None:
-        """Drops an ended run's stream, and the whole record if it was not to be stored."""
+        """Drops an ended run's stream and what its owners needed, and all of the record if it was not to be stored."""
         header = await self._parts.store.header(response_id)
         if header is not None and not header.stored:
             await self._parts.store.destroy(header)
         else:
             await self._parts.stream.drop(KIND, response_id)
+            await self._parts.store.settle(response_id)
         await self._parts.leases.dropped(response_id)

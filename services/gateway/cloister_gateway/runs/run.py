@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from cloister_common.errors import CloisterError
 from cloister_common.logs import get_logger
 from prometheus_client import Counter, Gauge, Histogram
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from cloister_gateway.bus import Bus
 from cloister_gateway.redis_client import REDIS_DOWN
@@ -181,7 +183,7 @@ class Run:
                 self._cancelled = True
                 return
             await self._parts.work.perform(self)
-        except (*REDIS_DOWN, RecordGoneError):
+        except (RedisConnectionError, RedisTimeoutError, RecordGoneError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, `_outcome` turns it into the response's error
             self._error = error

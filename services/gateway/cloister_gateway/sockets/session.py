@@ -78,6 +78,7 @@ class Session:
         self._unstored: list[str] = []
         self._last: str | None = None
         self._followed: set[str] = set()
+        self._conversations = 0
         self._revoked = asyncio.Event()
 
     def revoke(self) -> None:
@@ -117,6 +118,9 @@ class Session:
         elif isinstance(event, SubscribeResponse):
             self._spawn(self._subscribe_response(event), event.stream_id)
         elif isinstance(event, SubscribeConversation):
+            if self._conversations >= _MOST_FOLLOWED:
+                raise TooManyRequests(f"This connection follows {_MOST_FOLLOWED} conversations, the most it may.")
+            self._conversations += 1
             self._spawn(self._subscribe_conversation(event), event.stream_id)
         elif isinstance(event, Cancel):
             self._spawn(self._cancel(event), None)
@@ -152,6 +156,12 @@ class Session:
         await self._follow(owner, after, event.stream_id)
 
     async def _subscribe_conversation(self, event: SubscribeConversation) -> None:
+        try:
+            await self._follow_conversation(event)
+        finally:
+            self._conversations -= 1
+
+    async def _follow_conversation(self, event: SubscribeConversation) -> None:
         conversation = await self._core.conversations.find(self._principal, event.conversation_id)
         begun: asyncio.Queue[str | None] = asyncio.Queue(maxsize=_MOST_FOLLOWED)
 

@@ -61,7 +61,7 @@ def check_idle(context: Context) -> None:
     wait_until(lambda: {task.get_name() for task in context.supervisor._tasks} <= STANDING, what="the end of all tasks")
     wait_until(lambda: set(context.bus._channels) == {"gw:control"}, what="the last channel")
     assert context.core.engine._runs == {}
-    assert context.core.engine._starting == set()
+    assert context.core.engine._tasks == {}
     assert +context.open_sockets == Counter()
 
 
@@ -86,6 +86,8 @@ def test_nothing_is_left_behind_in_memory_or_in_redis(
         redis.zadd("runs:ended", dict.fromkeys(redis.zrange("runs:ended", 0, -1), 1.0))
         wait_until(lambda: not redis.keys("resp:*:events"), what="the end of all streams")
         assert not redis.exists("runs:ended")
+        fields = {name.decode() for key in redis.keys("resp:*") for name in redis.hkeys(key)}
+        assert fields == {"tenant", "created", "conversation", "stored", "background", "body", "request", "done"}
         client = sdk(url, installed)
         for response_id in responses:
             assert client.responses.retrieve(response_id).status in {"completed", "incomplete", "failed", "cancelled"}

@@ -90,6 +90,19 @@ def test_too_many_waiting_requests_are_refused_and_the_others_served(
         assert [turn(socket)[-1]["type"] for _ in range(17)] == ["response.completed"] * 17
 
 
+def test_a_socket_follows_a_bounded_number_of_conversations(
+    gateway: GatewayFixture, gateway_url: str, client: Any
+) -> None:
+    conversation = client.conversations.create()
+    with opened(gateway_url, gateway) as socket:
+        for _ in range(65):
+            send(socket, "conversation.subscribe", conversation_id=conversation.id)
+        told = [receive(socket) for _ in range(65)]
+        assert sorted(event["type"] for event in told) == ["conversation.subscribed"] * 64 + ["error"]
+        ask(socket, conversation=conversation.id)
+        assert turn(socket)[-1]["type"] == "response.completed"
+
+
 async def test_a_thousand_cuts_lose_and_repeat_nothing(
     gateway: GatewayFixture, installation: Installation, llm: FakeLlm
 ) -> None:
