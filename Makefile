@@ -29,22 +29,26 @@ TOOLS_STAMP := $(TOOLS_VENV)/.run-$(call digest,$(TOOLS_LOCKS))
 INSTALL := requirements/install.sh
 
 .NOTPARALLEL:
-.PHONY: help install run test peers lint format types imports unit integration contract chart e2e lock clean clean-data
+.PHONY: help system system-test install run test peers lint format types imports unit integration contract chart e2e lock clean clean-data
 
 help: ## Show this
 	@echo "Cloister: a private chatbot stack. The targets:"
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-install: $(RUN_STAMP) $(VLLM_STAMP) ## Make the environments from the locks and unpack the models
+install: system $(RUN_STAMP) $(VLLM_STAMP) ## Make the environments from the locks and unpack the models
 	@$(PY) -m deploy.local --only-models
 
-run: $(RUN_STAMP) $(VLLM_STAMP) ## Start everything on this machine (VAR=DIR, CONFIG=FILE); Ctrl-C stops it
+run: system $(RUN_STAMP) $(VLLM_STAMP) ## Start everything on this machine (VAR=DIR, CONFIG=FILE); Ctrl-C stops it
 	@exec $(PY) -m deploy.local --end-with-parent --var "$(VAR)" $(if $(CONFIG),--config "$(CONFIG)")
+
+system: ; @requirements/system.sh
+
+system-test: ; @requirements/system.sh --test
 
 test: peers lint types imports unit integration contract chart e2e ## Run every check and every test
 	@echo "cloister: all checks and tests passed"
 
-peers: $(TEST_STAMP) $(VLLM_STAMP) ## Say which real parts the tests will use
+peers: system-test $(TEST_STAMP) $(VLLM_STAMP) ## Say which real parts the tests will use
 	@$(PY) -m tests.support.peers --llm-python $(VLLM_VENV)/bin/python
 
 lint: $(TEST_STAMP) ## Check style and formatting

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Looks for what a fresh Debian 12 lacks and installs it, where this user may: system.sh [--test]
+# Without the right to install, or elsewhere than on Debian, a sentence says what to install.
+set -euo pipefail
+
+has_headers() { # PYTHON: whether its C headers are there
+    "$1" -c 'import os, sysconfig, sys; sys.exit(not os.path.isfile(sysconfig.get_path("include") + "/Python.h"))' 2>/dev/null
+}
+has_venv() { # PYTHON: whether it can make environments
+    "$1" -c 'import ensurepip, venv' 2>/dev/null
+}
+
+missing=()
+command -v redis-server >/dev/null || missing+=(redis-server)
+command -v g++ >/dev/null || missing+=(g++)
+ldconfig -p | grep 'libnuma.so.1' >/dev/null || missing+=(libnuma1)
+has_venv python3.11 || has_venv python3 || missing+=(python3.11-venv)
+has_headers python3.11 || has_headers python3 || missing+=(python3-dev)
+if [ "${1:-}" = --test ]; then # the JavaScript SDK is one of the clients that are tested
+    command -v node >/dev/null || missing+=(nodejs)
+    command -v npm >/dev/null || missing+=(npm)
+fi
+if [ ${#missing[@]} -eq 0 ]; then exit; fi
+
+sudo=()
+if [ "$(id -u)" -ne 0 ]; then sudo=(sudo -n); fi
+if ! command -v apt-get >/dev/null || ! "${sudo[@]}" true 2>/dev/null; then
+    # Not the end yet: some of it may lie elsewhere. What needs it and does not find it says so.
+    echo "cloister: not installed: ${missing[*]}. This user may not install it; run: sudo apt-get install ${missing[*]}" >&2
+    exit
+fi
+echo "cloister: installing ${missing[*]} with apt-get"
+export DEBIAN_FRONTEND=noninteractive
+"${sudo[@]}" apt-get update -qq
+# Only the program is wanted, not a server of the system's own that takes the usual port.
+export RUNLEVEL=1
+"${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
