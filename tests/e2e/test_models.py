@@ -1,6 +1,7 @@
 """Stateless calls through the whole stack, with the unmodified SDK."""
 
 import base64
+import json
 import struct
 from typing import Any
 
@@ -59,12 +60,7 @@ def test_structured_output_follows_the_schema(client: Any) -> None:
         response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}},
         max_tokens=20,
     )
-    assert done.choices[0].message.content in {
-        '{"answer": "yes"}',
-        '{"answer": "no"}',
-        '{"answer":"yes"}',
-        '{"answer":"no"}',
-    }
+    assert json.loads(done.choices[0].message.content)["answer"] in {"yes", "no"}
 
 
 def test_embeddings_are_the_same_in_both_encodings(client: Any) -> None:
