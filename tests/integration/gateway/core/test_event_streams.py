@@ -247,6 +247,19 @@ async def test_a_lost_wake_up_is_made_good_by_the_next_look(
     assert await reader == events(0, 2)
 
 
+async def test_a_lost_bus_connection_loses_no_event(
+    stream: EventStream, owner: Owner, redis: Redis, watcher: Gateway
+) -> None:
+    reader = asyncio.create_task(collect(watcher, owner))
+    while not await stream.is_watched(owner.id):
+        await asyncio.sleep(0.01)
+    for number in range(8):
+        await redis.client_kill_filter(_type="pubsub")
+        await stream.append(owner, number, events(number, 1), final=number == 7)
+        await asyncio.sleep(0.05)
+    assert await reader == events(0, 8)
+
+
 async def test_watchers_of_a_run_here_go_on_with_its_next_owner_elsewhere(
     stream: EventStream, owner: Owner, watcher: Gateway
 ) -> None:

@@ -189,6 +189,14 @@ async def test_a_deleted_item_cannot_be_put_back(redis: Redis, items: ItemLog, m
         await items.load(owner)
 
 
+async def test_a_stream_longer_than_its_head_takes_no_more(redis: Redis, items: ItemLog, make_log: MakeOwner) -> None:
+    owner, other = await make_log(), await make_log()
+    await filled(items, owner)
+    await add_a_copy_of_a_record_at_the_end(redis, owner, other)
+    with pytest.raises(LogDamagedError):
+        await items.append(owner, [item()])
+
+
 async def test_removed_marks_cannot_be_moved_between_places(redis: Redis, items: ItemLog, make_log: MakeOwner) -> None:
     owner = await make_log()
     written = await filled(items, owner)

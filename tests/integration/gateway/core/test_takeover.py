@@ -170,3 +170,25 @@ def _answers(client: Any, response_id: str) -> bool:
         return bool(client.responses.retrieve(response_id).status == "completed")
     except openai.InternalServerError:
         return False
+
+
+def test_a_run_that_nobody_can_read_or_finish_is_ended_and_keeps_nothing_locked(
+    installed: GatewayFixture, lasting: Any, llm: FakeLlm, redis_server: RedisServer
+) -> None:
+    llm.hold_after = 0
+    conversations = [lasting.conversations.create() for _ in range(3)]
+    with installed.serve() as url, redis_server.client() as redis:
+        doomed = sdk(url, installed)
+        altered, deadly, good = (
+            doomed.responses.create(model="fake", input="hi", conversation=one.id, background=True)
+            for one in conversations
+        )
+        wait_until(lambda: llm.running == 3)
+        redis.hset(f"resp:{{{altered.id}}}", "request", b"garbage")
+        redis.hset(f"resp:{{{deadly.id}}}", "taken", 10)
+    llm.release()
+    wait_until(lambda: lasting.responses.retrieve(good.id).status == "completed", what="the end of the good run")
+    wait_until(lambda: lasting.responses.retrieve(deadly.id).status == "failed", what="the end of the deadly run")
+    assert "given it up" in lasting.responses.retrieve(deadly.id).error.message
+    for one in conversations:
+        assert lasting.responses.create(model="fake", input="next", conversation=one.id).status == "completed"
