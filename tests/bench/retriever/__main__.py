@@ -64,7 +64,10 @@ def main() -> None:
         folder = Path(name)
         server = (MilvusLite if arguments.milvus == "lite" else MilvusServer235)(folder)
         server.start()
-        retriever = RetrieverProcess(folder / "retriever", milvus_uri=server.uri, embedder_url=embedder)
+        patient = {"timeout_seconds": 30}  # a busy machine should cost time, not the whole run
+        retriever = RetrieverProcess(
+            folder / "retriever", milvus_uri=server.uri, embedder_url=embedder, milvus={"uri": server.uri, **patient}
+        )
         try:
             retriever.start()
             _compare(retriever, embedder, passages, questions)
