@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 from cloister_common.errors import CloisterError, Conflict, Forbidden, InvalidRequest, NotFound
 from cloister_common.ids import new_id
+from cloister_common.vault import VaultError
 
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.idempotency import Claim, IdempotencyKeys
@@ -191,9 +192,13 @@ class ResponseService:
             return final
 
     async def _body(self, owner: Owner) -> dict[str, Any]:
+        """The body in the record. Raises `VaultError` for a run that was given up, since its record does not open."""
+        header = await self._store.header(owner.id)
         body: dict[str, Any] | None = await self._store.read(owner, "body")
-        if body is None:
+        if header is None or body is None:
             raise _no_response(owner.id)
+        if header.done and body["status"] in _RUNNING:
+            raise VaultError
         return body
 
     @asynccontextmanager

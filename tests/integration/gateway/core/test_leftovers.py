@@ -50,9 +50,10 @@ def exercise(url: str, other_url: str, gateway: GatewayFixture, llm: FakeLlm) ->
         assert other.responses.cancel(made[-1].id).status == "cancelled"
         llm.release()
         ask(socket, CANARY, stream_id="y", client_request_id=CANARY)
-        while turn(socket)[-1].get("stream_id") != "y":
-            pass
-    return [response.id for response in made]
+        last = turn(socket)[-1]
+        while last.get("stream_id") != "y":
+            last = turn(socket)[-1]
+    return [*(response.id for response in made), last["response"]["id"]]
 
 
 def check_idle(context: Context) -> None:
@@ -83,9 +84,10 @@ def test_nothing_is_left_behind_in_memory_or_in_redis(
         )
         assert set(kinds) == {"vault", "conv", "resp", "idem", "runs"}
         # Late readers have had their time: the streams go, the records stay.
+        wait_until(lambda: set(redis.zrange("runs:ended", 0, -1)) >= {one.encode() for one in responses})
         redis.zadd("runs:ended", dict.fromkeys(redis.zrange("runs:ended", 0, -1), 1.0))
         wait_until(lambda: not redis.keys("resp:*:events"), what="the end of all streams")
-        assert not redis.exists("runs:ended")
+        wait_until(lambda: not redis.exists("runs:ended"), what="the end of the list of streams")
         fields = {name.decode() for key in redis.keys("resp:*") for name in redis.hkeys(key)}
         assert fields == {"tenant", "created", "conversation", "stored", "background", "body", "request", "done"}
         client = sdk(url, installed)

@@ -33,7 +33,7 @@ def test_reader_after_the_stream_was_dropped_gets_the_finished_response(
     with installation.redis.client() as redis:
         key = f"resp:{{{final.id}}}:events"
         assert redis.exists(key)
-        redis.zadd("runs:ended", {final.id: 1})
+        wait_until(lambda: redis.zadd("runs:ended", {final.id: 1}, xx=True, ch=True), what="the end of the run")
         wait_until(lambda: not redis.exists(key), what="the drop of the stream")
     events = list(other.responses.retrieve(final.id, stream=True, starting_after=4))
     assert [(event.type, event.sequence_number) for event in events] == [("response.completed", 5)]

@@ -187,8 +187,13 @@ def test_a_run_that_nobody_can_read_or_finish_is_ended_and_keeps_nothing_locked(
         redis.hset(f"resp:{{{altered.id}}}", "request", b"garbage")
         redis.hset(f"resp:{{{deadly.id}}}", "taken", 10)
     llm.release()
+    with redis_server.client() as redis:
+        wait_until(lambda: redis.hget(f"resp:{{{altered.id}}}", "done"), what="the end of the altered run")
     wait_until(lambda: lasting.responses.retrieve(good.id).status == "completed", what="the end of the good run")
     wait_until(lambda: lasting.responses.retrieve(deadly.id).status == "failed", what="the end of the deadly run")
+    with pytest.raises(openai.InternalServerError) as damaged:
+        lasting.responses.retrieve(altered.id)
+    assert damaged.value.code == "stored_data_damaged"
     assert "given it up" in lasting.responses.retrieve(deadly.id).error.message
     for one in conversations:
         assert lasting.responses.create(model="fake", input="next", conversation=one.id).status == "completed"
