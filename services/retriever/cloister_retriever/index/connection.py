@@ -102,7 +102,8 @@ class MilvusConnection:
         working = asyncio.get_running_loop().run_in_executor(self._threads, self._call, call)
         try:
             # The thread ends by pymilvus's own deadline; a little later so is this wait.
-            return await asyncio.wait_for(asyncio.shield(working), seconds + 2.0)
+            async with asyncio.timeout(seconds + 2.0):
+                return await asyncio.shield(working)
         except TimeoutError as error:
             working.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise self._unavailable("timeout") from error

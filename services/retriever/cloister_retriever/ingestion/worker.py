@@ -55,7 +55,8 @@ class IngestWorkers:
 
     async def _wait(self) -> None:
         try:
-            await asyncio.wait_for(self._queue.woken.wait(), _POLL_SECONDS)
+            async with asyncio.timeout(_POLL_SECONDS):  # wait_for swallows cancellations on Python 3.11
+                await self._queue.woken.wait()
         except TimeoutError:
             return
 
