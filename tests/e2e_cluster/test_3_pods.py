@@ -36,7 +36,7 @@ def test_two_gateways_serve_one_conversation_and_one_stream(installation: Instal
 def test_a_stream_goes_on_when_its_gateway_dies(installation: Installation, connect: Connect) -> None:
     doomed, other = sorted(installation.pods("gateway"))
     begun = connect(f"pod/{doomed}").responses.create(
-        model=CHAT_MODEL, input="Tell me a long story.", stream=True, background=True, max_output_tokens=300
+        model=CHAT_MODEL, input="Tell me a long story.", stream=True, background=True, max_output_tokens=160
     )
     seen = [next(begun) for _ in range(6)]
     installation.run("kubectl", "delete", "pod", doomed, "--grace-period=0", "--force", seconds=120)

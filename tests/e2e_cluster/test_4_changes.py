@@ -60,6 +60,7 @@ def test_rollback_brings_the_old_value_and_keeps_the_data(
 ) -> None:
     secrets = installation.secrets()
     installation.run("helm", "rollback", installation.release, "1", "--wait", "--timeout", "8m", seconds=540)
+    installation.wait_until_whole()
     assert "connections" not in gateway_config(installation)
     assert installation.secrets() == secrets
     look(connect, written)
