@@ -1,6 +1,6 @@
 """Retrieval quality: the retriever's results against plain exact search over the same vectors.
 
-    python -m tests.bench.retriever --data FOLDER [--milvus lite|235] [--questions N]
+    python -m tests.bench.retriever --data FOLDER [--milvus lite|235] [--questions N] [--passages N]
 
 FOLDER has ``passages.jsonl`` (``{id, text}``) and ``questions.jsonl`` (``{turns: [{role, text}], relevant: [id]}``).
 Passages go in as Markdown files with the passage's id as heading, so that a result's ``section`` names the passage.
@@ -54,12 +54,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--milvus", choices=["lite", "235"], default="lite")
     parser.add_argument("--questions", type=int, default=100)
+    parser.add_argument("--passages", type=int, help="fewer passages: those that answer a question, then others")
     arguments = parser.parse_args()
     passages = _lines(arguments.data / "passages.jsonl")
     questions = [
         Question([turn for turn in line["turns"] if turn["role"] == "user"][-1]["text"], set(line["relevant"]))
         for line in _lines(arguments.data / "questions.jsonl")[: arguments.questions]
     ]
+    wanted = {one for question in questions for one in question.relevant}
+    passages = sorted(passages, key=lambda one: one["id"] not in wanted)[: arguments.passages]
     with tempfile.TemporaryDirectory() as name, real_embedder(Path(name)) as embedder:
         folder = Path(name)
         server = (MilvusLite if arguments.milvus == "lite" else MilvusServer235)(folder)
