@@ -4,8 +4,10 @@
 
 FOLDER has ``passages.jsonl`` (``{id, text}``) and ``questions.jsonl`` (``{turns: [{role, text}], relevant: [id]}``).
 Passages go in as Markdown files with the passage's id as heading, so that a result's ``section`` names the passage.
-The plain search embeds the passages the retriever made and multiplies; a rotation with exact re-scoring must give the
-same top ten. nDCG@10 and Recall@10 are of the last user turn, without rewriting.
+The plain search embeds the passages the retriever made once more and multiplies; a rotation with exact re-scoring must
+give the same top ten, but for passages whose scores are nearer to each other than two embeddings of one text are: the
+embedder computes in bfloat16 where the processor can, and a text's vector then depends a little on its batch. nDCG@10
+and Recall@10 are of the last user turn, without rewriting.
 """
 
 import argparse
@@ -89,7 +91,7 @@ def _compare(
     ids = list(texts)
     exact = _embed(embedder, [texts[one][1] for one in ids])
     queries = _embed(embedder, [question.text for question in questions])
-    seconds, same, ours_scores, plain_scores = [], 0, [], []
+    seconds, overlaps, drift, ours_scores, plain_scores = [], [], 0.0, [], []
     for question, query in zip(questions, queries, strict=True):
         started = time.perf_counter()
         ours = _search(sdk, store, question.text)
@@ -97,11 +99,15 @@ def _compare(
         scores = exact @ query
         best = [int(row) for row in np.argsort(-scores, kind="stable")[:10]]
         plain = [Found(ids[row], texts[ids[row]][0], float(scores[row])) for row in best]
-        # Equal within rounding: the eleventh may have the tenth's score.
-        same += all(abs(one.score - other.score) < 1e-3 for one, other in zip(ours, plain, strict=True))
+        overlaps.append(len({one.passage for one in ours} & {one.passage for one in plain}))
+        for one in ours:
+            drift = max(drift, abs(one.score - float(scores[ids.index(one.passage)])))
         ours_scores.append(_quality(ours, question.relevant))
         plain_scores.append(_quality(plain, question.relevant))
-    print(f"top ten equal to plain exact search: {same} of {len(questions)}")
+    print(
+        f"of the plain top ten, the retriever has {statistics.mean(overlaps):.2f} on average, {min(overlaps)} at least"
+    )
+    print(f"largest difference of one passage's two scores: {drift:.4f}")
     for label, scores_of in (("retriever", ours_scores), ("plain exact", plain_scores)):
         ndcg, recall = (statistics.mean(values) for values in zip(*scores_of, strict=True))
         print(f"{label:12} nDCG@10 {ndcg:.3f}  Recall@10 {recall:.3f}")
