@@ -68,6 +68,7 @@ def test_a_deleted_file_is_gone_with_its_key_and_content(
     ("form", "code", "param"),
     [
         ({"purpose": "fine-tune"}, "unsupported_parameter", "purpose"),
+        ({"purpose": "batch_output"}, "unsupported_parameter", "purpose"),
         ({"purpose": "nonsense"}, "invalid_request", "purpose"),
         ({}, "missing_required_parameter", "purpose"),
         ({"purpose": "assistants", "expires_after[anchor]": "created_at"}, "unsupported_parameter", "expires_after"),

@@ -32,8 +32,8 @@ from cloister_common.testing.retriever_answers import (
 
 __all__ = ["FakeRetriever"]
 
-_PURPOSES = {"assistants", "user_data", "batch", "batch_output", "vision"}
-_REFUSED_PURPOSES = {"fine-tune", "fine-tune-results", "evals", "assistants_output"}
+_PURPOSES = {"assistants", "user_data", "batch", "vision"}
+_REFUSED_PURPOSES = {"fine-tune", "fine-tune-results", "evals", "assistants_output", "batch_output"}
 _CREATE_STORE = {"name", "description", "metadata", "file_ids", "chunking_strategy", "expires_after"}
 _SEARCH = {"query", "max_num_results", "filters", "ranking_options"}
 

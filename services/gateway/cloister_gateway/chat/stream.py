@@ -4,6 +4,7 @@ While it waits or sends it also listens: a caller that goes away ends the genera
 the first token. An error before the first byte is an HTTP error; later it is an event in OpenAI's shape.
 """
 
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
@@ -33,8 +34,9 @@ class _WhileConnected(Response):
             await self._respond(scope, receive, send)
             group.cancel_scope.cancel()
 
+    @abstractmethod
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raise NotImplementedError
+        """Sends the whole response."""
 
 
 class EventStreamResponse(_WhileConnected):

@@ -63,10 +63,6 @@ class Leases:
         found: Any = await self._redis.zrangebyscore(_ACTIVE, 0, time.time(), start=0, num=limit)
         return [response_id.decode() for response_id in found]
 
-    async def forget(self, response_id: str) -> None:
-        """Takes a run that no longer exists off the list."""
-        await self._redis.zrem(_ACTIVE, response_id)
-
     async def ended(self, response_id: str, *, keep_seconds: float) -> None:
         """Notes when what is kept for late readers is to be dropped."""
         await self._redis.zadd(_ENDED, {response_id: time.time() + keep_seconds})

@@ -10,11 +10,11 @@ from cloister_retriever.pages import Order
 
 __all__ = ["PURPOSES", "FileRecord", "FilesQuery", "Purpose", "check_purpose"]
 
-Purpose = Literal["assistants", "user_data", "batch", "batch_output", "vision"]
+Purpose = Literal["assistants", "user_data", "batch", "vision"]
 PURPOSES: tuple[str, ...] = get_args(Purpose)
-"""What files are for here. ``batch_output`` is for the gateway itself; it lets no caller upload one."""
+"""What files are for here."""
 
-_REFUSED_PURPOSES = ("fine-tune", "fine-tune-results", "evals", "assistants_output")
+_REFUSED_PURPOSES = ("fine-tune", "fine-tune-results", "evals", "assistants_output", "batch_output")
 
 
 class FileRecord(BaseModel):
