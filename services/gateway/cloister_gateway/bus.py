@@ -1,8 +1,9 @@
 """The gateway's one pub/sub connection to Redis: dynamic channels in, callbacks out.
 
 Pub/sub loses messages whenever the connection is lost. So the bus never hides a reconnect: after every one it calls
-each subscriber's ``on_resync``, and the subscriber reads the state it watches anew. A connection that is silent, as
-half-open ones are, is found by a ping each second and replaced.
+each subscriber's ``on_resync`` once Redis has confirmed the subscription, and the subscriber reads the state it watches
+anew: what changed before the confirmation is in that state, what changes after it is heard. A connection that is
+silent, as half-open ones are, is found by a ping each second and replaced.
 
 Messages say that something changed, never what: payloads carry ids and positions only.
 """
@@ -67,6 +68,8 @@ class Bus:
         self._sessions = 0
         # SUBSCRIBEs sent and not yet answered: an answer to an earlier one must not confirm a later one.
         self._unanswered: dict[str, int] = {}
+        # Channels whose messages may have been lost and whose subscription is not confirmed again yet.
+        self._missed: set[str] = set()
 
     def start(self) -> None:
         """Begins to connect and to read; ends with the supervisor."""
@@ -166,6 +169,7 @@ class Bus:
         await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         async with self._sending:
             self._unanswered = dict.fromkeys(self._channels, 1)
+            self._missed = set(self._channels) if self._sessions else set()
             if self._channels:
                 await connection.send_command("SUBSCRIBE", *self._channels)
             self._connection = connection
@@ -173,7 +177,6 @@ class Bus:
         self._sessions += 1
         if self._sessions > 1:
             log.info("bus_reconnected")
-            self._resync()
         pinging = self._supervisor.spawn("bus-ping", self._ping(connection))
         try:
             while True:
@@ -206,6 +209,9 @@ class Bus:
                 self._unanswered[channel] = left
             elif entry is not None:
                 entry.confirmed.set()
+                if channel in self._missed:
+                    self._missed.discard(channel)
+                    self._resync(entry)
         elif kind == b"message" and entry is not None:
             _MESSAGES.inc()
             for subscription in list(entry.subscriptions):
@@ -214,15 +220,14 @@ class Bus:
                 except Exception:
                     log.exception("bus_callback_failed", channel_kind=subscription.channel.split(":", 1)[0])
 
-    def _resync(self) -> None:
-        for entry in list(self._channels.values()):
-            for subscription in list(entry.subscriptions):
-                if subscription.on_resync is None:
-                    continue
-                try:
-                    subscription.on_resync()
-                except Exception:
-                    log.exception("bus_resync_failed", channel_kind=subscription.channel.split(":", 1)[0])
+    def _resync(self, entry: _Channel) -> None:
+        for subscription in list(entry.subscriptions):
+            if subscription.on_resync is None:
+                continue
+            try:
+                subscription.on_resync()
+            except Exception:
+                log.exception("bus_resync_failed", channel_kind=subscription.channel.split(":", 1)[0])
 
     def _lost(self, connection: Connection) -> None:
         if self._connection is connection:
