@@ -1,11 +1,13 @@
 """A real redis-server for tests: as durable as production's, on a free port, in a folder of its own."""
 
+import contextlib
 import os
 import secrets
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import redis
@@ -84,6 +86,18 @@ class RedisServer:
     def stop(self) -> None:
         """Ends it in order."""
         self._end(signal.SIGTERM)
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[redis.Redis]:
+        """Its data on another port, after a `kill`: for what happens while the usual clients are cut off."""
+        usual, self.port = self.port, free_port()
+        self.start()
+        try:
+            with self.client() as client:
+                yield client
+        finally:
+            self.stop()
+            self.port = usual
 
     def flush(self) -> None:
         """Starts it if it was killed, and empties it."""

@@ -64,10 +64,14 @@ class Authenticator:
         self._verified: dict[bytes, _Verified] = {}
         self._watches: set[_Watch] = set()
         self._used: dict[str, int] = {}
+        self._heard = 0
+        # The word of a revocation may have been lost: every watched key must be looked at again.
+        self._unsure = asyncio.Event()
 
     def start(self) -> None:
         """Begins to listen for revocations and to note times of use."""
         self._control.subscribe(CONTROL_KIND, self._on_control, self._on_resync)
+        self._supervisor.loop("watched-keys", self._recheck)
         self._supervisor.loop("key-usage", self._write_usage)
 
     async def authenticate(self, headers: Mapping[str, str]) -> Principal:
@@ -84,7 +88,7 @@ class Authenticator:
         fingerprint = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
         found = self._verified.get(fingerprint)
         if found is None or found.until < time.monotonic():
-            found = _Verified(await self._verify(token), time.monotonic() + CACHE_SECONDS)
+            found = _Verified(await self._verify_now(token), time.monotonic() + CACHE_SECONDS)
             self._remember(fingerprint, found)
         principal = found.principal
         now = int(time.time())
@@ -99,13 +103,21 @@ class Authenticator:
         self._watches.add(watch)
         return lambda: self._watches.discard(watch)
 
+    async def _verify_now(self, token: str) -> Principal:
+        """Verifies, and again if word of a revocation came meanwhile: whoever came in after it would not be closed."""
+        while True:
+            heard = self._heard
+            principal = await self._verify(token)
+            if heard == self._heard:
+                return principal
+
     async def _verify(self, token: str) -> Principal:
         refusal = Unauthenticated("The API key is not valid: it is mistyped, revoked or of another installation.")
         key = tokens.parse(token)
         if key is None:
             raise refusal
         record = await self._store.credential(key.id)
-        if record is None or not tokens.matches(self._peppers, key, record.mac):
+        if record is None or not tokens.matches(self._peppers, key, record.mac, *record.grant):
             raise refusal
         if record.kind == "project" and not await self._store.project_is_active(record.tenant):
             raise Unauthenticated("The project of this API key is archived.", code="project_archived")
@@ -125,22 +137,35 @@ class Authenticator:
                 principal.tenant and principal.tenant == payload.get("tenant")
             )
 
+        self._heard += 1
         self._verified = {name: entry for name, entry in self._verified.items() if not gone(entry.principal)}
         for watch in [watch for watch in self._watches if gone(watch.principal)]:
             self._end(watch)
 
     def _on_resync(self) -> None:
         self._verified.clear()
-        self._supervisor.spawn("recheck-watched-keys", self._recheck())
+        self._unsure.set()
 
     async def _recheck(self) -> None:
-        """Looks again at every key with something open: the word of its end may have been lost."""
-        for key_id in {watch.principal.key_id for watch in self._watches}:
-            record = await self._store.credential(key_id)
-            active = record is not None and (not record.tenant or await self._store.project_is_active(record.tenant))
-            if not active:
-                for watch in [watch for watch in self._watches if watch.principal.key_id == key_id]:
-                    self._end(watch)
+        """Looks again at every key with something open whenever the word of its end may have been lost.
+
+        If the store fails meanwhile, the supervisor begins anew, until all have been looked at.
+        """
+        while True:
+            await self._unsure.wait()
+            self._unsure.clear()
+            try:
+                for key_id in {watch.principal.key_id for watch in self._watches}:
+                    if not await self._is_active(key_id):
+                        for watch in [watch for watch in self._watches if watch.principal.key_id == key_id]:
+                            self._end(watch)
+            except BaseException:
+                self._unsure.set()
+                raise
+
+    async def _is_active(self, key_id: str) -> bool:
+        record = await self._store.credential(key_id)
+        return record is not None and (not record.tenant or await self._store.project_is_active(record.tenant))
 
     def _end(self, watch: _Watch) -> None:
         self._watches.discard(watch)

@@ -219,7 +219,7 @@ class Directory:
         key = tokens.mint()
         record = KeyRecord(
             id=key.id,
-            mac=tokens.digest(self._pepper, key),
+            mac=b"",
             kind="project" if tenant else "admin",
             tenant=tenant,
             scopes=scopes,
@@ -229,6 +229,7 @@ class Directory:
             redacted=key.redacted,
             created_at=now,
         )
+        record = replace(record, mac=tokens.digest(self._pepper, key, *record.grant))
         await self._store.add_key(record)
         log.info("api_key_created", key=record.id, kind=record.kind, project=tenant or None)
         return IssuedKey(record, key.token)

@@ -57,6 +57,12 @@ class Credential:
     scopes: frozenset[str]
     expires_at: int | None = None
 
+    @property
+    def grant(self) -> tuple[str, ...]:
+        """Whose the key is, what it may do and until when: what its HMAC is made over besides the key itself."""
+        expiry = "" if self.expires_at is None else str(self.expires_at)
+        return self.kind, self.tenant, ",".join(sorted(self.scopes)), expiry
+
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord(Credential):

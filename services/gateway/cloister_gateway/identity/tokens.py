@@ -2,7 +2,8 @@
 
 The id (16 characters of base 62, 95 bits) finds the record; the secret (43 characters, 256 bits) proves it; the check
 (CRC-32 of all before it) lets a typing error be refused without a look-up, and lets secret scanners tell a key from
-noise. Only an HMAC of id and secret under the pepper is stored, so that a copy of the database opens nothing.
+noise. Only an HMAC under the pepper is stored, so that a copy of the database opens nothing. It is made over id, secret
+and what the key grants: whoever can write to the database cannot give a key more rights, or another tenant.
 """
 
 import hashlib
@@ -58,14 +59,14 @@ def parse(token: str) -> ApiKey | None:
     return ApiKey(f"key_{found['id']}", found["secret"], token)
 
 
-def digest(pepper: bytes, key: ApiKey) -> bytes:
-    """What is stored of a key: HMAC-SHA256 under the pepper over id and secret."""
-    return hmac.new(pepper, encode_context("api-key", key.id, key.secret), hashlib.sha256).digest()
+def digest(pepper: bytes, key: ApiKey, *grant: str) -> bytes:
+    """What is stored of a key: HMAC-SHA256 under the pepper over id, secret and what it grants."""
+    return hmac.new(pepper, encode_context("api-key", key.id, key.secret, *grant), hashlib.sha256).digest()
 
 
-def matches(peppers: list[bytes], key: ApiKey, stored: bytes) -> bool:
-    """Whether ``key`` is the one that was stored, under any of the peppers. Compares in constant time."""
-    return any(hmac.compare_digest(digest(pepper, key), stored) for pepper in peppers)
+def matches(peppers: list[bytes], key: ApiKey, stored: bytes, *grant: str) -> bool:
+    """Whether ``key`` was stored, with this grant, under any of the peppers. Compares in constant time."""
+    return any(hmac.compare_digest(digest(pepper, key, *grant), stored) for pepper in peppers)
 
 
 def _random(length: int) -> str:

@@ -111,10 +111,36 @@ def test_revocation_calls_what_watches_the_key_even_if_the_word_of_it_was_lost(
         assert principal.key_id == made.id
         authenticator.watch(principal, closed.set)
         redis_server.kill()
+        with redis_server.apart() as redis:
+            assert redis.delete(f"identity:key:{made.id}") == 1
         redis_server.start()
-        with redis_server.client() as redis:
-            redis.delete(f"identity:key:{made.id}")
         assert closed.wait(10), "the watch did not end after the reconnect"
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"kind": "admin", "tenant": "", "scopes": "admin"},
+        {"scopes": "api"},
+        {"tenant": "proj_0"},
+        {"expires_at": "9999999999"},
+    ],
+    ids=lambda fields: "+".join(fields),
+)
+def test_who_writes_to_redis_cannot_give_a_key_more(
+    gateway: GatewayFixture, gateway_url: str, redis_server: RedisServer, forged: dict[str, str]
+) -> None:
+    with admin(gateway_url, gateway) as client:
+        project = client.admin.organization.projects.create(name="p")
+        account = client.admin.organization.projects.service_accounts.create(project.id, name="bot")
+        narrow = client.admin.organization.projects.service_accounts.api_keys.create(
+            account.id, project_id=project.id, scopes=["models"], expires_in_seconds=3600
+        )
+    assert status(gateway_url, narrow.value) == 200
+    with redis_server.client() as redis:
+        redis.hset("identity:project:proj_0", "created_at", "1")
+        redis.hset(f"identity:key:{narrow.id}", mapping=forged)
+    wait_until(lambda: status(gateway_url, narrow.value) == 401, REVOCATION_SECONDS)
 
 
 def test_expired_key_is_refused(gateway: GatewayFixture, gateway_url: str) -> None:

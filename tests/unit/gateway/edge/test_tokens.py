@@ -16,6 +16,14 @@ def test_minted_key_parses_and_matches_under_any_of_the_peppers() -> None:
     assert not tokens.matches([b"new pepper"], key, stored)
 
 
+def test_key_matches_only_with_what_it_was_granted() -> None:
+    key = tokens.mint()
+    stored = tokens.digest(b"pepper", key, "project", "proj_a", "embeddings", "")
+    assert tokens.matches([b"pepper"], key, stored, "project", "proj_a", "embeddings", "")
+    for grant in (("admin", "proj_a", "embeddings", ""), ("project", "proj_b", "embeddings", ""), ()):
+        assert not tokens.matches([b"pepper"], key, stored, *grant)
+
+
 @given(st.data())
 def test_one_wrong_character_is_found_without_a_look_up(data: st.DataObject) -> None:
     token = tokens.mint().token
