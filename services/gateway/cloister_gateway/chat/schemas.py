@@ -4,10 +4,12 @@ Source: OpenAI API reference, "Create chat completion". ``messages`` are checked
 name the place (``messages[2].content[0].type``) that a validator inside the model could not.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+
+from cloister_gateway.responses.schemas import Strict
 
 __all__ = ["ChatRequest"]
 
@@ -17,8 +19,8 @@ _INT64 = 2**63
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+class _Part(Strict):
+    model_config = ConfigDict(strict=True)
 
 
 class FunctionCall(_Part):
@@ -37,7 +39,14 @@ class ToolCall(_Part):
 
 
 class Message(_Part):
-    """A message of any role; `ChatRequest.check` knows which fields belong to which."""
+    """A message of any role; `ChatRequest.check` knows which fields belong to which.
+
+    An answer can be sent back as it came: what vLLM's answers carry besides is null.
+    """
+
+    nullable: ClassVar[frozenset[str]] = frozenset(
+        {"annotations", "audio", "function_call", "name", "reasoning", "reasoning_content", "refusal"}
+    )
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Any = None
@@ -107,6 +116,21 @@ Stop = Annotated[str, Field(min_length=1)]
 
 class ChatRequest(_Part):
     """The request body."""
+
+    nullable: ClassVar[frozenset[str]] = frozenset(
+        {
+            "audio",
+            "logit_bias",
+            "modalities",
+            "moderation",
+            "prediction",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "reasoning_effort",
+            "safety_identifier",
+            "verbosity",
+        }
+    )
 
     model: str
     messages: list[Message] = Field(min_length=1)

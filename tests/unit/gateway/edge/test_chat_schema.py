@@ -108,3 +108,19 @@ def test_upstream_body_has_what_was_sent_and_nothing_that_ends_here() -> None:
     assert body["messages"][0] == {"role": "system", "content": "Be brief."}
     assert body["messages"][2]["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
     assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+def test_answer_of_vllm_can_be_sent_back_as_it_came() -> None:
+    answer = {
+        "role": "assistant", "content": "Hi", "refusal": None, "annotations": None, "audio": None,
+        "function_call": None, "tool_calls": [], "reasoning": None,
+    }  # fmt: skip
+    request = ChatRequest.model_validate({"model": "fake", "messages": [USER, answer, USER]})
+    request.check()
+    assert request.upstream_body()["messages"][1] == {"role": "assistant", "content": "Hi", "tool_calls": []}
+
+
+def test_null_of_a_parameter_that_is_not_served_says_nothing_and_of_an_unknown_one_is_refused() -> None:
+    request = ChatRequest.model_validate({"model": "fake", "messages": [USER], "logit_bias": None, "verbosity": None})
+    assert set(request.upstream_body()) == {"model", "messages"}
+    assert refusal(top_k=None).param == "top_k"
