@@ -1,11 +1,13 @@
-"""Query parameters that a route does not know are refused by name, like those of bodies."""
+"""Query parameters: what a route does not know is refused by name, like what bodies hold."""
 
 from collections.abc import Collection
 
 from cloister_common.errors import UnsupportedParameter
 from fastapi import Request
 
-__all__ = ["only_query"]
+__all__ = ["asks_for_results", "only_query"]
+
+_RESULTS = "file_search_call.results"
 
 
 def only_query(request: Request, known: Collection[str]) -> None:
@@ -13,3 +15,15 @@ def only_query(request: Request, known: Collection[str]) -> None:
     for name in request.query_params:
         if name not in known:
             raise UnsupportedParameter(name)
+
+
+def asks_for_results(request: Request) -> bool:
+    """Whether ``include`` names the results of file searches. Of what OpenAI knows there, only they are served.
+
+    Raises:
+        UnsupportedParameter: It names something else.
+    """
+    named = [value for name in ("include", "include[]") for value in request.query_params.getlist(name)]
+    if any(value != _RESULTS for value in named):
+        raise UnsupportedParameter("include", f"Unsupported value for 'include': only {_RESULTS} is supported.")
+    return bool(named)

@@ -2,18 +2,19 @@
 
 from typing import Annotated, Any, Literal
 
-from cloister_common.errors import UnsupportedParameter
 from fastapi import APIRouter, Depends, Query, Request
 
 from cloister_gateway.conversations.schemas import CreateConversation, CreateItems, UpdateConversation
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.identity import Principal, require
 from cloister_gateway.pagination import page
-from cloister_gateway.query import only_query
+from cloister_gateway.query import asks_for_results, only_query
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/v1/conversations")
+
+_INCLUDE = frozenset({"include", "include[]"})
 
 Caller = Annotated[Principal, Depends(require("conversations"))]
 
@@ -24,14 +25,6 @@ def _service(request: Request) -> ConversationService:
 
 
 Service = Annotated[ConversationService, Depends(_service)]
-
-
-def _includes(request: Request) -> None:
-    """``include`` is known to OpenAI; the only kind of it we have is always there."""
-    for name in ("include", "include[]"):
-        for value in request.query_params.getlist(name):
-            if value != "file_search_call.results":
-                raise UnsupportedParameter("include", f"Unsupported value for 'include': '{value[:64]}'.")
 
 
 @router.post("")
@@ -65,7 +58,8 @@ async def create_items(
     conversation_id: str, body: CreateItems, caller: Caller, service: Service, request: Request
 ) -> dict[str, Any]:
     """Appends items."""
-    _includes(request)
+    only_query(request, _INCLUDE)
+    asks_for_results(request)
     items = await service.add_items(caller, conversation_id, body.items)
     return page(items, limit=len(items), order="asc", after=None)
 
@@ -81,9 +75,9 @@ async def list_items(
     after: str | None = None,
 ) -> dict[str, Any]:
     """A page of items."""
-    only_query(request, {"limit", "order", "after", "include", "include[]"})
-    _includes(request)
-    return page(await service.items(caller, conversation_id), limit=limit, order=order, after=after)
+    only_query(request, {"limit", "order", "after", *_INCLUDE})
+    items = await service.items(caller, conversation_id, results=asks_for_results(request))
+    return page(items, limit=limit, order=order, after=after)
 
 
 @router.get("/{conversation_id}/items/{item_id}")
@@ -91,8 +85,8 @@ async def retrieve_item(
     conversation_id: str, item_id: str, caller: Caller, service: Service, request: Request
 ) -> dict[str, Any]:
     """One item."""
-    _includes(request)
-    return await service.item(caller, conversation_id, item_id)
+    only_query(request, _INCLUDE)
+    return await service.item(caller, conversation_id, item_id, results=asks_for_results(request))
 
 
 @router.delete("/{conversation_id}/items/{item_id}")

@@ -10,7 +10,7 @@ from cloister_common.vault import Keyring
 from cloister_gateway.conversations.store import KIND, ConversationStore
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.schemas import InputMessage
-from cloister_gateway.responses.shapes import input_item
+from cloister_gateway.responses.shapes import input_item, without_results
 from cloister_gateway.state import ItemLog, LogGoneError, LogLockedError, Owner, StoredItem
 
 __all__ = ["ConversationService"]
@@ -88,15 +88,16 @@ class ConversationService:
             ) from error
         return [item.body for item in stored]
 
-    async def items(self, principal: Principal, conversation_id: str) -> list[dict[str, Any]]:
-        """All items, oldest first."""
-        return [item.body for item in await self._load(principal, conversation_id)]
+    async def items(self, principal: Principal, conversation_id: str, *, results: bool) -> list[dict[str, Any]]:
+        """All items, oldest first, and with the ``results`` of file searches for those who ask."""
+        bodies = [item.body for item in await self._load(principal, conversation_id)]
+        return bodies if results else [without_results(body) for body in bodies]
 
-    async def item(self, principal: Principal, conversation_id: str, item_id: str) -> dict[str, Any]:
+    async def item(self, principal: Principal, conversation_id: str, item_id: str, *, results: bool) -> dict[str, Any]:
         """One item."""
-        for item in await self._load(principal, conversation_id):
-            if item.id == item_id:
-                return item.body
+        for body in await self.items(principal, conversation_id, results=results):
+            if body["id"] == item_id:
+                return body
         raise NotFound(f"Item with id '{item_id}' not found.", param="item_id")
 
     async def delete_item(self, principal: Principal, conversation_id: str, item_id: str) -> dict[str, Any]:

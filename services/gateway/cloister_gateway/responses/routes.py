@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
-from cloister_common.errors import CloisterError, InvalidRequest, UnsupportedParameter
+from cloister_common.errors import CloisterError, InvalidRequest
 from cloister_common.logs import get_logger
 from cloister_common.vault import VaultError
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from cloister_gateway.identity import Principal, require
 from cloister_gateway.pagination import page
-from cloister_gateway.query import only_query
+from cloister_gateway.query import asks_for_results, only_query
 from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
 from cloister_gateway.responses.schemas import CreateResponse
 from cloister_gateway.responses.service import ResponseService
@@ -66,16 +66,14 @@ async def retrieve(
     request: Request,
     stream: bool = False,
     starting_after: Annotated[int | None, Query(ge=0)] = None,
-    include: Annotated[list[str] | None, Query(alias="include[]")] = None,
 ) -> Response:
     """The response as it is now, or its events after a number, from the past into the present."""
     only_query(request, {"stream", "starting_after", "include", "include[]", "include_obfuscation"})
-    if include and set(include) != {"file_search_call.results"}:
-        raise UnsupportedParameter("include")
+    results = asks_for_results(request)
     if not stream:
         if starting_after is not None:
             raise InvalidRequest("'starting_after' needs 'stream=true'.", param="starting_after")
-        return JSONResponse(await service.retrieve(caller, response_id))
+        return JSONResponse(await service.retrieve(caller, response_id, results=results))
     owner = await service.find(caller, response_id)
     return _stream(service, owner, after=-1 if starting_after is None else starting_after)
 
@@ -105,7 +103,8 @@ async def input_items(
     before: str | None = None,
 ) -> dict[str, Any]:
     """The input items the response was made from."""
-    only_query(request, {"limit", "order", "after", "before"})
+    only_query(request, {"limit", "order", "after", "before", "include", "include[]"})
+    asks_for_results(request)
     return page(await service.input_items(caller, response_id), limit=limit, order=order, after=after, before=before)
 
 

@@ -101,10 +101,6 @@ class InputMessage(Strict):
     role: Literal["user", "assistant", "system", "developer"]
     content: Annotated[list[InputText], BeforeValidator(_as_parts), Field(min_length=1, max_length=64)]
 
-    def text(self) -> str:
-        """The message's text: its parts joined as they stand."""
-        return "".join(part.text for part in self.content)
-
 
 def _as_messages(value: Any) -> Any:
     """Plain text is one message of the user."""

@@ -14,7 +14,14 @@ from cloister_common.vault import VaultError
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.idempotency import Claim, IdempotencyKeys
 from cloister_gateway.responses.schemas import ResponseParameters
-from cloister_gateway.responses.shapes import input_item, last_event, new_body, response_format, snapshot
+from cloister_gateway.responses.shapes import (
+    input_item,
+    last_event,
+    new_body,
+    response_format,
+    snapshot,
+    with_results,
+)
 from cloister_gateway.responses.store import KIND, Header, ResponseStore
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.feed import Feed, Hub
@@ -148,9 +155,13 @@ class ResponseService:
             raise _no_response(response_id)
         return owner
 
-    async def retrieve(self, principal: Principal, response_id: str) -> dict[str, Any]:
-        """The response as it is now."""
-        return await self.body(await self.find(principal, response_id))
+    async def retrieve(self, principal: Principal, response_id: str, *, results: bool) -> dict[str, Any]:
+        """The response as it is now; with the ``results`` of its file search for those who ask now."""
+        owner = await self.find(principal, response_id)
+        body = await self.body(owner)
+        if not results:
+            return body
+        return {**body, "output": with_results(body["output"], await self._store.read(owner, "results"))}
 
     async def body(self, owner: Owner) -> dict[str, Any]:
         """The response's latest snapshot: from its record when it has ended, else from its events."""

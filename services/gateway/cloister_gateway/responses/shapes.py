@@ -9,7 +9,7 @@ from cloister_common.ids import new_id
 from cloister_gateway.responses.schemas import InputMessage, ResponseParameters
 from cloister_gateway.runs.assembler import Assembler
 
-__all__ = ["input_item", "last_event", "new_body", "response_format", "snapshot"]
+__all__ = ["input_item", "last_event", "new_body", "response_format", "snapshot", "with_results", "without_results"]
 
 
 def last_event(body: dict[str, Any], number: int) -> bytes:
@@ -34,12 +34,26 @@ def snapshot(body: dict[str, Any], events: list[bytes]) -> dict[str, Any]:
 
 def input_item(message: InputMessage) -> dict[str, Any]:
     """An input message as it is stored, with an id of its own."""
-    kind = "output_text" if message.role == "assistant" else "input_text"
-    text = message.text()
-    part: dict[str, Any] = {"type": kind, "text": text}
-    if kind == "output_text":
-        part |= {"annotations": []}
-    return {"id": new_id("msg_"), "type": "message", "role": message.role, "status": "completed", "content": [part]}
+    if message.role == "assistant":
+        content = [{"type": "output_text", "text": part.text, "annotations": []} for part in message.content]
+    else:
+        content = [{"type": "input_text", "text": part.text} for part in message.content]
+    return {"id": new_id("msg_"), "type": "message", "role": message.role, "status": "completed", "content": content}
+
+
+def with_results(output: list[dict[str, Any]], results: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    """``output`` with what its file search found, where that is known."""
+    if results is None:
+        return output
+    return [
+        {**item, "results": results} if item["type"] == "file_search_call" and item["status"] == "completed" else item
+        for item in output
+    ]
+
+
+def without_results(item: dict[str, Any]) -> dict[str, Any]:
+    """The item as those see it who did not ask for what a file search found."""
+    return {**item, "results": None} if item["type"] == "file_search_call" else item
 
 
 def response_format(parameters: ResponseParameters) -> dict[str, Any] | None:

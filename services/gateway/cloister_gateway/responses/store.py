@@ -99,7 +99,7 @@ class ResponseStore:
         return None if key is None else Owner(KIND, header.id, key)
 
     async def read(self, owner: Owner, field: str) -> Any:
-        """A sealed field of the record (``body``, ``request``, ``prompt``), or None."""
+        """A sealed field of the record (``body``, ``request``, ``prompt``, ``results``), or None."""
         sealed: Any = await self._redis.hget(record_key(KIND, owner.id), field)
         return None if sealed is None else open_field(owner.key, KIND, owner.id, field, sealed)
 
@@ -116,9 +116,12 @@ class ResponseStore:
         return value if standing == sealed else open_field(owner.key, KIND, owner.id, field, standing)
 
     @staticmethod
-    def finished_fields(owner: Owner, body: dict[str, Any]) -> dict[str, bytes]:
-        """The fields that change when the run ends."""
-        return {"body": seal_field(owner.key, KIND, owner.id, "body", body), "done": b"1"}
+    def finished_fields(owner: Owner, body: dict[str, Any], results: list[dict[str, Any]] | None) -> dict[str, bytes]:
+        """The fields that change when the run ends; ``results`` are what its file search found, if it had one."""
+        fields = {"body": seal_field(owner.key, KIND, owner.id, "body", body), "done": b"1"}
+        if results is not None:
+            fields["results"] = seal_field(owner.key, KIND, owner.id, "results", results)
+        return fields
 
     async def request_cancel(self, response_id: str) -> None:
         """Notes the wish, for an owner that does not hear the message."""

@@ -17,6 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from cloister_gateway.bus import Bus
 from cloister_gateway.redis_client import REDIS_DOWN
+from cloister_gateway.responses.shapes import with_results
 from cloister_gateway.responses.store import KIND, ResponseStore
 from cloister_gateway.runs.assembler import Assembler
 from cloister_gateway.runs.events import DeposedError, EventStream
@@ -98,6 +99,7 @@ class Run:
         self.conversation = conversation
         self.request = request
         self.usage: dict[str, int] = {}
+        self.results: list[dict[str, Any]] | None = None
         self.finish_reason: str | None = None
         self._parts = parts
         self._feed = feed
@@ -135,6 +137,8 @@ class Run:
         _RUNNING.inc()
         try:
             outcome = await self._parts.store.read(self.owner, "outcome") if self.resumed else None
+            if outcome is not None:
+                self.results = (await self._parts.store.read(self.owner, "prompt") or {}).get("results")
             if not self.resumed:
                 self._announce()
             async with asyncio.TaskGroup() as tasks:
@@ -221,7 +225,7 @@ class Run:
         await self._store_output()
         event = {"completed": "response.completed", "failed": "response.failed"}.get(status, "response.incomplete")
         self.assembler.lifecycle(event, **outcome)
-        fields = self._parts.store.finished_fields(self.owner, self.assembler.response)
+        fields = self._parts.store.finished_fields(self.owner, self.assembler.response, self.results)
         await self._flush(final=True, fields=fields)
         _ENDED.labels(status).inc()
         log.info("run_ended", response_id=self.owner.id, status=status, **self.usage)
@@ -231,7 +235,8 @@ class Run:
         if self.conversation is None:
             return
         try:
-            await self._parts.items.append(self.conversation, self.assembler.output, run=self.owner.id)
+            output = with_results(self.assembler.output, self.results)
+            await self._parts.items.append(self.conversation, output, run=self.owner.id)
         except LogGoneError:
             log.info("conversation_gone", response_id=self.owner.id)
         except LogLockedError:

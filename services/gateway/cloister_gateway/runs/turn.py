@@ -53,9 +53,10 @@ class Turn:
         prepared = await self._store.read(run.owner, "prompt") if run.resumed else None
         if prepared is None:
             prepared = await self._prepare(run)
+        run.results = prepared["results"]
         index = run.assembler.item_index("file_search_call")
         if index is not None and run.assembler.output[index]["status"] == "in_progress":
-            run.assembler.close_search(index, results=prepared["results"])
+            run.assembler.close_search(index, results=run.results if run.request["show_results"] else None)
             run.wake()
         run.assembler.response["truncation_details"] = {"dropped_messages": prepared["dropped"]}
         answer = _Answer(run, [Passage(**passage) for passage in prepared["passages"]])
@@ -83,7 +84,7 @@ class Turn:
                 "messages": prompt.messages,
                 "passages": [passage.as_json() for passage in prompt.passages],
                 "dropped": prompt.dropped_messages,
-                "results": [passage.as_result() for passage in found] if run.request["show_results"] else None,
+                "results": None if tool is None else [passage.as_result() for passage in found],
             },
         )
         return prepared

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import openai
 import pytest
 from cloister_common.testing.llm import FakeLlm
 
@@ -71,6 +72,42 @@ def test_results_are_shown_to_those_who_ask(client: Any) -> None:
     assert [(result.file_id, result.filename, result.text) for result in results] == [
         ("file-moon", "moon.md", "The moon is made of rock.")
     ]
+
+
+def test_results_are_kept_for_those_who_ask_later_and_hidden_from_the_rest(client: Any, other: Any) -> None:
+    conversation = client.conversations.create()
+    response = client.responses.create(model="fake", input="What?", tools=[TOOL], conversation=conversation.id)
+    asked: dict[str, Any] = {"include": ["file_search_call.results"]}
+    call = response.output[0]
+    item = other.conversations.items.retrieve
+    shown = [
+        other.responses.retrieve(response.id, **asked).output[0],
+        next(one for one in other.conversations.items.list(conversation.id, **asked) if one.id == call.id),
+        item(call.id, conversation_id=conversation.id, **asked),
+    ]
+    for one in shown:
+        assert [result.filename for result in one.results] == ["moon.md", "sun.md"]
+    hidden = [
+        call,
+        other.responses.retrieve(response.id).output[0],
+        next(one for one in other.conversations.items.list(conversation.id) if one.id == call.id),
+        item(call.id, conversation_id=conversation.id),
+    ]
+    assert [one.results for one in hidden] == [None] * 4
+
+
+def test_what_include_does_not_serve_is_refused_everywhere(client: Any) -> None:
+    conversation = client.conversations.create(items=[{"role": "user", "content": "hi"}])
+    response = client.responses.create(model="fake", input="hi")
+    for one in (
+        lambda include: client.responses.retrieve(response.id, include=include),
+        lambda include: client.responses.input_items.list(response.id, include=include),
+        lambda include: client.conversations.items.list(conversation.id, include=include),
+    ):
+        one(["file_search_call.results"])
+        with pytest.raises(openai.BadRequestError) as refused:
+            one(["file_search_call.results", "reasoning.encrypted_content"])
+        assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "include")
 
 
 def test_search_options_and_the_last_questions_reach_the_retriever(client: Any, search: FakeSearch) -> None:

@@ -123,6 +123,18 @@ def test_input_items_are_paged_in_both_directions(client: Any) -> None:
     assert refused.value.param == "after"
 
 
+def test_parts_of_a_message_stay_parts(client: Any, llm: FakeLlm) -> None:
+    message = {"role": "user", "content": [{"type": "input_text", "text": text} for text in ("a ", "b")]}
+    conversation = client.conversations.create(items=[message])
+    response = client.responses.create(model="fake", input=[message], conversation=conversation.id)
+    stored = [
+        *client.responses.input_items.list(response.id),
+        client.conversations.items.list(conversation.id, order="asc").data[0],
+    ]
+    assert [[part.text for part in item.content] for item in stored] == [["a ", "b"]] * 2
+    assert [sent["content"] for sent in llm.chats()[-1]["messages"]] == ["a b", "a b"]
+
+
 def test_conversation_items_are_created_listed_retrieved_and_deleted(client: Any, other: Any, llm: FakeLlm) -> None:
     conversation = client.conversations.create(metadata={"title": "t"}, items=[{"role": "system", "content": "a"}])
     added = client.conversations.items.create(
