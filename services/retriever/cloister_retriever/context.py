@@ -23,7 +23,8 @@ from cloister_retriever.parsing.chunking import Chunker, ModelLimits, load_token
 from cloister_retriever.parsing.parser import Parser
 from cloister_retriever.search.service import SearchService
 from cloister_retriever.settings import RetrieverSettings
-from cloister_retriever.storage.objects import ObjectKeyStore, Objects, open_object_store
+from cloister_retriever.storage.backend import open_objects
+from cloister_retriever.storage.objects import ObjectKeyStore, Objects
 from cloister_retriever.storage.records import SealedRecords
 from cloister_retriever.vector_stores.attachments import AttachmentService, ChunkingPolicy
 from cloister_retriever.vector_stores.batches import BatchService
@@ -59,7 +60,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             store was sealed with.
     """
     async with AsyncExitStack() as stack:
-        objects = Objects(open_object_store(settings.blobs))
+        objects = open_objects(settings.blobs)
         keyring = Keyring("retriever", FileRootKey(settings.vault.root_key_file), ObjectKeyStore(objects))
         await _check_root_key(keyring)
         records = SealedRecords(objects)

@@ -7,8 +7,9 @@ from cloister_common.testing.embedder import FakeEmbedder
 from cloister_common.vault import FileRootKey, Keyring
 from cloister_retriever.context import open_context
 from cloister_retriever.settings import RetrieverSettings
+from cloister_retriever.storage.backend import open_objects
 from cloister_retriever.storage.layout import tenant_paths
-from cloister_retriever.storage.objects import ObjectKeyStore, Objects, open_object_store
+from cloister_retriever.storage.objects import ObjectKeyStore
 from cloister_retriever.storage.records import SealedRecords
 from cloister_retriever.vector_stores.expiry import Expiries
 from cloister_retriever.vector_stores.records import Moment
@@ -36,7 +37,7 @@ async def test_an_expired_store_is_refused_then_emptied(
 
     settings = RetrieverSettings.model_validate(yaml.safe_load((retriever.folder / "retriever.yaml").read_text()))
     settings = settings.model_copy(update={"role": "api"})
-    objects = Objects(open_object_store(settings.blobs))
+    objects = open_objects(settings.blobs)
     keyring = Keyring("retriever", FileRootKey(settings.vault.root_key_file), ObjectKeyStore(objects))
     records = SealedRecords(objects)
     key = await keyring.get(tenant, "vector_store", doomed)

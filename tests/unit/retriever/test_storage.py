@@ -10,8 +10,9 @@ from cloister_common.errors import PayloadTooLarge, Unavailable
 from cloister_common.testing.serving import free_port
 from cloister_common.vault import SEGMENT_BYTES, DataKey, VaultError
 from cloister_retriever.settings import BlobSettings
+from cloister_retriever.storage.backend import open_objects, s3_store
 from cloister_retriever.storage.content import SealedContent
-from cloister_retriever.storage.objects import ObjectKeyStore, Objects, open_object_store
+from cloister_retriever.storage.objects import ObjectKeyStore, Objects
 from cloister_retriever.storage.records import SealedRecords
 from cloister_retriever.vector_stores.records import Moment, Outcome
 from hypothesis import given, settings
@@ -152,7 +153,7 @@ def s3(**changes: object) -> BlobSettings:
 def test_s3_is_opened_with_its_options(tmp_path: Path) -> None:
     for name in ("id", "secret"):
         (tmp_path / name).write_text("0123456789abcdef0123")
-    store = open_object_store(
+    store = s3_store(
         s3(
             endpoint="https://objects.internal",
             access_key_id_file=tmp_path / "id",
@@ -170,7 +171,7 @@ async def test_an_object_store_that_is_down_is_unavailable(tmp_path: Path) -> No
     for name in ("id", "secret"):
         (tmp_path / name).write_text("0123456789abcdef0123")
     keys = {"access_key_id_file": tmp_path / "id", "secret_access_key_file": tmp_path / "secret"}
-    objects = Objects(open_object_store(s3(endpoint=f"http://127.0.0.1:{free_port()}", **keys)))
+    objects = open_objects(s3(endpoint=f"http://127.0.0.1:{free_port()}", **keys))
     with pytest.raises(Unavailable) as raised:
         await objects.check()
     assert raised.value.retry_after

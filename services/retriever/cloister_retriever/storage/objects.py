@@ -1,4 +1,4 @@
-"""The only file that speaks to the object store: a folder or S3, through obstore.
+"""The object store: whole objects by path, through obstore (`cloister_retriever.storage.folder` writes to folders).
 
 It stores bytes that are sealed already. Two operations carry all of the retriever's coordination between replicas:
 `Objects.create`, which exactly one of several writers wins, and `Objects.put`, which replaces whole objects. Neither
@@ -6,26 +6,18 @@ a folder nor every S3 server offers compare-and-swap, so nothing here needs it.
 """
 
 import asyncio
+import errno
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
-from urllib.parse import unquote, urlsplit
+from typing import NamedTuple, TypeVar
 
 import obstore
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
-from cloister_common.settings import SettingsError, read_secret
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, ObjectStore, S3Store
+from obstore.store import ObjectStore
 
-from cloister_retriever.settings import BlobSettings
-
-if TYPE_CHECKING:  # obstore has these names in its stubs only
-    from obstore.store import ClientConfig, RetryConfig, S3Config
-
-__all__ = ["ListedObject", "ObjectKeyStore", "Objects", "each", "open_object_store"]
+__all__ = ["ListedObject", "ObjectKeyStore", "Objects", "bounded", "each"]
 
 log = get_logger(__name__)
 A = TypeVar("A")
@@ -50,47 +42,11 @@ class ListedObject(NamedTuple):
         return self.path.rsplit("/", 1)[-1]
 
 
-def open_object_store(settings: BlobSettings) -> ObjectStore:
-    """The store behind ``blobs.url``. A folder is made if it is missing; S3 is not contacted yet.
-
-    Raises:
-        SettingsError: The folder cannot be made, or a secret cannot be read.
-    """
-    parts = urlsplit(settings.url)
-    if parts.scheme == "file":
-        folder = Path(unquote(parts.path))
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return LocalStore(folder, automatic_cleanup=False)
-        except (OSError, BaseError) as error:
-            raise SettingsError(
-                f"blobs.url: cannot use the folder {folder}: {type(error).__name__}. Make it writable for this user."
-            ) from error
-    config: S3Config = {"bucket": parts.netloc}
-    if settings.endpoint is not None:
-        config["endpoint"] = settings.endpoint
-    if settings.region is not None:
-        config["region"] = settings.region
-    if settings.access_key_id_file is not None and settings.secret_access_key_file is not None:
-        config["access_key_id"] = read_secret(
-            settings.access_key_id_file, what="the object store's access key id", min_bytes=3
-        ).decode()
-        config["secret_access_key"] = read_secret(
-            settings.secret_access_key_file, what="the object store's secret access key"
-        ).decode()
-    client: ClientConfig = {
-        "allow_http": (settings.endpoint or "").startswith("http:"),
-        "timeout": "30s",
-        "connect_timeout": "3s",
-    }
-    if settings.ca_file is not None:
-        client["root_certificate"] = settings.ca_file.read_bytes()
-    retry: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
-    return S3Store(config=config, prefix=parts.path.strip("/") or None, client_options=client, retry_config=retry)
-
-
 class Objects:
-    """Whole objects by path. Paths hold random ids, times and HMAC names only."""
+    """Whole objects by path. Paths hold random ids, times and HMAC names only.
+
+    What `put`, `create`, `put_stream` and `delete` did is durable when they return.
+    """
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -103,25 +59,30 @@ class Objects:
             return bytes(await found.bytes_async())
 
         try:
-            return await _deadline(read())
+            return await bounded(read())
         except FileNotFoundError:
             return None
 
     async def get_range(self, path: str, start: int, length: int) -> bytes | None:
-        """``length`` bytes from ``start`` (fewer at the end), or None if there is no such object."""
+        """``length`` bytes from ``start`` (fewer at the end, none beyond it), or None if there is no such object."""
         try:
-            return bytes(await _deadline(obstore.get_range_async(self._store, path, start=start, length=length)))
+            return bytes(await bounded(obstore.get_range_async(self._store, path, start=start, length=length)))
         except FileNotFoundError:
             return None
+        except Unavailable:
+            # To obstore a range beyond the end is a failure like any other: an object that was cut short is no outage.
+            if (await bounded(obstore.head_async(self._store, path)))["size"] > start:
+                raise
+            return b""
 
     async def put(self, path: str, data: bytes) -> None:
         """Writes or replaces the object as a whole."""
-        await _deadline(obstore.put_async(self._store, path, data))
+        await bounded(obstore.put_async(self._store, path, data))
 
     async def create(self, path: str, data: bytes) -> bool:
         """Writes the object unless there is one; says whether it did. Of several writers one wins."""
         try:
-            await _deadline(obstore.put_async(self._store, path, data, mode="create"))
+            await bounded(obstore.put_async(self._store, path, data, mode="create"))
         except AlreadyExistsError:
             return False
         return True
@@ -139,7 +100,7 @@ class Objects:
     async def delete(self, path: str) -> None:
         """Removes the object; no error if there is none."""
         try:
-            await _deadline(obstore.delete_async(self._store, path))
+            await bounded(obstore.delete_async(self._store, path))
         except FileNotFoundError:
             return
 
@@ -152,7 +113,7 @@ class Objects:
                 found += [ListedObject(meta["path"], meta["e_tag"] or "", meta["size"]) for meta in batch]
             return sorted(found)
 
-        return await _deadline(read())
+        return await bounded(read())
 
     async def delete_all(self, prefix: str) -> None:
         """Removes every object under ``prefix``."""
@@ -193,16 +154,23 @@ async def each(act: Callable[[A], Awaitable[T]], items: Iterable[A]) -> list[T]:
     return list(await asyncio.gather(*(one(item) for item in items)))
 
 
-async def _deadline(call: Awaitable[T]) -> T:
+async def bounded(call: Awaitable[T]) -> T:
+    """``call`` under the deadline of one call to the store.
+
+    Raises:
+        FileNotFoundError, FileExistsError: What they say; the caller knows what to make of it.
+        Unavailable: The store failed, or took too long.
+    """
     try:
         async with asyncio.timeout(_CALL_SECONDS):
             return await call
-    except AlreadyExistsError:
+    except (AlreadyExistsError, FileExistsError, FileNotFoundError):
         raise
-    except (BaseError, TimeoutError) as error:
+    except (BaseError, OSError) as error:
         raise _unavailable(error) from error
 
 
 def _unavailable(error: Exception) -> Unavailable:
-    log.error("object_store_failed", reason=type(error).__name__)
+    number = error.errno if isinstance(error, OSError) else None
+    log.error("object_store_failed", reason=errno.errorcode.get(number or 0, type(error).__name__))
     return Unavailable("The object store does not answer. Try again in a moment.", retry_after=5)

@@ -1,0 +1,134 @@
+"""A folder as the object store: what was acknowledged is on the disk, even when the power fails.
+
+obstore's own writes to a folder stay in the system's memory for as long as it likes. Here an object is written under
+a name in ``staging``, synced, put in its place in one step (a rename, or a link where it must be new), and the folder
+that names it is synced; then it is acknowledged. Deletions are synced too: what is done next relies on them.
+"""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from cloister_common.ids import new_id
+from obstore.store import LocalStore
+
+from cloister_retriever.storage.objects import Objects, bounded
+
+__all__ = ["FolderObjects"]
+
+_STALE_SECONDS = 86_400.0
+"""A staged file that was not written to for this long belonged to a process that died."""
+
+_KNOWN_FOLDERS = 10_000
+
+Place = Callable[[Path, Path], None]
+"""Gives a staged file its name."""
+
+
+class FolderObjects(Objects):
+    """Objects in a folder, which any number of processes of this machine may share.
+
+    Args:
+        root: The folder. It is made if it is missing.
+
+    Raises:
+        OSError: It cannot be made or written to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._staging = root / "staging"
+        _make(self._staging)
+        self._named: set[Path] = set()
+        super().__init__(LocalStore(root, automatic_cleanup=False))
+        for left in self._staging.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another process may clear away too
+                if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                    left.unlink()
+
+    async def put(self, path: str, data: bytes) -> None:
+        await bounded(asyncio.to_thread(self._write, path, data, os.replace))
+
+    async def create(self, path: str, data: bytes) -> bool:
+        try:
+            await bounded(asyncio.to_thread(self._write, path, data, os.link))
+        except FileExistsError:
+            return False
+        return True
+
+    async def put_stream(self, path: str, chunks: AsyncIterator[bytes]) -> None:
+        staged = self._staging / new_id("")
+        file = await bounded(asyncio.to_thread(_new_file, staged))
+        try:
+            async for chunk in chunks:
+                await bounded(asyncio.to_thread(file.write, chunk))
+            await bounded(asyncio.to_thread(self._finish, file, staged, path, os.replace))
+        finally:
+            # Without its staged name a write that was cancelled, and still runs in its thread, cannot be put in place.
+            await asyncio.to_thread(_discard, file, staged)
+
+    async def delete(self, path: str) -> None:
+        await bounded(asyncio.to_thread(self._delete, self._root / path))
+
+    def _write(self, path: str, data: bytes, place: Place) -> None:
+        staged = self._staging / new_id("")
+        file = _new_file(staged)
+        try:
+            file.write(data)
+            self._finish(file, staged, path, place)
+        finally:
+            _discard(file, staged)
+
+    def _finish(self, file: BinaryIO, staged: Path, path: str, place: Place) -> None:
+        file.flush()
+        os.fsync(file.fileno())
+        target = self._root / path
+        self._make_durable(target.parent)
+        place(staged, target)
+        _sync(target.parent)
+
+    def _make_durable(self, folder: Path) -> None:
+        """Makes ``folder`` and those above it. Also syncs what another process made, and may not have synced yet."""
+        if folder == self._root or folder in self._named:
+            return
+        self._make_durable(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _sync(folder.parent)
+        if len(self._named) >= _KNOWN_FOLDERS:
+            self._named.clear()
+        self._named.add(folder)
+
+    def _delete(self, target: Path) -> None:
+        target.unlink(missing_ok=True)
+        # Also where it was gone already: whoever removed it may not have synced that yet.
+        with contextlib.suppress(FileNotFoundError):
+            _sync(target.parent)
+
+
+def _make(folder: Path) -> None:
+    if not folder.is_dir():
+        _make(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _sync(folder.parent)
+
+
+def _new_file(staged: Path) -> BinaryIO:
+    return os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def _discard(file: BinaryIO, staged: Path) -> None:
+    staged.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # what a full disk did not take was reported when it was written
+        file.close()
+
+
+def _sync(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
