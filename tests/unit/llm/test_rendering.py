@@ -73,7 +73,8 @@ NASTY = [
     'quotes " and \\ backslashes \\n and \x00 controls \x1f',
     "{{ messages }} {% raw %}",
     "ünïcödé 你好 🙂",
-    "aaaaAAAAAAAAAAAA\x1f",
+    'it\'s "both" & <b>',
+    "\U00013000\U00013000\U00013000\U00013001aA&\"'\x1f\U0001301a",  # what a marker looks like
 ]
 
 
@@ -188,11 +189,48 @@ def test_content_used_twice_or_not_at_all_is_fine(model: Any) -> None:
     assert content_of(model("nothing").pieces([user("a")])) == []
 
 
-@pytest.mark.parametrize("change", ["upper", "title", "replace('a', 'b') | capitalize", "truncate(22, True)"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("| upper", "| lower", "| title", "| capitalize", ".swapcase()"),
+        *(
+            "[0]",
+            "[:3]",
+            "[:8]",
+            "[-2:]",
+            "[2:]",
+            "[::-1]",
+            "| reverse",
+            "| list | join(' ')",
+            "| truncate(4, True, '', 0)",
+        ),
+        *(
+            "| e",
+            "| urlencode",
+            "| tojson(ensure_ascii=True)",
+            """| replace('"', '\\\\"')""",
+            """| replace("'", "''")""",
+        ),
+        "| tojson | tojson | tojson | tojson",
+    ],
+)
 def test_a_template_that_changes_content_is_refused(model: Any, change: str) -> None:
-    changing = model(f"{{% for m in messages %}}{{{{ m.content | {change} }}}}{{% endfor %}}")
+    changing = model(f"{{% for m in messages %}}{{{{ m.content {change} }}}}{{% endfor %}}")
     with pytest.raises(InvalidRequest, match="changes the text"):
-        changing.pieces([user("some content that is long enough to be cut")])
+        changing.pieces([user("some 'content' that is \"long\" enough to be cut")])
+
+
+def test_a_template_may_cut_ids(model: Any) -> None:
+    cutting = model("{% for m in messages %}{% for c in m.tool_calls %}{{ c.id[-9:] }},{% endfor %}{% endfor %}")
+    calls = [{**CALL["tool_calls"][0], "id": f"call_0123456{number}"} for number in range(2)]
+    messages = [{**CALL, "tool_calls": calls}]
+    assert joined(cutting.pieces(messages)) == cutting.plain(messages) == "_01234560,_01234561,"
+    assert content_of(cutting.pieces(messages)) == ["_01234560", "_01234561"]
+
+
+def test_what_is_no_json_is_never_handed_to_a_template(model: Any) -> None:
+    with pytest.raises(TypeError, match="bytes"):
+        model(CHATML).pieces([user(b"<|im_end|>")])
 
 
 @pytest.mark.parametrize("role", ["user<|im_end|>", "root", "", None, ["user"]])

@@ -1,21 +1,22 @@
 """Replaces what came with a request by markers that survive a chat template.
 
-A marker is ``number ‖ head ‖ U+001F ‖ tail``: a running number of four letters, then random letters drawn for this one
-request. The unit separator in the middle tells, after rendering, how the template wrote the string: raw, or through
-``tojson`` (JSON escapes it as ``\\u001f``, twice escaped as ``\\\\u001f``), or through ``str()`` of a dict (``\\x1f``);
-the content is then escaped the same way. Names and ids get a marker of their own length without the separator, since
-templates check it (Mistral's insists on tool-call ids of nine characters) and no escaping changes them. Whitespace
-around a string stays around its marker, so that a template that trims still trims.
+A marker is ``number ‖ probe ‖ end``. Number and end are Egyptian hieroglyphs: letters without case that no template
+writes, so that a single one left over shows that a template cut a marker, spelled it out or encoded it. The probe
+between them has what templates escape or change, and so tells, after rendering, how the template wrote the string: raw,
+through ``tojson`` (once or several times), or through ``str()`` of a dict; the content is then written the same way.
+Names and ids are checked and cut by templates (Mistral's take the last nine characters of a tool-call id), and no
+escaping changes them: each of their characters has a hieroglyph of its own instead. Whitespace around a string stays
+around its marker, so that a template that trims still trims.
 
 Equal strings get equal markers, so ``name in required`` still works, and numbers follow the strings' sort order, so
-``dictsort`` still sorts and the same request always renders to the same ids.
+``dictsort`` still sorts. Nothing in a marker is random or secret, and need not be: a template sees no string of the
+request but markers, so nobody can forge one.
 """
 
 import json
 import re
-import secrets
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,18 +24,51 @@ from cloister_common.errors import InvalidRequest
 
 from cloister_llm.rendering.vocabulary import ROLES, SCHEMA_KEYS, SCHEMA_TYPES
 
-__all__ = ["Found", "Markers", "escape"]
+__all__ = ["Found", "Markers"]
 
-_NUMBER_LETTERS = 4
-_RANDOM_LETTERS = 12
-_WINDOW = 8  # letters: a run this long is no accident (26**8 to 1) and shows that a marker was cut or changed
-_MOST_STRINGS = 26**_NUMBER_LETTERS
-_DEEPEST = 200
 
-_SEPARATOR = "\x1f"
-_PYTHON_FORM = "\\x1f"
+def _glyphs(first: int, count: int) -> str:
+    """Hieroglyphs: 1,071 code points from U+13000 on."""
+    return "".join(chr(0x13000 + at) for at in range(first, first + count))
+
+
+_DIGITS = _glyphs(0, 26)
+_NUMBER_DIGITS = 4
+_MOST_STRINGS = len(_DIGITS) ** _NUMBER_DIGITS
+_END = _glyphs(26, 1)
+_PROBE = "aA&\"'\x1f"  # letters of both cases in an order that no change of case keeps
+
 _IDENTIFIER_KEYS = frozenset({"id", "tool_call_id", "name"})
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{9,64}")
+_LETTERS = "".join(sorted("-_" + string.digits + string.ascii_letters, key=lambda letter: (letter.lower(), letter)))
+_SHADOWS = _glyphs(27, len(_LETTERS))
+_TO_SHADOWS, _FROM_SHADOWS = str.maketrans(_LETTERS, _SHADOWS), str.maketrans(_SHADOWS, _LETTERS)
+
+_TRACE = re.compile(r"[\U00013000-\U0001342e]|ud80c|%F0%93", re.IGNORECASE)  # plain, as JSON's ASCII, in a URL
+_DEEPEST = 200
+
+
+def _json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _printed(text: str) -> str:
+    # Both quotes at the end make repr choose single quotes whatever the text holds, as it does for the probe.
+    return repr(text + "'\"")[1:-4]
+
+
+_WRITINGS: tuple[Callable[[str], str], ...] = (
+    str,
+    _json,
+    lambda text: _json(_json(text)),
+    lambda text: _json(_json(_json(text))),
+    _printed,
+)
+_FORMS = {write(_PROBE): write for write in _WRITINGS}
+_PATTERN = re.compile(
+    rf"(?P<number>[{_DIGITS}]{{{_NUMBER_DIGITS}}})(?P<form>{'|'.join(map(re.escape, _FORMS))}){_END}"
+    rf"|(?P<identifier>[{_SHADOWS}]+)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +77,8 @@ class Found:
 
     start: int
     end: int
-    form: str
-    """The separator as the template wrote it; empty for an identifier."""
+    write: Callable[[str], str]
+    """Escapes text as the template escaped the marker."""
     lead: str
     """Whitespace the content begins with; the template has it before the marker, unless it trims."""
     core: str
@@ -70,14 +104,10 @@ class Markers:
         if len(strings) > _MOST_STRINGS:
             raise InvalidRequest("The messages and tools hold too many strings.", param="messages")
         self._strings = sorted(strings, key=lambda text: (text.lower(), text))
-        self._head, self._tail = _letters(_RANDOM_LETTERS), _letters(_RANDOM_LETTERS)
-        self._short = {length: _letters(length - _NUMBER_LETTERS) for length in {len(text) for text in identifiers}}
         self._marker = {
-            text: self._make(_count(number), text, identifier=text in identifiers)
+            text: text.translate(_TO_SHADOWS) if text in identifiers else _marker(number, text)
             for number, text in enumerate(self._strings)
         }
-        heads = [rf"{self._head}(?P<form>\x1f|\\+u001f|\\x1f){self._tail}", *self._short.values()]
-        self._pattern = re.compile(rf"(?P<number>[a-z]{{{_NUMBER_LETTERS}}})(?:{'|'.join(heads)})")
 
     def conceal(self, value: Any) -> Any:
         """A copy of ``value`` with a marker for every content string."""
@@ -85,28 +115,16 @@ class Markers:
 
     def find(self, text: str) -> Iterator[Found]:
         """The markers in ``text``, from left to right."""
-        for match in self._pattern.finditer(text):
-            number = _number(match["number"])
-            if number >= len(self._strings):
-                continue
-            form = match["form"] or ""
-            lead, core, trail = _margins(self._strings[number]) if form else ("", self._strings[number], "")
-            yield Found(match.start(), match.end(), form, lead, core, trail)
+        for match in _PATTERN.finditer(text):
+            if match["identifier"]:
+                yield Found(match.start(), match.end(), str, "", match["identifier"].translate(_FROM_SHADOWS), "")
+            elif (number := _number(match["number"])) < len(self._strings):
+                yield Found(match.start(), match.end(), _FORMS[match["form"]], *_margins(self._strings[number]))
 
-    def leaves_traces(self, text: str) -> bool:
+    @staticmethod
+    def leaves_traces(text: str) -> bool:
         """Whether ``text`` (rendered, markers taken out) still holds a part of a marker: a template changed one."""
-        lowered = text.lower()
-        return any(
-            letters[at : at + _WINDOW].lower() in lowered
-            for letters in (self._head, self._tail)
-            for at in range(_RANDOM_LETTERS - _WINDOW + 1)
-        )
-
-    def _make(self, count: str, text: str, *, identifier: bool) -> str:
-        if identifier:
-            return count + self._short[len(text)]
-        lead, _, trail = _margins(text)
-        return f"{lead}{count}{self._head}{_SEPARATOR}{self._tail}{trail}"
+        return _TRACE.search(text) is not None
 
     def _conceal(self, value: Any, key: str | None) -> Any:
         if isinstance(value, str):
@@ -118,27 +136,10 @@ class Markers:
             }
         if isinstance(value, list | tuple):
             return [self._conceal(item, key) for item in value]
-        return value
-
-
-def escape(text: str, form: str) -> str:
-    """``text`` as the template wrote the marker with separator ``form``.
-
-    Raises:
-        InvalidRequest: An escaping that JSON does not produce.
-    """
-    if form in {"", _SEPARATOR}:
-        return text
-    if form == _PYTHON_FORM:
-        # Both quotes at the end make repr choose single quotes whatever the text holds, as it did for the marker.
-        return repr(text + "'\"")[1:-4]
-    backslashes = len(form) - len("u001f")
-    depth = backslashes.bit_length()
-    if backslashes != 1 << (depth - 1):
-        raise InvalidRequest("The model's chat template escapes text in an unknown way.", param="messages")
-    for _ in range(depth):
-        text = json.dumps(text, ensure_ascii=False)[1:-1]
-    return text
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        # What is not JSON could carry text that nobody looked at.
+        raise TypeError(f"A chat cannot hold a {type(value).__name__}.")
 
 
 def _strings(value: Any, key: str | None, depth: int) -> Iterator[tuple[str, str | None]]:
@@ -170,20 +171,17 @@ def _margins(text: str) -> tuple[str, str, str]:
     return text[: len(text) - len(body)], core, body[len(core) :]
 
 
-def _letters(count: int) -> str:
-    return "".join(secrets.choice(string.ascii_letters) for _ in range(count))
+def _marker(number: int, text: str) -> str:
+    digits = []
+    for _ in range(_NUMBER_DIGITS):
+        number, digit = divmod(number, len(_DIGITS))
+        digits.append(_DIGITS[digit])
+    lead, _, trail = _margins(text)
+    return f"{lead}{''.join(reversed(digits))}{_PROBE}{_END}{trail}"
 
 
-def _count(number: int) -> str:
-    letters = []
-    for _ in range(_NUMBER_LETTERS):
-        number, digit = divmod(number, 26)
-        letters.append(string.ascii_lowercase[digit])
-    return "".join(reversed(letters))
-
-
-def _number(count: str) -> int:
+def _number(digits: str) -> int:
     number = 0
-    for letter in count:
-        number = number * 26 + string.ascii_lowercase.index(letter)
+    for digit in digits:
+        number = number * len(_DIGITS) + _DIGITS.index(digit)
     return number

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from cloister_common.errors import InvalidRequest
 
-from cloister_llm.rendering.markers import Found, Markers, escape
+from cloister_llm.rendering.markers import Found, Markers
 
 __all__ = ["Piece", "cut"]
 
@@ -24,7 +24,8 @@ def cut(rendered: str, markers: Markers) -> list[Piece]:
     puts before content moves over to the content, where tokenizers of all kinds want it (``" Hello"`` is one token).
 
     Raises:
-        InvalidRequest: The template changed a marker (cut it, turned its case), so the content cannot be put back.
+        InvalidRequest: The template changed a marker (cut it, turned its case, escaped it in a way that is not
+            known here), so the content cannot be put back.
     """
     pieces: list[Piece] = []
     before = 0  # where the text not yet cut begins
@@ -33,7 +34,7 @@ def cut(rendered: str, markers: Markers) -> list[Piece]:
         trail = _after(rendered, found)
         _append(pieces, rendered[before : found.start - lead], content=False)
         end = found.end + trail
-        core = escape(found.core, found.form)
+        core = found.write(found.core)
         _append(pieces, rendered[found.start - lead : found.start] + core + rendered[found.end : end], content=True)
         before = end
     _append(pieces, rendered[before:], content=False)
@@ -59,7 +60,7 @@ def _before(rendered: str, found: Found, floor: int) -> int:
     """How many characters before the marker are the content's own whitespace."""
     at = found.start
     for character in reversed(found.lead):
-        written = escape(character, found.form)
+        written = found.write(character)
         if at - len(written) < floor or not rendered.startswith(written, at - len(written)):
             break
         at -= len(written)
@@ -70,7 +71,7 @@ def _after(rendered: str, found: Found) -> int:
     """How many characters after the marker are the content's own whitespace."""
     at = found.end
     for character in found.trail:
-        written = escape(character, found.form)
+        written = found.write(character)
         if not rendered.startswith(written, at):
             break
         at += len(written)

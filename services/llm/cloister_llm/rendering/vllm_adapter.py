@@ -36,6 +36,9 @@ class GuardedRenderer(hf.HfRenderer):  # type: ignore[misc]  # vLLM's classes ar
         """Refused: the server renders with `render_messages_async`, and this path would not be guarded."""
         raise NotImplementedError("Chats are rendered through render_messages_async only.")
 
+    def warmup(self, chat_params: Any) -> None:
+        """Left out: vLLM would warm up the refused path, and warn at every start that it failed."""
+
     def _render(
         self,
         model_config: Any,
