@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Annotated
 
+from cloister_common.bodies import JsonRoute
 from cloister_common.errors import Forbidden
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
@@ -15,7 +16,7 @@ from cloister_gateway.query import only_query
 
 __all__ = ["router"]
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 Caller = Annotated[Principal, Depends(require("chat"))]
 

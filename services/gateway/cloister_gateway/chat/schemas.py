@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from cloister_gateway.responses.schemas import Strict
+from cloister_gateway.responses.schemas import LARGEST_NUMBER, Object, Strict
 
 __all__ = ["ChatRequest"]
 
@@ -59,7 +59,7 @@ class FunctionTool(_Part):
 
     name: FunctionName
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: Object | None = None
     strict: bool | None = None
 
 
@@ -88,7 +88,7 @@ class JsonSchema(_Part):
 
     name: FunctionName
     description: str | None = None
-    schema_: dict[str, Any] = Field(alias="schema")
+    schema_: Object = Field(alias="schema")
     strict: bool | None = None
 
 
@@ -140,8 +140,8 @@ class ChatRequest(_Part):
     seed: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=LARGEST_NUMBER)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=LARGEST_NUMBER)] | None = None
     n: Annotated[int, Field(ge=1, le=_MOST_CHOICES)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None

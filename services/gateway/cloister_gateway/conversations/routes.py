@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
+from cloister_common.bodies import JsonRoute
 from fastapi import APIRouter, Depends, Query, Request
 
 from cloister_gateway.conversations.schemas import CreateConversation, CreateItems, UpdateConversation
@@ -12,7 +13,7 @@ from cloister_gateway.query import asks_for_results, only_query
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/conversations")
+router = APIRouter(prefix="/v1/conversations", route_class=JsonRoute)
 
 _INCLUDE = frozenset({"include", "include[]"})
 

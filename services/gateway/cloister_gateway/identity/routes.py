@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+from cloister_common.bodies import JsonRoute
 from cloister_common.errors import InvalidRequest
 from fastapi import APIRouter, Depends, Query, Request
 
@@ -29,7 +30,7 @@ from cloister_gateway.pagination import page
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/organization", dependencies=[Depends(require(ADMIN_SCOPE))])
+router = APIRouter(prefix="/v1/organization", dependencies=[Depends(require(ADMIN_SCOPE))], route_class=JsonRoute)
 
 
 def _directory(request: Request) -> Directory:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
+from cloister_common.bodies import JsonRoute
 from cloister_common.errors import CloisterError, InvalidRequest
 from cloister_common.logs import get_logger
 from cloister_common.vault import VaultError
@@ -15,7 +16,7 @@ from cloister_gateway.identity import Principal, require
 from cloister_gateway.pagination import page
 from cloister_gateway.query import asks_for_results, only_query
 from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
-from cloister_gateway.responses.schemas import CreateResponse
+from cloister_gateway.responses.schemas import LARGEST_NUMBER, CreateResponse
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.responses.streaming import error_event, event_name
 from cloister_gateway.state import Owner
@@ -24,7 +25,7 @@ __all__ = ["router"]
 
 log = get_logger(__name__)
 
-router = APIRouter(prefix="/v1/responses")
+router = APIRouter(prefix="/v1/responses", route_class=JsonRoute)
 
 Caller = Annotated[Principal, Depends(require("responses"))]
 
@@ -65,7 +66,7 @@ async def retrieve(
     service: Service,
     request: Request,
     stream: bool = False,
-    starting_after: Annotated[int | None, Query(ge=0)] = None,
+    starting_after: Annotated[int | None, Query(ge=0, le=LARGEST_NUMBER)] = None,
 ) -> Response:
     """The response as it is now, or its events after a number, from the past into the present."""
     only_query(request, {"stream", "starting_after", "include", "include[]", "include_obfuscation"})

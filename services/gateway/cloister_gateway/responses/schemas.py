@@ -10,16 +10,23 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 __all__ = [
+    "LARGEST_NUMBER",
     "ConversationReference",
     "CreateResponse",
     "FileSearchTool",
     "InputMessage",
     "InputText",
     "Metadata",
+    "Object",
     "SocketCreate",
     "Strict",
     "TextFormat",
 ]
+
+LARGEST_NUMBER = 2**31 - 1
+"""A bound on counts that have none of their own, which every store and service behind this one can hold."""
+
+_DEEPEST_LEVELS = 240
 
 MAX_INPUT_CHARACTERS = 1_000_000
 """A bound on one text. What fits into the model is decided later, by tokens; this keeps absurd bodies out."""
@@ -35,11 +42,16 @@ Metadata = Annotated[
 
 
 def _storable(value: Any) -> Any:
-    """Refuses what JSON can bring and no store can take: half a surrogate pair, or nesting beyond 254 levels."""
+    """Refuses what can be read and not be written again in a record or request around it: orjson writes 254 levels."""
+    around = value
+    for _ in range(254 - _DEEPEST_LEVELS):
+        around = [around]
     try:
-        orjson.dumps(value)
+        orjson.dumps(around)
     except TypeError as error:
-        raise PydanticCustomError("not_storable", "must be valid Unicode and not nested too deeply") from error
+        raise PydanticCustomError(
+            "not_storable", "must not be nested beyond {most} levels", {"most": _DEEPEST_LEVELS}
+        ) from error
     return value
 
 
@@ -201,7 +213,7 @@ class ResponseParameters(Strict):
     previous_response_id: str | None = Field(None, max_length=128)
     store: bool | None = None
     stream_options: StreamOptions | None = None
-    max_output_tokens: int | None = Field(None, ge=1)
+    max_output_tokens: int | None = Field(None, ge=1, le=LARGEST_NUMBER)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     metadata: Metadata | None = None

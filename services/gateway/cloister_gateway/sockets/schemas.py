@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from cloister_gateway.responses.schemas import SocketCreate, Strict
+from cloister_gateway.responses.schemas import LARGEST_NUMBER, SocketCreate, Strict
 
 __all__ = ["CLIENT_EVENT", "Cancel", "ClientEvent", "SubscribeConversation", "SubscribeResponse"]
 
@@ -16,7 +16,7 @@ class SubscribeResponse(Strict):
 
     type: Literal["response.subscribe"]
     response_id: Id
-    starting_after: int | None = Field(None, ge=0)
+    starting_after: int | None = Field(None, ge=0, le=LARGEST_NUMBER)
     stream_id: Id | None = None
 
 

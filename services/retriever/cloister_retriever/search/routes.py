@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cloister_common.bodies import JsonRoute
 from fastapi import APIRouter
 
 from cloister_retriever.access import ContextOfApp, Tenant
@@ -9,7 +10,7 @@ from cloister_retriever.search.schemas import InternalSearch, StoreSearch
 
 __all__ = ["router"]
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post("/v1/vector_stores/{store_id}/search")

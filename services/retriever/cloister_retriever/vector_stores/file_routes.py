@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+from cloister_common.bodies import JsonRoute
 from fastapi import APIRouter, Query
 from openai.types.vector_stores import VectorStoreFileDeleted
 
@@ -12,7 +13,7 @@ from cloister_retriever.vector_stores.schemas import AttachFile, CreateBatch, Fi
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/vector_stores/{store_id}")
+router = APIRouter(prefix="/v1/vector_stores/{store_id}", route_class=JsonRoute)
 
 Wire = dict[str, Any]
 

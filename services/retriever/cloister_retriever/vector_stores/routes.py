@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+from cloister_common.bodies import JsonRoute
 from fastapi import APIRouter, Query
 from openai.types import VectorStoreDeleted
 
@@ -11,7 +12,7 @@ from cloister_retriever.vector_stores.schemas import CreateStore, UpdateStore
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/vector_stores")
+router = APIRouter(prefix="/v1/vector_stores", route_class=JsonRoute)
 
 
 @router.post("")

@@ -166,6 +166,8 @@ def test_unknown_model_is_a_404(client: Any) -> None:
         b'"filters": {"a": "\\ud800"}}]}',
         b'{"model": "fake", "input": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         b'{"model": "fake", "input": "x", "temperature": NaN}',
+        b'{"model": "fake", "input": "x", "max_output_tokens": 1000000000000000000000000000000}',
+        b'{"model": "fake", "input": "x", "tools": [{"type": "file_search", "vector_store_ids": ["\\ud800"]}]}',
     ],
 )
 def test_garbage_is_a_400_in_openais_shape(raw: bytes, gateway: GatewayFixture, gateway_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import orjson
 import pytest
 from cloister_common.app import validation_error
 from cloister_common.errors import InvalidRequest
@@ -21,6 +22,14 @@ def refusal(**fields: Any) -> InvalidRequest:
     except InvalidRequest as error:
         return error
     raise AssertionError("the request was accepted")
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """An object that deep."""
+    value: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        value = {"a": value}
+    return value
 
 
 @pytest.mark.parametrize(
@@ -74,6 +83,12 @@ def test_wrong_message_is_named_by_its_place(message: dict[str, Any], param: str
         ({"tool_choice": "auto"}, "tool_choice"),
         ({"service_tier": "flex"}, "service_tier"),
         ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"max_tokens": 2**31}, "max_tokens"),
+        ({"max_completion_tokens": 10**30}, "max_completion_tokens"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": nested(250)}}]},
+            "tools[0].function.parameters",
+        ),
     ],
 )
 def test_wrong_value_names_its_field(fields: dict[str, Any], param: str) -> None:
@@ -108,6 +123,12 @@ def test_upstream_body_has_what_was_sent_and_nothing_that_ends_here() -> None:
     assert body["messages"][0] == {"role": "system", "content": "Be brief."}
     assert body["messages"][2]["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
     assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+def test_the_deepest_schema_that_is_taken_can_be_written_for_vllm() -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": nested(240)}}
+    request = ChatRequest.model_validate({"model": "fake", "messages": [USER], "tools": [tool]})
+    assert orjson.loads(orjson.dumps(request.upstream_body()))["tools"] == [tool]
 
 
 def test_answer_of_vllm_can_be_sent_back_as_it_came() -> None:
