@@ -66,6 +66,7 @@ def _plan(arguments: argparse.Namespace) -> str:
         context=arguments.context,
         conversations=arguments.conversations,
         kv_dtype=arguments.kv_dtype,
+        dtype=arguments.dtype,
     )
     capacity = plan_capacity(shape, weight_bytes(arguments.model, shape, arguments.dtype), load)
     name = arguments.name or arguments.model.resolve().name

@@ -95,6 +95,7 @@ def _load(engine: EngineSettings) -> Load:
             share=engine.gpu_memory_utilization,
             context=engine.max_model_len,
             kv_dtype=engine.kv_cache_dtype,
+            dtype=engine.dtype,
         )
     if engine.tensor_parallel > 1:
         raise SettingsError("engine.tensor_parallel needs GPUs. Set it to 1.")
@@ -104,6 +105,7 @@ def _load(engine: EngineSettings) -> Load:
         context=engine.max_model_len,
         kv_cache_bytes=fixed or _DEFAULT_CPU_CACHE,
         kv_dtype=engine.kv_cache_dtype,
+        dtype=engine.dtype,
     )
 
 

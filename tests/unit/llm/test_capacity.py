@@ -54,6 +54,12 @@ def test_half_the_cache_element_holds_twice_the_conversations() -> None:
     assert small.conversation * 2 == full.conversation
 
 
+def test_a_model_that_computes_in_32_bits_keeps_its_cache_in_32() -> None:
+    half = plan_capacity(LLAMA, WEIGHTS, Load("gpu", 80 * GIB))
+    whole = plan_capacity(LLAMA, WEIGHTS, Load("gpu", 80 * GIB, dtype="float32"))
+    assert whole.conversation == 2 * half.conversation
+
+
 def test_a_fixed_cache_on_a_cpu_is_kept() -> None:
     shape = read_shape(SMOLLM2_135M)
     capacity = plan_capacity(shape, shape.parameters * 2, Load("cpu", 8 * GIB, kv_cache_bytes=GIB))

@@ -8,6 +8,7 @@ import pytest
 from cloister_llm.plan import PlanError, read_shape, weight_bytes
 
 from tests.unit.llm.conftest import SMOLLM2, write_safetensors
+from tests.unit.llm.test_shape import GPT_OSS_20B, LLAMA_3_8B
 
 SHAPE = read_shape(SMOLLM2)
 
@@ -38,7 +39,16 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
         weight_bytes(tmp_path, SHAPE)
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:5], lambda data: b"\xff" * len(data)])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: data[:5],
+        lambda data: b"\xff" * len(data),
+        lambda _: b"\x02" + bytes(7) + b"[]",
+        lambda _: b"\x08" + bytes(7) + b'{"a":{}}',
+    ],
+)
 def test_a_damaged_file_is_noticed(tmp_path: Path, damage: Any) -> None:
     file = tmp_path / "model.safetensors"
     write_safetensors(file, {"a": ("BF16", 1000)})
@@ -49,3 +59,27 @@ def test_a_damaged_file_is_noticed(tmp_path: Path, damage: Any) -> None:
 
 def test_without_files_the_formula_counts(tmp_path: Path) -> None:
     assert weight_bytes(tmp_path, SHAPE) == SHAPE.parameters * 2
+
+
+@pytest.mark.parametrize(
+    ("config", "quantisation", "size"),
+    [
+        (GPT_OSS_20B, GPT_OSS_20B["quantization_config"], 12.8e9),
+        (LLAMA_3_8B, {"quant_method": "awq", "bits": 4}, 5.6e9),
+        (LLAMA_3_8B, {"quant_method": "fp8"}, 9.1e9),
+        (LLAMA_3_8B, {"quant_method": "bitsandbytes", "load_in_4bit": True}, 5.6e9),
+        (
+            LLAMA_3_8B,
+            {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 8}}}},
+            9.1e9,
+        ),
+        (LLAMA_3_8B, {"quant_method": "something new"}, 16.06e9),
+    ],
+    ids=["mxfp4", "awq", "fp8", "bitsandbytes", "compressed-tensors", "unknown"],
+)
+def test_the_formula_knows_quantised_weights(
+    tmp_path: Path, config: dict[str, Any], quantisation: dict[str, Any], size: float
+) -> None:
+    """Sizes of the published files, within a few hundredths."""
+    shape = read_shape({**config, "quantization_config": quantisation})
+    assert weight_bytes(tmp_path, shape) == pytest.approx(size, rel=0.03)

@@ -37,6 +37,8 @@ class Load:
     kv_cache_bytes: int | None = None
     """Fixed KV cache (CPU)."""
     kv_dtype: str = "auto"
+    dtype: str = "auto"
+    """What the model computes in, and keeps its cache in where ``kv_dtype`` does not say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +140,9 @@ def _step_tokens(load: Load) -> int:
 
 
 def _kv_bytes(shape: ModelShape, load: Load) -> float:
-    if load.kv_dtype != "auto":
-        return DTYPE_BYTES[load.kv_dtype]
+    for chosen in (load.kv_dtype, load.dtype):
+        if chosen != "auto":
+            return DTYPE_BYTES[chosen]
     return min(2.0, DTYPE_BYTES.get(shape.dtype, 2.0))
 
 

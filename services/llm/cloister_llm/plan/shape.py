@@ -19,6 +19,14 @@ _STATE_SPACE_KEYS = ("ssm_state_size", "mamba_d_state", "linear_num_key_heads", 
 _ALTERNATING = {"gemma2": 2, "gemma3_text": 6, "gemma3": 6, "cohere2": 4}
 """Model types whose older configs leave the pattern out: every n-th layer is full, the others slide."""
 
+_TIED = {"tie_word_embeddings": True}
+_GEMMA_3 = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262208}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("gemma", "gemma2", "cohere", "cohere2"), _TIED),
+    **dict.fromkeys(("gemma3", "gemma3_text"), _TIED | _GEMMA_3 | {"max_position_embeddings": 131072}),
+}
+"""What published configs leave out because it is their configuration class's default (transformers 5)."""
+
 
 class PlanError(Exception):
     """A model that cannot be planned. The message is one sentence for the operator."""
@@ -47,6 +55,8 @@ class ModelShape:
     """By formula; used when the weight files are not at hand."""
     active_parameters: int
     """Of those, used for one token (a mixture of experts uses few of its experts)."""
+    quantised_bytes: float | None
+    """Of one weight within the layers, where the config says that weights are quantised."""
 
     def kv_bytes(self, tokens: int, *, kv_dtype_bytes: float, ranks: int = 1, step: int = 0) -> int:
         """Bytes of KV cache that one conversation of ``tokens`` takes on each of ``ranks`` tensor-parallel devices.
@@ -69,6 +79,7 @@ def read_shape(config: Mapping[str, Any]) -> ModelShape:
     """
     text = {**config, **(config.get("text_config") or {})}
     model_type = str(text.get("model_type", "unknown"))
+    text = {**_DEFAULTS.get(model_type, {}), **text}
     if any(text.get(key) for key in _STATE_SPACE_KEYS):
         raise PlanError(
             f"Models with state-space or linear attention layers ('{model_type}') cannot be planned. "
@@ -94,10 +105,11 @@ def read_shape(config: Mapping[str, Any]) -> ModelShape:
         hidden=hidden,
         widest=int(text.get("intermediate_size") or 4 * hidden),
         vocabulary=_number(text, "vocab_size"),
-        max_context=_number(text, "max_position_embeddings", "n_positions", "max_seq_len"),
+        max_context=_max_context(text),
         dtype=str(text.get("dtype") or text.get("torch_dtype") or "bfloat16"),
         parameters=parameters,
         active_parameters=active,
+        quantised_bytes=_quantised_bytes(config.get("quantization_config") or {}),
     )
 
 
@@ -106,6 +118,26 @@ def _number(config: Mapping[str, Any], *names: str) -> int:
         if config.get(name):
             return int(config[name])
     raise PlanError(f"The model's config.json lacks '{names[0]}', which the plan needs.")
+
+
+def _max_context(config: Mapping[str, Any]) -> int:
+    """The longest context; under YaRN a multiple of what the model was trained with, as vLLM reckons it."""
+    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    if rope.get("rope_type", rope.get("type")) == "yarn" and rope.get("original_max_position_embeddings"):
+        return int(rope["original_max_position_embeddings"] * rope.get("factor", 1.0))
+    return _number(config, "max_position_embeddings", "n_positions", "max_seq_len")
+
+
+def _quantised_bytes(quantisation: Mapping[str, Any]) -> float | None:
+    """Bytes of one weight by a ``quantization_config``; None where it does not say."""
+    method = quantisation.get("quant_method")
+    groups = quantisation.get("config_groups") or {}  # compressed-tensors
+    widths = [(group.get("weights") or {}).get("num_bits") for group in groups.values()]
+    if bits := quantisation.get("bits") or max((width for width in widths if width), default=None):
+        return float(bits) / 8
+    if method == "bitsandbytes":
+        return 0.5 if quantisation.get("load_in_4bit") else 1.0
+    return {"fp8": 1.0, "fbgemm_fp8": 1.0, "mxfp4": 4.25 / 8}.get(str(method))  # MXFP4: one scale byte for 32 weights
 
 
 def _sliding(config: Mapping[str, Any], layers: int) -> tuple[int | None, int]:
@@ -132,20 +164,23 @@ def _parameters(
     vocabulary = _number(config, "vocab_size")
     embeddings = vocabulary * hidden * (1 if config.get("tie_word_embeddings") else 2)
     attention = _attention_parameters(config, hidden, heads, kv_heads, head_dim)
-    gemma = str(config.get("model_type", "")).startswith(("gemma2", "gemma3"))
-    attention += hidden * (4 if gemma else 2)  # norms
+    model_type = str(config.get("model_type", ""))
+    attention += hidden * (4 if model_type.startswith(("gemma2", "gemma3")) else 2)  # norms
+    if model_type.startswith(("gemma3", "qwen3")):
+        attention += 2 * head_dim  # norms of queries and keys
     dense = 3 * hidden * int(config.get("intermediate_size") or 4 * hidden)
     experts = int(config.get("num_local_experts") or config.get("n_routed_experts") or config.get("num_experts") or 0)
     if not experts:
         total = embeddings + hidden + layers * (attention + dense)
         return total, total
     expert = 3 * hidden * int(config.get("moe_intermediate_size") or config.get("intermediate_size") or 4 * hidden)
+    shared = int(config.get("n_shared_experts") or 0) * expert  # DeepSeek
+    shared += 3 * hidden * int(config.get("shared_expert_intermediate_size") or 0)  # Qwen2
     first = int(config.get("first_k_dense_replace") or 0)
-    shared = int(config.get("n_shared_experts") or 0)
     chosen = int(config.get("num_experts_per_tok") or 2)
-    base = embeddings + hidden + layers * attention + first * dense + (layers - first) * hidden * experts
     sparse = layers - first
-    return base + sparse * (experts + shared) * expert, base + sparse * (chosen + shared) * expert
+    base = embeddings + hidden + layers * attention + first * dense + sparse * (hidden * experts + shared)
+    return base + sparse * experts * expert, base + sparse * chosen * expert
 
 
 def _attention_parameters(config: Mapping[str, Any], hidden: int, heads: int, kv_heads: int, head_dim: int) -> int:

@@ -56,23 +56,29 @@ def weight_bytes(model: Path, shape: ModelShape, dtype: str = "auto") -> int:
 
 def _by_formula(shape: ModelShape, dtype: str) -> int:
     stored = shape.dtype if dtype == "auto" else dtype
-    return int(shape.parameters * (2.0 if stored == "float32" and dtype == "auto" else DTYPE_BYTES.get(stored, 2.0)))
+    each = 2.0 if stored == "float32" and dtype == "auto" else DTYPE_BYTES.get(stored, 2.0)
+    embeddings = 2 * shape.vocabulary * shape.hidden  # are not quantised; less where they are tied
+    if shape.quantised_bytes is None or embeddings > shape.parameters:
+        return int(shape.parameters * each)
+    return int((shape.parameters - embeddings) * shape.quantised_bytes + embeddings * each)
 
 
 def _header(file: Path) -> dict[str, Any]:
     broken = PlanError(f"The weight file {file} is damaged or incomplete. Copy the model again.")
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if not 0 < length <= _LONGEST_HEADER:
-            raise broken
-        try:
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if not 0 < length <= _LONGEST_HEADER:
+                raise broken
             header: dict[str, Any] = json.loads(stream.read(length))
-        except ValueError as error:
-            raise broken from error
-    header.pop("__metadata__", None)
-    end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
-    if 8 + length + end != file.stat().st_size:
-        raise broken
+        header.pop("__metadata__", None)
+        end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+        if 8 + length + end != file.stat().st_size:
+            raise broken
+    except OSError as error:
+        raise PlanError(f"Cannot read the weight file {file}: {error.strerror}. Let this process read it.") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise broken from error
     return header
 
 
