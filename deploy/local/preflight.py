@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
+from cloister_llm.hardware import cpu_memory_bytes
+
 from deploy.local.faults import NotReadyToStart
 from deploy.local.settings import REPOSITORY, LocalSettings
 
-__all__ = ["available_memory_bytes", "check_machine", "lock"]
+__all__ = ["check_machine", "lock"]
 
 _GIB = 1 << 30
 _CLEANING_SECONDS = 30.0
@@ -56,7 +58,7 @@ def check_machine(settings: LocalSettings, var: Path) -> None:
         NotReadyToStart: The first of them that is missing.
     """
     _check_programs(settings)
-    memory = available_memory_bytes() / _GIB
+    memory = cpu_memory_bytes() / _GIB
     if memory < settings.needs.memory_gib:
         raise NotReadyToStart(
             f"Only {memory:.1f} GiB of memory are free and {settings.needs.memory_gib:g} are needed. "
@@ -114,15 +116,3 @@ def _check_port(name: str, host: str, port: int) -> None:
                 f"Port {port} ({name}) cannot be used: {(error.strerror or 'refused').lower()}. "
                 f"Stop what uses it, or set ports.{name} in var/local.yaml."
             ) from error
-
-
-def available_memory_bytes(proc: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """What a new process could still get: the machine's free memory, or less where a control group limits it."""
-    fields = dict(line.split(":", 1) for line in proc.read_text().splitlines())
-    available = int(fields["MemAvailable"].split()[0]) * 1024
-    try:
-        limit = int((cgroup / "memory.max").read_text())
-        used = int((cgroup / "memory.current").read_text())
-    except (OSError, ValueError):  # no limit: the file is missing or says "max"
-        return available
-    return min(available, max(0, limit - used))

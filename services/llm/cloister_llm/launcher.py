@@ -125,10 +125,13 @@ def _make_cache(settings: LlmSettings) -> None:
     folder = settings.engine.cache_dir
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_mode & 0o002:
+            raise SettingsError(
+                f"Anyone may write to {folder}, and what lies there is executed. "
+                "Set engine.cache_dir to a private folder."
+            )
         (folder / "logging.json").write_text(json.dumps(logging_config(settings.log.level)))
     except OSError as error:
         raise SettingsError(
             f"Cannot write to {folder}: {error.strerror}. Set engine.cache_dir to a writable folder of this pod."
         ) from error
-    if folder.stat().st_uid != os.getuid() and folder.stat().st_mode & 0o002:
-        raise SettingsError(f"Anyone may write to {folder}, and what lies there is executed. Use a private folder.")

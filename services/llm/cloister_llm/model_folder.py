@@ -28,8 +28,10 @@ def read_config(model: Path) -> dict[str, Any]:
     file = model / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
+    except FileNotFoundError as error:
         raise SettingsError(f"The model folder {model} has no config.json. Copy the whole model there.") from error
+    except OSError as error:
+        raise SettingsError(f"Cannot read {file}: {error.strerror}. Let this process read the model.") from error
     except ValueError as error:
         raise SettingsError(f"{file} is not JSON. Copy the model again.") from error
     if not isinstance(config, dict):

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,24 @@ def test_a_missing_gpu_is_said(make_settings: Any, model_folder: Path, monkeypat
     monkeypatch.setattr(launcher, "gpu_memory_bytes", list)
     with pytest.raises(SettingsError, match="no GPU is visible"):
         prepare(make_settings(engine={"device": "gpu"}), CONFIG)
+
+
+def test_a_driver_that_hangs_is_said(make_settings: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(command: list[str], **_: Any) -> None:
+        raise subprocess.TimeoutExpired(command, 30)
+
+    monkeypatch.setattr("cloister_llm.hardware.shutil.which", lambda _: "/bin/nvidia-smi")
+    monkeypatch.setattr("cloister_llm.hardware.subprocess.run", hang)
+    with pytest.raises(SettingsError, match="driver hangs"):
+        prepare(make_settings(engine={"device": "auto"}), CONFIG)
+
+
+def test_a_cache_folder_that_anyone_may_write_to_is_refused(settings: Any) -> None:
+    settings.engine.cache_dir.mkdir()
+    settings.engine.cache_dir.chmod(0o777)
+    with pytest.raises(SettingsError, match="what lies there is executed"):
+        prepare(settings, CONFIG)
+    assert list(settings.engine.cache_dir.iterdir()) == []
 
 
 def test_a_missing_model_is_said(make_settings: Any) -> None:
@@ -173,5 +192,6 @@ def test_memory_is_the_least_of_the_machines_and_the_containers(tmp_path: Path) 
     (tmp_path / "memory.max").write_text("max\n")
     assert cpu_memory_bytes(tmp_path, meminfo) == 50 * 1024
     (tmp_path / "memory.max").write_text("30720\n")
-    (tmp_path / "memory.current").write_text("10240\n")
-    assert cpu_memory_bytes(tmp_path, meminfo) == 20480
+    (tmp_path / "memory.current").write_text("20480\n")
+    (tmp_path / "memory.stat").write_text("anon 10240\ninactive_file 8192\nactive_file 2048\n")
+    assert cpu_memory_bytes(tmp_path, meminfo) == 20480  # cached files are given up when memory is wanted

@@ -66,15 +66,3 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
 def test_the_folder_is_free_again_after_a_run(tmp_path: Path) -> None:
     preflight.lock(tmp_path).close()
     preflight.lock(tmp_path).close()
-
-
-def test_memory_is_what_the_control_group_leaves(tmp_path: Path) -> None:
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal: 4000 kB\nMemAvailable: 3000 kB\n")
-    group = tmp_path / "cgroup"
-    group.mkdir()
-    (group / "memory.max").write_text("max\n")
-    (group / "memory.current").write_text("4096\n")
-    assert preflight.available_memory_bytes(meminfo, group) == 3000 * 1024
-    (group / "memory.max").write_text("1028096\n")
-    assert preflight.available_memory_bytes(meminfo, group) == 1024000
