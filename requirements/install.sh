@@ -76,7 +76,7 @@ for lock in "${locks[@]}"; do files+=(-r "$lock"); done
 step "installing $(cat "${locks[@]}" | grep -oE '^[a-z0-9][^ ]*==[^ ]+' | sort -u | wc -l) pinned packages" \
     "${pip[@]}" install --require-hashes --no-deps --only-binary :all: "${files[@]}"
 if [ -n "$torch" ]; then
-    MEND="Let pip find PyTorch's CPU build (README, Installation), then run: make clean install. " \
+    MEND="Let pip find PyTorch's CPU build (docs/operations/local.md, PyTorch), then run: make clean install. " \
         step "loading torch" "$venv/bin/python" -c 'import torch'
 fi
 if [ -n "$services" ]; then

@@ -2,5 +2,5 @@
 
     python -m deploy.local [--var DIR] [--config FILE]
 
-Read `stack` for what is started in which order, `process` and `watchdog` for how nothing is left behind.
+Read `parts` for what is started in which order, `process` and `watchdog` for how nothing is left behind.
 """

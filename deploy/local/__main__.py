@@ -39,6 +39,12 @@ def main() -> int:
     except LocalFault as fault:
         print(fault, file=sys.stderr)
         return type(fault).exit_code
+    except OSError as error:
+        if error.filename is None:
+            raise
+        mend = "Make it usable for this user, or choose another folder: make run VAR=DIR."
+        print(f"Cannot use {error.filename}: {error.strerror}. {mend}", file=sys.stderr)
+        return NotReadyToStart.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return 0

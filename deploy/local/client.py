@@ -1,12 +1,14 @@
 """The person's side: ``var/client.env`` with the base URL and the keys, and what to paste first."""
 
 import asyncio
+import shlex
 import sys
 from pathlib import Path
 
 from deploy.local.config import Layout
 from deploy.local.faults import LocalFault
 from deploy.local.keys import write_private
+from deploy.local.process import end_with_parent
 from deploy.local.settings import REPOSITORY, LocalSettings
 
 __all__ = ["ensure_client_file", "paste_lines", "read_client_file"]
@@ -61,12 +63,16 @@ async def _bootstrap(layout: Layout) -> dict[str, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         cwd=REPOSITORY,
+        preexec_fn=end_with_parent,
     )
     try:
         output, errors = await asyncio.wait_for(process.communicate(), _BOOTSTRAP_SECONDS)
     except TimeoutError as error:
-        process.kill()
         raise LocalFault(f"Making the first API key took over {_BOOTSTRAP_SECONDS:g} s.") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode != 0:
         reason = (errors.decode(errors="replace").strip().splitlines() or ["it gave no reason"])[-1]
         raise LocalFault(f"The gateway could not make the first API key: {reason}")
@@ -117,4 +123,4 @@ def paste_lines(settings: LocalSettings, layout: Layout, new_key: str | None) ->
 def _from_here(path: Path) -> str:
     """The path as one would type it in this folder; with ``./`` in front, so that a shell's dot finds it."""
     here = Path.cwd()
-    return f"./{path.relative_to(here)}" if path.is_relative_to(here) else str(path)
+    return shlex.quote(f"./{path.relative_to(here)}" if path.is_relative_to(here) else str(path))

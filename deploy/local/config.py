@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from deploy.local import models
+from deploy.local.keys import write_private
 from deploy.local.settings import REPOSITORY, LocalSettings, laid_over
 
 __all__ = ["Layout", "redis_configuration", "render", "service_settings"]
@@ -46,9 +47,7 @@ def render(settings: LocalSettings, layout: Layout) -> None:
     """Writes ``redis.conf`` and one YAML file per service."""
     layout.config.mkdir(parents=True, exist_ok=True)
     password = (layout.secrets / "redis-password").read_text().strip()
-    redis = layout.config / "redis.conf"
-    redis.touch(mode=0o600)
-    redis.write_text(redis_configuration(settings, layout, password))
+    write_private(layout.config / "redis.conf", redis_configuration(settings, layout, password))
     for service, values in service_settings(settings, layout).items():
         text = yaml.safe_dump(values, sort_keys=False)
         (layout.config / f"{service}.yaml").write_text(

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import BinaryIO
 
 from deploy.local.settings import REPOSITORY
 
-__all__ = ["Process", "Watchdog", "end_with_parent"]
+__all__ = ["Process", "Watchdog", "end_with_parent", "trim_log"]
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _LARGEST_LOG_BYTES = 50 * 1024 * 1024
@@ -60,8 +61,10 @@ class Watchdog:
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(line.encode())
-        self._process.stdin.flush()
+        # If somebody killed it, the kernel's signal is what still ends the parts after the runner.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(line.encode())
+            self._process.stdin.flush()
 
 
 class Process:
@@ -69,20 +72,24 @@ class Process:
 
     Attributes:
         pid: Its process id, which is also the id of its group.
+        log_start: Where in its log its own words begin.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, watchdog: Watchdog) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, watchdog: Watchdog, log_start: int) -> None:
         self._process = process
         self._watchdog = watchdog
         self._cleared = False
         self.pid = process.pid
+        self.log_start = log_start
 
     @classmethod
     async def start(
         cls, command: Sequence[str], *, environment: Mapping[str, str], log: Path, watchdog: Watchdog
     ) -> "Process":
         """Starts ``command`` in the repository's folder; both its outputs are appended to ``log``."""
-        with _open_log(log) as output:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            log_start = output.tell()
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=subprocess.DEVNULL,
@@ -94,7 +101,7 @@ class Process:
                 preexec_fn=end_with_parent,
             )
         watchdog.started(process.pid)
-        return cls(process, watchdog)
+        return cls(process, watchdog, log_start)
 
     async def wait(self) -> int:
         """Waits for the end and clears away what the process may have left of its group; the exit code."""
@@ -120,8 +127,13 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
 
 
-def _open_log(path: Path) -> BinaryIO:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def trim_log(path: Path) -> None:
+    """Moves the content of a log that has grown large to ``NAME.log.1``; the process goes on writing to the same file.
+
+    What it writes in between is lost. Everybody appends, so that the file grows from its beginning again.
+    """
     if path.exists() and path.stat().st_size > _LARGEST_LOG_BYTES:
-        path.replace(path.with_suffix(".log.1"))
-    return path.open("ab")
+        # A full disk keeps no old log: there, room matters more.
+        with contextlib.suppress(OSError):
+            shutil.copyfile(path, path.with_suffix(".log.1"))
+        os.truncate(path, 0)

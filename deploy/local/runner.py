@@ -5,7 +5,6 @@ started again after a pause; only when it keeps dying does the run end.
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -16,14 +15,19 @@ from pathlib import Path
 
 from deploy.local.faults import LocalFault
 from deploy.local.parts import Part
-from deploy.local.process import Process, Watchdog
+from deploy.local.process import Process, Watchdog, trim_log
 from deploy.local.settings import LocalSettings
 
 __all__ = ["Runner"]
 
 _PROBE_SECONDS = 0.5
+_TRIM_SECONDS = 30.0
+_ONE_SIGNAL_SECONDS = (
+    1.0  # `make` passes on a signal that the terminal or `timeout` has sent to the whole group already
+)
 _PROGRESS_SECONDS = 10.0
 _DEATHS_WINDOW_SECONDS = 600.0
+_LAST_WORDS_BYTES = 4000
 
 
 class _Stopped(Exception):
@@ -64,6 +68,7 @@ class Runner:
         self._waiting_for: dict[str, str] = {}
         self._announced = False
         self._stop = asyncio.Event()
+        self._stop_asked = 0.0
         self._hurry = asyncio.Event()
 
     async def run(self) -> None:
@@ -85,6 +90,7 @@ class Runner:
                     group.create_task(self._keep(part), name=part.name)
                 group.create_task(self._announce(), name="announce")
                 group.create_task(self._progress(), name="progress")
+                group.create_task(self._trim_logs(), name="logs")
                 group.create_task(self._until_stopped(), name="stop")
         except* _Stopped:
             pass
@@ -97,9 +103,11 @@ class Runner:
             raise fault
 
     def _on_signal(self) -> None:
-        if self._stop.is_set():
+        if not self._stop.is_set():
+            self._stop_asked = time.monotonic()
+            self._stop.set()
+        elif time.monotonic() - self._stop_asked >= _ONE_SIGNAL_SECONDS:
             self._hurry.set()
-        self._stop.set()
 
     async def _until_stopped(self) -> None:
         await self._stop.wait()
@@ -120,7 +128,7 @@ class Runner:
             self._record()
             ended = asyncio.create_task(process.wait())
             try:
-                fault = await self._until_ready(part, ended)
+                fault = await self._until_ready(part, ended, process.log_start)
                 if fault is None:
                     self._say(f"{part.name} is ready ({time.monotonic() - started:.1f} s): {part.what}")
                     self._ready[part.name].set()
@@ -142,7 +150,7 @@ class Runner:
             self._record()
             await asyncio.sleep(self._settings.restart.pause_seconds)
 
-    async def _until_ready(self, part: Part, ended: asyncio.Task[int]) -> str | None:
+    async def _until_ready(self, part: Part, ended: asyncio.Task[int], log_start: int) -> str | None:
         """None once the part is ready; what is wrong with it when it ends or takes too long."""
         deadline = time.monotonic() + self._settings.start_seconds
         reason: str | None = "not started"
@@ -150,7 +158,9 @@ class Runner:
             while time.monotonic() < deadline:
                 reason = await part.probe()
                 if ended.done():
-                    return f"{part.name} {_how_it_ended(ended.result())} while starting{_last_words(part.log)}"
+                    return (
+                        f"{part.name} {_how_it_ended(ended.result())} while starting{_last_words(part.log, log_start)}"
+                    )
                 if reason is None:
                     return None
                 self._waiting_for[part.name] = reason
@@ -173,6 +183,12 @@ class Runner:
             waiting = ", ".join(self._waiting_for)
             if waiting:
                 self._say(f"still starting after {time.monotonic() - started:.0f} s: {waiting}")
+
+    async def _trim_logs(self) -> None:
+        while True:
+            for part in self._parts:
+                trim_log(part.log)
+            await asyncio.sleep(_TRIM_SECONDS)
 
     async def _stop_all(self) -> None:
         """Ends the door first and the stores last, so that what is under way can still be stored."""
@@ -221,10 +237,9 @@ def _how_it_ended(code: int) -> str:
     return f"ended with exit code {code}"
 
 
-def _last_words(log: Path) -> str:
-    """The last line of a log, if it is a sentence for people: services print one when they refuse to start."""
-    with contextlib.suppress(OSError):
-        lines = [line for line in log.read_text(errors="replace")[-4000:].splitlines() if line.strip()]
-        if lines and not lines[-1].lstrip().startswith(("{", "[")):
-            return f": {lines[-1].strip().rstrip('.')}"
-    return ""
+def _last_words(log: Path, start: int) -> str:
+    """The last line from ``start`` on, if it is a sentence for people: services print one when they refuse to start."""
+    with log.open("rb") as file:
+        file.seek(max(start, log.stat().st_size - _LAST_WORDS_BYTES))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return f": {lines[-1].rstrip('.')}" if lines and not lines[-1].startswith(("{", "[")) else ""

@@ -11,16 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import preflight
+from deploy.local import preflight, process
 from deploy.local.faults import LocalFault
 from deploy.local.parts import Part
-from deploy.local.process import Watchdog
+from deploy.local.process import Watchdog, trim_log
 from deploy.local.runner import Runner
 from deploy.local.settings import REPOSITORY, load_local_settings
 
 UP = "import signal; print('up', flush=True); signal.pause()"
 STUBBORN = "import signal; signal.signal(15, signal.SIG_IGN); print('up', flush=True)\nwhile True: signal.pause()"
-DEADLINE_SECONDS = 20.0
+ORDERLY = """
+import signal, sys
+signal.signal(15, lambda *_: sys.exit("ended in order"))
+print("up", flush=True)
+signal.pause()
+"""
+DEADLINE_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -144,10 +150,85 @@ async def test_a_part_that_ignores_sigterm_is_killed(tmp_path: Path, watchdog: W
     assert not alive(pid)
 
 
+async def test_a_second_signal_ends_at_once_what_takes_its_time(
+    tmp_path: Path, watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.local.runner._ONE_SIGNAL_SECONDS", 0.0)
+    run = Run(tmp_path, watchdog, [part(tmp_path, "store", STUBBORN)], settings="stop_seconds: 600\n")
+    running = asyncio.create_task(run.runner.run())
+    await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
+    pid = run.pid("store")
+    os.kill(os.getpid(), signal.SIGINT)
+    await until(lambda: "stopping" in run.said[-1])
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.wait_for(running, DEADLINE_SECONDS)
+    assert not alive(pid)
+
+
+async def test_a_signal_that_make_passes_on_once_more_counts_once(
+    tmp_path: Path, watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.local.runner._ONE_SIGNAL_SECONDS", DEADLINE_SECONDS)
+    run = Run(tmp_path, watchdog, [part(tmp_path, "store", ORDERLY)])
+    running = asyncio.create_task(run.runner.run())
+    await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await until(lambda: "stopping" in run.said[-1])
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, DEADLINE_SECONDS)
+    assert (tmp_path / "store.log").read_text() == "up\nended in order\n"
+
+
+async def test_the_words_of_an_earlier_run_are_not_taken_for_the_reason(tmp_path: Path, watchdog: Watchdog) -> None:
+    (tmp_path / "store.log").write_text("The model folder is empty.\n")
+    run = Run(tmp_path, watchdog, [part(tmp_path, "store", "import os; os.kill(os.getpid(), 9)")])
+    with pytest.raises(LocalFault, match=r"^store died of SIGKILL while starting\. Its log"):
+        await run.runner.run()
+
+
+async def test_without_its_watchdog_a_run_goes_on_and_ends_in_order(tmp_path: Path) -> None:
+    with preflight.lock(tmp_path) as held:
+        dog = Watchdog(held)
+        run = Run(tmp_path, dog, [part(tmp_path, "store"), part(tmp_path, "door", needs=["store"])])
+        running = asyncio.create_task(run.runner.run())
+        await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
+        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+        (number,) = [
+            int(pid) for pid in children if b"deploy.local.watchdog" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        os.kill(number, signal.SIGKILL)
+        await until(lambda: not alive(number))
+        first = run.pid("store")
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: run.record()["store"]["ready"] == 1 and run.pid("store") != first)
+        pids = [run.pid("store"), run.pid("door")]
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(running, DEADLINE_SECONDS)
+        assert not any(alive(pid) for pid in pids)
+        dog.close()
+
+
+def test_a_large_log_is_moved_aside_under_the_process_that_writes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_LARGEST_LOG_BYTES", 10)
+    log = tmp_path / "store.log"
+    with log.open("ab", buffering=0) as writer:
+        writer.write(b"short")
+        trim_log(log)
+        assert log.read_bytes() == b"short"
+        writer.write(b" and now long")
+        trim_log(log)
+        writer.write(b"after")
+    assert log.read_bytes() == b"after"
+    assert (tmp_path / "store.log.1").read_bytes() == b"short and now long"
+    trim_log(tmp_path / "none.log")
+
+
 KILLED_RUNNER = """
 import asyncio, sys
 from pathlib import Path
-from deploy.local import preflight
+from deploy.local import preflight, process
 from deploy.local.process import Process, Watchdog
 
 async def run(folder):

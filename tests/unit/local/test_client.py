@@ -67,3 +67,9 @@ def test_the_key_is_printed_only_when_it_is_new(settings: LocalSettings, layout:
     assert "clo_" not in later
     assert "http://127.0.0.1:8080/v1" in later
     assert all(f"{language}:" in later for language in ("curl", "Python", "JavaScript"))
+
+
+def test_a_folder_with_a_space_can_be_pasted(settings: LocalSettings, tmp_path: Path) -> None:
+    assert f". '{tmp_path}/my data/client.env';" in client.paste_lines(
+        settings, Layout(tmp_path / "my data"), "clo_key"
+    )

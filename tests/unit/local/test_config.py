@@ -42,6 +42,8 @@ def test_no_secret_stands_in_a_service_file(rendered: Layout) -> None:
 
 
 def test_redis_keeps_what_it_acknowledged_and_is_private(rendered: Layout, settings: LocalSettings) -> None:
+    (rendered.config / "redis.conf").chmod(0o644)
+    render(settings, rendered)
     lines = redis_configuration(settings, rendered, "password").splitlines()
     assert {"bind 127.0.0.1", "appendonly yes", "appendfsync always", "maxmemory-policy noeviction"} <= set(lines)
     assert (rendered.config / "redis.conf").stat().st_mode & 0o777 == 0o600
