@@ -1,29 +1,17 @@
 """The durable queue: one owner a job, takeover by silence, nothing forgotten."""
 
 import asyncio
-import os
 
 import pytest
-from cloister_common.vault import Keyring, encode_context, open_record, seal
+from cloister_common.vault import Keyring
 from cloister_retriever.ingestion.queue import Claim, JobQueue
 from cloister_retriever.storage.objects import ObjectKeyStore, Objects
 from cloister_retriever.storage.records import SealedRecords
 from obstore.store import MemoryStore
 
+from tests.support.retriever_memory import MemoryRoot
+
 LEASE_SECONDS = 0.3
-
-
-class _Root:
-    """A root key in memory."""
-
-    def __init__(self) -> None:
-        self._key = os.urandom(32)
-
-    async def wrap(self, key: bytes, context: bytes) -> bytes:
-        return seal(self._key, key, encode_context("root", context))
-
-    async def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
-        return open_record(self._key, wrapped, encode_context("root", context))
 
 
 @pytest.fixture
@@ -32,11 +20,11 @@ def objects() -> Objects:
 
 
 @pytest.fixture
-def root() -> _Root:
-    return _Root()
+def root() -> MemoryRoot:
+    return MemoryRoot()
 
 
-def queue_of(objects: Objects, root: _Root) -> JobQueue:
+def queue_of(objects: Objects, root: MemoryRoot) -> JobQueue:
     """The queue as one process sees it."""
     keyring = Keyring("retriever", root, ObjectKeyStore(objects))
     return JobQueue(objects, keyring, SealedRecords(objects), lease_seconds=LEASE_SECONDS)
@@ -49,7 +37,7 @@ async def claimed_within(queue: JobQueue, seconds: float) -> Claim:
         return claim
 
 
-async def test_jobs_come_in_order_and_once(objects: Objects, root: _Root) -> None:
+async def test_jobs_come_in_order_and_once(objects: Objects, root: MemoryRoot) -> None:
     queue = queue_of(objects, root)
     first = await queue.put("ingest", "proj_a", "vs_1", file_id="file-1", attachment_id="vsf_1")
     second = await queue.put("purge", "proj_a", "vs_1")
@@ -58,13 +46,13 @@ async def test_jobs_come_in_order_and_once(objects: Objects, root: _Root) -> Non
     assert await queue.claim() is None
 
 
-async def test_of_many_processes_one_gets_the_job(objects: Objects, root: _Root) -> None:
+async def test_of_many_processes_one_gets_the_job(objects: Objects, root: MemoryRoot) -> None:
     await queue_of(objects, root).put("purge", "proj_a", "vs_1")
     claims = await asyncio.gather(*(queue_of(objects, root).claim() for _ in range(10)))
     assert sum(claim is not None for claim in claims) == 1
 
 
-async def test_a_job_whose_owner_fell_silent_is_taken_over(objects: Objects, root: _Root) -> None:
+async def test_a_job_whose_owner_fell_silent_is_taken_over(objects: Objects, root: MemoryRoot) -> None:
     dead, heir = queue_of(objects, root), queue_of(objects, root)
     await dead.put("purge", "proj_a", "vs_1")
     lost = await dead.claim()
@@ -76,7 +64,7 @@ async def test_a_job_whose_owner_fell_silent_is_taken_over(objects: Objects, roo
     assert not await dead.keep(lost)
 
 
-async def test_an_owner_that_gives_signs_of_life_keeps_its_job(objects: Objects, root: _Root) -> None:
+async def test_an_owner_that_gives_signs_of_life_keeps_its_job(objects: Objects, root: MemoryRoot) -> None:
     owner, other = queue_of(objects, root), queue_of(objects, root)
     await owner.put("purge", "proj_a", "vs_1")
     claim = await owner.claim()
@@ -87,7 +75,7 @@ async def test_an_owner_that_gives_signs_of_life_keeps_its_job(objects: Objects,
         await asyncio.sleep(LEASE_SECONDS / 4)
 
 
-async def test_a_done_job_leaves_nothing(objects: Objects, root: _Root) -> None:
+async def test_a_done_job_leaves_nothing(objects: Objects, root: MemoryRoot) -> None:
     queue = queue_of(objects, root)
     await queue.put("purge", "proj_a", "vs_1")
     claim = await queue.claim()
@@ -97,7 +85,7 @@ async def test_a_done_job_leaves_nothing(objects: Objects, root: _Root) -> None:
     assert await objects.list("leases") == []
 
 
-async def test_a_lease_without_its_job_is_cleared_away(objects: Objects, root: _Root) -> None:
+async def test_a_lease_without_its_job_is_cleared_away(objects: Objects, root: MemoryRoot) -> None:
     queue, other = queue_of(objects, root), queue_of(objects, root)
     await queue.put("purge", "proj_a", "vs_1")
     claim = await queue.claim()
@@ -109,7 +97,7 @@ async def test_a_lease_without_its_job_is_cleared_away(objects: Objects, root: _
             await asyncio.sleep(0.05)
 
 
-async def test_the_marker_names_neither_tenant_nor_file(objects: Objects, root: _Root) -> None:
+async def test_the_marker_names_neither_tenant_nor_file(objects: Objects, root: MemoryRoot) -> None:
     await queue_of(objects, root).put("ingest", "proj_secret", "vs_1", file_id="file-1", attachment_id="vsf_1")
     for listed in await objects.list("queue"):
         assert b"secret" not in (await objects.get(listed.path) or b"")

@@ -64,7 +64,8 @@ class FileService:
             await self._store.put(tenant, record, key)
         except BaseException:
             # Refused, cut off or failed: without a record nobody can see it, and without a key nobody can read it.
-            await self._store.destroy(tenant, file_id)
+            await self._store.destroy_key(tenant, file_id)
+            await self._store.delete(tenant, file_id)
             raise
         log.info("file_stored", file=file_id, bytes=facts.size)
         return record
@@ -103,18 +104,25 @@ class FileService:
     async def delete(self, tenant: str, file_id: str, detach: Detach) -> None:
         """Deletes the file: from every vector store, its key, its content.
 
-        The stores go first, so that after a crash in between the file is still there to be deleted again. What Milvus
-        cannot remove now is in the durable queue.
+        The stores go first, so that after a crash in between the file is still there to be deleted again; from its
+        key's destruction on nobody sees it, and the same request once more removes what is left. What Milvus cannot
+        remove now is in the durable queue.
 
         Raises:
             NotFound: Unknown, or another tenant's.
         """
-        await self.get(tenant, file_id)
+        if not await self._store.is_there(tenant, check_id(FILE_PREFIX, file_id)):
+            raise missing(FILE_PREFIX, file_id)
+        await self._detach_everywhere(tenant, file_id, detach)
+        await self._store.destroy_key(tenant, file_id)
+        # Where it was attached meanwhile; after this a worker finds that the file is gone.
+        await self._detach_everywhere(tenant, file_id, detach)
+        await self._store.delete(tenant, file_id)
+        log.info("file_deleted", file=file_id)
+
+    async def _detach_everywhere(self, tenant: str, file_id: str, detach: Detach) -> None:
         for store_id in await self._store.stores_using(tenant, file_id):
             await detach(tenant, store_id, file_id)
-        await self._store.delete_record(tenant, file_id)
-        await self._store.destroy(tenant, file_id)
-        log.info("file_deleted", file=file_id)
 
 
 def clean_name(name: str) -> str:

@@ -85,20 +85,29 @@ class FileStore:
         paths = await tenant_paths(self._keyring, tenant)
         await self._objects.put(paths.use(file_id, store_id), b"")
 
+    async def is_used(self, tenant: str, file_id: str, store_id: str) -> bool:
+        paths = await tenant_paths(self._keyring, tenant)
+        return await self._objects.get(paths.use(file_id, store_id)) is not None
+
     async def forget_use(self, tenant: str, file_id: str, store_id: str) -> None:
         paths = await tenant_paths(self._keyring, tenant)
         await self._objects.delete(paths.use(file_id, store_id))
 
-    async def delete_record(self, tenant: str, file_id: str) -> None:
+    async def is_there(self, tenant: str, file_id: str) -> bool:
+        """Whether there is a record; without its key, since a deletion that broke off may have destroyed that."""
         paths = await tenant_paths(self._keyring, tenant)
-        await self._records.delete(paths.file(file_id))
+        return await self._objects.get(paths.file(file_id)) is not None
 
-    async def destroy(self, tenant: str, file_id: str) -> None:
-        """Destroys the key first: from here on nothing of the file can be read, wherever copies lie."""
-        paths = await tenant_paths(self._keyring, tenant)
+    async def destroy_key(self, tenant: str, file_id: str) -> None:
+        """From here on nothing of the file can be read, wherever copies lie."""
         await self._keyring.destroy(tenant, _KIND, file_id)
+
+    async def delete(self, tenant: str, file_id: str) -> None:
+        """Removes what is left of the file, its record last."""
+        paths = await tenant_paths(self._keyring, tenant)
         await self._objects.delete(paths.content(file_id))
         await self._objects.delete_all(paths.uses(file_id))
+        await self._records.delete(paths.file(file_id))
 
 
 def _content_context(tenant: str, file_id: str) -> bytes:

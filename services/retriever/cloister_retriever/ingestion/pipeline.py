@@ -67,16 +67,17 @@ class Pipeline:
     async def work(self, job: Job) -> None:
         """Does ``job`` to its end."""
         if job.kind == "purge":
-            await self._index.delete(job.store_id, job.attachment_id)
+            await self._purge(job)
             return
+        await self._clear_replaced(job)
         try:
             await self._ingest(job)
         except _Gone:
             await self._clear(job)
 
     async def give_up(self, job: Job) -> None:
-        """Ends a job that took several workers down with it."""
-        found = await self._attachment(job) if job.kind == "ingest" else None
+        """Ends an ingestion that took several workers down with it."""
+        found = await self._attachment(job)
         if found is not None:
             attachment, key = found
             await self._fail(job, attachment, key, "server_error", "Reading this file failed again and again.")
@@ -91,7 +92,14 @@ class Pipeline:
             return
         found = await self._attachment(job)
         if found is not None and await self._stores.outcome(job.tenant, job.store_id, found[0].id, found[1]) is None:
-            await queue.put("ingest", job.tenant, job.store_id, file_id=job.file_id, attachment_id=job.attachment_id)
+            await queue.put(
+                "ingest",
+                job.tenant,
+                job.store_id,
+                file_id=job.file_id,
+                attachment_id=job.attachment_id,
+                replaces=job.replaces,
+            )
 
     async def _ingest(self, job: Job) -> None:
         found = await self._attachment(job)
@@ -117,6 +125,9 @@ class Pipeline:
         file_key = await self._file_store.key(job.tenant, attachment.file_id)
         file = await self._file_store.get(job.tenant, attachment.file_id)
         if file is None or file_key is None:
+            # Deleted while it was being attached: whoever deleted it could not see the attachment yet.
+            await self._file_store.forget_use(job.tenant, attachment.file_id, job.store_id)
+            await self._stores.delete_attachment(job.tenant, attachment)
             raise _Gone
         keys = passage_keys(key, file_key)
         started = time.monotonic()
@@ -227,6 +238,26 @@ class Pipeline:
         if await self._attachment(job) is None:
             return True
         return await self._stores.outcome(job.tenant, job.store_id, attachment.id, key) is not None
+
+    async def _purge(self, job: Job) -> None:
+        """Removes passages, after the records above them: who planned this may have died before they were gone."""
+        if job.attachment_id is None:
+            await self._stores.delete(job.tenant, job.store_id)
+        elif job.file_id is not None and (found := await self._attachment(job)) is not None:
+            await self._file_store.forget_use(job.tenant, job.file_id, job.store_id)
+            await self._stores.delete_attachment(job.tenant, found[0])
+        await self._index.delete(job.store_id, job.attachment_id)
+
+    async def _clear_replaced(self, job: Job) -> None:
+        """Removes what the attachment left that this job's replaced, unless that is still the file's attachment."""
+        assert job.file_id is not None
+        key = await self._stores.key(job.tenant, job.store_id)
+        if job.replaces is None or key is None:
+            return
+        current = await self._stores.attachment(job.tenant, job.store_id, job.file_id, key)
+        if current is None or current.id != job.replaces:
+            await self._index.delete(job.store_id, job.replaces)
+            await self._stores.delete_ingested(job.tenant, job.store_id, job.replaces)
 
     async def _clear(self, job: Job) -> None:
         """Removes what was indexed for an attachment, unless it is one that was completed."""

@@ -18,9 +18,14 @@ class Purges:
         self._queue = queue
         self._index = index
 
-    async def plan(self, tenant: str, store_id: str, attachment_id: str | None = None) -> Job:
-        """Makes the removal of an attachment's passages, or of a whole store's, durable."""
-        return await self._queue.put("purge", tenant, store_id, attachment_id=attachment_id)
+    async def plan(
+        self, tenant: str, store_id: str, attachment_id: str | None = None, *, file_id: str | None = None
+    ) -> Job:
+        """Makes a removal durable: of an attachment's passages, of an attachment (of the file named), or of a store.
+
+        From here on a worker finishes it, records included, should this process die.
+        """
+        return await self._queue.put("purge", tenant, store_id, file_id=file_id, attachment_id=attachment_id)
 
     async def run(self, job: Job) -> None:
         """Removes the passages now, if the index is there. They are not served any more in either case."""

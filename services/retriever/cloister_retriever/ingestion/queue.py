@@ -12,6 +12,7 @@ import time
 from typing import Literal
 
 from cloister_common.ids import new_id
+from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey, Keyring, VaultError
 from prometheus_client import Gauge
 from pydantic import BaseModel
@@ -22,6 +23,7 @@ from cloister_retriever.storage.records import SealedRecords
 
 __all__ = ["SYSTEM_TENANT", "Claim", "Job", "JobQueue", "system_key"]
 
+log = get_logger(__name__)
 _DEPTH = Gauge("cloister_ingest_queue_depth", "Jobs that wait or run, as this process last saw.")
 
 SYSTEM_TENANT = ":retriever"
@@ -31,8 +33,9 @@ SYSTEM_TENANT = ":retriever"
 class Job(BaseModel):
     """A piece of work.
 
-    ``ingest``: make passages of an attachment. ``purge``: remove the passages of an attachment, or of a whole store
-    if there is none named, from the index.
+    ``ingest``: make passages of an attachment, and remove those of the attachment it ``replaces``. ``purge``: remove
+    the passages of an attachment from the index; where its file is named the attachment ends with them, and where no
+    attachment is named the whole store does.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Job(BaseModel):
     store_id: str
     file_id: str | None = None
     attachment_id: str | None = None
+    replaces: str | None = None
 
 
 class Claim(BaseModel):
@@ -74,6 +78,7 @@ class JobQueue:
         *,
         file_id: str | None = None,
         attachment_id: str | None = None,
+        replaces: str | None = None,
     ) -> Job:
         """Adds a job; it is durable when this returns. Call `wake` when what it is about is there too."""
         job = Job(
@@ -83,6 +88,7 @@ class JobQueue:
             store_id=store_id,
             file_id=file_id,
             attachment_id=attachment_id,
+            replaces=replaces,
         )
         await self._records.put(f"{QUEUE}/{job.name}", job, await system_key(self._keyring))
         return job
@@ -107,7 +113,7 @@ class JobQueue:
             if name in self._mine or (held is not None and not self._expired(name, held)):
                 continue
             key = key or await system_key(self._keyring)
-            job = await self._records.get(f"{QUEUE}/{name}", Job, key)
+            job = await self._job(name, key)
             if job is None:
                 continue
             claim = Claim(job=job, number=1 if held is None else held[0] + 1)
@@ -141,6 +147,14 @@ class JobQueue:
         """Gives the job back: another process may claim it at once."""
         await self._objects.delete(claim.path)
         self.abandon(claim)
+
+    async def _job(self, name: str, key: DataKey) -> Job | None:
+        try:
+            return await self._records.get(f"{QUEUE}/{name}", Job, key)
+        except VaultError:
+            # One marker that was tampered with must not keep the others from being seen.
+            log.error("job_did_not_open", job=name)
+            return None
 
     async def _leases(self) -> dict[str, tuple[int, str]]:
         """The highest claim number of each job, and its lease's e-tag."""

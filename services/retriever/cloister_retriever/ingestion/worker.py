@@ -20,7 +20,8 @@ _POLL_SECONDS = 2.0
 """How soon work put by another process is seen. Work of this process wakes its workers at once."""
 
 _MOST_CLAIMS = 5
-"""A job that was claimed this often took four processes down: it is ended with an error instead."""
+"""A file whose job was claimed this often took five processes down: it is ended with an error instead. A purge reads no
+file and is never given up, since what it removes would stay."""
 
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
@@ -82,14 +83,14 @@ class IngestWorkers:
             log.warning("lease_lost", job=claim.job.name)
 
     async def _try(self, claim: Claim) -> None:
-        if claim.number > _MOST_CLAIMS:
+        act = self._pipeline.work
+        if claim.job.kind == "ingest" and claim.number > _MOST_CLAIMS:
             log.error("job_given_up", job=claim.job.name, claims=claim.number)
-            await self._pipeline.give_up(claim.job)
-            return
+            act = self._pipeline.give_up
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                await self._pipeline.work(claim.job)
+                await act(claim.job)
                 return
             except (Unavailable, TooManyRequests) as error:
                 # A part behind is down or full. The job stays ours; the file stays in progress.

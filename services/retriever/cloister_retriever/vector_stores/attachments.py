@@ -140,7 +140,7 @@ class AttachmentService:
         """Replaces the file's attributes. Searches see them at once: they are not in the index."""
         found = await self.get(tenant, store_id, key, file_id)
         record = found.record.model_copy(update={"attributes": attributes or {}})
-        await self._store.put_attachment(tenant, record, key)
+        await self._put(tenant, record, key)
         return Attached(record=record, outcome=found.outcome)
 
     async def cancel(self, tenant: str, key: DataKey, record: AttachmentRecord) -> None:
@@ -158,9 +158,10 @@ class AttachmentService:
         record = await self._store.attachment(tenant, store_id, check_id(FILE_PREFIX, file_id), key)
         if record is None:
             raise missing(FILE_PREFIX, file_id)
-        purge = await self._purges.plan(tenant, store_id, record.id)
-        await self._store.delete_attachment(tenant, record)
+        purge = await self._purges.plan(tenant, store_id, record.id, file_id=file_id)
+        # The use first: whoever attaches the file anew, once the attachment is gone, notes it again.
         await self._file_store.forget_use(tenant, file_id, store_id)
+        await self._store.delete_attachment(tenant, record)
         await self._purges.run(purge)
         log.info("file_detached", file=file_id, store=store_id)
 
@@ -176,6 +177,17 @@ class AttachmentService:
             raise NotFound(f"The file '{file_id}' has no text: its status is {found.status}.", code="no_content")
         keys = passage_keys(key, file_key)
         return self._store.read_text(tenant, found.record, keys.texts, size=found.outcome.text_bytes)
+
+    async def _put(self, tenant: str, record: AttachmentRecord, key: DataKey) -> None:
+        """Replaces the record of a file that is in the store.
+
+        Raises:
+            NotFound: It was detached in this moment; then it does not come back.
+        """
+        await self._store.put_attachment(tenant, record, key)
+        if not await self._file_store.is_used(tenant, record.file_id, record.store_id):
+            await self._store.delete_attachment(tenant, record)
+            raise missing(FILE_PREFIX, record.file_id)
 
     async def _attach(
         self, tenant: str, store_id: str, key: DataKey, entry: AttachFile, file: FileRecord
@@ -194,15 +206,16 @@ class AttachmentService:
             if entry.attributes is None:
                 return before.record
             kept = before.record.model_copy(update={"attributes": entry.attributes})
-            await self._store.put_attachment(tenant, kept, key)
+            await self._put(tenant, kept, key)
             return kept
         await self._file_store.note_use(tenant, file.id, store_id)
         # The marker first: a crash after it leaves a job without an attachment, which a worker drops.
-        job = await self._queue.put("ingest", tenant, store_id, file_id=file.id, attachment_id=record.id)
+        replaces = None if before is None else before.record.id
+        job = await self._queue.put(
+            "ingest", tenant, store_id, file_id=file.id, attachment_id=record.id, replaces=replaces
+        )
         if before is not None:
             await self._store.put_attachment(tenant, record, key)
-            await self._store.delete_ingested(tenant, store_id, before.record.id)
-            await self._purges.run(await self._purges.plan(tenant, store_id, before.record.id))
         elif not await self._store.create_attachment(tenant, record, key):
             # Two requests at once: the other one's attachment stands.
             await self._queue.drop(job)
@@ -210,7 +223,9 @@ class AttachmentService:
             return record if other is None else other
         if not await self._queue.waits(job):
             # A worker looked before the attachment was there and dropped the marker.
-            await self._queue.put("ingest", tenant, store_id, file_id=file.id, attachment_id=record.id)
+            await self._queue.put(
+                "ingest", tenant, store_id, file_id=file.id, attachment_id=record.id, replaces=replaces
+            )
         self._queue.wake()
         return record
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
-from cloister_common.vault import Keyring
+from cloister_common.vault import Keyring, VaultError
 from pydantic import BaseModel
 
 from cloister_retriever.ingestion.queue import system_key
@@ -53,9 +53,15 @@ class Expiries:
         """Asks ``settle(tenant, store id)`` for each store; it says whether the store needs no watching any more."""
         key = await system_key(self._keyring)
         for listed in await self._objects.list(EXPIRING):
-            marker = await self._records.get(listed.path, _Marker, key)
-            if marker is not None and await settle(marker.tenant, marker.store_id):
-                await self.forget(marker.store_id)
+            try:
+                marker = await self._records.get(listed.path, _Marker, key)
+                settled = marker is not None and await settle(marker.tenant, marker.store_id)
+            except VaultError:
+                # One store that was tampered with must not keep the others from expiring.
+                log.error("expiry_did_not_open", store=listed.leaf)
+                continue
+            if settled:
+                await self.forget(listed.leaf)
 
     async def run(self, settle: Callable[[str, str], Awaitable[bool]]) -> None:
         """Sweeps for as long as the process lives."""

@@ -1,9 +1,10 @@
 """The rules for vector stores themselves: making, listing, changing, expiring, deleting."""
 
+import contextlib
 import time
 from typing import Any
 
-from cloister_common.errors import Conflict, UnsupportedParameter
+from cloister_common.errors import Conflict, NotFound, UnsupportedParameter
 from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey
@@ -195,15 +196,19 @@ class VectorStoreService:
         if expires_at is None or expires_at > time.time():
             return False
         for file in await self._store.attached_files(tenant, store_id, key):
-            await self._attachments.detach(tenant, store_id, key, file.record.file_id)
+            await self.detach_file(tenant, store_id, file.record.file_id)
         log.info("vector_store_expired", store=store_id)
         return True
 
     async def detach_file(self, tenant: str, store_id: str, file_id: str) -> None:
-        """Removes a file that is being deleted from a store it may be in."""
+        """Removes a file from a store it may be in.
+
+        A file that is noted as used may not be attached: the process that attached or detached it died in between.
+        """
         key = await self._store.key(tenant, store_id)
         if key is not None:
-            await self._attachments.detach(tenant, store_id, key, file_id)
+            with contextlib.suppress(NotFound):
+                await self._attachments.detach(tenant, store_id, key, file_id)
 
     async def wire(self, tenant: str, opened: OpenStore) -> dict[str, Any]:
         """OpenAI's shape, with the counts of this moment."""

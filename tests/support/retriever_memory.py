@@ -1,0 +1,192 @@
+"""A retriever's services in memory that can be killed between any two writes, and started again on what is stored."""
+
+import os
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from cloister_common.clients.embedder import EmbedderClient, Embeddings
+from cloister_common.errors import Unavailable
+from cloister_common.supervisor import Supervisor
+from cloister_common.testing.embedder import fake_vector
+from cloister_common.vault import Keyring, encode_context, open_record, seal
+from cloister_retriever.files.schemas import FileRecord
+from cloister_retriever.files.service import FileService
+from cloister_retriever.files.store import FileStore
+from cloister_retriever.files.upload import MultipartUpload
+from cloister_retriever.index.collection import PassageCollection
+from cloister_retriever.index.rotation import Rotations
+from cloister_retriever.ingestion.pipeline import Pipeline
+from cloister_retriever.ingestion.purge import Purges
+from cloister_retriever.ingestion.queue import JobQueue
+from cloister_retriever.ingestion.worker import IngestWorkers
+from cloister_retriever.parsing.chunking import Chunk
+from cloister_retriever.parsing.parser import Parsed, Parser
+from cloister_retriever.storage.objects import ObjectKeyStore, Objects
+from cloister_retriever.storage.records import SealedRecords
+from cloister_retriever.vector_stores.attachments import AttachmentService, ChunkingPolicy
+from cloister_retriever.vector_stores.expiry import Expiries
+from cloister_retriever.vector_stores.records import Chunking
+from cloister_retriever.vector_stores.service import VectorStoreService
+from cloister_retriever.vector_stores.store import VectorStoreStore
+from obstore.store import MemoryStore, ObjectStore
+
+__all__ = ["LEASE_SECONDS", "TENANT", "Killed", "MemoryProcess", "MemoryRoot", "Stored"]
+
+TENANT = "proj_a"
+LEASE_SECONDS = 0.05
+_DIMENSIONS = 8
+
+
+class Killed(BaseException):
+    """The process is dead: none of its writes comes through any more."""
+
+
+class MemoryRoot:
+    """A root key in memory."""
+
+    def __init__(self) -> None:
+        self._key = os.urandom(32)
+
+    async def wrap(self, key: bytes, context: bytes) -> bytes:
+        return seal(self._key, key, encode_context("root", context))
+
+    async def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
+        return open_record(self._key, wrapped, encode_context("root", context))
+
+
+class Stored:
+    """What outlives a process: the objects, and the index's rows by their id.
+
+    While ``index_is_down`` is set the index refuses every write, and counts that in ``refusals``.
+    """
+
+    def __init__(self) -> None:
+        self.objects = MemoryStore()
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.index_is_down = False
+        self.refusals = 0
+
+
+class Fuse:
+    """Kills its process at the write after ``writes_left`` more, if that is set."""
+
+    def __init__(self) -> None:
+        self.writes_left: int | None = None
+        self.blown = False
+
+    def write(self) -> None:
+        if self.writes_left is not None:
+            self.blown = self.blown or self.writes_left == 0
+            self.writes_left -= 1
+        if self.blown:
+            raise Killed
+
+
+class _Objects(Objects):
+    def __init__(self, store: ObjectStore, fuse: Fuse) -> None:
+        super().__init__(store)
+        self._fuse = fuse
+
+    async def put(self, path: str, data: bytes) -> None:
+        self._fuse.write()
+        await super().put(path, data)
+
+    async def create(self, path: str, data: bytes) -> bool:
+        self._fuse.write()
+        return await super().create(path, data)
+
+    async def put_stream(self, path: str, chunks: AsyncIterator[bytes]) -> None:
+        self._fuse.write()
+        await super().put_stream(path, chunks)
+
+    async def delete(self, path: str) -> None:
+        self._fuse.write()
+        await super().delete(path)
+
+
+class _Index(PassageCollection):
+    def __init__(self, stored: Stored, fuse: Fuse) -> None:
+        self._stored = stored
+        self._fuse = fuse
+
+    async def upsert(self, rows: Sequence[dict[str, Any]]) -> None:
+        self._write()
+        self._stored.rows.update({row["id"]: row for row in rows})
+
+    async def delete(
+        self, store_id: str, attachment_id: str | None = None, *, from_position: int | None = None
+    ) -> None:
+        self._write()
+        for row in self._of(store_id, attachment_id):
+            if row["position"] >= (from_position or 0):
+                del self._stored.rows[row["id"]]
+
+    async def count(self, store_id: str, attachment_id: str | None = None) -> int:
+        return len(self._of(store_id, attachment_id))
+
+    def _of(self, store_id: str, attachment_id: str | None) -> list[dict[str, Any]]:
+        rows = [row for row in self._stored.rows.values() if row["store_id"] == store_id]
+        return [row for row in rows if attachment_id in {None, row["attachment_id"]}]
+
+    def _write(self) -> None:
+        if self._stored.index_is_down:
+            self._stored.refusals += 1
+            raise Unavailable("The index is down.")
+        self._fuse.write()
+
+
+class _Embedder(EmbedderClient):
+    def __init__(self) -> None: ...
+
+    async def embed(self, texts: Sequence[str], *, bulk: bool = False) -> Embeddings:
+        return Embeddings([fake_vector(text, _DIMENSIONS) for text in texts], _DIMENSIONS, len(texts))
+
+
+class _Parser(Parser):
+    """Each word is a passage."""
+
+    def __init__(self) -> None: ...
+
+    async def parse(self, content: AsyncIterator[bytes], *, name: str, max_tokens: int, overlap_tokens: int) -> Parsed:
+        text = b"".join([part async for part in content]).decode()
+        return Parsed(text, [Chunk(word.start(), word.end(), None, None) for word in re.finditer(r"\S+", text)])
+
+
+class MemoryProcess:
+    """The services of one process over what is stored."""
+
+    def __init__(self, stored: Stored, root: MemoryRoot) -> None:
+        self.fuse = Fuse()
+        self.objects = _Objects(stored.objects, self.fuse)
+        keyring = Keyring("retriever", root, ObjectKeyStore(self.objects))
+        records = SealedRecords(self.objects)
+        index = _Index(stored, self.fuse)
+        file_store = FileStore(self.objects, keyring, records)
+        self.store = VectorStoreStore(self.objects, keyring, records)
+        self.queue = JobQueue(self.objects, keyring, records, lease_seconds=LEASE_SECONDS)
+        purges = Purges(self.queue, index)
+        self.files = FileService(file_store, max_file_bytes=1000)
+        chunking = ChunkingPolicy(model_tokens=254, auto=Chunking(max_tokens=200, overlap_tokens=40))
+        self.attachments = AttachmentService(self.store, self.files, file_store, self.queue, purges, chunking)
+        expiries = Expiries(self.objects, keyring, records)
+        self.stores = VectorStoreService(self.store, self.attachments, file_store, purges, expiries, model="m")
+        self.pipeline = Pipeline(
+            files=self.files,
+            file_store=file_store,
+            stores=self.store,
+            parser=_Parser(),
+            embedder=_Embedder(),
+            index=index,
+            rotations=Rotations(),
+        )
+        self.workers = IngestWorkers(self.queue, self.pipeline, workers=1, lease_seconds=LEASE_SECONDS)
+        self.supervisor = Supervisor()
+
+    async def upload(self, text: str) -> FileRecord:
+        async def body() -> AsyncIterator[bytes]:
+            yield b'--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nassistants\r\n'
+            yield b'--b\r\ncontent-disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
+            yield text.encode() + b"\r\n--b--\r\n"
+
+        return await self.files.upload(TENANT, MultipartUpload("multipart/form-data; boundary=b", body()))

@@ -1,0 +1,133 @@
+"""The pipeline and its workers beside callers that change their minds, and after others that died."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from cloister_common.errors import NotFound
+from cloister_retriever.ingestion import worker
+from cloister_retriever.ingestion.queue import Claim
+from cloister_retriever.vector_stores.schemas import AttachFile, CreateStore
+from cloister_retriever.vector_stores.service import OpenStore
+
+from tests.support.retriever_memory import TENANT, MemoryProcess, MemoryRoot, Stored
+
+TEXT = "the zebra eats grass"
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloister_retriever.ingestion.worker._POLL_SECONDS", 0.005)
+    monkeypatch.setattr("cloister_retriever.ingestion.worker._FIRST_PAUSE_SECONDS", 0.005)
+
+
+@pytest.fixture
+def stored() -> Stored:
+    return Stored()
+
+
+@pytest.fixture
+def process(stored: Stored) -> MemoryProcess:
+    return MemoryProcess(stored, MemoryRoot())
+
+
+async def until(condition: Callable[[], Awaitable[object]]) -> None:
+    async with asyncio.timeout(10):
+        while not await condition():
+            await asyncio.sleep(0.005)
+
+
+async def queue_is_empty(process: MemoryProcess) -> bool:
+    return not await process.objects.list("queue")
+
+
+async def refused(stored: Stored) -> bool:
+    return stored.refusals > 0
+
+
+async def store_with(process: MemoryProcess, *file_ids: str) -> OpenStore:
+    made = await process.stores.create(TENANT, CreateStore(file_ids=list(file_ids)))
+    return await process.stores.get(TENANT, made["id"])
+
+
+async def test_a_file_deleted_while_it_is_attached_leaves_no_job_and_no_attachment(process: MemoryProcess) -> None:
+    file = await process.upload(TEXT)
+    store = await store_with(process)
+    entries = [AttachFile(file_id=file.id)]
+    files = await process.attachments.known_files(TENANT, entries)
+    await process.files.delete(TENANT, file.id, process.stores.detach_file)
+    await process.attachments.attach_all(TENANT, store.record.id, store.key, entries, files)
+    process.workers.start(process.supervisor)
+    await until(lambda: queue_is_empty(process))
+    await process.supervisor.close()
+    assert await process.attachments.list(TENANT, store.record.id, store.key) == []
+    assert await process.objects.list("queue") == []
+
+
+async def test_attributes_changed_while_a_file_is_detached_do_not_bring_it_back(
+    process: MemoryProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = await process.upload(TEXT)
+    store = await store_with(process, file.id)
+    put = process.store.put_attachment
+
+    async def put_late(*arguments: Any) -> None:
+        await process.attachments.detach(TENANT, store.record.id, store.key, file.id)
+        await put(*arguments)
+
+    monkeypatch.setattr(process.store, "put_attachment", put_late)
+    with pytest.raises(NotFound):
+        await process.attachments.set_attributes(TENANT, store.record.id, store.key, file.id, {"a": 1})
+    assert await process.attachments.list(TENANT, store.record.id, store.key) == []
+
+
+def claimed(process: MemoryProcess, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The workers find every job as one that was claimed ``number`` times before."""
+    claim = process.queue.claim
+
+    async def again() -> Claim | None:
+        found = await claim()
+        return None if found is None else found.model_copy(update={"number": number})
+
+    monkeypatch.setattr(process.queue, "claim", again)
+
+
+async def test_a_file_that_takes_every_worker_down_is_given_up_and_leaves_no_passages(
+    process: MemoryProcess, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = await process.upload(TEXT)
+    store = await store_with(process, file.id)
+    attached = await process.attachments.get(TENANT, store.record.id, store.key, file.id)
+    row = {"id": "psg_1", "store_id": store.record.id, "attachment_id": attached.record.id, "position": 0}
+    stored.rows["psg_1"] = row
+    stored.index_is_down = True
+    claimed(process, monkeypatch, worker._MOST_CLAIMS + 1)
+    process.workers.start(process.supervisor)
+    await until(lambda: refused(stored))
+    stored.index_is_down = False
+    await until(lambda: queue_is_empty(process))
+    await process.supervisor.close()
+    attached = await process.attachments.get(TENANT, store.record.id, store.key, file.id)
+    assert attached.wire()["last_error"]["message"] == "Reading this file failed again and again."
+    assert stored.rows == {}
+
+
+async def test_a_removal_is_never_given_up(
+    process: MemoryProcess, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored.rows["psg_1"] = {"id": "psg_1", "store_id": "vs_1", "attachment_id": "vsf_1", "position": 0}
+    await process.queue.put("purge", TENANT, "vs_1", attachment_id="vsf_1")
+    claimed(process, monkeypatch, 100)
+    process.workers.start(process.supervisor)
+    await until(lambda: queue_is_empty(process))
+    await process.supervisor.close()
+    assert stored.rows == {}
+
+
+async def test_a_job_that_does_not_open_keeps_no_other_back(process: MemoryProcess) -> None:
+    await process.objects.put(f"queue/{0:019d}-tampered", b"not a job")
+    job = await process.queue.put("purge", TENANT, "vs_1")
+    claim = await process.queue.claim()
+    assert claim is not None
+    assert claim.job == job
