@@ -105,6 +105,9 @@ class Turn:
         body = self._chat_body(run, messages)
         text = answer.restart()
         before = run.usage.get("output", 0)
+        if text and run.request["response_format"] is not None:
+            # vLLM's grammar begins anew with every generation: it would put a second beginning after the first.
+            raise CloisterError("The answer broke off, and structured output cannot be continued. Try again.")
         if text:
             body["messages"] = [*messages, {"role": "assistant", "content": text}]
             body |= {"continue_final_message": True, "add_generation_prompt": False}

@@ -110,6 +110,20 @@ def test_continuations_keep_to_the_limit_of_the_answer(client_of_pods: Any, pods
     assert response.usage.output_tokens == 4
 
 
+def test_structured_output_that_broke_off_fails_and_is_never_begun_twice(
+    client_of_pods: Any, pods: list[FakeLlm]
+) -> None:
+    for pod in pods:
+        pod.drop_after = 2
+        pod.respond = lambda _: _heal(pods)
+    response = client_of_pods.responses.create(
+        model="fake", input="hi", text={"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}}
+    )
+    assert (response.status, response.output_text) == ("failed", "The answer")
+    assert "structured output" in response.error.message
+    assert len([body for pod in pods for body in pod.chats()]) == 1
+
+
 def _heal(pods: list[FakeLlm]) -> list[str]:
     """Lets every call but the first go well."""
     if sum(len(pod.chats()) for pod in pods) > 1:
