@@ -334,7 +334,7 @@ class ResponseService:
                 holder = await self._store.header(error.args[0])
                 if holder is None or holder.done:
                     # A run that will never write again, since its response was destroyed or given up.
-                    await self._items.free(conversation, error.args[0])
+                    await self._items.free(conversation.kind, conversation.id, error.args[0])
                     continue
                 if time.monotonic() > deadline:
                     await self._discard(header)

@@ -78,7 +78,7 @@ class Engine:
         await asyncio.gather(*tasks.values(), return_exceptions=True)
         try:
             for response_id in tasks:
-                await self._parts.leases.release(KIND, response_id, hand_over=True)
+                await self._parts.leases.hand_over(KIND, response_id)
         except REDIS_DOWN as error:
             log.warning("runs_not_handed_over", error=type(error).__name__)
 
@@ -100,6 +100,8 @@ class Engine:
                     run.give_up()
                 opened.set()
                 await run.execute()
+        except* VaultError as errors:
+            await self._give_up(owner.id, conversation.id if conversation else "", errors.exceptions[0])
         finally:
             opened.set()
             self._runs.pop(owner.id, None)
@@ -136,38 +138,44 @@ class Engine:
         if not await self._parts.leases.take(KIND, response_id):
             return
         header = await self._parts.store.header(response_id)
-        if header is None or header.done:
+        if header is None:
             await self._parts.leases.release(KIND, response_id)
-            if header is not None:
-                keep = self._parts.settings.keep_stream_seconds
-                await self._parts.leases.ended(response_id, keep_seconds=keep)
+            return
+        if header.done:
+            await self._ended(response_id)
             return
         if header.conversation and not await self._was_accepted(header):
             # The gateway died before the input was in the conversation: nobody was told that it was taken.
             await self._parts.store.destroy(header)
             await self._parts.leases.release(KIND, response_id)
             return
-        stored = await self._stored(header)
-        if stored is None:
-            log.error("run_unreadable", response_id=response_id)
-            await self._parts.store.give_up(response_id)
-            await self._parts.leases.release(KIND, response_id)
+        try:
+            owner, request, body = await self._stored(header)
+        except VaultError as error:
+            await self._give_up(response_id, header.conversation, error)
             return
-        owner, request, body = stored
         conversation = Owner("conv", header.conversation, owner.key) if header.conversation else None
         takeovers = await self._parts.store.count_takeover(response_id)
         log.info("run_adopted", response_id=response_id, takeovers=takeovers)
         await self.start(owner, conversation, request, body, give_up=takeovers > _MOST_TAKEOVERS)
 
-    async def _stored(self, header: Header) -> tuple[Owner, dict[str, Any], dict[str, Any]] | None:
-        """What is needed to run a response again, or None if its record or key does not open."""
-        try:
-            owner = await self._parts.store.owner(header)
-            if owner is None:
-                return None
-            return owner, await self._parts.store.read(owner, "request"), await self._parts.store.read(owner, "body")
-        except VaultError:
-            return None
+    async def _stored(self, header: Header) -> tuple[Owner, dict[str, Any], dict[str, Any]]:
+        """What is needed to run a response again. Raises `VaultError` if its record or key does not open."""
+        owner = await self._parts.store.owner(header)
+        if owner is None:
+            raise VaultError
+        return owner, await self._parts.store.read(owner, "request"), await self._parts.store.read(owner, "body")
+
+    async def _give_up(self, response_id: str, conversation_id: str, error: Exception) -> None:
+        """Ends a run that nobody can finish, since what is stored of it does not open."""
+        log.error("run_unreadable", response_id=response_id, exc_info=error)
+        if conversation_id:
+            await self._parts.items.free("conv", conversation_id, response_id)
+        await self._parts.store.give_up(response_id)
+        await self._ended(response_id)
+
+    async def _ended(self, response_id: str) -> None:
+        await self._parts.leases.ended(KIND, response_id, keep_seconds=self._parts.settings.keep_stream_seconds)
 
     async def _was_accepted(self, header: Header) -> bool:
         holder: Any = await self._redis.hget(record_key("conv", header.conversation), "run")

@@ -50,22 +50,32 @@ class Leases:
             await self._redis.zadd(_ACTIVE, {response_id: time.time() + LEASE_SECONDS})
         return bool(renewed)
 
-    async def release(self, kind: str, response_id: str, *, hand_over: bool = False) -> None:
-        """Gives the lease up: at the end of the run, or (``hand_over``) so that another gateway goes on at once."""
-        if hand_over:
-            await self._redis.zadd(_ACTIVE, {response_id: 0})
-        else:
-            await self._redis.zrem(_ACTIVE, response_id)
+    async def release(self, kind: str, response_id: str) -> None:
+        """Gives the lease up of a run of which nothing is left."""
+        await self._redis.zrem(_ACTIVE, response_id)
         await self._release_script(keys=[self._key(kind, response_id)], args=[self._owner])
+
+    async def hand_over(self, kind: str, response_id: str) -> None:
+        """Gives the lease up so that another gateway goes on at once.
+
+        The lease goes first: who found the run on the list and not its lease free would look again only after
+        `LEASE_SECONDS`.
+        """
+        await self._release_script(keys=[self._key(kind, response_id)], args=[self._owner])
+        await self._redis.zadd(_ACTIVE, {response_id: 0})
 
     async def abandoned(self, limit: int = 32) -> list[str]:
         """Runs whose owner let the deadline pass."""
         found: Any = await self._redis.zrangebyscore(_ACTIVE, 0, time.time(), start=0, num=limit)
         return [response_id.decode() for response_id in found]
 
-    async def ended(self, response_id: str, *, keep_seconds: float) -> None:
-        """Notes when what is kept for late readers is to be dropped."""
+    async def ended(self, kind: str, response_id: str, *, keep_seconds: float) -> None:
+        """Notes when what is kept for late readers is to be dropped, then gives the lease up.
+
+        In this order: a gateway that dies in between leaves the run on a list, so that what is kept does not stay.
+        """
         await self._redis.zadd(_ENDED, {response_id: time.time() + keep_seconds})
+        await self.release(kind, response_id)
 
     async def due(self, limit: int = 128) -> list[str]:
         """Ended runs whose keeping time is over."""

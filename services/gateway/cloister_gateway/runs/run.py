@@ -153,12 +153,14 @@ class Run:
                 await writer
                 await self._finish(outcome)
                 keeper.cancel()
-            await self._parts.leases.release(KIND, self.owner.id)
-            await self._parts.leases.ended(self.owner.id, keep_seconds=self._parts.settings.keep_stream_seconds)
+            keep_seconds = self._parts.settings.keep_stream_seconds
+            await self._parts.leases.ended(KIND, self.owner.id, keep_seconds=keep_seconds)
         except* DeposedError:
             log.info("run_deposed", response_id=self.owner.id)
         except* RecordGoneError:
             log.info("run_gone", response_id=self.owner.id)
+            if self.conversation is not None:
+                await self._parts.items.free(self.conversation.kind, self.conversation.id, self.owner.id)
             await self._parts.leases.release(KIND, self.owner.id)
         except* REDIS_DOWN as errors:
             log.warning("run_interrupted", response_id=self.owner.id, error=type(errors.exceptions[0]).__name__)
@@ -198,7 +200,8 @@ class Run:
             return {"status": "cancelled"}
         error = self._error
         if isinstance(error, CloisterError):
-            code = "invalid_prompt" if type(error).status < 500 else "server_error"
+            status = type(error).status
+            code = "server_error" if status >= 500 else "rate_limit_exceeded" if status == 429 else "invalid_prompt"
             return {"status": "failed", "error": {"code": code, "message": error.message}}
         if error is not None:
             log.error("run_failed", response_id=self.owner.id, exc_info=error)
@@ -245,7 +248,7 @@ class Run:
         except LogDamagedError as error:
             # The answer is whole, and its record will be; the next turn is told that the conversation is not.
             log.error("conversation_damaged", response_id=self.owner.id, exc_info=error)
-            await self._parts.items.free(self.conversation, self.owner.id)
+            await self._parts.items.free(self.conversation.kind, self.conversation.id, self.owner.id)
 
     def _usage(self) -> dict[str, Any]:
         prompt, output = self.usage.get("prompt", 0), self.usage.get("output", 0)

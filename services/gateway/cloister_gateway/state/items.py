@@ -185,9 +185,9 @@ class ItemLog:
                 raise
             return True
 
-    async def free(self, owner: Owner, run: str) -> None:
-        """Sets the log free of a run that will never write again."""
-        await self._free_script(keys=[record_key(owner.kind, owner.id)], args=[run])
+    async def free(self, owner_kind: str, owner_id: str, run: str) -> None:
+        """Sets the object's log free of a run that will never write again."""
+        await self._free_script(keys=[record_key(owner_kind, owner_id)], args=[run])
 
     async def destroy(self, owner_kind: str, owner_id: str) -> None:
         """Removes the object's hash and log. (The caller destroys the data key.)"""

@@ -149,6 +149,20 @@ def test_a_log_that_a_destroyed_response_holds_is_set_free(client: Any, installa
     assert client.responses.create(model="fake", input="hi", conversation=conversation.id).status == "completed"
 
 
+def test_a_run_whose_response_is_gone_sets_its_conversation_free(
+    client: Any, llm: FakeLlm, installation: Installation
+) -> None:
+    conversation = client.conversations.create()
+    llm.hold_after = 1
+    created = client.responses.create(model="fake", input="hi", conversation=conversation.id, background=True)
+    wait_until(lambda: llm.running == 1)
+    with installation.redis.client() as redis:
+        redis.delete(f"resp:{{{created.id}}}")
+        wait_until(lambda: not redis.hexists(f"conv:{{{conversation.id}}}", "run"), what="the end of the run")
+    assert llm.running == 0
+    client.conversations.items.create(conversation.id, items=[{"role": "user", "content": "free"}])
+
+
 @pytest.fixture
 def narrow(make_gateway: Callable[..., GatewayFixture], llm_url: str) -> Iterator[Any]:
     """The SDK at a gateway whose model has a context of 128 words, 64 of them for the prompt."""

@@ -138,11 +138,14 @@ def test_without_a_question_nothing_is_searched(client: Any, search: FakeSearch)
     assert search.calls == []
 
 
-def test_a_search_that_fails_fails_the_response_and_closes_the_call(client: Any, search: FakeSearch) -> None:
-    search.refuse_status = 500
+@pytest.mark.parametrize(("status", "code"), [(500, "server_error"), (429, "rate_limit_exceeded")])
+def test_a_search_that_fails_fails_the_response_and_closes_the_call(
+    status: int, code: str, client: Any, search: FakeSearch
+) -> None:
+    search.refuse_status = status
     events = list(client.responses.create(model="fake", input="What?", tools=[TOOL], stream=True))
     failed = events[-1].response
-    assert (events[-1].type, failed.error.code) == ("response.failed", "server_error")
+    assert (events[-1].type, failed.error.code) == ("response.failed", code)
     assert [item.status for item in failed.output] == ["failed"]
     assert [event.item.status for event in events if event.type == "response.output_item.done"] == ["failed"]
 

@@ -139,8 +139,8 @@ async def test_a_run_without_output_sets_the_log_free(items: ItemLog, make_log: 
 async def test_a_log_is_freed_only_of_the_run_that_is_named(items: ItemLog, make_log: MakeOwner) -> None:
     owner = await make_log()
     await items.append(owner, [item()], hold_for="resp_1")
-    await items.free(owner, "resp_2")
+    await items.free(owner.kind, owner.id, "resp_2")
     with pytest.raises(LogLockedError):
         await items.append(owner, [item()])
-    await items.free(owner, "resp_1")
+    await items.free(owner.kind, owner.id, "resp_1")
     await items.append(owner, [item()])

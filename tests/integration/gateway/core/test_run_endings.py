@@ -174,6 +174,9 @@ async def check(scene: Scene, redis: Redis, items: ItemLog) -> None:
     assert header is not None
     assert header.done
     assert await store.read(scene.owner, "body") == final
+    # Whoever died: a gateway finds it again, so that its stream does not stay for ever.
+    listed = [await redis.zscore(name, scene.owner.id) for name in ("runs:active", "runs:ended")]
+    assert listed != [None, None]
 
 
 @pytest.mark.parametrize("answered", [False, True], ids=["before", "after"])

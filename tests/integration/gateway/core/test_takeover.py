@@ -176,24 +176,32 @@ def test_a_run_that_nobody_can_read_or_finish_is_ended_and_keeps_nothing_locked(
     installed: GatewayFixture, lasting: Any, llm: FakeLlm, redis_server: RedisServer
 ) -> None:
     llm.hold_after = 0
-    conversations = [lasting.conversations.create() for _ in range(3)]
+    conversations = [lasting.conversations.create() for _ in range(4)]
     with installed.serve() as url, redis_server.client() as redis:
         doomed = sdk(url, installed)
-        altered, deadly, good = (
+        altered, cut, deadly, good = (
             doomed.responses.create(model="fake", input="hi", conversation=one.id, background=True)
             for one in conversations
         )
-        wait_until(lambda: llm.running == 3)
+        wait_until(lambda: llm.running == 4)
         redis.hset(f"resp:{{{altered.id}}}", "request", b"garbage")
+        events = f"resp:{{{cut.id}}}:events"
+        (entry, fields), *_ = redis.xrange(events)
+        redis.delete(events)
+        redis.xadd(events, {**fields, b"d": b"garbage"}, entry)
         redis.hset(f"resp:{{{deadly.id}}}", "taken", 10)
     llm.release()
     with redis_server.client() as redis:
-        wait_until(lambda: redis.hget(f"resp:{{{altered.id}}}", "done"), what="the end of the altered run")
+        for one in (altered, cut):
+            wait_until(lambda: redis.hget(f"resp:{{{one.id}}}", "done"), what="the end of an altered run")  # noqa: B023
     wait_until(lambda: lasting.responses.retrieve(good.id).status == "completed", what="the end of the good run")
     wait_until(lambda: lasting.responses.retrieve(deadly.id).status == "failed", what="the end of the deadly run")
-    with pytest.raises(openai.InternalServerError) as damaged:
-        lasting.responses.retrieve(altered.id)
-    assert damaged.value.code == "stored_data_damaged"
+    for one in (altered, cut):
+        with pytest.raises(openai.InternalServerError) as damaged:
+            lasting.responses.retrieve(one.id)
+        assert damaged.value.code == "stored_data_damaged"
     assert "given it up" in lasting.responses.retrieve(deadly.id).error.message
-    for one in conversations:
-        assert lasting.responses.create(model="fake", input="next", conversation=one.id).status == "completed"
+    for conversation in conversations:
+        lasting.conversations.items.create(conversation.id, items=[{"role": "user", "content": "free"}])
+        next_turn = lasting.responses.create(model="fake", input="next", conversation=conversation.id)
+        assert next_turn.status == "completed"
