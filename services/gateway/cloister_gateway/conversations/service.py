@@ -1,6 +1,8 @@
 """The rules of conversations: every look-up is by tenant, and another tenant's id is an unknown id."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cloister_common.errors import Conflict, Forbidden, NotFound
@@ -53,22 +55,27 @@ class ConversationService:
     async def retrieve(self, principal: Principal, conversation_id: str) -> dict[str, Any]:
         """The conversation's own fields."""
         owner = await self.find(principal, conversation_id)
-        created, metadata = await self._store.read(owner)
+        with _still_there(conversation_id):
+            created, metadata = await self._store.read(owner)
         return _wire(conversation_id, created, metadata)
 
     async def update(self, principal: Principal, conversation_id: str, metadata: dict[str, str]) -> dict[str, Any]:
         """Replaces the metadata."""
         owner = await self.find(principal, conversation_id)
-        await self._store.write_metadata(owner, metadata)
-        created, stored = await self._store.read(owner)
-        return _wire(conversation_id, created, stored)
+        with _still_there(conversation_id):
+            await self._store.write_metadata(owner, metadata)
+        return await self.retrieve(principal, conversation_id)
 
     async def delete(self, principal: Principal, conversation_id: str) -> None:
-        """Destroys the conversation's key, and with it its items and its responses, then removes what is left."""
-        owner = await self.find(principal, conversation_id)
+        """Destroys the conversation's key, and with it its items and its responses, then removes what is left.
+
+        The record goes last, and needs no key here: where a gateway died in between, asking again removes the rest.
+        """
+        if await self._store.tenant(conversation_id) != principal.tenant:
+            raise _not_found(conversation_id)
         await self._keyring.destroy(principal.tenant, KIND, conversation_id)
         await self._store.destroy_responses(conversation_id)
-        await self._items.destroy(owner.kind, conversation_id)
+        await self._items.destroy(KIND, conversation_id)
 
     async def add_items(
         self, principal: Principal, conversation_id: str, messages: list[InputMessage]
@@ -77,9 +84,8 @@ class ConversationService:
         _check_roles(principal, messages)
         owner = await self.find(principal, conversation_id)
         try:
-            stored = await self._items.append(owner, [input_item(message) for message in messages])
-        except LogGoneError as error:
-            raise _not_found(conversation_id) from error
+            with _still_there(conversation_id):
+                stored = await self._items.append(owner, [input_item(message) for message in messages])
         except LogLockedError as error:
             raise Conflict(
                 "A response of this conversation is being made. Wait for it to end, or cancel it.",
@@ -103,16 +109,25 @@ class ConversationService:
     async def delete_item(self, principal: Principal, conversation_id: str, item_id: str) -> dict[str, Any]:
         """Deletes one item; the conversation as it is then."""
         owner = await self.find(principal, conversation_id)
-        if not await self._items.remove(owner, item_id):
+        with _still_there(conversation_id):
+            removed = await self._items.remove(owner, item_id)
+        if not removed:
             raise NotFound(f"Item with id '{item_id}' not found.", param="item_id")
         return await self.retrieve(principal, conversation_id)
 
     async def _load(self, principal: Principal, conversation_id: str) -> list[StoredItem]:
         owner = await self.find(principal, conversation_id)
-        try:
+        with _still_there(conversation_id):
             return await self._items.load(owner)
-        except LogGoneError as error:
-            raise _not_found(conversation_id) from error
+
+
+@contextmanager
+def _still_there(conversation_id: str) -> Iterator[None]:
+    """Raises `NotFound` for a conversation that somebody deleted after it was found."""
+    try:
+        yield
+    except LogGoneError as error:
+        raise _not_found(conversation_id) from error
 
 
 def _check_roles(principal: Principal, messages: list[InputMessage]) -> None:

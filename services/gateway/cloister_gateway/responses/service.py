@@ -180,12 +180,12 @@ class ResponseService:
         Raises:
             NotFound: The response was deleted meanwhile.
         """
+        # Before the events are read: a run that ends in between has its stream still.
+        body = await self._body(owner)
         async with self._watch(owner) as feed:
-            if not feed.events:
-                body = await self._body(owner)
-                if body["status"] not in _RUNNING:
-                    yield [last_event(body, after + 1)]
-                    return
+            if not feed.events and body["status"] not in _RUNNING:
+                yield [last_event(body, after + 1)]
+                return
             async with aclosing(feed.follow(after)) as batches:
                 async for batch in batches:
                     yield batch
@@ -235,12 +235,16 @@ class ResponseService:
         await self._engine.cancel(response_id)
 
     async def delete(self, principal: Principal, response_id: str) -> None:
-        """Makes the response unreadable at once; a run that is under way is stopped first."""
+        """Destroys the response. A run that is under way is stopped first, unreadable from now on.
+
+        A gateway that dies meanwhile leaves a response that can be deleted again, or one that goes with its stream.
+        """
         owner = await self.find(principal, response_id)
         header = await self._store.header(response_id)
-        assert header is not None
-        await self._store.hide(response_id)
+        if header is None:
+            raise _no_response(response_id)
         if not header.done:
+            await self._store.hide(response_id)
             await self._engine.cancel(response_id)
             await self.finish(owner)
         await self._store.destroy(header)
@@ -249,6 +253,8 @@ class ResponseService:
         """The input items of a response, in order."""
         owner = await self.find(principal, response_id)
         request = await self._store.read(owner, "request")
+        if request is None:
+            raise _no_response(response_id)
         items: list[dict[str, Any]] = request["input"]
         return items
 

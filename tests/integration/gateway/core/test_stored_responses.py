@@ -9,6 +9,12 @@ import httpx
 import openai
 import pytest
 from cloister_common.testing.llm import FakeLlm
+from cloister_gateway.conversations.service import ConversationService
+from cloister_gateway.conversations.store import ConversationStore
+from cloister_gateway.responses.service import ResponseService
+from cloister_gateway.responses.store import ResponseStore
+from cloister_gateway.state import Owner
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.integration.gateway.core.conftest import Installation
 from tests.support.gateway import GatewayFixture
@@ -106,6 +112,67 @@ def test_deleted_response_and_its_key_are_gone(client: Any, other: Any, installa
             one.responses.delete(response.id)
     with installation.redis.client() as redis:
         assert redis.keys(f"*{response.id}*") == []
+
+
+async def _dies(*_: Any) -> None:
+    raise RedisConnectionError
+
+
+def test_a_deletion_that_broke_off_can_be_asked_for_again(
+    client: Any, installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = client.conversations.create()
+    within = client.responses.create(model="fake", input="hi", conversation=conversation.id)
+    alone = client.responses.create(model="fake", input="hi")
+    deletions = [partial(client.responses.delete, alone.id), partial(client.conversations.delete, conversation.id)]
+    with monkeypatch.context() as broken:
+        broken.setattr(ResponseStore, "destroy", _dies)
+        broken.setattr(ConversationStore, "destroy_responses", _dies)
+        for delete in deletions:
+            with pytest.raises(openai.InternalServerError) as refused:
+                delete()
+            assert refused.value.status_code == 503
+    for delete in deletions:
+        delete()
+    with installation.redis.client() as redis:
+        for gone in (alone.id, within.id, conversation.id):
+            assert redis.keys(f"*{gone}*") == []
+
+
+def test_what_somebody_deletes_after_it_was_found_is_a_404(
+    client: Any, installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = client.conversations.items
+    calls: dict[str, Callable[[str], object]] = {
+        "retrieve": client.conversations.retrieve,
+        "update": lambda name: client.conversations.update(name, metadata={"a": "b"}),
+        "list": items.list,
+        "add": lambda name: items.create(name, items=[{"role": "user", "content": "x"}]),
+        "remove": lambda name: items.delete("msg_1", conversation_id=name),
+        "response": client.responses.retrieve,
+        "input": client.responses.input_items.list,
+        "cancel": client.responses.cancel,
+        "delete": client.responses.delete,
+    }
+    find, find_response = ConversationService.find, ResponseService.find
+
+    async def found(service: Any, principal: Any, name: str, **options: Any) -> Owner:
+        owner = await (find if name.startswith("conv_") else find_response)(service, principal, name, **options)
+        with installation.redis.client() as redis:
+            redis.delete(f"{name.split('_')[0]}:{{{name}}}")
+        return owner
+
+    for what, call in calls.items():
+        if what in {"response", "input", "cancel", "delete"}:
+            name = client.responses.create(model="fake", input="hi").id
+        else:
+            name = client.conversations.create().id
+        with monkeypatch.context() as racing:
+            racing.setattr(ConversationService, "find", found)
+            racing.setattr(ResponseService, "find", found)
+            with pytest.raises(openai.APIError) as refused:
+                call(name)
+        assert refused.value.code == "not_found", what
 
 
 def test_input_items_are_paged_in_both_directions(client: Any) -> None:
