@@ -7,6 +7,7 @@ object.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -35,6 +36,7 @@ ReadinessCheck = Callable[[], Awaitable[None]]
 """Returns when its part is ready, raises with a reason otherwise."""
 
 _READINESS_SECONDS = 5.0
+_ARM_OF_UNION = re.compile(r"constrained-\w+|(literal|list|dict|function-\w+)\[.*\]")
 
 
 def create_base_app(
@@ -178,8 +180,11 @@ def validation_error(errors: Any) -> InvalidRequest:
 
 
 def field_path(loc: tuple[int | str, ...]) -> str:
-    """``("body", "input", 0, "content")`` → ``input[0].content``."""
+    """``("body", "input", 0, "content")`` → ``input[0].content``, without pydantic's names for the arms of a union."""
     path = ""
     for part in loc[1:] if loc and loc[0] in {"body", "query", "path", "header"} else loc:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif not _ARM_OF_UNION.fullmatch(part):
+            path += f".{part}" if path else part
     return path

@@ -89,6 +89,14 @@ def test_a_malformed_filter_is_refused(filters: dict[str, Any]) -> None:
         SearchRequest(query="q", filters=filters)
 
 
+@pytest.mark.parametrize("kind", ["equals", "and"])
+def test_the_error_of_a_filter_speaks_of_what_it_was_meant_to_be(kind: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        SearchRequest(query="q", filters={"type": kind, ("key" if kind == "equals" else "filters"): "region"})
+    arm, field = {"equals": ("comparison", "type"), "and": ("compound", "filters")}[kind]
+    assert refused.value.errors()[0]["loc"] == ("filters", arm, field)
+
+
 def test_a_filter_that_is_nested_too_deeply_is_refused() -> None:
     filters = compare("eq", "a", 1)
     for _ in range(9):

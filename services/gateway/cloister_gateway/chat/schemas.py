@@ -7,7 +7,7 @@ name the place (``messages[2].content[0].type``) that a validator inside the mod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from cloister_gateway.responses.schemas import LARGEST_NUMBER, Object, Strict
 
@@ -111,7 +111,11 @@ class StreamOptions(_Part):
     include_usage: bool | None = None
 
 
-Stop = Annotated[str, Field(min_length=1)]
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Stop = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list), Field(max_length=4)]
 
 
 class ChatRequest(_Part):
@@ -136,7 +140,7 @@ class ChatRequest(_Part):
     messages: list[Message] = Field(min_length=1)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
+    stop: Stop | None = None
     seed: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None

@@ -10,10 +10,10 @@ work), and true is not 1.
 
 import operator
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cloister_common.errors import InvalidRequest
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
 
 __all__ = ["Comparison", "Compound", "Filter", "check_depth", "matches"]
 
@@ -57,7 +57,15 @@ class Compound(BaseModel):
     filters: list["Filter"] = Field(min_length=1, max_length=_MAX_COMPARISONS)
 
 
-Filter = Annotated[Comparison | Compound, Field(union_mode="left_to_right")]
+def _arm(value: Any) -> str:
+    """Which of the two it is meant to be, so that an error speaks of that one only."""
+    kind = value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
+    return "compound" if kind in ("and", "or") else "comparison"
+
+
+Filter = Annotated[
+    Annotated[Comparison, Tag("comparison")] | Annotated[Compound, Tag("compound")], Discriminator(_arm)
+]
 Compound.model_rebuild()
 
 

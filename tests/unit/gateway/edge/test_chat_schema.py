@@ -10,6 +10,7 @@ from cloister_gateway.chat.schemas import ChatRequest
 from pydantic import ValidationError
 
 USER = {"role": "user", "content": "Hello"}
+TOOL = {"type": "function", "function": {"name": "look"}}
 
 
 def refusal(**fields: Any) -> InvalidRequest:
@@ -76,6 +77,9 @@ def test_wrong_message_is_named_by_its_place(message: dict[str, Any], param: str
         ({"messages": []}, "messages"),
         ({"temperature": 3}, "temperature"),
         ({"n": 9}, "n"),
+        ({"stop": ["a"] * 5}, "stop"),
+        ({"stop": ["a", ""]}, "stop[1]"),
+        ({"tool_choice": "maybe", "tools": [TOOL]}, "tool_choice"),
         ({"store": True}, "store"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"top_logprobs": 2}, "top_logprobs"),
