@@ -107,6 +107,7 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
                 "kv_cache_gib": settings.chat_model.kv_cache_gib,
                 "eager": settings.chat_model.eager,
                 "cache_dir": str(layout.cache / "llm"),
+                "extra_arguments": _tool_calls(settings.chat_model.tool_call_parser),
             },
         },
         "gateway": {
@@ -135,6 +136,11 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
         name: laid_over(values | {"log": {"level": settings.log.level}}, getattr(settings.overrides, name))
         for name, values in rendered.items()
     }
+
+
+def _tool_calls(parser: str | None) -> dict[str, Any]:
+    """vLLM's options without which it refuses every request that has tools."""
+    return {} if parser is None else {"tool-call-parser": parser, "enable-auto-tool-choice": True}
 
 
 def _server(settings: LocalSettings, service: str) -> dict[str, Any]:

@@ -63,6 +63,7 @@ class ChatModel(Settings):
     max_model_len: int = Field(ge=128)
     kv_cache_gib: float = Field(gt=0)
     eager: bool
+    tool_call_parser: str | None
 
 
 class EmbeddingModel(Settings):

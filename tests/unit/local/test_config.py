@@ -49,6 +49,17 @@ def test_redis_keeps_what_it_acknowledged_and_is_private(rendered: Layout, setti
     assert (rendered.config / "redis.conf").stat().st_mode & 0o777 == 0o600
 
 
+def test_tools_are_served_unless_the_parser_is_taken_away(tmp_path: Path, layout: Layout) -> None:
+    override = tmp_path / "mine.yaml"
+    override.write_text("chat_model: {tool_call_parser: null}\n")
+    with_tools, without = (
+        service_settings(load_local_settings(path), layout)["llm"]["engine"]["extra_arguments"]
+        for path in (None, override)
+    )
+    assert with_tools == {"tool-call-parser": "hermes", "enable-auto-tool-choice": True}
+    assert without == {}
+
+
 def test_only_the_gateway_can_listen_beyond_loopback(tmp_path: Path, layout: Layout) -> None:
     override = tmp_path / "mine.yaml"
     override.write_text("gateway: {host: 0.0.0.0}\n")

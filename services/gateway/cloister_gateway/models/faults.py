@@ -4,11 +4,20 @@ import re
 from typing import Any
 
 import orjson
-from cloister_common.errors import CloisterError, InvalidRequest, TooManyRequests, Unavailable, UpstreamFailed
+from cloister_common.errors import (
+    CloisterError,
+    InvalidRequest,
+    TooManyRequests,
+    Unavailable,
+    UnsupportedParameter,
+    UpstreamFailed,
+)
 
 __all__ = ["fault_of", "no_pod", "stream_fault"]
 
 _CONTEXT = re.compile(r"maximum context length|max_model_len|max_total_tokens", re.IGNORECASE)
+_NO_TOOLS = re.compile(r"--(tool-call-parser|enable-auto-tool-choice)")
+"""The options that a pod was started without, in vLLM's words for the operator."""
 
 _PUBLIC_PARAMS = frozenset(
     {
@@ -49,10 +58,12 @@ def fault_of(model: str, status: int, body: bytes) -> CloisterError:
 def _refusal(body: bytes) -> InvalidRequest:
     error = _error(body)
     message = str(error.get("message") or "The model refused the request.")
+    if _NO_TOOLS.search(message):
+        return UnsupportedParameter("tools", "This model is not set up to call 'tools' here. Leave them out.")
+    param = error.get("param") if error.get("param") in _PUBLIC_PARAMS else None
     if _CONTEXT.search(message):
-        return InvalidRequest(message, param="messages", code="context_length_exceeded")
-    param = error.get("param")
-    return InvalidRequest(message, param=param if param in _PUBLIC_PARAMS else None, code="invalid_value")
+        return InvalidRequest(message, param=param or "messages", code="context_length_exceeded")
+    return InvalidRequest(message, param=param, code="invalid_value")
 
 
 def _error(body: bytes) -> dict[str, Any]:

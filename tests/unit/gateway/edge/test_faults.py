@@ -17,6 +17,18 @@ def test_context_length_has_openais_code() -> None:
     assert (fault.error_code, fault.param, fault.message) == ("context_length_exceeded", "messages", message)
 
 
+def test_an_answer_longer_than_the_context_is_the_fault_of_its_own_parameter() -> None:
+    fault = fault_of("m", 400, refused("max_tokens=9 cannot be greater than max_model_len=8", "max_tokens"))
+    assert (fault.error_code, fault.param) == ("context_length_exceeded", "max_tokens")
+
+
+@pytest.mark.parametrize("option", ["--tool-call-parser", "--enable-auto-tool-choice and --tool-call-parser"])
+def test_a_model_without_a_parser_for_tool_calls_does_not_support_tools(option: str) -> None:
+    fault = fault_of("m", 400, refused(f'"auto" tool choice requires {option} to be set'))
+    assert (fault.error_code, fault.param) == ("unsupported_parameter", "tools")
+    assert "--" not in fault.message
+
+
 def test_wrong_parameter_keeps_the_name_a_caller_knows_and_no_other() -> None:
     assert fault_of("m", 400, refused("wrong", "tools")).param == "tools"
     assert fault_of("m", 400, refused("wrong", "sampling_params.guided")).param is None
