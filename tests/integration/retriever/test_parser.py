@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,13 +86,25 @@ async def test_a_file_that_takes_too_long_is_given_up() -> None:
         ("__import__('socket').socket()", "PermissionError"),
         ("__import__('os').execv('/bin/true', ['true'])", "PermissionError"),
         ("__import__('os').rename('/tmp/a', '/tmp/b')", "PermissionError"),
+        ("__import__('os').truncate(victim, 0)", "PermissionError"),
+        ("__import__('os').chmod(victim, 0o777)", "PermissionError"),
+        ("__import__('os').link(victim, victim + '-2')", "PermissionError"),
+        ("__import__('os').symlink(victim, victim + '-3')", "PermissionError"),
+        ("__import__('os').stat(victim)", "PermissionError"),
+        ("__import__('os').fork()", "PermissionError"),
+        ("__import__('os').kill(__import__('os').getppid(), 0)", "PermissionError"),
+        ("__import__('os').setpriority(0, __import__('os').getppid(), 9)", "PermissionError"),
         ("bytearray(2 * 1024 ** 3)", "MemoryError"),
+        ("thread = __import__('threading').Thread(target=int); thread.start(); thread.join()", "allowed"),
     ],
 )
-def test_the_sandbox_refuses(attempt: str, refused: str) -> None:
+def test_the_sandbox_refuses(attempt: str, refused: str, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
     program = f"""
-import json, socket, os
+import json, socket, os, threading
 from cloister_retriever.parsing.sandbox import confine
+victim = {str(victim)!r}
 confined = confine(memory_bytes=1024 ** 3, cpu_seconds=5)
 try:
     {attempt}
@@ -102,3 +115,18 @@ print(json.dumps([confined, got]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     assert json.loads(done.stdout) == [True, refused]
+    assert victim.read_text() == "precious"
+
+
+async def test_a_file_of_nothing_but_headings_is_refused_before_it_fills_the_index() -> None:
+    error = await refusal(b"# a\nb\n" * 120_000, "a.md", parse_seconds=60)
+    assert "more than 100000 passages" in error.message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"no JSON", b"[" * 100_000, b"{}", b'{"confined": true, "text": 1}', b'{"confined": true, "chunks": [[1]]}'],
+)
+def test_an_answer_that_is_no_answer_is_the_files_fault(answer: bytes) -> None:
+    with pytest.raises(UnreadableFile):
+        parser()._result(answer, 0)

@@ -51,7 +51,7 @@ def test_passages_cover_the_text_within_the_limit(chunker: Chunker, tokenizer: T
 def test_a_passage_keeps_its_page_and_never_crosses_it(chunker: Chunker) -> None:
     text = "first page here\n\nsecond page here\n\n"
     document = Document(text, segments=[Segment(0, 15, page=1), Segment(17, 33, page=2)])
-    chunks = chunker.chunk(document)
+    chunks = list(chunker.chunk(document))
     assert [(chunk.page, text[chunk.start : chunk.end]) for chunk in chunks] == [
         (1, "first page here"),
         (2, "second page here"),
@@ -61,7 +61,7 @@ def test_a_passage_keeps_its_page_and_never_crosses_it(chunker: Chunker) -> None
 def test_a_word_of_a_megabyte_is_cut_although_it_is_one_token(chunker: Chunker, tokenizer: Tokenizer) -> None:
     text = "x" * 1_000_000
     assert len(tokenizer.encode(text, add_special_tokens=False).ids) == 1
-    chunks = chunker.chunk(Document(text, segments=[Segment(0, len(text))]))
+    chunks = list(chunker.chunk(Document(text, segments=[Segment(0, len(text))])))
     assert max(chunk.end - chunk.start for chunk in chunks) <= 6000
     assert chunks[-1].end == len(text)
 

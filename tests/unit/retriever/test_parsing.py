@@ -1,5 +1,7 @@
 """Telling types apart, decoding, finding headings. No process is started here."""
 
+import time
+
 import pytest
 from cloister_retriever.parsing.detect import detect
 from cloister_retriever.parsing.document import UnreadableFile
@@ -71,6 +73,29 @@ def test_headings_make_sections_with_their_path() -> None:
         ("One > Two", "## Two ##\nsecond\n```\n# not a heading\n```\n"),
         ("Three", "# Three\nthird\n"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "title"),
+    [
+        ("# C#", "C#"),
+        ("# Two ##", "Two"),
+        ("# Two ##  ", "Two"),
+        ("# # ", None),
+        ("#\tTabs\t#", "Tabs"),
+        ("# a # b", "a # b"),
+    ],
+)
+def test_only_hashes_that_stand_apart_close_a_heading(line: str, title: str | None) -> None:
+    document = parse_text(f"{line}\nwords\n".encode(), "a.md")
+    assert [part.section for part in document.segments] == [title]
+
+
+@pytest.mark.parametrize("filler", [" ", "# ", "#", "\t#"])
+def test_a_heading_of_a_hundred_thousand_blanks_and_hashes_takes_no_time(filler: str) -> None:
+    started = time.process_time()
+    parse_text(f"# {filler * 100_000}x\n# b\n".encode(), "a.md")
+    assert time.process_time() - started < 2
 
 
 def test_text_with_a_stray_hash_stays_one_segment() -> None:

@@ -6,6 +6,7 @@ the machine could read it.
 """
 
 import codecs
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from charset_normalizer.constant import IANA_SUPPORTED
 
-from cloister_retriever.parsing.chunking import Chunker, load_tokenizer
+from cloister_retriever.parsing.chunking import Chunk, Chunker, load_tokenizer
 from cloister_retriever.parsing.detect import detect
 from cloister_retriever.parsing.document import READY, Document, UnreadableFile
 from cloister_retriever.parsing.pdf import parse_pdf
@@ -21,6 +22,9 @@ from cloister_retriever.parsing.sandbox import confine
 from cloister_retriever.parsing.text import parse_text
 
 __all__ = ["main"]
+
+_MAX_PASSAGES = 100_000
+"""More than 16 MiB of prose gives. A file of nothing but headings would give millions, and the index gigabytes."""
 
 
 def main() -> None:
@@ -46,7 +50,7 @@ def _parse(chunker: Chunker, name: str, max_text_bytes: int) -> dict[str, Any]:
     try:
         content = sys.stdin.buffer.read()
         document = _document(content, name, max_text_bytes)
-        chunks = chunker.chunk(document)
+        chunks = _passages(chunker, document)
     except UnreadableFile as error:
         return {"error": {"code": error.code, "message": error.message}}
     except MemoryError:
@@ -67,6 +71,13 @@ def _document(content: bytes, name: str, max_text_bytes: int) -> Document:
     if len(document.text.encode()) > max_text_bytes:
         raise too_long
     return document
+
+
+def _passages(chunker: Chunker, document: Document) -> list[Chunk]:
+    chunks = list(itertools.islice(chunker.chunk(document), _MAX_PASSAGES + 1))
+    if len(chunks) > _MAX_PASSAGES:
+        raise UnreadableFile("invalid_file", f"The file has more than {_MAX_PASSAGES} passages. Split it.")
+    return chunks
 
 
 if __name__ == "__main__":

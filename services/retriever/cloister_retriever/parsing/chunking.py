@@ -1,6 +1,7 @@
 """Passages: a document cut by structure and by tokens of the embedding model, with exact character ranges."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,16 +85,14 @@ class Chunker:
         self._text = TextSplitter.from_huggingface_tokenizer(tokenizer, max_tokens, overlap=overlap_tokens)
         self._markdown = MarkdownSplitter.from_huggingface_tokenizer(tokenizer, max_tokens, overlap=overlap_tokens)
 
-    def chunk(self, document: Document) -> list[Chunk]:
+    def chunk(self, document: Document) -> Iterator[Chunk]:
         """The passages of ``document`` in its order. None is empty and none crosses a segment's border."""
         splitter = self._markdown if document.markdown else self._text
-        chunks = []
         for segment in document.segments:
             for offset, piece in splitter.chunk_indices(document.text[segment.start : segment.end]):
                 for start, end in self._bounded(piece):
                     at = segment.start + offset
-                    chunks.append(Chunk(at + start, at + end, segment.page, segment.section))
-        return chunks
+                    yield Chunk(at + start, at + end, segment.page, segment.section)
 
     def pieces(self, text: str) -> list[str]:
         """``text`` as pieces that the model can read: one, unless it is too long."""

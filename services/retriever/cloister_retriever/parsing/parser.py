@@ -7,10 +7,12 @@ import math
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Literal
 
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from prometheus_client import Histogram
+from pydantic import BaseModel, Field, ValidationError
 
 from cloister_retriever.parsing.chunking import Chunk
 from cloister_retriever.parsing.document import READY, UnreadableFile
@@ -39,6 +41,20 @@ class Parsed:
 
     text: str
     chunks: list[Chunk]
+
+
+class _Refusal(BaseModel):
+    code: Literal["unsupported_file", "invalid_file"]
+    message: str = Field(max_length=500)
+
+
+class _Answer(BaseModel):
+    """What the process says: why it cannot read the file, or the text and its passages."""
+
+    confined: bool
+    error: _Refusal | None = None
+    text: str = ""
+    chunks: list[Chunk] = []
 
 
 class Parser:
@@ -100,13 +116,18 @@ class Parser:
             # Killed by a limit, or crashed inside a library: the file is at fault, the next one gets a new process.
             log.warning("parser_died", status=status)
             raise UnreadableFile("invalid_file", "The file is damaged, or needs more time or memory than is allowed.")
-        body = json.loads(answer)
-        if not body["confined"] and not self._warned:
+        try:
+            body = _Answer.model_validate_json(answer)
+        except ValidationError as error:
+            # A file that got hold of the parser could write anything here.
+            log.error("parser_answered_nonsense")
+            raise UnreadableFile("invalid_file", "The file is damaged.") from error
+        if not body.confined and not self._warned:
             self._warned = True
             log.warning("parser_unconfined", reason="the kernel refused the system call filter")
-        if "error" in body:
-            raise UnreadableFile(body["error"]["code"], body["error"]["message"])
-        return Parsed(body["text"], [Chunk(*chunk) for chunk in body["chunks"]])
+        if body.error is not None:
+            raise UnreadableFile(body.error.code, body.error.message)
+        return Parsed(body.text, body.chunks)
 
 
 async def _start(process: asyncio.subprocess.Process, request: bytes) -> None:

@@ -25,7 +25,7 @@ _MOST_CONTROL = 0.01
 _GUESS_BYTES = 256 * 1024
 """As much as charset detection looks at."""
 
-_HEADING = re.compile(r"(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*\Z")
+_HEADING = re.compile(r"(#{1,6})[ \t]+(.*)")
 _FENCE = re.compile(r" {0,3}(```+|~~~+)")
 _MARKDOWN_NAME = re.compile(r"\.(md|markdown|mdown|mkd)\Z", re.IGNORECASE)
 _MAX_HEADING = 200
@@ -77,6 +77,13 @@ def _not_text() -> UnreadableFile:
     return UnreadableFile("unsupported_file", f"The file is not text in a known encoding. Supported: {SUPPORTED}.")
 
 
+def _title(rest: str) -> str:
+    """A heading without the hashes that may close it: ``Two ##`` is "Two", but ``C#`` stays (CommonMark 0.31, 4.2)."""
+    title = rest.strip(" \t")
+    bare = title.rstrip("#")
+    return bare.rstrip(" \t") if bare == "" or bare[-1] in " \t" else title
+
+
 def _sections(text: str) -> list[Segment]:
     """One segment a heading, from its line to the next heading; ``#`` in fenced code is no heading."""
     segments: list[Segment] = []
@@ -96,7 +103,7 @@ def _sections(text: str) -> list[Segment]:
             if text[start:position].strip():
                 segments.append(Segment(start, position, section=section))
             level = len(heading[1])
-            path = [*(above for above in path if above[0] < level), (level, heading[2][:_MAX_HEADING])]
+            path = [*(above for above in path if above[0] < level), (level, _title(heading[2])[:_MAX_HEADING])]
             section = " > ".join(title for _, title in path if title) or None
             start = position
         position += len(line)
