@@ -5,14 +5,21 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+from cloister_common.errors import InvalidRequest
 from cloister_common.wire.embeddings import too_long
 
 from cloister_embedder.models import Encoder, Tokens
 
 __all__ = ["prepare"]
 
-_GROUP = 128
+_GROUP_TEXTS = 128
 """Texts tokenised before another request gets its turn: some milliseconds."""
+
+_GROUP_CHARACTERS = 1 << 18
+"""A token takes the tokenizer 400 bytes for a moment: 100 MB for a group, where a request could be 16 MiB of text."""
+
+_CHARACTERS_OF_A_TOKEN = 16
+"""On average over a whole text; English has four or five."""
 
 
 async def prepare(
@@ -33,10 +40,34 @@ async def prepare(
         InvalidRequest: A text is longer than the model reads; it is named, with its length and the limit.
     """
     loop = asyncio.get_running_loop()
+    longest = max(_GROUP_CHARACTERS, encoder.max_tokens * _CHARACTERS_OF_A_TOKEN)
     prepared: list[Tokens] = []
-    for start in range(0, len(texts), _GROUP):
-        prepared += await loop.run_in_executor(executor, encoder.prepare, texts[start : start + _GROUP])
-        for index in range(start, len(prepared)):
+    while (start := len(prepared)) < len(texts):
+        end = _end_of_group(texts, start)
+        if (characters := _characters(texts[start])) > longest:
+            raise InvalidRequest(
+                f"'{field(start)}' has {characters} characters; the model reads at most {encoder.max_tokens} tokens. "
+                "Split the text.",
+                param=field(start),
+                code="context_length_exceeded",
+            )
+        prepared += await loop.run_in_executor(executor, encoder.prepare, texts[start:end])
+        for index in range(start, end):
             if prepared[index].length > encoder.max_tokens:
                 raise too_long(field(index), tokens=prepared[index].length, limit=encoder.max_tokens)
     return prepared
+
+
+def _end_of_group(texts: Sequence[str] | Sequence[tuple[str, str]], start: int) -> int:
+    """Where the group from ``start`` ends: it has at least one text, which alone may be longer than a group."""
+    end, characters = start + 1, _characters(texts[start])
+    while end < min(len(texts), start + _GROUP_TEXTS):
+        characters += _characters(texts[end])
+        if characters > _GROUP_CHARACTERS:
+            break
+        end += 1
+    return end
+
+
+def _characters(text: str | tuple[str, str]) -> int:
+    return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])

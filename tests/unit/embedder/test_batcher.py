@@ -179,6 +179,28 @@ async def test_failed_batch_fails_its_callers_and_the_next_one_is_served() -> No
         assert await batcher.submit(items("a"), bulk=False)
 
 
+async def test_the_other_texts_of_a_failed_caller_are_not_computed() -> None:
+    encoder = FakeEncoder()
+    encoder.failures = [RuntimeError("out of memory")]
+    async with running(encoder, texts=2) as batcher:
+        with pytest.raises(CloisterError):
+            await batcher.submit(items(*(f"u{i}" for i in range(100))), bulk=True)
+        assert await batcher.submit(items("a b"), bulk=True)
+    assert encoder.batches in ([[1, 1], [2]], [[1, 1], [1, 1], [2]]), (
+        "one batch may be under way before the caller knows"
+    )
+
+
+async def test_a_model_that_loses_a_text_fails_its_callers_instead_of_letting_them_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoder = FakeEncoder()
+    monkeypatch.setattr(encoder, "encode", lambda batch: [vector_of(tokens) for tokens in batch[1:]])
+    async with running(encoder) as batcher, asyncio.timeout(10):
+        with pytest.raises(CloisterError):
+            await batcher.submit(items("a", "b"), bulk=False)
+
+
 async def test_closing_fails_those_who_wait_with_a_reason_to_try_again() -> None:
     encoder = FakeEncoder()
     encoder.gate.clear()

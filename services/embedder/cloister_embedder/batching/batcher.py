@@ -64,7 +64,8 @@ class Batcher(Generic[R]):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"encode-{name}")
 
     async def submit(self, items: Sequence[Tokens], *, bulk: bool) -> list[R]:
-        """The results for ``items``, in their order. Cancelling the caller takes its waiting texts out of the queue.
+        """The results for ``items``, in their order. A caller that is cancelled, or whom a batch has failed, takes its
+        waiting texts out of the queue.
 
         Raises:
             TooManyRequests: The lane is full; ``retry_after`` is the time its work will take at the present speed.
@@ -85,7 +86,7 @@ class Batcher(Generic[R]):
         self._filled.set()
         try:
             return await job.done
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, CloisterError):
             metrics.TEXTS.labels(self._name, "dropped").inc(lane.drop(job))
             self._count_waiting()
             raise
@@ -132,12 +133,12 @@ class Batcher(Generic[R]):
             results = await asyncio.get_running_loop().run_in_executor(
                 self._thread, self._pass, [entry.tokens for entry in batch]
             )
+            self._deliver(batch, results)
         except Exception as error:
             # Whatever the model raises is this batch's failure and must not stop the loop for the others.
             log.error("batch_failed", model=self._name, texts=len(batch), exc_info=error)
             self._fail(batch, CloisterError("The model failed on this request. Try again; the operator's log has it."))
         else:
-            self._deliver(batch, results)
             self._measure(batch, time.monotonic() - now)
         self._running = []
 
