@@ -6,6 +6,7 @@ The *answers* are the ``openai`` package's own types; requests are ours, because
 from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
+from cloister_common.wire.filters import Filter
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -138,7 +139,7 @@ def _as_reference(value: Any) -> Any:
 class RankingOptions(Strict):
     """How search results are scored."""
 
-    ranker: Literal["auto", "default-2024-11-15"] = "auto"
+    ranker: Annotated[Literal["auto"], _only("auto")] = "auto"
     score_threshold: float | None = Field(None, ge=0, le=1)
 
 
@@ -148,7 +149,7 @@ class FileSearchTool(Strict):
     type: Annotated[Literal["file_search"], _only("file_search")]
     vector_store_ids: Annotated[list[str], Field(min_length=1, max_length=16)]
     max_num_results: int | None = Field(None, ge=1, le=50)
-    filters: Object | None = None
+    filters: Filter | None = None
     ranking_options: RankingOptions | None = None
 
 

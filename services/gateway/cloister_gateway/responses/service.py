@@ -10,6 +10,7 @@ import orjson
 from cloister_common.errors import CloisterError, Conflict, Forbidden, InvalidRequest, NotFound
 from cloister_common.ids import new_id
 from cloister_common.vault import VaultError
+from cloister_common.wire.filters import check_depth
 
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.idempotency import Claim, IdempotencyKeys
@@ -271,6 +272,9 @@ class ResponseService:
                 param="previous_response_id",
                 code="mutually_exclusive_parameters",
             )
+        for tool in parameters.tools or []:
+            if tool.filters is not None:
+                check_depth(tool.filters)
         if parameters.tool_choice == "required" and not parameters.tools:
             raise InvalidRequest("'tool_choice' is 'required', but there are no 'tools'.", param="tool_choice")
         if principal.server_state_only:

@@ -3,11 +3,10 @@
 from typing import Annotated
 
 from cloister_common.errors import UnsupportedParameter
+from cloister_common.wire.filters import Filter
 from openai.types import VectorStoreSearchResponse
 from openai.types.vector_store_search_response import Content
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-
-from cloister_retriever.vector_stores.filters import Filter
 
 __all__ = ["InternalSearch", "PassagePlace", "RankingOptions", "SearchRequest", "SearchResult", "StoreSearch"]
 
@@ -40,7 +39,7 @@ class SearchRequest(BaseModel):
 
     @property
     def threshold(self) -> float:
-        """The least score of a result. A cosine is -1 at least."""
+        """The least cosine of a result, which is -1 at least."""
         asked = None if self.ranking_options is None else self.ranking_options.score_threshold
         return -1.0 if asked is None else asked
 

@@ -15,6 +15,7 @@ from cloister_common.clients.embedder import EmbedderClient
 from cloister_common.errors import InvalidRequest
 from cloister_common.logs import get_logger
 from cloister_common.vault import VaultError
+from cloister_common.wire.filters import check_depth
 from prometheus_client import Counter, Histogram
 
 from cloister_retriever.files.store import FileStore
@@ -25,7 +26,7 @@ from cloister_retriever.keys import PassageKeys, passage_keys
 from cloister_retriever.parsing.chunking import Chunker
 from cloister_retriever.search.schemas import PassagePlace, SearchRequest, SearchResult
 from cloister_retriever.vector_stores.attachments import AttachmentService
-from cloister_retriever.vector_stores.filters import check_depth, matches
+from cloister_retriever.vector_stores.filters import matches
 from cloister_retriever.vector_stores.records import Attached
 from cloister_retriever.vector_stores.service import OpenStore, VectorStoreService
 from cloister_retriever.vector_stores.store import VectorStoreStore
@@ -86,7 +87,7 @@ class SearchService:
     async def search(
         self, tenant: str, store_ids: Sequence[str], request: SearchRequest, *, param: str | None = None
     ) -> list[SearchResult]:
-        """The best passages of all the stores, best first. Scores are cosines of exact vectors.
+        """The best passages of all the stores, best first. Scores are cosines of exact vectors, 0 where that is less.
 
         With several queries, or a query longer than the model reads (which is searched in pieces), a passage has its
         best score.
@@ -224,7 +225,8 @@ def _results(best: Sequence[_Candidate], count: int) -> list[SearchResult]:
                 vector_store_id=candidate.owner.store_id,
                 file_id=candidate.owner.file_id,
                 filename=candidate.attached.record.file_name,
-                score=candidate.score,
+                # OpenAI's range. Rounding takes the cosine of a text with itself beyond 1.
+                score=min(max(candidate.score, 0.0), 1.0),
                 attributes=candidate.attached.record.attributes or {},
                 text=passage.text,
                 passage=PassagePlace(

@@ -13,6 +13,10 @@ from tests.integration.gateway.core.conftest import Installation, sdk
 from tests.support.gateway import GatewayFixture
 
 FUNCTION = {"type": "function", "name": "f", "parameters": {}, "strict": True}
+SEARCH = {"type": "file_search", "vector_store_ids": ["vs"]}
+NESTED: dict[str, Any] = {"type": "eq", "key": "k", "value": 1}
+for _ in range(9):
+    NESTED = {"type": "and", "filters": [NESTED]}
 
 UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     ({"reasoning": {"effort": "low"}}, "reasoning"),
@@ -35,6 +39,7 @@ UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     ({"tools": [FUNCTION]}, "tools[0].type"),
     ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
     ({"tools": [{"type": "file_search", "vector_store_ids": ["vs"], "boost": 2}]}, "tools[0].boost"),
+    ({"tools": [{**SEARCH, "ranking_options": {"ranker": "default-2024-11-15"}}]}, "tools[0].ranking_options.ranker"),
     ({"tool_choice": {"type": "file_search"}}, "tool_choice"),
     ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "u"}]}]}, "input[0].content[0].type"),
     ({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]}, "input[0].content[0].type"),
@@ -70,6 +75,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"truncation": "middle"}, "truncation"),
     ({"conversation": {}}, "conversation.id"),
     ({"tools": [{"type": "file_search", "vector_store_ids": []}]}, "tools[0].vector_store_ids"),
+    ({"tools": [{**SEARCH, "filters": {"type": "like"}}]}, "tools[0].filters.comparison.type"),
+    ({"tools": [{**SEARCH, "filters": NESTED}]}, "filters"),
     ({"tool_choice": "required"}, "tool_choice"),
     ({"conversation": "conv_1", "previous_response_id": "resp_1"}, "previous_response_id"),
     ({"text": {"format": {"type": "json_schema"}}}, "text.format"),
