@@ -7,12 +7,13 @@ vLLM's. Whatever can be known to be wrong is said before, in one sentence; vLLM 
 import json
 import os
 import socket
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from cloister_common.logs import get_logger
-from cloister_common.settings import ServerSettings, SettingsError, read_secret_lines
+from cloister_common.settings import ServerSettings, ServerTls, SettingsError, read_secret_lines
 
 from cloister_llm.arguments import command_line, environment, logging_config
 from cloister_llm.hardware import cpu_memory_bytes, gpu_memory_bytes
@@ -53,6 +54,8 @@ def prepare(settings: LlmSettings, settings_file: Path) -> Launch:
     except (PlanError, DoesNotFit) as error:
         raise SettingsError(str(error)) from error
     _check_ports(settings.server)
+    if settings.server.tls is not None:
+        _check_certificate(settings.server.tls)
     _make_cache(settings)
     return Launch(
         command_line(settings, capacity, device=load.device),
@@ -119,6 +122,16 @@ def _check_ports(server: ServerSettings) -> None:
                 raise SettingsError(
                     f"Cannot listen on {server.host}:{port}: {error.strerror}. Stop what uses the port, or set {key}."
                 ) from error
+
+
+def _check_certificate(tls: ServerTls) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate_file, tls.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"Cannot use the certificate {tls.certificate_file} with the key {tls.key_file}: {error}. "
+            "Both must be PEM files that belong together."
+        ) from error
 
 
 def _make_cache(settings: LlmSettings) -> None:

@@ -1,20 +1,14 @@
 """The probes against real listeners: a part is ready when it says so, and a reason is given while it is not."""
 
 import asyncio
-import datetime
-import ipaddress
 import json
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
 from deploy.local.readiness import http_probe, port_probe, redis_probe
+from tests.support.certificates import certificate_for
 from tests.support.redis_server import RedisServer
 
 
@@ -33,30 +27,6 @@ async def answering(status: str, body: object, context: ssl.SSLContext | None = 
     server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
     async with server:
         yield server.sockets[0].getsockname()[1]
-
-
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A self-signed certificate for ``name`` and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("192.0.2.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file, key_file = folder / f"{name}.pem", folder / f"{name}.key"
-    certificate_file.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return certificate_file, key_file
 
 
 async def test_a_service_that_says_ready_is_ready() -> None:
@@ -81,8 +51,8 @@ async def test_nobody_there_is_a_reason() -> None:
 
 
 async def test_only_the_configured_certificate_is_accepted(tmp_path: Path) -> None:
-    certificate_file, key_file = certificate(tmp_path, "chat.example")
-    other_file, _ = certificate(tmp_path, "other.example")
+    certificate_file, key_file = certificate_for("192.0.2.1", tmp_path / "one")  # need not be for this address
+    other_file, _ = certificate_for("192.0.2.1", tmp_path / "other")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate_file, key_file)
     async with answering("200 OK", {}, context) as port:

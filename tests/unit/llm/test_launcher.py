@@ -14,6 +14,8 @@ from cloister_llm.__main__ import main
 from cloister_llm.hardware import cpu_memory_bytes
 from cloister_llm.launcher import prepare
 
+from tests.support.certificates import certificate_for
+
 CONFIG = Path("llm.yaml")
 
 
@@ -55,11 +57,20 @@ def test_the_environment_keeps_vllm_off_the_network_and_caches_private(settings:
     assert "VLLM_SERVER_DEV_MODE" not in environment
 
 
-def test_tls_is_served_by_vllm(make_settings: Any, model_folder: Path) -> None:
-    tls = {"certificate_file": "/tls/tls.crt", "key_file": "/tls/tls.key"}
-    words = words_of(prepare(make_settings(server={"tls": tls}), CONFIG))
-    assert (words["--ssl-certfile"], words["--ssl-keyfile"]) == ("/tls/tls.crt", "/tls/tls.key")
+def test_tls_is_served_by_vllm(make_settings: Any, model_folder: Path, tmp_path: Path) -> None:
+    certificate, key = certificate_for("127.0.0.1", tmp_path / "tls")
+    words = words_of(prepare(make_settings(server={"tls": {"certificate_file": certificate, "key_file": key}}), CONFIG))
+    assert (words["--ssl-certfile"], words["--ssl-keyfile"]) == (str(certificate), str(key))
     assert "--enable-ssl-refresh" not in words  # it follows one renewal of a mounted Secret, and no second
+
+
+def test_a_certificate_that_cannot_be_served_is_said(make_settings: Any, model_folder: Path, tmp_path: Path) -> None:
+    certificate, _ = certificate_for("127.0.0.1", tmp_path / "one")
+    _, key = certificate_for("127.0.0.1", tmp_path / "other")
+    for pair in ((certificate, key), (certificate, tmp_path / "none.key")):
+        tls = dict(zip(("certificate_file", "key_file"), pair, strict=True))
+        with pytest.raises(SettingsError, match="Cannot use the certificate"):
+            prepare(make_settings(server={"tls": tls}), CONFIG)
 
 
 def test_extra_arguments_are_passed_on(make_settings: Any, model_folder: Path) -> None:

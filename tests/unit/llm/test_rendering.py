@@ -22,7 +22,7 @@ TOOLS = (
     '{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}'
     "{% endfor %}{% endfor %}"
 )
-CALL = {
+CALL: dict[str, Any] = {
     "role": "assistant",
     "content": None,
     "tool_calls": [{"id": "abcdefghi", "type": "function", "function": {"name": "look", "arguments": {"q": "x"}}}],
