@@ -61,6 +61,9 @@ async def test_filters_and_thresholds_apply(sdk: openai.OpenAI, client: Retrieve
         zebra,
         ships,
     }
+    every = await client.search(tenant, [store], ZEBRA.decode(), max_num_results=50)
+    assert every[0].score == pytest.approx(1, abs=1e-3)
+    assert all(0 <= one.score <= 1 for one in every)
     high = {"score_threshold": 0.99}
     assert await client.search(tenant, [store], "something else entirely", ranking_options=high) == []
 

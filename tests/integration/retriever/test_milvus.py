@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cloister_common.errors import Unavailable
+from cloister_common.errors import Conflict, Unavailable
 from cloister_retriever.index.collection import PassageCollection
 from cloister_retriever.index.connection import MilvusConnection
 from cloister_retriever.index.quoting import equals, one_of
@@ -87,9 +87,12 @@ def test_a_quoted_value_finds_its_row_and_no_other(request: pytest.FixtureReques
 
 
 @pytest.mark.parametrize("milvus", ["milvus_lite", "milvus_235"])
-async def test_upserting_again_replaces_and_deletions_are_exact(request: pytest.FixtureRequest, milvus: str) -> None:
+async def test_upserts_replace_deletions_are_exact_and_another_dimension_is_a_conflict(
+    request: pytest.FixtureRequest, milvus: str
+) -> None:
     connection = MilvusConnection(MilvusSettings(uri=request.getfixturevalue(milvus).uri))
-    collection = PassageCollection(connection, f"model-{secrets.token_hex(4)}")
+    model = f"model-{secrets.token_hex(4)}"
+    collection = PassageCollection(connection, model)
     try:
         assert await collection.count("vs_1") == 0
         await collection.delete("vs_1")
@@ -110,6 +113,11 @@ async def test_upserting_again_replaces_and_deletions_are_exact(request: pytest.
         assert await collection.search("vs_2", query, limit=50, attachment_ids=["vsf_2"], fresh=True) == []
         await collection.delete("vs_1")
         assert [await collection.count("vs_1"), await collection.count("vs_2")] == [0, 7]
+        for late in (collection, PassageCollection(connection, model)):
+            with pytest.raises(Conflict, match="4 numbers"):
+                await late.upsert([{**row(0), "dense": [1.0, 0.0, 0.0, 0.0]}])
+            with pytest.raises(Conflict, match="4 numbers"):
+                await late.search("vs_2", query[:4], limit=5, attachment_ids=None, fresh=True)
     finally:
         await connection.run(lambda client: client.drop_alias(collection.alias))
         await connection.run(lambda client: client.drop_collection(f"{collection.alias}_v1"))

@@ -41,7 +41,7 @@ class PassagePlace(BaseModel):
 
 
 class FoundPassage(BaseModel):
-    """One result of a search. ``score`` is the cosine of the exact vectors, at most 1."""
+    """One result of a search. ``score`` is the cosine of the exact vectors, from 0 to 1."""
 
     vector_store_id: str
     file_id: str

@@ -30,7 +30,7 @@ def result_of(store_id: str, attached: Json, file: Json, text: str, score: float
     return {
         "file_id": file["id"],
         "filename": file["filename"],
-        "score": score,
+        "score": min(max(score, 0.0), 1.0),
         "attributes": attached["attributes"],
         "content": [{"type": "text", "text": text}],
         "passage": {**place, "start": 0, "end": len(text)},

@@ -55,9 +55,15 @@ class PassageCollection:
         self.alias = f"cloister_{slug}_{hashlib.sha256(model.encode()).hexdigest()[:8]}"
         self._preparing = asyncio.Lock()
         self._ready = False
+        self._dimensions = 0
+        """Of the vectors in the collection, once it is ready."""
 
     async def upsert(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Writes rows (see `passages.seal_row`), replacing those with the same id."""
+        """Writes rows (see `passages.seal_row`), replacing those with the same id.
+
+        Raises:
+            Conflict: The collection's vectors have another length.
+        """
         if not rows:
             return
         dimensions = len(rows[0]["dense"])
@@ -66,6 +72,7 @@ class PassageCollection:
             await self._run(
                 lambda client, part=part: client.upsert(self.alias, part, timeout=self._connection.timeout),
                 dimensions=dimensions,
+                create=True,
                 write=True,
             )
 
@@ -110,6 +117,9 @@ class PassageCollection:
             attachment_ids: Only passages of these, or None for all of the store.
             fresh: Wait for every write that was acknowledged before (0.2 s on a Milvus server) instead of allowing
                 for a few seconds of delay (5 ms).
+
+        Raises:
+            Conflict: The collection's vectors have another length.
         """
         condition = equals("store_id", store_id)
         if attachment_ids is not None:
@@ -125,15 +135,22 @@ class PassageCollection:
                 search_params={"metric_type": "IP", "params": {"ef": max(128, limit)}},
                 consistency_level="Strong" if fresh else "Bounded",
                 timeout=self._connection.timeout,
-            )
+            ),
+            dimensions=len(query),
         )
         return [] if not found else [{"id": hit["id"], **hit["entity"]} for hit in found[0]]
 
-    async def _run(self, call: Any, *, dimensions: int | None = None, write: bool = False) -> Any:
-        """Runs ``call``, preparing the collection where that is needed. None if it does not exist and is not wanted."""
+    async def _run(self, call: Any, *, dimensions: int | None = None, create: bool = False, write: bool = False) -> Any:
+        """Runs ``call``, preparing the collection where that is needed. None if there is none and none is to be made.
+
+        ``dimensions`` are those of the vectors in ``call``. They are compared at each call: an embedder that is
+        replaced while this process lives must not look like an index that is down.
+        """
         for attempt in (1, 2):
-            if not self._ready and not await self._prepare(dimensions):
+            if not self._ready and not await self._prepare(dimensions if create else None):
                 return None
+            if dimensions not in {None, self._dimensions}:
+                raise self._other_model(dimensions)
             try:
                 return await self._connection.run(call, write=write)
             except NotPrepared:
@@ -156,8 +173,8 @@ class PassageCollection:
             if dimensions is None:
                 return False
             self._create(client, dimensions)
-        elif dimensions is not None:
-            self._check_dimensions(client, dimensions)
+        fields = client.describe_collection(self.alias, timeout=self._connection.timeout)["fields"]
+        self._dimensions = next(int(field["params"]["dim"]) for field in fields if field["name"] == "dense")
         client.load_collection(self.alias, timeout=_PREPARE_SECONDS)
         log.info("passages_loaded", collection=self.alias)
         return True
@@ -182,14 +199,12 @@ class PassageCollection:
             if not client.has_collection(self.alias, timeout=self._connection.timeout):
                 raise
 
-    def _check_dimensions(self, client: MilvusClient, dimensions: int) -> None:
-        fields = client.describe_collection(self.alias, timeout=self._connection.timeout)["fields"]
-        stored = next(int(field["params"]["dim"]) for field in fields if field["name"] == "dense")
-        if stored != dimensions:
-            raise Conflict(
-                f"The embedding model now gives {dimensions} numbers a vector, but this index was built with {stored}. "
-                "Give the new model a new name and ingest the files into a new vector store."
-            )
+    def _other_model(self, dimensions: int | None) -> Conflict:
+        return Conflict(
+            f"The embedding model now gives {dimensions} numbers a vector, but this index was built with "
+            f"{self._dimensions}. Give the new model a new name and ingest the files into a new vector store.",
+            code="embedding_model_changed",
+        )
 
     def _gone(self) -> Conflict:
         return Conflict("The index was removed while it was in use. Ingest the files again.")

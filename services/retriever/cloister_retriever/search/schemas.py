@@ -16,7 +16,7 @@ _Query = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
 class RankingOptions(BaseModel):
     """``ranker`` may be ``none`` or ``auto``: both rank by exact similarity. OpenAI's own ranker is not here."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     ranker: str = "auto"
     score_threshold: float | None = Field(None, ge=0.0, le=1.0)
@@ -25,7 +25,7 @@ class RankingOptions(BaseModel):
 class SearchRequest(BaseModel):
     """What both search routes take. ``filters`` is a comparison or a compound of attributes of files."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     query: _Query | Annotated[list[_Query], Field(min_length=1, max_length=16)]
     max_num_results: int = Field(10, ge=1, le=50)
