@@ -6,11 +6,14 @@ content, down to the exception's type and the place it came from.
 """
 
 import logging
+import re
 import sys
 import traceback
 from typing import Any
 
 import structlog
+
+_QUOTED = re.compile(r"\n| in callback| <")
 
 __all__ = ["configure_logging", "get_logger", "json_formatter"]
 
@@ -27,6 +30,13 @@ def _exception_without_message(_: Any, __: str, event: structlog.typing.EventDic
     return event
 
 
+def _asyncio_without_objects(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """asyncio names tasks and callbacks by their repr, and that quotes arguments and exceptions."""
+    if event.get("logger") == "asyncio":
+        event["event"] = _QUOTED.split(str(event["event"]), maxsplit=1)[0]
+    return event
+
+
 def _shared_processors(service: str) -> list[structlog.typing.Processor]:
     return [
         structlog.contextvars.merge_contextvars,
@@ -35,6 +45,7 @@ def _shared_processors(service: str) -> list[structlog.typing.Processor]:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         lambda _, __, event: {"service": service, **event},
         _exception_without_message,
+        _asyncio_without_objects,
     ]
 
 
