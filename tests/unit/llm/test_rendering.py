@@ -217,7 +217,7 @@ def test_content_used_twice_or_not_at_all_is_fine(model: Any) -> None:
 def test_a_template_that_changes_content_is_refused(model: Any, change: str) -> None:
     changing = model(f"{{% for m in messages %}}{{{{ m.content {change} }}}}{{% endfor %}}")
     with pytest.raises(InvalidRequest, match="changes the text"):
-        changing.pieces([user("some 'content' that is \"long\" enough to be cut")])
+        changing.pieces([user("some 'content' that is \"long\" enough to be cut & <b>")])
 
 
 def test_a_template_may_cut_ids(model: Any) -> None:

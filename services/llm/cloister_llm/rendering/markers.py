@@ -2,8 +2,9 @@
 
 A marker is ``number ‖ probe ‖ end``. Number and end are Egyptian hieroglyphs: letters without case that no template
 writes, so that a single one left over shows that a template cut a marker, spelled it out or encoded it. The probe
-between them has what templates escape or change, and so tells, after rendering, how the template wrote the string: raw,
-through ``tojson`` (once or several times), or through ``str()`` of a dict; the content is then written the same way.
+between them has letters of both cases and those characters of the string that templates escape, and so tells, after
+rendering, how the template wrote the string: raw, through ``tojson`` (once or several times), or through ``str()`` of a
+dict; the content is then written the same way.
 Names and ids are checked and cut by templates (Mistral's take the last nine characters of a tool-call id), and no
 escaping changes them: each of their characters has a hieroglyph of its own instead. Whitespace around a string stays
 around its marker, so that a template that trims still trims.
@@ -36,7 +37,7 @@ _DIGITS = _glyphs(0, 26)
 _NUMBER_DIGITS = 4
 _MOST_STRINGS = len(_DIGITS) ** _NUMBER_DIGITS
 _END = _glyphs(26, 1)
-_PROBE = "aA&\"'\x1f"  # letters of both cases in an order that no change of case keeps
+_PROBED = "\"'\\&<>"
 
 _IDENTIFIER_KEYS = frozenset({"id", "tool_call_id", "name"})
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{9,64}")
@@ -53,8 +54,7 @@ def _json(text: str) -> str:
 
 
 def _printed(text: str) -> str:
-    # Both quotes at the end make repr choose single quotes whatever the text holds, as it does for the probe.
-    return repr(text + "'\"")[1:-4]
+    return repr(text)[1:-1]
 
 
 _WRITINGS: tuple[Callable[[str], str], ...] = (
@@ -64,9 +64,8 @@ _WRITINGS: tuple[Callable[[str], str], ...] = (
     lambda text: _json(_json(_json(text))),
     _printed,
 )
-_FORMS = {write(_PROBE): write for write in _WRITINGS}
 _PATTERN = re.compile(
-    rf"(?P<number>[{_DIGITS}]{{{_NUMBER_DIGITS}}})(?P<form>{'|'.join(map(re.escape, _FORMS))}){_END}"
+    rf"(?P<number>[{_DIGITS}]{{{_NUMBER_DIGITS}}})(?P<form>[^\U00013000-\U0001342e]+){_END}"
     rf"|(?P<identifier>[{_SHADOWS}]+)"
 )
 
@@ -119,7 +118,12 @@ class Markers:
             if match["identifier"]:
                 yield Found(match.start(), match.end(), str, "", match["identifier"].translate(_FROM_SHADOWS), "")
             elif (number := _number(match["number"])) < len(self._strings):
-                yield Found(match.start(), match.end(), _FORMS[match["form"]], *_margins(self._strings[number]))
+                string = self._strings[number]
+                probe = _probe(string)
+                for write in _WRITINGS:
+                    if write(probe) == match["form"]:
+                        yield Found(match.start(), match.end(), write, *_margins(string))
+                        break
 
     @staticmethod
     def leaves_traces(text: str) -> bool:
@@ -177,7 +181,12 @@ def _marker(number: int, text: str) -> str:
         number, digit = divmod(number, len(_DIGITS))
         digits.append(_DIGITS[digit])
     lead, _, trail = _margins(text)
-    return f"{lead}{''.join(reversed(digits))}{_PROBE}{_END}{trail}"
+    return f"{lead}{''.join(reversed(digits))}{_probe(text)}{_END}{trail}"
+
+
+def _probe(text: str) -> str:
+    """Letters in an order that no change of case keeps, what of ``text`` may be escaped, and a control character."""
+    return f"aA{''.join(character for character in _PROBED if character in text)}\x1f"
 
 
 def _number(digits: str) -> int:
