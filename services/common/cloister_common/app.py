@@ -170,7 +170,7 @@ def validation_error(errors: Any) -> InvalidRequest:
             return UnsupportedParameter(field_path(finding["loc"]))
     first = findings[0]
     param = field_path(first["loc"])
-    if first["type"] == "missing":
+    if first["type"] == "missing" and param:
         return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
     if first["type"] == "json_invalid":
         return InvalidRequest("The body is not valid JSON.", code="invalid_json")

@@ -13,6 +13,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from cloister_gateway.chat.routes import router as chat_router
@@ -45,6 +46,14 @@ ROUTERS: tuple[APIRouter, ...] = (
 )
 """Every router of the gateway. The order does not matter: no two match the same path."""
 
+NOT_SERVED = (
+    ("GET", "/v1/chat/completions"),
+    ("DELETE", "/v1/models/{model:path}"),
+    ("POST", "/v1/responses/compact"),
+    ("POST", "/v1/responses/input_tokens"),
+)
+"""Operations of OpenAI's whose paths match other methods' routes here: a 404 like all that is not served, no 405."""
+
 
 def create_app(settings: GatewaySettings) -> FastAPI:
     """The application; what it holds is opened when it starts serving."""
@@ -75,7 +84,13 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.user_middleware.append(Middleware(GuardMiddleware))
     for router in ROUTERS:
         app.include_router(router)
+    for method, path in NOT_SERVED:
+        app.add_api_route(path, _not_served, methods=[method])
     return app
+
+
+async def _not_served() -> None:
+    raise HTTPException(404)
 
 
 async def _on_redis_down(_: Request, __: Exception) -> JSONResponse:

@@ -113,6 +113,7 @@ async def chunks(total: int) -> AsyncIterator[bytes]:
         ({"parts": [{"text": "far too long"}], "speed": 1}, "speed", "unsupported_parameter"),
         ({"parts": [], "count": "many"}, "count", "invalid_value"),
         ([], None, "invalid_type"),
+        (None, None, "invalid_type"),
     ],
 )
 async def test_validation_names_the_field_and_never_repeats_the_value(

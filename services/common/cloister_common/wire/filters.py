@@ -19,7 +19,7 @@ _MAX_COMPARISONS = 200
 class Comparison(BaseModel):
     """``{type, key, value}``."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
     key: str = Field(min_length=1, max_length=64)
@@ -37,7 +37,7 @@ class Comparison(BaseModel):
 class Compound(BaseModel):
     """``{type: and|or, filters: [...]}``."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["and", "or"]
     filters: list["Filter"] = Field(min_length=1, max_length=_MAX_COMPARISONS)

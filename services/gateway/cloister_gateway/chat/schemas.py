@@ -7,7 +7,7 @@ name the place (``messages[2].content[0].type``) that a validator inside the mod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
-from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from cloister_gateway.responses.schemas import LARGEST_NUMBER, Object, Strict
 
@@ -19,18 +19,14 @@ _INT64 = 2**63
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
-class _Part(Strict):
-    model_config = ConfigDict(strict=True)
-
-
-class FunctionCall(_Part):
+class FunctionCall(Strict):
     """A call the model made earlier."""
 
     name: FunctionName
     arguments: str
 
 
-class ToolCall(_Part):
+class ToolCall(Strict):
     """A tool call in an assistant message."""
 
     id: str = Field(min_length=1)
@@ -38,7 +34,7 @@ class ToolCall(_Part):
     function: FunctionCall
 
 
-class Message(_Part):
+class Message(Strict):
     """A message of any role; `ChatRequest.check` knows which fields belong to which.
 
     An answer can be sent back as it came: what vLLM's answers carry besides is null.
@@ -54,7 +50,7 @@ class Message(_Part):
     tool_call_id: str | None = None
 
 
-class FunctionTool(_Part):
+class FunctionTool(Strict):
     """A function's declaration."""
 
     name: FunctionName
@@ -63,27 +59,27 @@ class FunctionTool(_Part):
     strict: bool | None = None
 
 
-class Tool(_Part):
+class Tool(Strict):
     """A tool the model may call. Functions only; they run at the caller's."""
 
     type: Literal["function"]
     function: FunctionTool
 
 
-class NamedFunction(_Part):
+class NamedFunction(Strict):
     """The function that must be called."""
 
     name: FunctionName
 
 
-class NamedTool(_Part):
+class NamedTool(Strict):
     """``tool_choice`` as an object."""
 
     type: Literal["function"]
     function: NamedFunction
 
 
-class JsonSchema(_Part):
+class JsonSchema(Strict):
     """A JSON schema the answer must match."""
 
     name: FunctionName
@@ -92,7 +88,7 @@ class JsonSchema(_Part):
     strict: bool | None = None
 
 
-class ResponseFormat(_Part):
+class ResponseFormat(Strict):
     """Plain text, any JSON object, or JSON that matches a schema."""
 
     type: Literal["text", "json_object", "json_schema"]
@@ -105,7 +101,7 @@ class ResponseFormat(_Part):
         return self
 
 
-class StreamOptions(_Part):
+class StreamOptions(Strict):
     """What a stream carries besides its tokens."""
 
     include_usage: bool | None = None
@@ -118,7 +114,7 @@ def _as_list(value: Any) -> Any:
 Stop = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list), Field(max_length=4)]
 
 
-class ChatRequest(_Part):
+class ChatRequest(Strict):
     """The request body."""
 
     nullable: ClassVar[frozenset[str]] = frozenset(

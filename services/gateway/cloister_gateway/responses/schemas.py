@@ -72,13 +72,13 @@ def _only(*known: Any) -> BeforeValidator:
 
 
 class Strict(BaseModel):
-    """Base of all request models: unknown fields are refused by name.
+    """Base of all request models: unknown fields are refused by name, and ``"8"`` is no number.
 
     Attributes:
         nullable: Fields that OpenAI lets callers set to null and that we do not serve: null says nothing, so it passes.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     nullable: ClassVar[frozenset[str]] = frozenset()
 

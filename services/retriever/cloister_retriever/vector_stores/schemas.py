@@ -35,7 +35,7 @@ MAX_FILES_A_REQUEST = 2000
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class StaticChunkingSizes(_Request):

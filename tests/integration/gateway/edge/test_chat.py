@@ -46,6 +46,21 @@ def test_whole_completion(client: openai.OpenAI, llm: FakeLlm) -> None:
     assert (sent["temperature"], sent["seed"], sent["max_completion_tokens"]) == (0, 7, 3)
 
 
+def test_operations_of_openai_that_are_not_served_are_unknown_urls(client: openai.OpenAI) -> None:
+    calls: list[Callable[[], object]] = [
+        client.chat.completions.list,
+        lambda: client.chat.completions.retrieve("chatcmpl-1"),
+        lambda: client.models.delete("fake"),
+        lambda: client.responses.compact(model="fake", input="hi"),
+        lambda: client.responses.input_tokens.count(model="fake", input="hi"),
+        lambda: client.batches.list(),
+    ]
+    for call in calls:
+        with pytest.raises(openai.NotFoundError) as refused:
+            call()
+        assert refused.value.code == "unknown_url"
+
+
 def test_stream_carries_every_token_and_the_usage(client: openai.OpenAI) -> None:
     chunks = list(
         client.chat.completions.create(
