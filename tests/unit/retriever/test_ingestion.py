@@ -1,17 +1,18 @@
 """The pipeline and its workers beside callers that change their minds, and after others that died."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from cloister_common.errors import NotFound
 from cloister_retriever.ingestion import worker
-from cloister_retriever.ingestion.queue import Claim
+from cloister_retriever.ingestion.queue import Claim, Job
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateStore
 from cloister_retriever.vector_stores.service import OpenStore
 
-from tests.support.retriever_memory import TENANT, MemoryProcess, MemoryRoot, Stored
+from tests.support.retriever_memory import TENANT, Killed, MemoryProcess, MemoryRoot, Stored
 
 TEXT = "the zebra eats grass"
 
@@ -80,6 +81,39 @@ async def test_attributes_changed_while_a_file_is_detached_do_not_bring_it_back(
     with pytest.raises(NotFound):
         await process.attachments.set_attributes(TENANT, store.record.id, store.key, file.id, {"a": 1})
     assert await process.attachments.list(TENANT, store.record.id, store.key) == []
+
+
+async def test_a_worker_that_looks_before_the_attachment_is_there_does_not_forget_the_file(
+    stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = MemoryRoot()
+    dying, eager, heir = (MemoryProcess(stored, root) for _ in range(3))
+    file = await dying.upload(TEXT)
+    store = await store_with(dying)
+    put, markers = dying.queue.put, 0
+
+    async def put_and_be_seen(*arguments: Any, **options: Any) -> Job:
+        nonlocal markers
+        markers += 1
+        if markers > 1:
+            raise Killed
+        job = await put(*arguments, **options)
+        claim = await eager.queue.claim()
+        assert claim is not None
+        await eager.workers._do(claim)
+        return job
+
+    monkeypatch.setattr(dying.queue, "put", put_and_be_seen)
+    with contextlib.suppress(Killed):
+        await dying.attachments.attach(TENANT, store.record.id, store.key, AttachFile(file_id=file.id))
+    heir.workers.start(heir.supervisor)
+
+    async def is_completed() -> bool:
+        attached = await heir.attachments.get(TENANT, store.record.id, store.key, file.id)
+        return attached.status == "completed"
+
+    await until(is_completed)
+    await heir.supervisor.close()
 
 
 def claimed(process: MemoryProcess, monkeypatch: pytest.MonkeyPatch, number: int) -> None:

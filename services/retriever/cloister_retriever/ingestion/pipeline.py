@@ -82,6 +82,14 @@ class Pipeline:
             attachment, key = found
             await self._fail(job, attachment, key, "server_error", "Reading this file failed again and again.")
 
+    async def is_early(self, job: Job) -> bool:
+        """Whether there is no attachment to a job: not any more, or not yet.
+
+        Whoever attaches a file writes the marker first. Should he die after the attachment, nobody else would put the
+        marker back, so it must not be removed at the first look.
+        """
+        return job.kind == "ingest" and await self._attachment(job) is None
+
     async def requeue(self, job: Job, queue: JobQueue) -> None:
         """Puts a job that has just ended again, if its attachment came to be in that moment.
 

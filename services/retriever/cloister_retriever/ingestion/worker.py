@@ -77,6 +77,8 @@ class IngestWorkers:
                 keeping = tasks.create_task(self._keep(claim))
                 await self._try(claim)
                 keeping.cancel()
+            if claim.number == 1 and await self._pipeline.is_early(claim.job):
+                return  # the lease runs out, and whoever claims the job then looks again
             await self._queue.done(claim)
             await self._pipeline.requeue(claim.job, self._queue)
         except* _LeaseLost:
