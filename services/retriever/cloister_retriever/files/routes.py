@@ -17,7 +17,7 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/v1/files")
 
-_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 
 
 @router.post("")

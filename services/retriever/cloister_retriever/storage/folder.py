@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from cloister_common.ids import new_id
 from obstore.store import LocalStore
@@ -20,10 +21,14 @@ from cloister_retriever.storage.objects import Objects, bounded
 
 __all__ = ["FolderObjects"]
 
+T = TypeVar("T")
+
 _STALE_SECONDS = 86_400.0
 """A staged file that was not written to for this long belonged to a process that died."""
 
 _KNOWN_FOLDERS = 10_000
+_THREADS = 16
+"""They wait for the disk, not for a processor, and what waits together is synced together."""
 
 Place = Callable[[Path, Path], None]
 """Gives a staged file its name."""
@@ -44,6 +49,7 @@ class FolderObjects(Objects):
         self._staging = root / "staging"
         _make(self._staging)
         self._named: set[Path] = set()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="folder")
         super().__init__(LocalStore(root, automatic_cleanup=False))
         for left in self._staging.iterdir():
             with contextlib.suppress(FileNotFoundError):  # another process may clear away too
@@ -51,28 +57,31 @@ class FolderObjects(Objects):
                     left.unlink()
 
     async def put(self, path: str, data: bytes) -> None:
-        await bounded(asyncio.to_thread(self._write, path, data, os.replace))
+        await bounded(self._in_thread(self._write, path, data, os.replace))
 
     async def create(self, path: str, data: bytes) -> bool:
         try:
-            await bounded(asyncio.to_thread(self._write, path, data, os.link))
+            await bounded(self._in_thread(self._write, path, data, os.link))
         except FileExistsError:
             return False
         return True
 
     async def put_stream(self, path: str, chunks: AsyncIterator[bytes]) -> None:
         staged = self._staging / new_id("")
-        file = await bounded(asyncio.to_thread(_new_file, staged))
+        file = await bounded(self._in_thread(_new_file, staged))
         try:
             async for chunk in chunks:
-                await bounded(asyncio.to_thread(file.write, chunk))
-            await bounded(asyncio.to_thread(self._finish, file, staged, path, os.replace))
+                await bounded(self._in_thread(file.write, chunk))
+            await bounded(self._in_thread(self._finish, file, staged, path, os.replace))
         finally:
             # Without its staged name a write that was cancelled, and still runs in its thread, cannot be put in place.
-            await asyncio.to_thread(_discard, file, staged)
+            await self._in_thread(_discard, file, staged)
 
     async def delete(self, path: str) -> None:
-        await bounded(asyncio.to_thread(self._delete, self._root / path))
+        await bounded(self._in_thread(self._delete, self._root / path))
+
+    def _in_thread(self, work: Callable[..., T], *arguments: object) -> Awaitable[T]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     def _write(self, path: str, data: bytes, place: Place) -> None:
         staged = self._staging / new_id("")
