@@ -1,6 +1,6 @@
 """The smallest service there is, to start as a process: ``python -m tests.support.tiny_service --config FILE``.
 
-``GET /slow`` answers after ``slow_seconds``; with ``fails_to_start`` its lifespan raises.
+``GET /slow`` begins its answer at once and ends it after ``slow_seconds``; with ``fails_to_start`` its lifespan raises.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from cloister_common.app import create_base_app
 from cloister_common.serve import main
 from cloister_common.settings import ServiceSettings, SettingsError
 from fastapi import FastAPI
+from starlette.responses import StreamingResponse
 
 
 class TinySettings(ServiceSettings):
@@ -31,9 +32,13 @@ def create_app(settings: TinySettings) -> FastAPI:
     app = create_base_app(title="tiny", lifespan=lifespan, checks=lambda _: {}, max_body_bytes=1000)
 
     @app.get("/slow")
-    async def slow() -> dict[str, bool]:
-        await asyncio.sleep(settings.slow_seconds)
-        return {"slow": True}
+    async def slow() -> StreamingResponse:
+        async def answer() -> AsyncIterator[str]:
+            yield "begun"
+            await asyncio.sleep(settings.slow_seconds)
+            yield "ended"
+
+        return StreamingResponse(answer())
 
     return app
 

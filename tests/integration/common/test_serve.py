@@ -162,11 +162,11 @@ def test_start_that_fails_is_one_sentence_and_a_log_line_without_content(start: 
 async def test_open_request_is_finished_after_sigterm(server: dict[str, Any], start: Start) -> None:
     process = start(slow_seconds=1.0)
     await alive(server)
-    async with client(server) as http:
-        slow = asyncio.create_task(http.get("/slow"))
-        await asyncio.sleep(0.3)
+    async with client(server) as http, http.stream("GET", "/slow") as answer:
+        pieces = answer.aiter_text()
+        assert await anext(pieces) == "begun"
         process.send_signal(signal.SIGTERM)
-        assert (await slow).json() == {"slow": True}
+        assert [piece async for piece in pieces] == ["ended"]
     await asyncio.to_thread(process.communicate, None, 30)
     assert process.returncode in {0, -signal.SIGTERM}
 
