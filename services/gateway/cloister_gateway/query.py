@@ -3,9 +3,9 @@
 from collections.abc import Collection
 
 from cloister_common.errors import UnsupportedParameter
-from fastapi import Request
+from fastapi import Depends, Request
 
-__all__ = ["asks_for_results", "only_query"]
+__all__ = ["NO_QUERY", "asks_for_results", "only_query"]
 
 _RESULTS = "file_search_call.results"
 
@@ -15,6 +15,14 @@ def only_query(request: Request, known: Collection[str]) -> None:
     for name in request.query_params:
         if name not in known:
             raise UnsupportedParameter(name)
+
+
+def _none(request: Request) -> None:
+    only_query(request, ())
+
+
+NO_QUERY = Depends(_none)
+"""For routes without query parameters."""
 
 
 def asks_for_results(request: Request) -> bool:

@@ -9,7 +9,7 @@ from cloister_gateway.conversations.schemas import CreateConversation, CreateIte
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.identity import Principal, require
 from cloister_gateway.pagination import page
-from cloister_gateway.query import asks_for_results, only_query
+from cloister_gateway.query import NO_QUERY, asks_for_results, only_query
 
 __all__ = ["router"]
 
@@ -28,26 +28,26 @@ def _service(request: Request) -> ConversationService:
 Service = Annotated[ConversationService, Depends(_service)]
 
 
-@router.post("")
+@router.post("", dependencies=[NO_QUERY])
 async def create(caller: Caller, service: Service, body: CreateConversation | None = None) -> dict[str, Any]:
     """Makes a conversation."""
     body = body or CreateConversation()
     return await service.create(caller, body.metadata or {}, body.items or [])
 
 
-@router.get("/{conversation_id}")
+@router.get("/{conversation_id}", dependencies=[NO_QUERY])
 async def retrieve(conversation_id: str, caller: Caller, service: Service) -> dict[str, Any]:
     """A conversation's own fields."""
     return await service.retrieve(caller, conversation_id)
 
 
-@router.post("/{conversation_id}")
+@router.post("/{conversation_id}", dependencies=[NO_QUERY])
 async def update(conversation_id: str, body: UpdateConversation, caller: Caller, service: Service) -> dict[str, Any]:
     """Replaces a conversation's metadata."""
     return await service.update(caller, conversation_id, body.metadata or {})
 
 
-@router.delete("/{conversation_id}")
+@router.delete("/{conversation_id}", dependencies=[NO_QUERY])
 async def delete(conversation_id: str, caller: Caller, service: Service) -> dict[str, Any]:
     """Deletes a conversation with all its items and responses."""
     await service.delete(caller, conversation_id)
@@ -90,7 +90,7 @@ async def retrieve_item(
     return await service.item(caller, conversation_id, item_id, results=asks_for_results(request))
 
 
-@router.delete("/{conversation_id}/items/{item_id}")
+@router.delete("/{conversation_id}/items/{item_id}", dependencies=[NO_QUERY])
 async def delete_item(conversation_id: str, item_id: str, caller: Caller, service: Service) -> dict[str, Any]:
     """Deletes one item; the conversation as it is then."""
     return await service.delete_item(caller, conversation_id, item_id)

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from cloister_gateway.identity import Principal, require
 from cloister_gateway.pagination import page
-from cloister_gateway.query import asks_for_results, only_query
+from cloister_gateway.query import NO_QUERY, asks_for_results, only_query
 from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
 from cloister_gateway.responses.schemas import LARGEST_NUMBER, CreateResponse
 from cloister_gateway.responses.service import ResponseService
@@ -40,7 +40,7 @@ def _service(request: Request) -> ResponseService:
 Service = Annotated[ResponseService, Depends(_service)]
 
 
-@router.post("")
+@router.post("", dependencies=[NO_QUERY])
 async def create(
     body: CreateResponse,
     caller: Caller,
@@ -79,13 +79,13 @@ async def retrieve(
     return _stream(service, owner, after=-1 if starting_after is None else starting_after)
 
 
-@router.post("/{response_id}/cancel")
+@router.post("/{response_id}/cancel", dependencies=[NO_QUERY])
 async def cancel(response_id: str, caller: Caller, service: Service) -> dict[str, Any]:
     """Stops the generation; the response as it ended."""
     return await service.cancel(caller, response_id)
 
 
-@router.delete("/{response_id}")
+@router.delete("/{response_id}", dependencies=[NO_QUERY])
 async def delete(response_id: str, caller: Caller, service: Service) -> dict[str, Any]:
     """Deletes the response and destroys its key."""
     await service.delete(caller, response_id)

@@ -106,6 +106,38 @@ def test_what_is_not_served_is_refused_by_name(
     assert llm.chats() == []
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "responses"),
+        ("GET", "responses/resp_1"),
+        ("DELETE", "responses/resp_1"),
+        ("POST", "responses/resp_1/cancel"),
+        ("GET", "responses/resp_1/input_items"),
+        ("POST", "conversations"),
+        ("GET", "conversations/conv_1"),
+        ("POST", "conversations/conv_1"),
+        ("DELETE", "conversations/conv_1"),
+        ("POST", "conversations/conv_1/items"),
+        ("GET", "conversations/conv_1/items"),
+        ("GET", "conversations/conv_1/items/msg_1"),
+        ("DELETE", "conversations/conv_1/items/msg_1"),
+    ],
+)
+def test_a_query_parameter_that_is_not_known_is_refused(
+    method: str, path: str, gateway: GatewayFixture, gateway_url: str
+) -> None:
+    bodies = {
+        "responses": {"model": "fake", "input": "hi"},
+        "conversations/conv_1": {"metadata": {}},
+        "conversations/conv_1/items": {"items": [{"role": "user", "content": "x"}]},
+    }
+    body = bodies.get(path, {}) if method == "POST" else None
+    answer = httpx.request(method, f"{gateway_url}/v1/{path}?model=x", json=body, headers=gateway.headers())
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, "unsupported_parameter", "model")
+
+
 @pytest.mark.parametrize(("more", "param"), WRONG)
 def test_what_is_wrong_is_refused_with_its_place(
     more: dict[str, Any], param: str, gateway: GatewayFixture, gateway_url: str
