@@ -120,7 +120,7 @@ class ResponsesSettings(Settings):
         20.0, ge=0, description="How long a new turn waits for the conversation's running one before it gets a 409."
     )
     idempotency_seconds: int = Field(86_400, ge=60, description="How long a request's idempotency key is remembered.")
-    send_seconds: float = Field(10.0, gt=0, description="A socket that takes longer for one message is closed.")
+    send_seconds: float = Field(10.0, gt=0, description="A reader that takes longer for one message is cut off.")
     sockets_per_tenant: int = Field(2_000, ge=1, description="Open WebSockets of one tenant on one gateway.")
 
 

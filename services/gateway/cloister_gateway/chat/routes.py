@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from cloister_gateway.chat.schemas import ChatRequest
 from cloister_gateway.chat.stream import CompletionResponse, EventStreamResponse
+from cloister_gateway.context import Context
 from cloister_gateway.identity import Principal, require
-from cloister_gateway.models import ModelUpstream
 from cloister_gateway.query import only_query
 
 __all__ = ["router"]
@@ -31,9 +31,12 @@ async def create(request: Request, body: ChatRequest, caller: Caller) -> Respons
             code="server_state_only",
         )
     body.check()
-    upstream: ModelUpstream = request.app.state.context.llm
+    context: Context = request.app.state.context
+    upstream, send_seconds = context.llm, context.settings.responses.send_seconds
     upstream.settings_of(body.model)
     upstream_body = body.upstream_body()
     if body.stream:
-        return EventStreamResponse(upstream.stream_events(body.model, upstream_body, tenant=caller.tenant))
-    return CompletionResponse(partial(upstream.complete_chat, body.model, upstream_body, tenant=caller.tenant))
+        events = upstream.stream_events(body.model, upstream_body, tenant=caller.tenant)
+        return EventStreamResponse(events, send_seconds=send_seconds)
+    work = partial(upstream.complete_chat, body.model, upstream_body, tenant=caller.tenant)
+    return CompletionResponse(work, send_seconds=send_seconds)

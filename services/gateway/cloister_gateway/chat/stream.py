@@ -15,6 +15,8 @@ from cloister_common.errors import CloisterError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from cloister_gateway.readers import ReaderTooSlowError, in_time
+
 __all__ = ["CompletionResponse", "EventStreamResponse"]
 
 _STREAM_HEADERS = [
@@ -26,13 +28,20 @@ _STREAM_HEADERS = [
 
 
 class _WhileConnected(Response):
-    """A response whose work ends when its caller goes away."""
+    """A response whose work ends when its caller goes away, or stops reading."""
+
+    def __init__(self, send_seconds: float) -> None:
+        super().__init__()
+        self._send_seconds = send_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(_cancel_when_gone, receive, group.cancel_scope)
-            await self._respond(scope, receive, send)
-            group.cancel_scope.cancel()
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(_cancel_when_gone, receive, group.cancel_scope)
+                await self._respond(scope, receive, in_time(send, self._send_seconds))
+                group.cancel_scope.cancel()
+        except* ReaderTooSlowError:
+            pass  # Its connection is closed.
 
     @abstractmethod
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,10 +53,11 @@ class EventStreamResponse(_WhileConnected):
 
     Args:
         events: Whole events, ``data: [DONE]`` included. Closed at the end, whatever the end is.
+        send_seconds: The longest one block may take to go out.
     """
 
-    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
-        super().__init__()
+    def __init__(self, events: AsyncGenerator[bytes, None], *, send_seconds: float) -> None:
+        super().__init__(send_seconds)
         self._events = events
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,10 +83,11 @@ class CompletionResponse(_WhileConnected):
 
     Args:
         work: Gives the JSON bytes.
+        send_seconds: The longest they may take to go out.
     """
 
-    def __init__(self, work: Callable[[], Awaitable[bytes]]) -> None:
-        super().__init__()
+    def __init__(self, work: Callable[[], Awaitable[bytes]], *, send_seconds: float) -> None:
+        super().__init__(send_seconds)
         self._work = work
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,7 +3,7 @@
 Only what is on the lists below passes: no header, path or query of a caller reaches the inside unlooked at.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
@@ -11,9 +11,10 @@ from cloister_common.errors import Unavailable, UpstreamFailed
 from cloister_common.logs import get_logger
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from cloister_gateway.context import Service
+from cloister_gateway.readers import TimedStream
 
 __all__ = ["forward"]
 
@@ -34,7 +35,7 @@ _CLIENT_CLOSED = 499
 """nginx's status for a caller that went away; nobody receives it, the log shows it."""
 
 
-async def forward(retriever: Service, request: Request, path: str, *, tenant: str) -> Response:
+async def forward(retriever: Service, request: Request, path: str, *, tenant: str, send_seconds: float) -> Response:
     """The retriever's answer to ``request``, made for ``tenant`` at ``path``.
 
     Args:
@@ -42,6 +43,7 @@ async def forward(retriever: Service, request: Request, path: str, *, tenant: st
         request: The caller's request; its query and path have been checked, its body has not been read.
         path: Where to send it.
         tenant: Whose request it is.
+        send_seconds: The longest one piece of the answer may take to go out.
 
     Raises:
         Unavailable: The retriever cannot be reached or does not answer in time.
@@ -70,8 +72,9 @@ async def forward(retriever: Service, request: Request, path: str, *, tenant: st
         await response.aclose()
         log.error("retriever_refused_gateway", status=response.status_code)
         raise UpstreamFailed("Files and vector stores do not know this gateway. The operator's log has the reason.")
-    return StreamingResponse(
+    return TimedStream(
         _body(response),
+        send_seconds=send_seconds,
         status_code=response.status_code,
         headers={name: response.headers[name] for name in _RESPONSE_HEADERS if name in response.headers},
         background=BackgroundTask(response.aclose),
@@ -82,7 +85,7 @@ def _params(request: Request) -> list[tuple[str, Any]]:
     return list(request.query_params.multi_items())
 
 
-async def _body(response: httpx.Response) -> AsyncIterator[bytes]:
+async def _body(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     """The body as it comes. If the retriever breaks off, so does this: the caller sees a cut, never a short file."""
     try:
         async for chunk in response.aiter_raw():

@@ -8,6 +8,7 @@ from cloister_common.errors import NotFound
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from cloister_gateway.context import Context
 from cloister_gateway.documents.forward import forward
 from cloister_gateway.identity import Principal, require
 from cloister_gateway.query import only_query
@@ -72,7 +73,9 @@ def _handler(route: _Route, scope: str) -> Callable[..., Awaitable[Response]]:
     async def handle(request: Request, caller: Annotated[Principal, Depends(require(scope))]) -> Response:
         only_query(request, route.query)
         path = route.path.format(**_checked_ids(request))
-        return await forward(request.app.state.context.retriever, request, path, tenant=caller.tenant)
+        context: Context = request.app.state.context
+        send_seconds = context.settings.responses.send_seconds
+        return await forward(context.retriever, request, path, tenant=caller.tenant, send_seconds=send_seconds)
 
     return handle
 

@@ -1,7 +1,7 @@
 """``/v1/responses`` over HTTP: JSON, or server-sent events while the run goes on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
@@ -10,11 +10,12 @@ from cloister_common.errors import CloisterError, InvalidRequest
 from cloister_common.logs import get_logger
 from cloister_common.vault import VaultError
 from fastapi import APIRouter, Depends, Header, Query, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 
 from cloister_gateway.identity import Principal, require
 from cloister_gateway.pagination import page
 from cloister_gateway.query import NO_QUERY, asks_for_results, only_query
+from cloister_gateway.readers import TimedStream
 from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
 from cloister_gateway.responses.schemas import LARGEST_NUMBER, CreateResponse
 from cloister_gateway.responses.service import ResponseService
@@ -53,7 +54,7 @@ async def create(
         raise InvalidRequest("'background' needs 'store': the answer must be kept to be fetched.", param="store")
     created = await service.create(caller, body, background=bool(body.background), idempotency_key=idempotency_key)
     if body.stream:
-        return _stream(service, created.owner, after=-1)
+        return _stream(request, service, created.owner, after=-1)
     if body.background:
         return JSONResponse(await service.body(created.owner))
     return await _while_connected(request, service.finish(created.owner))
@@ -76,7 +77,7 @@ async def retrieve(
             raise InvalidRequest("'starting_after' needs 'stream=true'.", param="starting_after")
         return JSONResponse(await service.retrieve(caller, response_id, results=results))
     owner = await service.find(caller, response_id)
-    return _stream(service, owner, after=-1 if starting_after is None else starting_after)
+    return _stream(request, service, owner, after=-1 if starting_after is None else starting_after)
 
 
 @router.post("/{response_id}/cancel", dependencies=[NO_QUERY])
@@ -126,8 +127,8 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def _stream(service: ResponseService, owner: Owner, *, after: int) -> StreamingResponse:
-    async def frames() -> AsyncIterator[bytes]:
+def _stream(request: Request, service: ResponseService, owner: Owner, *, after: int) -> TimedStream:
+    async def frames() -> AsyncGenerator[bytes, None]:
         number = after + 1
         try:
             async with aclosing(service.events(owner, after=after)) as batches:
@@ -143,4 +144,5 @@ def _stream(service: ResponseService, owner: Owner, *, after: int) -> StreamingR
             damaged = CloisterError("The stored events of this response do not open.", code="stored_data_damaged")
             yield b"event: error\ndata: %b\n\n" % error_event(damaged, number)
 
-    return StreamingResponse(frames(), media_type="text/event-stream", headers=_SSE_HEADERS)
+    send_seconds: float = request.app.state.context.settings.responses.send_seconds
+    return TimedStream(frames(), send_seconds=send_seconds, media_type="text/event-stream", headers=_SSE_HEADERS)
