@@ -37,7 +37,7 @@ class Retrieval:
     def queries(messages: list[dict[str, Any]]) -> list[str]:
         """The queries for a turn: the last user messages together if they are short, else the newest alone.
 
-        None if no user has said anything.
+        None at all if no user has said anything.
         """
         said = [message["content"] for message in messages if message["role"] == "user"][-_USER_TURNS:]
         while len(said) > 1 and sum(map(len, said)) > _SHORT_CHARACTERS:

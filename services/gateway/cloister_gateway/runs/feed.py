@@ -149,7 +149,8 @@ class Hub:
         if feed.local:
             return
         async with feed.changing:
-            if feed.subscription is None and not feed.final:
+            # (Whoever asked for this may have left before it began: nobody would end the subscription.)
+            if feed.subscription is None and feed.watchers and not feed.final:
                 channel = wake_channel(feed.owner.id)
                 feed.subscription = await self._bus.subscribe(
                     channel, lambda _: self._mark_stale(feed), lambda: self._mark_stale(feed)

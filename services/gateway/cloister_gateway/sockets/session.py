@@ -41,6 +41,8 @@ log = get_logger(__name__)
 
 _MOST_WAITING = 16
 _MOST_FOLLOWED = 64
+_MOST_AT_ONCE = 256
+"""More than all that may be followed. It bounds what a client asks for again and again without waiting."""
 _TRY_AGAIN_LATER = 1013
 
 
@@ -79,6 +81,7 @@ class Session:
         self._last: str | None = None
         self._followed: set[str] = set()
         self._conversations = 0
+        self._at_once = 0
         self._revoked = asyncio.Event()
 
     def revoke(self) -> None:
@@ -120,8 +123,8 @@ class Session:
         elif isinstance(event, SubscribeConversation):
             if self._conversations >= _MOST_FOLLOWED:
                 raise TooManyRequests(f"This connection follows {_MOST_FOLLOWED} conversations, the most it may.")
-            self._conversations += 1
             self._spawn(self._subscribe_conversation(event), event.stream_id)
+            self._conversations += 1
         elif isinstance(event, Cancel):
             self._spawn(self._cancel(event), None)
 
@@ -216,7 +219,14 @@ class Session:
             self._followed.discard(owner.id)
 
     def _spawn(self, work: Coroutine[Any, Any, None], stream_id: str | None) -> None:
-        self._tasks.create_task(self._guarded(work, stream_id), name="socket-task")
+        if self._at_once >= _MOST_AT_ONCE:
+            work.close()
+            raise TooManyRequests(f"This connection does {_MOST_AT_ONCE} things at once, the most it may. Wait.")
+        self._at_once += 1
+        self._tasks.create_task(self._guarded(work, stream_id), name="socket-task").add_done_callback(self._spawned)
+
+    def _spawned(self, _: asyncio.Task[None]) -> None:
+        self._at_once -= 1
 
     async def _guarded(self, work: Coroutine[Any, Any, None], stream_id: str | None) -> None:
         """Tells the client what went wrong; the socket goes on."""

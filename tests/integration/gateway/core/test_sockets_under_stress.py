@@ -103,6 +103,27 @@ def test_a_socket_follows_a_bounded_number_of_conversations(
         assert turn(socket)[-1]["type"] == "response.completed"
 
 
+def test_what_a_socket_asks_without_waiting_is_bounded(
+    gateway: GatewayFixture, gateway_url: str, client: Any, llm: FakeLlm
+) -> None:
+    llm.hold_after = 0
+    created = client.responses.create(model="fake", input="hi", background=True)
+    with opened(gateway_url, gateway) as socket:
+        for number in range(300):
+            send(socket, "response.subscribe", response_id=created.id, stream_id=str(number))
+        answers: dict[str, Any] = {}
+        while len(answers) < 300:
+            event = receive(socket)
+            answers.setdefault(event["stream_id"], event.get("status"))
+        assert sorted(map(str, answers.values())) == ["429"] * 44 + ["None"] * 256
+        llm.release()
+        wait_until(lambda: client.responses.retrieve(created.id).status == "completed")
+        while not (event := receive(socket))["type"].endswith(".completed") or event["stream_id"] != "255":
+            pass
+        ask(socket)
+        assert turn(socket)[-1]["type"] == "response.completed"
+
+
 async def test_a_thousand_cuts_lose_and_repeat_nothing(
     gateway: GatewayFixture, installation: Installation, llm: FakeLlm
 ) -> None:
