@@ -9,6 +9,8 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
+from cloister_common.errors import InvalidRequest
+
 __all__ = ["Attribution", "attribute"]
 
 Embed = Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float]]]]
@@ -18,8 +20,11 @@ _LEAST_COSINE = 0.55
 """MiniLM puts a sentence and the passage it was taken from at 0.6 and more, unrelated ones below 0.3."""
 _LEAST_CHARACTERS = 16
 _MOST_SENTENCES = 48
-_MOST_CHARACTERS = 600
-"""Sentences and passages are compared by this much of them, so that none is over the embedder's limit."""
+_PIECE_CHARACTERS = (600, 200)
+"""Sentences and passages are compared in pieces of this length, of the first that the embedder takes. Prose has a token
+for four characters, but tables of figures and East Asian writing have one for each, and MiniLM reads 256."""
+_PASSAGE_CHARACTERS = 2_400
+"""A passage is compared by this much of it."""
 
 
 class Attribution(NamedTuple):
@@ -36,7 +41,7 @@ async def attribute(text: str, passages: Sequence[str], *, marked: Sequence[int]
         text: The whole answer.
         passages: The texts of the passages.
         marked: Character positions at which the model itself has cited.
-        embed: Gives a unit vector for each text.
+        embed: Gives a unit vector for each text. Raises `InvalidRequest` if one is too long.
 
     Returns:
         In order of the text; ``end`` is the end of the sentence, in characters. Runs of sentences with the same
@@ -49,9 +54,15 @@ async def attribute(text: str, passages: Sequence[str], *, marked: Sequence[int]
     ][:_MOST_SENTENCES]
     if not sentences or not passages:
         return []
-    texts = [text[start:end][:_MOST_CHARACTERS] for _, start, end in sentences]
-    windows = [(number, window) for number, passage in enumerate(passages) for window in _windows(passage)]
-    vectors = await embed([*texts, *(window for _, window in windows)])
+    for length in _PIECE_CHARACTERS:
+        texts = [text[start:end][:length] for _, start, end in sentences]
+        windows = [(number, window) for number, passage in enumerate(passages) for window in _windows(passage, length)]
+        try:
+            vectors = await embed([*texts, *(window for _, window in windows)])
+            break
+        except InvalidRequest:
+            if length == _PIECE_CHARACTERS[-1]:
+                raise
     found: list[tuple[int, Attribution]] = []
     for (place, _, end), vector in zip(sentences, vectors, strict=False):
         scores = [
@@ -75,8 +86,9 @@ def _sentences(text: str) -> list[tuple[int, int]]:
     return spans
 
 
-def _windows(passage: str) -> list[str]:
-    return [passage[at : at + _MOST_CHARACTERS] for at in range(0, max(len(passage), 1), _MOST_CHARACTERS)][:4]
+def _windows(passage: str, length: int) -> list[str]:
+    compared = passage[:_PASSAGE_CHARACTERS]
+    return [compared[at : at + length] for at in range(0, max(len(compared), 1), length)]
 
 
 def _dot(left: Sequence[float], right: Sequence[float]) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
+from cloister_common.errors import InvalidRequest
 from cloister_gateway.citations import attribute
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +50,18 @@ async def test_marked_sentences_are_left_alone() -> None:
 
 async def test_sentences_far_from_every_passage_are_not_cited() -> None:
     assert await found("This sentence is about something else.") == []
+
+
+async def test_text_with_a_token_for_each_character_is_compared_in_shorter_pieces() -> None:
+    async def embed_short(texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        if any(len(text) > 250 for text in texts):
+            raise InvalidRequest("too long")
+        return await embed(texts)
+
+    text = "An apple is a fruit. A boat is a vessel."
+    passages = ["1,2;" * 500 + PASSAGES[0], PASSAGES[1]]
+    citations = await attribute(text, passages, marked=[], embed=embed_short)
+    assert [(one.passage, text[: one.end]) for one in citations] == [(0, "An apple is a fruit."), (1, text)]
 
 
 @pytest.mark.parametrize("text", ["", "Apple.", "\n\n\n"])
