@@ -28,7 +28,8 @@ step() { # TEXT COMMAND...: runs the command into the log and says every ten sec
     shift
     echo "cloister: $venv: $text"
     "$@" >>"$log" 2>&1 </dev/null &
-    local job=$!
+    job=$!
+    trap 'kill "$job" 2>/dev/null || true' EXIT # a job in the background does not hear Ctrl-C
     while kill -0 "$job" 2>/dev/null; do
         for _ in $(seq 50); do
             sleep 0.2
@@ -36,6 +37,7 @@ step() { # TEXT COMMAND...: runs the command into the log and says every ten sec
         done
         if kill -0 "$job" 2>/dev/null; then echo "cloister: $venv: $text: $((SECONDS - started)) s so far"; fi
     done
+    trap - EXIT
     if ! wait "$job"; then
         local reason
         reason=$(grep -E '^(ERROR|error|Error)|ImportError|OSError' "$log" | tail -1)

@@ -29,9 +29,10 @@ if ! command -v apt-get >/dev/null || ! "${sudo[@]}" true 2>/dev/null; then
     echo "cloister: not installed: ${missing[*]}. This user may not install it; run: sudo apt-get install ${missing[*]}" >&2
     exit
 fi
+as_root() { # RUNLEVEL: only the program is wanted, not a server of the system's own that takes the usual port
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 "$@"
+}
 echo "cloister: installing ${missing[*]} with apt-get"
-export DEBIAN_FRONTEND=noninteractive
-"${sudo[@]}" apt-get update -qq
-# Only the program is wanted, not a server of the system's own that takes the usual port.
-export RUNLEVEL=1
-"${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+if ! { as_root apt-get update -qq && as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null; }; then
+    echo "cloister: apt-get could not install ${missing[*]}; its reason is above. Install them, then run this again." >&2
+fi
