@@ -1,6 +1,7 @@
 """The end of a pod: what is running may finish, what does not is ended."""
 
 import asyncio
+import contextlib
 
 import pytest
 from cloister_common.supervisor import Supervisor
@@ -40,6 +41,25 @@ async def test_what_does_not_finish_in_time_is_cancelled() -> None:
     assert await short == "whole"
     with pytest.raises(asyncio.CancelledError):
         await long
+
+
+async def test_a_request_that_does_not_hear_does_not_keep_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloister_llm.guard.drain._CANCEL_SECONDS", 0.05)
+    drain, done, stopped = Drain(0, Supervisor()), asyncio.Event(), asyncio.Event()
+
+    async def deaf() -> None:
+        with drain.request():
+            with contextlib.suppress(asyncio.CancelledError):
+                await done.wait()
+            await done.wait()
+
+    task = asyncio.ensure_future(deaf())
+    await asyncio.sleep(0)
+    drain.begin(stopped.set)
+    await asyncio.wait_for(stopped.wait(), 5)
+    assert not task.done()
+    done.set()
+    await task
 
 
 async def test_a_second_signal_changes_nothing() -> None:

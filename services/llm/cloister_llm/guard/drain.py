@@ -18,6 +18,9 @@ __all__ = ["Drain"]
 
 log = get_logger(__name__)
 
+_CANCEL_SECONDS = 5.0
+"""How long a cancelled request may take to end: one that does not hear must not keep the process."""
+
 
 class Drain:
     """The running requests of this process, and their end."""
@@ -60,6 +63,6 @@ class Drain:
         for task in cut_off:
             task.cancel()
         if cut_off:
-            await asyncio.wait(cut_off)
+            await asyncio.wait(cut_off, timeout=_CANCEL_SECONDS)
         log.info("drain_finished", cut_off=len(cut_off))
         stop()
