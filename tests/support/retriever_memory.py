@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import numpy as np
 from cloister_common.clients.embedder import EmbedderClient, Embeddings
 from cloister_common.errors import Unavailable
 from cloister_common.supervisor import Supervisor
@@ -15,13 +16,14 @@ from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.files.upload import MultipartUpload
 from cloister_retriever.index.collection import PassageCollection
-from cloister_retriever.index.rotation import Rotations
+from cloister_retriever.index.rotation import Rotations, Vector
 from cloister_retriever.ingestion.pipeline import Pipeline
 from cloister_retriever.ingestion.purge import Purges
 from cloister_retriever.ingestion.queue import JobQueue
 from cloister_retriever.ingestion.worker import IngestWorkers
-from cloister_retriever.parsing.chunking import Chunk
+from cloister_retriever.parsing.chunking import Chunk, Chunker
 from cloister_retriever.parsing.parser import Parsed, Parser
+from cloister_retriever.search.service import SearchService
 from cloister_retriever.storage.objects import ObjectKeyStore, Objects
 from cloister_retriever.storage.records import SealedRecords
 from cloister_retriever.vector_stores.attachments import AttachmentService, ChunkingPolicy
@@ -122,6 +124,14 @@ class _Index(PassageCollection):
             if row["position"] >= (from_position or 0):
                 del self._stored.rows[row["id"]]
 
+    async def search(
+        self, store_id: str, query: Vector, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
+    ) -> list[dict[str, Any]]:
+        rows = [
+            row for row in self._of(store_id, None) if attachment_ids is None or row["attachment_id"] in attachment_ids
+        ]
+        return sorted(rows, key=lambda row: -float(np.dot(row["dense"], query)))[:limit]
+
     async def count(self, store_id: str, attachment_id: str | None = None) -> int:
         return len(self._of(store_id, attachment_id))
 
@@ -153,6 +163,15 @@ class _Parser(Parser):
         return Parsed(text, [Chunk(word.start(), word.end(), None, None) for word in re.finditer(r"\S+", text)])
 
 
+class _Pieces(Chunker):
+    """Every question is short enough."""
+
+    def __init__(self) -> None: ...
+
+    def pieces(self, text: str) -> list[str]:
+        return [text]
+
+
 class MemoryProcess:
     """The services of one process over what is stored."""
 
@@ -179,6 +198,16 @@ class MemoryProcess:
             embedder=_Embedder(),
             index=index,
             rotations=Rotations(),
+        )
+        self.search = SearchService(
+            stores=self.stores,
+            store=self.store,
+            attachments=self.attachments,
+            file_store=file_store,
+            embedder=_Embedder(),
+            index=index,
+            rotations=Rotations(),
+            pieces=_Pieces(),
         )
         self.workers = IngestWorkers(self.queue, self.pipeline, workers=1, lease_seconds=LEASE_SECONDS)
         self.supervisor = Supervisor()

@@ -9,6 +9,7 @@ import pytest
 from cloister_common.errors import NotFound
 from cloister_retriever.ingestion import worker
 from cloister_retriever.ingestion.queue import Claim, Job
+from cloister_retriever.search.schemas import SearchRequest
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateStore
 from cloister_retriever.vector_stores.service import OpenStore
 
@@ -125,6 +126,26 @@ def claimed(process: MemoryProcess, monkeypatch: pytest.MonkeyPatch, number: int
         return None if found is None else found.model_copy(update={"number": number})
 
     monkeypatch.setattr(process.queue, "claim", again)
+
+
+async def test_a_large_file_that_is_being_read_does_not_hide_those_that_are_completed(
+    process: MemoryProcess, stored: Stored
+) -> None:
+    file = await process.upload(TEXT)
+    store = await store_with(process, file.id)
+    process.workers.start(process.supervisor)
+    await until(lambda: queue_is_empty(process))
+    await process.supervisor.close()
+    other = await process.upload("zebra")
+    await process.attachments.attach(TENANT, store.record.id, store.key, AttachFile(file_id=other.id))
+    reading = await process.attachments.get(TENANT, store.record.id, store.key, other.id)
+    nearest = next(row for row in stored.rows.values() if row["position"] == 1)
+    for number in range(20_000):
+        row = {**nearest, "id": f"psg_{number}", "attachment_id": reading.record.id, "file_id": other.id}
+        stored.rows[row["id"]] = row
+    found = await process.search.search(TENANT, [store.record.id], SearchRequest(query="zebra"))
+    assert [one.file_id for one in found] == [file.id] * len(TEXT.split())
+    assert found[0].text == "zebra"
 
 
 async def test_a_file_that_takes_every_worker_down_is_given_up_and_leaves_no_passages(

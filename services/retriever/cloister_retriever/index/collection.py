@@ -37,9 +37,6 @@ _MAX_ID = 64
 _MAX_SEALED = 65_535
 """Milvus's own limit of a VARCHAR."""
 
-MAX_CANDIDATES = 16_384
-"""Milvus's own limit of a search."""
-
 
 class PassageCollection:
     """Passages of one embedding model in Milvus.
@@ -113,7 +110,7 @@ class PassageCollection:
         Args:
             store_id: The vector store.
             query: One rotated unit vector.
-            limit: How many rows, at most `MAX_CANDIDATES`.
+            limit: How many rows.
             attachment_ids: Only passages of these, or None for all of the store.
             fresh: Wait for every write that was acknowledged before (0.2 s on a Milvus server) instead of allowing
                 for a few seconds of delay (5 ms).

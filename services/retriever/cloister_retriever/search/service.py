@@ -15,11 +15,11 @@ from cloister_common.clients.embedder import EmbedderClient
 from cloister_common.errors import InvalidRequest
 from cloister_common.logs import get_logger
 from cloister_common.vault import VaultError
-from cloister_common.wire.filters import check_depth
+from cloister_common.wire.filters import Comparison, Compound, check_depth
 from prometheus_client import Counter, Histogram
 
 from cloister_retriever.files.store import FileStore
-from cloister_retriever.index.collection import MAX_CANDIDATES, PassageCollection
+from cloister_retriever.index.collection import PassageCollection
 from cloister_retriever.index.passages import PassageOwner, open_passage, open_vector
 from cloister_retriever.index.rotation import Rotations, Vector, normalised
 from cloister_retriever.keys import PassageKeys, passage_keys
@@ -123,30 +123,16 @@ class SearchService:
     async def _search_store(
         self, tenant: str, store: OpenStore, queries: Vector, request: SearchRequest
     ) -> list[_Candidate]:
-        wanted: list[str] | None = None
-        if request.filters is not None:
-            files = await self._attachments.list(tenant, store.record.id, store.key)
-            wanted = [
-                file.record.id
-                for file in files
-                if file.status == "completed" and matches(request.filters, file.record.attributes)
-            ]
-            if not wanted:
-                return []
+        wanted = None if request.filters is None else await self._served(tenant, store, request.filters)
+        if wanted == []:
+            return []
         grown_at = await self._store.grown_at(tenant, store.record.id, store.key)
         if grown_at is None:
             return []
         fresh = time.time() - grown_at < _FRESH_SECONDS
         rotated = await asyncio.to_thread(self._rotations.rotate, store.key.subkey("rotation"), queries)
-        groups: list[list[str] | None] = [None]
-        if wanted is not None:
-            groups = [wanted[first : first + _FILES_A_FILTER] for first in range(0, len(wanted), _FILES_A_FILTER)]
         found = await asyncio.gather(
-            *(
-                self._enough(tenant, store, queries, query, group, request, fresh=fresh)
-                for query in rotated
-                for group in groups
-            )
+            *(self._nearest(tenant, store, queries, query, wanted, request, fresh=fresh) for query in rotated)
         )
         best: dict[str, _Candidate] = {}
         for candidate in (one for part in found for one in part):
@@ -155,25 +141,48 @@ class SearchService:
                 best[candidate.row["id"]] = candidate
         return [candidate for candidate in best.values() if candidate.score >= request.threshold]
 
-    async def _enough(
+    async def _served(self, tenant: str, store: OpenStore, filters: Comparison | Compound | None = None) -> list[str]:
+        """The attachments whose passages may be served, and whose attributes pass."""
+        files = await self._attachments.list(tenant, store.record.id, store.key)
+        return [
+            file.record.id
+            for file in files
+            if file.status == "completed" and (filters is None or matches(filters, file.record.attributes))
+        ]
+
+    async def _nearest(
         self,
         tenant: str,
         store: OpenStore,
         queries: Vector,
         query: Vector,
-        group: list[str] | None,
+        wanted: list[str] | None,
         request: SearchRequest,
         *,
         fresh: bool,
     ) -> list[_Candidate]:
-        """Candidates for one query, asking for more while too many of them are not to be served."""
+        """Candidates for one query, of the attachments ``wanted`` or of all."""
         limit = max(_LEAST_CANDIDATES, _CANDIDATES_A_RESULT * request.max_num_results)
-        while True:
-            rows = await self._index.search(store.record.id, query, limit=limit, attachment_ids=group, fresh=fresh)
+        if wanted is None:
+            rows = await self._index.search(store.record.id, query, limit=limit, attachment_ids=None, fresh=fresh)
             candidates = await self._open(tenant, store, queries, rows)
-            if len(candidates) >= request.max_num_results or len(rows) < limit or limit == MAX_CANDIDATES:
+            if len(candidates) >= request.max_num_results or len(rows) < limit:
                 return candidates
-            limit = min(4 * limit, MAX_CANDIDATES)
+            # The nearest are of files that are being read, or wait to be removed: ask for those of the others.
+            wanted = await self._served(tenant, store)
+        parts = await asyncio.gather(
+            *(
+                self._index.search(
+                    store.record.id,
+                    query,
+                    limit=limit,
+                    attachment_ids=wanted[first : first + _FILES_A_FILTER],
+                    fresh=fresh,
+                )
+                for first in range(0, len(wanted), _FILES_A_FILTER)
+            )
+        )
+        return await self._open(tenant, store, queries, [row for rows in parts for row in rows])
 
     async def _open(
         self, tenant: str, store: OpenStore, queries: Vector, rows: Sequence[dict[str, Any]]

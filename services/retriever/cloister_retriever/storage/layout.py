@@ -14,6 +14,7 @@ t/<tenant>/batches/<store>/<batch>           a file batch
 queue/<time>-<job>                           work to do
 leases/<job>-<number>                        who does it
 expiring/<store>                             stores that have an expiry
+staging/<random>                             what is being written; in a folder only
 """
 
 from cloister_common.vault import Keyring
