@@ -56,7 +56,8 @@ def _settings(layout: Layout, config: Path | None) -> LocalSettings:
 
 
 def _run(settings: LocalSettings, layout: Layout) -> None:
-    layout.var.mkdir(parents=True, exist_ok=True)
+    # What is stored is sealed; still, no other user of the machine has business with it, whatever the umask says.
+    layout.var.mkdir(mode=0o700, parents=True, exist_ok=True)
     with lock(layout.var) as held:
         say("checking programs, memory, disk and ports")
         check_machine(settings, layout.var)
