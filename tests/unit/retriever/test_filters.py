@@ -15,7 +15,7 @@ ATTRIBUTES: dict[str, Any] = {"region": "eu", "year": 2024, "draft": False, "sco
 
 
 def passes(filters: dict[str, Any], attributes: dict[str, Any] | None = None) -> bool:
-    parsed = SearchRequest(query="q", filters=filters).filters
+    parsed = SearchRequest.model_validate({"query": "q", "filters": filters}).filters
     assert parsed is not None
     return matches(parsed, ATTRIBUTES if attributes is None else attributes)
 
@@ -87,13 +87,15 @@ def test_a_file_without_attributes_passes_only_negations() -> None:
 )
 def test_a_malformed_filter_is_refused(filters: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        SearchRequest(query="q", filters=filters)
+        SearchRequest.model_validate({"query": "q", "filters": filters})
 
 
 @pytest.mark.parametrize("kind", ["equals", "and"])
 def test_the_error_of_a_filter_speaks_of_what_it_was_meant_to_be(kind: str) -> None:
     with pytest.raises(ValidationError) as refused:
-        SearchRequest(query="q", filters={"type": kind, ("key" if kind == "equals" else "filters"): "region"})
+        SearchRequest.model_validate(
+            {"query": "q", "filters": {"type": kind, ("key" if kind == "equals" else "filters"): "region"}}
+        )
     arm, field = {"equals": ("comparison", "type"), "and": ("compound", "filters")}[kind]
     assert refused.value.errors()[0]["loc"] == ("filters", arm, field)
 
@@ -102,7 +104,7 @@ def test_a_filter_that_is_nested_too_deeply_is_refused() -> None:
     filters = compare("eq", "a", 1)
     for _ in range(9):
         filters = {"type": "and", "filters": [filters]}
-    parsed = SearchRequest(query="q", filters=filters).filters
+    parsed = SearchRequest.model_validate({"query": "q", "filters": filters}).filters
     assert parsed is not None
     with pytest.raises(InvalidRequest, match="nested"):
         check_depth(parsed)
