@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, NamedTuple
 
 import orjson
-from cloister_common.errors import CloisterError, Conflict, Forbidden, InvalidRequest, NotFound
+from cloister_common.errors import CloisterError, Conflict, Forbidden, InvalidRequest, NotFound, Unavailable
 from cloister_common.ids import new_id
 from cloister_common.vault import VaultError
 from cloister_common.wire.filters import check_depth
@@ -349,7 +349,9 @@ class ResponseService:
                 if time.monotonic() > deadline:
                     await self._discard(header)
                     raise Conflict(_BUSY, param="conversation", code="conversation_locked", retry_after=2) from error
-            await self._leases.renew(KIND, header.id)
+            if not await self._leases.renew(KIND, header.id):
+                # This gateway stood still, and another has removed what it took for the leavings of a dead one.
+                raise Unavailable("The server was too busy to take this turn. Try again.", retry_after=2)
             await asyncio.sleep(_LOCK_POLL_SECONDS)
 
     async def _discard(self, header: Header) -> None:

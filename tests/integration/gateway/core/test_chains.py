@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import openai
@@ -10,6 +11,7 @@ from cloister_common.testing.llm import FakeLlm
 
 from tests.integration.gateway.core.conftest import Installation, sdk
 from tests.support.gateway import GatewayFixture
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
 
@@ -161,6 +163,41 @@ def test_a_run_whose_response_is_gone_sets_its_conversation_free(
         wait_until(lambda: not redis.hexists(f"conv:{{{conversation.id}}}", "run"), what="the end of the run")
     assert llm.running == 0
     client.conversations.items.create(conversation.id, items=[{"role": "user", "content": "free"}])
+
+
+def test_a_turn_whose_gateway_stood_still_while_it_waited_is_not_taken(
+    make_gateway: Callable[..., GatewayFixture], llm: FakeLlm, redis_server: RedisServer
+) -> None:
+    gateway = make_gateway(responses={"conversation_wait_seconds": 60})
+    llm.hold_after = 1
+    refused: list[int] = []
+    with gateway.serve() as url, redis_server.client() as redis:
+        client = sdk(url, gateway)
+        conversation = client.conversations.create()
+        running = client.responses.create(model="fake", input="one", conversation=conversation.id, background=True)
+        wait_until(lambda: llm.running == 1)
+
+        def ask() -> None:
+            try:
+                client.responses.create(model="fake", input="two", conversation=conversation.id)
+            except openai.APIStatusError as error:
+                refused.append(error.status_code)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        wait_until(lambda: len(redis.keys("resp:*:lease")) == 2)
+        # What another gateway does that finds the lease of the second run over.
+        for lease in redis.keys("resp:*:lease"):
+            record = lease.decode().removesuffix(":lease")
+            if running.id not in record:
+                wait_until(partial(redis.exists, record))
+                redis.delete(lease, record)
+        thread.join(30)
+        llm.release()
+        wait_until(lambda: client.responses.retrieve(running.id).status == "completed")
+        texts = [item.content[0].text for item in client.conversations.items.list(conversation.id, order="asc")]
+    assert refused == [503]
+    assert texts == ["one", "".join(llm.answer)]
 
 
 @pytest.fixture
