@@ -34,6 +34,8 @@ async def create(request: Request, body: ChatRequest, caller: Caller) -> Respons
     context: Context = request.app.state.context
     upstream, send_seconds = context.llm, context.settings.responses.send_seconds
     upstream.settings_of(body.model)
+    # Asked for here, where an error of Redis is still answered as one; the call finds it in the cache.
+    await upstream.cache_salt(caller.tenant)
     upstream_body = body.upstream_body()
     if body.stream:
         events = upstream.stream_events(body.model, upstream_body, tenant=caller.tenant)

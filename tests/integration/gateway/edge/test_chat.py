@@ -1,7 +1,5 @@
 """Chat completions through the unmodified OpenAI SDK, over sockets, with a pod that behaves as told."""
 
-import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +10,8 @@ from cloister_common.testing.llm import FakeLlm
 from cloister_common.testing.serving import free_port, served
 
 from tests.support.gateway import INTERNAL_TOKEN, GatewayFixture
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 
@@ -20,13 +20,6 @@ HELLO: Any = [{"role": "user", "content": "Hello"}]
 def client(gateway: GatewayFixture, gateway_url: str) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{gateway_url}/v1", api_key=gateway.project_key, max_retries=0) as made:
         yield made
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 5) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        threading.Event().wait(0.01)
 
 
 def post(url: str, gateway: GatewayFixture, body: dict[str, Any]) -> httpx.Response:
@@ -224,6 +217,17 @@ def test_no_pod_is_a_503_that_says_when_to_come_back(make_gateway: Callable[...,
     assert ready.status_code == 503
     assert ready.json()["parts"]["model fake"] == "no pod is ready"
     assert ready.json()["parts"]["redis"] == "ready"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_store_that_does_not_answer_is_a_503(
+    stream: bool, gateway: GatewayFixture, gateway_url: str, redis_server: RedisServer
+) -> None:
+    # The key is known from now on for a moment, in which only the call itself needs the store.
+    httpx.get(f"{gateway_url}/v1/responses/resp_none", headers=gateway.headers())
+    redis_server.kill()
+    answer = post(gateway_url, gateway, {"model": "fake", "messages": HELLO, "stream": stream})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
 
 
 def test_key_that_keeps_its_state_on_the_server_cannot_send_history(
