@@ -1,10 +1,10 @@
 """Settings of the embedder. Every key is documented in the service's README."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from cloister_common.settings import ServiceSettings, Settings
-from pydantic import Field
+from pydantic import Field, model_validator
 
 __all__ = ["ComputeSettings", "EmbedderSettings", "ModelSettings", "QueueSettings"]
 
@@ -33,6 +33,12 @@ class QueueSettings(Settings):
     interactive_texts: int = Field(8, ge=1, description="Requests of up to so many texts go before larger ones.")
     max_interactive_texts: int = Field(1024, ge=1, description="Waiting texts of small requests before 429.")
     max_bulk_texts: int = Field(16_384, ge=2048, description="Waiting texts of large requests before 429.")
+
+    @model_validator(mode="after")
+    def _every_request_fits_its_lane(self) -> Self:
+        if self.max_interactive_texts < self.interactive_texts:
+            raise ValueError("max_interactive_texts is below interactive_texts: such requests would get 429 for ever")
+        return self
 
 
 class ComputeSettings(Settings):

@@ -183,3 +183,8 @@ async def test_threads_end_with_the_application(tmp_path: Path, loader: FakeLoad
             await ready(http)
             await embed(http, "x")
     assert ours() == before
+
+
+def test_a_lane_that_some_request_never_fits_into_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="429 for ever"):
+        embedder_settings(tmp_path, MODELS, queue={"interactive_texts": 8, "max_interactive_texts": 7})
