@@ -192,12 +192,8 @@ async def test_without_its_watchdog_a_run_goes_on_and_ends_in_order(tmp_path: Pa
         run = Run(tmp_path, dog, [part(tmp_path, "store"), part(tmp_path, "door", needs=["store"])])
         running = asyncio.create_task(run.runner.run())
         await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
-        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-        (number,) = [
-            int(pid) for pid in children if b"deploy.local.watchdog" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
-        os.kill(number, signal.SIGKILL)
-        await until(lambda: not alive(number))
+        dog._process.kill()
+        dog._process.wait()
         first = run.pid("store")
         os.kill(first, signal.SIGKILL)
         await until(lambda: run.record()["store"]["ready"] == 1 and run.pid("store") != first)
