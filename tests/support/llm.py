@@ -17,7 +17,7 @@ from deploy.local.models import CHAT_MODEL, ensure
 __all__ = ["LlmServer", "chat_model_folder"]
 
 _ROOT = Path(__file__).parents[2]
-_START_SECONDS = 900.0  # 30 on two quiet cores; with seven others at work on them it was over 300
+_START_SECONDS = 900.0  # 30 on two quiet cores; at a load of 14 it was over 300
 _STOP_SECONDS = 90.0
 _POLL_SECONDS = 0.5
 
