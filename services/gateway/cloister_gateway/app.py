@@ -11,8 +11,7 @@ from cloister_common.settings import SettingsError
 from cloister_common.vault import VaultError
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
@@ -76,8 +75,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         larger_bodies={"/v1/files": settings.bodies.upload_bytes + settings.bodies.json_bytes},
     )
     app.router.redirect_slashes = False
-    app.add_exception_handler(RedisConnectionError, _on_redis_down)
-    app.add_exception_handler(RedisTimeoutError, _on_redis_down)
+    app.add_exception_handler(RedisError, _on_redis_error)
     for damaged in (LogDamagedError, VaultError):
         app.add_exception_handler(damaged, _on_damaged)
     # The innermost, so that refusals are logged and counted too; it still comes before routing and before any body.
@@ -93,7 +91,10 @@ async def _not_served() -> None:
     raise HTTPException(404)
 
 
-async def _on_redis_down(_: Request, __: Exception) -> JSONResponse:
+async def _on_redis_error(request: Request, error: Exception) -> JSONResponse:
+    """Redis cannot be reached, or refuses what was asked: out of memory, no disk to write to, a replica by now."""
+    if not isinstance(error, REDIS_DOWN):
+        log.error("store_refused", route=getattr(request.scope.get("route"), "path", None), exc_info=error)
     return error_response(store_unavailable())
 
 

@@ -172,6 +172,24 @@ def _answers(client: Any, response_id: str) -> bool:
         return False
 
 
+def test_a_redis_that_takes_no_more_writes_is_a_503_until_it_does(lasting: Any, redis_server: RedisServer) -> None:
+    calls: list[Callable[[], Any]] = [
+        lasting.conversations.create,
+        lambda: lasting.responses.create(model="fake", input="hi"),
+    ]
+    with redis_server.client() as redis:
+        redis.config_set("maxmemory", 1)
+        try:
+            for call in calls:
+                with pytest.raises(openai.InternalServerError) as refused:
+                    call()
+                assert (refused.value.status_code, refused.value.code) == (503, "unavailable")
+        finally:
+            redis.config_set("maxmemory", 0)
+    assert calls[0]().object == "conversation"
+    assert calls[1]().status == "completed"
+
+
 def test_a_run_that_nobody_can_read_or_finish_is_ended_and_keeps_nothing_locked(
     installed: GatewayFixture, lasting: Any, llm: FakeLlm, redis_server: RedisServer
 ) -> None:
