@@ -48,6 +48,15 @@ def test_markup_keeps_its_control_tokens(byte_level: Tokenizer) -> None:
     assert ids.count(encoder.added_tokens["<|im_end|>"]) == 1
 
 
+def test_markup_with_a_callers_numbers_in_it_does_not_fill_the_cache(byte_level: Tokenizer) -> None:
+    encoder = PieceEncoder(byte_level.to_str())
+    text = "<|im_start|>" + ", ".join(map(str, range(2000)))
+    assert encoder.encode([markup(text)]) == byte_level.encode(text, add_special_tokens=False).ids
+    assert encoder._markup.cache_info().currsize == 0
+    encoder.encode([markup("<|im_start|>")])
+    assert encoder._markup.cache_info().currsize == 1
+
+
 def test_ordinary_text_is_tokenised_as_ever(byte_level: Tokenizer) -> None:
     text = "the quick brown fox"
     assert _encoder(byte_level.to_str()).encode_content(text) == byte_level.encode(text).ids

@@ -20,6 +20,11 @@ from cloister_llm.rendering.pieces import Piece
 
 __all__ = ["PieceEncoder"]
 
+_CACHED_PIECES = 512
+_LONGEST_CACHED = 4096
+"""Characters. A template's own words are shorter; what is longer has the numbers of a caller's tools in it, and a cache
+of those would grow to gigabytes."""
+
 
 class PieceEncoder:
     """The three tokenizers made from one. Safe to use from several threads."""
@@ -42,13 +47,17 @@ class PieceEncoder:
         except Exception as error:
             raise ValueError(f"The model's tokenizer cannot be split into markup and content: {error}") from error
         # Markup recurs: a template writes the same few strings between all messages.
-        self._markup = lru_cache(maxsize=1024)(self._encode_markup)
+        self._markup = lru_cache(maxsize=_CACHED_PIECES)(self._encode_markup)
 
     def encode(self, pieces: Iterable[Piece]) -> list[int]:
         """The token ids of ``pieces``, joined. No BOS is added: the template writes it if the model wants one."""
         ids: list[int] = []
         for at, piece in enumerate(pieces):
-            ids += self.encode_content(piece.text) if piece.content else self._markup(piece.text, at == 0)
+            if piece.content:
+                ids += self.encode_content(piece.text)
+            else:
+                encode = self._markup if len(piece.text) <= _LONGEST_CACHED else self._encode_markup
+                ids += encode(piece.text, at == 0)
         return ids
 
     def encode_content(self, text: str) -> list[int]:
