@@ -63,6 +63,20 @@ def test_structured_output_follows_the_schema(client: Any) -> None:
     assert json.loads(done.choices[0].message.content)["answer"] in {"yes", "no"}
 
 
+def test_a_tool_is_called_and_its_answer_taken_back(client: Any) -> None:
+    city = {"type": "string", "enum": ["Paris", "Rome"]}
+    parameters = {"type": "object", "properties": {"city": city}, "required": ["city"], "additionalProperties": False}
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": parameters}}
+    ask: dict[str, Any] = {"model": CHAT_MODEL, "tools": [tool], "temperature": 0}
+    messages: list[Any] = [{"role": "user", "content": "How is the weather in Paris?"}]
+    choice = {"type": "function", "function": {"name": "get_weather"}}
+    called = client.chat.completions.create(**ask, messages=messages, tool_choice=choice, max_tokens=80)
+    (call,) = called.choices[0].message.tool_calls
+    assert json.loads(call.function.arguments)["city"] in {"Paris", "Rome"}
+    messages += [called.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "Sunny."}]
+    assert client.chat.completions.create(**ask, messages=messages, max_tokens=4).usage.completion_tokens
+
+
 def test_embeddings_are_the_same_in_both_encodings(client: Any) -> None:
     floats = client.embeddings.create(model=EMBEDDING_MODEL, input=["one", "two"], encoding_format="float")
     encoded = client.embeddings.with_raw_response.create(model=EMBEDDING_MODEL, input=["one"], encoding_format="base64")

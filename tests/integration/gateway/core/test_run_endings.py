@@ -23,19 +23,22 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.integration.gateway.core.conftest import MakeOwner, item
 
+FOUND = [{"file_id": "file-1", "text": "one"}]
 ANSWER = ["one", " two", " three", " four"]
 MOST_WRITES = 60
 SECONDS = 15.0
 
 
 class Words:
-    """The work of a run without a model: a search that finds nothing, then the words that readers have not seen."""
+    """The work of a run without a model: a search, then the words that readers have not seen."""
 
-    def __init__(self, end: str) -> None:
+    def __init__(self, end: str, store: ResponseStore) -> None:
         self.end = end
+        self.store = store
 
     async def perform(self, run: Run) -> None:
         assembler = run.assembler
+        run.results = (await self.store.write_once(run.owner, "prompt", {"results": FOUND}))["results"]
         if assembler.item_index("file_search_call") is None:
             assembler.close_search(assembler.open_search(new_id("fs_"), ["q"]), results=None)
             run.wake()
@@ -101,7 +104,7 @@ class Scene:
                 leases=Leases(redis),
                 store=store,
                 items=ItemLog(redis),
-                work=Words(self.end),
+                work=Words(self.end, store),
                 settings=ResponsesSettings(flush_seconds=0),
                 bus=_Silence(),  # type: ignore[arg-type]  # all that a run asks of a bus
             )
@@ -169,11 +172,13 @@ async def check(scene: Scene, redis: Redis, items: ItemLog) -> None:
     assert done == final["output"]
     stored = [one.body for one in await items.load(scene.conversation)]
     assert stored[0] == scene.question
-    assert stored[1:3] == final["output"]
+    call, message = final["output"]
+    assert stored[1:3] == [{**call, "results": FOUND}, message]
     header = await store.header(scene.owner.id)
     assert header is not None
     assert header.done
     assert await store.read(scene.owner, "body") == final
+    assert await store.read(scene.owner, "results") == FOUND
     # Whoever died: a gateway finds it again, so that its stream does not stay for ever.
     listed = [await redis.zscore(name, scene.owner.id) for name in ("runs:active", "runs:ended")]
     assert listed != [None, None]
