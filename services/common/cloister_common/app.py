@@ -36,7 +36,7 @@ ReadinessCheck = Callable[[], Awaitable[None]]
 """Returns when its part is ready, raises with a reason otherwise."""
 
 _READINESS_SECONDS = 5.0
-_ARM_OF_UNION = re.compile(r"constrained-\w+|(literal|list|dict|function-\w+)\[.*\]")
+_ARM_OF_UNION = re.compile(r"constrained-\w+|(literal|list|dict|function-\w+)?\[.*\]")
 
 
 def create_base_app(

@@ -282,6 +282,7 @@ def test_library_logs_have_the_same_shape_and_lose_exception_messages(log_lines:
         (("filters", "filters", 2, 1), "filters.filters[2][1]"),
         (("body", "stop", "list[constrained-str]", 1), "stop[1]"),
         (("body", "tool_choice", "literal['none','auto']"), "tool_choice"),
+        (("body", "metadata", "k", "[key]"), "metadata.k"),
     ],
 )
 def test_field_paths_read_as_callers_write_them(loc: tuple[int | str, ...], path: str) -> None:
