@@ -1,17 +1,23 @@
-"""Readers over HTTP who stop reading are cut off, as sockets are: they must not hold what others need.
+"""Readers over HTTP who stop reading, or lose their credential, are cut off as sockets are.
 
 A stalled reader would keep a run's events in memory, a generation open in a pod, or a connection to the retriever.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+import time
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+import anyio
 from cloister_common.logs import get_logger
 from fastapi.responses import StreamingResponse
 from starlette.background import BackgroundTask
 from starlette.types import Message, Receive, Scope, Send
 
-__all__ = ["ReaderTooSlowError", "TimedStream", "in_time"]
+from cloister_gateway.identity.authenticator import Authenticator
+from cloister_gateway.identity.principal import Principal
+
+__all__ = ["ReaderTooSlowError", "TimedStream", "in_time", "while_valid"]
 
 log = get_logger(__name__)
 
@@ -37,12 +43,26 @@ def in_time(send: Send, seconds: float) -> Send:
     return timed
 
 
+@contextmanager
+def while_valid(authenticator: Authenticator, principal: Principal) -> Iterator[None]:
+    """Cancels what the block does as soon as the credential is revoked or has expired, and goes on after it."""
+    with anyio.CancelScope() as scope:
+        if principal.expires_at is not None:
+            scope.deadline = anyio.current_time() + principal.expires_at - time.time()
+        unwatch = authenticator.watch(principal, scope.cancel)
+        try:
+            yield
+        finally:
+            unwatch()
+
+
 class TimedStream(StreamingResponse):
     """A streaming response that ends where its reader stops reading.
 
     Args:
         content: What it sends. Closed at the end, whatever the end is.
         send_seconds: The longest one message may take to go out.
+        within: Cancels it when it must end; see `while_valid`.
         status_code, headers, media_type, background: As `StreamingResponse`.
     """
 
@@ -51,6 +71,7 @@ class TimedStream(StreamingResponse):
         content: AsyncGenerator[bytes, None],
         *,
         send_seconds: float,
+        within: AbstractContextManager[None] | None = None,
         status_code: int = 200,
         headers: Mapping[str, str] | None = None,
         media_type: str | None = None,
@@ -58,11 +79,13 @@ class TimedStream(StreamingResponse):
     ) -> None:
         super().__init__(content, status_code, headers, media_type, background)
         self._content = content
+        self._within = within or nullcontext()
         self._send_seconds = send_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, in_time(send, self._send_seconds))
+            with self._within:
+                await super().__call__(scope, receive, in_time(send, self._send_seconds))
         except* ReaderTooSlowError:
             if self.background is not None:
                 await self.background()

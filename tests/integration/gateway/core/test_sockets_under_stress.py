@@ -160,8 +160,8 @@ async def test_a_thousand_cuts_lose_and_repeat_nothing(
 
 @pytest.fixture
 def impatient(make_gateway: Callable[..., GatewayFixture]) -> GatewayFixture:
-    """An installation that waits for a slow socket for a second, and lets a tenant have three."""
-    return make_gateway(responses={"send_seconds": 1, "sockets_per_tenant": 3})
+    """An installation that waits for a slow socket for some seconds, and lets a tenant have three."""
+    return make_gateway(responses={"send_seconds": 5, "sockets_per_tenant": 3})
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ def test_revoking_a_key_closes_its_sockets_everywhere_and_no_others(
         project = projects.create(name="p")
         account = projects.service_accounts.create(project.id, name="bot")
         assert account.api_key is not None
-        short = projects.service_accounts.api_keys.create(account.id, project_id=project.id, expires_in_seconds=3)
+        short = projects.service_accounts.api_keys.create(account.id, project_id=project.id, expires_in_seconds=10)
         doomed = GatewayFixture(gateway.settings, account.api_key.value, "")
         expiring = GatewayFixture(gateway.settings, short.value, "")
         llm.hold_after = 1
@@ -264,13 +264,23 @@ def test_revoking_a_key_closes_its_sockets_everywhere_and_no_others(
             opened(other_url, gateway) as bystander,
         ):
             ask(there)
-            until_text(there, "Hello")
+            begun = until_text(there, "Hello")
+            # Who reads the same over HTTP is cut off too, by revocation and by expiry.
+            running = begun[0]["response"]["id"]
+            readers = [
+                iter(sdk(gateway_url, one).responses.retrieve(running, stream=True)) for one in (doomed, expiring)
+            ]
+            for reader in readers:
+                assert next(reader).type == "response.created"
             projects.api_keys.delete(account.api_key.id, project_id=project.id)
             for socket in (here, there, passing):
                 with pytest.raises(ConnectionClosed) as closed:
-                    socket.recv(10)
+                    socket.recv(30)
                 assert closed.value.rcvd is not None
                 assert closed.value.rcvd.code == 4401
+            for reader in readers:
+                with pytest.raises(openai.APIConnectionError):
+                    list(reader)
             llm.release()
             ask(bystander)
             assert turn(bystander)[-1]["type"] == "response.completed"
