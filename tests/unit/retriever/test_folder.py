@@ -144,15 +144,16 @@ async def test_a_stream_that_was_cancelled_leaves_nothing(objects: FolderObjects
     assert list((tmp_path / "staging").iterdir()) == []
 
 
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "is full"), (errno.EIO, "does not answer")])
 async def test_a_disk_that_fails_is_unavailable_and_leaves_nothing(
-    objects: FolderObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    objects: FolderObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
 ) -> None:
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "no space")
+    def fail(_: int) -> None:
+        raise OSError(number, "as the test asked")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", fail)
     for _, write in WRITES:
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable, match=words):
             await write(objects, "t/one")
     assert not (tmp_path / "t" / "one").exists()
     assert list((tmp_path / "staging").iterdir()) == []

@@ -173,4 +173,6 @@ async def bounded(call: Awaitable[T]) -> T:
 def _unavailable(error: Exception) -> Unavailable:
     number = error.errno if isinstance(error, OSError) else None
     log.error("object_store_failed", reason=errno.errorcode.get(number or 0, type(error).__name__))
+    if number in {errno.ENOSPC, errno.EDQUOT}:
+        return Unavailable("The object store is full. Its operator must give it more space.", retry_after=60)
     return Unavailable("The object store does not answer. Try again in a moment.", retry_after=5)
