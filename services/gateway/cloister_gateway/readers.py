@@ -23,11 +23,7 @@ log = get_logger(__name__)
 
 
 class ReaderTooSlowError(Exception):
-    """The reader took longer for a message than it may. Returning then closes the connection."""
-
-    def __init__(self) -> None:
-        super().__init__("the reader is too slow")
-        log.info("slow_reader_cut_off")
+    """The reader took longer for a message than it may. A response that returns then closes the connection."""
 
 
 def in_time(send: Send, seconds: float) -> Send:
@@ -38,6 +34,7 @@ def in_time(send: Send, seconds: float) -> Send:
             async with asyncio.timeout(seconds):
                 await send(message)
         except TimeoutError as error:
+            log.info("slow_reader_cut_off")
             raise ReaderTooSlowError from error
 
     return timed
