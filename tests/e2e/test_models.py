@@ -66,7 +66,7 @@ def test_structured_output_follows_the_schema(client: Any) -> None:
 def test_a_tool_is_called_and_its_answer_taken_back(client: Any) -> None:
     city = {"type": "string", "enum": ["Paris", "Rome"]}
     parameters = {"type": "object", "properties": {"city": city}, "required": ["city"], "additionalProperties": False}
-    tool = {"type": "function", "function": {"name": "get_weather", "parameters": parameters}}
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": parameters, "strict": True}}
     ask: dict[str, Any] = {"model": CHAT_MODEL, "tools": [tool], "temperature": 0}
     messages: list[Any] = [{"role": "user", "content": "How is the weather in Paris?"}]
     choice = {"type": "function", "function": {"name": "get_weather"}}
