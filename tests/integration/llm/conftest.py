@@ -25,7 +25,7 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlmServer]:
 @pytest.fixture
 async def client(llm: LlmServer) -> Any:
     """A client with the pod's token."""
-    async with httpx.AsyncClient(base_url=llm.url, headers=llm.headers, timeout=120) as client:
+    async with httpx.AsyncClient(base_url=llm.url, headers=llm.headers, timeout=600) as client:
         yield client
 
 
