@@ -1,5 +1,6 @@
 """Turns with file search: the events, the results, the documents' turn, and citations that point at real passages."""
 
+from functools import partial
 from typing import Any
 
 import openai
@@ -100,13 +101,13 @@ def test_what_include_does_not_serve_is_refused_everywhere(client: Any) -> None:
     conversation = client.conversations.create(items=[{"role": "user", "content": "hi"}])
     response = client.responses.create(model="fake", input="hi")
     for one in (
-        lambda include: client.responses.retrieve(response.id, include=include),
-        lambda include: client.responses.input_items.list(response.id, include=include),
-        lambda include: client.conversations.items.list(conversation.id, include=include),
+        partial(client.responses.retrieve, response.id),
+        partial(client.responses.input_items.list, response.id),
+        partial(client.conversations.items.list, conversation.id),
     ):
-        one(["file_search_call.results"])
+        one(include=["file_search_call.results"])
         with pytest.raises(openai.BadRequestError) as refused:
-            one(["file_search_call.results", "reasoning.encrypted_content"])
+            one(include=["file_search_call.results", "reasoning.encrypted_content"])
         assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "include")
 
 

@@ -136,7 +136,7 @@ def test_the_deepest_schema_that_is_taken_can_be_written_for_vllm() -> None:
 
 
 def test_answer_of_vllm_can_be_sent_back_as_it_came() -> None:
-    answer = {
+    answer: dict[str, Any] = {
         "role": "assistant", "content": "Hi", "refusal": None, "annotations": None, "audio": None,
         "function_call": None, "tool_calls": [], "reasoning": None,
     }  # fmt: skip
