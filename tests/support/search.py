@@ -1,4 +1,4 @@
-"""A retriever that only searches: `/internal/search` over passages that a test sets, as the gateway calls it."""
+"""A retriever that only searches, over passages that a test sets, and knows its stores, as the gateway calls it."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +56,9 @@ class FakeSearch:
                     return
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         assert InternalTokens([self.token.encode()]).accepts(headers.get("authorization"))
+        if scope["method"] == "GET":
+            await self._store(scope["path"].removeprefix("/v1/vector_stores/"), send)
+            return
         assert (scope["method"], scope["path"]) == ("POST", "/internal/search")
         raw = b""
         while True:
@@ -69,11 +72,17 @@ class FakeSearch:
         if self.refuse_status is not None:
             await _reply(send, self.refuse_status, {"error": {"message": "refused as the test asked"}})
         elif unknown:
-            error = {"message": f"Vector store '{unknown[0]}' not found.", "code": "not_found", "param": None}
-            await _reply(send, 404, {"error": error})
+            await self._store(unknown[0], send)
         else:
             results = [result for name in body["vector_store_ids"] for result in self.stores[name]]
             await _reply(send, 200, {"data": results[: body["max_num_results"]]})
+
+    async def _store(self, store_id: str, send: Send) -> None:
+        if store_id in self.stores:
+            await _reply(send, 200, {"id": store_id, "object": "vector_store"})
+        else:
+            error = {"message": f"No such vector store: '{store_id}'.", "code": "not_found", "param": None}
+            await _reply(send, 404, {"error": error})
 
 
 async def _reply(send: Send, status: int, body: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from cloister_common.clients.embedder import EmbedderClient
 from cloister_common.clients.retriever import RetrieverClient
+from cloister_common.errors import NotFound
 
 from cloister_gateway.prompt import Passage
 
@@ -44,6 +45,14 @@ class Retrieval:
             said.pop(0)
         text = "\n".join(said)[:_QUERY_CHARACTERS]
         return [text] if text.strip() else []
+
+    async def check(self, tenant: str, tools: list[dict[str, Any]]) -> None:
+        """Looks whether the tenant has the stores of ``tools``. Raises `NotFound` with their place in the request."""
+        for place, tool in enumerate(tools):
+            try:
+                await self._retriever.check_stores(tenant, tool["vector_store_ids"])
+            except NotFound as error:
+                raise NotFound(error.message, param=f"tools[{place}].vector_store_ids") from error
 
     async def search(self, tenant: str, tool: dict[str, Any], queries: list[str]) -> list[Passage]:
         """The best passages over all queries, best first; none if there is nothing to search for."""

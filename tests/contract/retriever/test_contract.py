@@ -77,6 +77,10 @@ async def test_unknown_stores_and_options_are_the_same_errors(
     assert missing.value.param == "vector_store_ids"
     with pytest.raises(NotFound):
         await client.search("proj_other", [store], "q")
+    await client.check_stores(tenant, [store])
+    for owner, stores in ((tenant, [store, "vs_" + "0" * 48]), (tenant, ["vs/../x"]), ("proj_other", [store])):
+        with pytest.raises(NotFound):
+            await client.check_stores(owner, stores)
     with pytest.raises(InvalidRequest) as refused:
         await client.search(tenant, [store], "q", ranking_options={"ranker": "default-2024-11-15"})
     assert (refused.value.error_code, refused.value.param) == (UnsupportedParameter.code, "ranking_options.ranker")

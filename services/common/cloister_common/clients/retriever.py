@@ -1,10 +1,12 @@
-"""The client of the retriever, for the gateway: the search that a turn with ``file_search`` needs.
+"""The client of the retriever, for the gateway: what a turn with ``file_search`` needs.
 
 Files and vector stores the gateway forwards as they are, so they need no methods here.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -18,6 +20,8 @@ from cloister_common.settings import ClientTls
 __all__ = ["FoundPassage", "PassagePlace", "RetrieverClient"]
 
 _PART = "retriever"
+_CHECK_SECONDS = 3.0
+"""A check that takes longer is not worth waiting for: the search finds the same."""
 
 
 class PassagePlace(BaseModel):
@@ -80,6 +84,27 @@ class RetrieverClient:
     async def close(self) -> None:
         """Closes the connections."""
         await self._http.aclose()
+
+    async def check_stores(self, tenant: str, vector_store_ids: Sequence[str]) -> None:
+        """Looks whether the tenant has all these stores. Asks once, and not for long.
+
+        Raises:
+            NotFound: A store is unknown to this tenant.
+            Unavailable: The retriever does not answer now.
+            UpstreamFailed: It answered something else.
+        """
+        await asyncio.gather(*(self._check_store(tenant, store_id) for store_id in vector_store_ids))
+
+    async def _check_store(self, tenant: str, store_id: str) -> None:
+        await call(
+            self._http,
+            _PART,
+            "GET",
+            f"/v1/vector_stores/{quote(store_id, safe='')}",
+            headers=self._tokens.headers(tenant),
+            deadline_seconds=_CHECK_SECONDS,
+            retry=RetryPolicy(attempts=1),
+        )
 
     async def search(
         self,

@@ -41,18 +41,19 @@ class Preparation:
         self._history = history
 
     async def check(self, tenant: str, request: dict[str, Any]) -> None:
-        """Refuses, before anything is stored, a request that is known not to fit into its model.
+        """Refuses, before anything is stored, a request that is known to fail.
 
         Raises:
-            InvalidRequest: It does not fit (``context_length_exceeded``).
-            NotFound: The conversation or a response of the chain was deleted.
+            InvalidRequest: It does not fit into its model (``context_length_exceeded``).
+            NotFound: The conversation, a response of the chain or a vector store is unknown to this tenant.
         """
         everything = request["truncation"] == "disabled"
         history = await self._history.before(tenant, request) if everything else []
         try:
+            await self._retrieval.check(tenant, request["tools"])
             await self.prompt(request, history, [], item_messages(request["input"]))
         except (Unavailable, UpstreamFailed):
-            return  # Nobody can count now. The run asks again.
+            return  # Nobody can say now. The run asks again.
 
     async def messages(self, tenant: str, request: dict[str, Any]) -> tuple[list[Message], list[Message]]:
         """The messages before this turn, oldest first, and those of this turn."""

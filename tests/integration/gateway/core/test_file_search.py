@@ -151,8 +151,26 @@ def test_a_search_that_fails_fails_the_response_and_closes_the_call(
     assert [event.item.status for event in events if event.type == "response.output_item.done"] == ["failed"]
 
 
-def test_an_unknown_store_is_the_callers_fault(client: Any) -> None:
-    response = client.responses.create(model="fake", input="What?", tools=[{**TOOL, "vector_store_ids": ["vs_other"]}])
+def test_an_unknown_store_is_a_404_before_anything_is_stored(client: Any) -> None:
+    conversation = client.conversations.create().id
+    unknown = {**TOOL, "vector_store_ids": ["vs_1", "vs_other"]}
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.responses.create(model="fake", input="What?", conversation=conversation, tools=[unknown])
+    assert refused.value.param == "tools[0].vector_store_ids"
+    assert "'vs_other'" in refused.value.message
+    assert list(client.conversations.items.list(conversation)) == []
+
+
+def test_a_store_that_goes_before_the_search_is_the_callers_fault(
+    client: Any, search: FakeSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone_next(self: FakeSearch, store_id: str, send: Any) -> None:
+        monkeypatch.undo()
+        await self._store(store_id, send)
+        del self.stores[store_id]
+
+    monkeypatch.setattr(FakeSearch, "_store", gone_next)
+    response = client.responses.create(model="fake", input="What?", tools=[TOOL])
     assert (response.status, response.error.code) == ("failed", "invalid_prompt")
 
 
