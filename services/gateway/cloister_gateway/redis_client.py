@@ -44,7 +44,14 @@ log = get_logger(__name__)
 REDIS_DOWN = (RedisConnectionError, RedisTimeoutError, OSError)
 """What a client raises when Redis cannot be reached, as opposed to what it raises when it refuses a command."""
 
-_DURABLE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+_DURABLE = {
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "maxmemory-policy": "noeviction",
+    # Redis replays its append-only file as the default user, and silently leaves out each transaction that this user
+    # may not do (redis/redis#14541, valkey-io/valkey#3983): after a restart they are gone.
+    "the default user": "unrestricted",
+}
 _CONNECT_SECONDS = 2.0
 _START_PAUSE_SECONDS = 0.2
 
@@ -157,6 +164,8 @@ async def check_durability(redis: Redis, settings: RedisSettings) -> None:
         found["maxmemory-policy"] = str(info.get("maxmemory_policy", "noeviction"))
         reply = await redis.config_get("appendfsync")
         found["appendfsync"] = _text(next(iter(reply.values()), b""))
+        allowed = await redis.execute_command("ACL", "DRYRUN", "default", "XADD", "stream", "*", "field", "value")  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        found["the default user"] = "unrestricted" if _text(allowed) == "OK" else "restricted"
     except ResponseError as error:
         log.warning("redis_settings_unreadable", unknown=sorted(_DURABLE.keys() - found), error=type(error).__name__)
     faults = [f"{name} is {found[name]}" for name, value in _DURABLE.items() if found.get(name, value) != value]
@@ -165,7 +174,8 @@ async def check_durability(redis: Redis, settings: RedisSettings) -> None:
     if settings.durability == "required":
         raise SettingsError(
             f"Redis at {settings.url} may lose what was acknowledged: {', '.join(faults)}. Set appendonly yes, "
-            "appendfsync always and maxmemory-policy noeviction, or accept the loss with redis.durability: best_effort."
+            "appendfsync always and maxmemory-policy noeviction, give the default user all permissions (it may be off: "
+            "'user default off ~* &* +@all'), or accept the loss with redis.durability: best_effort."
         )
     log.warning("redis_not_durable", faults=faults)
 

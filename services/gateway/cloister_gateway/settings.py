@@ -53,7 +53,7 @@ class RedisSettings(Settings):
     durability: Literal["required", "best_effort"] = Field(
         "required",
         description="`required` refuses to start on a Redis that may lose acknowledged writes in a power cut "
-        "(no append-only file, or not fsynced at every write) or that may evict keys.",
+        "(no append-only file, or not fsynced at every write), may evict keys, or has a default user with few rights.",
     )
     connections: int = Field(64, ge=4, description="Connections of the command pool; callers wait for a free one.")
     timeout_seconds: float = Field(5.0, gt=0, description="Longest wait for a reply, and for a free connection.")

@@ -56,6 +56,16 @@ async def test_redis_that_may_lose_writes_is_refused_unless_allowed(
     )
 
 
+@pytest.mark.parametrize("careless_redis", [{}], indirect=True)
+async def test_redis_that_would_not_replay_transactions_is_refused(tmp_path: Path, careless_redis: RedisServer) -> None:
+    with careless_redis.client() as redis:
+        redis.execute_command("ACL", "SETUSER", "gateway", "on", f">{careless_redis.password}", "~*", "&*", "+@all")
+        redis.execute_command("ACL", "SETUSER", "default", "off", "-@all")
+    settings = {**careless_redis.settings, "username": "gateway"}
+    with pytest.raises(SettingsError, match="the default user is restricted"):
+        await start(gateway_settings(tmp_path, careless_redis, redis=settings))
+
+
 async def test_managed_redis_that_hides_its_settings_is_accepted(tmp_path: Path, redis_server: RedisServer) -> None:
     with redis_server.client() as redis:
         redis.acl_setuser(

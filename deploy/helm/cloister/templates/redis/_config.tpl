@@ -20,7 +20,8 @@ maxmemory {{ .Values.redis.maxMemory }}
 maxmemory-policy noeviction
 {{- end -}}
 
-{{/* cloister.redis.cli: redis-cli as the probes and the certificate watch call it. */}}
-{{- define "cloister.redis.cli" -}}
-redis-cli{{ if .Values.tls.enabled }} --tls --cacert /run/cloister/secrets/redis-ca.crt -h localhost{{ end }}
+{{/* cloister.redis.ping: what the probes run. While the append-only file is being read the answer is not PONG. */}}
+{{- define "cloister.redis.ping" -}}
+REDISCLI_AUTH=$(cat /run/cloister/secrets/watch-password) redis-cli --no-auth-warning --user watch
+{{- if .Values.tls.enabled }} --tls --cacert /run/cloister/secrets/redis-ca.crt -h localhost{{ end }} ping | grep -q PONG
 {{- end -}}
