@@ -16,6 +16,7 @@ say "building the cluster's own programs, unless they are there"
 "$kube" build
 trap '"$kube" down' EXIT
 say "starting it"
+"$kube" down # what a run that was cut off left behind
 "$kube" up
 "$kube" base
 say "building and loading the images"

@@ -5,6 +5,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ NAMESPACE = "cloister-e2e"
 
 
 @pytest.fixture(scope="session")
-def installation() -> Iterator[Installation]:
+def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
     """The quickstart, installed in a namespace that is gone afterwards."""
     assert os.environ.get("KUBECONFIG"), "KUBECONFIG must name a cluster whose nodes have the images"
     installed = Installation(NAMESPACE, {"image.tag": os.environ.get("IMAGE_TAG", "dev")})
@@ -29,6 +30,8 @@ def installation() -> Iterator[Installation]:
         installed.values["podDisruptionBudgets.enabled"] = "false"
     installed.apply("install")
     yield installed
+    if request.session.testsfailed:
+        sys.stdout.write(installed.state())
     _remove(installed)
 
 

@@ -83,9 +83,9 @@ class Installation:
         pods = self.run("kubectl", "get", "pods", "-o", "wide")
         events = self.run("kubectl", "get", "events", "--sort-by=.lastTimestamp")
         logs = [
-            self.run("kubectl", "logs", name, "--all-containers", "--tail=15")
+            f"-- {name}\n{self.run('kubectl', 'logs', name, '--all-containers', '--tail=15')}"
             for name, pod in self.pods().items()
-            if not ready(pod) and pod["status"]["phase"] == "Running"
+            if pod["status"]["phase"] == "Running"
         ]
         return "\n".join([pods, *events.splitlines()[-25:], *logs])
 
