@@ -159,7 +159,7 @@ async def test_a_second_signal_ends_at_once_what_takes_its_time(
     await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
     pid = run.pid("store")
     os.kill(os.getpid(), signal.SIGINT)
-    await until(lambda: "stopping" in run.said[-1])
+    await until(lambda: any("stopping" in said for said in run.said))
     os.kill(os.getpid(), signal.SIGINT)
     await asyncio.wait_for(running, DEADLINE_SECONDS)
     assert not alive(pid)
@@ -173,7 +173,7 @@ async def test_a_signal_that_make_passes_on_once_more_counts_once(
     running = asyncio.create_task(run.runner.run())
     await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
-    await until(lambda: "stopping" in run.said[-1])
+    await until(lambda: any("stopping" in said for said in run.said))
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.wait_for(running, DEADLINE_SECONDS)
     assert (tmp_path / "store.log").read_text() == "up\nended in order\n"

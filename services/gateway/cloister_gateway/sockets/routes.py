@@ -8,6 +8,7 @@ from cloister_common.app import error_response
 from cloister_common.errors import CloisterError, TooManyRequests
 from cloister_common.logs import get_logger
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from prometheus_client import Counter as MetricCounter
 from prometheus_client import Gauge
 
 from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
@@ -17,6 +18,7 @@ __all__ = ["router"]
 
 log = get_logger(__name__)
 _OPEN = Gauge("cloister_sockets", "Open WebSockets.")
+_CLOSED = MetricCounter("cloister_sockets_closed_total", "WebSockets that the gateway closed, by close code.", ["code"])
 
 _CLOSE_SECONDS = 30.0
 """A client that does not read does not take the close frame either. One that reads again within this learns why."""
@@ -50,6 +52,7 @@ async def responses(socket: WebSocket) -> None:
         end = await session.run()
         if end is not None:
             log.info("socket_closed", code=end.code)
+            _CLOSED.labels(end.code).inc()
             with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await socket.close(end.code, end.reason)

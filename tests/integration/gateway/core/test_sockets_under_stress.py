@@ -12,6 +12,7 @@ from typing import Any
 import openai
 import pytest
 from cloister_common.testing.llm import FakeLlm
+from prometheus_client import REGISTRY
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -212,6 +213,7 @@ def test_a_slow_reader_is_closed_with_1013_and_slows_nobody(
 ) -> None:
     # Far more than the buffers of kernel and server between them take.
     llm.answer = ["x" * 20_000 for _ in range(1000)]
+    before = closed_for_slowness()
     stalled = StalledReader(impatient_url, impatient.project_key)
     client = sdk(impatient_url, impatient)
     created = client.responses.create(model="fake", input="hi", background=True)
@@ -221,7 +223,12 @@ def test_a_slow_reader_is_closed_with_1013_and_slows_nobody(
         events = turn(quick)
     assert numbers(events) == list(range(len(events)))
     assert events[-1]["type"] == "response.completed"
+    wait_until(lambda: closed_for_slowness() > before, what="the end of the gateway's patience")
     assert stalled.close_code() == 1013
+
+
+def closed_for_slowness() -> float:
+    return REGISTRY.get_sample_value("cloister_sockets_closed_total", {"code": "1013"}) or 0
 
 
 def test_sockets_over_the_tenants_limit_are_refused_until_one_closes(
