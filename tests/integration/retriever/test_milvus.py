@@ -124,6 +124,37 @@ async def test_upserts_replace_deletions_are_exact_and_another_dimension_is_a_co
         await connection.close()
 
 
+@pytest.mark.parametrize("step", ["create_alias", "create_index", "load_collection"])
+@pytest.mark.parametrize("milvus", ["milvus_lite", "milvus_235"])
+async def test_a_collection_that_was_half_made_is_completed(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, milvus: str, step: str
+) -> None:
+    class DiedError(BaseException):
+        pass
+
+    def die(*_: object, **__: object) -> None:
+        raise DiedError
+
+    connection = MilvusConnection(MilvusSettings(uri=request.getfixturevalue(milvus).uri))
+    model = f"model-{secrets.token_hex(4)}"
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(MilvusClient, step, die)
+            with pytest.raises(DiedError):
+                await PassageCollection(connection, model).upsert([row(0)])
+        collection = PassageCollection(connection, model)
+        await collection.upsert([row(0), row(1)])
+        assert await collection.count("vs_1") == 2
+        found = await collection.search(
+            "vs_1", np.eye(DIMENSIONS, dtype=np.float32)[1], limit=1, attachment_ids=None, fresh=True
+        )
+        assert [one["position"] for one in found] == [1]
+    finally:
+        await connection.run(lambda client: client.drop_alias(collection.alias))
+        await connection.run(lambda client: client.drop_collection(f"{collection.alias}_v1"))
+        await connection.close()
+
+
 async def test_a_real_server_is_reached_over_tls_with_a_password(tmp_path: Path) -> None:
     certificate, key = certificate_for("127.0.0.1", tmp_path / "tls")
     folder = tmp_path / "milvus"

@@ -165,13 +165,21 @@ class PassageCollection:
             return self._ready
 
     def _open(self, client: MilvusClient, dimensions: int | None) -> bool:
-        """Loads the collection, makes it first if ``dimensions`` says how; whether it is there now."""
+        """Loads the collection, makes it first if ``dimensions`` says how; whether it is there now.
+
+        Milvus makes collection, alias and index one by one. Whoever made them may have died in between, so each is
+        looked for.
+        """
         if not client.has_collection(self.alias, timeout=self._connection.timeout):
             if dimensions is None:
                 return False
             self._create(client, dimensions)
         fields = client.describe_collection(self.alias, timeout=self._connection.timeout)["fields"]
         self._dimensions = next(int(field["params"]["dim"]) for field in fields if field["name"] == "dense")
+        if not client.list_indexes(self.alias, "dense", timeout=self._connection.timeout):
+            index = client.prepare_index_params()
+            index.add_index("dense", index_type="HNSW", metric_type="IP", params={"M": 16, "efConstruction": 200})
+            client.create_index(self.alias, index, timeout=_PREPARE_SECONDS)
         client.load_collection(self.alias, timeout=_PREPARE_SECONDS)
         log.info("passages_loaded", collection=self.alias)
         return True
@@ -184,12 +192,10 @@ class PassageCollection:
         schema.add_field("dense", DataType.FLOAT_VECTOR, dim=dimensions)
         for name in _SEALED_FIELDS:
             schema.add_field(name, DataType.VARCHAR, max_length=_MAX_SEALED)
-        index = client.prepare_index_params()
-        index.add_index("dense", index_type="HNSW", metric_type="IP", params={"M": 16, "efConstruction": 200})
         name = f"{self.alias}_v{_LAYOUT}"
         try:
             if not client.has_collection(name, timeout=self._connection.timeout):
-                client.create_collection(name, schema=schema, index_params=index, timeout=_PREPARE_SECONDS)
+                client.create_collection(name, schema=schema, timeout=_PREPARE_SECONDS)
             client.create_alias(name, self.alias, timeout=self._connection.timeout)
         except MilvusException:
             # Another replica may have made it in this moment; then all is well, else this is the error.
