@@ -130,3 +130,30 @@ async def test_a_file_of_nothing_but_headings_is_refused_before_it_fills_the_ind
 def test_an_answer_that_is_no_answer_is_the_files_fault(answer: bytes) -> None:
     with pytest.raises(UnreadableFile):
         parser()._result(answer, 0)
+
+
+def test_processes_can_be_started_while_vectors_are_rotated() -> None:
+    """As a retriever does that reads one file and indexes another. Without the precaution it stood still for ever."""
+    program = """
+from cloister_retriever.__main__ import keep_arithmetic_in_one_thread
+keep_arithmetic_in_one_thread()
+import asyncio, uvloop
+from cloister_retriever.index.rotation import rotation_matrix
+
+async def rotate():
+    for number in range(30):
+        await asyncio.to_thread(rotation_matrix, bytes([number]) * 32, 384)
+
+async def start(rotating):
+    while not rotating.done():
+        process = await asyncio.create_subprocess_exec("/bin/true")
+        await process.wait()
+
+async def main():
+    rotating = asyncio.create_task(rotate())
+    await start(rotating)
+    await rotating
+
+uvloop.run(main())
+"""
+    subprocess.run([sys.executable, "-c", program], timeout=120, check=True)
