@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import anyio
+from cloister_common.errors import Unauthenticated
 from cloister_common.logs import get_logger
 from fastapi.responses import StreamingResponse
 from starlette.background import BackgroundTask
@@ -17,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from cloister_gateway.identity.authenticator import Authenticator
 from cloister_gateway.identity.principal import Principal
 
-__all__ = ["ReaderTooSlowError", "TimedStream", "in_time", "while_valid"]
+__all__ = ["ReaderTooSlowError", "TimedStream", "credential_ended", "in_time", "while_valid"]
 
 log = get_logger(__name__)
 
@@ -41,16 +42,24 @@ def in_time(send: Send, seconds: float) -> Send:
 
 
 @contextmanager
-def while_valid(authenticator: Authenticator, principal: Principal) -> Iterator[None]:
-    """Cancels what the block does as soon as the credential is revoked or has expired, and goes on after it."""
+def while_valid(authenticator: Authenticator, principal: Principal) -> Iterator[anyio.CancelScope]:
+    """Cancels what the block does as soon as the credential is revoked or has expired, and goes on after it.
+
+    The scope that it gives says whether that happened (``cancelled_caught``).
+    """
     with anyio.CancelScope() as scope:
         if principal.expires_at is not None:
             scope.deadline = anyio.current_time() + principal.expires_at - time.time()
         unwatch = authenticator.watch(principal, scope.cancel)
         try:
-            yield
+            yield scope
         finally:
             unwatch()
+
+
+def credential_ended() -> Unauthenticated:
+    """What to say to whoever is still to be told anything when `while_valid` has cancelled its block."""
+    return Unauthenticated("The API key was revoked or has expired while it was being served.")
 
 
 class TimedStream(StreamingResponse):
@@ -68,7 +77,7 @@ class TimedStream(StreamingResponse):
         content: AsyncGenerator[bytes, None],
         *,
         send_seconds: float,
-        within: AbstractContextManager[None] | None = None,
+        within: AbstractContextManager[object] | None = None,
         status_code: int = 200,
         headers: Mapping[str, str] | None = None,
         media_type: str | None = None,

@@ -16,7 +16,7 @@ from cloister_gateway.context import Context
 from cloister_gateway.identity import Principal, require
 from cloister_gateway.pagination import page
 from cloister_gateway.query import NO_QUERY, asks_for_results, only_query
-from cloister_gateway.readers import TimedStream, while_valid
+from cloister_gateway.readers import TimedStream, credential_ended, while_valid
 from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
 from cloister_gateway.responses.schemas import LARGEST_NUMBER, CreateResponse
 from cloister_gateway.responses.service import ResponseService
@@ -58,7 +58,10 @@ async def create(
         return _stream(request, caller, created.owner, after=-1)
     if body.background:
         return JSONResponse(await service.body(created.owner))
-    return await _while_connected(request, service.finish(created.owner))
+    context: Context = request.app.state.context
+    with while_valid(context.authenticator, caller):
+        return await _while_connected(request, service.finish(created.owner))
+    raise credential_ended()
 
 
 @router.get("/{response_id}")

@@ -1,6 +1,7 @@
 """Chat completions through the unmodified OpenAI SDK, over sockets, with a pod that behaves as told."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -117,6 +118,37 @@ def test_client_that_goes_away_ends_a_whole_completion_too(
             timeout=0.5,
         )
     wait_until(lambda: llm.running == 0 and llm.aborted == 1)
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "responses"])
+def test_revoking_a_key_ends_what_it_is_being_answered(
+    path: str, gateway: GatewayFixture, gateway_url: str, llm: FakeLlm
+) -> None:
+    url, body = f"{gateway_url}/v1/{path}", {"model": "fake", "messages" if "chat" in path else "input": HELLO}
+    with openai.OpenAI(base_url=f"{gateway_url}/v1", api_key="x", admin_api_key=gateway.admin_key) as admin:
+        projects = admin.admin.organization.projects
+        project = projects.create(name="p")
+        made = projects.service_accounts.create(project.id, name="bot").api_key
+        assert made is not None
+        llm.hold_after = 2
+        headers = gateway.headers(made.value)
+        with (
+            ThreadPoolExecutor() as pool,
+            httpx.stream("POST", url, headers=headers, json={**body, "stream": True}) as streamed,
+        ):
+            pieces, received = streamed.iter_text(), [""]
+            while "Hello" not in received[-1]:
+                received.append(next(pieces))
+            whole = pool.submit(httpx.post, url, headers=headers, json=body)
+            wait_until(lambda: llm.running == 2)
+            projects.api_keys.delete(made.id, project_id=project.id)
+            with pytest.raises(httpx.RemoteProtocolError):
+                received.extend(pieces)
+            assert "this" not in "".join(received)
+            refused = whole.result()
+        assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+    if "chat" in path:
+        wait_until(lambda: llm.running == 0 and llm.aborted == 2)
 
 
 @pytest.mark.parametrize("failure", ["drop_after", "error_after"])
