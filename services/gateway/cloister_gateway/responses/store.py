@@ -144,8 +144,8 @@ class ResponseStore:
         return int(await self._count_script(keys=[record_key(KIND, response_id)]))
 
     async def give_up(self, response_id: str) -> None:
-        """Marks a run that nobody can finish as ended, since its record does not open."""
-        await self._write_script(keys=[record_key(KIND, response_id)], args=["done", "1"])
+        """Marks a run that nobody can finish as ended, since its record does not open: its followers are told."""
+        await self._write_script(keys=[record_key(KIND, response_id)], args=["done", "1", "damaged", "1"])
 
     async def settle(self, response_id: str) -> None:
         """Drops what was kept for a takeover: the prompt has the whole history in it."""

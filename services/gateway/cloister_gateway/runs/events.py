@@ -8,7 +8,7 @@ of the record that change with it and the word to other gateways are one script:
 
 from typing import Any, NamedTuple
 
-from cloister_common.vault import encode_context, open_record, seal
+from cloister_common.vault import VaultError, encode_context, open_record, seal
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
@@ -86,14 +86,16 @@ class EventStream:
 
         Raises:
             RecordGoneError: The response was destroyed.
-            VaultError: A group does not open.
+            VaultError: A group does not open, or the run was given up because its record does not.
         """
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hexists(record_key(owner.kind, owner.id), "tenant")
+            pipeline.hmget(record_key(owner.kind, owner.id), "tenant", "damaged")
             pipeline.xrange(self._key(owner), min=b"(" + after)
-            exists, entries = await pipeline.execute()
-        if not exists:
+            (tenant, damaged), entries = await pipeline.execute()
+        if tenant is None:
             raise RecordGoneError
+        if damaged is not None:
+            raise VaultError
         groups = []
         for entry_id, fields in entries:
             first, count, final = int(entry_id.split(b"-")[0]) - 1, int(fields[b"n"]), fields[b"f"] == b"1"

@@ -154,6 +154,18 @@ async def test_an_altered_group_is_never_served(
         await collect(watcher, owner)
 
 
+async def test_a_follower_is_told_that_a_run_was_given_up(
+    stream: EventStream, store: ResponseStore, owner: Owner, watcher: Gateway
+) -> None:
+    await stream.append(owner, 0, events(0, 2), final=False)
+    async with asyncio.timeout(SECONDS), watcher.hub.watch(owner) as feed:
+        batches = feed.follow()
+        assert await anext(batches) == events(0, 2)
+        await store.give_up(owner.id)
+        with pytest.raises(VaultError):
+            await anext(batches)
+
+
 async def test_a_group_at_another_place_or_of_another_response_is_never_served(
     stream: EventStream, store: ResponseStore, owner: Owner, redis: Redis
 ) -> None:
