@@ -80,22 +80,14 @@ class IdempotencyKeys:
         Raises:
             Conflict: The key was used with another body.
         """
-        body = hashlib.sha256(parameters.model_dump_json().encode()).hexdigest()
-        name = "idem:" + await self._keyring.name(principal.tenant, "idempotency", principal.key_id, key)
-        body_name = await self._keyring.name(principal.tenant, "idempotency-body", body)
+        name, body_name = await self._names(principal, key, parameters)
         claim = Claim(name, f"{response_id} {body_name}")
         waited = 0.0
         while True:
             taken: Any = await self._redis.set(name, claim.value, nx=True, ex=self._seconds, get=True)
             if taken is None:
                 return claim
-            earlier_id, earlier_body = taken.decode().split(" ")
-            if earlier_body != body_name:
-                raise Conflict(
-                    "This idempotency key was used with another request. Use a new key for a new request.",
-                    code="idempotency_key_reused",
-                )
-            earlier = await find(earlier_id)
+            earlier = await find(_response_of(taken, body_name))
             if earlier is not None:
                 return earlier
             if waited >= _WAIT_SECONDS and await self._replace_script(
@@ -105,6 +97,39 @@ class IdempotencyKeys:
             await asyncio.sleep(_POLL_SECONDS)
             waited += _POLL_SECONDS
 
+    async def earlier(
+        self,
+        principal: Principal,
+        key: str,
+        parameters: ResponseParameters,
+        find: Callable[[str], Awaitable[T | None]],
+    ) -> T | None:
+        """What ``find`` gives for the response that has ``key`` already; None if there is none, or not yet.
+
+        Raises:
+            Conflict: The key was used with another body.
+        """
+        name, body_name = await self._names(principal, key, parameters)
+        taken: Any = await self._redis.get(name)
+        return None if taken is None else await find(_response_of(taken, body_name))
+
+    async def _names(self, principal: Principal, key: str, parameters: ResponseParameters) -> tuple[str, str]:
+        """The names under which Redis knows the key and the body."""
+        body = hashlib.sha256(parameters.model_dump_json().encode()).hexdigest()
+        name = await self._keyring.name(principal.tenant, "idempotency", principal.key_id, key)
+        return f"idem:{name}", await self._keyring.name(principal.tenant, "idempotency-body", body)
+
     async def release(self, claim: Claim) -> None:
         """Gives the key back, since nothing was accepted under it."""
         await self._release_script(keys=[claim.name], args=[claim.value])
+
+
+def _response_of(taken: bytes, body_name: str) -> str:
+    """The response that a claim is for. Raises `Conflict` if it was made with another body."""
+    response_id, body = taken.decode().split(" ")
+    if body != body_name:
+        raise Conflict(
+            "This idempotency key was used with another request. Use a new key for a new request.",
+            code="idempotency_key_reused",
+        )
+    return response_id

@@ -95,6 +95,12 @@ class ResponseService:
             InvalidRequest, UnsupportedParameter, NotFound, Forbidden, Conflict: Nothing was stored.
         """
         self._check(principal, parameters)
+        key = idempotency_key or parameters.client_request_id
+        if key is not None:
+            # Before the checks below: what a response was made from may be gone by now.
+            earlier = await self._idempotency.earlier(principal, key, parameters, self._stored)
+            if earlier is not None:
+                return Created(earlier, replayed=True)
         response_id = new_id("resp_")
         request = self._request(response_id, parameters, background=background)
         if request["conversation"] is not None:
@@ -103,7 +109,6 @@ class ResponseService:
             request["affinity"] = await self._await_previous(principal, request["previous_response_id"], own_unstored)
         await self._preparation.check(principal.tenant, request)
         claim: Claim | None = None
-        key = idempotency_key or parameters.client_request_id
         if key is not None:
             claimed = await self._idempotency.claim(principal, key, parameters, response_id, self._stored)
             if isinstance(claimed, Owner):

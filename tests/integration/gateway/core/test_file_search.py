@@ -161,6 +161,15 @@ def test_an_unknown_store_is_a_404_before_anything_is_stored(client: Any) -> Non
     assert list(client.conversations.items.list(conversation)) == []
 
 
+def test_a_repeated_request_gets_its_response_although_the_store_is_gone(client: Any, search: FakeSearch) -> None:
+    ask = {"model": "fake", "input": "What?", "tools": [TOOL], "extra_headers": {"idempotency-key": "gone-store"}}
+    first = client.responses.create(**ask)
+    del search.stores["vs_1"]
+    assert client.responses.create(**ask).id == first.id
+    with pytest.raises(openai.ConflictError):
+        client.responses.create(**{**ask, "input": "Who?"})
+
+
 def test_a_store_that_goes_before_the_search_is_the_callers_fault(
     client: Any, search: FakeSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
