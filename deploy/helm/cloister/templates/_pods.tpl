@@ -123,19 +123,36 @@ ports:
     protocol: TCP
 {{- end -}}
 
-{{/* cloister.secretSource: one key of one Secret in the projected volume of a pod. Takes secret, key, path. */}}
-{{- define "cloister.secretSource" -}}
+{{/*
+cloister.secret.source: one key of one Secret in the projected volume of a pod. Takes root, path, and where it comes
+from: ref {name, key}, an entry of the values; suffix, the chart's own Secret, used where ref names none. A ref that
+names none, without a suffix, renders nothing. key stands in for the ref's.
+*/}}
+{{- define "cloister.secret.source" -}}
+{{- $ref := .ref | default dict -}}
+{{- $name := $ref.name -}}
+{{- if and .suffix (not $name) -}}
+{{- $name = include "cloister.name" (dict "root" .root "part" .suffix) -}}
+{{- end -}}
+{{- if $name -}}
 - secret:
-    name: {{ .secret }}
+    name: {{ $name }}
     items:
-      - key: {{ .key }}
+      - key: {{ .key | default $ref.key }}
         path: {{ .path }}
 {{- end -}}
+{{- end -}}
 
-{{/* cloister.caSource: the CA that signed a part's certificate, under the name NAME-ca.crt. Takes root and part. */}}
-{{- define "cloister.caSource" -}}
+{{/* cloister.token.source: the internal token of a part, as PART-token. Takes root and part. */}}
+{{- define "cloister.token.source" -}}
+{{- $name := printf "%s-token" .part -}}
+{{- include "cloister.secret.source" (dict "root" .root "ref" (index .root.Values .part).tokenSecret "suffix" $name "path" $name) -}}
+{{- end -}}
+
+{{/* cloister.ca.source: the CA that signed a part's certificate, as PART-ca.crt. Takes root and part. */}}
+{{- define "cloister.ca.source" -}}
 {{- if .root.Values.tls.enabled -}}
-{{- include "cloister.secretSource" (dict "secret" (include "cloister.name" (dict "root" .root "part" (printf "%s-tls" .part))) "key" "ca.crt" "path" (printf "%s-ca.crt" .part)) -}}
+{{- include "cloister.secret.source" (dict "root" .root "suffix" (printf "%s-tls" .part) "key" "ca.crt" "path" (printf "%s-ca.crt" .part)) -}}
 {{- end -}}
 {{- end -}}
 

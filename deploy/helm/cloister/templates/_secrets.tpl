@@ -4,11 +4,6 @@ install or upgrade made, so a value never changes under a running system. `helm 
 render without the cluster cannot look up: give existing Secrets there.
 */}}
 
-{{/* cloister.secret.name: the Secret of a part. Takes root, ref {name, key} and suffix of the generated one. */}}
-{{- define "cloister.secret.name" -}}
-{{- .ref.name | default (include "cloister.name" (dict "root" .root "part" .suffix)) -}}
-{{- end -}}
-
 {{/* cloister.secret.kept: a key of the Secret as the cluster has it, base64, or nothing. Takes root, name, key. */}}
 {{- define "cloister.secret.kept" -}}
 {{- $secret := lookup "v1" "Secret" .root.Release.Namespace .name -}}

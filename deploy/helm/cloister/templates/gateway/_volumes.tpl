@@ -3,34 +3,25 @@ cloister.gateway.secretSources: all that the gateway may read. The test pod's fi
 key with the gateway's own command, reads the same.
 */}}
 {{- define "cloister.gateway.secretSources" -}}
-{{ include "cloister.secretSource" (dict "secret" (include "cloister.secret.name" (dict "root" . "ref" .Values.vault.rootKeySecret "suffix" "vault")) "key" .Values.vault.rootKeySecret.key "path" "root-key") }}
-{{ include "cloister.secretSource" (dict "secret" (include "cloister.secret.name" (dict "root" . "ref" .Values.gateway.pepperSecret "suffix" "identity")) "key" .Values.gateway.pepperSecret.key "path" "pepper") }}
+{{ include "cloister.secret.source" (dict "root" . "ref" .Values.vault.rootKeySecret "suffix" "vault" "path" "root-key") }}
+{{ include "cloister.secret.source" (dict "root" . "ref" .Values.gateway.pepperSecret "suffix" "identity" "path" "pepper") }}
 {{- range $part := list "llm" "embedder" "retriever" }}
-{{- $ref := (index $.Values $part).tokenSecret }}
-{{ include "cloister.secretSource" (dict "secret" (include "cloister.secret.name" (dict "root" $ "ref" $ref "suffix" (printf "%s-token" $part))) "key" $ref.key "path" (printf "%s-token" $part)) }}
+{{ include "cloister.token.source" (dict "root" $ "part" $part) }}
 {{- end }}
 {{- if .Values.redis.bundled }}
-{{ include "cloister.secretSource" (dict "secret" (include "cloister.name" (dict "root" . "part" "redis-auth")) "key" "password" "path" "redis-password") }}
-{{ include "cloister.caSource" (dict "root" . "part" "redis") }}
+{{ include "cloister.secret.source" (dict "root" . "suffix" "redis-auth" "key" "password" "path" "redis-password") }}
+{{ include "cloister.ca.source" (dict "root" . "part" "redis") }}
 {{- else }}
-{{- with .Values.redis.external.passwordSecret }}
-{{- if .name }}
-{{ include "cloister.secretSource" (dict "secret" .name "key" .key "path" "redis-password") }}
-{{- end }}
-{{- end }}
-{{- with .Values.redis.external.caSecret }}
-{{- if .name }}
-{{ include "cloister.secretSource" (dict "secret" .name "key" .key "path" "redis-ca.crt") }}
-{{- end }}
-{{- end }}
+{{ include "cloister.secret.source" (dict "ref" .Values.redis.external.passwordSecret "path" "redis-password") }}
+{{ include "cloister.secret.source" (dict "ref" .Values.redis.external.caSecret "path" "redis-ca.crt") }}
 {{- end }}
 {{- range $part := list "embedder" "retriever" }}
-{{ include "cloister.caSource" (dict "root" $ "part" $part) }}
+{{ include "cloister.ca.source" (dict "root" $ "part" $part) }}
 {{- end }}
 {{- if .Values.tls.enabled }}
 {{- /* All models' certificates come from one CA: any of them carries it. */}}
 {{- with keys .Values.llm.models | sortAlpha | first }}
-{{ include "cloister.secretSource" (dict "secret" (include "cloister.tls.secret" (dict "root" $ "part" (printf "llm-%s" .))) "key" "ca.crt" "path" "llm-ca.crt") }}
+{{ include "cloister.secret.source" (dict "root" $ "suffix" (printf "llm-%s-tls" .) "key" "ca.crt" "path" "llm-ca.crt") }}
 {{- end }}
 {{- end }}
 {{- end -}}

@@ -27,34 +27,23 @@ retriever: all
 
 {{/* cloister.retriever.secretSources: all that a retriever may read. */}}
 {{- define "cloister.retriever.secretSources" -}}
-{{ include "cloister.secretSource" (dict "secret" (include "cloister.secret.name" (dict "root" . "ref" .Values.vault.rootKeySecret "suffix" "vault")) "key" .Values.vault.rootKeySecret.key "path" "root-key") }}
+{{ include "cloister.secret.source" (dict "root" . "ref" .Values.vault.rootKeySecret "suffix" "vault" "path" "root-key") }}
 {{- range $part := list "embedder" "retriever" }}
-{{- $ref := (index $.Values $part).tokenSecret }}
-{{ include "cloister.secretSource" (dict "secret" (include "cloister.secret.name" (dict "root" $ "ref" $ref "suffix" (printf "%s-token" $part))) "key" $ref.key "path" (printf "%s-token" $part)) }}
+{{ include "cloister.token.source" (dict "root" $ "part" $part) }}
 {{- end }}
-{{ include "cloister.caSource" (dict "root" . "part" "embedder") }}
+{{ include "cloister.ca.source" (dict "root" . "part" "embedder") }}
 {{- if .Values.milvus.bundled }}
-{{ include "cloister.secretSource" (dict "secret" (include "cloister.name" (dict "root" . "part" "milvus-auth")) "key" "password" "path" "milvus-password") }}
-{{ include "cloister.caSource" (dict "root" . "part" "milvus") }}
+{{ include "cloister.secret.source" (dict "root" . "suffix" "milvus-auth" "key" "password" "path" "milvus-password") }}
+{{ include "cloister.ca.source" (dict "root" . "part" "milvus") }}
 {{- else }}
-{{- with .Values.milvus.external }}
-{{- if .passwordSecret.name }}
-{{ include "cloister.secretSource" (dict "secret" .passwordSecret.name "key" .passwordSecret.key "path" "milvus-password") }}
-{{- end }}
-{{- if .caSecret.name }}
-{{ include "cloister.secretSource" (dict "secret" .caSecret.name "key" .caSecret.key "path" "milvus-ca.crt") }}
-{{- end }}
-{{- end }}
+{{ include "cloister.secret.source" (dict "ref" .Values.milvus.external.passwordSecret "path" "milvus-password") }}
+{{ include "cloister.secret.source" (dict "ref" .Values.milvus.external.caSecret "path" "milvus-ca.crt") }}
 {{- end }}
 {{- if eq .Values.blobs.type "s3" }}
 {{- with .Values.blobs.s3 }}
-{{- if .credentialsSecret.name }}
-{{ include "cloister.secretSource" (dict "secret" .credentialsSecret.name "key" .credentialsSecret.accessKeyIdKey "path" "s3-access-key-id") }}
-{{ include "cloister.secretSource" (dict "secret" .credentialsSecret.name "key" .credentialsSecret.secretAccessKeyKey "path" "s3-secret-access-key") }}
-{{- end }}
-{{- if .caSecret.name }}
-{{ include "cloister.secretSource" (dict "secret" .caSecret.name "key" .caSecret.key "path" "s3-ca.crt") }}
-{{- end }}
+{{ include "cloister.secret.source" (dict "ref" .credentialsSecret "key" .credentialsSecret.accessKeyIdKey "path" "s3-access-key-id") }}
+{{ include "cloister.secret.source" (dict "ref" .credentialsSecret "key" .credentialsSecret.secretAccessKeyKey "path" "s3-secret-access-key") }}
+{{ include "cloister.secret.source" (dict "ref" .caSecret "path" "s3-ca.crt") }}
 {{- end }}
 {{- end }}
 {{- end -}}
