@@ -1,13 +1,14 @@
-"""Keeps a served certificate fresh: a renewed pair of files is used without a restart."""
+"""Keeps certificates fresh on both sides: a renewed pair of files, or another CA, is used without a restart."""
 
 import asyncio
 import ssl
 from pathlib import Path
+from typing import Any
 
 from cloister_common.logs import get_logger
 from cloister_common.settings import ServerTls
 
-__all__ = ["watch_certificate"]
+__all__ = ["client_context", "watch_certificate"]
 
 log = get_logger(__name__)
 
@@ -42,6 +43,59 @@ async def watch_certificate(context: ssl.SSLContext, tls: ServerTls, *, every: f
             continue
         seen = now
         log.info("certificate_reloaded")
+
+
+def client_context(ca_file: Path | None, minimum: ssl.TLSVersion) -> ssl.SSLContext:
+    """A client's context that trusts what ``ca_file`` holds at each new connection; without a file, the system's CAs.
+
+    Raises:
+        OSError, ssl.SSLError: The file cannot be read, or holds no CA.
+    """
+    return _verifying(None, minimum) if ca_file is None else _FollowingContext.made(ca_file, minimum)
+
+
+class _FollowingContext(ssl.SSLContext):
+    """Hands each new connection to a context with the CAs that the file holds now: an old CA is trusted no longer."""
+
+    _ca_file: Path
+    _seen: int
+    _current: ssl.SSLContext
+
+    @classmethod
+    def made(cls, ca_file: Path, minimum: ssl.TLSVersion) -> "_FollowingContext":
+        context = cls(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = minimum
+        context._ca_file, context._seen = ca_file, _changed(ca_file)
+        context._current = _verifying(ca_file, minimum)
+        return context
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        """What asyncio and uvloop call for each connection."""
+        self._look()
+        return self._current.wrap_bio(*arguments, **options)
+
+    def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
+        """The same for connections that block."""
+        self._look()
+        return self._current.wrap_socket(*arguments, **options)
+
+    def _look(self) -> None:
+        now = _changed(self._ca_file)
+        if now == self._seen:
+            return
+        try:
+            self._current = _verifying(self._ca_file, self.minimum_version)
+        except (OSError, ssl.SSLError) as error:
+            log.error("ca_reload_failed", reason=type(error).__name__)
+            return
+        self._seen = now
+        log.info("ca_reloaded")
+
+
+def _verifying(ca_file: Path | None, minimum: ssl.TLSVersion) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+    context.minimum_version = minimum
+    return context
 
 
 def _stamp(tls: ServerTls) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import ssl
 
 import httpx
 
+from cloister_common.certificates import client_context
 from cloister_common.settings import ClientTls
 
 __all__ = ["client_ssl_context", "http_client"]
@@ -15,9 +16,7 @@ __all__ = ["client_ssl_context", "http_client"]
 
 def client_ssl_context(tls: ClientTls) -> ssl.SSLContext:
     """A context that verifies servers against ``tls.ca_file`` (or the system's CAs) and speaks TLS 1.3 only."""
-    context = ssl.create_default_context(cafile=str(tls.ca_file) if tls.ca_file else None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    return context
+    return client_context(tls.ca_file, ssl.TLSVersion.TLSv1_3)
 
 
 def http_client(

@@ -9,8 +9,10 @@ whether doing it twice is harmless. An idle connection that Redis closed is repl
 """
 
 import asyncio
+import ssl
 from typing import Any, cast
 
+from cloister_common.certificates import client_context
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.settings import SettingsError, read_secret
@@ -81,7 +83,11 @@ class _Connection(_Sender, Connection):
 
 
 class _TlsConnection(_Sender, SSLConnection):
-    pass
+    """Takes its context from us: redis-py's would trust the system's CAs too, and never look at the file again."""
+
+    def __init__(self, *, tls: ssl.SSLContext, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.ssl_context.context = tls
 
 
 def command_client(settings: RedisSettings) -> Redis:
@@ -106,8 +112,10 @@ def _pool(settings: RedisSettings, connections: int, **arguments: Any) -> Blocki
         arguments["password"] = password.decode("utf-8")
     if settings.username is not None:
         arguments["username"] = settings.username
-    if settings.url.startswith("rediss:") and settings.tls.ca_file is not None:
-        arguments["ssl_ca_certs"] = str(settings.tls.ca_file)
+    secure = settings.url.startswith("rediss:")
+    if secure:
+        # A Redis of others may be older than TLS 1.3.
+        arguments["tls"] = client_context(settings.tls.ca_file, ssl.TLSVersion.TLSv1_2)
     pool = BlockingConnectionPool.from_url(
         settings.url,
         max_connections=connections,
@@ -118,7 +126,7 @@ def _pool(settings: RedisSettings, connections: int, **arguments: Any) -> Blocki
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
         **arguments,
     )
-    pool.connection_class = _TlsConnection if settings.url.startswith("rediss:") else _Connection
+    pool.connection_class = _TlsConnection if secure else _Connection
     return pool
 
 

@@ -1,5 +1,6 @@
-"""A certificate renewed the way Kubernetes renews a mounted Secret: by turning a link, again and again."""
+"""Certificates and CAs renewed the way Kubernetes renews a mounted Secret: by turning a link, again and again."""
 
+import asyncio
 import shutil
 import ssl
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
-from cloister_common.certificates import watch_certificate
+import pytest
+from cloister_common.certificates import client_context, watch_certificate
 from cloister_common.settings import ServerTls
 
 from tests.support.certificates import certificate_for
@@ -91,3 +93,35 @@ async def test_missing_files_do_not_end_the_watch(tmp_path: Path) -> None:
             while not context.loaded:
                 await anyio.sleep(0.01)
         group.cancel_scope.cancel()
+
+
+async def test_client_trusts_the_authority_that_the_file_holds_now(tmp_path: Path) -> None:
+    async def serve(name: str) -> asyncio.Server:
+        certificate, key = certificate_for("127.0.0.1", tmp_path / name)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        return await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+
+    async def reached(server: asyncio.Server) -> bool:
+        try:
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), ssl=client)
+        except ssl.SSLCertVerificationError:
+            return False
+        writer.close()
+        return True
+
+    async with await serve("old") as old, await serve("new") as new:
+        authority = tmp_path / "ca.crt"
+        authority.symlink_to("old/tls.crt")
+        client = client_context(authority, ssl.TLSVersion.TLSv1_3)
+        assert [await reached(server) for server in (old, new)] == [True, False]
+        authority.unlink()
+        assert await reached(old), "what cannot be read changes nothing"
+        authority.symlink_to("new/tls.crt")
+        assert [await reached(server) for server in (old, new)] == [False, True]
+
+
+def test_file_without_an_authority_is_an_error_at_once(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text("nothing")
+    with pytest.raises(ssl.SSLError):
+        client_context(tmp_path / "ca.crt", ssl.TLSVersion.TLSv1_3)
