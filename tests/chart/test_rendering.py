@@ -1,10 +1,12 @@
 """Helm accepts the chart with every profile, and refuses contradictions with what, why and the mend."""
 
+import re
+import tomllib
 from typing import Any
 
 import pytest
 
-from tests.support.helm import CHART, PROFILES, Refused, Rendered, helm, render
+from tests.support.helm import CHART, PROFILES, ROOT, Refused, Rendered, helm, render
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -18,6 +20,13 @@ def test_every_profile_says_what_it_is_for() -> None:
         assert (CHART / "ci" / f"{profile}-values.yaml").read_text().startswith("# ")
 
 
+def test_the_chart_asks_for_the_version_that_images_are_built_with() -> None:
+    (asked,) = re.findall(r'^appVersion: "(.+)"$', (CHART / "Chart.yaml").read_text(), re.MULTILINE)
+    built = {tomllib.loads(path.read_text())["project"]["version"] for path in ROOT.glob("services/*/pyproject.toml")}
+    named = set(re.findall(r"\$name:([\d.]+)", (ROOT / "docs/operations/install.md").read_text()))
+    assert built == named == {asked}
+
+
 def test_names_are_unique_and_in_the_release_namespace(rendered: Rendered) -> None:
     names = [(item["apiVersion"], item["kind"], item["metadata"]["name"]) for item in rendered.objects]
     assert len(names) == len(set(names))
@@ -28,6 +37,37 @@ def test_names_are_unique_and_in_the_release_namespace(rendered: Rendered) -> No
 def test_release_name_leads_every_name() -> None:
     objects = render("quickstart", name="finance").objects
     assert all(item["metadata"]["name"].startswith("finance-cloister") for item in objects)
+
+
+def test_names_of_models_stay_apart_and_short_enough_for_their_pods() -> None:
+    keys = ("qwen3-8b-instruct-v1", "qwen3-8b-instruct-v2")
+    models = {key: {"name": key, "weights": {"folder": key}} for key in keys}
+    rendered = render("quickstart", name="cloister-production-frankfurt", values={"llm": {"models": models}})
+    names = [item["metadata"]["name"] for item in rendered.of("StatefulSet")]
+    assert {f"cloister-production-frankfu-llm-{key}" for key in keys} <= set(names)
+    assert max(map(len, names)) <= 52, "longer ones get no pods: kubernetes/kubernetes#64023"
+
+
+def test_a_gateway_api_gateway_asks_the_pods_for_the_name_that_their_certificate_has() -> None:
+    route = {"kind": "HTTPRoute", "caConfigMap": "ca"}
+    for secret, name in (("", "cloister-gateway.chat.svc.cluster.local"), ("mine", "chat.example.internal")):
+        values = {"gateway": {"route": route, "tls": {"secretName": secret}}}
+        policy = render("everything", values=values).one("BackendTLSPolicy", "cloister-gateway")
+        assert policy["spec"]["validation"]["hostname"] == name
+
+
+def test_the_test_runs_where_gateways_run_and_asks_for_the_name_in_a_certificate_of_yours() -> None:
+    door = {"enabled": False, "host": ""}
+    values = {"gateway": {"tls": {"secretName": "mine"}, "route": door, "ingress": door}}
+    spec = render("everything", values=values).one("Pod", "cloister-test")["spec"]
+    assert spec["tolerations"] == [{"key": "dedicated", "operator": "Exists"}]
+    assert "--server-name=chat.example.internal" in spec["containers"][0]["args"]
+
+
+def test_every_process_listens_where_the_values_say() -> None:
+    rendered = render("quickstart", values={"listenAddress": "::"})
+    proxy = rendered.one("ConfigMap", "cloister-milvus")["data"]["haproxy.cfg"]
+    assert re.findall(r"bind (\S+)", proxy) == ["[::]:19530", "[::]:8404"]
 
 
 def test_ports_name_their_protocol(rendered: Rendered) -> None:
@@ -112,6 +152,26 @@ CONTRADICTIONS: dict[str, dict[str, Any]] = {
     },
     "without a host or a tlsSecretName": {"gateway": {"ingress": {"enabled": True, "host": "chat.example.internal"}}},
     "without a host or parentRefs": {"gateway": {"route": {"enabled": True}}},
+    "redis.url is set": {"gateway": {"config": {"redis": {"url": "redis://:password@redis:6379"}}}},
+    "engine.max_model_len is set": {"llm": {"models": {"smollm2": {"config": {"engine": {"max_model_len": 8192}}}}}},
+    "as the chart calls the one it makes itself": {"llm": {"tokenSecret": {"name": "cloister-llm-token"}}},
+    "minReplicas is over maxReplicas": {"gateway": {"autoscaling": {"enabled": True, "minReplicas": 20}}},
+    "tls.chartIssuer.days is over caDays": {"tls": {"chartIssuer": {"caDays": 30}}},
+    "one of them is empty": {"milvus": {"bundled": False, "external": {"uri": "https://milvus", "user": "cloister"}}},
+    "blobs.s3.endpoint begins with http://": {
+        "blobs": {"type": "s3", "s3": {"url": "s3://bucket/prefix", "endpoint": "http://s3"}}
+    },
+    "networkPolicy.dns.peers opens": {"networkPolicy": {"dns": {"peers": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}}},
+    "gateway.route.caConfigMap is empty": {
+        "gateway": {
+            "route": {
+                "enabled": True,
+                "kind": "HTTPRoute",
+                "host": "chat.example.internal",
+                "parentRefs": [{"name": "internal"}],
+            }
+        },
+    },
     "gateway.route.kind is TLSRoute": {
         "tls": {"enabled": False},
         "gateway": {"route": {"enabled": True, "host": "chat.example.internal", "parentRefs": [{"name": "internal"}]}},
@@ -144,6 +204,8 @@ def test_no_model_at_all_is_refused_with_the_way_to_try_one() -> None:
         {"llm": {"models": {"Not A Label": {"name": "x", "weights": {"folder": "x"}}}}},
         {"redis": {"external": {"url": "rediss://user:password@redis:6379"}}},
         {"logLevel": "verbose"},
+        {"fullnameOverride": "My_Name"},
+        {"nameOverride": "a-name-that-is-28-characters"},
     ],
 )
 def test_unknown_or_wrong_value_is_refused_by_the_schema(values: dict[str, Any]) -> None:

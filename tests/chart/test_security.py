@@ -118,6 +118,10 @@ def test_what_data_depends_on_outlives_the_release(rendered: Rendered) -> None:
     assert kept == made & {"cloister-vault", "cloister-identity", "cloister-blobs"}
 
 
+def test_nothing_can_write_over_the_root_key() -> None:
+    assert render("quickstart").one("Secret", "cloister-vault")["immutable"] is True
+
+
 def test_existing_secrets_replace_generated_ones() -> None:
     rendered = render("production")
     assert not rendered.of("Secret")

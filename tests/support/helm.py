@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["CHART", "PROFILES", "TOOLS", "Refused", "Rendered", "helm", "program", "render"]
+__all__ = ["CHART", "PROFILES", "ROOT", "TOOLS", "Refused", "Rendered", "helm", "program", "render"]
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "helm" / "cloister"

@@ -3,7 +3,7 @@ The settings file of every service: what the chart knows (addresses, files, port
 `config` from the values. The service's own settings class reads the result and refuses what it does not know.
 */}}
 
-{{/* cloister.server: the `server` and `log` sections. */}}
+{{/* cloister.config.server: the `server` and `log` sections. */}}
 {{- define "cloister.config.server" -}}
 server:
   host: {{ .root.Values.listenAddress | quote }}

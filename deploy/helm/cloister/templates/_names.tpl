@@ -1,14 +1,18 @@
 {{/* Names, labels and images: how every object of the chart is called and found. */}}
 
-{{/* cloister.fullname: the prefix of all names; the release's own name where that already says "cloister". */}}
+{{/*
+cloister.fullname: the prefix of all names; the release's own name where that already says "cloister". At most 27
+characters: with "-llm-" and a model's key of 20 that makes 52, the longest name of a StatefulSet whose pods can be
+labelled with its revision (kubernetes/kubernetes#64023).
+*/}}
 {{- define "cloister.fullname" -}}
 {{- $name := .Values.nameOverride | default .Chart.Name -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | trunc 27 | trimSuffix "-" -}}
 {{- else if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 27 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 27 | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 

@@ -12,10 +12,16 @@ render without the cluster cannot look up: give existing Secrets there.
 {{- end -}}
 {{- end -}}
 
-{{/* cloister.secret.generated: one Secret with one random key. Takes root, part, key, keep (bool), hex (bool). */}}
+{{/*
+cloister.secret.generated: one Secret with one random key. Takes root, part, key, and of the Secrets that data depends
+on: keep, it outlives the release; immutable, nothing can write another value over it.
+*/}}
 {{- define "cloister.secret.generated" -}}
 {{- $name := include "cloister.name" . -}}
 {{- $value := include "cloister.secret.kept" (dict "root" .root "name" $name "key" .key) -}}
+{{- if and (not $value) .keep (lookup "v1" "Secret" .root.Release.Namespace $name) -}}
+{{- include "cloister.fault" (dict "what" (printf "The Secret %s has no key %s." $name .key) "why" "A new random value would make what depends on the old one unreadable." "mend" "Leave the name of the key as it was when the Secret was made, or bring the Secret back from your backup.") -}}
+{{- end -}}
 {{- if not $value -}}
 {{- $value = randBytes 32 | b64dec | printf "%x" | b64enc -}}
 {{- end -}}
@@ -28,6 +34,9 @@ metadata:
     helm.sh/resource-policy: keep
   {{- end }}
 type: Opaque
+{{- if .immutable }}
+immutable: true
+{{- end }}
 data:
   {{ .key }}: {{ $value }}
 {{- end -}}

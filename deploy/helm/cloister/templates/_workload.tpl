@@ -1,6 +1,6 @@
 {{/* The objects that several parts have in the same shape: Service, HPA, disruption budget, one policy's peers. */}}
 
-{{/* cloister.service: takes root, part, port (outside), name of the port, headless, values (type, annotations). */}}
+{{/* cloister.service: takes root, part, port, portName, targetPort, appProtocol, headless, type and annotations. */}}
 {{- define "cloister.service" -}}
 apiVersion: v1
 kind: Service

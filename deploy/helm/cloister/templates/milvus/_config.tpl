@@ -3,6 +3,7 @@ cloister.milvus.proxy: Milvus Lite's server knows neither TLS nor passwords, so 
 only and this HAProxy stands before it: TLS, and the user and password that Milvus clients send as gRPC metadata.
 */}}
 {{- define "cloister.milvus.proxy" -}}
+{{- $address := ternary (printf "[%s]" .Values.listenAddress) .Values.listenAddress (contains ":" .Values.listenAddress) -}}
 global
     maxconn 512
     {{- if .Values.tls.enabled }}
@@ -21,15 +22,15 @@ defaults
 
 frontend milvus
     {{- if .Values.tls.enabled }}
-    bind :19530 ssl crt /run/cloister/tls/tls.crt alpn h2
+    bind {{ $address }}:19530 ssl crt /run/cloister/tls/tls.crt alpn h2
     {{- else }}
-    bind :19530 proto h2
+    bind {{ $address }}:19530 proto h2
     {{- end }}
     http-request deny deny_status 401 unless { req.hdr(authorization) -m str -f /run/cloister/secrets/authorization }
     default_backend lite
 
 frontend health
-    bind :8404
+    bind {{ $address }}:8404
     monitor-uri /readyz
     monitor fail if { nbsrv(lite) lt 1 }
 

@@ -1,4 +1,4 @@
-{{/* cloister.test.meta: an object that exists while `helm test` runs. Takes root, name, weight, policy. */}}
+{{/* cloister.test.meta: an object that exists while `helm test` runs. Takes root, name, weight, and always: it goes after a failure too. */}}
 {{- define "cloister.test.meta" -}}
 name: {{ include "cloister.name" (dict "root" .root "part" .name) }}
 namespace: {{ .root.Release.Namespace }}

@@ -34,3 +34,12 @@ milvus: []
 {{- include "cloister.name" (dict "root" .root "part" (printf "%s-tls" .part)) -}}
 {{- end -}}
 {{- end -}}
+
+{{/* cloister.gateway.shownHost: the host in a certificate of yours; nothing where the chart's names are in it. */}}
+{{- define "cloister.gateway.shownHost" -}}
+{{- with .Values.gateway -}}
+{{- if .tls.secretName -}}
+{{- .route.host | default .ingress.host | default (first .tls.extraDnsNames) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -6,6 +6,8 @@ says what is wrong, why it matters, and how to mend it.
 {{- define "cloister.validate" -}}
 {{- include "cloister.validate.models" . -}}
 {{- include "cloister.validate.config" . -}}
+{{- include "cloister.validate.secrets" . -}}
+{{- include "cloister.validate.scaling" . -}}
 {{- include "cloister.validate.tls" . -}}
 {{- include "cloister.validate.stores" . -}}
 {{- include "cloister.validate.network" . -}}
@@ -53,6 +55,13 @@ says what is wrong, why it matters, and how to mend it.
 {{- include "cloister.fault" (dict "what" (printf "%s.server.%s is set." $name $setting) "why" "The chart writes it into Services, probes and network policies as well." "mend" "Leave it out; tls.enabled and listenAddress are the values for it.") -}}
 {{- end -}}
 {{- end -}}
+{{- range $section, $settings := dict "redis" (list "url" "username" "password_file" "tls") "llm" (list "token_file" "tls") "embedder" (list "url" "model" "token_file" "tls") "retriever" (list "url" "token_file" "tls") "engine" (list "device" "max_model_len" "tensor_parallel") "ingestion" (list "tokenizer_path") -}}
+{{- range $setting := $settings -}}
+{{- if hasKey (index $config $section | default dict) $setting -}}
+{{- include "cloister.fault" (dict "what" (printf "%s.%s.%s is set." $name $section $setting) "why" "The chart fits it to its Services, Secrets, mounts and network policies." "mend" "Leave it out and use the chart's value: redis, *.tokenSecret, retriever.embeddingModel, contextTokens, gpus.") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- range $section := list "log" "vault" "identity" "token_file" "models" "model" "blobs" "milvus" "role" -}}
 {{- if hasKey $config $section -}}
 {{- include "cloister.fault" (dict "what" (printf "%s.%s is set." $name $section) "why" "The chart makes that section from its own values, and mounts the files it names." "mend" "Leave it out and use the chart's value: logLevel, vault, gateway.pepperSecret, *.tokenSecret, embedder.models, llm.models, blobs, milvus.") -}}
@@ -61,7 +70,29 @@ says what is wrong, why it matters, and how to mend it.
 {{- end -}}
 {{- end -}}
 
+{{/* A Secret of yours must not have the name of the chart's: Helm would delete the one, or refuse the other. */}}
+{{- define "cloister.validate.secrets" -}}
+{{- range $suffix, $entry := dict "vault" (list "vault.rootKeySecret" .Values.vault.rootKeySecret) "identity" (list "gateway.pepperSecret" .Values.gateway.pepperSecret) "embedder-token" (list "embedder.tokenSecret" .Values.embedder.tokenSecret) "retriever-token" (list "retriever.tokenSecret" .Values.retriever.tokenSecret) "llm-token" (list "llm.tokenSecret" .Values.llm.tokenSecret) -}}
+{{- if eq (last $entry).name (include "cloister.name" (dict "root" $ "part" $suffix)) -}}
+{{- include "cloister.fault" (dict "what" (printf "%s.name is %s, as the chart calls the one it makes itself." (first $entry) (last $entry).name) "why" "Helm deletes its own where it is not to make it any more, and refuses one that others made under that name." "mend" "Give yours another name, or leave the value empty for the chart's.") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "cloister.validate.scaling" -}}
+{{- range $name, $part := dict "gateway" .Values.gateway "embedder" .Values.embedder "retriever" .Values.retriever -}}
+{{- with $part.autoscaling -}}
+{{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) -}}
+{{- include "cloister.fault" (dict "what" (printf "%s.autoscaling.minReplicas is over maxReplicas." $name) "why" "Kubernetes refuses such an autoscaler in the middle of the install." "mend" (printf "Raise %s.autoscaling.maxReplicas." $name)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "cloister.validate.tls" -}}
+{{- if gt (int .Values.tls.chartIssuer.days) (int .Values.tls.chartIssuer.caDays) -}}
+{{- include "cloister.fault" (dict "what" "tls.chartIssuer.days is over caDays." "why" "The certificates would outlive the CA that they are checked by." "mend" "Raise tls.chartIssuer.caDays.") -}}
+{{- end -}}
 {{- if and .Values.tls.enabled (eq .Values.tls.issuer "cert-manager") (not .Values.tls.certManager.issuerRef.name) -}}
 {{- include "cloister.fault" (dict "what" "tls.issuer is cert-manager and tls.certManager.issuerRef.name is empty." "why" "cert-manager would not know who signs." "mend" "Name an Issuer or ClusterIssuer, or set tls.issuer=chart.") -}}
 {{- end -}}
@@ -80,6 +111,11 @@ says what is wrong, why it matters, and how to mend it.
 {{- if not .Values.milvus.external.uri -}}
 {{- include "cloister.fault" (dict "what" "milvus.bundled is false and milvus.external.uri is empty." "why" "The retriever searches in Milvus." "mend" "Set milvus.external.uri to https://host:port, or milvus.bundled=true.") -}}
 {{- end -}}
+{{- with .Values.milvus.external -}}
+{{- if ne (empty .user) (empty .passwordSecret.name) -}}
+{{- include "cloister.fault" (dict "what" "milvus.external.user and passwordSecret.name: one of them is empty." "why" "The retriever takes both or neither." "mend" "Set both, or neither for a Milvus without authentication.") -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.tls.enabled (hasPrefix "http:" .Values.milvus.external.uri) -}}
 {{- include "cloister.fault" (dict "what" "milvus.external.uri begins with http:// while tls.enabled is true." "why" "The password would cross the network in clear." "mend" "Use https://, or set tls.enabled=false where a mesh encrypts.") -}}
 {{- end -}}
@@ -87,6 +123,9 @@ says what is wrong, why it matters, and how to mend it.
 {{- if eq .Values.blobs.type "s3" -}}
 {{- if not .Values.blobs.s3.url -}}
 {{- include "cloister.fault" (dict "what" "blobs.type is s3 and blobs.s3.url is empty." "why" "The retriever would not know where files are." "mend" "Set blobs.s3.url to s3://bucket/prefix.") -}}
+{{- end -}}
+{{- if and .Values.tls.enabled (hasPrefix "http:" .Values.blobs.s3.endpoint) -}}
+{{- include "cloister.fault" (dict "what" "blobs.s3.endpoint begins with http:// while tls.enabled is true." "why" "The access key's signatures and all that is stored would cross the network in clear." "mend" "Use https://, or set tls.enabled=false where a mesh encrypts.") -}}
 {{- end -}}
 {{- else if eq .Values.blobs.volume.accessMode "ReadWriteOnce" -}}
 {{- if or .Values.retriever.ingest.separate .Values.retriever.autoscaling.enabled (gt (int .Values.retriever.replicas) 1) -}}
@@ -97,7 +136,7 @@ says what is wrong, why it matters, and how to mend it.
 
 {{- define "cloister.validate.network" -}}
 {{- if .Values.networkPolicy.enabled -}}
-{{- $outside := dict -}}
+{{- $outside := dict "networkPolicy.dns" .Values.networkPolicy.dns -}}
 {{- if not .Values.redis.bundled -}}{{- $_ := set $outside "redis.external" .Values.redis.external -}}{{- end -}}
 {{- if not .Values.milvus.bundled -}}{{- $_ := set $outside "milvus.external" .Values.milvus.external -}}{{- end -}}
 {{- if eq .Values.blobs.type "s3" -}}{{- $_ := set $outside "blobs.s3" .Values.blobs.s3 -}}{{- end -}}
@@ -123,6 +162,9 @@ says what is wrong, why it matters, and how to mend it.
 {{- with .Values.gateway.route -}}
 {{- if and .enabled (or (not .host) (not .parentRefs)) -}}
 {{- include "cloister.fault" (dict "what" "gateway.route.enabled without a host or parentRefs." "why" "A route attaches to a Gateway and serves one host name." "mend" "Set gateway.route.host and gateway.route.parentRefs.") -}}
+{{- end -}}
+{{- if and .enabled (eq .kind "HTTPRoute") $.Values.tls.enabled (not .caConfigMap) -}}
+{{- include "cloister.fault" (dict "what" "gateway.route.kind is HTTPRoute and gateway.route.caConfigMap is empty." "why" "The Gateway would speak plain HTTP to pods that speak TLS only." "mend" (printf "Name a ConfigMap with ca.crt (with tls.issuer=chart it is %s-ca), or set gateway.route.kind=TLSRoute." (include "cloister.fullname" $))) -}}
 {{- end -}}
 {{- if and .enabled (eq .kind "TLSRoute") (not $.Values.tls.enabled) -}}
 {{- include "cloister.fault" (dict "what" "gateway.route.kind is TLSRoute while tls.enabled is false." "why" "The Gateway would pass TLS to pods that do not speak it." "mend" "Set gateway.route.kind=HTTPRoute, or tls.enabled=true.") -}}
