@@ -4,19 +4,20 @@
 #   deploy/images/build.sh [--tag TAG] [--registry PREFIX] [--kube PROGRAM] [IMAGE ...]
 #
 # Without names it builds all: gateway embedder retriever llm redis milvus models. `llm-cuda` is built only when named:
-# its base is vllm/vllm-openai. With --kube each image is built and loaded by `PROGRAM image`, a test cluster's own way.
+# its base is vllm/vllm-openai. Without --tag they get the version, which the chart asks for. With --kube each image is
+# built and loaded by `PROGRAM image`, a test cluster's own way.
 # pip in the builds uses this machine's PIP_* settings; they leave no trace in the images.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-TAG=dev REGISTRY=docker.io/cloister KUBE='' IMAGES=()
+TAG='' REGISTRY=docker.io/cloister KUBE='' IMAGES=()
 VLLM=${VLLM:-docker.io/vllm/vllm-openai:v0.32.0}
 while [ $# -gt 0 ]; do
   case $1 in
     --tag) TAG=$2; shift 2 ;;
     --registry) REGISTRY=$2; shift 2 ;;
     --kube) KUBE=$2; shift 2 ;;
-    -*) sed -n '2,8p' "$0" >&2; exit 2 ;;
+    -*) sed -n '2,9p' "$0" >&2; exit 2 ;;
     *) IMAGES+=("$1"); shift ;;
   esac
 done
@@ -25,6 +26,7 @@ done
 
 VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' services/gateway/pyproject.toml)
 COMMIT=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+TAG=${TAG:-$VERSION}
 
 engine() { # the first that is there and works
   local found

@@ -2,11 +2,12 @@
 
 .PHONY: images e2e-cluster
 
-IMAGE_TAG ?= dev
+# Empty means the version, which is what the chart asks for.
+IMAGE_TAG ?=
 KUBE ?= $(wildcard ../shared/kube/kube)
 
-images: ## Build all images (IMAGE_TAG=dev); needs buildah, podman or docker
-	@deploy/images/build.sh --tag "$(IMAGE_TAG)"
+images: ## Build all images (IMAGE_TAG=TAG); needs buildah, podman or docker
+	@deploy/images/build.sh $(if $(IMAGE_TAG),--tag "$(IMAGE_TAG)")
 
 e2e-cluster: $(TEST_STAMP) $(TOOLS_STAMP) ## Tests of the chart on the cluster of KUBECONFIG, which has the images
 	$(if $(KUBECONFIG)$(KUBE),,$(error KUBECONFIG names no cluster: set it to one whose nodes have the images))

@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-kube=$(realpath "$1") tag=${2:-dev} prepare=${3:-}
+kube=$(realpath "$1") tag=${2:-} prepare=${3:-}
 
 say() { echo "cluster: $1 ($((SECONDS / 60)) min $((SECONDS % 60)) s)"; }
 
@@ -20,7 +20,8 @@ say "starting it"
 "$kube" up
 "$kube" base
 say "building and loading the images"
-deploy/images/build.sh --tag "$tag" --kube "$kube"
+deploy/images/build.sh ${tag:+--tag "$tag"} --kube "$kube"
+sync # gigabytes that are still on their way to the disk would make Redis wait for its own
 if [ "$prepare" = --prepare ]; then
   trap - EXIT
   say "ready for: $kube exec -- make e2e-cluster"

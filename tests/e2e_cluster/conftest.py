@@ -1,6 +1,6 @@
 """One installation of the quickstart for all tests here, in the order in which an operator would go through it.
 
-``KUBECONFIG`` names the cluster, ``IMAGE_TAG`` the images that its nodes have (``dev`` without it).
+``KUBECONFIG`` names the cluster, ``IMAGE_TAG`` the images that its nodes have (without it, the chart's version).
 """
 
 import contextlib
@@ -20,15 +20,15 @@ NAMESPACE = "cloister-e2e"
 
 
 @pytest.fixture(scope="session")
-def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
+def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """The quickstart, installed in a namespace that is gone afterwards."""
     assert os.environ.get("KUBECONFIG"), "KUBECONFIG must name a cluster whose nodes have the images"
-    installed = Installation(NAMESPACE, {"image.tag": os.environ.get("IMAGE_TAG", "dev")})
+    values = {"image.tag": os.environ.get("IMAGE_TAG", "")}
+    installed = Installation(NAMESPACE, tmp_path_factory.mktemp("operator"), values)
     _remove(installed)
-    installed.run("kubectl", "create", "namespace", NAMESPACE)
     if _without_disruption_budgets(installed):
         installed.values["podDisruptionBudgets.enabled"] = "false"
-    installed.apply("install")
+    installed.install()
     yield installed
     if request.session.testsfailed:
         sys.stdout.write(installed.state())
@@ -45,18 +45,25 @@ def _without_disruption_budgets(installed: Installation) -> bool:
 
 
 @pytest.fixture(scope="session")
-def trust(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def first_hour(installation: Installation) -> str:
+    """What the manual's commands print from the first look to the first answer. They leave keys and CA in files."""
+    return installation.follow(*installation.manual.blocks(5), *installation.manual.blocks(6))
+
+
+@pytest.fixture(scope="session")
+def trust(installation: Installation, first_hour: str) -> Iterator[Path]:
     """The chart's CA, known to every client of this process as an operator's shell would: by SSL_CERT_FILE."""
-    path = installation.certificate_authority(tmp_path_factory.mktemp("trust"))
+    path = installation.manual.folder / "cloister-ca.crt"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(path))
         yield path
 
 
 @pytest.fixture(scope="session")
-def keys(installation: Installation) -> dict[str, str]:
+def keys(installation: Installation, first_hour: str) -> dict[str, str]:
     """OPENAI_API_KEY and CLOISTER_ADMIN_KEY, made once."""
-    return installation.bootstrap()
+    lines = (installation.manual.folder / "cloister.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
 Connect = Callable[[str], Any]
@@ -64,7 +71,11 @@ Connect = Callable[[str], Any]
 
 @pytest.fixture
 def connect(installation: Installation, trust: Path, keys: dict[str, str]) -> Iterator[Connect]:
-    """Opens the SDK on a Service or a pod, and closes it at the end of the test."""
+    """Opens the SDK on a Service or a pod, and closes it at the end of the test.
+
+    It repeats what a 503 asks it to, as it does by itself: while pods die and start, the disk of a small node may be so
+    busy that Redis waits seconds for its own writes.
+    """
     with contextlib.ExitStack() as stack:
 
         def opened(target: str = "svc/cloister-gateway") -> Any:
@@ -72,12 +83,7 @@ def connect(installation: Installation, trust: Path, keys: dict[str, str]) -> It
                 installation.forwarded(target, 443 if target.startswith("svc/") else 8080),
             )
             return stack.enter_context(
-                OpenAI(
-                    base_url=f"https://localhost:{port}/v1",
-                    api_key=keys["OPENAI_API_KEY"],
-                    max_retries=0,
-                    timeout=180,
-                )
+                OpenAI(base_url=f"https://localhost:{port}/v1", api_key=keys["OPENAI_API_KEY"], timeout=180)
             )
 
         yield opened

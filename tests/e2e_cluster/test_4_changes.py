@@ -45,7 +45,7 @@ def test_upgrade_with_a_changed_value_keeps_secrets_and_data(
     secrets, pods = installation.secrets(), installation.pods("gateway")
     stores = {**installation.pods("redis"), **installation.pods("milvus"), **installation.pods("llm")}
 
-    installation.apply("upgrade", "gateway.config.redis.connections=48")
+    installation.follow(installation.manual.blocks(7)[0])
 
     assert "connections: 48" in gateway_config(installation)
     assert installation.secrets() == secrets
@@ -59,8 +59,7 @@ def test_rollback_brings_the_old_value_and_keeps_the_data(
     installation: Installation, connect: Connect, written: dict[str, Any]
 ) -> None:
     secrets = installation.secrets()
-    installation.run("helm", "rollback", installation.release, "1", "--wait", "--timeout", "8m", seconds=540)
-    installation.wait_until_whole()
+    installation.follow(installation.manual.blocks(7)[1])
     assert "connections" not in gateway_config(installation)
     assert installation.secrets() == secrets
     look(connect, written)
@@ -96,12 +95,43 @@ def test_renewed_certificates_are_served_without_a_restart(
         }
 
     before, pods = shown(), {pod["metadata"]["uid"] for pod in installation.pods().values()}
-    for part in parts:
-        installation.run("kubectl", "delete", "secret", f"cloister-{part}-tls")
-    installation.apply("upgrade")
+    installation.follow(installation.manual.blocks(7)[2])
     eventually(lambda: all(new != before[part] for part, new in shown().items()), "every part shows the new one", 240)
     assert {pod["metadata"]["uid"] for pod in installation.pods().values()} == pods
     look(connect, written)
+
+
+def test_another_authority_is_trusted_without_a_restart(
+    installation: Installation, trust: Path, connect: Connect, written: dict[str, Any]
+) -> None:
+    before, pods = trust.read_text(), installation.pods()
+    installation.run("kubectl", "delete", "secret", "cloister-ca")
+    installation.follow(installation.manual.blocks(7)[2])
+    installation.certificate_authority(trust.parent)
+    assert trust.read_text() != before
+    # Connections that are open stay so: these two parts' callers have to make new ones.
+    stores = {"cloister-redis-0", "cloister-milvus-0"}
+    installation.run("kubectl", "delete", "pod", *stores, seconds=180)
+    installation.wait_until_whole()
+    client = connect("svc/cloister-gateway")
+    file = client.files.create(file=("ferry.md", b"The ferry leaves at 06:45."), purpose="assistants")
+    store = client.vector_stores.create(name="another authority")
+    client.vector_stores.files.create_and_poll(file_id=file.id, vector_store_id=store.id, poll_interval_ms=200)
+    search: Any = {"type": "file_search", "vector_store_ids": [store.id]}
+    answer = client.responses.create(model=CHAT_MODEL, input="When?", tools=[search], max_output_tokens=8)
+    assert answer.output[0].status == "completed"
+    uids = [
+        {name: pod["metadata"]["uid"] for name, pod in found.items() if name not in stores}
+        for found in (pods, installation.pods())
+    ]
+    assert uids[0] == uids[1]
+    look(connect, written)
+
+
+def remaining(installation: Installation, kinds: str) -> set[str]:
+    """The names of the release's objects of these kinds."""
+    names = installation.run("kubectl", "get", kinds, "-l", "app.kubernetes.io/instance=cloister", "-o", "name")
+    return {name.partition("/")[2] for name in names.split()}
 
 
 def test_what_remains_after_uninstall_is_what_the_readme_says(
@@ -110,21 +140,18 @@ def test_what_remains_after_uninstall_is_what_the_readme_says(
     kept = {
         name: data for name, data in installation.secrets().items() if name in {"cloister-vault", "cloister-identity"}
     }
-    installation.run("helm", "uninstall", installation.release, "--wait", "--timeout", "5m", seconds=360)
+    uninstall, _ = installation.manual.blocks(8)
+    installation.manual.follow(uninstall)
     eventually(lambda: not installation.pods(), "no pods left")
 
-    def remaining(kinds: str) -> set[str]:
-        names = installation.run("kubectl", "get", kinds, "-l", "app.kubernetes.io/instance=cloister", "-o", "name")
-        return {name.partition("/")[2] for name in names.split()}
-
-    assert remaining("secrets") == {"cloister-vault", "cloister-identity"}
-    assert remaining("persistentvolumeclaims") == {
+    assert remaining(installation, "secrets") == {"cloister-vault", "cloister-identity"}
+    assert remaining(installation, "persistentvolumeclaims") == {
         *("cloister-blobs", "data-cloister-redis-0", "data-cloister-milvus-0"),
     }
     others = "configmaps,services,deployments,statefulsets,networkpolicies,serviceaccounts,pods"
-    assert remaining(others) == set()
+    assert remaining(installation, others) == set()
 
-    installation.apply("install")
+    installation.install()
     assert {name: installation.secrets()[name] for name in kept} == kept
 
 
@@ -138,3 +165,8 @@ def test_a_new_install_takes_the_data_up_again(
         OpenAI(base_url=f"https://localhost:{port}/v1", api_key=keys["OPENAI_API_KEY"], http_client=http) as client,
     ):
         assert list(client.conversations.items.list(written["conversation"], order="asc")) == written["items"]
+
+
+def test_data_is_gone_when_the_manual_says_so(installation: Installation) -> None:
+    installation.manual.follow(*installation.manual.blocks(8))
+    assert remaining(installation, "secrets,persistentvolumeclaims") == set()

@@ -13,7 +13,8 @@ from typing import Any
 
 import httpx
 
-from tests.support.helm import CHART, program
+from tests.support.helm import program
+from tests.support.manual import Manual
 
 __all__ = ["Failed", "Installation", "eventually"]
 
@@ -37,16 +38,18 @@ def eventually(condition: Callable[[], bool], what: str, seconds: float = 180.0)
 
 
 class Installation:
-    """One release of the chart in a namespace of its own.
+    """One release of the chart in a namespace of its own, installed and changed by the manual's own commands.
 
     Args:
-        values: Further values over the quickstart profile, in helm's ``--set`` form.
+        folder: Where the files that the manual's commands write come to lie.
+        values: What this cluster needs beside the quickstart profile, in helm's ``--set`` form.
     """
 
     release = "cloister"
 
-    def __init__(self, namespace: str, values: Mapping[str, str]) -> None:
+    def __init__(self, namespace: str, folder: Path, values: Mapping[str, str]) -> None:
         self.namespace = namespace
+        self.manual = Manual(namespace, folder)
         self.values = dict(values)
 
     def run(self, tool: str, *arguments: str, seconds: float = 60.0, text: str | None = None) -> str:
@@ -63,20 +66,19 @@ class Installation:
             raise Failed(f"{tool} {' '.join(arguments)}\n{done.stderr}{done.stdout}")
         return done.stdout
 
-    def apply(self, verb: str, *settings: str, minutes: int = 12) -> None:
-        """``helm install`` or ``helm upgrade`` with the quickstart profile; returns when every pod is ready."""
-        chosen = [f"{name}={value}" for name, value in self.values.items()] + list(settings)
-        sets = [word for setting in chosen for word in ("--set", setting)]
-        profile = CHART / "ci" / "quickstart-values.yaml"
+    def install(self) -> None:
+        """Section 4 of the manual; returns when every pod is ready."""
+        (command,) = self.manual.blocks(4)
+        self.follow(command.rstrip() + "".join(f" --set {name}={value}" for name, value in self.values.items()))
+
+    def follow(self, *blocks: str) -> str:
+        """Blocks of the manual; returns what they printed, when every pod is ready."""
         try:
-            self.run(
-                *("helm", verb, self.release, str(CHART), "-f", str(profile), *sets),
-                *("--wait", "--timeout", f"{minutes}m"),
-                seconds=60.0 * minutes + 60,
-            )
+            printed = self.manual.follow(*blocks)
             self.wait_until_whole()
-        except Failed as failed:
-            raise Failed(f"{failed}\n{self.state()}") from failed
+        except AssertionError as failed:
+            raise AssertionError(f"{failed}\n{self.state()}") from failed
+        return printed
 
     def state(self) -> str:
         """What a person would look at first when it is not well."""
@@ -122,10 +124,7 @@ class Installation:
                 and all(self._finds_all_ready(name) for name in self.pods("gateway"))
             )
 
-        try:
-            eventually(whole, "every pod ready", seconds)
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.state()}") from error
+        eventually(whole, "every pod ready", seconds)
 
     def _finds_all_ready(self, gateway: str) -> bool:
         try:
@@ -138,16 +137,9 @@ class Installation:
     def certificate_authority(self, folder: Path) -> Path:
         """The CA that a client needs, written into a file."""
         data = self.secrets()[f"{self.release}-gateway-tls"]["ca.crt"]
-        path = folder / "ca.crt"
+        path = folder / "cloister-ca.crt"
         path.write_bytes(base64.b64decode(data))
         return path
-
-    def bootstrap(self) -> dict[str, str]:
-        """The first keys, as an operator gets them."""
-        command = ("python", "-m", "cloister_gateway", "bootstrap", "--format", "env")
-        config = ("--config", "/run/cloister/config/gateway.yaml")
-        printed = self.run("kubectl", "exec", f"deploy/{self.release}-gateway", "--", *command, *config)
-        return dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
 
     @contextlib.contextmanager
     def forwarded(self, target: str, port: int) -> Iterator[int]:
