@@ -62,6 +62,8 @@ def test_the_test_runs_where_gateways_run_and_asks_for_the_name_in_a_certificate
     spec = render("everything", values=values).one("Pod", "cloister-test")["spec"]
     assert spec["tolerations"] == [{"key": "dedicated", "operator": "Exists"}]
     assert "--server-name=chat.example.internal" in spec["containers"][0]["args"]
+    nameless = render("quickstart", values={"gateway": {"tls": {"secretName": "mine"}}}).one("Pod", "cloister-test")
+    assert not [word for word in nameless["spec"]["containers"][0]["args"] if word.startswith("--server-name")]
 
 
 def test_every_process_listens_where_the_values_say() -> None:

@@ -39,7 +39,7 @@ milvus: []
 {{- define "cloister.gateway.shownHost" -}}
 {{- with .Values.gateway -}}
 {{- if .tls.secretName -}}
-{{- .route.host | default .ingress.host | default (first .tls.extraDnsNames) -}}
+{{- .route.host | default .ingress.host | default (first .tls.extraDnsNames) | default "" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
