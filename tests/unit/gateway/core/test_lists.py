@@ -32,7 +32,8 @@ def test_walking_the_pages_gives_every_item_once_in_order(count: int, limit: int
 
 @given(count=st.integers(0, 30), limit=st.integers(1, 12), order=st.sampled_from(["asc", "desc"]))
 def test_deleting_while_listing_meets_every_item_once(count: int, limit: int, order: str) -> None:
-    left, gone = items(count), {}
+    left = items(count)
+    gone: dict[str, int] = {}
     met: list[dict[str, Any]] = []
     after = None
     while True:
