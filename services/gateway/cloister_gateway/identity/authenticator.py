@@ -15,6 +15,7 @@ from typing import Any
 from cloister_common.errors import Unauthenticated
 from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
+from cloister_common.vault import VaultError
 
 from cloister_gateway.control import Control
 from cloister_gateway.identity import tokens
@@ -116,11 +117,15 @@ class Authenticator:
         key = tokens.parse(token)
         if key is None:
             raise refusal
-        record = await self._store.credential(key.id)
-        if record is None or not tokens.matches(self._peppers, key, record.mac, *record.grant):
-            raise refusal
-        if record.kind == "project" and not await self._store.project_is_active(record.tenant):
-            raise Unauthenticated("The project of this API key is archived.", code="project_archived")
+        try:
+            record = await self._store.credential(key.id)
+            if record is None or not tokens.matches(self._peppers, key, record.mac, *record.grant):
+                raise refusal
+            if record.kind == "project" and not await self._store.project_is_active(record.tenant):
+                raise Unauthenticated("The project of this API key is archived.", code="project_archived")
+        except VaultError as error:
+            log.error("rights_damaged", key=key.id, exc_info=error)
+            raise refusal from error
         return Principal(record.tenant, record.id, record.scopes, record.kind, record.expires_at)
 
     def _remember(self, fingerprint: bytes, verified: _Verified) -> None:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from cloister_gateway.identity.directory import Directory
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import ADMIN_SCOPE
+from cloister_gateway.identity.records import ORGANIZATION
 from cloister_gateway.identity.schemas import (
     AccountCreate,
     AdminKeyCreate,
@@ -25,7 +26,6 @@ from cloister_gateway.identity.schemas import (
     key_body,
     project_body,
 )
-from cloister_gateway.identity.store import ORGANIZATION
 from cloister_gateway.pagination import page
 
 __all__ = ["router"]
