@@ -100,6 +100,10 @@ class Unauthenticated(CloisterError):
     type = "authentication_error"
     close_code = 4401
 
+    def headers(self) -> dict[str, str]:
+        """RFC 9110, 15.5.2: a 401 says how to authenticate."""
+        return {**super().headers(), "www-authenticate": "Bearer"}
+
 
 class Forbidden(CloisterError):
     """A good credential that may not do this."""

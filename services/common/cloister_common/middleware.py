@@ -177,6 +177,8 @@ class UnforeseenMiddleware:
         try:
             await self.app(scope, receive, watched)
         except Exception as error:
+            if started and isinstance(error, CloisterError):
+                return  # As below; the server cuts what returns unfinished, without a traceback in its log.
             if started:
                 # Half an answer is on its way: only cutting the connection tells the caller that it is half.
                 raise
