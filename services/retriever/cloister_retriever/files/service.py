@@ -23,6 +23,9 @@ Detach = Callable[[str, str, str], Awaitable[None]]
 """Takes (tenant, vector store id, file id) and removes the file and its passages from the store."""
 
 _MAX_NAME = 255
+_MAX_ENDING = 32
+"""A name that is too long is cut before its ending, since that says what the file is. What is longer is no ending."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Control characters, line separators and text-direction overrides: they could disguise a name where it is shown."""
 
@@ -126,9 +129,13 @@ class FileService:
 
 
 def clean_name(name: str) -> str:
-    """The last part of a path, without control characters, at most 255 characters, never empty."""
+    """The last part of a path, without control characters, 255 characters at most with its ending, never empty."""
     last = re.split(r"[/\\]", name)[-1]
-    cleaned = _CONTROL.sub("", last).strip()[:_MAX_NAME]
+    cleaned = _CONTROL.sub("", last).strip()
+    if len(cleaned) > _MAX_NAME:
+        stem, dot, ending = cleaned.rpartition(".")
+        kept = dot + ending if stem and len(ending) <= _MAX_ENDING else ""
+        cleaned = cleaned[: _MAX_NAME - len(kept)] + kept
     return cleaned if cleaned.strip(".") else "unnamed"
 
 
