@@ -5,13 +5,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
-from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
 
 from cloister_retriever.files.schemas import FileRecord, FilesQuery, check_purpose
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.files.upload import MultipartUpload
-from cloister_retriever.identifiers import FILE_PREFIX, check_id, missing
+from cloister_retriever.identifiers import FILE_PREFIX, check_id, missing, new_placed_id
 from cloister_retriever.pages import page_of
 from cloister_retriever.storage.content import ContentFacts
 
@@ -49,7 +48,8 @@ class FileService:
         if name is None:
             raise InvalidRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
         _check_fields(form.fields)
-        file_id = new_id(FILE_PREFIX)
+        now = time.time_ns()
+        file_id = new_placed_id(FILE_PREFIX, now)
         key = await self._store.create_key(tenant, file_id)
         facts: ContentFacts | None = None
         try:
@@ -62,7 +62,8 @@ class FileService:
                 purpose=check_purpose(form.fields.get("purpose")),
                 size=facts.size,
                 sha256=facts.sha256,
-                created_at=int(time.time()),
+                created_at=now // 10**9,
+                created_ns=now,
             )
             await self._store.put(tenant, record, key)
         except BaseException:
@@ -81,7 +82,7 @@ class FileService:
         return page_of(
             records,
             id_of=lambda record: record.id,
-            created=lambda record: record.created_at,
+            place_of=lambda record: record.place,
             after=query.after,
             limit=query.limit,
             order=query.order,
