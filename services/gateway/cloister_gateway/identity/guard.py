@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from cloister_common.app import error_response
 from cloister_common.errors import CloisterError, Unauthenticated
+from cloister_common.logs import bind_log_fields
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,7 +17,7 @@ from cloister_gateway.identity.authenticator import Authenticator
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
 
-__all__ = ["OPEN_PATHS", "GuardMiddleware", "require"]
+__all__ = ["OPEN_PATHS", "GuardMiddleware", "log_caller", "require"]
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
 """All that answers without a credential."""
@@ -44,8 +45,16 @@ class GuardMiddleware:
         except REDIS_DOWN:
             await error_response(store_unavailable())(scope, receive, send)
             return
+        log_caller(principal)
         scope.setdefault("state", {})["principal"] = principal
         await self.app(scope, receive, send)
+
+
+def log_caller(principal: Principal) -> None:
+    """Has the log lines of this request say whose it is: an administration key has no project."""
+    if principal.tenant:
+        bind_log_fields(project=principal.tenant)
+    bind_log_fields(key_id=principal.key_id)
 
 
 def require(scope: str) -> Callable[[HTTPConnection], Awaitable[Principal]]:

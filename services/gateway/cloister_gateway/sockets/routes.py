@@ -11,6 +11,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from prometheus_client import Counter as MetricCounter
 from prometheus_client import Gauge
 
+from cloister_gateway.identity.guard import log_caller
 from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
 from cloister_gateway.sockets.session import Session
 
@@ -34,6 +35,7 @@ async def responses(socket: WebSocket) -> None:
     open_by_tenant: Counter[str] = context.open_sockets
     try:
         principal = await context.authenticator.authenticate(socket.headers)
+        log_caller(principal)
         principal.require("responses")
         if open_by_tenant[principal.tenant] >= settings.sockets_per_tenant:
             raise TooManyRequests("Your project has its limit of open connections. Close some first.", retry_after=10)
@@ -49,6 +51,7 @@ async def responses(socket: WebSocket) -> None:
     _OPEN.inc()
     try:
         await socket.accept()
+        log.info("socket_opened")
         end = await session.run()
         if end is not None:
             log.info("socket_closed", code=end.code)
