@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloister_common.errors import CloisterError, PayloadTooLarge, UnsupportedMediaType
 from cloister_common.ids import new_id
-from cloister_common.logs import get_logger
+from cloister_common.logs import bind_log_fields, get_logger
 
 __all__ = [
     "BodyLimitMiddleware",
@@ -23,6 +23,9 @@ __all__ = [
 ]
 
 log = get_logger(__name__)
+
+_ANSWERS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+"""The messages that carry an answer's headers."""
 
 
 def error_response(error: CloisterError) -> JSONResponse:
@@ -58,13 +61,17 @@ def check_encoding(scope: Scope) -> None:
 
 
 class RequestLogMiddleware:
-    """Gives each request an id (``x-request-id``, which OpenAI's SDKs show) and logs one line without content."""
+    """Gives each request an id (``x-request-id``, which OpenAI's SDKs show) and logs one line without content.
+
+    A WebSocket's line comes when it ends: ``status`` is 101 where it was accepted. Whoever finds out who calls puts
+    that into the line with `bind_log_fields`.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in {"/livez", "/readyz"}:
+        if scope["type"] == "lifespan" or scope["path"] in {"/livez", "/readyz"}:
             await self.app(scope, receive, send)
             return
         request_id = new_id("req_")
@@ -73,23 +80,26 @@ class RequestLogMiddleware:
 
         async def with_id(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = MutableHeaders(scope=message)
+            if message["type"] in _ANSWERS:
+                status = message.get("status", 101)
+                headers = MutableHeaders(raw=list(message.get("headers", ())))
                 headers["x-request-id"] = request_id
+                message = {**message, "headers": headers.raw}
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self.app(scope, receive, with_id)
-            finally:
-                log.info(
-                    "request",
-                    method=scope["method"],
-                    route=getattr(scope.get("route"), "path", None),
-                    status=status,
-                    seconds=round(time.perf_counter() - started, 4),
-                )
+        bind_log_fields(request_id=request_id)
+        try:
+            await self.app(scope, receive, with_id)
+        finally:
+            log.info(
+                "request",
+                method=scope.get("method", "WEBSOCKET"),
+                route=getattr(scope.get("route"), "path", None),
+                status=status,
+                seconds=round(time.perf_counter() - started, 4),
+            )
+            # What was bound belongs to this request; a server may go on in the same context.
+            structlog.contextvars.clear_contextvars()
 
 
 class BodyLimitMiddleware:

@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from cloister_common.certificates import watch_certificate
 from cloister_common.doors import allow_files, bound_connections, listen
 from cloister_common.errors import CloisterError
-from cloister_common.logs import configure_logging, get_logger
+from cloister_common.logs import configure_logging, get_logger, report_failures
 from cloister_common.metrics import serve_metrics
 from cloister_common.settings import ServerSettings, ServerTls, ServiceSettings, SettingsError, load_settings
 
@@ -44,6 +44,7 @@ def main(service: str, settings_class: type[S], create_app: Callable[[S], FastAP
     try:
         settings = load_settings(settings_class, arguments.config)
         configure_logging(service=service, level=settings.log.level)
+        report_failures()
         serve(create_app(settings), settings)
     except SettingsError as error:
         sys.exit(_stop(str(error)))
@@ -101,6 +102,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
 
     async def main_loop(self) -> None:
+        log.info("serving")
         if self._context is None or self._tls is None:
             await super().main_loop()
             return

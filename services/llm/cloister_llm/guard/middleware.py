@@ -20,7 +20,7 @@ from cloister_common.errors import (
     Unavailable,
 )
 from cloister_common.internal import InternalTokens
-from cloister_common.logs import configure_logging, get_logger
+from cloister_common.logs import get_logger
 from cloister_common.metrics import serve_metrics
 from cloister_common.middleware import check_encoding
 from cloister_common.settings import SettingsError, read_secret_lines
@@ -41,8 +41,8 @@ _POLICY_VIOLATION = 1008
 
 
 def prepare_process(app: Any, settings: LlmSettings) -> None:
-    """Makes vLLM's API server process ours, once its engine is there: our logs, our metrics port, our renderer, our
-    limits on connections (vLLM's own options for them are for another of uvicorn's protocols, and unused).
+    """Makes vLLM's API server process ours, once its engine is there: our metrics port, our renderer, our limits on
+    connections (vLLM's own options for them are for another of uvicorn's protocols, and unused).
 
     Raises:
         SettingsError: The metrics port is taken; or vLLM would render prompts by itself (it only logs it when a plugin
@@ -50,7 +50,6 @@ def prepare_process(app: Any, settings: LlmSettings) -> None:
     """
     from cloister_llm.rendering.vllm_adapter import GuardedRenderer
 
-    configure_logging(service="llm", level=settings.log.level)
     if not isinstance(app.state.engine_client.renderer, GuardedRenderer):
         raise SettingsError(
             "vLLM did not load Cloister's chat renderer, so prompts would not be guarded. "
@@ -110,6 +109,7 @@ class Guard:
             context = application.state.server.config.ssl
             self._supervisor.loop("certificate", lambda: watch_certificate(context, tls))
         self._prepared = True
+        log.info("serving", model=self.settings.model.name)
         await self.app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
