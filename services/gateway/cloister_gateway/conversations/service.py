@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cloister_common.errors import Conflict, Forbidden, NotFound
+from cloister_common.errors import Conflict, NotFound
 from cloister_common.ids import new_id
 from cloister_common.vault import Keyring
 
@@ -95,7 +95,9 @@ class ConversationService:
         return [item.body for item in stored]
 
     async def items(self, principal: Principal, conversation_id: str, *, results: bool) -> list[dict[str, Any]]:
-        """All items, oldest first, and with the ``results`` of file searches for those who ask."""
+        """All items, oldest first, and with the ``results`` of file searches, that is documents, for those who ask."""
+        if results:
+            principal.require("vector_stores", param="include")
         bodies = [item.body for item in await self._load(principal, conversation_id)]
         return bodies if results else [without_results(body) for body in bodies]
 
@@ -108,6 +110,7 @@ class ConversationService:
 
     async def delete_item(self, principal: Principal, conversation_id: str, item_id: str) -> dict[str, Any]:
         """Deletes one item; the conversation as it is then."""
+        principal.keep_fence("delete items of a conversation")
         owner = await self.find(principal, conversation_id)
         with _still_there(conversation_id):
             removed = await self._items.remove(owner, item_id)
@@ -131,13 +134,9 @@ def _still_there(conversation_id: str) -> Iterator[None]:
 
 
 def _check_roles(principal: Principal, messages: list[InputMessage]) -> None:
-    if not principal.server_state_only:
-        return
     for place, message in enumerate(messages):
         if message.role != "user":
-            raise Forbidden(
-                f"This key may send only messages with role 'user', not '{message.role}'.", param=f"items[{place}].role"
-            )
+            principal.keep_fence(f"send messages with role '{message.role}'", param=f"items[{place}].role")
 
 
 def _wire(conversation_id: str, created: int, metadata: dict[str, str]) -> dict[str, Any]:
