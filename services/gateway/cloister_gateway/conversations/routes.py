@@ -77,8 +77,8 @@ async def list_items(
 ) -> dict[str, Any]:
     """A page of items."""
     only_query(request, {"limit", "order", "after", *_INCLUDE})
-    items = await service.items(caller, conversation_id, results=asks_for_results(request))
-    return page(items, limit=limit, order=order, after=after)
+    results = asks_for_results(request)
+    return await service.items(caller, conversation_id, limit=limit, order=order, after=after, results=results)
 
 
 @router.get("/{conversation_id}/items/{item_id}")

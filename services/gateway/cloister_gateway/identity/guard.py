@@ -8,6 +8,7 @@ request whose credential ends while it is served gets a 401, or is cut off if it
 from collections.abc import Awaitable, Callable
 
 from cloister_common.errors import Unauthenticated
+from cloister_common.logs import bind_log_fields
 from fastapi import Depends
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
@@ -17,7 +18,7 @@ from cloister_gateway.identity.authenticator import Authenticator
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
 
-__all__ = ["LET_END", "OPEN_PATHS", "GuardMiddleware", "require"]
+__all__ = ["LET_END", "OPEN_PATHS", "GuardMiddleware", "log_caller", "require"]
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
 """All that answers without a credential."""
@@ -38,9 +39,17 @@ class GuardMiddleware:
             principal = await authenticator.authenticate(Headers(scope=scope))
         except REDIS_DOWN as error:
             raise store_unavailable() from error
+        log_caller(principal)
         async with authenticator.while_valid(principal) as validity:
             scope.setdefault("state", {}).update(principal=principal, validity=validity)
             await self.app(scope, receive, send)
+
+
+def log_caller(principal: Principal) -> None:
+    """Has the log lines of this request say whose it is: an administration key has no project."""
+    if principal.tenant:
+        bind_log_fields(project=principal.tenant)
+    bind_log_fields(key_id=principal.key_id)
 
 
 def require(scope: str) -> Callable[[HTTPConnection], Awaitable[Principal]]:

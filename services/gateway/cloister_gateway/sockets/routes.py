@@ -11,6 +11,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from prometheus_client import Counter as MetricCounter
 from prometheus_client import Gauge
 
+from cloister_gateway.identity.guard import log_caller
 from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
 from cloister_gateway.sockets.session import Session, Shutdown
 
@@ -34,6 +35,7 @@ async def responses(socket: WebSocket) -> None:
     open_by_tenant: Counter[str] = context.open_sockets
     try:
         principal = await context.authenticator.authenticate(socket.headers)
+        log_caller(principal)
         principal.require("responses")
         if open_by_tenant[principal.tenant] >= settings.sockets_per_tenant:
             raise TooManyRequests("Your project has its limit of open connections. Close some first.", retry_after=10)
@@ -50,6 +52,7 @@ async def responses(socket: WebSocket) -> None:
         try:
             async with context.authenticator.while_valid(principal):
                 await socket.accept()
+                log.info("socket_opened")
                 end = await session.run()
         except Unauthenticated as error:
             end = Shutdown(type(error).close_code, "The credential of this connection has ended.")
