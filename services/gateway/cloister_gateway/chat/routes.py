@@ -4,7 +4,6 @@ from functools import partial
 from typing import Annotated
 
 from cloister_common.bodies import JsonRoute
-from cloister_common.errors import Forbidden
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
@@ -25,11 +24,7 @@ Caller = Annotated[Principal, Depends(require("chat"))]
 async def create(request: Request, body: ChatRequest, caller: Caller) -> Response:
     """A chat completion over messages that the caller wrote, streamed or whole."""
     only_query(request, ())
-    if caller.server_state_only:
-        raise Forbidden(
-            "This API key keeps its history on the server and cannot send one. Use /v1/responses.",
-            code="server_state_only",
-        )
+    caller.keep_fence("send a history of its own, as chat completions do; use /v1/responses")
     body.check()
     context: Context = request.app.state.context
     upstream, send_seconds = context.llm, context.settings.responses.send_seconds

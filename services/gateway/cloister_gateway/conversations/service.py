@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cloister_common.errors import Conflict, Forbidden, NotFound
+from cloister_common.errors import Conflict, NotFound
 from cloister_common.ids import new_id
 from cloister_common.vault import Keyring
 
@@ -106,12 +106,12 @@ class ConversationService:
         after: str | None,
         results: bool,
     ) -> dict[str, Any]:
-        """A page of items, and with the ``results`` of file searches for those who ask.
+        """A page of items, and with the ``results`` of file searches, that is documents, for those who ask.
 
         Raises:
             InvalidRequest: ``after`` names no item that is or was in the conversation.
         """
-        log = await self._load(principal, conversation_id)
+        log = await self._load(principal, conversation_id, results=results)
         numbers = [item.seq for item in log.items]
         return page(
             [_shown(item, results=results) for item in log.items],
@@ -123,13 +123,14 @@ class ConversationService:
 
     async def item(self, principal: Principal, conversation_id: str, item_id: str, *, results: bool) -> dict[str, Any]:
         """One item."""
-        for item in (await self._load(principal, conversation_id)).items:
+        for item in (await self._load(principal, conversation_id, results=results)).items:
             if item.id == item_id:
                 return _shown(item, results=results)
         raise NotFound(f"Item with id '{item_id}' not found.", param="item_id")
 
     async def delete_item(self, principal: Principal, conversation_id: str, item_id: str) -> dict[str, Any]:
         """Deletes one item; the conversation as it is then."""
+        principal.keep_fence("delete items of a conversation")
         owner = await self.find(principal, conversation_id)
         with _still_there(conversation_id):
             removed = await self._items.remove(owner, item_id)
@@ -137,7 +138,9 @@ class ConversationService:
             raise NotFound(f"Item with id '{item_id}' not found.", param="item_id")
         return await self.retrieve(principal, conversation_id)
 
-    async def _load(self, principal: Principal, conversation_id: str) -> StoredLog:
+    async def _load(self, principal: Principal, conversation_id: str, *, results: bool) -> StoredLog:
+        if results:
+            principal.require("vector_stores", param="include")
         owner = await self.find(principal, conversation_id)
         with _still_there(conversation_id):
             return await self._items.load_log(owner)
@@ -157,13 +160,9 @@ def _still_there(conversation_id: str) -> Iterator[None]:
 
 
 def _check_roles(principal: Principal, messages: list[InputMessage]) -> None:
-    if not principal.server_state_only:
-        return
     for place, message in enumerate(messages):
         if message.role != "user":
-            raise Forbidden(
-                f"This key may send only messages with role 'user', not '{message.role}'.", param=f"items[{place}].role"
-            )
+            principal.keep_fence(f"send messages with role '{message.role}'", param=f"items[{place}].role")
 
 
 def _wire(conversation_id: str, created: int, metadata: dict[str, str]) -> dict[str, Any]:

@@ -14,7 +14,10 @@ ADMIN_SCOPE = "admin"
 """The administration of the organization. Never together with a data scope."""
 
 SERVER_STATE_ONLY = "server_state_only"
-"""Not a permission but a fence: the caller may write user messages only, and no history of its own."""
+"""Not a permission but a fence: of what a prompt is made of, the caller writes user messages, and changes nothing.
+
+It may delete whole conversations, since it may begin new ones; nothing inside them.
+"""
 
 DATA_SCOPES = frozenset(
     {"batches", "chat", "conversations", "embeddings", "files", "models", "rerank", "responses", "vector_stores"}
@@ -42,19 +45,32 @@ class Principal:
 
     @property
     def server_state_only(self) -> bool:
-        """Whether the caller may add nothing but user messages to what the server stores."""
+        """Whether the caller may add nothing but user messages to what the server stores, and take nothing away."""
         return SERVER_STATE_ONLY in self.scopes
+
+    def keep_fence(self, refused: str, *, param: str | None = None) -> None:
+        """Raises `Forbidden` for a fenced caller: its key may not ``refused``, which would change a later prompt."""
+        if self.server_state_only:
+            raise Forbidden(
+                f"This API key is marked '{SERVER_STATE_ONLY}': it may not {refused}. It adds messages of the user, "
+                "and deletes whole conversations; for anything else use a key without the mark.",
+                param=param,
+                code=SERVER_STATE_ONLY,
+            )
 
     def allows(self, scope: str) -> bool:
         """Whether the credential covers ``scope``."""
         return scope in self.scopes or (scope in DATA_SCOPES and API_SCOPE in self.scopes)
 
-    def require(self, scope: str) -> None:
-        """Raises `Forbidden`, with the mend, unless the credential covers ``scope``."""
+    def require(self, scope: str, *, param: str | None = None) -> None:
+        """Raises `Forbidden`, with the mend, unless the credential covers ``scope``, which ``param`` needs."""
         if self.allows(scope):
             return
         if scope == ADMIN_SCOPE:
             raise Forbidden("This needs an administration key; the key sent is a project's.")
         if self.kind == "admin":
             raise Forbidden("Administration keys cannot use models or data. Use a key of a project.")
-        raise Forbidden(f"The API key lacks the scope '{scope}'. Use a key that has it, or '{API_SCOPE}'.")
+        needed = "" if param is None else f", which '{param}' needs"
+        raise Forbidden(
+            f"The API key lacks the scope '{scope}'{needed}. Use one that has it, or '{API_SCOPE}'.", param=param
+        )

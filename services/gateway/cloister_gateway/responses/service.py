@@ -7,13 +7,14 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, NamedTuple
 
 import orjson
-from cloister_common.errors import CloisterError, Conflict, Forbidden, InvalidRequest, NotFound, Unavailable
+from cloister_common.errors import CloisterError, Conflict, InvalidRequest, NotFound, Unavailable
 from cloister_common.ids import new_id
 from cloister_common.vault import VaultError
 from cloister_common.wire.filters import check_depth
 
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.idempotency import Claim, IdempotencyKeys
+from cloister_gateway.responses.permissions import check_permissions
 from cloister_gateway.responses.schemas import ResponseParameters
 from cloister_gateway.responses.shapes import (
     input_item,
@@ -154,15 +155,23 @@ class ResponseService:
         return owner
 
     async def find(self, principal: Principal, response_id: str, *, unstored: Sequence[str] = ()) -> Owner:
-        """The response with its key. Raises `NotFound` for unknown, foreign, deleted and unstored ones alike."""
+        """The response with its key. Raises `NotFound` for unknown, foreign, deleted and unstored ones alike.
+
+        Raises `Forbidden` for one of a conversation, or with passages of documents, if the key lacks the scope of them.
+        """
         header = await self._header(principal, response_id, unstored)
         owner = None if header is None else await self._store.owner(header)
         if owner is None:
             raise _no_response(response_id)
+        request = None if principal.allows("vector_stores") else await self._store.read(owner, "request")
+        if request is not None and request["show_results"]:
+            principal.require("vector_stores")
         return owner
 
     async def retrieve(self, principal: Principal, response_id: str, *, results: bool) -> dict[str, Any]:
         """The response as it is now; with the ``results`` of its file search for those who ask now."""
+        if results:
+            principal.require("vector_stores", param="include")
         owner = await self.find(principal, response_id)
         body = await self.body(owner)
         if not results:
@@ -245,6 +254,7 @@ class ResponseService:
 
         A gateway that dies meanwhile leaves a response that can be deleted again, or one that goes with its stream.
         """
+        principal.keep_fence("delete single responses")
         owner = await self.find(principal, response_id)
         header = await self._store.header(response_id)
         if header is None:
@@ -265,6 +275,7 @@ class ResponseService:
         return items
 
     def _check(self, principal: Principal, parameters: ResponseParameters) -> None:
+        check_permissions(principal, parameters)
         if parameters.model not in self._models:
             raise NotFound(
                 f"The model '{parameters.model}' does not exist. GET /v1/models lists those that do.",
@@ -282,15 +293,6 @@ class ResponseService:
                 check_depth(tool.filters)
         if parameters.tool_choice == "required" and not parameters.tools:
             raise InvalidRequest("'tool_choice' is 'required', but there are no 'tools'.", param="tool_choice")
-        if principal.server_state_only:
-            if parameters.instructions is not None:
-                raise Forbidden("This key may not send 'instructions': they are the server's.", param="instructions")
-            for place, message in enumerate(parameters.input):
-                if message.role != "user":
-                    raise Forbidden(
-                        f"This key may send only messages with role 'user', not '{message.role}'.",
-                        param=f"input[{place}].role",
-                    )
 
     @staticmethod
     def _request(response_id: str, parameters: ResponseParameters, *, background: bool) -> dict[str, Any]:
@@ -332,8 +334,17 @@ class ResponseService:
             )
         if not header.done:
             await self.finish(owner)
+        await self._check_chain(principal, request["previous_response_id"])
         affinity: str = request["affinity"]
         return affinity
+
+    async def _check_chain(self, principal: Principal, response_id: str | None) -> None:
+        """Refuses a chain that begins in a conversation to those who may not read conversations."""
+        while response_id is not None and not principal.allows("conversations"):
+            header = await self._header(principal, response_id, [response_id])
+            owner = None if header is None else await self._store.owner(header)
+            request = None if owner is None else await self._store.read(owner, "request")
+            response_id = None if request is None else request["previous_response_id"]
 
     async def _append_input(self, header: Header, conversation: Owner, items: list[dict[str, Any]]) -> None:
         """Puts the input into the conversation, waiting a while for a turn that is under way."""
@@ -376,7 +387,11 @@ class ResponseService:
         header = await self._store.header(response_id)
         if header is None or header.tenant != principal.tenant:
             return None
-        return header if header.stored or response_id in unstored else None
+        if not header.stored and response_id not in unstored:
+            return None
+        if header.conversation:
+            principal.require("conversations")
+        return header
 
 
 def _no_response(response_id: str) -> NotFound:

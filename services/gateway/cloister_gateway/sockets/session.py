@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 from cloister_common.app import validation_error
-from cloister_common.errors import CloisterError, InvalidRequest, NotFound, TooManyRequests
+from cloister_common.errors import CloisterError, Forbidden, InvalidRequest, NotFound, TooManyRequests
 from cloister_common.logs import get_logger
 from cloister_common.vault import VaultError
 from fastapi import WebSocket, WebSocketDisconnect
@@ -114,6 +114,7 @@ class Session:
         elif isinstance(event, SubscribeResponse):
             self._spawn(self._subscribe_response(event), event.stream_id)
         elif isinstance(event, SubscribeConversation):
+            self._principal.require("conversations", param="conversation_id")
             if self._conversations >= _MOST_FOLLOWED:
                 raise TooManyRequests(f"This connection follows {_MOST_FOLLOWED} conversations, the most it may.")
             self._spawn(self._subscribe_conversation(event), event.stream_id)
@@ -188,6 +189,10 @@ class Session:
             owner = await self._core.responses.find(self._principal, response_id, unstored=[response_id])
         except NotFound:
             return  # Deleted, or refused after all.
+        except Forbidden as error:
+            # This one shows documents; the conversation's others may not.
+            await self._send_error(error, stream_id)
+            return
         if response_id not in self._followed:
             self._followed.add(response_id)
             self._spawn(self._follow(owner, -1, stream_id), stream_id)
