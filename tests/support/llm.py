@@ -14,7 +14,7 @@ from cloister_common.testing.serving import free_port
 
 from deploy.local.models import CHAT_MODEL, ensure
 
-__all__ = ["LlmServer", "chat_model_folder"]
+__all__ = ["LlmServer", "chat_model_folder", "vllm_python"]
 
 _ROOT = Path(__file__).parents[2]
 _START_SECONDS = 900.0  # 30 on two quiet cores; at a load of 14 it was over 300
@@ -27,8 +27,13 @@ def chat_model_folder() -> Path:
     return ensure(CHAT_MODEL, _ROOT / ".models", lambda _: None)
 
 
+def vllm_python() -> str:
+    """The interpreter with vLLM. ``CLOISTER_VLLM_PYTHON`` names another than the one in ``.venv-vllm``."""
+    return os.environ.get("CLOISTER_VLLM_PYTHON") or str(_ROOT / ".venv-vllm/bin/python")
+
+
 class LlmServer:
-    """One pod. ``CLOISTER_VLLM_PYTHON`` names another interpreter than the one in ``.venv-vllm``."""
+    """One pod."""
 
     def __init__(self, folder: Path, *, shutdown_seconds: float = 10, **engine: Any) -> None:
         self.folder = folder
@@ -36,7 +41,7 @@ class LlmServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self.token = secrets.token_hex(32)
         self.headers = {"authorization": f"Bearer {self.token}"}
-        self._python = os.environ.get("CLOISTER_VLLM_PYTHON") or str(_ROOT / ".venv-vllm/bin/python")
+        self._python = vllm_python()
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "token").write_text(self.token)

@@ -21,6 +21,9 @@ _MIDDLEWARE = "cloister_llm.guard.middleware.Guard"
 _LIBRARIES = "warning"  # the level of everything but our own loggers, whatever ours is
 _NOWHERE = "media.invalid"  # a name that never resolves (RFC 2606): no media is fetched from anywhere
 _NO_MEDIA = {"image": 0, "video": 0, "audio": 0}
+_GRAMMARS = {"backend": "guidance"}
+"""One compiler for all: left to choose, vLLM keeps the one that the first schema after the start happened to need. This
+one is lazy, so that compiling is bounded, and refuses by name what it does not know of JSON Schema."""
 
 
 def command_line(settings: LlmSettings, capacity: Capacity, *, device: str) -> list[str]:
@@ -46,6 +49,7 @@ def command_line(settings: LlmSettings, capacity: Capacity, *, device: str) -> l
         "shutdown-timeout": int(server.shutdown_seconds),
         "allowed-media-domains": _NOWHERE,
         "limit-mm-per-prompt": _NO_MEDIA,
+        "structured-outputs-config": _GRAMMARS,
         "disable-fastapi-docs": True,
         "disable-uvicorn-access-log": True,
         "uvicorn-log-level": _LIBRARIES,
@@ -86,6 +90,10 @@ def environment(
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
+        # Tools that must be called are JSON by schema; vLLM's structural tags are another compiler's.
+        "VLLM_ENFORCE_STRICT_TOOL_CALLING": "0",
+        # The compiler would write about schemas to stderr.
+        "LLGUIDANCE_LOG_LEVEL": "0",
         # Caches may hold code that is executed: they belong to this pod alone.
         "VLLM_CACHE_ROOT": str(cache / "vllm"),
         "VLLM_CONFIG_ROOT": str(cache / "config"),

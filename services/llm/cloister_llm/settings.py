@@ -51,6 +51,8 @@ OWNED_ARGUMENTS = frozenset(
         *("kv-offloading-size", "kv-offloading-backend", "kv-events-config", "additional-config"),
         # What the gateway relies on
         *("enable-prefix-caching", "scheduling-policy", "prefix-caching-hash-algo", "enable-prompt-tokens-details"),
+        # The compiler of schemas, which the guard tries them with
+        "structured-outputs-config",
     }
 )
 """vLLM options that `EngineSettings.extra_arguments` may not name: the launcher sets them, or leaves them off."""
@@ -82,6 +84,15 @@ class EngineSettings(Settings):
     tensor_parallel: int = Field(1, ge=1, description="GPUs that share the model.")
     cache_dir: Path = Field(
         description="Folder of this pod alone for compiled code, which vLLM executes when it finds it there again."
+    )
+    schema_seconds: float = Field(
+        1.0, gt=0, le=60, description="Processor time that the JSON schemas of one request may take to compile."
+    )
+    compiler_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="A structured answer that has not begun after this has the compiler tested; a compiler that takes "
+        "as long for a trivial schema while plain answers begin has hung, and the pod ends, to be started anew.",
     )
     extra_arguments: dict[str, str | bool | int | float | dict[str, Any]] = Field(
         default_factory=dict,

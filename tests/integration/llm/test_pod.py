@@ -106,6 +106,34 @@ async def test_structured_output_keeps_to_its_schema(client: httpx.AsyncClient) 
     assert isinstance(json.loads(answer.json()["choices"][0]["message"]["content"])["legs"], int)
 
 
+def schema_form(schema: Any) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"next": {"$ref": "#"}}},
+        {"type": "string", "pattern": r"^\p{L}+$"},
+        {"type": "object", "properties": {"a": True, "b": False}},
+        {"type": "object", "properties": {f"property_{number}": {"type": "integer"} for number in range(300)}},
+    ],
+)
+async def test_schemas_within_the_bounds_are_answered(client: httpx.AsyncClient, schema: Any) -> None:
+    body = {**CHAT, "max_tokens": 4, "response_format": schema_form(schema)}
+    assert (await client.post("/v1/chat/completions", json=body)).status_code == 200
+
+
+async def test_schemas_that_would_hold_up_the_compiler_are_refused_at_once(client: httpx.AsyncClient) -> None:
+    huge = {"type": "object", "properties": {"a": {"enum": [f"value number {n} of many" for n in range(100_000)]}}}
+    for schema in (huge, {"$ref": "#"}, {"type": "string", "not": {"const": "a"}}):
+        begun = time.monotonic()
+        answer = await client.post("/v1/chat/completions", json={**CHAT, "response_format": schema_form(schema)})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["param"]) == (400, "response_format.json_schema.schema")
+        assert time.monotonic() - begun < 20
+
+
 async def test_a_tool_that_must_be_called_is_called(client: httpx.AsyncClient) -> None:
     parameters: dict[str, Any] = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
     parameters["additionalProperties"] = False

@@ -207,3 +207,11 @@ def test_memory_is_the_least_of_the_machines_and_the_containers(tmp_path: Path) 
     (tmp_path / "memory.current").write_text("20480\n")
     (tmp_path / "memory.stat").write_text("anon 10240\ninactive_file 8192\nactive_file 2048\n")
     assert cpu_memory_bytes(tmp_path, meminfo) == 20480  # cached files are given up when memory is wanted
+
+
+def test_there_is_one_compiler_of_schemas_whatever_comes_first(make_settings: Any, model_folder: Path) -> None:
+    ready = prepare(make_settings(), CONFIG)
+    assert words_of(ready)["--structured-outputs-config"] == '{"backend": "guidance"}'
+    assert ready.environment["VLLM_ENFORCE_STRICT_TOOL_CALLING"] == "0"
+    with pytest.raises(ValueError, match="set by the launcher"):
+        make_settings(engine={"extra_arguments": {"structured-outputs-config.backend": "outlines"}})

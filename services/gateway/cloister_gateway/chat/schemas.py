@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from cloister_gateway.responses.schemas import LARGEST_NUMBER, Object, Strict
+from cloister_gateway.responses.schemas import LARGEST_NUMBER, Schema, Strict
 
 __all__ = ["ChatRequest"]
 
@@ -55,7 +55,7 @@ class FunctionTool(Strict):
 
     name: FunctionName
     description: str | None = None
-    parameters: Object | None = None
+    parameters: Schema | None = None
     strict: bool | None = None
 
 
@@ -84,7 +84,7 @@ class JsonSchema(Strict):
 
     name: FunctionName
     description: str | None = None
-    schema_: Object = Field(alias="schema")
+    schema_: Schema = Field(alias="schema")
     strict: bool | None = None
 
 

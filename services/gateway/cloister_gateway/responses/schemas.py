@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
 from cloister_common.wire.filters import Filter
+from cloister_common.wire.json_schema import SchemaError, check_json_schema
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -19,6 +20,7 @@ __all__ = [
     "InputText",
     "Metadata",
     "Object",
+    "Schema",
     "SocketCreate",
     "Strict",
     "TextFormat",
@@ -57,6 +59,18 @@ def _storable(value: Any) -> Any:
 
 
 Object = Annotated[dict[str, Any], AfterValidator(_storable)]
+
+
+def _compilable(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        check_json_schema(value)
+    except SchemaError as error:
+        raise PydanticCustomError("json_schema", "{reason}", {"reason": str(error)}) from error
+    return value
+
+
+Schema = Annotated[dict[str, Any], AfterValidator(_compilable)]
+"""A JSON schema that goes to a pod; its bounds are inside those of `Object`."""
 
 
 def _only(*known: Any) -> BeforeValidator:
@@ -160,7 +174,7 @@ class Format(Strict):
 
     type: Annotated[Literal["text", "json_object", "json_schema"], _only("text", "json_object", "json_schema")]
     name: str | None = Field(None, min_length=1, max_length=64)
-    schema_: Object | None = Field(None, alias="schema")
+    schema_: Schema | None = Field(None, alias="schema")
     description: str | None = None
     strict: bool | None = None
 

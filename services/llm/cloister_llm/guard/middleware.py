@@ -29,8 +29,11 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cloister_llm.guard.compiler import Compiler
+from cloister_llm.guard.compiler_watch import CompilerWatch, asks_of
 from cloister_llm.guard.drain import Drain
 from cloister_llm.guard.rules import ALIVE, BODIES, HEALTH, PATHS, check_body
+from cloister_llm.guard.schemas import asks_for_structure, compiled_schemas
 from cloister_llm.settings import LlmSettings, pod_settings
 
 __all__ = ["Guard"]
@@ -38,6 +41,7 @@ __all__ = ["Guard"]
 log = get_logger(__name__)
 
 _POLICY_VIOLATION = 1008
+_CHAT = "/v1/chat/completions"
 
 
 def prepare_process(app: Any, settings: LlmSettings) -> None:
@@ -67,6 +71,7 @@ class Guard:
         app: ASGIApp,
         settings: LlmSettings | None = None,
         prepare: Callable[[Any, LlmSettings], None] = prepare_process,
+        compiler: Compiler | None = None,
     ) -> None:
         """vLLM passes the application only; everything else is then what this pod needs.
 
@@ -80,6 +85,8 @@ class Guard:
         self.drain = Drain(self.settings.server.shutdown_seconds, self._supervisor)
         self._prepare = prepare
         self._prepared = False
+        self._compiler = compiler or Compiler(self.settings.engine.schema_seconds)
+        self._compiler_watch = CompilerWatch(self.settings.engine.compiler_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -108,12 +115,14 @@ class Guard:
         if (tls := self.settings.server.tls) is not None:
             context = application.state.server.config.ssl
             self._supervisor.loop("certificate", lambda: watch_certificate(context, tls))
+        self._supervisor.spawn("compiler-watch", self._end_when_the_compiler_hangs(application, stop))
         self._prepared = True
         log.info("serving", model=self.settings.model.name)
         await self.app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
+        structured = False
         try:
             if self._may_not_serve(path):
                 raise Unavailable("This pod is starting or stopping. Ask another one.", retry_after=1)
@@ -125,18 +134,36 @@ class Guard:
                 raise Unauthenticated("This is an internal service: it answers only Cloister's own parts.")
             elif path in BODIES:
                 check_encoding(scope)
-                receive = _replay(await self._checked_body(path, receive), receive)
+                raw, body = await self._checked_body(path, receive)
+                receive = _replay(raw, receive)
+                structured = path == _CHAT and asks_for_structure(body)
+                if structured:
+                    await self._compiler.check(compiled_schemas(body), tenant=str(body.get("cache_salt")))
         except CloisterError as error:
             response = JSONResponse(error.body(), status_code=type(error).status, headers=error.headers())
             await response(scope, receive, send)
             return
         with self.drain.request():
-            await self.app(scope, receive, send)
+            if not structured:
+                await self.app(scope, receive, send)
+                return
+            with self._compiler_watch.waiting(send) as seen:
+                await self.app(scope, receive, seen)
+
+    def _question(self, structured: bool) -> bytes:
+        """The shortest request there is, for the watch on the compiler."""
+        question = {"model": self.settings.model.name, "messages": [{"role": "user", "content": "?"}], "max_tokens": 1}
+        return json.dumps(question | ({"response_format": {"type": "json_object"}} if structured else {})).encode()
+
+    async def _end_when_the_compiler_hangs(self, application: object, stop: Callable[[], None]) -> None:
+        """Plain answers may finish; whoever runs the pod starts it anew, with a new compiler."""
+        await self._compiler_watch.until_it_hangs(asks_of(self.app, application, self._question, _CHAT))
+        self.drain.begin(stop)
 
     def _may_not_serve(self, path: str) -> bool:
         return not self._prepared or (self.drain.begun and path not in ALIVE)
 
-    async def _checked_body(self, path: str, receive: Receive) -> bytes:
+    async def _checked_body(self, path: str, receive: Receive) -> tuple[bytes, dict[str, Any]]:
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -156,7 +183,7 @@ class Guard:
         except (ValueError, RecursionError) as error:
             raise InvalidRequest("The body is not valid JSON.", code="invalid_json") from error
         check_body(path, decoded)
-        return body
+        return body, decoded
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -10,6 +10,7 @@ from typing import Any
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 
+from cloister_llm.guard.schemas import check_structure
 from cloister_llm.rendering.vocabulary import ROLES, TEMPLATE_WORDS, is_word
 
 __all__ = ["ALIVE", "BODIES", "HEALTH", "PATHS", "check_body"]
@@ -71,6 +72,7 @@ def check_body(path: str, body: Any) -> None:
         for at, message in enumerate(messages):
             _check_message(message, f"messages[{at}]")
     _check_template_variables(body.get("chat_template_kwargs"))
+    check_structure(body)
 
 
 def _check_message(message: Any, where: str) -> None:

@@ -6,6 +6,7 @@ import orjson
 import pytest
 from cloister_common.app import validation_error
 from cloister_common.errors import InvalidRequest
+from cloister_common.wire.json_schema import MOST_JSON_LEVELS
 from cloister_gateway.chat.schemas import ChatRequest
 from pydantic import ValidationError
 
@@ -130,7 +131,7 @@ def test_upstream_body_has_what_was_sent_and_nothing_that_ends_here() -> None:
 
 
 def test_the_deepest_schema_that_is_taken_can_be_written_for_vllm() -> None:
-    tool = {"type": "function", "function": {"name": "f", "parameters": nested(240)}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": nested(MOST_JSON_LEVELS)}}
     request = ChatRequest.model_validate({"model": "fake", "messages": [USER], "tools": [tool]})
     assert orjson.loads(orjson.dumps(request.upstream_body()))["tools"] == [tool]
 
