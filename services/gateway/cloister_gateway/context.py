@@ -26,6 +26,7 @@ from cloister_gateway.identity.store import IdentityStore
 from cloister_gateway.models import ModelUpstream, open_upstream
 from cloister_gateway.redis_client import blocking_client, bus_connection
 from cloister_gateway.settings import EmbedderSettings, GatewaySettings, RetrieverSettings
+from cloister_gateway.sockets.waiting import WaitingBytes
 
 __all__ = ["Context", "Service", "open_context"]
 
@@ -60,6 +61,7 @@ class Context:
     retriever: Service
     core: Core
     open_sockets: Counter[str]
+    waiting_bytes: WaitingBytes
 
 
 @asynccontextmanager
@@ -120,6 +122,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
             retriever=retriever,
             core=core,
             open_sockets=Counter(),
+            waiting_bytes=WaitingBytes(settings.responses.waiting_bytes_per_tenant),
         )
 
 

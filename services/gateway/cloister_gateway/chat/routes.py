@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Annotated
 
-from cloister_common.bodies import JsonRoute
+from cloister_common.bodies import JsonRoute, aside
 from cloister_common.errors import Forbidden
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
@@ -31,14 +31,15 @@ async def create(request: Request, body: ChatRequest, caller: Caller) -> Respons
             "This API key keeps its history on the server and cannot send one. Use /v1/responses.",
             code="server_state_only",
         )
-    body.check()
+    size = int(request.headers.get("content-length", 0))
+    await aside(size, body.check)
     context: Context = request.app.state.context
     upstream, send_seconds = context.llm, context.settings.responses.send_seconds
     valid = while_valid(context.authenticator, caller)
     upstream.settings_of(body.model)
     # Asked for here, where an error of Redis is still answered as one; the call finds it in the cache.
     await upstream.cache_salt(caller.tenant)
-    upstream_body = body.upstream_body()
+    upstream_body = await aside(size, body.upstream_body)
     if body.stream:
         events = upstream.stream_events(body.model, upstream_body, tenant=caller.tenant)
         return EventStreamResponse(events, send_seconds=send_seconds, within=valid)
