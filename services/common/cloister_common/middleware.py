@@ -9,7 +9,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cloister_common.errors import CloisterError, PayloadTooLarge
+from cloister_common.errors import CloisterError, PayloadTooLarge, UnsupportedMediaType
 from cloister_common.ids import new_id
 from cloister_common.logs import bind_log_fields, get_logger
 
@@ -17,6 +17,7 @@ __all__ = [
     "BodyLimitMiddleware",
     "RequestLogMiddleware",
     "UnforeseenMiddleware",
+    "check_encoding",
     "error_response",
     "unforeseen",
 ]
@@ -37,6 +38,26 @@ def unforeseen(error: Exception, scope: Scope | None = None) -> CloisterError:
     route = getattr(scope.get("route"), "path", None) if scope else None
     log.error("request_failed", route=route, exc_info=error)
     return CloisterError("The server had an error while processing your request. Try again; the operator's log has it.")
+
+
+def check_encoding(scope: Scope) -> None:
+    """Lets a body pass that is not compressed; called before any of it is read.
+
+    Raises:
+        UnsupportedMediaType: There is a body, and its ``Content-Encoding`` is not ``identity``.
+    """
+    codings: list[bytes] = []
+    has_body = False
+    for name, value in scope["headers"]:
+        if name == b"content-encoding":
+            codings += value.split(b",")
+        elif name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 ")):
+            has_body = True
+    if has_body and any(coding.strip().lower() not in {b"", b"identity"} for coding in codings):
+        raise UnsupportedMediaType(
+            "Compressed bodies are not read. Send the body as it is, without Content-Encoding.",
+            param="Content-Encoding",
+        )
 
 
 class RequestLogMiddleware:
@@ -84,6 +105,8 @@ class RequestLogMiddleware:
 class BodyLimitMiddleware:
     """Refuses a body over the limit by its declared length, or as soon as that many bytes have come in.
 
+    One that is compressed is refused before: what it would become is in no limit.
+
     Whatever the application makes of a body that broke off, the caller gets the refusal: FastAPI would call it a body
     that cannot be parsed. A path prefix in ``larger`` may have a limit of its own (uploads).
     """
@@ -99,6 +122,11 @@ class BodyLimitMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        try:
+            check_encoding(scope)
+        except UnsupportedMediaType as error:
+            await error_response(error)(scope, receive, send)
             return
         limit = self.limit(scope["path"])
         refusal = PayloadTooLarge(f"The request body is over the limit of {limit} bytes. Send less.")
@@ -159,6 +187,8 @@ class UnforeseenMiddleware:
         try:
             await self.app(scope, receive, watched)
         except Exception as error:
+            if started and isinstance(error, CloisterError):
+                return  # As below; the server cuts what returns unfinished, without a traceback in its log.
             if started:
                 # Half an answer is on its way: only cutting the connection tells the caller that it is half.
                 raise

@@ -9,7 +9,7 @@ from cloister_common.wire.requests import RequestModel
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloister_gateway.identity.directory import IssuedKey
-from cloister_gateway.identity.store import AccountRecord, KeyRecord, ProjectRecord
+from cloister_gateway.identity.records import AccountRecord, KeyRecord, ProjectRecord
 
 __all__ = [
     "AccountCreate",

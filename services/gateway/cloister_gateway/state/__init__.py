@@ -1,6 +1,14 @@
 """Stored truth: sealed records and sealed, chained item logs in Redis. Nothing readable ever reaches the store."""
 
-from cloister_gateway.state.items import ItemLog, LogDamagedError, LogGoneError, LogLockedError, Owner, StoredItem
+from cloister_gateway.state.items import (
+    ItemLog,
+    LogDamagedError,
+    LogGoneError,
+    LogLockedError,
+    Owner,
+    StoredItem,
+    StoredLog,
+)
 from cloister_gateway.state.records import RecordGoneError, open_field, record_key, seal_field
 
 __all__ = [
@@ -11,6 +19,7 @@ __all__ = [
     "Owner",
     "RecordGoneError",
     "StoredItem",
+    "StoredLog",
     "open_field",
     "record_key",
     "seal_field",
