@@ -1,11 +1,11 @@
-"""The record of one conversation in Redis. Its items are in `cloister_gateway.state.items`."""
+"""The record of one conversation in Redis. Its items are in `cloister_gateway.storage.items`."""
 
 from typing import Any
 
 from redis.asyncio import Redis
 
-from cloister_gateway.responses.store import KIND as RESPONSE_KIND
-from cloister_gateway.state import LogGoneError, Owner, open_field, record_key, seal_field
+from cloister_gateway.runs.store import KIND as RESPONSE_KIND
+from cloister_gateway.storage import LogGoneError, Owner, open_field, record_key, seal_field
 
 __all__ = ["KIND", "ConversationStore"]
 

@@ -23,13 +23,13 @@ from cloister_gateway.responses.shapes import (
     snapshot,
     with_results,
 )
-from cloister_gateway.responses.store import KIND, Header, ResponseStore
 from cloister_gateway.runs.engine import Engine
-from cloister_gateway.runs.feed import Feed, Hub
 from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.preparation import Preparation
+from cloister_gateway.runs.store import KIND, Header, ResponseStore
 from cloister_gateway.settings import ModelSettings, ResponsesSettings
-from cloister_gateway.state import ItemLog, LogGoneError, LogLockedError, Owner, RecordGoneError
+from cloister_gateway.storage import ItemLog, LogGoneError, LogLockedError, Owner, RecordGoneError
+from cloister_gateway.streams.feeds import Feed, Hub
 
 __all__ = ["Created", "ResponseService"]
 

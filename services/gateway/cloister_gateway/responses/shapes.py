@@ -7,7 +7,7 @@ import orjson
 from cloister_common.ids import new_id
 
 from cloister_gateway.responses.schemas import InputMessage, ResponseParameters
-from cloister_gateway.runs.assembler import Assembler
+from cloister_gateway.runs.transcript import Assembler
 
 __all__ = ["input_item", "last_event", "new_body", "response_format", "snapshot", "with_results", "without_results"]
 

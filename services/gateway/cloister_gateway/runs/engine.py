@@ -9,12 +9,12 @@ from cloister_common.supervisor import Supervisor
 from cloister_common.vault import VaultError
 from redis.asyncio import Redis
 
-from cloister_gateway.control import Control
-from cloister_gateway.redis_client import REDIS_DOWN
-from cloister_gateway.responses.store import KIND, Header
-from cloister_gateway.runs.feed import Hub
+from cloister_gateway.bus.announcements import Control
 from cloister_gateway.runs.run import Run, RunParts
-from cloister_gateway.state import Owner, record_key
+from cloister_gateway.runs.store import KIND, Header
+from cloister_gateway.storage import Owner, record_key
+from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.streams.feeds import Hub
 
 __all__ = ["Engine"]
 

@@ -24,9 +24,7 @@ from redis.exceptions import RedisError
 
 from cloister_gateway.core import Core
 from cloister_gateway.identity import Principal
-from cloister_gateway.redis_client import store_unavailable
 from cloister_gateway.responses.schemas import SocketCreate
-from cloister_gateway.responses.streaming import with_stream_id
 from cloister_gateway.runs.run import conversation_channel
 from cloister_gateway.sockets.schemas import (
     CLIENT_EVENT,
@@ -36,7 +34,9 @@ from cloister_gateway.sockets.schemas import (
     SubscribeResponse,
 )
 from cloister_gateway.sockets.waiting import WaitingBytes
-from cloister_gateway.state import LogDamagedError, Owner
+from cloister_gateway.storage import LogDamagedError, Owner
+from cloister_gateway.storage.client import store_unavailable
+from cloister_gateway.wire.events import with_stream_id
 
 __all__ = ["Session", "Shutdown"]
 

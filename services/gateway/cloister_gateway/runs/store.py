@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from cloister_common.vault import Keyring
 from redis.asyncio import Redis
 
-from cloister_gateway.state import Owner, RecordGoneError, open_field, record_key, seal_field
+from cloister_gateway.storage import Owner, RecordGoneError, open_field, record_key, seal_field
 
 __all__ = ["KIND", "Header", "ResponseStore"]
 

@@ -12,7 +12,7 @@ from cloister_common.vault import VaultError, encode_context, open_record, seal
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from cloister_gateway.state import Owner, RecordGoneError, record_key
+from cloister_gateway.storage import Owner, RecordGoneError, record_key
 
 __all__ = ["DeposedError", "EventGroup", "EventStream", "wake_channel"]
 

@@ -5,8 +5,8 @@ from typing import Any
 from cloister_common.errors import NotFound
 from cloister_common.vault import Keyring
 
-from cloister_gateway.responses.store import ResponseStore
-from cloister_gateway.state import ItemLog, LogGoneError, Owner
+from cloister_gateway.runs.store import ResponseStore
+from cloister_gateway.storage import ItemLog, LogGoneError, Owner
 
 __all__ = ["HistoryReader", "item_messages"]
 
