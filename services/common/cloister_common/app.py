@@ -7,7 +7,6 @@ object.
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -17,7 +16,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from cloister_common.errors import CloisterError, InvalidRequest, UnsupportedParameter, error_object
+from cloister_common.bodies import set_most_values
+from cloister_common.errors import CloisterError, error_object
 from cloister_common.logs import get_logger
 from cloister_common.metrics import MetricsMiddleware
 from cloister_common.middleware import (
@@ -27,6 +27,8 @@ from cloister_common.middleware import (
     error_response,
     unforeseen,
 )
+from cloister_common.validation import field_path, validation_error
+from cloister_common.values import MOST_VALUES
 
 __all__ = ["ReadinessCheck", "create_base_app", "error_response", "field_path", "validation_error"]
 
@@ -36,7 +38,6 @@ ReadinessCheck = Callable[[], Awaitable[None]]
 """Returns when its part is ready, raises with a reason otherwise."""
 
 _READINESS_SECONDS = 5.0
-_ARM_OF_UNION = re.compile(r"constrained-\w+|(literal|list|dict|function-\w+)?\[.*\]")
 
 
 def create_base_app(
@@ -46,6 +47,7 @@ def create_base_app(
     checks: Callable[[FastAPI], Mapping[str, ReadinessCheck]],
     max_body_bytes: int,
     larger_bodies: Mapping[str, int] | None = None,
+    max_json_values: int = MOST_VALUES,
 ) -> FastAPI:
     """A FastAPI application with our middleware, error shape and health routes, and nothing else.
 
@@ -55,6 +57,7 @@ def create_base_app(
         checks: The readiness checks by the name of the part they look at; asked anew at each ``/readyz``.
         max_body_bytes: Bodies over this size are refused with 413 before they are read.
         larger_bodies: Other limits by path prefix (uploads).
+        max_json_values: JSON bodies of more values are refused with 413 before anything is made of them.
     """
     # FastAPI's own telemetry would record validation failures, which quote request bodies.
     app = FastAPI(
@@ -65,6 +68,7 @@ def create_base_app(
         redoc_url=None,
         telemetry={"logs": False},
     )
+    set_most_values(app, max_json_values)
     app.add_middleware(UnforeseenMiddleware)
     app.add_middleware(BodyLimitMiddleware, max_body_bytes=max_body_bytes, larger=larger_bodies)
     app.add_middleware(MetricsMiddleware)
@@ -152,39 +156,3 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_unforeseen(_: Request, error: Exception) -> JSONResponse:
     return error_response(unforeseen(error))
-
-
-def validation_error(errors: Any) -> InvalidRequest:
-    """Pydantic's findings as one error of ours: what is not supported by name first, then the first wrong field.
-
-    A validator says that a value is not supported with a `PydanticCustomError` of type ``unsupported_value``. The
-    message never repeats the rejected value, which may be content.
-    """
-    findings = list(errors)
-    for finding in findings:
-        if finding["type"] == "unsupported_value":
-            param = field_path(finding["loc"])
-            return UnsupportedParameter(param, f"Unsupported value for '{param}': {finding['msg']}.")
-    for finding in findings:
-        if finding["type"] == "extra_forbidden":
-            return UnsupportedParameter(field_path(finding["loc"]))
-    first = findings[0]
-    param = field_path(first["loc"])
-    if first["type"] == "missing" and param:
-        return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
-    if first["type"] == "json_invalid":
-        return InvalidRequest("The body is not valid JSON.", code="invalid_json")
-    if not param:
-        return InvalidRequest("The body must be a JSON object, sent as application/json.", code="invalid_type")
-    return InvalidRequest(f"Invalid value for '{param}': {first['msg']}.", param=param, code="invalid_value")
-
-
-def field_path(loc: tuple[int | str, ...]) -> str:
-    """``("body", "input", 0, "content")`` → ``input[0].content``, without pydantic's names for the arms of a union."""
-    path = ""
-    for part in loc[1:] if loc and loc[0] in {"body", "query", "path", "header"} else loc:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif not _ARM_OF_UNION.fullmatch(part):
-            path += f".{part}" if path else part
-    return path

@@ -41,6 +41,9 @@ __all__ = [
 ]
 
 
+_LONGEST_NAME = 256
+
+
 class CloisterError(Exception):
     """Base of all errors a caller may see.
 
@@ -89,6 +92,8 @@ class UnsupportedParameter(InvalidRequest):
     code = "unsupported_parameter"
 
     def __init__(self, param: str, message: str | None = None) -> None:
+        # A name that nobody knows may be as long as a body.
+        param = param if len(param) <= _LONGEST_NAME else f"{param[:_LONGEST_NAME]}…"
         super().__init__(message or f"Unsupported parameter: '{param}'. Leave it out.", param=param)
 
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 import warnings
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
@@ -110,7 +110,7 @@ def json_handler(service: str, *, mark: str = "") -> logging.Handler:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(),
-                lambda _, __, line: mark + line,
+                lambda _, __, line: f"{mark}{line}",
             ],
             use_get_message=False,
         )
@@ -156,7 +156,14 @@ def report_failures() -> None:
     def on_unraisable(failure: Any) -> None:
         log.error("exception_ignored", exc_info=(failure.exc_type, failure.exc_value, failure.exc_traceback))
 
-    def on_warning(_: Any, category: type[Warning], filename: str, lineno: int, *__: Any) -> None:
+    def on_warning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         log.warning("python_warning", error=category.__name__, where=[f"{filename.rsplit('/', 1)[-1]}:{lineno}"])
 
     sys.excepthook = lambda *info: log.critical("process_failed", exc_info=info)

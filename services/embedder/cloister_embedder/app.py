@@ -41,6 +41,7 @@ def create_app(settings: EmbedderSettings, *, load: Loader | None = None) -> Fas
         lifespan=lifespan,
         checks=lambda _: context.registry.checks(),
         max_body_bytes=settings.max_body_bytes,
+        max_json_values=settings.max_json_values,
     )
     app.state.context = context
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from cloister_common.settings import ServiceSettings, Settings
+from cloister_common.values import MOST_VALUES
 from pydantic import Field, model_validator
 
 __all__ = ["ComputeSettings", "EmbedderSettings", "ModelSettings", "QueueSettings"]
@@ -57,4 +58,7 @@ class EmbedderSettings(ServiceSettings):
     models: dict[str, ModelSettings] = Field(min_length=1, description="By the public name of each model.")
     queue: QueueSettings = QueueSettings()
     compute: ComputeSettings = ComputeSettings()
-    max_body_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Larger request bodies are refused with 413.")
+    max_body_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="Larger request bodies are refused with 413.")
+    max_json_values: int = Field(
+        MOST_VALUES, ge=1000, description="Bodies of more JSON values are refused with 413 before they are read."
+    )

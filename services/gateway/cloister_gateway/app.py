@@ -72,6 +72,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         lifespan=lifespan,
         checks=lambda app: _checks(app.state.context),
         max_body_bytes=settings.bodies.json_bytes,
+        max_json_values=settings.bodies.json_values,
         larger_bodies={"/v1/files": settings.bodies.upload_bytes + settings.bodies.json_bytes},
     )
     app.router.redirect_slashes = False

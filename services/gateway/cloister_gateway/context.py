@@ -25,6 +25,7 @@ from cloister_gateway.identity.store import IdentityStore
 from cloister_gateway.models import ModelUpstream, open_upstream
 from cloister_gateway.organization.service import Directory
 from cloister_gateway.settings import EmbedderSettings, GatewaySettings, RetrieverSettings
+from cloister_gateway.sockets.waiting import WaitingBytes
 from cloister_gateway.storage.client import blocking_client, bus_connection
 
 __all__ = ["Context", "Service", "open_context"]
@@ -60,6 +61,7 @@ class Context:
     retriever: Service
     core: Core
     open_sockets: Counter[str]
+    waiting_bytes: WaitingBytes
 
 
 @asynccontextmanager
@@ -121,6 +123,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
             retriever=retriever,
             core=core,
             open_sockets=Counter(),
+            waiting_bytes=WaitingBytes(settings.responses.waiting_bytes_per_tenant),
         )
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cloister_common.settings import ClientTls, ServiceSettings, Settings
+from cloister_common.values import MOST_VALUES
 from pydantic import Field, StringConstraints
 
 __all__ = [
@@ -122,12 +123,24 @@ class ResponsesSettings(Settings):
     idempotency_seconds: int = Field(86_400, ge=60, description="How long a request's idempotency key is remembered.")
     send_seconds: float = Field(10.0, gt=0, description="A reader that takes longer for one message is cut off.")
     sockets_per_tenant: int = Field(2_000, ge=1, description="Open WebSockets of one tenant on one gateway.")
+    waiting_bytes_per_tenant: int = Field(
+        16 * MEBIBYTE,
+        ge=1024,
+        description="Size of all turns of one tenant that wait in WebSockets of one gateway for an earlier one to end.",
+    )
 
 
 class BodySettings(Settings):
     """How large requests may be."""
 
-    json_bytes: int = Field(16 * MEBIBYTE, ge=1024, description="Any body but an upload.")
+    json_bytes: int = Field(
+        8 * MEBIBYTE,
+        ge=1024,
+        description="Any body but an upload. Reading one of 8 MiB holds the event loop for 35 ms at worst.",
+    )
+    json_values: int = Field(
+        MOST_VALUES, ge=1000, description="JSON values in one body or WebSocket message. More are refused with 413."
+    )
     upload_bytes: int = Field(
         512 * MEBIBYTE, ge=1024, description="A file, as OpenAI limits it. Its multipart frame comes on top."
     )

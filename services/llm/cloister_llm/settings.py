@@ -119,7 +119,14 @@ class LlmSettings(ServiceSettings):
     token_file: Path = Field(description="The internal token the gateway sends.")
     model: ModelSettings
     engine: EngineSettings
-    max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="Largest request body.")
+    max_body_bytes: int = Field(
+        10 * 1024 * 1024, ge=1024, description="Largest request body: a gateway's largest, and what it adds."
+    )
+    max_json_values: int = Field(
+        100_000,
+        ge=1000,
+        description="JSON values in one body. A message has three or more, and four tokens or more of the context.",
+    )
 
 
 def pod_settings() -> LlmSettings:

@@ -9,10 +9,13 @@ from typing import Any
 import httpx
 import pytest
 from cloister_common.app import create_base_app, field_path
+from cloister_common.bodies import JsonRoute
 from cloister_common.errors import CloisterError, Conflict, NotFound, TooManyRequests, Unavailable
-from fastapi import FastAPI, Request
+from cloister_common.wire.requests import RequestModel
+from fastapi import APIRouter, FastAPI, Request
 from prometheus_client import REGISTRY
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 from starlette.responses import StreamingResponse
 
 from tests.unit.common.conftest import LogLines
@@ -31,6 +34,22 @@ class Body(BaseModel):
 
     parts: list[Part]
     count: int = 0
+
+
+class Rules(RequestModel):
+    """Fields that must fit each other."""
+
+    one: int | None = None
+    other: int | None = None
+    rules: "list[Rules]" = Field([], fail_fast=True)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "Rules":
+        if self.one is not None and self.other is not None:
+            raise ValueError("send either one or other")
+        if self.one == 7:
+            raise PydanticCustomError("seven", "'one' must not be {number}", {"number": 7})
+        return self
 
 
 class Failing:
@@ -65,6 +84,14 @@ def app(check: Failing) -> FastAPI:
     @app.post("/typed")
     async def typed(body: Body) -> Body:
         return body
+
+    strict = APIRouter(route_class=JsonRoute)
+
+    @strict.post("/rules")
+    async def rules(body: Rules) -> Rules:
+        return body
+
+    app.include_router(strict)
 
     @app.post("/raw")
     @app.post("/upload")
@@ -126,6 +153,35 @@ async def test_validation_names_the_field_and_never_repeats_the_value(
     assert (error["param"], error["code"], error["type"]) == (param, code, "invalid_request_error")
     assert "far too long" not in error["message"]
     assert param is None or param in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "param"),
+    [
+        ({"one": 1, "other": 2}, "The request contradicts itself or lacks something: send either one or other.", None),
+        ({"one": 7}, "The request contradicts itself or lacks something: 'one' must not be 7.", None),
+        (
+            {"rules": [{}, {"one": 1, "other": 2}]},
+            "Invalid value for 'rules[1]': send either one or other.",
+            "rules[1]",
+        ),
+    ],
+)
+async def test_a_rule_between_fields_is_told_as_the_rule(
+    client: httpx.AsyncClient, body: Any, message: str, param: str | None
+) -> None:
+    error = (await client.post("/rules", json=body)).json()["error"]
+    assert (error["message"], error["param"], error["code"]) == (message, param, "invalid_value")
+
+
+async def test_many_unknown_fields_are_one_error_that_names_the_first(client: httpx.AsyncClient) -> None:
+    error = (await client.post("/rules", json={"one": 1, **{f"f{number}": 1 for number in range(9)}})).json()["error"]
+    assert (error["param"], error["code"]) == ("f0", "unsupported_parameter")
+
+
+async def test_a_name_of_any_length_is_repeated_in_part_only() -> None:
+    assert len(field_path(("body", "x" * 1_000_000))) < 300
+    assert len(field_path(("body", *range(1_000_000)))) < 300
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b""])

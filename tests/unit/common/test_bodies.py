@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 from cloister_common.bodies import JsonRoute
+from cloister_common.errors import PayloadTooLarge
 from fastapi import APIRouter, FastAPI
 
 
@@ -46,3 +47,14 @@ async def test_all_that_is_json_is_read(client: httpx.AsyncClient) -> None:
     assert (await client.post("/", json=body)).json() == body
     many = await client.post("/", content=b'{"a": 1, "a": 2}', headers={"content-type": "application/json"})
     assert many.json() == {"a": 2}
+
+
+@pytest.mark.parametrize("raw", [b"[" * 500 + b"1," * 100_000, b'{"a": [' + b"1," * 100_000 + b"1]}"])
+async def test_what_has_too_many_values_is_refused_before_it_is_read(client: httpx.AsyncClient, raw: bytes) -> None:
+    with pytest.raises(PayloadTooLarge, match="50000 JSON values"):
+        await client.post("/", content=raw, headers={"content-type": "application/json"})
+
+
+async def test_many_commas_in_a_text_are_no_values(client: httpx.AsyncClient) -> None:
+    body = {"a": 'he said: "[{,' * 100_000}
+    assert (await client.post("/", json=body)).json() == body

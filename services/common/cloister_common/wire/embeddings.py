@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict
 
-from cloister_common.app import validation_error
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
+from cloister_common.wire.requests import RequestModel, parse_request
 
 __all__ = [
     "BULK",
@@ -46,10 +46,10 @@ _ROWS_AT_ONCE = 64
 _IMAGE_URL = re.compile(r"data:image/[\w.+-]+;base64,[\w+/=\s-]*", re.ASCII)
 
 
-class EmbeddingRequest(BaseModel):
+class EmbeddingRequest(RequestModel):
     """The body of ``POST /v1/embeddings``. Build it with `parse_embedding_request`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     model: str
     input: Any
@@ -99,10 +99,7 @@ def parse_embedding_request(body: bytes) -> EmbeddingRequest:
     Raises:
         InvalidRequest: Not JSON, or a wrong, missing or unknown field.
     """
-    try:
-        return EmbeddingRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise validation_error(error.errors(include_input=False, include_url=False)) from None
+    return parse_request(EmbeddingRequest, body)
 
 
 def check_dimensions(request: EmbeddingRequest, dimensions: int) -> None:

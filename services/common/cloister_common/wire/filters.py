@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from cloister_common.errors import InvalidRequest
+from cloister_common.wire.requests import RequestModel
 
 __all__ = ["Comparison", "Compound", "Filter", "check_depth"]
 
@@ -16,14 +17,12 @@ _MAX_DEPTH = 8
 _MAX_COMPARISONS = 200
 
 
-class Comparison(BaseModel):
+class Comparison(RequestModel):
     """``{type, key, value}``."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"]
     key: str = Field(min_length=1, max_length=64)
-    value: _Scalar | Annotated[list[_Scalar], Field(max_length=1000)]
+    value: _Scalar | Annotated[list[_Scalar], Field(max_length=1000, fail_fast=True)]
 
     @model_validator(mode="after")
     def _value_suits_the_operator(self) -> "Comparison":
@@ -34,13 +33,11 @@ class Comparison(BaseModel):
         return self
 
 
-class Compound(BaseModel):
+class Compound(RequestModel):
     """``{type: and|or, filters: [...]}``."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
     type: Literal["and", "or"]
-    filters: list["Filter"] = Field(min_length=1, max_length=_MAX_COMPARISONS)
+    filters: list["Filter"] = Field(min_length=1, max_length=_MAX_COMPARISONS, fail_fast=True)
 
 
 def _arm(value: Any) -> str:

@@ -9,11 +9,11 @@ Results come best first; equal scores keep the caller's order. ``relevance_score
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
-from cloister_common.app import validation_error
 from cloister_common.errors import InvalidRequest
 from cloister_common.ids import new_id
+from cloister_common.wire.requests import RequestModel, parse_request
 
 __all__ = ["MAX_DOCUMENTS", "RerankRequest", "parse_rerank_request", "rerank_body"]
 
@@ -21,14 +21,14 @@ MAX_DOCUMENTS = 1000
 """Documents in one request. A search reranks some tens of candidates; more than this is a mistake."""
 
 
-class RerankRequest(BaseModel):
+class RerankRequest(RequestModel):
     """The body of ``POST /v1/rerank``. Build it with `parse_rerank_request`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(frozen=True)
 
     model: str
     query: str = Field(min_length=1)
-    documents: list[str]
+    documents: list[str] = Field(fail_fast=True)
     top_n: int | None = Field(None, ge=1)
     return_documents: bool = False
 
@@ -39,10 +39,7 @@ def parse_rerank_request(body: bytes) -> RerankRequest:
     Raises:
         InvalidRequest: Not JSON, or a wrong, missing or unknown field, or no documents, too many, an empty one.
     """
-    try:
-        request = RerankRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise validation_error(error.errors(include_input=False, include_url=False)) from None
+    request = parse_request(RerankRequest, body)
     if not request.documents:
         raise InvalidRequest(
             "'documents' must not be an empty list. Send at least one string.", param="documents", code="empty_array"

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cloister_common.bodies import read_body
 from cloister_common.wire.embeddings import is_bulk
 from cloister_common.wire.rerank import parse_rerank_request
 from fastapi import APIRouter, Request
@@ -20,5 +21,5 @@ async def create_rerank(request: Request) -> dict[str, Any]:
     """Documents ordered by their relevance to a query."""
     context: Context = request.app.state.context
     bulk = is_bulk(request.headers)
-    body = parse_rerank_request(await request.body())
+    body = parse_rerank_request(await read_body(request))
     return await while_connected(request, rerank(context, body, bulk=bulk))

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Annotated
 
-from cloister_common.bodies import JsonRoute
+from cloister_common.bodies import JsonRoute, aside
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
@@ -25,13 +25,14 @@ async def create(request: Request, body: ChatRequest, caller: Caller) -> Respons
     """A chat completion over messages that the caller wrote, streamed or whole."""
     only_query(request, ())
     caller.keep_fence("send a history of its own, as chat completions do; use /v1/responses")
-    body.check()
+    size = int(request.headers.get("content-length", 0))
+    await aside(size, body.check)
     context: Context = request.app.state.context
     upstream, send_seconds = context.llm, context.settings.responses.send_seconds
     upstream.settings_of(body.model)
     # Asked for here, where an error of Redis is still answered as one; the call finds it in the cache.
     await upstream.cache_salt(caller.tenant)
-    upstream_body = body.upstream_body()
+    upstream_body = await aside(size, body.upstream_body)
     if body.stream:
         events = upstream.stream_events(body.model, upstream_body, tenant=caller.tenant)
         return EventStreamResponse(events, send_seconds=send_seconds)

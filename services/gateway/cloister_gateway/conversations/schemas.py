@@ -8,7 +8,7 @@ from cloister_gateway.responses.schemas import InputMessage, Metadata, Strict
 
 __all__ = ["CreateConversation", "CreateItems", "UpdateConversation"]
 
-Items = Annotated[list[InputMessage], Field(max_length=20)]
+Items = Annotated[list[InputMessage], Field(max_length=20, fail_fast=True)]
 
 
 class CreateConversation(Strict):

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+from cloister_common.bodies import read_body
 from cloister_common.clients.call import call
 from cloister_common.wire.embeddings import parse_embedding_request
 from cloister_common.wire.rerank import parse_rerank_request
@@ -21,7 +22,7 @@ router = APIRouter(prefix="/v1")
 async def embeddings(request: Request, caller: Annotated[Principal, Depends(require("embeddings"))]) -> Response:
     """Vectors of texts, in OpenAI's schema."""
     only_query(request, ())
-    body = await request.body()
+    body = await read_body(request)
     parse_embedding_request(body).texts()
     return await _forward(request, caller, body)
 
@@ -30,7 +31,7 @@ async def embeddings(request: Request, caller: Annotated[Principal, Depends(requ
 async def rerank(request: Request, caller: Annotated[Principal, Depends(require("rerank"))]) -> Response:
     """Documents by their relevance to a query."""
     only_query(request, ())
-    body = await request.body()
+    body = await read_body(request)
     parse_rerank_request(body)
     return await _forward(request, caller, body)
 

@@ -9,6 +9,7 @@ A request that fails before its first byte is tried on another pod; after it, th
 """
 
 import asyncio
+import io
 import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -47,6 +48,7 @@ _KEEP_ALIVE_SECONDS = 4.0
 _CHECK_SECONDS = 2.0
 _TOKENIZE_SECONDS = 30.0
 _LARGEST_ERROR_BYTES = 64 * 1024
+_SENT_WHOLE_BYTES = 64 * 1024
 _LOST = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)
 """What aiohttp raises when a pod cannot be reached, does not accept in time, or goes away."""
 
@@ -234,7 +236,11 @@ class ModelUpstream:
         _RUNNING.labels(model).inc()
         try:
             async with self._session.post(
-                f"{pod.url}{path}", data=raw, headers=self._headers, timeout=limits
+                f"{pod.url}{path}",
+                # A file is sent in pieces, between which others have their turn.
+                data=raw if len(raw) <= _SENT_WHOLE_BYTES else io.BytesIO(raw),
+                headers=self._headers,
+                timeout=limits,
             ) as response:
                 if response.status != 200:
                     raise await self._refused(model, response)

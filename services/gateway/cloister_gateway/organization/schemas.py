@@ -5,6 +5,7 @@ Source: OpenAI API reference, "Administration", and the types of the ``openai`` 
 
 from typing import Annotated, Any, Literal
 
+from cloister_common.wire.requests import RequestModel
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloister_gateway.identity.records import AccountRecord, KeyRecord, ProjectRecord
@@ -30,44 +31,40 @@ __all__ = [
 _Body = dict[str, Any]
 
 
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class ProjectCreate(_Request):
+class ProjectCreate(RequestModel):
     """``POST /v1/organization/projects``. Residency has no meaning on one's own cluster."""
 
     name: str
 
 
-class ProjectUpdate(_Request):
+class ProjectUpdate(RequestModel):
     """``POST /v1/organization/projects/{id}``"""
 
     name: str
 
 
-class AdminKeyCreate(_Request):
+class AdminKeyCreate(RequestModel):
     """``POST /v1/organization/admin_api_keys``"""
 
     name: str
     expires_in_seconds: int | None = None
 
 
-class AccountCreate(_Request):
+class AccountCreate(RequestModel):
     """``POST …/service_accounts``. ``scopes`` is ours: the scopes of the account's first key."""
 
     name: str
     create_service_account_only: bool | None = None
     expires_in_seconds: int | None = None
-    scopes: list[str] = []
+    scopes: list[str] = Field([], fail_fast=True)
 
 
-class KeyCreate(_Request):
+class KeyCreate(RequestModel):
     """``POST …/service_accounts/{id}/api_keys``"""
 
     name: str = "key"
     expires_in_seconds: int | None = None
-    scopes: list[str] = []
+    scopes: list[str] = Field([], fail_fast=True)
 
 
 class ListQuery(BaseModel):

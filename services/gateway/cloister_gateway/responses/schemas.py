@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import orjson
 from cloister_common.wire.filters import Filter
 from cloister_common.wire.json_schema import SchemaError, check_json_schema
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from cloister_common.wire.requests import RequestModel
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 __all__ = [
@@ -40,7 +41,7 @@ Metadata = Annotated[
         Annotated[str, StringConstraints(min_length=1, max_length=64)],
         Annotated[str, StringConstraints(max_length=512)],
     ],
-    Field(max_length=16),
+    Field(max_length=16, fail_fast=True),
 ]
 
 
@@ -85,14 +86,12 @@ def _only(*known: Any) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-class Strict(BaseModel):
-    """Base of all request models: unknown fields are refused by name, and ``"8"`` is no number.
+class Strict(RequestModel):
+    """Base of the request models of the data API.
 
     Attributes:
         nullable: Fields that OpenAI lets callers set to null and that we do not serve: null says nothing, so it passes.
     """
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     nullable: ClassVar[frozenset[str]] = frozenset()
 
@@ -109,8 +108,8 @@ class InputText(Strict):
 
     type: Annotated[Literal["input_text", "output_text"], _only("input_text", "output_text")] = "input_text"
     text: Text
-    annotations: list[Object] | None = None
-    logprobs: list[Object] | None = None
+    annotations: Annotated[list[Object], Field(fail_fast=True)] | None = None
+    logprobs: Annotated[list[Object], Field(fail_fast=True)] | None = None
 
 
 def _as_parts(content: Any) -> Any:
@@ -126,7 +125,7 @@ class InputMessage(Strict):
     id: str | None = Field(None, max_length=128)
     status: Literal["in_progress", "completed", "incomplete"] | None = None
     role: Literal["user", "assistant", "system", "developer"]
-    content: Annotated[list[InputText], BeforeValidator(_as_parts), Field(min_length=1, max_length=64)]
+    content: Annotated[list[InputText], Field(min_length=1, max_length=64, fail_fast=True), BeforeValidator(_as_parts)]
 
 
 def _as_messages(value: Any) -> Any:
@@ -161,7 +160,7 @@ class FileSearchTool(Strict):
     """Search in vector stores. The server always searches; the model is not asked whether to."""
 
     type: Annotated[Literal["file_search"], _only("file_search")]
-    vector_store_ids: Annotated[list[str], Field(min_length=1, max_length=16)]
+    vector_store_ids: Annotated[list[str], Field(min_length=1, max_length=16, fail_fast=True)]
     max_num_results: int | None = Field(None, ge=1, le=50)
     filters: Filter | None = None
     ranking_options: RankingOptions | None = None
@@ -202,6 +201,9 @@ class StreamOptions(Strict):
     include_obfuscation: Annotated[Literal[False] | None, _only(False)] = None
 
 
+Result = Annotated[Literal["file_search_call.results"], _only("file_search_call.results")]
+
+
 class ResponseParameters(Strict):
     """The parameters that HTTP and WebSocket share."""
 
@@ -222,7 +224,9 @@ class ResponseParameters(Strict):
     )
 
     model: str = Field(min_length=1, max_length=256)
-    input: Annotated[list[InputMessage], BeforeValidator(_as_messages), Field(min_length=1, max_length=512)]
+    input: Annotated[
+        list[InputMessage], Field(min_length=1, max_length=512, fail_fast=True), BeforeValidator(_as_messages)
+    ]
     instructions: Text | None = None
     conversation: Annotated[ConversationReference | None, BeforeValidator(_as_reference)] = None
     previous_response_id: str | None = Field(None, max_length=128)
@@ -232,9 +236,9 @@ class ResponseParameters(Strict):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     metadata: Metadata | None = None
-    tools: Annotated[list[FileSearchTool], Field(max_length=1)] | None = None
+    tools: Annotated[list[FileSearchTool], Field(max_length=1, fail_fast=True)] | None = None
     tool_choice: Annotated[Literal["auto", "none", "required"] | None, _only("auto", "none", "required")] = None
-    include: list[Annotated[Literal["file_search_call.results"], _only("file_search_call.results")]] | None = None
+    include: Annotated[list[Result], Field(fail_fast=True)] | None = None
     text: TextFormat | None = None
     truncation: Literal["auto", "disabled"] | None = None
     parallel_tool_calls: bool | None = None

@@ -45,7 +45,14 @@ async def responses(socket: WebSocket) -> None:
     except REDIS_DOWN:
         await socket.send_denial_response(error_response(store_unavailable()))
         return
-    session = Session(socket, principal, context.core, send_seconds=settings.send_seconds)
+    session = Session(
+        socket,
+        principal,
+        context.core,
+        waiting=context.waiting_bytes,
+        most_values=context.settings.bodies.json_values,
+        send_seconds=settings.send_seconds,
+    )
     open_by_tenant[principal.tenant] += 1
     _OPEN.inc()
     try:

@@ -6,14 +6,17 @@ they go on meanwhile.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import orjson
-from cloister_common.app import validation_error
+from cloister_common.bodies import aside, parse_json
 from cloister_common.errors import CloisterError, Forbidden, InvalidRequest, NotFound, TooManyRequests
 from cloister_common.logs import get_logger
+from cloister_common.validation import validation_error
+from cloister_common.values import check_values
 from cloister_common.vault import VaultError
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
@@ -30,6 +33,7 @@ from cloister_gateway.sockets.schemas import (
     SubscribeConversation,
     SubscribeResponse,
 )
+from cloister_gateway.sockets.waiting import WaitingBytes
 from cloister_gateway.storage import LogDamagedError, Owner
 from cloister_gateway.storage.client import store_unavailable
 from cloister_gateway.wire.events import with_stream_id
@@ -66,16 +70,29 @@ class Session:
         socket: Accepted already.
         principal: Who it is.
         core: What it works with.
+        waiting: Where the turns that wait are counted.
+        most_values: JSON values that one message may have.
         send_seconds: The longest one message may take to go out.
     """
 
-    def __init__(self, socket: WebSocket, principal: Principal, core: Core, *, send_seconds: float) -> None:
+    def __init__(
+        self,
+        socket: WebSocket,
+        principal: Principal,
+        core: Core,
+        *,
+        waiting: WaitingBytes,
+        most_values: int,
+        send_seconds: float,
+    ) -> None:
         self._socket = socket
         self._principal = principal
         self._core = core
+        self._waiting = waiting
+        self._most_values = most_values
         self._send_seconds = send_seconds
         self._outgoing: asyncio.Queue[list[bytes]] = asyncio.Queue(maxsize=1)
-        self._lanes: dict[str | None, asyncio.Queue[SocketCreate]] = {}
+        self._lanes: dict[str | None, deque[bytes]] = {}
         self._unstored: list[str] = []
         self._last: str | None = None
         self._followed: set[str] = set()
@@ -94,6 +111,9 @@ class Session:
             end = next(error for error in group.exceptions if isinstance(error, Shutdown))
         except* WebSocketDisconnect:
             pass  # The usual end: the client has left.
+        finally:
+            left = sum(len(raw) for lane in self._lanes.values() for raw in lane)
+            self._waiting.remove(self._principal.tenant, left)
         return end
 
     async def _read(self) -> None:
@@ -101,16 +121,21 @@ class Session:
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1005))
-            raw = message.get("text") or message.get("bytes") or b""
-            try:
-                event = _parse(raw)
-                await self._handle(event)
-            except CloisterError as error:
-                await self._send_error(error, _stream_id(raw))
+            text = message.get("text")
+            await self._take(text.encode() if text is not None else message.get("bytes") or b"")
 
-    async def _handle(self, event: ClientEvent) -> None:
+    async def _take(self, raw: bytes) -> None:
+        data: Any = None
+        try:
+            await check_values(raw, self._most_values)
+            data = parse_json(raw)
+            await self._handle(await aside(len(raw), _parse, data), raw)
+        except CloisterError as error:
+            await self._send_error(error, _stream_id(data))
+
+    async def _handle(self, event: ClientEvent, raw: bytes) -> None:
         if isinstance(event, SocketCreate):
-            self._enqueue(event)
+            self._enqueue(event, raw)
         elif isinstance(event, SubscribeResponse):
             self._spawn(self._subscribe_response(event), event.stream_id)
         elif isinstance(event, SubscribeConversation):
@@ -122,30 +147,48 @@ class Session:
         elif isinstance(event, Cancel):
             self._spawn(self._cancel(event), None)
 
-    def _enqueue(self, event: SocketCreate) -> None:
+    def _enqueue(self, event: SocketCreate, raw: bytes) -> None:
         """One response at a time in each lane; those without a ``stream_id`` share one. Empty lanes end."""
         lane = self._lanes.get(event.stream_id)
         if lane is None:
             if len(self._lanes) >= _MOST_WAITING:
                 raise TooManyRequests(f"This connection has {_MOST_WAITING} lanes at work, the most it may.")
-            lane = self._lanes[event.stream_id] = asyncio.Queue(maxsize=_MOST_WAITING)
-            self._tasks.create_task(self._work_lane(event.stream_id, lane), name="socket-lane")
-        try:
-            lane.put_nowait(event)
-        except asyncio.QueueFull as error:
-            raise TooManyRequests("Too many responses wait on this connection. Wait for one to end.") from error
+            lane = self._lanes[event.stream_id] = deque()
+            self._tasks.create_task(self._work_lane(event, lane), name="socket-lane")
+        elif len(lane) >= _MOST_WAITING:
+            raise TooManyRequests("Too many responses wait on this connection. Wait for one to end.")
+        else:
+            self._waiting.add(self._principal.tenant, len(raw))
+            lane.append(raw)
 
-    async def _work_lane(self, stream_id: str | None, lane: asyncio.Queue[SocketCreate]) -> None:
-        while not lane.empty():
-            await self._guarded(self._create(lane.get_nowait()), stream_id)
+    async def _work_lane(self, event: SocketCreate, lane: deque[bytes]) -> None:
+        stream_id = event.stream_id
+        work = self._create(event)
+        # Whoever holds an event while its response is followed holds what may be megabytes for as long.
+        del event
+        await self._guarded(work, stream_id)
+        while lane:
+            await self._guarded(self._create_waiting(lane), stream_id)
         del self._lanes[stream_id]
+
+    async def _create_waiting(self, lane: deque[bytes]) -> None:
+        raw = lane.popleft()
+        self._waiting.remove(self._principal.tenant, len(raw))
+        event = await aside(len(raw), _parse, parse_json(raw))
+        del raw
+        assert isinstance(event, SocketCreate)
+        work = self._create(event)
+        del event
+        await work
 
     async def _create(self, event: SocketCreate) -> None:
         created = await self._core.responses.create(self._principal, event, own_unstored=self._unstored)
         self._last = created.owner.id
         if event.store is False:
             self._unstored.append(created.owner.id)
-        await self._follow(created.owner, -1, event.stream_id)
+        stream_id = event.stream_id
+        del event
+        await self._follow(created.owner, -1, stream_id)
 
     async def _subscribe_response(self, event: SubscribeResponse) -> None:
         owner = await self._core.responses.find(self._principal, event.response_id, unstored=self._unstored)
@@ -266,11 +309,7 @@ class Session:
                 raise WebSocketDisconnect(1006) from error
 
 
-def _parse(raw: str | bytes) -> ClientEvent:
-    try:
-        data = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest("The message is not valid JSON.", code="invalid_json") from error
+def _parse(data: Any) -> ClientEvent:
     if not isinstance(data, dict):
         raise InvalidRequest("A message must be a JSON object with a 'type'.", code="invalid_json")
     try:
@@ -285,11 +324,7 @@ def _parse(raw: str | bytes) -> ClientEvent:
         raise validation_error(findings) from error
 
 
-def _stream_id(raw: str | bytes) -> str | None:
+def _stream_id(data: Any) -> str | None:
     """The lane of a message that could not be taken, so that the error reaches it."""
-    try:
-        data = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None
     found = data.get("stream_id") if isinstance(data, dict) else None
     return found if isinstance(found, str) and len(found) <= 128 else None

@@ -25,6 +25,7 @@ from cloister_common.metrics import serve_metrics
 from cloister_common.middleware import check_encoding
 from cloister_common.settings import SettingsError, read_secret_lines
 from cloister_common.supervisor import Supervisor
+from cloister_common.values import check_values
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -178,6 +179,7 @@ class Guard:
             if not message.get("more_body"):
                 break
         body = b"".join(chunks)
+        await check_values(body, self.settings.max_json_values)
         try:
             decoded = json.loads(body)
         except (ValueError, RecursionError) as error:

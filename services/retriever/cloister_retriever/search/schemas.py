@@ -4,30 +4,27 @@ from typing import Annotated
 
 from cloister_common.errors import UnsupportedParameter
 from cloister_common.wire.filters import Filter
+from cloister_common.wire.requests import RequestModel
 from openai.types import VectorStoreSearchResponse
 from openai.types.vector_store_search_response import Content
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 __all__ = ["InternalSearch", "PassagePlace", "RankingOptions", "SearchRequest", "SearchResult", "StoreSearch"]
 
 _Query = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
 
 
-class RankingOptions(BaseModel):
+class RankingOptions(RequestModel):
     """``ranker`` may be ``none`` or ``auto``: both rank by exact similarity. OpenAI's own ranker is not here."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     ranker: str = "auto"
     score_threshold: float | None = Field(None, ge=0.0, le=1.0)
 
 
-class SearchRequest(BaseModel):
+class SearchRequest(RequestModel):
     """What both search routes take. ``filters`` is a comparison or a compound of attributes of files."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    query: _Query | Annotated[list[_Query], Field(min_length=1, max_length=16)]
+    query: _Query | Annotated[list[_Query], Field(min_length=1, max_length=16, fail_fast=True)]
     max_num_results: int = Field(10, ge=1, le=50)
     filters: Filter | None = None
     ranking_options: RankingOptions | None = None
@@ -69,7 +66,7 @@ class StoreSearch(SearchRequest):
 class InternalSearch(SearchRequest):
     """``POST /internal/search``."""
 
-    vector_store_ids: list[str] = Field(min_length=1, max_length=20)
+    vector_store_ids: list[str] = Field(min_length=1, max_length=20, fail_fast=True)
 
 
 class PassagePlace(BaseModel):

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from cloister_common.wire.requests import RequestModel
+from pydantic import Field, StringConstraints, model_validator
 
 from cloister_retriever.pages import ListQuery
 
@@ -27,18 +28,14 @@ FileStatus = Literal["in_progress", "completed", "failed", "cancelled"]
 _Key = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 _Text = Annotated[str, StringConstraints(max_length=512)]
 _Number = Annotated[int | float, Field(allow_inf_nan=False)]
-Metadata = Annotated[dict[_Key, _Text], Field(max_length=16)]
-Attributes = Annotated[dict[_Key, _Text | bool | _Number], Field(max_length=16)]
+Metadata = Annotated[dict[_Key, _Text], Field(max_length=16, fail_fast=True)]
+Attributes = Annotated[dict[_Key, _Text | bool | _Number], Field(max_length=16, fail_fast=True)]
 
 MAX_FILES_A_REQUEST = 2000
 """OpenAI's limit of a file batch."""
 
 
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class StaticChunkingSizes(_Request):
+class StaticChunkingSizes(RequestModel):
     """Tokens of the embedding model. OpenAI's limits; what the model cannot take is capped and reported."""
 
     max_chunk_size_tokens: int = Field(ge=100, le=4096)
@@ -51,35 +48,35 @@ class StaticChunkingSizes(_Request):
         return self
 
 
-class StaticChunking(_Request):
+class StaticChunking(RequestModel):
     type: Literal["static"]
     static: StaticChunkingSizes
 
 
-class AutoChunking(_Request):
+class AutoChunking(RequestModel):
     type: Literal["auto"]
 
 
 ChunkingStrategy = Annotated[StaticChunking | AutoChunking, Field(discriminator="type")]
 
 
-class ExpiresAfter(_Request):
+class ExpiresAfter(RequestModel):
     anchor: Literal["last_active_at"]
     days: int = Field(ge=1, le=365)
 
 
-class CreateStore(_Request):
+class CreateStore(RequestModel):
     """``POST /v1/vector_stores``."""
 
     name: str | None = Field(None, max_length=256)
     description: str | None = Field(None, max_length=2048)
     metadata: Metadata | None = None
-    file_ids: list[str] | None = Field(None, max_length=MAX_FILES_A_REQUEST)
+    file_ids: list[str] | None = Field(None, max_length=MAX_FILES_A_REQUEST, fail_fast=True)
     chunking_strategy: ChunkingStrategy | None = None
     expires_after: ExpiresAfter | None = None
 
 
-class UpdateStore(_Request):
+class UpdateStore(RequestModel):
     """``POST /v1/vector_stores/{id}``. Only the fields that were sent change; null clears."""
 
     name: str | None = Field(None, max_length=256)
@@ -87,7 +84,7 @@ class UpdateStore(_Request):
     expires_after: ExpiresAfter | None = None
 
 
-class AttachFile(_Request):
+class AttachFile(RequestModel):
     """``POST /v1/vector_stores/{id}/files``, and one entry of a batch's ``files``."""
 
     file_id: str
@@ -95,17 +92,17 @@ class AttachFile(_Request):
     chunking_strategy: ChunkingStrategy | None = None
 
 
-class UpdateAttributes(_Request):
+class UpdateAttributes(RequestModel):
     """``POST /v1/vector_stores/{id}/files/{file_id}``."""
 
     attributes: Attributes | None
 
 
-class CreateBatch(_Request):
+class CreateBatch(RequestModel):
     """``POST /v1/vector_stores/{id}/file_batches``: either ``file_ids`` with common settings, or ``files``."""
 
-    file_ids: list[str] | None = Field(None, min_length=1, max_length=MAX_FILES_A_REQUEST)
-    files: list[AttachFile] | None = Field(None, min_length=1, max_length=MAX_FILES_A_REQUEST)
+    file_ids: list[str] | None = Field(None, min_length=1, max_length=MAX_FILES_A_REQUEST, fail_fast=True)
+    files: list[AttachFile] | None = Field(None, min_length=1, max_length=MAX_FILES_A_REQUEST, fail_fast=True)
     attributes: Attributes | None = None
     chunking_strategy: ChunkingStrategy | None = None
 

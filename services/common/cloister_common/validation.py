@@ -1,0 +1,59 @@
+"""Pydantic's findings about a request, as one error of ours that names the field as its caller wrote it."""
+
+import re
+from typing import Any
+
+from cloister_common.errors import InvalidRequest, UnsupportedParameter
+
+__all__ = ["field_path", "validation_error"]
+
+_ARM_OF_UNION = re.compile(r"constrained-\w+|(literal|list|dict|function-\w+)?\[.*\]")
+_LONGEST_PATH = 256
+_NO_OBJECT = frozenset({"missing", "model_type", "model_attributes_type", "dict_type"})
+"""Pydantic's words for a body that is missing or no object. Any other finding about the whole body is a rule."""
+
+
+def validation_error(errors: Any) -> InvalidRequest:
+    """Pydantic's findings as one error of ours: what is not supported by name first, then the first wrong field.
+
+    A validator says that a value is not supported with a `PydanticCustomError` of type ``unsupported_value``. The
+    message never repeats the rejected value, which may be content. A rule between fields is told as the rule.
+    """
+    findings = list(errors)
+    for finding in findings:
+        if finding["type"] == "unsupported_value":
+            param = field_path(finding["loc"])
+            return UnsupportedParameter(param, f"Unsupported value for '{param}': {finding['msg']}.")
+    for finding in findings:
+        if finding["type"] == "extra_forbidden":
+            return UnsupportedParameter(field_path(finding["loc"]))
+        if finding["type"] == "unknown_field":
+            return UnsupportedParameter(field_path((*finding["loc"], finding["ctx"]["field"])))
+    first = findings[0]
+    param = field_path(first["loc"])
+    rule = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing" and param:
+        return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
+    if first["type"] == "json_invalid":
+        return InvalidRequest("The body is not valid JSON.", code="invalid_json")
+    if not param and first["type"] in _NO_OBJECT:
+        return InvalidRequest("The body must be a JSON object, sent as application/json.", code="invalid_type")
+    if not param:
+        return InvalidRequest(f"The request contradicts itself or lacks something: {rule}.", code="invalid_value")
+    return InvalidRequest(f"Invalid value for '{param}': {rule}.", param=param, code="invalid_value")
+
+
+def field_path(loc: tuple[int | str, ...]) -> str:
+    """``("body", "input", 0, "content")`` → ``input[0].content``, without pydantic's names for the arms of a union.
+
+    Names are the caller's, of any length and number: what is too long to help is cut.
+    """
+    path = ""
+    for part in loc[1:] if loc and loc[0] in {"body", "query", "path", "header"} else loc:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif not _ARM_OF_UNION.fullmatch(part):
+            path += f".{part}" if path else part
+        if len(path) > _LONGEST_PATH:
+            return path[:_LONGEST_PATH] + "…"
+    return path
