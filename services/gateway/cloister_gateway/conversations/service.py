@@ -13,7 +13,8 @@ from cloister_gateway.conversations.store import KIND, ConversationStore
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.schemas import InputMessage
 from cloister_gateway.responses.shapes import input_item, without_results
-from cloister_gateway.state import ItemLog, LogGoneError, LogLockedError, Owner, StoredItem
+from cloister_gateway.responses.turns import shown_items
+from cloister_gateway.state import ItemLog, LogGoneError, LogLockedError, Owner, StoredItem, damage_told
 
 __all__ = ["ConversationService"]
 
@@ -43,7 +44,8 @@ class ConversationService:
     async def find(self, principal: Principal, conversation_id: str) -> Owner:
         """The conversation with its key. Raises `NotFound` for unknown, foreign and deleted ones alike."""
         if await self._store.tenant(conversation_id) == principal.tenant:
-            key = await self._keyring.get(principal.tenant, KIND, conversation_id)
+            with damage_told(f"the key of conversation '{conversation_id}'"):
+                key = await self._keyring.get(principal.tenant, KIND, conversation_id)
             if key is not None:
                 return Owner(KIND, conversation_id, key)
         raise _not_found(conversation_id)
@@ -74,7 +76,7 @@ class ConversationService:
         if await self._store.tenant(conversation_id) != principal.tenant:
             raise _not_found(conversation_id)
         await self._keyring.destroy(principal.tenant, KIND, conversation_id)
-        await self._store.destroy_responses(conversation_id)
+        await self._store.destroy_responses(principal.tenant, conversation_id)
         await self._items.destroy(KIND, conversation_id)
 
     async def add_items(
@@ -95,8 +97,11 @@ class ConversationService:
         return [item.body for item in stored]
 
     async def items(self, principal: Principal, conversation_id: str, *, results: bool) -> list[dict[str, Any]]:
-        """All items, oldest first, and with the ``results`` of file searches for those who ask."""
-        bodies = [item.body for item in await self._load(principal, conversation_id)]
+        """All items, oldest first, and with the ``results`` of file searches for those who ask.
+
+        What was asked in a turn that got no answer has the status ``incomplete``.
+        """
+        bodies = shown_items(await self._load(principal, conversation_id))
         return bodies if results else [without_results(body) for body in bodies]
 
     async def item(self, principal: Principal, conversation_id: str, item_id: str, *, results: bool) -> dict[str, Any]:

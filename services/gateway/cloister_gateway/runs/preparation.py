@@ -8,7 +8,8 @@ from cloister_common.errors import InvalidRequest, Unavailable, UpstreamFailed
 
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.prompt import Passage, Prompt, PromptBuilder, PromptTooLongError
-from cloister_gateway.responses.history import HistoryReader, item_messages
+from cloister_gateway.responses.history import HistoryReader
+from cloister_gateway.responses.turns import item_messages
 from cloister_gateway.retrieval import Retrieval
 from cloister_gateway.settings import ModelSettings
 

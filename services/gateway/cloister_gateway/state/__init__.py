@@ -1,9 +1,11 @@
 """Stored truth: sealed records and sealed, chained item logs in Redis. Nothing readable ever reaches the store."""
 
+from cloister_gateway.state.damage import DamagedError, damage_told, is_wrong_type
 from cloister_gateway.state.items import ItemLog, LogDamagedError, LogGoneError, LogLockedError, Owner, StoredItem
 from cloister_gateway.state.records import RecordGoneError, open_field, record_key, seal_field
 
 __all__ = [
+    "DamagedError",
     "ItemLog",
     "LogDamagedError",
     "LogGoneError",
@@ -11,6 +13,8 @@ __all__ = [
     "Owner",
     "RecordGoneError",
     "StoredItem",
+    "damage_told",
+    "is_wrong_type",
     "open_field",
     "record_key",
     "seal_field",

@@ -1,0 +1,34 @@
+"""What callers are told of an exception that is none of ours, on whichever transport it meets them.
+
+VaultError     500  stored_data_damaged   as `cloister_gateway.state.DamagedError`, where the reader named nothing
+RedisError     503  unavailable           Redis is away, or refuses: out of memory, no disk, a replica by now
+anything else  500  server_error
+"""
+
+from cloister_common.errors import CloisterError
+from cloister_common.logs import get_logger
+from cloister_common.middleware import unforeseen
+from cloister_common.vault import VaultError
+from redis.exceptions import RedisError
+
+from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
+from cloister_gateway.state import DamagedError, is_wrong_type
+
+__all__ = ["fault_of"]
+
+log = get_logger(__name__)
+
+
+def fault_of(error: Exception, **place: str | None) -> CloisterError:
+    """The error to tell, logged with ``place`` (ids, a route; never content) where an operator must know of it."""
+    if isinstance(error, VaultError) or is_wrong_type(error):
+        log.error("stored_data_damaged", exc_info=error, **place)
+        return error if isinstance(error, DamagedError) else DamagedError("what this request needs")
+    if isinstance(error, CloisterError):
+        return error
+    if isinstance(error, REDIS_DOWN):
+        return store_unavailable()
+    if isinstance(error, RedisError):
+        log.error("store_refused", exc_info=error, **place)
+        return store_unavailable()
+    return unforeseen(error)
