@@ -22,8 +22,9 @@ log = get_logger(__name__)
 def fault_of(error: Exception, **place: str | None) -> CloisterError:
     """The error to tell, logged with ``place`` (ids, a route; never content) where an operator must know of it."""
     if isinstance(error, VaultError) or is_wrong_type(error):
-        log.error("stored_data_damaged", exc_info=error, **place)
-        return error if isinstance(error, DamagedError) else DamagedError("what this request needs")
+        damaged = error if isinstance(error, DamagedError) else DamagedError("what this request needs")
+        log.error("stored_data_damaged", what=damaged.what, exc_info=damaged.__cause__ or error, **place)
+        return damaged
     if isinstance(error, CloisterError):
         return error
     if isinstance(error, REDIS_DOWN):

@@ -27,6 +27,7 @@ class DamagedError(VaultError, CloisterError):
     code = "stored_data_damaged"
 
     def __init__(self, what: str) -> None:
+        self.what = what
         CloisterError.__init__(
             self,
             f"What is stored of {what} is not what was written: it was altered, cut off or sealed with another key, "
