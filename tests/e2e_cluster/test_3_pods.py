@@ -1,5 +1,7 @@
 """Pods come and go: two gateways serve one conversation, and no part's end loses what was acknowledged."""
 
+import time
+
 import pytest
 
 from tests.e2e.test_conversations import LAST
@@ -44,6 +46,15 @@ def test_a_stream_goes_on_when_its_gateway_dies(installation: Installation, conn
     assert [event.sequence_number for event in rest] == list(range(6, len(rest) + 6))
     assert rest[-1].type in {"response.completed", "response.incomplete"}
     installation.wait_until_whole()
+
+
+def test_milvus_ends_when_it_is_told_to(installation: Installation) -> None:
+    (pod,) = installation.pods("milvus")
+    began = time.monotonic()
+    installation.run("kubectl", "delete", "pod", pod, seconds=120)
+    # Ten seconds of the pod's, the rest the kubelet's: a kill at the end of the grace period takes thirty.
+    assert time.monotonic() - began < 20
+    installation.wait_until_whole(seconds=60)
 
 
 @pytest.mark.parametrize("part", ["gateway", "embedder", "retriever", "llm", "redis", "milvus"])

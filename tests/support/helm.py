@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["CHART", "PROFILES", "ROOT", "TOOLS", "Refused", "Rendered", "helm", "program", "render"]
+__all__ = ["CHART", "PROFILES", "ROOT", "TOOLS", "Refused", "Rendered", "helm", "notes", "program", "render"]
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "helm" / "cloister"
@@ -90,11 +90,25 @@ def render(profile: str | None = None, *, values: Mapping[str, Any] | None = Non
     Raises:
         Refused: The values are wrong.
     """
+    text = _with_values(["template", name], profile, values)
+    return Rendered([item for item in yaml.safe_load_all(text) if item])
+
+
+def notes(profile: str, *, values: Mapping[str, Any] | None = None) -> str:
+    """What ``helm install`` tells the operator at its end, told without a cluster.
+
+    Raises:
+        Refused: The values are wrong.
+    """
+    text = _with_values(["install", "--dry-run=client", "cloister"], profile, values)
+    return text.partition("\nNOTES:\n")[2]
+
+
+def _with_values(command: Sequence[str], profile: str | None, values: Mapping[str, Any] | None) -> str:
     files: Iterable[str] = ["-f", str(CHART / "ci" / f"{profile}-values.yaml")] if profile else []
-    further = yaml.safe_dump(dict(values or {}))
     done = subprocess.run(
-        [program("helm"), "template", name, CHART, "--namespace", "chat", *files, "-f", "-"],
-        input=further,
+        [program("helm"), *command, CHART, "--namespace", "chat", *files, "-f", "-"],
+        input=yaml.safe_dump(dict(values or {})),
         capture_output=True,
         text=True,
         check=False,
@@ -102,7 +116,7 @@ def render(profile: str | None = None, *, values: Mapping[str, Any] | None = Non
     )
     if done.returncode != 0:
         raise Refused(done.stderr)
-    return Rendered([item for item in yaml.safe_load_all(done.stdout) if item])
+    return done.stdout
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ class LlmServer:
                 "cache_dir": str(folder / "cache"),
                 **engine,
             },
+            # The most there is to see, so that tests see it.
+            "log": {"level": "debug"},
             "server": {"port": self.port, "metrics_port": self.metrics_port, "shutdown_seconds": shutdown_seconds},
         }
         (folder / "llm.yaml").write_text(yaml.safe_dump(settings))

@@ -17,7 +17,16 @@ from pathlib import Path
 import pytest
 from pymilvus import MilvusClient, MilvusException
 
-__all__ = ["MilvusLite", "MilvusServer235", "connected", "free_port", "milvus_235", "milvus_lite", "wait_until"]
+__all__ = [
+    "MilvusLite",
+    "MilvusServer235",
+    "connected",
+    "free_port",
+    "listens",
+    "milvus_235",
+    "milvus_lite",
+    "wait_until",
+]
 
 _START_SECONDS = 180.0
 """2 s and 8 s on a quiet machine."""
@@ -113,7 +122,7 @@ class MilvusLite(_Server):
                 *("--port", str(self.port), "--data-dir", str(data)),
             ]
         )
-        self._await(lambda: _listens(self.port), "Milvus Lite listens")
+        self._await(lambda: listens(self.port), "Milvus Lite listens")
 
 
 class MilvusServer235(_Server):
@@ -196,7 +205,8 @@ def milvus_235(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServe
         server.stop()
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether something listens on a port of the loopback interface."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0

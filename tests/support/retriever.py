@@ -45,6 +45,8 @@ class RetrieverProcess:
         folder.mkdir(parents=True, exist_ok=True)
         settings: dict[str, Any] = {
             "server": {"port": self.port, "metrics_port": free_port(), "shutdown_seconds": 2},
+            # The most there is to see, so that tests see it.
+            "log": {"level": "debug"},
             "role": "all",
             "token_file": _secret(folder / "retriever.token", RETRIEVER_TOKEN),
             "vault": {"root_key_file": _secret(folder / "root.key", "0123456789abcdef" * 4)},

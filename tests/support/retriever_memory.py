@@ -168,7 +168,7 @@ class _Pieces(Chunker):
 
     def __init__(self) -> None: ...
 
-    def pieces(self, text: str) -> list[str]:
+    def pieces(self, text: str, *, most: int | None = None) -> list[str]:
         return [text]
 
 

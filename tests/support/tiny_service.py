@@ -1,9 +1,12 @@
 """The smallest service there is, to start as a process: ``python -m tests.support.tiny_service --config FILE``.
 
-``GET /slow`` begins its answer at once and ends it after ``slow_seconds``; with ``fails_to_start`` its lifespan raises.
+``GET /slow`` begins its answer at once and ends it after ``slow_seconds``; ``POST /upload`` says how many bytes came,
+``POST /lazy`` begins to read only after ``slow_seconds``, ``GET /large`` is 64 MB, and ``/echo`` is a WebSocket. With
+``fails_to_start`` its lifespan raises.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
@@ -11,8 +14,8 @@ from typing import Literal
 from cloister_common.app import create_base_app
 from cloister_common.serve import main
 from cloister_common.settings import ServiceSettings, SettingsError
-from fastapi import FastAPI
-from starlette.responses import StreamingResponse
+from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
+from starlette.responses import Response, StreamingResponse
 
 
 class TinySettings(ServiceSettings):
@@ -29,7 +32,13 @@ def create_app(settings: TinySettings) -> FastAPI:
             raise SettingsError("Redis is not what the settings say.")
         yield
 
-    app = create_base_app(title="tiny", lifespan=lifespan, checks=lambda _: {}, max_body_bytes=1000)
+    app = create_base_app(
+        title="tiny",
+        lifespan=lifespan,
+        checks=lambda _: {},
+        max_body_bytes=1000,
+        larger_bodies={"/upload": 1 << 26, "/lazy": 1 << 26},
+    )
 
     @app.get("/slow")
     async def slow() -> StreamingResponse:
@@ -39,6 +48,26 @@ def create_app(settings: TinySettings) -> FastAPI:
             yield "ended"
 
         return StreamingResponse(answer())
+
+    @app.post("/upload")
+    async def upload(request: Request) -> int:
+        return sum([len(piece) async for piece in request.stream()])
+
+    @app.post("/lazy")
+    async def lazy(request: Request) -> int:
+        await asyncio.sleep(settings.slow_seconds)
+        return len(await request.body())
+
+    @app.get("/large")
+    async def large() -> Response:
+        return Response(bytes(1 << 26))
+
+    @app.websocket("/echo")
+    async def echo(socket: WebSocket) -> None:
+        await socket.accept()
+        with contextlib.suppress(WebSocketDisconnect):
+            while True:
+                await socket.send_text(str(len(await socket.receive_text())))
 
     return app
 

@@ -6,9 +6,12 @@
     ├── Unauthenticated              401  authentication_error
     ├── Forbidden                    403  permission_error
     ├── NotFound                     404  not_found
+    ├── RequestTimeout               408  request_timeout
     ├── Conflict                     409  conflict
     ├── PayloadTooLarge              413  request_too_large
+    ├── UnsupportedMediaType         415  unsupported_media_type
     ├── TooManyRequests              429  rate_limit_exceeded
+    ├── HeadTooLarge                 431  request_head_too_large
     ├── UpstreamFailed               502  upstream_failed
     └── Unavailable                  503  unavailable
 
@@ -23,12 +26,15 @@ __all__ = [
     "CloisterError",
     "Conflict",
     "Forbidden",
+    "HeadTooLarge",
     "InvalidRequest",
     "NotFound",
     "PayloadTooLarge",
+    "RequestTimeout",
     "TooManyRequests",
     "Unauthenticated",
     "Unavailable",
+    "UnsupportedMediaType",
     "UnsupportedParameter",
     "UpstreamFailed",
     "error_object",
@@ -94,6 +100,10 @@ class Unauthenticated(CloisterError):
     type = "authentication_error"
     close_code = 4401
 
+    def headers(self) -> dict[str, str]:
+        """RFC 9110, 15.5.2: a 401 says how to authenticate."""
+        return {**super().headers(), "www-authenticate": "Bearer"}
+
 
 class Forbidden(CloisterError):
     """A good credential that may not do this."""
@@ -109,6 +119,15 @@ class NotFound(CloisterError):
 
     status = 404
     code = "not_found"
+    type = "invalid_request_error"
+    close_code = 1008
+
+
+class RequestTimeout(CloisterError):
+    """The request came in too slowly to be waited for."""
+
+    status = 408
+    code = "request_timeout"
     type = "invalid_request_error"
     close_code = 1008
 
@@ -131,6 +150,15 @@ class PayloadTooLarge(CloisterError):
     close_code = 1009
 
 
+class UnsupportedMediaType(CloisterError):
+    """The body is in a form that is not read."""
+
+    status = 415
+    code = "unsupported_media_type"
+    type = "invalid_request_error"
+    close_code = 1003
+
+
 class TooManyRequests(CloisterError):
     """A limit or a full queue; ``retry_after`` says when to come back."""
 
@@ -138,6 +166,15 @@ class TooManyRequests(CloisterError):
     code = "rate_limit_exceeded"
     type = "rate_limit_error"
     close_code = 4429
+
+
+class HeadTooLarge(CloisterError):
+    """The URL and the headers are over a limit that the message names."""
+
+    status = 431
+    code = "request_head_too_large"
+    type = "invalid_request_error"
+    close_code = 1009
 
 
 class UpstreamFailed(CloisterError):

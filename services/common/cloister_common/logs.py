@@ -1,21 +1,38 @@
 """Structured logs: one JSON object a line, a constant event name, data in keys.
 
-Prompts, answers, document text, file names, tokens and keys are never logged. `configure_logging` also routes the
-standard library's loggers (uvicorn, libraries) into the same format and cuts exception *messages*, which can quote
-content, down to the exception's type and the place it came from.
+Prompts, answers, document text, file names, tokens and keys are never logged, at any level. Our own loggers keep to
+that by themselves. A library's may write whatever passes through it: websockets logs whole handshakes and frames at
+``debug``. So a foreign logger is heard from ``warning`` on only, and shown by its name, its place and the class of its
+exception; its words are shown where they are a constant of the code that logged them, and their arguments never.
 """
 
 import logging
 import re
 import sys
+import threading
 import traceback
+import warnings
 from typing import Any
 
 import structlog
 
-_QUOTED = re.compile(r"\n| in callback| <")
+__all__ = [
+    "bind_log_fields",
+    "configure_logging",
+    "configure_our_loggers",
+    "get_logger",
+    "json_handler",
+    "levels",
+    "report_failures",
+]
 
-__all__ = ["configure_logging", "get_logger", "json_formatter"]
+_OURS = "cloister_"
+
+_ASYNCIO_WORDS = re.compile(
+    r"Task exception was never retrieved|Future exception was never retrieved|Task was destroyed but it is pending!"
+    r"|Exception(?= in callback)|Executing(?= <)|Unclosed (?:client session|connector|connection|response)"
+)
+"""How asyncio's reports begin. What follows quotes tasks and callbacks by their repr, with arguments in it."""
 
 
 def _exception_without_message(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -30,11 +47,39 @@ def _exception_without_message(_: Any, __: str, event: structlog.typing.EventDic
     return event
 
 
-def _asyncio_without_objects(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """asyncio names tasks and callbacks by their repr, and that quotes arguments and exceptions."""
-    if event.get("logger") == "asyncio":
-        event["event"] = _QUOTED.split(str(event["event"]), maxsplit=1)[0]
+def _library_without_content(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    record: logging.LogRecord = event["_record"]
+    if _is_ours(record):
+        return event
+    event["event"] = _words(record) or "library_message"
+    event.setdefault("where", [f"{record.filename}:{record.lineno}"])
     return event
+
+
+def _words(record: logging.LogRecord) -> str | None:
+    """The message, where the code that logs it has it as a constant: then it quotes nothing.
+
+    Logging runs inside of the call that logs, so that call's frame, which has the constants, is below this one. Code
+    without frames (compiled, or on the other end of a queue) has none to show.
+    """
+    if record.name == "asyncio":
+        known = _ASYNCIO_WORDS.match(str(record.msg))
+        return known and known[0]
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if (frame.f_lineno, frame.f_code.co_filename) == (record.lineno, record.pathname):
+            return next((word for word in frame.f_code.co_consts if isinstance(word, str) and word == record.msg), None)
+    return None
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.name.startswith(_OURS)
+
+
+def _is_heard(record: logging.LogRecord) -> bool:
+    """Whether a record may be shown: a library may have set levels of its own."""
+    return _is_ours(record) or record.levelno >= logging.WARNING
 
 
 def _shared_processors(service: str) -> list[structlog.typing.Processor]:
@@ -45,34 +90,84 @@ def _shared_processors(service: str) -> list[structlog.typing.Processor]:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         lambda _, __, event: {"service": service, **event},
         _exception_without_message,
-        _asyncio_without_objects,
     ]
 
 
-def json_formatter(service: str) -> logging.Formatter:
-    """The formatter itself, for a process whose logging is set up by somebody else's ``dictConfig`` (vLLM's)."""
-    return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_shared_processors(service),
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.JSONRenderer()],
+def json_handler(service: str, *, mark: str = "") -> logging.Handler:
+    """A handler of our format, for any logger: also where somebody else's ``dictConfig`` sets logging up (vLLM's).
+
+    Args:
+        service: Which service logs.
+        mark: What each line begins with, for a reader that takes it off again.
+    """
+    # What fails while it logs would be printed with its arguments.
+    logging.raiseExceptions = False
+    handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(_is_heard)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*_shared_processors(service), _library_without_content],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+                lambda _, __, line: mark + line,
+            ],
+            use_get_message=False,
+        )
     )
+    return handler
+
+
+def levels(service: str, level: str) -> dict[str, str]:
+    """The level of each of our loggers; every other has ``WARNING``."""
+    return dict.fromkeys((f"{_OURS}common", f"{_OURS}{service}"), level.upper())
 
 
 def configure_logging(*, service: str, level: str = "info") -> None:
     """Sets up logging for the process. Called once, from ``__main__``."""
-    shared = _shared_processors(service)
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(json_formatter(service))
     root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(level.upper())
-    for noisy in ("httpx", "httpcore", "pymilvus", "uvicorn.access", "aiohttp.access"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    root.handlers = [json_handler(service)]
+    root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
+    for name, own in levels(service, level).items():
+        logging.getLogger(name).setLevel(own)
+    configure_our_loggers(service)
+
+
+def configure_our_loggers(service: str) -> None:
+    """The part of `configure_logging` that is left to do where somebody else has made the handlers."""
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*_shared_processors(service), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def report_failures() -> None:
+    """What Python itself would print goes to the log, for the whole process: by class and place, without messages.
+
+    That is what ends the process or a thread, what is raised where nobody can catch it, and warnings.
+    """
+    log = get_logger(__name__)
+
+    def on_thread(failure: threading.ExceptHookArgs) -> None:
+        log.error("thread_failed", exc_info=(failure.exc_type, failure.exc_value, failure.exc_traceback))
+
+    def on_unraisable(failure: Any) -> None:
+        log.error("exception_ignored", exc_info=(failure.exc_type, failure.exc_value, failure.exc_traceback))
+
+    def on_warning(_: Any, category: type[Warning], filename: str, lineno: int, *__: Any) -> None:
+        log.warning("python_warning", error=category.__name__, where=[f"{filename.rsplit('/', 1)[-1]}:{lineno}"])
+
+    sys.excepthook = lambda *info: log.critical("process_failed", exc_info=info)
+    threading.excepthook = on_thread
+    sys.unraisablehook = on_unraisable
+    warnings.showwarning = on_warning
+
+
+def bind_log_fields(**fields: str) -> None:
+    """Has every line that this request, or a task begun in it, logs from now on carry ``fields``: ids, no content."""
+    structlog.contextvars.bind_contextvars(**fields)
 
 
 def get_logger(name: str) -> Any:

@@ -1,12 +1,18 @@
 """HTTP metrics and the metrics port.
 
-Labels hold the route's template, never the path, so that ids do not end up in the metrics store.
+The port has a thread and a loop of its own: it answers while the service's own loop is busy. Labels hold the
+route's template, never the path, so that ids do not end up in the metrics store.
 """
 
+import asyncio
+import threading
 import time
 
-from prometheus_client import Counter, Histogram, start_http_server
+from prometheus_client import Counter, Histogram, make_asgi_app
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cloister_common.doors import listen, serve_bounded
+from cloister_common.settings import ServerSettings
 
 __all__ = ["MetricsMiddleware", "serve_metrics"]
 
@@ -17,6 +23,9 @@ _SECONDS = Histogram(
     ["method", "route"],
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
+
+_MOST_READERS = 64
+"""Open connections of the metrics port: a few scrapers each keep one."""
 
 
 class MetricsMiddleware:
@@ -41,10 +50,13 @@ class MetricsMiddleware:
         await self.app(scope, receive, counted)
 
 
-def serve_metrics(host: str, port: int) -> None:
-    """Serves ``/metrics`` from a thread of its own on ``host:port``.
+def serve_metrics(server: ServerSettings) -> None:
+    """Serves ``/metrics`` from a thread of its own on ``server.metrics_port``.
 
     Raises:
-        OSError: The port is taken.
+        SettingsError: The port is taken.
     """
-    start_http_server(port, addr=host)
+    listener = listen(server.host, server.metrics_port, setting="server.metrics_port")
+    limits = server.limits.model_copy(update={"connections": _MOST_READERS})
+    work = serve_bounded(make_asgi_app(), listener, limits)
+    threading.Thread(target=asyncio.run, args=(work,), name="metrics", daemon=True).start()

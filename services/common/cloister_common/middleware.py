@@ -9,19 +9,23 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cloister_common.errors import CloisterError, PayloadTooLarge
+from cloister_common.errors import CloisterError, PayloadTooLarge, UnsupportedMediaType
 from cloister_common.ids import new_id
-from cloister_common.logs import get_logger
+from cloister_common.logs import bind_log_fields, get_logger
 
 __all__ = [
     "BodyLimitMiddleware",
     "RequestLogMiddleware",
     "UnforeseenMiddleware",
+    "check_encoding",
     "error_response",
     "unforeseen",
 ]
 
 log = get_logger(__name__)
+
+_ANSWERS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+"""The messages that carry an answer's headers."""
 
 
 def error_response(error: CloisterError) -> JSONResponse:
@@ -36,14 +40,38 @@ def unforeseen(error: Exception, scope: Scope | None = None) -> CloisterError:
     return CloisterError("The server had an error while processing your request. Try again; the operator's log has it.")
 
 
+def check_encoding(scope: Scope) -> None:
+    """Lets a body pass that is not compressed; called before any of it is read.
+
+    Raises:
+        UnsupportedMediaType: There is a body, and its ``Content-Encoding`` is not ``identity``.
+    """
+    codings: list[bytes] = []
+    has_body = False
+    for name, value in scope["headers"]:
+        if name == b"content-encoding":
+            codings += value.split(b",")
+        elif name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 ")):
+            has_body = True
+    if has_body and any(coding.strip().lower() not in {b"", b"identity"} for coding in codings):
+        raise UnsupportedMediaType(
+            "Compressed bodies are not read. Send the body as it is, without Content-Encoding.",
+            param="Content-Encoding",
+        )
+
+
 class RequestLogMiddleware:
-    """Gives each request an id (``x-request-id``, which OpenAI's SDKs show) and logs one line without content."""
+    """Gives each request an id (``x-request-id``, which OpenAI's SDKs show) and logs one line without content.
+
+    A WebSocket's line comes when it ends: ``status`` is 101 where it was accepted. Whoever finds out who calls puts
+    that into the line with `bind_log_fields`.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in {"/livez", "/readyz"}:
+        if scope["type"] == "lifespan" or scope["path"] in {"/livez", "/readyz"}:
             await self.app(scope, receive, send)
             return
         request_id = new_id("req_")
@@ -52,27 +80,32 @@ class RequestLogMiddleware:
 
         async def with_id(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = MutableHeaders(scope=message)
+            if message["type"] in _ANSWERS:
+                status = message.get("status", 101)
+                headers = MutableHeaders(raw=list(message.get("headers", ())))
                 headers["x-request-id"] = request_id
+                message = {**message, "headers": headers.raw}
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self.app(scope, receive, with_id)
-            finally:
-                log.info(
-                    "request",
-                    method=scope["method"],
-                    route=getattr(scope.get("route"), "path", None),
-                    status=status,
-                    seconds=round(time.perf_counter() - started, 4),
-                )
+        bind_log_fields(request_id=request_id)
+        try:
+            await self.app(scope, receive, with_id)
+        finally:
+            log.info(
+                "request",
+                method=scope.get("method", "WEBSOCKET"),
+                route=getattr(scope.get("route"), "path", None),
+                status=status,
+                seconds=round(time.perf_counter() - started, 4),
+            )
+            # What was bound belongs to this request; a server may go on in the same context.
+            structlog.contextvars.clear_contextvars()
 
 
 class BodyLimitMiddleware:
     """Refuses a body over the limit by its declared length, or as soon as that many bytes have come in.
+
+    One that is compressed is refused before: what it would become is in no limit.
 
     Whatever the application makes of a body that broke off, the caller gets the refusal: FastAPI would call it a body
     that cannot be parsed. A path prefix in ``larger`` may have a limit of its own (uploads).
@@ -89,6 +122,11 @@ class BodyLimitMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        try:
+            check_encoding(scope)
+        except UnsupportedMediaType as error:
+            await error_response(error)(scope, receive, send)
             return
         limit = self.limit(scope["path"])
         refusal = PayloadTooLarge(f"The request body is over the limit of {limit} bytes. Send less.")
@@ -149,6 +187,8 @@ class UnforeseenMiddleware:
         try:
             await self.app(scope, receive, watched)
         except Exception as error:
+            if started and isinstance(error, CloisterError):
+                return  # As below; the server cuts what returns unfinished, without a traceback in its log.
             if started:
                 # Half an answer is on its way: only cutting the connection tells the caller that it is half.
                 raise

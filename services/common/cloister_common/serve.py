@@ -1,4 +1,4 @@
-"""Runs an application with uvicorn: TLS that reloads, the metrics port, a clean end.
+"""Runs an application with uvicorn: bounded connections, TLS that reloads, the metrics port, a clean end.
 
 The one entry of every service's ``__main__``: parse ``--config``, load the settings, set up logging, serve. A setting
 that is wrong, a port that is taken or a key that is missing ends the process with one sentence and exit code 2.
@@ -18,10 +18,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from cloister_common.certificates import watch_certificate
+from cloister_common.doors import allow_files, bound_connections, listen
 from cloister_common.errors import CloisterError
-from cloister_common.logs import configure_logging, get_logger
+from cloister_common.logs import configure_logging, get_logger, report_failures
 from cloister_common.metrics import serve_metrics
-from cloister_common.settings import ServerTls, ServiceSettings, SettingsError, load_settings
+from cloister_common.settings import ServerSettings, ServerTls, ServiceSettings, SettingsError, load_settings
 
 __all__ = ["main", "serve"]
 
@@ -43,6 +44,7 @@ def main(service: str, settings_class: type[S], create_app: Callable[[S], FastAP
     try:
         settings = load_settings(settings_class, arguments.config)
         configure_logging(service=service, level=settings.log.level)
+        report_failures()
         serve(create_app(settings), settings)
     except SettingsError as error:
         sys.exit(_stop(str(error)))
@@ -52,17 +54,12 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
     """Serves ``app`` until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: A port is taken, or the certificate cannot be read.
+        SettingsError: A port is taken, the certificate cannot be read, or too few files may be open.
     """
     server = settings.server
-    listener = _listen(server.host, server.port)
-    try:
-        serve_metrics(server.host, server.metrics_port)
-    except OSError as error:
-        raise SettingsError(
-            f"Cannot listen on {server.host}:{server.metrics_port} for metrics: {error.strerror}. "
-            "Stop what uses the port, or set server.metrics_port."
-        ) from error
+    allow_files(server.limits.connections)
+    listener = listen(server.host, server.port, setting="server.port")
+    serve_metrics(server)
     context = _server_context(server.tls) if server.tls else None
     config = uvicorn.Config(
         app,
@@ -82,7 +79,7 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
         timeout_graceful_shutdown=int(server.shutdown_seconds),
         ssl_context_factory=(lambda _config, _default: context) if context is not None else None,
     )
-    runner = _Server(config, context, server.tls)
+    runner = _Server(config, context, server)
     try:
         runner.run(sockets=[listener])
     except SystemExit:
@@ -92,14 +89,20 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server that also watches its certificate."""
+    """uvicorn's server that bounds its connections and watches its certificate."""
 
-    def __init__(self, config: uvicorn.Config, context: ssl.SSLContext | None, tls: ServerTls | None) -> None:
+    def __init__(self, config: uvicorn.Config, context: ssl.SSLContext | None, settings: ServerSettings) -> None:
         super().__init__(config)
         self._context = context
-        self._tls = tls
+        self._tls = settings.tls
+        self._limits = settings.limits
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        bound_connections(self.config, self._limits)
+        await super().startup(sockets)
 
     async def main_loop(self) -> None:
+        log.info("serving")
         if self._context is None or self._tls is None:
             await super().main_loop()
             return
@@ -131,22 +134,6 @@ def _server_context(tls: ServerTls) -> ssl.SSLContext:
             "Both must be PEM files that belong together."
         ) from error
     return context
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise SettingsError(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Stop what uses the port, or set server.port."
-        ) from error
-    listener.listen(2048)
-    listener.setblocking(False)
-    return listener
 
 
 def _stop(reason: str) -> int:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 __all__ = [
     "ClientTls",
+    "ConnectionLimits",
     "LogSettings",
     "ServerSettings",
     "ServerTls",
@@ -52,6 +53,46 @@ class ClientTls(Settings):
     ca_file: Path | None = Field(None, description="CA bundle to trust instead of the system's.")
 
 
+class ConnectionLimits(Settings):
+    """What one connection may take, before anyone has looked at its key and after.
+
+    They hold on the API's port and on the metrics'. A response is never cut while it is being read.
+    """
+
+    connections: int = Field(
+        4096,
+        ge=16,
+        description="Open connections. At the limit the one that has waited longest without a request makes room.",
+    )
+    head_bytes: int = Field(
+        32 * 1024, ge=1024, le=64 * 1024, description="Bytes of a request's URL and headers, else 431."
+    )
+    headers: int = Field(100, ge=8, le=1000, description="Headers of a request, else 431.")
+    head_seconds: float = Field(
+        20.0,
+        gt=0,
+        description="From the connection, or a further request's first byte, to the end of the head, the TLS "
+        "handshake included, else 408.",
+    )
+    body_bytes_per_second: int = Field(
+        1024, ge=0, description="A body must come at least at this rate while it is waited for, else 408."
+    )
+    body_window_seconds: float = Field(20.0, gt=0, description="The time over which the rate is the mean.")
+    body_seconds: float = Field(7200.0, gt=0, description="Longest time for a whole body, else 408.")
+    unread_seconds: float = Field(
+        60.0, gt=0, description="A client that takes nothing of a response for so long is cut off."
+    )
+    frames_per_message: int = Field(
+        1024, ge=1, description="Fragments of a WebSocket message, else it is closed with 1009."
+    )
+    frames_per_second: int = Field(
+        1024, ge=1, description="Frames on a WebSocket, pings and fragments too, else it is closed with 1008."
+    )
+    frame_bytes_per_second: int = Field(
+        64 * 1024 * 1024, ge=1024, description="Bytes of these frames, else the WebSocket is closed with 1008."
+    )
+
+
 class ServerSettings(Settings):
     """Where a service listens."""
 
@@ -59,6 +100,7 @@ class ServerSettings(Settings):
     port: Port
     metrics_port: Port = Field(description="Prometheus metrics, on a port of their own, without authentication.")
     tls: ServerTls | None = None
+    limits: ConnectionLimits = ConnectionLimits()
     shutdown_seconds: float = Field(20.0, ge=0, description="How long open requests may take after SIGTERM.")
 
 

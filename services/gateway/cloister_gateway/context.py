@@ -21,7 +21,7 @@ from cloister_gateway.core import Core, build_core
 from cloister_gateway.foundation import open_foundation
 from cloister_gateway.identity.authenticator import Authenticator
 from cloister_gateway.identity.directory import Directory
-from cloister_gateway.identity.names import Names
+from cloister_gateway.identity.seals import Seals
 from cloister_gateway.identity.store import IdentityStore
 from cloister_gateway.models import ModelUpstream, open_upstream
 from cloister_gateway.redis_client import blocking_client, bus_connection
@@ -87,7 +87,8 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
         bus.start()
         control = Control(bus)
         await control.start()
-        identity_store = IdentityStore(redis, Names(keyring))
+        identity_store = IdentityStore(redis, Seals(keyring))
+        await identity_store.rights.adopt()
         directory = Directory(identity_store, foundation.peppers[0], control)
         authenticator = Authenticator(identity_store, foundation.peppers, control, supervisor)
         authenticator.start()

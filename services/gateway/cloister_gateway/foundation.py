@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from cloister_gateway.bus import Bus
 from cloister_gateway.control import Control
 from cloister_gateway.identity.directory import Directory
-from cloister_gateway.identity.names import Names
+from cloister_gateway.identity.seals import Seals
 from cloister_gateway.identity.store import IdentityStore
 from cloister_gateway.redis_client import bus_connection, check_durability, command_client, wait_for_redis
 from cloister_gateway.settings import GatewaySettings
@@ -61,7 +61,9 @@ async def open_directory(settings: GatewaySettings) -> AsyncIterator[Directory]:
     async with open_foundation(settings) as foundation:
         # Never started: it only tells the gateways that serve.
         bus = Bus(lambda: bus_connection(settings.redis), foundation.redis, Supervisor())
-        yield Directory(IdentityStore(foundation.redis, Names(foundation.keyring)), foundation.peppers[0], Control(bus))
+        store = IdentityStore(foundation.redis, Seals(foundation.keyring))
+        await store.rights.adopt()
+        yield Directory(store, foundation.peppers[0], Control(bus))
 
 
 async def _open_keyring(root: FileRootKey, redis: Redis, settings: GatewaySettings) -> Keyring:

@@ -1,6 +1,6 @@
 """OpenAI's list shape, cut out of a list in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cloister_common.errors import InvalidRequest
@@ -9,25 +9,39 @@ __all__ = ["page"]
 
 
 def page(
-    items: Sequence[dict[str, Any]], *, limit: int, order: str, after: str | None, before: str | None = None
+    items: Sequence[dict[str, Any]],
+    *,
+    limit: int,
+    order: str,
+    after: str | None,
+    before: str | None = None,
+    gone: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """One page of ``items`` (each with its ``id``, oldest first) as OpenAI's list object.
+
+    Args:
+        items: The whole list.
+        limit: The most items of the page.
+        order: ``asc``, or newest first.
+        after: The page begins behind this item, ...
+        before: ... or ends before it.
+        gone: Items that are no more, by id, with the number of older items that are left: a cursor is a place, and
+            who deletes while listing goes on from there.
 
     Raises:
         InvalidRequest: ``after`` or ``before`` names no item of the list.
     """
     ordered = list(items) if order == "asc" else list(reversed(items))
-    start, end = 0, len(ordered)
-    ids = [item["id"] for item in ordered]
+    # Of each item, how many come before it and how many with it.
+    places = {item["id"]: (place, place + 1) for place, item in enumerate(ordered)}
+    for item_id, older in (gone or {}).items():
+        place = older if order == "asc" else len(ordered) - older
+        places[item_id] = (place, place)
     for name, cursor in (("after", after), ("before", before)):
-        if cursor is None:
-            continue
-        if cursor not in ids:
+        if cursor is not None and cursor not in places:
             raise InvalidRequest(f"'{name}' names no item of this list.", param=name)
-        if name == "after":
-            start = ids.index(cursor) + 1
-        else:
-            end = ids.index(cursor)
+    start = places[after][1] if after is not None else 0
+    end = places[before][0] if before is not None else len(ordered)
     chosen = ordered[start:end][:limit]
     return {
         "object": "list",

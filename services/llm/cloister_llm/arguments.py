@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cloister_common.logs import levels
+
 from cloister_llm.plan.capacity import Capacity
 from cloister_llm.plugin import NAME
 from cloister_llm.settings import SETTINGS_VARIABLE, LlmSettings
@@ -16,6 +18,7 @@ MODULE = "vllm.entrypoints.launchers.api_server.entry"
 is not."""
 
 _MIDDLEWARE = "cloister_llm.guard.middleware.Guard"
+_LIBRARIES = "warning"  # the level of everything but our own loggers, whatever ours is
 _NOWHERE = "media.invalid"  # a name that never resolves (RFC 2606): no media is fetched from anywhere
 _NO_MEDIA = {"image": 0, "video": 0, "audio": 0}
 
@@ -45,7 +48,7 @@ def command_line(settings: LlmSettings, capacity: Capacity, *, device: str) -> l
         "limit-mm-per-prompt": _NO_MEDIA,
         "disable-fastapi-docs": True,
         "disable-uvicorn-access-log": True,
-        "uvicorn-log-level": settings.log.level,
+        "uvicorn-log-level": _LIBRARIES,
         "enforce-eager": engine.eager,
         **engine.extra_arguments,
     }
@@ -91,7 +94,7 @@ def environment(
         "HF_HOME": str(cache / "huggingface"),
         "XDG_CACHE_HOME": str(cache),
         "VLLM_LOGGING_CONFIG_PATH": str(cache / "logging.json"),
-        "VLLM_LOGGING_LEVEL": settings.log.level.upper(),
+        "VLLM_LOGGING_LEVEL": _LIBRARIES.upper(),
     }
     if device == "cpu":
         # Threads go where the scheduler puts them: a container's share of cores is not known by number.
@@ -99,18 +102,21 @@ def environment(
     return values
 
 
-def logging_config(level: str) -> dict[str, Any]:
-    """vLLM's and uvicorn's loggers in our format: one JSON object a line, exceptions without their messages."""
-    handler = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}
+def logging_config(level: str, mark: str) -> dict[str, Any]:
+    """How each of vLLM's processes logs: in our format, its own loggers and uvicorn's without content.
+
+    `cloister_common.logs` says what is left of them: from ``warning`` on, by name, place and class of exception.
+
+    Args:
+        level: The level of our own loggers.
+        mark: What each line begins with, for `cloister_llm.relay`.
+    """
+    ours = {name: {"level": own} for name, own in levels("llm", level).items()}
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"json": {"()": "cloister_common.logs.json_formatter", "service": "llm"}},
-        "handlers": {"stdout": handler},
-        "root": {"handlers": ["stdout"], "level": level.upper()},
-        "loggers": {
-            "vllm": {"level": level.upper()},
-            "httpx": {"level": "WARNING"},
-            "uvicorn.access": {"level": "WARNING"},
-        },
+        "handlers": {"json": {"()": "cloister_llm.plugin.log_handler", "mark": mark}},
+        "root": {"handlers": ["json"], "level": "WARNING"},
+        # vLLM and uvicorn give these levels of their own unless they are told one.
+        "loggers": {**ours, "vllm": {"level": "WARNING"}, "uvicorn": {"level": "WARNING"}},
     }

@@ -6,6 +6,7 @@ vLLM's. Whatever can be known to be wrong is said before, in one sentence; vLLM 
 
 import json
 import os
+import secrets
 import socket
 import ssl
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from cloister_llm.hardware import cpu_memory_bytes, gpu_memory_bytes
 from cloister_llm.model_folder import check_model_folder
 from cloister_llm.plan import Capacity, DoesNotFit, Load, PlanError, plan_capacity, read_shape, weight_bytes
 from cloister_llm.plan.capacity import GIB
+from cloister_llm.relay import divert_output
 from cloister_llm.settings import EngineSettings, LlmSettings, inherited_environment
 
 __all__ = ["Launch", "launch", "prepare"]
@@ -37,6 +39,8 @@ class Launch:
     environment: dict[str, str]
     capacity: Capacity
     device: Literal["cpu", "gpu"]
+    log_mark: str
+    """What tells lines of our log from anything else that vLLM's processes write."""
 
 
 def prepare(settings: LlmSettings, settings_file: Path) -> Launch:
@@ -56,12 +60,14 @@ def prepare(settings: LlmSettings, settings_file: Path) -> Launch:
     _check_ports(settings.server)
     if settings.server.tls is not None:
         _check_certificate(settings.server.tls)
-    _make_cache(settings)
+    mark = f"{secrets.token_hex(16)} "
+    _make_cache(settings, mark)
     return Launch(
         command_line(settings, capacity, device=load.device),
         environment(settings, settings_file.resolve(), inherited_environment(), device=load.device),
         capacity,
         load.device,
+        mark,
     )
 
 
@@ -76,6 +82,7 @@ def launch(settings: LlmSettings, settings_file: Path) -> None:
         kv_cache_gib=round(ready.capacity.kv_cache / GIB, 2),
         full_conversations=ready.capacity.conversations,
     )
+    divert_output(ready.log_mark)
     os.execve(ready.command[0], ready.command, ready.environment)  # noqa: S606 - no shell, an argument list of ours
 
 
@@ -134,7 +141,7 @@ def _check_certificate(tls: ServerTls) -> None:
         ) from error
 
 
-def _make_cache(settings: LlmSettings) -> None:
+def _make_cache(settings: LlmSettings, mark: str) -> None:
     folder = settings.engine.cache_dir
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -143,7 +150,7 @@ def _make_cache(settings: LlmSettings) -> None:
                 f"Anyone may write to {folder}, and what lies there is executed. "
                 "Set engine.cache_dir to a private folder."
             )
-        (folder / "logging.json").write_text(json.dumps(logging_config(settings.log.level)))
+        (folder / "logging.json").write_text(json.dumps(logging_config(settings.log.level, mark)))
     except OSError as error:
         raise SettingsError(
             f"Cannot write to {folder}: {error.strerror}. Set engine.cache_dir to a writable folder of this pod."

@@ -4,7 +4,11 @@ vLLM loads it in every one of its processes before the engine is built. A plugin
 vLLM, so `cloister_llm.guard` checks at start that the renderer in use is really ours.
 """
 
-__all__ = ["NAME", "register"]
+import logging
+
+from cloister_common.logs import configure_our_loggers, json_handler, report_failures
+
+__all__ = ["NAME", "log_handler", "register"]
 
 NAME = "cloister_llm"
 """The entry point's name; the launcher allows this plugin and no other (``VLLM_PLUGINS``)."""
@@ -15,3 +19,13 @@ def register() -> None:
     from vllm.renderers.registry import RENDERER_REGISTRY
 
     RENDERER_REGISTRY.renderers["hf"] = ("cloister_llm.rendering.vllm_adapter", "GuardedRenderer")
+
+
+def log_handler(mark: str) -> logging.Handler:
+    """The handler that each of vLLM's processes makes when it sets up logging (``logging_config`` names it).
+
+    vLLM does that first of all, so this is also where a process begins to report what ends it in our format.
+    """
+    configure_our_loggers("llm")
+    report_failures()
+    return json_handler("llm", mark=mark)

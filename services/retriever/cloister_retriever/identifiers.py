@@ -1,10 +1,26 @@
-"""The shapes of our ids. An id that has not its shape never reaches a path or a filter expression."""
+"""The shapes of our ids. An id that has not its shape never reaches a path or a filter expression.
+
+Of what is listed, an id begins with the time it was made, and has 128 random bits behind it: so a list can go on behind
+an item that was deleted meanwhile, of which nothing is kept. The time is no secret to anybody who may see the id.
+"""
 
 import re
+import secrets
+import time
 
 from cloister_common.errors import NotFound
 
-__all__ = ["ATTACHMENT_PREFIX", "BATCH_PREFIX", "FILE_PREFIX", "STORE_PREFIX", "check_id", "missing"]
+__all__ = [
+    "ATTACHMENT_PREFIX",
+    "BATCH_PREFIX",
+    "FILE_PREFIX",
+    "STORE_PREFIX",
+    "check_id",
+    "is_id",
+    "missing",
+    "new_placed_id",
+    "place_in",
+]
 
 FILE_PREFIX = "file-"
 STORE_PREFIX = "vs_"
@@ -13,13 +29,39 @@ ATTACHMENT_PREFIX = "vsf_"
 
 _WHAT = {FILE_PREFIX: "file", STORE_PREFIX: "vector store", BATCH_PREFIX: "file batch"}
 _DIGITS = re.compile(r"[0-9a-f]{48}")
+_PLACE_DIGITS = 16
+
+_FIRST_PLACE_NS = 1_735_689_600 * 10**9
+"""The year 2025. Ids of the version before begin with random digits, which hardly ever are a time from then to now."""
+
+_SKEW_NS = 3600 * 10**9
+"""As far as the clock of another replica may be ahead."""
 
 
 def check_id(prefix: str, value: str, *, param: str | None = None) -> str:
     """``value``, if it is ``prefix`` and 48 hexadecimal digits. Anything else cannot exist: the same 404."""
-    if not value.startswith(prefix) or not _DIGITS.fullmatch(value[len(prefix) :]):
+    if not is_id(prefix, value):
         raise missing(prefix, value, param=param)
     return value
+
+
+def is_id(prefix: str, value: str) -> bool:
+    """Whether ``value`` has the shape of an id of this kind."""
+    return value.startswith(prefix) and _DIGITS.fullmatch(value[len(prefix) :]) is not None
+
+
+def new_placed_id(prefix: str, at_ns: int) -> str:
+    """A fresh id of something made at ``at_ns``, in nanoseconds since the epoch: `check_id`'s shape."""
+    return f"{prefix}{at_ns:0{_PLACE_DIGITS}x}{secrets.token_hex(16)}"
+
+
+def place_in(value: str) -> int | None:
+    """When what has this id was made, in nanoseconds since the epoch; None if the id does not say."""
+    digits = value[-48:]
+    if not _DIGITS.fullmatch(digits):
+        return None
+    place = int(digits[:_PLACE_DIGITS], 16)
+    return place if _FIRST_PLACE_NS <= place <= time.time_ns() + _SKEW_NS else None
 
 
 def missing(prefix: str, value: str, *, param: str | None = None) -> NotFound:

@@ -1,5 +1,7 @@
 """What callers may rely on, asked of the real retriever and of its fake."""
 
+from typing import Literal
+
 import httpx
 import openai
 import pytest
@@ -124,6 +126,33 @@ def test_every_answer_has_the_same_shape(real_url: str, fake_url: str, tenant: s
         )
     for real, fake in zip(*shapes, strict=True):
         assert real == fake
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_whoever_deletes_while_listing_deletes_everything(sdk: openai.OpenAI, order: Literal["asc", "desc"]) -> None:
+    files = [upload(sdk, f"{number}.txt", b"x") for number in range(5)]
+    newest_first = files[::-1] if order == "desc" else files
+    stores = [sdk.vector_stores.create(name=f"s{number}").id for number in range(5)]
+    for file_id in files:
+        sdk.vector_stores.files.create(file_id=file_id, vector_store_id=stores[0])
+    batch = sdk.vector_stores.file_batches.create(stores[1], file_ids=files).id
+
+    detached = []
+    for attached in sdk.vector_stores.files.list(stores[0], limit=2, order=order):
+        sdk.vector_stores.files.delete(attached.id, vector_store_id=stores[0])
+        detached.append(attached.id)
+    members = []
+    for member in sdk.vector_stores.file_batches.list_files(batch, vector_store_id=stores[1], limit=2, order=order):
+        sdk.vector_stores.files.delete(member.id, vector_store_id=stores[1])
+        members.append(member.id)
+    deleted = []
+    for file in sdk.files.list(limit=2, order=order):
+        sdk.files.delete(file.id)
+        deleted.append(file.id)
+    assert detached == members == deleted == newest_first
+    for store in sdk.vector_stores.list(limit=2, order=order):
+        sdk.vector_stores.delete(store.id)
+    assert sdk.vector_stores.list().data == []
 
 
 @pytest.mark.parametrize("purpose", ["fine-tune", "nonsense"])

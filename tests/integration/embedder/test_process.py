@@ -1,5 +1,6 @@
 """The embedder as a process: ``python -m cloister_embedder``, its metrics, its log, its end."""
 
+import json
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ def config(tmp_path: Path) -> Path:
     (tmp_path / "token").write_text(EMBEDDER_TOKEN)
     settings = {
         "server": {"port": free_port(), "metrics_port": free_port(), "shutdown_seconds": 5},
+        "log": {"level": "debug"},
         "token_file": str(tmp_path / "token"),
         "models": {MINILM: {"kind": "text", "path": str(minilm_folder())}},
     }
@@ -57,13 +59,17 @@ async def test_process_serves_counts_logs_without_content_and_ends_cleanly(
     wait_until_ready(url)
     client = make_client(url)
     assert (await client.embed([SECRET_TEXT, SECRET_TEXT, "other"])).dimensions == 384
+    headers = {"authorization": f"Bearer {EMBEDDER_TOKEN}", "x-header": SECRET_TEXT}
+    for body in ({"model": MINILM, "input": [1], SECRET_TEXT: 1}, {"model": SECRET_TEXT, "input": SECRET_TEXT}):
+        assert httpx.post(f"{url}/v1/embeddings?q={SECRET_TEXT}", json=body, headers=headers).status_code >= 400
+    assert httpx.get(f"{url}/{SECRET_TEXT}", headers={"authorization": f"Bearer {SECRET_TEXT}"}).status_code == 404
     metrics = httpx.get(f"http://127.0.0.1:{server['metrics_port']}/metrics").text
     assert f'cloister_embedder_texts_total{{model="{MINILM}",outcome="duplicate"}} 1.0' in metrics
     assert "cloister_embedder_batch_seconds_bucket" in metrics
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) in {0, -signal.SIGTERM}
     log = config.with_suffix(".log").read_text()
-    assert "model_loaded" in log
+    assert {"model_loaded", "serving"} <= {json.loads(line)["event"] for line in log.splitlines()}
     for secret in (SECRET_TEXT, EMBEDDER_TOKEN):
         assert secret not in log + metrics
 

@@ -167,6 +167,7 @@ def test_serve_becomes_vllm(
     seen = []
     monkeypatch.setattr(os, "execve", lambda *arguments: seen.append(arguments))
     monkeypatch.setattr("cloister_llm.__main__.configure_logging", lambda **_: None)
+    monkeypatch.setattr(launcher, "divert_output", lambda _: None)
     config = tmp_path / "llm.yaml"
     config.write_text(settings.model_dump_json())
     assert main(["--config", str(config)]) == 0

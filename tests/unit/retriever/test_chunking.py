@@ -1,9 +1,11 @@
 """Passages: exact ranges, never longer than the model reads, nothing lost."""
 
+import time
 from pathlib import Path
 
 import pytest
 from cloister_common.settings import SettingsError
+from cloister_retriever.parsing import chunking
 from cloister_retriever.parsing.chunking import Chunker, ModelLimits, load_tokenizer
 from cloister_retriever.parsing.document import Document, Segment
 from cloister_retriever.parsing.text import parse_text
@@ -46,6 +48,39 @@ def test_passages_cover_the_text_within_the_limit(chunker: Chunker, tokenizer: T
         covered.update(range(chunk.start, chunk.end))
     visible = {place for place, character in enumerate(document.text) if not character.isspace()}
     assert visible <= covered
+
+
+@given(
+    lines=st.lists(
+        st.tuples(st.sampled_from(["", "a", "漢", "a. ", "日。", "word "]), st.integers(0, 60_000)), max_size=8
+    ),
+    ends=st.sampled_from(["\n", "\n\n", " "]),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_splitter_gets_the_whole_text_in_parts_whose_length_is_bounded(
+    lines: list[tuple[str, int]], ends: str
+) -> None:
+    text = ends.join(piece * (length // max(len(piece), 1)) for piece, length in lines)
+    blocks = list(chunking._blocks(text, 0, len(text)))
+    assert [start for start, _ in blocks] == [0, *(end for _, end in blocks)][: len(blocks)]
+    assert "".join(text[start:end] for start, end in blocks) == text
+    for start, end in blocks:
+        assert 0 < end - start <= chunking._SPLIT_CHARACTERS
+        longest = max(map(len, text[start:end].splitlines()))
+        assert longest <= chunking._SPLIT_LINE_CHARACTERS
+
+
+def test_a_long_line_is_cut_behind_a_sentence() -> None:
+    text = "漢字仮名交じり文。" * 1_000
+    blocks = list(chunking._blocks(text, 0, len(text)))
+    assert len(blocks) > 2
+    assert all(text[start:end].endswith("。") for start, end in blocks)
+
+
+def test_a_question_that_is_far_too_long_is_cut_no_further_than_asked(chunker: Chunker) -> None:
+    started = time.process_time()
+    assert len(chunker.pieces("漢" * 2_000_000, most=33)) == 33
+    assert time.process_time() - started < 5
 
 
 def test_a_passage_keeps_its_page_and_never_crosses_it(chunker: Chunker) -> None:

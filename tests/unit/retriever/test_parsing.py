@@ -16,6 +16,9 @@ from cloister_retriever.parsing.text import clean, decode, parse_text
         (b"junk\n%PDF-1.4", "a.md", "pdf"),
         (b"words, not a PDF", "a.pdf", "text"),
         (b"MZ is how this sentence begins.", "a.txt", "text"),
+        (b"<!-- x -->\n" * 300 + b"# Leave", "a.md", "text"),
+        (b"<!-- not closed <html>", "a.md", "text"),
+        (b"<htmlish>", "a.md", "text"),
     ],
 )
 def test_the_content_says_the_type(content: bytes, name: str, kind: str) -> None:
@@ -33,6 +36,7 @@ def test_the_content_says_the_type(content: bytes, name: str, kind: str) -> None
         (b"\x1f\x8b\x08\x00", "a.txt", "unsupported_file"),
         (b"<!DOCTYPE html><p>hi", "a.txt", "unsupported_file"),
         (b"  <!-- x --><HTML>", "a.md", "unsupported_file"),
+        (b"<!-- x -->\n" * 200 + b"<html\n lang=en>", "a.md", "unsupported_file"),
         (b"a,b\n1,2", "table.CSV", "unsupported_file"),
     ],
 )
@@ -89,6 +93,24 @@ def test_headings_make_sections_with_their_path() -> None:
 def test_only_hashes_that_stand_apart_close_a_heading(line: str, title: str | None) -> None:
     document = parse_text(f"{line}\nwords\n".encode(), "a.md")
     assert [part.section for part in document.segments] == [title]
+
+
+@pytest.mark.parametrize("comment", [b"<!-- x -->\n", b"<!---->", b"<!-- ", b"--><!--", b" \n"])
+def test_a_file_that_begins_with_thousands_of_comments_takes_no_time_to_tell(comment: bytes) -> None:
+    started = time.process_time()
+    assert detect(comment * 100_000 + b"words", "a.md") == "text"
+    assert time.process_time() - started < 2
+
+
+def test_two_hundred_thousand_accents_on_one_letter_take_no_time() -> None:
+    started = time.process_time()
+    text = clean("a" + "\u0316\u0301" * 100_000 + "z")
+    assert time.process_time() - started < 2
+    assert (text[0], text[-1], len(text) > 200_000) == ("\u00e1", "z", True)
+
+
+def test_as_many_accents_as_a_language_needs_are_left_alone() -> None:
+    assert clean("u" + "\u0308" + "\u0316" * 29) == "u\u0316".replace("u", "\u00fc", 1) + "\u0316" * 28
 
 
 @pytest.mark.parametrize("filler", [" ", "# ", "#", "\t#"])

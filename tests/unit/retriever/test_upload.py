@@ -87,6 +87,11 @@ async def test_another_content_type_is_refused() -> None:
         ("", "unnamed"),
         ("..", "unnamed"),
         ("x" * 300, "x" * 255),
+        ("x" * 300 + ".md", "x" * 252 + ".md"),
+        ("x" * 300 + ".tar.gz", "x" * 252 + ".gz"),
+        ("x" * 250 + ".markdown", "x" * 246 + ".markdown"),
+        ("a." + "x" * 300, "a." + "x" * 253),
+        ("." + "x" * 300, "." + "x" * 254),
     ],
 )
 def test_names_are_cleaned(sent: str, kept: str) -> None:

@@ -107,9 +107,12 @@ lifecycle:
       command: [sleep, "5"]
 {{- end -}}
 
-{{/* cloister.graceSeconds: preStop, then the service's own shutdown_seconds, then five to write its last line. */}}
+{{/*
+cloister.graceSeconds: preStop, then the service's own shutdown_seconds, then what it needs after that: five seconds to
+write its last line, or, for vLLM's engine to end, twenty. Takes config, and after where it is not five.
+*/}}
 {{- define "cloister.graceSeconds" -}}
-{{- add 10 (ceil (dig "server" "shutdown_seconds" 20 .config) | int) -}}
+{{- add 5 (ceil (dig "server" "shutdown_seconds" 20 .config) | int) (.after | default 5) -}}
 {{- end -}}
 
 {{/* cloister.ports: the two ports of a service of ours. */}}

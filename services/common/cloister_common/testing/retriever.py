@@ -58,6 +58,7 @@ class FakeRetriever:
         self._files: dict[str, dict[str, tuple[Json, bytes]]] = {}
         self._stores: dict[str, dict[str, Json]] = {}
         self._attached: dict[str, dict[str, Json]] = {}
+        self._made: dict[str, list[str]] = {}
         self._batches: dict[str, tuple[str, list[str]]] = {}
         self._app = self._make_app()
 
@@ -136,12 +137,17 @@ class FakeRetriever:
             "status_details": None,
         }
         self._files.setdefault(tenant_of(request), {})[file["id"]] = (file, data)
+        self._note_made(f"files of {tenant_of(request)}", file["id"])
         return file
 
     async def _list_files(self, request: Request) -> Json:
         purpose = request.query_params.get("purpose")
         files = [file for file, _ in self._files.get(tenant_of(request), {}).values()]
-        return page_of([file for file in files if purpose in {None, file["purpose"]}], request)
+        return page_of(
+            [file for file in files if purpose in {None, file["purpose"]}],
+            request,
+            self._made.get(f"files of {tenant_of(request)}", []),
+        )
 
     async def _get_file(self, request: Request, file_id: str) -> Json:
         return self._file(request, file_id)[0]
@@ -179,13 +185,15 @@ class FakeRetriever:
             "expires_after": body.get("expires_after"),
         }
         self._stores.setdefault(tenant_of(request), {})[store["id"]] = store
+        self._note_made(f"stores of {tenant_of(request)}", store["id"])
         self._attached[store["id"]] = {}
         for file_id in body.get("file_ids") or []:
             self._put(store["id"], {"file_id": file_id})
         return self._wire(store)
 
     async def _list_stores(self, request: Request) -> Json:
-        return page_of([self._wire(store) for store in self._stores.get(tenant_of(request), {}).values()], request)
+        stores = [self._wire(store) for store in self._stores.get(tenant_of(request), {}).values()]
+        return page_of(stores, request, self._made.get(f"stores of {tenant_of(request)}", []))
 
     async def _get_store(self, request: Request, store_id: str) -> Json:
         return self._wire(self._store(request, store_id))
@@ -227,7 +235,7 @@ class FakeRetriever:
 
     async def _list_attached(self, request: Request, store_id: str) -> Json:
         self._store(request, store_id)
-        return self._filtered(request, list(self._attached[store_id].values()))
+        return self._filtered(request, list(self._attached[store_id].values()), self._made.get(store_id, []))
 
     async def _get_attached(self, request: Request, store_id: str, file_id: str) -> Json:
         return self._settled(self._attachment(request, store_id, file_id))
@@ -274,7 +282,10 @@ class FakeRetriever:
                 "static": {"max_chunk_size_tokens": 200, "chunk_overlap_tokens": 40},
             },
         }
-        return self._attached[store_id].setdefault(entry["file_id"], attached)
+        if entry["file_id"] not in self._attached[store_id]:
+            self._attached[store_id][entry["file_id"]] = attached
+            self._note_made(store_id, entry["file_id"])
+        return self._attached[store_id][entry["file_id"]]
 
     def _settled(self, attached: Json) -> Json:
         if attached["status"] == "in_progress" and not self.hold:
@@ -308,7 +319,8 @@ class FakeRetriever:
 
     async def _list_batch(self, request: Request, store_id: str, batch_id: str) -> Json:
         members = self._batch(request, store_id, batch_id)
-        return self._filtered(request, [self._attached[store_id][file_id] for file_id in members])
+        files = [self._attached[store_id][file_id] for file_id in members]
+        return self._filtered(request, files, self._batches[batch_id][1])
 
     def _batch(self, request: Request, store_id: str, batch_id: str) -> list[str]:
         self._store(request, store_id)
@@ -336,9 +348,16 @@ class FakeRetriever:
             counts[self._settled(self._attached[store_id][file_id])["status"]] += 1
         return {**counts, "total": len(file_ids)}
 
-    def _filtered(self, request: Request, files: list[Json]) -> Json:
+    def _filtered(self, request: Request, files: list[Json], made: list[str]) -> Json:
         wanted = request.query_params.get("filter")
-        return page_of([file for file in map(self._settled, files) if wanted in {None, file["status"]}], request)
+        return page_of([file for file in map(self._settled, files) if wanted in {None, file["status"]}], request, made)
+
+    def _note_made(self, where: str, made_id: str) -> None:
+        """Notes what a list got: the newest place, also for what comes back."""
+        made = self._made.setdefault(where, [])
+        if made_id in made:
+            made.remove(made_id)
+        made.append(made_id)
 
     # Search
 

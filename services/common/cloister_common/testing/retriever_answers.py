@@ -76,16 +76,20 @@ def missing_parameter(name: str) -> InvalidRequest:
     return InvalidRequest(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
 
 
-def page_of(items: list[Json], request: Request) -> Json:
-    """OpenAI's list object for ``items``, which are in the order of their creation."""
+def page_of(items: list[Json], request: Request, made: list[str]) -> Json:
+    """OpenAI's list object for ``items``, which are in the order of their creation.
+
+    ``made`` are the ids of all that ever were in the list, in that order: a cursor may name one that is gone.
+    """
     newest_first = request.query_params.get("order", "desc") == "desc"
     ordered = list(reversed(items)) if newest_first else items
     after = request.query_params.get("after")
     if after is not None:
-        ids = [item["id"] for item in ordered]
-        if after not in ids:
+        if after not in made:
             raise InvalidRequest("'after' names no item of this list.", param="after")
-        ordered = ordered[ids.index(after) + 1 :]
+        at = made.index(after)
+        behind = made[:at] if newest_first else made[at + 1 :]
+        ordered = [item for item in ordered if item["id"] in behind]
     limit = int(request.query_params.get("limit", "10000"))
     page = ordered[:limit]
     return {

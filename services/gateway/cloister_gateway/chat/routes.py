@@ -13,7 +13,6 @@ from cloister_gateway.chat.stream import CompletionResponse, EventStreamResponse
 from cloister_gateway.context import Context
 from cloister_gateway.identity import Principal, require
 from cloister_gateway.query import only_query
-from cloister_gateway.readers import while_valid
 
 __all__ = ["router"]
 
@@ -34,13 +33,12 @@ async def create(request: Request, body: ChatRequest, caller: Caller) -> Respons
     body.check()
     context: Context = request.app.state.context
     upstream, send_seconds = context.llm, context.settings.responses.send_seconds
-    valid = while_valid(context.authenticator, caller)
     upstream.settings_of(body.model)
     # Asked for here, where an error of Redis is still answered as one; the call finds it in the cache.
     await upstream.cache_salt(caller.tenant)
     upstream_body = body.upstream_body()
     if body.stream:
         events = upstream.stream_events(body.model, upstream_body, tenant=caller.tenant)
-        return EventStreamResponse(events, send_seconds=send_seconds, within=valid)
+        return EventStreamResponse(events, send_seconds=send_seconds)
     work = partial(upstream.complete_chat, body.model, upstream_body, tenant=caller.tenant)
-    return CompletionResponse(work, send_seconds=send_seconds, within=valid)
+    return CompletionResponse(work, send_seconds=send_seconds)

@@ -6,16 +6,16 @@ the first token. An error before the first byte is an HTTP error; later it is an
 
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractContextManager, aclosing
+from contextlib import aclosing
 
 import anyio
 import orjson
 from cloister_common.app import error_response
 from cloister_common.errors import CloisterError
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from cloister_gateway.readers import ReaderTooSlowError, credential_ended, in_time
+from cloister_gateway.readers import ReaderTooSlowError, in_time
 
 __all__ = ["CompletionResponse", "EventStreamResponse"]
 
@@ -28,34 +28,18 @@ _STREAM_HEADERS = [
 
 
 class _WhileConnected(Response):
-    """A response whose work ends when its caller goes away, stops reading, or loses its credential.
+    """A response whose work ends when its caller goes away, or stops reading."""
 
-    Args:
-        send_seconds: The longest one message may take to go out.
-        within: Cancels the work when the credential has ended; see `while_valid`.
-    """
-
-    def __init__(self, send_seconds: float, within: AbstractContextManager[anyio.CancelScope]) -> None:
+    def __init__(self, send_seconds: float) -> None:
         super().__init__()
         self._send_seconds = send_seconds
-        self._within = within
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def noted(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
         try:
-            with self._within as valid:
-                async with anyio.create_task_group() as group:
-                    group.start_soon(_cancel_when_gone, receive, group.cancel_scope)
-                    await self._respond(scope, receive, in_time(noted, self._send_seconds))
-                    group.cancel_scope.cancel()
-            if valid.cancelled_caught and not started:
-                await error_response(credential_ended())(scope, receive, send)
+            async with anyio.create_task_group() as group:
+                group.start_soon(_cancel_when_gone, receive, group.cancel_scope)
+                await self._respond(scope, receive, in_time(send, self._send_seconds))
+                group.cancel_scope.cancel()
         except* ReaderTooSlowError:
             pass  # Its connection is closed.
 
@@ -69,17 +53,11 @@ class EventStreamResponse(_WhileConnected):
 
     Args:
         events: Whole events, ``data: [DONE]`` included. Closed at the end, whatever the end is.
-        send_seconds, within: As above.
+        send_seconds: The longest one block may take to go out.
     """
 
-    def __init__(
-        self,
-        events: AsyncGenerator[bytes, None],
-        *,
-        send_seconds: float,
-        within: AbstractContextManager[anyio.CancelScope],
-    ) -> None:
-        super().__init__(send_seconds, within)
+    def __init__(self, events: AsyncGenerator[bytes, None], *, send_seconds: float) -> None:
+        super().__init__(send_seconds)
         self._events = events
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,17 +83,11 @@ class CompletionResponse(_WhileConnected):
 
     Args:
         work: Gives the JSON bytes.
-        send_seconds, within: As above.
+        send_seconds: The longest they may take to go out.
     """
 
-    def __init__(
-        self,
-        work: Callable[[], Awaitable[bytes]],
-        *,
-        send_seconds: float,
-        within: AbstractContextManager[anyio.CancelScope],
-    ) -> None:
-        super().__init__(send_seconds, within)
+    def __init__(self, work: Callable[[], Awaitable[bytes]], *, send_seconds: float) -> None:
+        super().__init__(send_seconds)
         self._work = work
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:

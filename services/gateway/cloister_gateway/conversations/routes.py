@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from cloister_gateway.conversations.schemas import CreateConversation, CreateItems, UpdateConversation
 from cloister_gateway.conversations.service import ConversationService
-from cloister_gateway.identity import Principal, require
+from cloister_gateway.identity import LET_END, Principal, require
 from cloister_gateway.pagination import page
 from cloister_gateway.query import NO_QUERY, asks_for_results, only_query
 
@@ -28,7 +28,7 @@ def _service(request: Request) -> ConversationService:
 Service = Annotated[ConversationService, Depends(_service)]
 
 
-@router.post("", dependencies=[NO_QUERY])
+@router.post("", dependencies=[NO_QUERY, LET_END])
 async def create(caller: Caller, service: Service, body: CreateConversation | None = None) -> dict[str, Any]:
     """Makes a conversation."""
     body = body or CreateConversation()
@@ -41,20 +41,20 @@ async def retrieve(conversation_id: str, caller: Caller, service: Service) -> di
     return await service.retrieve(caller, conversation_id)
 
 
-@router.post("/{conversation_id}", dependencies=[NO_QUERY])
+@router.post("/{conversation_id}", dependencies=[NO_QUERY, LET_END])
 async def update(conversation_id: str, body: UpdateConversation, caller: Caller, service: Service) -> dict[str, Any]:
     """Replaces a conversation's metadata."""
     return await service.update(caller, conversation_id, body.metadata or {})
 
 
-@router.delete("/{conversation_id}", dependencies=[NO_QUERY])
+@router.delete("/{conversation_id}", dependencies=[NO_QUERY, LET_END])
 async def delete(conversation_id: str, caller: Caller, service: Service) -> dict[str, Any]:
     """Deletes a conversation with all its items and responses."""
     await service.delete(caller, conversation_id)
     return {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
 
 
-@router.post("/{conversation_id}/items")
+@router.post("/{conversation_id}/items", dependencies=[LET_END])
 async def create_items(
     conversation_id: str, body: CreateItems, caller: Caller, service: Service, request: Request
 ) -> dict[str, Any]:
@@ -77,8 +77,8 @@ async def list_items(
 ) -> dict[str, Any]:
     """A page of items."""
     only_query(request, {"limit", "order", "after", *_INCLUDE})
-    items = await service.items(caller, conversation_id, results=asks_for_results(request))
-    return page(items, limit=limit, order=order, after=after)
+    results = asks_for_results(request)
+    return await service.items(caller, conversation_id, limit=limit, order=order, after=after, results=results)
 
 
 @router.get("/{conversation_id}/items/{item_id}")
@@ -90,7 +90,7 @@ async def retrieve_item(
     return await service.item(caller, conversation_id, item_id, results=asks_for_results(request))
 
 
-@router.delete("/{conversation_id}/items/{item_id}", dependencies=[NO_QUERY])
+@router.delete("/{conversation_id}/items/{item_id}", dependencies=[NO_QUERY, LET_END])
 async def delete_item(conversation_id: str, item_id: str, caller: Caller, service: Service) -> dict[str, Any]:
     """Deletes one item; the conversation as it is then."""
     return await service.delete_item(caller, conversation_id, item_id)

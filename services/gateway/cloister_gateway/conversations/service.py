@@ -1,6 +1,7 @@
 """The rules of conversations: every look-up is by tenant, and another tenant's id is an unknown id."""
 
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,10 +12,11 @@ from cloister_common.vault import Keyring
 
 from cloister_gateway.conversations.store import KIND, ConversationStore
 from cloister_gateway.identity.principal import Principal
+from cloister_gateway.pagination import page
 from cloister_gateway.responses.schemas import InputMessage
 from cloister_gateway.responses.shapes import input_item, without_results
 from cloister_gateway.responses.turns import shown_items
-from cloister_gateway.state import ItemLog, LogGoneError, LogLockedError, Owner, StoredItem, damage_told
+from cloister_gateway.state import ItemLog, LogGoneError, LogLockedError, Owner, StoredItem, StoredLog, damage_told
 
 __all__ = ["ConversationService"]
 
@@ -96,19 +98,39 @@ class ConversationService:
             ) from error
         return [item.body for item in stored]
 
-    async def items(self, principal: Principal, conversation_id: str, *, results: bool) -> list[dict[str, Any]]:
-        """All items, oldest first, and with the ``results`` of file searches for those who ask.
+    async def items(
+        self,
+        principal: Principal,
+        conversation_id: str,
+        *,
+        limit: int,
+        order: str,
+        after: str | None,
+        results: bool,
+    ) -> dict[str, Any]:
+        """A page of items, and with the ``results`` of file searches for those who ask.
 
         What was asked in a turn that got no answer has the status ``incomplete``.
+
+        Raises:
+            InvalidRequest: ``after`` names no item that is or was in the conversation.
         """
-        bodies = shown_items(await self._load(principal, conversation_id))
-        return bodies if results else [without_results(body) for body in bodies]
+        log = await self._load(principal, conversation_id)
+        items = shown_items(log.items)
+        numbers = [item.seq for item in items]
+        return page(
+            [_shown(item, results=results) for item in items],
+            limit=limit,
+            order=order,
+            after=after,
+            gone={item_id: bisect_left(numbers, seq) for item_id, seq in log.removed.items()},
+        )
 
     async def item(self, principal: Principal, conversation_id: str, item_id: str, *, results: bool) -> dict[str, Any]:
         """One item."""
-        for body in await self.items(principal, conversation_id, results=results):
-            if body["id"] == item_id:
-                return body
+        for item in shown_items((await self._load(principal, conversation_id)).items):
+            if item.id == item_id:
+                return _shown(item, results=results)
         raise NotFound(f"Item with id '{item_id}' not found.", param="item_id")
 
     async def delete_item(self, principal: Principal, conversation_id: str, item_id: str) -> dict[str, Any]:
@@ -120,10 +142,14 @@ class ConversationService:
             raise NotFound(f"Item with id '{item_id}' not found.", param="item_id")
         return await self.retrieve(principal, conversation_id)
 
-    async def _load(self, principal: Principal, conversation_id: str) -> list[StoredItem]:
+    async def _load(self, principal: Principal, conversation_id: str) -> StoredLog:
         owner = await self.find(principal, conversation_id)
         with _still_there(conversation_id):
-            return await self._items.load(owner)
+            return await self._items.load_log(owner)
+
+
+def _shown(item: StoredItem, *, results: bool) -> dict[str, Any]:
+    return item.body if results else without_results(item.body)
 
 
 @contextmanager

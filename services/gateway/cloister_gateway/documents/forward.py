@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 from cloister_common.errors import Unavailable, UpstreamFailed
 from cloister_common.logs import get_logger
-from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -75,9 +74,9 @@ async def forward(retriever: Service, request: Request, path: str, *, tenant: st
     return TimedStream(
         _body(response),
         send_seconds=send_seconds,
+        close=response.aclose,
         status_code=response.status_code,
         headers={name: response.headers[name] for name in _RESPONSE_HEADERS if name in response.headers},
-        background=BackgroundTask(response.aclose),
     )
 
 
@@ -87,8 +86,5 @@ def _params(request: Request) -> list[tuple[str, Any]]:
 
 async def _body(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     """The body as it comes. If the retriever breaks off, so does this: the caller sees a cut, never a short file."""
-    try:
-        async for chunk in response.aiter_raw():
-            yield chunk
-    finally:
-        await response.aclose()
+    async for chunk in response.aiter_raw():
+        yield chunk

@@ -2,7 +2,8 @@
 
 A verified key is remembered for `CACHE_SECONDS`, less than the two seconds within which a revocation must hold
 everywhere, so that it holds even if the word of it is lost. The word itself (`Control`, kind ``identity``) makes it
-hold at once, and closes what the key has open: whoever keeps a connection registers it with `watch`.
+hold at once, for what is being done for the key too: all of it stands in a `Validity`. Since the word may be lost, the
+keys that are watched are looked at again each `CACHE_SECONDS`.
 """
 
 import asyncio
@@ -10,16 +11,20 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cloister_common.errors import Unauthenticated
 from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
+from cloister_common.vault import VaultError
 
 from cloister_gateway.control import Control
 from cloister_gateway.identity import tokens
 from cloister_gateway.identity.principal import Principal
+from cloister_gateway.identity.records import ORGANIZATION
 from cloister_gateway.identity.store import IdentityStore
+from cloister_gateway.identity.validity import Validity
 from cloister_gateway.redis_client import REDIS_DOWN
 
 __all__ = ["CACHE_SECONDS", "CONTROL_KIND", "Authenticator"]
@@ -43,7 +48,7 @@ class _Verified:
 @dataclass(eq=False, slots=True)
 class _Watch:
     principal: Principal
-    revoked: Callable[[], None]
+    ended: Callable[[], None]
 
 
 class Authenticator:
@@ -53,7 +58,7 @@ class Authenticator:
         store: The keys.
         peppers: The first makes new keys' HMACs, all verify.
         control: Brings the word of revocations.
-        supervisor: Writes times of last use, and looks again at watched keys after a lost connection.
+        supervisor: Writes times of last use, and looks at watched keys again.
     """
 
     def __init__(self, store: IdentityStore, peppers: list[bytes], control: Control, supervisor: Supervisor) -> None:
@@ -65,8 +70,6 @@ class Authenticator:
         self._watches: set[_Watch] = set()
         self._used: dict[str, int] = {}
         self._heard = 0
-        # The word of a revocation may have been lost: every watched key must be looked at again.
-        self._unsure = asyncio.Event()
 
     def start(self) -> None:
         """Begins to listen for revocations and to note times of use."""
@@ -97,11 +100,18 @@ class Authenticator:
         self._used[principal.key_id] = now
         return principal
 
-    def watch(self, principal: Principal, revoked: Callable[[], None]) -> Callable[[], None]:
-        """Calls ``revoked`` once if the credential behind ``principal`` is revoked. Returns what ends the watch."""
-        watch = _Watch(principal, revoked)
+    def watch(self, principal: Principal, ended: Callable[[], None]) -> Callable[[], None]:
+        """Calls ``ended`` once if the credential behind ``principal`` is revoked. Returns what ends the watch."""
+        watch = _Watch(principal, ended)
         self._watches.add(watch)
         return lambda: self._watches.discard(watch)
+
+    def while_valid(self, principal: Principal) -> Validity:
+        """What interrupts all that is done for ``principal`` when its credential ends: ``async with`` around it.
+
+        Nothing may be awaited between `authenticate` and the beginning of the block.
+        """
+        return Validity(principal.expires_at, partial(self.watch, principal))
 
     async def _verify_now(self, token: str) -> Principal:
         """Verifies, and again if word of a revocation came meanwhile: whoever came in after it would not be closed."""
@@ -116,11 +126,15 @@ class Authenticator:
         key = tokens.parse(token)
         if key is None:
             raise refusal
-        record = await self._store.credential(key.id)
-        if record is None or not tokens.matches(self._peppers, key, record.mac, *record.grant):
-            raise refusal
-        if record.kind == "project" and not await self._store.project_is_active(record.tenant):
-            raise Unauthenticated("The project of this API key is archived.", code="project_archived")
+        try:
+            record = await self._store.credential(key.id)
+            if record is None or not tokens.matches(self._peppers, key, record.mac, *record.grant):
+                raise refusal
+            if record.kind == "project" and not await self._store.project_is_active(record.tenant):
+                raise Unauthenticated("The project of this API key is archived.", code="project_archived")
+        except VaultError as error:
+            log.error("rights_damaged", key=key.id, exc_info=error)
+            raise refusal from error
         return Principal(record.tenant, record.id, record.scopes, record.kind, record.expires_at)
 
     def _remember(self, fingerprint: bytes, verified: _Verified) -> None:
@@ -144,33 +158,32 @@ class Authenticator:
 
     def _on_resync(self) -> None:
         self._verified.clear()
-        self._unsure.set()
 
     async def _recheck(self) -> None:
-        """Looks again at every key with something open whenever the word of its end may have been lost.
-
-        If the store fails meanwhile, the supervisor begins anew, until all have been looked at.
-        """
+        """Looks at every watched key again and again: the word of its end may have been lost."""
         while True:
-            await self._unsure.wait()
-            self._unsure.clear()
+            await asyncio.sleep(CACHE_SECONDS)
             try:
-                for key_id in {watch.principal.key_id for watch in self._watches}:
-                    if not await self._is_active(key_id):
-                        for watch in [watch for watch in self._watches if watch.principal.key_id == key_id]:
-                            self._end(watch)
-            except BaseException:
-                self._unsure.set()
-                raise
+                await self.recheck()
+            except REDIS_DOWN as error:
+                log.warning("watched_keys_not_checked", error=type(error).__name__)
 
-    async def _is_active(self, key_id: str) -> bool:
-        record = await self._store.credential(key_id)
-        return record is not None and (not record.tenant or await self._store.project_is_active(record.tenant))
+    async def recheck(self) -> None:
+        """Ends what is done for keys that have ended, by the store and not by word."""
+        watches = list(self._watches)
+        keys: dict[str, set[str]] = {}
+        for watch in watches:
+            keys.setdefault(watch.principal.tenant or ORGANIZATION, set()).add(watch.principal.key_id)
+        if keys:
+            live = await self._store.rights.live(keys)
+            for watch in watches:
+                if watch.principal.key_id not in live and watch in self._watches:
+                    self._end(watch)
 
     def _end(self, watch: _Watch) -> None:
         self._watches.discard(watch)
         try:
-            watch.revoked()
+            watch.ended()
         except Exception:
             log.exception("revocation_callback_failed")
 

@@ -16,13 +16,8 @@ from cloister_gateway.control import Control
 from cloister_gateway.identity import tokens
 from cloister_gateway.identity.authenticator import CONTROL_KIND
 from cloister_gateway.identity.principal import ADMIN_SCOPE, API_SCOPE, DATA_SCOPES, SERVER_STATE_ONLY
-from cloister_gateway.identity.store import (
-    ORGANIZATION,
-    AccountRecord,
-    IdentityStore,
-    KeyRecord,
-    ProjectRecord,
-)
+from cloister_gateway.identity.records import ORGANIZATION, AccountRecord, KeyRecord, ProjectRecord
+from cloister_gateway.identity.store import IdentityStore
 
 __all__ = ["Directory", "FirstKeys", "IssuedKey"]
 
@@ -172,7 +167,8 @@ class Directory:
 
     async def key(self, owner: str, key_id: str) -> KeyRecord:
         """A key of the project, or of the `ORGANIZATION`. Raises `NotFound`, also if it is another's."""
-        record = await self._store.key(key_id)
+        rights = await self._store.rights.read(owner)
+        record = await self._store.key(key_id) if rights is not None and key_id in rights.keys else None
         if record is None or record.owner != owner:
             raise NotFound(f"There is no API key '{key_id}' here.", param="api_key_id")
         return record
@@ -203,7 +199,8 @@ class Directory:
             await self._store.release_bootstrap()
 
     async def _keys(self, owner: str) -> list[KeyRecord]:
-        found = [await self._store.key(key_id) for key_id in await self._store.key_ids(owner)]
+        rights = await self._store.rights.read(owner)
+        found = [await self._store.key(key_id) for key_id in (rights.keys if rights is not None else ())]
         return [record for record in found if record]
 
     async def _issue(

@@ -1,13 +1,15 @@
 """Who may pass: the ASGI guard before every route, and the scope each route asks for.
 
 The guard authenticates each request under ``/v1`` and ``/cloister`` before its body is read, known path or not; so a
-route that forgot to ask for a scope is still closed to strangers, and strangers learn nothing from a 404.
+route that forgot to ask for a scope is still closed to strangers, and strangers learn nothing from a 404. It stays: a
+request whose credential ends while it is served gets a 401, or is cut off if its answer has begun.
 """
 
 from collections.abc import Awaitable, Callable
 
-from cloister_common.app import error_response
-from cloister_common.errors import CloisterError, Unauthenticated
+from cloister_common.errors import Unauthenticated
+from cloister_common.logs import bind_log_fields
+from fastapi import Depends
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,7 +18,7 @@ from cloister_gateway.identity.authenticator import Authenticator
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
 
-__all__ = ["OPEN_PATHS", "GuardMiddleware", "require"]
+__all__ = ["LET_END", "OPEN_PATHS", "GuardMiddleware", "log_caller", "require"]
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
 """All that answers without a credential."""
@@ -35,17 +37,19 @@ class GuardMiddleware:
         authenticator: Authenticator = scope["app"].state.context.authenticator
         try:
             principal = await authenticator.authenticate(Headers(scope=scope))
-        except CloisterError as error:
-            response = error_response(error)
-            if isinstance(error, Unauthenticated):
-                response.headers["www-authenticate"] = "Bearer"
-            await response(scope, receive, send)
-            return
-        except REDIS_DOWN:
-            await error_response(store_unavailable())(scope, receive, send)
-            return
-        scope.setdefault("state", {})["principal"] = principal
-        await self.app(scope, receive, send)
+        except REDIS_DOWN as error:
+            raise store_unavailable() from error
+        log_caller(principal)
+        async with authenticator.while_valid(principal) as validity:
+            scope.setdefault("state", {}).update(principal=principal, validity=validity)
+            await self.app(scope, receive, send)
+
+
+def log_caller(principal: Principal) -> None:
+    """Has the log lines of this request say whose it is: an administration key has no project."""
+    if principal.tenant:
+        bind_log_fields(project=principal.tenant)
+    bind_log_fields(key_id=principal.key_id)
 
 
 def require(scope: str) -> Callable[[HTTPConnection], Awaitable[Principal]]:
@@ -62,3 +66,12 @@ def require(scope: str) -> Callable[[HTTPConnection], Awaitable[Principal]]:
         return principal
 
     return caller
+
+
+async def _let_end(connection: HTTPConnection) -> None:
+    connection.scope["state"]["validity"].let_end()
+
+
+LET_END = Depends(_let_end)
+"""A dependency of routes that write in a few short steps. Their bodies have been read when it is asked for: from there
+on they are done whole, whatever becomes of the credential. Who revokes the key they call with still gets an answer."""

@@ -7,8 +7,9 @@ from cloister_common.errors import InvalidRequest
 from fastapi import APIRouter, Depends, Query, Request
 
 from cloister_gateway.identity.directory import Directory
-from cloister_gateway.identity.guard import require
+from cloister_gateway.identity.guard import LET_END, require
 from cloister_gateway.identity.principal import ADMIN_SCOPE
+from cloister_gateway.identity.records import ORGANIZATION
 from cloister_gateway.identity.schemas import (
     AccountCreate,
     AdminKeyCreate,
@@ -25,7 +26,6 @@ from cloister_gateway.identity.schemas import (
     key_body,
     project_body,
 )
-from cloister_gateway.identity.store import ORGANIZATION
 from cloister_gateway.pagination import page
 
 __all__ = ["router"]
@@ -42,7 +42,7 @@ Body = dict[str, Any]
 Admin = Annotated[Directory, Depends(_directory)]
 
 
-@router.post("/admin_api_keys")
+@router.post("/admin_api_keys", dependencies=[LET_END])
 async def create_admin_key(body: AdminKeyCreate, directory: Admin) -> Body:
     """Issues an administration key; its value is shown here and never again."""
     issued = await directory.create_admin_key(body.name, expires_in_seconds=body.expires_in_seconds)
@@ -62,14 +62,14 @@ async def retrieve_admin_key(key_id: str, directory: Admin) -> Body:
     return admin_key_body(await directory.key(ORGANIZATION, key_id))
 
 
-@router.delete("/admin_api_keys/{key_id}")
+@router.delete("/admin_api_keys/{key_id}", dependencies=[LET_END])
 async def delete_admin_key(key_id: str, directory: Admin) -> Body:
     """Revokes an administration key."""
     await directory.revoke_key(ORGANIZATION, key_id)
     return {"id": key_id, "object": "organization.admin_api_key.deleted", "deleted": True}
 
 
-@router.post("/projects")
+@router.post("/projects", dependencies=[LET_END])
 async def create_project(body: ProjectCreate, directory: Admin) -> Body:
     """Makes a project, that is, a tenant."""
     return project_body(await directory.create_project(body.name))
@@ -88,19 +88,19 @@ async def retrieve_project(project_id: str, directory: Admin) -> Body:
     return project_body(await directory.project(project_id))
 
 
-@router.post("/projects/{project_id}")
+@router.post("/projects/{project_id}", dependencies=[LET_END])
 async def update_project(project_id: str, body: ProjectUpdate, directory: Admin) -> Body:
     """Renames a project."""
     return project_body(await directory.rename_project(project_id, body.name))
 
 
-@router.post("/projects/{project_id}/archive")
+@router.post("/projects/{project_id}/archive", dependencies=[LET_END])
 async def archive_project(project_id: str, directory: Admin) -> Body:
     """Archives a project: its keys open nothing any more."""
     return project_body(await directory.archive_project(project_id))
 
 
-@router.post("/projects/{project_id}/service_accounts")
+@router.post("/projects/{project_id}/service_accounts", dependencies=[LET_END])
 async def create_account(project_id: str, body: AccountCreate, directory: Admin) -> Body:
     """Makes a service account and, unless told not to, its first key."""
     bare = bool(body.create_service_account_only)
@@ -129,14 +129,14 @@ async def retrieve_account(project_id: str, account_id: str, directory: Admin) -
     return account_body(await directory.account(project_id, account_id))
 
 
-@router.delete("/projects/{project_id}/service_accounts/{account_id}")
+@router.delete("/projects/{project_id}/service_accounts/{account_id}", dependencies=[LET_END])
 async def delete_account(project_id: str, account_id: str, directory: Admin) -> Body:
     """Deletes a service account and revokes its keys."""
     await directory.delete_account(project_id, account_id)
     return {"id": account_id, "object": "organization.project.service_account.deleted", "deleted": True}
 
 
-@router.post("/projects/{project_id}/service_accounts/{account_id}/api_keys")
+@router.post("/projects/{project_id}/service_accounts/{account_id}/api_keys", dependencies=[LET_END])
 async def create_key(project_id: str, account_id: str, body: KeyCreate, directory: Admin) -> Body:
     """Issues one more key of a service account; its value is shown here and never again."""
     account = await directory.account(project_id, account_id)
@@ -162,7 +162,7 @@ async def retrieve_key(project_id: str, key_id: str, directory: Admin) -> Body:
     return key_body(record, await directory.account(project_id, record.account))
 
 
-@router.delete("/projects/{project_id}/api_keys/{key_id}")
+@router.delete("/projects/{project_id}/api_keys/{key_id}", dependencies=[LET_END])
 async def delete_key(project_id: str, key_id: str, directory: Admin) -> Body:
     """Revokes a key of a project."""
     await directory.revoke_key(project_id, key_id)

@@ -1,119 +1,92 @@
-"""Projects, service accounts and API keys in Redis. The only file of this domain that speaks to it.
+"""Projects, service accounts and API keys in Redis. Only this file and `rights.py` of this domain speak to it.
 
     identity:project:{id}        hash  name (sealed), created_at, archived_at
     identity:projects            zset  ids by time
     identity:account:{id}        hash  project, name (sealed), created_at
     identity:accounts:{project}  zset
     identity:key:{id}            hash  mac, kind, tenant, account, scopes, name (sealed), redacted, times
-    identity:keys:{owner}        zset  ids by time; the owner is a project's id or ``organization``
+    identity:rights:{owner}      which of the owner's keys live, and whether the project is archived; see `RightsStore`
 
 Names are sealed; ids, times and scopes are clear.
 """
 
 import time
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 
-from cloister_gateway.identity.names import Names
+from cloister_gateway.identity.records import ORGANIZATION, AccountRecord, Credential, KeyRecord, Kind, ProjectRecord
+from cloister_gateway.identity.rights import RightsStore, rights_name
+from cloister_gateway.identity.seals import Rights, Seals
 
-__all__ = ["ORGANIZATION", "AccountRecord", "Credential", "IdentityStore", "KeyRecord", "ProjectRecord"]
-
-ORGANIZATION = "organization"
-"""Stands where a project's id would, for the keys that administer all of them."""
-
-Kind = Literal["project", "admin"]
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectRecord:
-    """A project, that is, a tenant. Times are Unix seconds."""
-
-    id: str
-    name: str
-    created_at: int
-    archived_at: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AccountRecord:
-    """A service account of a project."""
-
-    id: str
-    project: str
-    name: str
-    created_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """What authentication needs of a key."""
-
-    id: str
-    mac: bytes
-    kind: Kind
-    tenant: str
-    scopes: frozenset[str]
-    expires_at: int | None = None
-
-    @property
-    def grant(self) -> tuple[str, ...]:
-        """Whose the key is, what it may do and until when: what its HMAC is made over besides the key itself."""
-        expiry = "" if self.expires_at is None else str(self.expires_at)
-        return self.kind, self.tenant, ",".join(sorted(self.scopes)), expiry
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRecord(Credential):
-    """An API key as it is stored: everything but the secret."""
-
-    account: str = ""
-    name: str = ""
-    redacted: str = ""
-    created_at: int = 0
-    last_used_at: int | None = None
-
-    @property
-    def owner(self) -> str:
-        """The project's id, or `ORGANIZATION`."""
-        return self.tenant or ORGANIZATION
+__all__ = ["IdentityStore"]
 
 
 class IdentityStore:
     """Reads and writes the records above."""
 
-    def __init__(self, redis: Redis, names: Names) -> None:
+    def __init__(self, redis: Redis, seals: Seals) -> None:
         self._redis = redis
-        self._names = names
+        self._seals = seals
+        self.rights = RightsStore(redis, seals)
 
     async def add_project(self, record: ProjectRecord) -> None:
         """Stores a new project."""
-        name = await self._names.seal(record.id, record.id, record.name)
-        fields = {"name": name, "created_at": record.created_at}
-        await self._add(f"identity:project:{record.id}", fields, "identity:projects", record.id)
+        name = await self._seals.seal_name(record.id, record.id, record.name)
+        rights = await self._seals.seal_rights(record.id, Rights())
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            _add(
+                pipeline,
+                f"identity:project:{record.id}",
+                {"name": name, "created_at": record.created_at},
+                index="identity:projects",
+                member=record.id,
+            )
+            pipeline.set(rights_name(record.id), rights)
+            await pipeline.execute()
 
     async def project(self, project_id: str) -> ProjectRecord | None:
-        """The project, archived or not."""
+        """The project, archived or not. One without rights was never open to anyone: archived since it was made.
+
+        Raises:
+            VaultError: Its name or its rights are not what was written.
+        """
         fields = await self._read(f"identity:project:{project_id}")
         if not fields:
             return None
-        name = await self._names.open(project_id, project_id, fields[b"name"])
-        return ProjectRecord(project_id, name, int(fields[b"created_at"]), _optional_int(fields.get(b"archived_at")))
+        name = await self._seals.open_name(project_id, project_id, fields[b"name"])
+        rights = await self.rights.read(project_id)
+        created_at = int(fields[b"created_at"])
+        return ProjectRecord(project_id, name, created_at, created_at if rights is None else rights.archived_at)
 
     async def project_is_active(self, project_id: str) -> bool:
-        """Whether there is such a project and it is not archived."""
-        values: Any = await self._hash("hmget", f"identity:project:{project_id}", ["created_at", "archived_at"])
-        return values[0] is not None and values[1] is None
+        """Whether there is such a project and it is not archived.
+
+        Raises:
+            VaultError: Its rights are not what was written.
+        """
+        rights = await self.rights.read(project_id)
+        return rights is not None and rights.archived_at is None
 
     async def rename_project(self, record: ProjectRecord) -> None:
         """Replaces the name."""
-        name = await self._names.seal(record.id, record.id, record.name)
+        name = await self._seals.seal_name(record.id, record.id, record.name)
         await self._hash("hset", f"identity:project:{record.id}", "name", name)
 
     async def archive_project(self, project_id: str) -> None:
         """Marks the project archived, once: a later call does not move the time."""
-        await self._hash("hsetnx", f"identity:project:{project_id}", "archived_at", str(int(time.time())))
+        now = int(time.time())
+
+        def archived(rights: Rights) -> Rights:
+            return rights if rights.archived_at is not None else replace(rights, archived_at=now)
+
+        def write(pipeline: Pipeline) -> None:
+            pipeline.hsetnx(f"identity:project:{project_id}", "archived_at", str(now))
+
+        await self.rights.change(project_id, archived, write)
 
     async def project_ids(self) -> list[str]:
         """All projects, oldest first."""
@@ -121,9 +94,16 @@ class IdentityStore:
 
     async def add_account(self, record: AccountRecord) -> None:
         """Stores a new service account."""
-        name = await self._names.seal(record.project, record.id, record.name)
-        fields = {"project": record.project, "name": name, "created_at": record.created_at}
-        await self._add(f"identity:account:{record.id}", fields, f"identity:accounts:{record.project}", record.id)
+        name = await self._seals.seal_name(record.project, record.id, record.name)
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            _add(
+                pipeline,
+                f"identity:account:{record.id}",
+                {"project": record.project, "name": name, "created_at": record.created_at},
+                index=f"identity:accounts:{record.project}",
+                member=record.id,
+            )
+            await pipeline.execute()
 
     async def account(self, account_id: str) -> AccountRecord | None:
         """The service account, of whatever project: the caller compares."""
@@ -131,7 +111,7 @@ class IdentityStore:
         if not fields:
             return None
         project = fields[b"project"].decode()
-        name = await self._names.open(project, account_id, fields[b"name"])
+        name = await self._seals.open_name(project, account_id, fields[b"name"])
         return AccountRecord(account_id, project, name, int(fields[b"created_at"]))
 
     async def account_ids(self, project_id: str) -> list[str]:
@@ -140,32 +120,50 @@ class IdentityStore:
 
     async def remove_account(self, record: AccountRecord) -> None:
         """Removes the account, not its keys."""
-        await self._remove(f"identity:account:{record.id}", f"identity:accounts:{record.project}", record.id)
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.delete(f"identity:account:{record.id}")
+            pipeline.zrem(f"identity:accounts:{record.project}", record.id)
+            await pipeline.execute()
 
     async def add_key(self, record: KeyRecord) -> None:
-        """Stores a new key."""
+        """Stores a new key and lists it among its owner's."""
         fields: dict[str, Any] = {
             "mac": record.mac,
             "kind": record.kind,
             "tenant": record.tenant,
             "account": record.account,
             "scopes": ",".join(sorted(record.scopes)),
-            "name": await self._names.seal(record.owner, record.id, record.name),
+            "name": await self._seals.seal_name(record.owner, record.id, record.name),
             "redacted": record.redacted,
             "created_at": record.created_at,
         }
         if record.expires_at is not None:
             fields["expires_at"] = record.expires_at
-        await self._add(f"identity:key:{record.id}", fields, f"identity:keys:{record.owner}", record.id)
+
+        def listed(rights: Rights) -> Rights:
+            return replace(rights, keys=(*rights.keys, record.id))
+
+        def write(pipeline: Pipeline) -> None:
+            pipeline.hset(f"identity:key:{record.id}", mapping=cast("dict[Any, Any]", fields))
+
+        await self.rights.change(record.owner, listed, write)
 
     async def credential(self, key_id: str) -> Credential | None:
-        """What authentication needs of a key; its name stays sealed."""
+        """What authentication needs of a key that lives; its name stays sealed.
+
+        Raises:
+            VaultError: The rights of its owner are not what was written.
+        """
         names = ["mac", "kind", "tenant", "scopes", "expires_at"]
         values: Any = await self._hash("hmget", f"identity:key:{key_id}", names)
         mac, kind, tenant, scopes, expires_at = values
         if mac is None:
             return None
-        return Credential(key_id, mac, _kind(kind), tenant.decode(), _scopes(scopes), _optional_int(expires_at))
+        found = Credential(key_id, mac, _kind(kind), tenant.decode(), _scopes(scopes), _optional_int(expires_at))
+        rights = await self.rights.read(found.owner)
+        if rights is None or key_id not in rights.keys:
+            return None
+        return replace(found, adopted=key_id in rights.adopted)
 
     async def key(self, key_id: str) -> KeyRecord | None:
         """The key, of whatever project: the caller compares."""
@@ -181,19 +179,23 @@ class IdentityStore:
             scopes=_scopes(fields[b"scopes"]),
             expires_at=_optional_int(fields.get(b"expires_at")),
             account=fields[b"account"].decode(),
-            name=await self._names.open(tenant or ORGANIZATION, key_id, fields[b"name"]),
+            name=await self._seals.open_name(tenant or ORGANIZATION, key_id, fields[b"name"]),
             redacted=fields[b"redacted"].decode(),
             created_at=int(fields[b"created_at"]),
             last_used_at=_optional_int(fields.get(b"last_used_at")),
         )
 
-    async def key_ids(self, owner: str) -> list[str]:
-        """The keys of a project, or of the `ORGANIZATION`, oldest first."""
-        return await self._ids(f"identity:keys:{owner}")
-
     async def remove_key(self, record: KeyRecord) -> None:
-        """Removes the key: it authenticates nobody from now on."""
-        await self._remove(f"identity:key:{record.id}", f"identity:keys:{record.owner}", record.id)
+        """Removes the key: it authenticates nobody from now on, even if its record were put back."""
+
+        def unlisted(rights: Rights) -> Rights:
+            keys = tuple(key_id for key_id in rights.keys if key_id != record.id)
+            return replace(rights, keys=keys, adopted=rights.adopted - {record.id})
+
+        def write(pipeline: Pipeline) -> None:
+            pipeline.delete(f"identity:key:{record.id}")
+
+        await self.rights.change(record.owner, unlisted, write)
 
     async def touch_keys(self, used: dict[str, int]) -> None:
         """Writes the times of last use (key id → Unix seconds) of those keys that still exist."""
@@ -209,19 +211,6 @@ class IdentityStore:
         """Gives it back."""
         await self._redis.delete("identity:bootstrap")
 
-    async def _add(self, name: str, fields: dict[str, Any], index: str, member: str) -> None:
-        pipeline = self._redis.pipeline(transaction=True)
-        pipeline.hset(name, mapping=cast("dict[Any, Any]", fields))
-        # Microseconds, so that the order within a second is that of creation.
-        pipeline.zadd(index, {member: time.time_ns() // 1_000})
-        await pipeline.execute()
-
-    async def _remove(self, name: str, index: str, member: str) -> None:
-        pipeline = self._redis.pipeline(transaction=True)
-        pipeline.delete(name)
-        pipeline.zrem(index, member)
-        await pipeline.execute()
-
     async def _read(self, name: str) -> dict[bytes, bytes]:
         return cast("dict[bytes, bytes]", await self._hash("hgetall", name))
 
@@ -231,6 +220,12 @@ class IdentityStore:
 
     async def _ids(self, index: str) -> list[str]:
         return [member.decode() for member in cast("list[bytes]", await self._redis.zrange(index, 0, -1))]
+
+
+def _add(pipeline: Pipeline, name: str, fields: Mapping[str, Any], *, index: str, member: str) -> None:
+    pipeline.hset(name, mapping=cast("dict[Any, Any]", fields))
+    # Microseconds, so that the order within a second is that of creation.
+    pipeline.zadd(index, {member: time.time_ns() // 1_000})
 
 
 def _kind(value: bytes) -> Kind:

@@ -1,16 +1,16 @@
 """Fits instructions, history, excerpts and the new message into the model's context, by a stated policy.
 
-Policy ``auto`` (the default): the instructions and the new message always stay; excerpts take at most half of the
-room, and no more than those leave, and lose the worst first; history then loses its oldest turns, whole turns at a
-time, until the rest fits. What was dropped is counted and shown in the response. Policy ``disabled``: nothing is
-dropped, and what does not fit is an error, as in OpenAI's API.
+Policy ``auto`` (the default): the instructions, the operator's turns in the history (system, developer) and the new
+message always stay; excerpts take at most half of the room, and no more than those leave, and lose the worst first;
+history then loses its oldest turns, whole turns at a time, until the rest fits. What was dropped is counted and shown
+in the response. Policy ``disabled``: nothing is dropped, and what does not fit is an error, as in OpenAI's API.
 """
 
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
-from cloister_gateway.prompt.documents import GROUNDING, Passage, documents_turn
+from cloister_gateway.prompt.documents import CITING, GROUNDING, Passage, documents_turn
 
 __all__ = ["Message", "Prompt", "PromptBuilder", "PromptTooLongError"]
 
@@ -59,6 +59,7 @@ class PromptBuilder:
         passages: list[Passage],
         new: list[Message],
         drop: bool,
+        cite: bool = True,
     ) -> Prompt:
         """Puts the prompt together.
 
@@ -68,21 +69,24 @@ class PromptBuilder:
             passages: Excerpts, best first.
             new: The messages of this turn.
             drop: Whether history and excerpts may be left out (policy ``auto``).
+            cite: Whether the model is asked to mark what it takes from which excerpt.
 
         Raises:
             PromptTooLongError: It does not fit, even with all dropped that may be.
         """
         boundary = secrets.token_hex(8)
         turns = _turns(history)
+        grounding = f"{GROUNDING} {CITING}" if cite else GROUNDING
 
         def assemble(kept_turns: int, kept_passages: int) -> list[Message]:
-            kept = turns[len(turns) - kept_turns :]
-            return _assemble(instructions, kept, passages[:kept_passages], new, boundary)
+            cut = len(turns) - kept_turns
+            earlier = _operators(turns[:cut]) + [message for turn in turns[cut:] for message in turn]
+            return _assemble(instructions, grounding, earlier, passages[:kept_passages], new, boundary)
 
         if drop:
             excerpts = await self._most(
                 len(passages),
-                lambda n: _assemble(None, [], passages[:n], [], boundary),
+                lambda n: _assemble(None, grounding, [], passages[:n], [], boundary),
                 int(self._budget * _DOCUMENTS_SHARE),
             )
             excerpts = await self._most(excerpts, lambda n: assemble(0, n), self._budget)
@@ -91,7 +95,8 @@ class PromptBuilder:
         else:
             kept, excerpts = len(turns), len(passages)
             await self._require(assemble(kept, excerpts))
-        dropped = sum(len(turn) for turn in turns[: len(turns) - kept])
+        left_out = turns[: len(turns) - kept]
+        dropped = sum(len(turn) for turn in left_out) - len(_operators(left_out))
         return Prompt(assemble(kept, excerpts), passages[:excerpts], dropped)
 
     async def _require(self, messages: list[Message]) -> None:
@@ -115,11 +120,16 @@ class PromptBuilder:
 
 
 def _assemble(
-    instructions: str | None, turns: list[list[Message]], passages: list[Passage], new: list[Message], boundary: str
+    instructions: str | None,
+    grounding: str,
+    earlier: list[Message],
+    passages: list[Passage],
+    new: list[Message],
+    boundary: str,
 ) -> list[Message]:
-    system = "\n\n".join(part for part in (instructions, GROUNDING if passages else None) if part)
+    system = "\n\n".join(part for part in (instructions, grounding if passages else None) if part)
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
-    messages += [message for turn in turns for message in turn]
+    messages += earlier
     if passages:
         messages.append({"role": "user", "content": documents_turn(passages, boundary)})
     return messages + new
@@ -133,6 +143,14 @@ def _turns(history: list[Message]) -> list[list[Message]]:
             turns.append([])
         turns[-1].append(message)
     return turns
+
+
+def _operators(turns: list[list[Message]]) -> list[Message]:
+    """What nobody but the operator may take away, among ``turns``: a long talk must not make a model forget its rules.
+
+    (``developer`` is ``system`` by now; see `cloister_gateway.responses.history`.)
+    """
+    return [message for turn in turns for message in turn if message["role"] == "system"]
 
 
 def _upper_bound(messages: Sequence[Message]) -> int:

@@ -15,7 +15,7 @@ from cloister_gateway.faults import fault_of
 from cloister_gateway.identity import Principal, require
 from cloister_gateway.pagination import page
 from cloister_gateway.query import NO_QUERY, asks_for_results, only_query
-from cloister_gateway.readers import TimedStream, credential_ended, while_valid
+from cloister_gateway.readers import TimedStream
 from cloister_gateway.responses.schemas import LARGEST_NUMBER, CreateResponse
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.responses.streaming import error_event, event_name
@@ -51,13 +51,10 @@ async def create(
         raise InvalidRequest("'background' needs 'store': the answer must be kept to be fetched.", param="store")
     created = await service.create(caller, body, background=bool(body.background), idempotency_key=idempotency_key)
     if body.stream:
-        return _stream(request, caller, created.owner, after=-1)
+        return _stream(request, created.owner, after=-1)
     if body.background:
         return JSONResponse(await service.body(created.owner))
-    context: Context = request.app.state.context
-    with while_valid(context.authenticator, caller):
-        return await _while_connected(request, service.finish(created.owner))
-    raise credential_ended()
+    return await _while_connected(request, service.finish(created.owner))
 
 
 @router.get("/{response_id}")
@@ -77,7 +74,7 @@ async def retrieve(
             raise InvalidRequest("'starting_after' needs 'stream=true'.", param="starting_after")
         return JSONResponse(await service.retrieve(caller, response_id, results=results))
     owner = await service.find(caller, response_id)
-    return _stream(request, caller, owner, after=-1 if starting_after is None else starting_after)
+    return _stream(request, owner, after=-1 if starting_after is None else starting_after)
 
 
 @router.post("/{response_id}/cancel", dependencies=[NO_QUERY])
@@ -127,7 +124,7 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def _stream(request: Request, caller: Principal, owner: Owner, *, after: int) -> TimedStream:
+def _stream(request: Request, owner: Owner, *, after: int) -> TimedStream:
     context: Context = request.app.state.context
     service = context.core.responses
 
@@ -144,7 +141,6 @@ def _stream(request: Request, caller: Principal, owner: Owner, *, after: int) ->
     return TimedStream(
         frames(),
         send_seconds=context.settings.responses.send_seconds,
-        within=while_valid(context.authenticator, caller),
         media_type="text/event-stream",
         headers=_SSE_HEADERS,
     )

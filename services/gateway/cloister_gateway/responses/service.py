@@ -360,10 +360,15 @@ class ResponseService:
                 if time.monotonic() > deadline:
                     await self._discard(header)
                     raise Conflict(_BUSY, param="conversation", code="conversation_locked", retry_after=2) from error
-            if not await self._leases.renew(KIND, header.id):
-                # This gateway stood still, and another has removed what it took for the leavings of a dead one.
-                raise Unavailable("The server was too busy to take this turn. Try again.", retry_after=2)
-            await asyncio.sleep(_LOCK_POLL_SECONDS)
+            try:
+                if not await self._leases.renew(KIND, header.id):
+                    # This gateway stood still, and another has removed what it took for the leavings of a dead one.
+                    raise Unavailable("The server was too busy to take this turn. Try again.", retry_after=2)
+                await asyncio.sleep(_LOCK_POLL_SECONDS)
+            except asyncio.CancelledError:
+                # Its caller left or lost its credential before the turn was taken: nothing is left of it.
+                await self._discard(header)
+                raise
 
     async def _holder(self, conversation: Owner, run: str) -> Header | None:
         """The response whose run holds the conversation; None if there is none, or none of this conversation."""

@@ -114,6 +114,7 @@ def new_body(response_id: str, parameters: ResponseParameters, *, background: bo
         "top_p": parameters.top_p,
         "truncation": parameters.truncation or "auto",
         "truncation_details": {"dropped_messages": 0},
+        "citation_details": None,
         "usage": None,
         "user": parameters.user,
         "safety_identifier": parameters.safety_identifier,

@@ -30,11 +30,11 @@ def unanswered_mark(asked: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"id": new_id("mark_"), "type": _MARK, "items": [item["id"] for item in asked]}
 
 
-def shown_items(log: Sequence[StoredItem]) -> list[dict[str, Any]]:
+def shown_items(log: Sequence[StoredItem]) -> list[StoredItem]:
     """What a conversation shows of its log: input of turns without an answer has the status ``incomplete``."""
     unanswered = _unanswered(log)
     return [
-        {**item.body, "status": "incomplete"} if item.id in unanswered else item.body
+        item._replace(body={**item.body, "status": "incomplete"}) if item.id in unanswered else item
         for item in log
         if item.body["type"] != _MARK
     ]

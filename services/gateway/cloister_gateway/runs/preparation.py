@@ -88,6 +88,7 @@ class Preparation:
                 passages=passages,
                 new=new,
                 drop=request["truncation"] == "auto",
+                cite=request["response_format"] is None,
             )
         except PromptTooLongError as error:
             raise InvalidRequest(

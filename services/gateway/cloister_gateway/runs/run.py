@@ -223,7 +223,8 @@ class Run:
         await self._flush()
         if not await self._parts.leases.renew(KIND, self.owner.id):
             raise DeposedError
-        kept = {"truncation_details": self.assembler.response["truncation_details"], "usage": self._usage()}
+        said = self.assembler.response
+        kept = {name: said.get(name) for name in ("truncation_details", "citation_details")} | {"usage": self._usage()}
         outcome = await self._parts.store.write_once(self.owner, "outcome", {**kept, **outcome})
         status = outcome["status"]
         self.assembler.close_output(failed=status == "failed", completed=status == "completed")

@@ -169,11 +169,13 @@ class Turn:
         """Cites, by similarity, the sentences that the model left without a marker."""
         if not answer.passages or not self._retrieval.can_embed:
             return
+        details = run.assembler.response["citation_details"] = {"status": "complete"}
         texts = [passage.text for passage in answer.passages]
         try:
             found = await attribute(answer.visible(), texts, marked=answer.marked, embed=self._retrieval.embed)
         except CloisterError as error:
-            # The answer stands without them; markers the model made are there already.
+            # The answer stands without them, and says so; markers the model made are there already.
+            details["status"] = "partial"
             log.warning("attribution_failed", response_id=run.owner.id, error=type(error).__name__)
             return
         for attribution in found:
@@ -187,8 +189,10 @@ class _Answer:
         self.passages = passages
         self.marked: list[int] = []
         self._run = run
-        self._filter = MarkerFilter(len(passages))
+        # Brackets in structured output are data, and nothing asked for markers there.
+        self._numbered = 0 if run.request["response_format"] is not None else len(passages)
         self._index = run.assembler.item_index("message")
+        self._filter = MarkerFilter(self._numbered, seen=self.visible())
         self._length = len(self.visible())
         if self._index is not None:
             # Another gateway began: what it cited is cited.
@@ -201,7 +205,7 @@ class _Answer:
 
     def restart(self) -> str:
         """What readers have seen, for a continuation: what was held back comes again from there."""
-        self._filter = MarkerFilter(len(self.passages))
+        self._filter = MarkerFilter(self._numbered, seen=self.visible())
         return self.visible()
 
     def feed(self, text: str) -> None:

@@ -5,14 +5,15 @@ from collections import Counter
 from contextlib import suppress
 
 from cloister_common.app import error_response
-from cloister_common.errors import CloisterError, TooManyRequests
+from cloister_common.errors import CloisterError, TooManyRequests, Unauthenticated
 from cloister_common.logs import get_logger
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from prometheus_client import Counter as MetricCounter
 from prometheus_client import Gauge
 
+from cloister_gateway.identity.guard import log_caller
 from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
-from cloister_gateway.sockets.session import Session
+from cloister_gateway.sockets.session import Session, Shutdown
 
 __all__ = ["router"]
 
@@ -34,6 +35,7 @@ async def responses(socket: WebSocket) -> None:
     open_by_tenant: Counter[str] = context.open_sockets
     try:
         principal = await context.authenticator.authenticate(socket.headers)
+        log_caller(principal)
         principal.require("responses")
         if open_by_tenant[principal.tenant] >= settings.sockets_per_tenant:
             raise TooManyRequests("Your project has its limit of open connections. Close some first.", retry_after=10)
@@ -44,12 +46,16 @@ async def responses(socket: WebSocket) -> None:
         await socket.send_denial_response(error_response(store_unavailable()))
         return
     session = Session(socket, principal, context.core, send_seconds=settings.send_seconds)
-    unwatch = context.authenticator.watch(principal, session.revoke)
     open_by_tenant[principal.tenant] += 1
     _OPEN.inc()
     try:
-        await socket.accept()
-        end = await session.run()
+        try:
+            async with context.authenticator.while_valid(principal):
+                await socket.accept()
+                log.info("socket_opened")
+                end = await session.run()
+        except Unauthenticated as error:
+            end = Shutdown(type(error).close_code, "The credential of this connection has ended.")
         if end is not None:
             log.info("socket_closed", code=end.code)
             _CLOSED.labels(end.code).inc()
@@ -57,6 +63,5 @@ async def responses(socket: WebSocket) -> None:
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await socket.close(end.code, end.reason)
     finally:
-        unwatch()
         open_by_tenant[principal.tenant] -= 1
         _OPEN.dec()

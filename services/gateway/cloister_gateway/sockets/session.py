@@ -6,14 +6,13 @@ they go on meanwhile.
 """
 
 import asyncio
-import time
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import orjson
 from cloister_common.app import validation_error
-from cloister_common.errors import CloisterError, InvalidRequest, NotFound, TooManyRequests, Unauthenticated
+from cloister_common.errors import CloisterError, InvalidRequest, NotFound, TooManyRequests
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
@@ -77,11 +76,6 @@ class Session:
         self._followed: set[str] = set()
         self._conversations = 0
         self._at_once = 0
-        self._revoked = asyncio.Event()
-
-    def revoke(self) -> None:
-        """Closes the socket: its credential has ended."""
-        self._revoked.set()
 
     async def run(self) -> Shutdown | None:
         """Serves until the client leaves (None) or the server ends it."""
@@ -90,7 +84,6 @@ class Session:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 tasks.create_task(self._write(), name="socket-writer")
-                tasks.create_task(self._watch_credential(), name="socket-credential")
                 tasks.create_task(self._read(), name="socket-reader")
         except* Shutdown as group:
             end = next(error for error in group.exceptions if isinstance(error, Shutdown))
@@ -251,13 +244,6 @@ class Session:
             except RuntimeError as error:
                 # Starlette's way of saying that the client has gone.
                 raise WebSocketDisconnect(1006) from error
-
-    async def _watch_credential(self) -> None:
-        expires_at = self._principal.expires_at
-        with suppress(TimeoutError):
-            async with asyncio.timeout(None if expires_at is None else expires_at - time.time()):
-                await self._revoked.wait()
-        raise Shutdown(Unauthenticated.close_code, "The credential of this connection has ended.")
 
 
 def _parse(raw: str | bytes) -> ClientEvent:

@@ -1,7 +1,15 @@
 """Stored truth: sealed records and sealed, chained item logs in Redis. Nothing readable ever reaches the store."""
 
 from cloister_gateway.state.damage import DamagedError, damage_told, is_wrong_type
-from cloister_gateway.state.items import ItemLog, LogDamagedError, LogGoneError, LogLockedError, Owner, StoredItem
+from cloister_gateway.state.items import (
+    ItemLog,
+    LogDamagedError,
+    LogGoneError,
+    LogLockedError,
+    Owner,
+    StoredItem,
+    StoredLog,
+)
 from cloister_gateway.state.records import RecordGoneError, open_field, record_key, seal_field
 
 __all__ = [
@@ -13,6 +21,7 @@ __all__ = [
     "Owner",
     "RecordGoneError",
     "StoredItem",
+    "StoredLog",
     "damage_told",
     "is_wrong_type",
     "open_field",

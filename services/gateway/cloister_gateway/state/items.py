@@ -7,8 +7,9 @@ item id and to the chain of everything before it:
     chain(0) = zeros;  chain(n) = HMAC-SHA256(chain key, encode(chain(n-1), n, SHA256(record n)))
 
 and the head, sealed beside the stream, holds the count and the chain, so that a log that was cut at its end shows.
-A deleted item leaves its digest, sealed, so that the chain can still be followed over the hole it left; the head
-counts the holes, so that none can be added or filled again. Every write replaces the very head it was made from.
+A deleted item leaves its digest and its id, sealed, so that the chain can still be followed over the hole it left, and
+a list can be read on from there; the head counts the holes, so that none can be added or filled again. Every write
+replaces the very head it was made from.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ from redis.exceptions import ResponseError
 from cloister_gateway.state.damage import DamagedError, damage_told
 from cloister_gateway.state.records import open_field, record_key, seal_field
 
-__all__ = ["ItemLog", "LogDamagedError", "LogGoneError", "LogLockedError", "Owner", "StoredItem"]
+__all__ = ["ItemLog", "LogDamagedError", "LogGoneError", "LogLockedError", "Owner", "StoredItem", "StoredLog"]
 
 _START = b"\0" * 32
 
@@ -89,6 +90,14 @@ class StoredItem(NamedTuple):
     body: dict[str, Any]
 
 
+class StoredLog(NamedTuple):
+    """All of a log."""
+
+    items: list[StoredItem]
+    removed: dict[str, int]
+    """The numbers of deleted items by their ids."""
+
+
 class _Head(NamedTuple):
     length: int
     chain: bytes
@@ -109,7 +118,11 @@ class ItemLog:
         return {"head": self._seal_head(owner, _Head(0, _START, 0))}
 
     async def load(self, owner: Owner) -> list[StoredItem]:
-        """All items in order, after checking the whole chain against the head.
+        """All items in order. Raises as `load_log`."""
+        return (await self.load_log(owner)).items
+
+    async def load_log(self, owner: Owner) -> StoredLog:
+        """All items in order, and where items were, after checking the whole chain against the head.
 
         Raises:
             LogGoneError: There is no such object.
@@ -180,7 +193,8 @@ class ItemLog:
             stream_id, fields = found
             with _damage_told(owner):
                 seq, digest = _seq(stream_id), _digest(fields[b"r"])
-            mark = seal_field(owner.key, owner.kind, owner.id, f"removed:{seq}", digest.hex())
+            left = {"digest": digest.hex(), "id": item_id}
+            mark = seal_field(owner.key, owner.kind, owner.id, f"removed:{seq}", left)
             new_head = self._seal_head(owner, head._replace(removed=head.removed + 1))
             try:
                 arguments: list[Any] = [sealed_head, new_head, stream_id, seq, mark]
@@ -207,17 +221,23 @@ class ItemLog:
 
     def _follow(
         self, owner: Owner, head: _Head, entries: list[tuple[bytes, dict[bytes, bytes]]], removed: dict[bytes, bytes]
-    ) -> list[StoredItem]:
+    ) -> StoredLog:
         by_seq = {_seq(stream_id): fields for stream_id, fields in entries}
         marks = {int(seq): mark for seq, mark in removed.items()}
         places = [*by_seq, *marks]
         if sorted(places) != list(range(1, head.length + 1)) or len(marks) != head.removed:
             raise VaultError
-        chain, items = _START, []
+        chain = _START
+        items: list[StoredItem] = []
+        gone: dict[str, int] = {}
         for seq in range(1, head.length + 1):
             fields = by_seq.get(seq)
             if fields is None:
-                digest = bytes.fromhex(open_field(owner.key, owner.kind, owner.id, f"removed:{seq}", marks[seq]))
+                left = open_field(owner.key, owner.kind, owner.id, f"removed:{seq}", marks[seq])
+                if isinstance(left, str):  # As marks were before they held ids: the digest alone.
+                    left = {"digest": left, "id": ""}
+                digest = bytes.fromhex(left["digest"])
+                gone[left["id"]] = seq
             else:
                 item_id, record = fields[b"i"].decode(), fields[b"r"]
                 plaintext = open_record(owner.key.subkey("items"), record, _context(owner, seq, item_id, chain))
@@ -226,7 +246,7 @@ class ItemLog:
             chain = _link(owner, chain, seq, digest)
         if not hmac.compare_digest(chain, head.chain):
             raise VaultError
-        return items
+        return StoredLog(items, gone)
 
     def _seal_items(
         self, owner: Owner, bodies: Sequence[dict[str, Any]], head: _Head

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cloister_common.certificates import watch_certificate
+from cloister_common.doors import bound_connections
 from cloister_common.errors import (
     CloisterError,
     InvalidRequest,
@@ -19,8 +20,9 @@ from cloister_common.errors import (
     Unavailable,
 )
 from cloister_common.internal import InternalTokens
-from cloister_common.logs import configure_logging, get_logger
+from cloister_common.logs import get_logger
 from cloister_common.metrics import serve_metrics
+from cloister_common.middleware import check_encoding
 from cloister_common.settings import SettingsError, read_secret_lines
 from cloister_common.supervisor import Supervisor
 from starlette.datastructures import Headers
@@ -39,7 +41,8 @@ _POLICY_VIOLATION = 1008
 
 
 def prepare_process(app: Any, settings: LlmSettings) -> None:
-    """Makes vLLM's API server process ours, once its engine is there: our logs, our metrics port, our renderer.
+    """Makes vLLM's API server process ours, once its engine is there: our metrics port, our renderer, our limits on
+    connections (vLLM's own options for them are for another of uvicorn's protocols, and unused).
 
     Raises:
         SettingsError: The metrics port is taken; or vLLM would render prompts by itself (it only logs it when a plugin
@@ -47,20 +50,13 @@ def prepare_process(app: Any, settings: LlmSettings) -> None:
     """
     from cloister_llm.rendering.vllm_adapter import GuardedRenderer
 
-    configure_logging(service="llm", level=settings.log.level)
     if not isinstance(app.state.engine_client.renderer, GuardedRenderer):
         raise SettingsError(
             "vLLM did not load Cloister's chat renderer, so prompts would not be guarded. "
             "Install cloister_llm in vLLM's environment."
         )
-    server = settings.server
-    try:
-        serve_metrics(server.host, server.metrics_port)
-    except OSError as error:
-        raise SettingsError(
-            f"Cannot listen on {server.host}:{server.metrics_port} for metrics: {error.strerror}. "
-            "Stop what uses the port, or set server.metrics_port."
-        ) from error
+    serve_metrics(settings.server)
+    bound_connections(app.state.server.config, settings.server.limits)
 
 
 class Guard:
@@ -113,6 +109,7 @@ class Guard:
             context = application.state.server.config.ssl
             self._supervisor.loop("certificate", lambda: watch_certificate(context, tls))
         self._prepared = True
+        log.info("serving", model=self.settings.model.name)
         await self.app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -127,6 +124,7 @@ class Guard:
             elif not self.tokens.accepts(Headers(scope=scope).get("authorization")):
                 raise Unauthenticated("This is an internal service: it answers only Cloister's own parts.")
             elif path in BODIES:
+                check_encoding(scope)
                 receive = _replay(await self._checked_body(path, receive), receive)
         except CloisterError as error:
             response = JSONResponse(error.body(), status_code=type(error).status, headers=error.headers())

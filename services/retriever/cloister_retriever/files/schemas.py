@@ -6,7 +6,7 @@ from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from openai.types import FileObject
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloister_retriever.pages import Order
+from cloister_retriever.pages import Order, Placed
 
 __all__ = ["PURPOSES", "FileRecord", "FilesQuery", "Purpose", "check_purpose"]
 
@@ -17,15 +17,14 @@ PURPOSES: tuple[str, ...] = get_args(Purpose)
 _REFUSED_PURPOSES = ("fine-tune", "fine-tune-results", "evals", "assistants_output", "batch_output")
 
 
-class FileRecord(BaseModel):
-    """What is kept, sealed, about a file. Written once, when the whole content is stored."""
+class FileRecord(Placed):
+    """What is kept, sealed, about a file. Written once, when the whole content is stored; made when that began."""
 
     id: str
     name: str
     purpose: Purpose
     size: int
     sha256: str
-    created_at: int
 
     def wire(self) -> FileObject:
         """OpenAI's shape. The deprecated ``status`` is always ``processed``: only whole uploads become files."""

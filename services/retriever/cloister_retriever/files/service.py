@@ -5,13 +5,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
-from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
 
 from cloister_retriever.files.schemas import FileRecord, FilesQuery, check_purpose
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.files.upload import MultipartUpload
-from cloister_retriever.identifiers import FILE_PREFIX, check_id, missing
+from cloister_retriever.identifiers import FILE_PREFIX, check_id, missing, new_placed_id
 from cloister_retriever.pages import page_of
 from cloister_retriever.storage.content import ContentFacts
 
@@ -23,6 +22,9 @@ Detach = Callable[[str, str, str], Awaitable[None]]
 """Takes (tenant, vector store id, file id) and removes the file and its passages from the store."""
 
 _MAX_NAME = 255
+_MAX_ENDING = 32
+"""A name that is too long is cut before its ending, since that says what the file is. What is longer is no ending."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Control characters, line separators and text-direction overrides: they could disguise a name where it is shown."""
 
@@ -46,7 +48,8 @@ class FileService:
         if name is None:
             raise InvalidRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
         _check_fields(form.fields)
-        file_id = new_id(FILE_PREFIX)
+        now = time.time_ns()
+        file_id = new_placed_id(FILE_PREFIX, now)
         key = await self._store.create_key(tenant, file_id)
         facts: ContentFacts | None = None
         try:
@@ -59,7 +62,8 @@ class FileService:
                 purpose=check_purpose(form.fields.get("purpose")),
                 size=facts.size,
                 sha256=facts.sha256,
-                created_at=int(time.time()),
+                created_at=now // 10**9,
+                created_ns=now,
             )
             await self._store.put(tenant, record, key)
         except BaseException:
@@ -78,7 +82,7 @@ class FileService:
         return page_of(
             records,
             id_of=lambda record: record.id,
-            created=lambda record: record.created_at,
+            place_of=lambda record: record.place,
             after=query.after,
             limit=query.limit,
             order=query.order,
@@ -126,9 +130,13 @@ class FileService:
 
 
 def clean_name(name: str) -> str:
-    """The last part of a path, without control characters, at most 255 characters, never empty."""
+    """The last part of a path, without control characters, 255 characters at most with its ending, never empty."""
     last = re.split(r"[/\\]", name)[-1]
-    cleaned = _CONTROL.sub("", last).strip()[:_MAX_NAME]
+    cleaned = _CONTROL.sub("", last).strip()
+    if len(cleaned) > _MAX_NAME:
+        stem, dot, ending = cleaned.rpartition(".")
+        kept = dot + ending if stem and len(ending) <= _MAX_ENDING else ""
+        cleaned = cleaned[: _MAX_NAME - len(kept)] + kept
     return cleaned if cleaned.strip(".") else "unnamed"
 
 

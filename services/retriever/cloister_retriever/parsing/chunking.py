@@ -1,5 +1,6 @@
 """Passages: a document cut by structure and by tokens of the embedding model, with exact character ranges."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,17 @@ from tokenizers import Tokenizer
 from cloister_retriever.parsing.document import Document
 
 __all__ = ["Chunk", "Chunker", "ModelLimits"]
+
+_SPLIT_LINE_CHARACTERS = 4_000
+"""The splitter looks at the rest of a line again for every passage it takes from it, so that a line of 16 MiB without a
+sentence's end would take it days. Longer lines are cut before; prose hardly has any."""
+
+_SPLIT_CHARACTERS = 50_000
+"""As much text as the splitter gets at once. Deeply nested Markdown takes it the square of its length, so the time of a
+whole file grows with its length and no faster."""
+
+_LINE_CUTS = ("\u3002", "\uff01", "\uff1f", ". ", "! ", "? ", " ")
+"""Where a line is best cut, in this order: behind a sentence, else behind a word."""
 
 _MAX_CHARACTERS = 6000
 """A word over 100 characters is one token to a WordPiece model, so tokens alone do not bound a passage's length."""
@@ -89,16 +101,23 @@ class Chunker:
         """The passages of ``document`` in its order. None is empty and none crosses a segment's border."""
         splitter = self._markdown if document.markdown else self._text
         for segment in document.segments:
-            for offset, piece in splitter.chunk_indices(document.text[segment.start : segment.end]):
-                for start, end in self._bounded(piece):
-                    at = segment.start + offset
-                    yield Chunk(at + start, at + end, segment.page, segment.section)
+            for first, last in _blocks(document.text, segment.start, segment.end):
+                for offset, piece in splitter.chunk_indices(document.text[first:last]):
+                    for start, end in self._bounded(piece):
+                        at = first + offset
+                        yield Chunk(at + start, at + end, segment.page, segment.section)
 
-    def pieces(self, text: str) -> list[str]:
-        """``text`` as pieces that the model can read: one, unless it is too long."""
+    def pieces(self, text: str, *, most: int | None = None) -> list[str]:
+        """``text`` as pieces that the model can read: one, unless it is too long; the first ``most`` of them."""
         if len(text) <= _MAX_CHARACTERS and self._tokens(text) <= self._max_tokens:
             return [text]
-        return [piece[a:b] for piece in self._text.chunks(text) for a, b in self._bounded(piece)]
+        return list(itertools.islice(self._pieces(text), most))
+
+    def _pieces(self, text: str) -> Iterator[str]:
+        for first, last in _blocks(text, 0, len(text)):
+            for piece in self._text.chunks(text[first:last]):
+                for start, end in self._bounded(piece):
+                    yield piece[start:end]
 
     def _bounded(self, piece: str) -> list[tuple[int, int]]:
         """Ranges of ``piece`` that are short enough in characters and, checked again, in tokens."""
@@ -116,6 +135,36 @@ class Chunker:
 
     def _tokens(self, text: str) -> int:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Ranges that together are ``start`` to ``end`` of ``text``: whole paragraphs, else lines, else parts of a line."""
+    first = line = start
+    while line < end:
+        after = text.find("\n", line, end) + 1 or end
+        if after - line > _SPLIT_LINE_CHARACTERS:
+            if line > first:
+                yield first, line
+            yield from _line_parts(text, line, after)
+            first = after
+        elif after - first > _SPLIT_CHARACTERS:
+            paragraph = text.rfind("\n\n", first + _SPLIT_CHARACTERS // 2, line)
+            cut = line if paragraph < 0 else paragraph + len("\n\n")
+            yield first, cut
+            first = cut
+        line = after
+    if first < end:
+        yield first, end
+
+
+def _line_parts(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    while end - start > _SPLIT_LINE_CHARACTERS:
+        latest = start + _SPLIT_LINE_CHARACTERS
+        cuts = ((text.rfind(mark, start + _SPLIT_LINE_CHARACTERS // 2, latest), len(mark)) for mark in _LINE_CUTS)
+        cut = next((at + length for at, length in cuts if at >= 0), latest)
+        yield start, cut
+        start = cut
+    yield start, end
 
 
 def _json(path: Path) -> dict[str, Any]:

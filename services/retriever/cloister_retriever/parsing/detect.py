@@ -31,7 +31,9 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 _PDF_HEADER_WITHIN = 1024
 """Readers accept junk before ``%PDF-`` within the first KiB (PDF 1.7, implementation note 13)."""
 
-_HTML = re.compile(rb"\A\s*(<!--.*?-->\s*)*(<!doctype html|<html[\s>])", re.IGNORECASE | re.DOTALL)
+_HTML_STARTS = (b"<!doctype html", b"<html>", b"<html ", b"<html\t", b"<html\r", b"<html\n")
+_HTML_WITHIN = 4096
+"""HTML that begins with more comments and blanks than this is read as the text it also is."""
 
 
 def detect(content: bytes, name: str) -> Kind:
@@ -48,11 +50,24 @@ def detect(content: bytes, name: str) -> Kind:
         # A text may begin with "MZ" or "BZh"; a program or archive has zero bytes near its beginning.
         if content.startswith(magic) and (len(magic) > 3 or not _looks_like_text(content[:512])):
             raise _unsupported(what)
-    if _HTML.match(content[:4096]):
+    if _is_html(content[:_HTML_WITHIN]):
         raise _unsupported("an HTML page")
     if re.search(r"\.(csv|tsv)\Z", name, re.IGNORECASE):
         raise _unsupported("a table (CSV)")
     return "text"
+
+
+def _is_html(start: bytes) -> bool:
+    """Whether a page begins here, behind any number of comments. Each step goes forward: nothing is looked at twice."""
+    at = 0
+    while True:
+        rest = start[at:].lstrip()
+        if not rest.startswith(b"<!--"):
+            return rest[:16].lower().startswith(_HTML_STARTS)
+        end = start.find(b"-->", len(start) - len(rest) + len(b"<!--"))
+        if end < 0:
+            return False
+        at = end + len(b"-->")
 
 
 def _looks_like_text(start: bytes) -> bool:

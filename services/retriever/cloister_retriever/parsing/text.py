@@ -1,6 +1,7 @@
 """Plain text and Markdown: decoding, cleaning, headings."""
 
 import codecs
+import functools
 import re
 import unicodedata
 
@@ -19,6 +20,16 @@ _BOMS = (
 )
 _LINE_ENDS = re.compile(r"\r\n?|[\u2028\u2029\x0b\x0c\x85]")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
+_MARKS_IN_A_ROW = 30
+"""As many combining characters as UAX #15 (D4, "Stream-Safe Text Format") lets follow each other. No language needs
+more, and to bring a million of them into order takes Python the square of that."""
+
+_COMBINING_BELOW = 0x20000
+"""No combining character has a number beyond the supplementary multilingual plane."""
+
+_JOINER = "\u034f"
+"""Combining grapheme joiner: what UAX #15 puts between too many marks. It is not seen, and ends their order."""
+
 _MOST_CONTROL = 0.01
 """Above this share of control characters a file is not text."""
 
@@ -62,8 +73,17 @@ def decode(content: bytes) -> str:
 
 def clean(text: str) -> str:
     """One kind of line end, no control characters, no lone surrogates, composed characters (NFC)."""
-    text = _CONTROL.sub("", _LINE_ENDS.sub("\n", text))
-    return unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode("utf-8"))
+    text = _CONTROL.sub("", _LINE_ENDS.sub("\n", text)).encode("utf-8", "replace").decode("utf-8")
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFC", _too_many_marks().sub(rf"\g<0>{_JOINER}", text))
+
+
+@functools.cache
+def _too_many_marks() -> re.Pattern[str]:
+    """Finds runs of combining characters that are as long as they may be and go on."""
+    marks = "".join(char for char in map(chr, range(_COMBINING_BELOW)) if unicodedata.combining(char))
+    return re.compile(f"[{marks}]{{{_MARKS_IN_A_ROW}}}(?=[{marks}])")
 
 
 def _checked(text: str) -> str:

@@ -110,7 +110,7 @@ class SearchService:
         return await asyncio.to_thread(_results, best, request.max_num_results)
 
     async def _embed(self, queries: Sequence[str]) -> Vector:
-        pieces = [piece for query in queries for piece in self._pieces.pieces(query) if piece.strip()]
+        pieces = await asyncio.to_thread(self._cut, queries)
         if not pieces:
             raise InvalidRequest("'query' is empty.", param="query")
         if len(pieces) > _MOST_PIECES:
@@ -119,6 +119,15 @@ class SearchService:
             )
         embedded = await self._embedder.embed(pieces)
         return normalised(np.frombuffer(b"".join(embedded.vectors), dtype="<f4").reshape(len(pieces), -1))
+
+    def _cut(self, queries: Sequence[str]) -> list[str]:
+        """The pieces that are searched for. Where they are too many it is not found out how many."""
+        pieces: list[str] = []
+        for query in queries:
+            pieces += [piece for piece in self._pieces.pieces(query, most=_MOST_PIECES + 1) if piece.strip()]
+            if len(pieces) > _MOST_PIECES:
+                break
+        return pieces
 
     async def _search_store(
         self, tenant: str, store: OpenStore, queries: Vector, request: SearchRequest

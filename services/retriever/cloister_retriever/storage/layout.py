@@ -8,6 +8,7 @@ t/<tenant>/stores/<store>                    a vector store's record
 t/<tenant>/activity/<store>                  when it was last used
 t/<tenant>/changes/<store>                   when passages were last added to it
 t/<tenant>/attachments/<store>/<file>        a file in a store: attributes, chunking
+t/<tenant>/detached/<store>/<hour>/<file>    where a detached file was in the list; an hour or two
 t/<tenant>/outcomes/<store>/<attachment>     how its ingestion ended; created once, never replaced
 t/<tenant>/texts/<store>/<attachment>        the text that was extracted
 t/<tenant>/batches/<store>/<batch>           a file batch
@@ -60,6 +61,12 @@ class TenantPaths:
 
     def attachment(self, store_id: str, file_id: str) -> str:
         return f"{self.attachments(store_id)}/{file_id}"
+
+    def detached(self, store_id: str) -> str:
+        return f"{self._root}/detached/{store_id}"
+
+    def detached_file(self, store_id: str, hour: int, file_id: str) -> str:
+        return f"{self.detached(store_id)}/{hour:08d}/{file_id}"
 
     def outcomes(self, store_id: str) -> str:
         return f"{self._root}/outcomes/{store_id}"

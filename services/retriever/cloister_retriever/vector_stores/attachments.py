@@ -4,14 +4,13 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from cloister_common.errors import NotFound
-from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey
 
 from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
-from cloister_retriever.identifiers import ATTACHMENT_PREFIX, FILE_PREFIX, check_id, missing
+from cloister_retriever.identifiers import ATTACHMENT_PREFIX, FILE_PREFIX, check_id, is_id, missing, new_placed_id
 from cloister_retriever.ingestion.purge import Purges
 from cloister_retriever.ingestion.queue import JobQueue
 from cloister_retriever.keys import passage_keys
@@ -88,10 +87,14 @@ class AttachmentService:
     ) -> list[AttachmentRecord]:
         """Attaches every file; ingestion of all is durable when this returns."""
 
-        async def one(entry: AttachFile) -> AttachmentRecord:
-            return await self._attach(tenant, store_id, key, entry, files[entry.file_id])
+        # In the list they have the order of the request, although they are attached at the same time.
+        now = time.time_ns()
 
-        return await each(one, entries)
+        async def one(numbered: tuple[int, AttachFile]) -> AttachmentRecord:
+            number, entry = numbered
+            return await self._attach(tenant, store_id, key, entry, files[entry.file_id], now + number)
+
+        return await each(one, enumerate(entries))
 
     async def attach(self, tenant: str, store_id: str, key: DataKey, entry: AttachFile) -> Attached:
         """Attaches one file.
@@ -103,12 +106,18 @@ class AttachmentService:
             NotFound: The file does not exist.
         """
         files = await self.known_files(tenant, [entry])
-        record = await self._attach(tenant, store_id, key, entry, files[entry.file_id])
+        record = await self._attach(tenant, store_id, key, entry, files[entry.file_id], time.time_ns())
         return Attached(record=record, outcome=await self._store.outcome(tenant, store_id, record.id, key))
 
     async def list(self, tenant: str, store_id: str, key: DataKey) -> list[Attached]:
         """Every file of the store with its status."""
         return await self._store.attached_files(tenant, store_id, key)
+
+    async def places_of_gone(self, tenant: str, store_id: str, key: DataKey, file_ids: Sequence[str]) -> dict[str, int]:
+        """Where those of the files that were detached within the last hour had their place in the list."""
+        asked = [file_id for file_id in file_ids if is_id(FILE_PREFIX, file_id)]
+        places = [await self._store.detached_place(tenant, store_id, file_id, key) for file_id in asked]
+        return {file_id: place for file_id, place in zip(asked, places, strict=True) if place is not None}
 
     async def get(self, tenant: str, store_id: str, key: DataKey, file_id: str) -> Attached:
         """One file of the store.
@@ -159,6 +168,7 @@ class AttachmentService:
         if record is None:
             raise missing(FILE_PREFIX, file_id)
         purge = await self._purges.plan(tenant, store_id, record.id, file_id=file_id)
+        await self._store.note_detached(tenant, record, key)
         # The use first: whoever attaches the file anew, once the attachment is gone, notes it again.
         await self._file_store.forget_use(tenant, file_id, store_id)
         await self._store.delete_attachment(tenant, record)
@@ -190,14 +200,15 @@ class AttachmentService:
             raise missing(FILE_PREFIX, record.file_id)
 
     async def _attach(
-        self, tenant: str, store_id: str, key: DataKey, entry: AttachFile, file: FileRecord
+        self, tenant: str, store_id: str, key: DataKey, entry: AttachFile, file: FileRecord, now: int
     ) -> AttachmentRecord:
         record = AttachmentRecord(
-            id=new_id(ATTACHMENT_PREFIX),
+            id=new_placed_id(ATTACHMENT_PREFIX, now),
             store_id=store_id,
             file_id=file.id,
             file_name=file.name,
-            created_at=int(time.time()),
+            created_at=now // 10**9,
+            created_ns=now,
             attributes=entry.attributes or {},
             chunking=self._chunking.effective(entry.chunking_strategy),
         )

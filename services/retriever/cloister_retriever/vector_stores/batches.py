@@ -5,7 +5,7 @@ import time
 from cloister_common.ids import new_id
 from cloister_common.vault import DataKey
 
-from cloister_retriever.identifiers import BATCH_PREFIX, check_id, missing
+from cloister_retriever.identifiers import BATCH_PREFIX, check_id, missing, place_in
 from cloister_retriever.storage.objects import each
 from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.records import Attached, BatchMember, BatchRecord
@@ -58,6 +58,12 @@ class BatchService:
         members = {member.attachment_id for member in record.members}
         everything = await self._attachments.list(tenant, record.store_id, key)
         return [attached for attached in everything if attached.record.id in members]
+
+    @staticmethod
+    def places(record: BatchRecord) -> dict[str, int]:
+        """Where each member has, or had, its place in the list of the batch's files."""
+        places = ((member.file_id, place_in(member.attachment_id)) for member in record.members)
+        return {file_id: place for file_id, place in places if place is not None}
 
     async def cancel(self, tenant: str, key: DataKey, record: BatchRecord) -> None:
         """Cancels every ingestion of the batch that has not ended."""

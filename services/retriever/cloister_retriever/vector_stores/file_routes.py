@@ -30,7 +30,11 @@ async def list_files(
     store_id: str, tenant: Tenant, context: ContextOfApp, query: Annotated[FilesInStoreQuery, Query()]
 ) -> Wire:
     store = await context.vector_stores.get(tenant, store_id)
-    return _page(await context.attachments.list(tenant, store_id, store.key), query)
+    files = await context.attachments.list(tenant, store_id, store.key)
+    known = _places(files)
+    cursors = [cursor for cursor in (query.after, query.before) if cursor is not None and cursor not in known]
+    gone = await context.attachments.places_of_gone(tenant, store_id, store.key, cursors)
+    return _page(files, query, known | gone)
 
 
 @router.get("/files/{file_id}")
@@ -102,19 +106,26 @@ async def list_batch_files(
 ) -> Wire:
     store = await context.vector_stores.get(tenant, store_id)
     record = await context.batches.get(tenant, store_id, store.key, batch_id)
-    return _page(await context.batches.files(tenant, store.key, record), query)
+    files = await context.batches.files(tenant, store.key, record)
+    return _page(files, query, context.batches.places(record) | _places(files))
 
 
-def _page(files: list[Attached], query: FilesInStoreQuery) -> Wire:
+def _places(files: list[Attached]) -> dict[str, int]:
+    return {file.record.file_id: file.record.place for file in files}
+
+
+def _page(files: list[Attached], query: FilesInStoreQuery, places: dict[str, int]) -> Wire:
+    """One page. ``places`` has every file that a cursor may name, also those that are gone or filtered out."""
     if query.filter is not None:
         files = [file for file in files if file.status == query.filter]
     page, has_more = page_of(
         files,
         id_of=lambda file: file.record.file_id,
-        created=lambda file: file.record.created_at,
+        place_of=lambda file: file.record.place,
         after=query.after,
         before=query.before,
         limit=query.limit,
         order=query.order,
+        place_of_gone=places.get,
     )
     return wire_page([file.wire() for file in page], has_more=has_more)

@@ -9,6 +9,7 @@ from openai.types.vector_stores.vector_store_file import LastError
 from openai.types.vector_stores.vector_store_file_batch import FileCounts as BatchFileCounts
 from pydantic import BaseModel
 
+from cloister_retriever.pages import Placed
 from cloister_retriever.vector_stores.schemas import FileStatus
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "BatchMember",
     "BatchRecord",
     "Chunking",
+    "Detached",
     "ErrorCode",
     "Moment",
     "Outcome",
@@ -50,14 +52,19 @@ class Moment(BaseModel):
     at: float
 
 
-class StoreRecord(BaseModel):
+class Detached(BaseModel):
+    """Where a file that was taken out of a store had its place in the list: nanoseconds since the epoch."""
+
+    place: int
+
+
+class StoreRecord(Placed):
     """A vector store. ``model`` is the embedding model its passages were embedded with."""
 
     id: str
     name: str
     description: str | None
     metadata: dict[str, str] | None
-    created_at: int
     expires_after_days: int | None
     model: str
 
@@ -90,14 +97,13 @@ class StoreRecord(BaseModel):
         return {**store.model_dump(mode="json"), "description": self.description}
 
 
-class AttachmentRecord(BaseModel):
+class AttachmentRecord(Placed):
     """A file in a store. ``id`` is new each time the file is attached; it names the passages of that time."""
 
     id: str
     store_id: str
     file_id: str
     file_name: str
-    created_at: int
     attributes: dict[str, str | bool | int | float] | None
     chunking: Chunking
 

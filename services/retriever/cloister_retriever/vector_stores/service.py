@@ -5,12 +5,11 @@ import time
 from typing import Any
 
 from cloister_common.errors import Conflict, NotFound, UnsupportedParameter
-from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey
 
 from cloister_retriever.files.store import FileStore
-from cloister_retriever.identifiers import STORE_PREFIX, check_id, missing
+from cloister_retriever.identifiers import STORE_PREFIX, check_id, missing, new_placed_id
 from cloister_retriever.ingestion.purge import Purges
 from cloister_retriever.pages import ListQuery, page_of
 from cloister_retriever.storage.objects import each
@@ -74,12 +73,14 @@ class VectorStoreService:
             for file_id in dict.fromkeys(request.file_ids or [])
         ]
         files = await self._attachments.known_files(tenant, entries)
+        now = time.time_ns()
         record = StoreRecord(
-            id=new_id(STORE_PREFIX),
+            id=new_placed_id(STORE_PREFIX, now),
             name=request.name or "",
             description=request.description,
             metadata=request.metadata or {},
-            created_at=int(time.time()),
+            created_at=now // 10**9,
+            created_ns=now,
             expires_after_days=None if request.expires_after is None else request.expires_after.days,
             model=self._model,
         )
@@ -136,7 +137,7 @@ class VectorStoreService:
         records, has_more = page_of(
             await self._store.everything(tenant),
             id_of=lambda record: record.id,
-            created=lambda record: record.created_at,
+            place_of=lambda record: record.place,
             after=query.after,
             before=query.before,
             limit=query.limit,

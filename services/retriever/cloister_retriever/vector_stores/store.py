@@ -13,6 +13,7 @@ from cloister_retriever.vector_stores.records import (
     Attached,
     AttachmentRecord,
     BatchRecord,
+    Detached,
     Moment,
     Outcome,
     StoreRecord,
@@ -31,6 +32,7 @@ class VectorStoreStore:
         self._keyring = keyring
         self._records = records
         self._content = SealedContent(objects)
+        self._cleared: dict[str, int] = {}
 
     async def key(self, tenant: str, store_id: str) -> DataKey | None:
         return await self._keyring.get(tenant, _KIND, store_id)
@@ -61,7 +63,7 @@ class VectorStoreStore:
         await self._keyring.destroy(tenant, _KIND, store_id)
         for path in (paths.activity(store_id), paths.changes(store_id)):
             await self._records.delete(path)
-        for folder in (paths.attachments, paths.outcomes, paths.texts, paths.batches):
+        for folder in (paths.attachments, paths.detached, paths.outcomes, paths.texts, paths.batches):
             await self._objects.delete_all(folder(store_id))
 
     # When it was last used and last grew
@@ -113,6 +115,31 @@ class VectorStoreStore:
         by_attachment = {outcome.attachment_id: outcome for outcome in outcomes}
         return [Attached(record=record, outcome=by_attachment.get(record.id)) for record in records]
 
+    # Where those were that are in it no more
+
+    async def note_detached(self, tenant: str, record: AttachmentRecord, key: DataKey) -> None:
+        """Keeps the place of a file that is about to be detached, so that whoever lists just now can go on there."""
+        paths = await self._paths(tenant)
+        hour = _hour()
+        path = paths.detached_file(record.store_id, hour, record.file_id)
+        await self._records.put(path, Detached(place=record.place), key)
+        if self._cleared.get(record.store_id) != hour:
+            for listed in await self._objects.list(paths.detached(record.store_id)):
+                if int(listed.path.rsplit("/", 2)[1]) < hour - 1:
+                    await self._objects.delete(listed.path)
+            if len(self._cleared) > 10_000:
+                self._cleared.clear()
+            self._cleared[record.store_id] = hour
+
+    async def detached_place(self, tenant: str, store_id: str, file_id: str, key: DataKey) -> int | None:
+        """The place that `note_detached` kept, for an hour at least."""
+        paths = await self._paths(tenant)
+        for hour in (_hour(), _hour() - 1):
+            found = await self._records.get(paths.detached_file(store_id, hour, file_id), Detached, key)
+            if found is not None:
+                return found.place
+        return None
+
     async def delete_attachment(self, tenant: str, record: AttachmentRecord) -> None:
         """Removes the attachment, its outcome and its text."""
         paths = await self._paths(tenant)
@@ -160,6 +187,10 @@ class VectorStoreStore:
 
     async def _paths(self, tenant: str) -> TenantPaths:
         return await tenant_paths(self._keyring, tenant)
+
+
+def _hour() -> int:
+    return int(time.time()) // 3600
 
 
 def _text_context(tenant: str, record: AttachmentRecord) -> bytes:

@@ -7,7 +7,8 @@ import openai
 import pytest
 from cloister_common.testing.llm import FakeLlm
 
-from tests.integration.gateway.core.conftest import joined_text
+from tests.integration.gateway.core.conftest import joined_text, sdk
+from tests.support.gateway import GatewayFixture
 from tests.support.search import FakeSearch, found
 
 TOOL = {"type": "file_search", "vector_store_ids": ["vs_1"]}
@@ -181,6 +182,30 @@ def test_a_store_that_goes_before_the_search_is_the_callers_fault(
     monkeypatch.setattr(FakeSearch, "_store", gone_next)
     response = client.responses.create(model="fake", input="What?", tools=[TOOL])
     assert (response.status, response.error.code) == ("failed", "invalid_prompt")
+
+
+def test_structured_answers_keep_their_brackets_and_are_not_asked_for_markers(client: Any, llm: FakeLlm) -> None:
+    llm.answer = ['{"rooms"', ":[[1]],", '"label":"Room', " [2]", '"}']
+    form = {"type": "json_schema", "name": "rooms", "schema": {"type": "object"}}
+    response = client.responses.create(model="fake", input="Which?", tools=[TOOL], text={"format": form})
+    assert response.output_text == "".join(llm.answer)
+    grounding = llm.chats()[-1]["messages"][0]["content"]
+    assert "excerpts" in grounding
+    assert "square brackets" not in grounding
+
+
+def test_an_answer_whose_sources_could_not_be_looked_for_says_so(
+    gateway: GatewayFixture, client: Any, llm: FakeLlm
+) -> None:
+    llm.answer = ["The moon is made of rock."]
+    embedder = gateway.settings.embedder.model_copy(update={"attribution_model": "away"})
+    settings = gateway.settings.model_copy(update={"embedder": embedder})
+    with GatewayFixture(settings, gateway.project_key, gateway.admin_key).serve() as url:
+        response = sdk(url, gateway).responses.create(model="fake", input="What is the moon?", tools=[TOOL])
+    assert (response.status, response.output_text) == ("completed", "The moon is made of rock.")
+    assert response.citation_details == {"status": "partial"}
+    assert client.responses.retrieve(response.id).citation_details == {"status": "partial"}
+    assert client.responses.create(model="fake", input="hi").citation_details is None
 
 
 def test_text_in_brackets_stays_where_nothing_was_found(client: Any, search: FakeSearch, llm: FakeLlm) -> None:

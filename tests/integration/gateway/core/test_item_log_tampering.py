@@ -1,11 +1,12 @@
 """Whoever can write to Redis can break a conversation, and never change what is read from it."""
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from cloister_common.vault import VaultError
-from cloister_gateway.state import ItemLog, LogDamagedError, Owner, record_key
+from cloister_gateway.state import ItemLog, LogDamagedError, Owner, record_key, seal_field
 from redis.asyncio import Redis
 
 from tests.integration.gateway.core.conftest import MakeOwner, filled, item
@@ -207,6 +208,18 @@ async def test_removed_marks_cannot_be_moved_between_places(redis: Redis, items:
     await redis.xdel(stream(owner), "4-0")
     with pytest.raises(LogDamagedError):
         await items.load(owner)
+
+
+async def test_marks_of_the_version_before_ids_were_in_them_are_read(
+    redis: Redis, items: ItemLog, make_log: MakeOwner
+) -> None:
+    owner = await make_log()
+    written = await filled(items, owner)
+    (_, fields) = (await entries_of(redis, owner))[1]
+    await items.remove(owner, written[1]["id"])
+    old = seal_field(owner.key, "conv", owner.id, "removed:2", hashlib.sha256(fields[b"r"]).hexdigest())
+    await redis.hset(f"{record_key('conv', owner.id)}:removed", "2", old)
+    assert [item.id for item in await items.load(owner)] == [body["id"] for body in written if body != written[1]]
 
 
 async def test_a_head_that_does_not_open_refuses_writers_too(redis: Redis, items: ItemLog, make_log: MakeOwner) -> None:

@@ -202,6 +202,18 @@ def test_parts_of_a_message_stay_parts(client: Any, llm: FakeLlm) -> None:
     assert [sent["content"] for sent in llm.chats()[-1]["messages"]] == ["a b", "a b"]
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_deleting_items_while_listing_them_deletes_all(client: Any, order: str) -> None:
+    notes = [{"role": "user", "content": f"note {number}"} for number in range(7)]
+    conversation = client.conversations.create(items=notes).id
+    for item in client.conversations.items.list(conversation, limit=2, order=order):
+        client.conversations.items.delete(item.id, conversation_id=conversation)
+    assert client.conversations.items.list(conversation).data == []
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.conversations.items.list(conversation, after="msg_never")
+    assert refused.value.param == "after"
+
+
 def test_conversation_items_are_created_listed_retrieved_and_deleted(client: Any, other: Any, llm: FakeLlm) -> None:
     conversation = client.conversations.create(metadata={"title": "t"}, items=[{"role": "system", "content": "a"}])
     added = client.conversations.items.create(

@@ -30,6 +30,26 @@ def test_walking_the_pages_gives_every_item_once_in_order(count: int, limit: int
     assert found == (items(count) if order == "asc" else items(count)[::-1])
 
 
+@given(count=st.integers(0, 30), limit=st.integers(1, 12), order=st.sampled_from(["asc", "desc"]))
+def test_deleting_while_listing_meets_every_item_once(count: int, limit: int, order: str) -> None:
+    left = items(count)
+    gone: dict[str, int] = {}
+    met: list[dict[str, Any]] = []
+    after = None
+    while True:
+        one = page(left, limit=limit, order=order, after=after, gone=gone)
+        for item in one["data"]:
+            gone = {item_id: older - (left.index(item) < older) for item_id, older in gone.items()}
+            gone[item["id"]] = left.index(item)
+            left.remove(item)
+        met += one["data"]
+        after = one["last_id"]
+        if not one["has_more"]:
+            break
+    assert met == (items(count) if order == "asc" else items(count)[::-1])
+    assert left == []
+
+
 def test_before_ends_the_page_and_unknown_cursors_are_named() -> None:
     assert page(items(6), limit=10, order="asc", after="msg_1", before="msg_4")["data"] == items(6)[2:4]
     for name in ("after", "before"):

@@ -25,6 +25,15 @@ TEXTS = st.lists(
                 "[1,",
                 "[ 1]",
                 "[1]]",
+                "`",
+                "```",
+                "\n```\n",
+                "~~~",
+                "(",
+                ":",
+                "!",
+                "\n\n",
+                "http://a.b/",
             ]
         ),
         st.sampled_from(
@@ -88,11 +97,39 @@ def test_without_passages_brackets_mean_nothing(text: str) -> None:
         ("year [2024]", "year [2024]", []),
         ("[01]", "[01]", []),
         ("", "", []),
+        ("As in [1]: much.", "As in: much.", [(0, 5)]),
+        ("[1] says so", " says so", [(0, 0)]),
+        ("see [1](https://a.b)", "see [1](https://a.b)", []),
+        ("see https://a.b/c[1] and [2]", "see https://a.b/c[1] and", [(1, 24)]),
+        ("[1]: https://a.b", "[1]: https://a.b", []),
+        ("![1](a.png) and [[1]]", "![1](a.png) and [[1]]", []),
+        ("call `a[1]`, then [2].", "call `a[1]`, then.", [(1, 17)]),
+        ("``a`[1]`` is [1]", "``a`[1]`` is", [(0, 12)]),
+        ("a ` and [1]\n\nb [2]", "a ` and [1]\n\nb", [(1, 14)]),
+        ("Code:\n```c\nx[1] = 2;\n```\nas in [1].", "Code:\n```c\nx[1] = 2;\n```\nas in.", [(0, 30)]),
+        ("- ```\n  x[1] ``` [2]\n\n  y[1]\n  ```\n[3]", "- ```\n  x[1] ``` [2]\n\n  y[1]\n  ```\n", [(2, 35)]),
+        ("~~~\nx[1]\n```\n~~~\n[1]", "~~~\nx[1]\n```\n~~~\n", [(0, 17)]),
+        ("a ~~~ b [1]", "a ~~~ b", [(0, 7)]),
     ],
 )
 def test_marker_cites_its_passage_and_goes(text: str, visible: str, cited: list[tuple[int, int]]) -> None:
     assert shown([text]) == (visible, cited)
     assert shown(list(text)) == (visible, cited)
+
+
+@pytest.mark.parametrize(
+    ("seen", "rest", "visible"),
+    [
+        ("```c\nx", "[1];\n```\nas in [1]", "[1];\n```\nas in"),
+        ("call `a", "[1]` [2]", "[1]`"),
+        ("https://a.b/c", "[1] [2]", "[1]"),
+        ("[", "[1]] [2]", "[1]]"),
+        ("days", " [1]", ""),
+    ],
+)
+def test_continued_answer_knows_where_it_stands(seen: str, rest: str, visible: str) -> None:
+    markers = MarkerFilter(3, seen=seen)
+    assert "".join(piece.text for piece in markers.feed(rest) + markers.finish()) == visible
 
 
 @given(text=st.text(alphabet="ab .\n[1", max_size=60))

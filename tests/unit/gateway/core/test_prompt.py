@@ -42,6 +42,31 @@ def turn_starts(history: list[Message]) -> set[int]:
     return starts | {0, len(history)}
 
 
+@given(
+    history=st.lists(
+        st.builds(
+            lambda role, text: {"role": role, "content": text}, st.sampled_from(["system", "user", "assistant"]), WORDS
+        ),
+        max_size=12,
+    ),
+    new=NEW,
+    budget=st.integers(20, 600),
+)
+async def test_the_operators_turns_outlive_old_turns(history: list[Message], new: list[Message], budget: int) -> None:
+    operators = [message for message in history if message["role"] == "system"]
+    build = PromptBuilder(count, budget=budget).build(
+        instructions=None, history=history, passages=[], new=new, drop=True
+    )
+    if size([*operators, *new]) > budget:
+        with pytest.raises(PromptTooLongError):
+            await build
+        return
+    prompt = await build
+    assert size(prompt.messages) <= budget
+    assert [message for message in prompt.messages if message["role"] == "system"] == operators
+    assert prompt.dropped_messages == len(history) + len(new) - len(prompt.messages)
+
+
 @given(history=HISTORY, passages=st.lists(WORDS.map(passage), max_size=6), new=NEW, budget=st.integers(20, 600))
 async def test_automatic_truncation_fits_and_keeps_as_much_as_it_can(
     history: list[Message], passages: list[Passage], new: list[Message], budget: int

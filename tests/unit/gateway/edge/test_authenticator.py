@@ -8,7 +8,7 @@ from cloister_common.errors import Unauthenticated
 from cloister_common.supervisor import Supervisor
 from cloister_gateway.identity import tokens
 from cloister_gateway.identity.authenticator import Authenticator
-from cloister_gateway.identity.store import Credential
+from cloister_gateway.identity.records import Credential
 
 PEPPER = b"pepper"
 

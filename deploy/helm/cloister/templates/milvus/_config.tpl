@@ -35,5 +35,5 @@ frontend health
     monitor fail if { nbsrv(lite) lt 1 }
 
 backend lite
-    server lite 127.0.0.1:19531 proto h2 check inter 2s
+    server lite 127.0.0.1:19531 proto h2 check inter 2s downinter 500ms fastinter 500ms
 {{- end -}}

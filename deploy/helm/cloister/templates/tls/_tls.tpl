@@ -1,9 +1,13 @@
 {{/* Certificates: which parts have one, under which names, and who signs. */}}
 
-{{/* cloister.tls.parts: a map of part → extra DNS names. Every part that listens has a certificate of its own. */}}
+{{/*
+cloister.tls.parts: a map of part → extra DNS names. Every part that listens has a certificate of its own. What a
+TLSRoute passes through unopened is the gateway's to answer under the route's name.
+*/}}
 {{- define "cloister.tls.parts" -}}
 {{- if and .Values.tls.enabled (not .Values.gateway.tls.secretName) }}
-gateway: {{ concat (list "localhost") .Values.gateway.tls.extraDnsNames | toJson }}
+{{- $passed := and .Values.gateway.route.enabled (eq .Values.gateway.route.kind "TLSRoute") }}
+gateway: {{ concat (list "localhost") .Values.gateway.tls.extraDnsNames (ternary (list .Values.gateway.route.host) list $passed) | toJson }}
 {{- end }}
 embedder: []
 retriever: []

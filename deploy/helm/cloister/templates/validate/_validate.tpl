@@ -8,6 +8,8 @@ says what is wrong, why it matters, and how to mend it.
 {{- include "cloister.validate.config" . -}}
 {{- include "cloister.validate.secrets" . -}}
 {{- include "cloister.validate.scaling" . -}}
+{{- include "cloister.validate.resources" . -}}
+{{- include "cloister.validate.memory" . -}}
 {{- include "cloister.validate.tls" . -}}
 {{- include "cloister.validate.stores" . -}}
 {{- include "cloister.validate.network" . -}}
@@ -33,8 +35,31 @@ says what is wrong, why it matters, and how to mend it.
 {{- include "cloister.fault" (dict "what" (printf "llm.models.%s and llm.models.%s are both named %s." (get $names $model.name) $key $model.name) "why" "One of them could never be chosen." "mend" "Give each its own name; more pods of one model are its replicas.") -}}
 {{- end -}}
 {{- $_ := set $names $model.name $key -}}
+{{- if hasKey $.Values.embedder.models $model.name -}}
+{{- include "cloister.fault" (dict "what" (printf "llm.models.%s and a model of embedder.models are both named %s." $key $model.name) "why" "Clients choose a model by its name, whatever it does." "mend" "Give each its own name.") -}}
+{{- end -}}
+{{- $image := base $model.image.repository -}}
+{{- if and (gt (int $model.gpus) 0) (eq $image "llm") -}}
+{{- include "cloister.fault" (dict "what" (printf "llm.models.%s has gpus: %d and the image %s." $key (int $model.gpus) $model.image.repository) "why" "That image computes on CPUs: the pod would hold its GPUs and never start." "mend" (printf "Set llm.models.%s.image.repository to llm-cuda, or gpus to 0." $key)) -}}
+{{- end -}}
+{{- if and (eq (int $model.gpus) 0) (hasSuffix "-cuda" $image) -}}
+{{- include "cloister.fault" (dict "what" (printf "llm.models.%s has the image %s and no GPU." $key $model.image.repository) "why" "That image computes on GPUs only: the pod would never start." "mend" (printf "Set llm.models.%s.gpus, or image.repository to llm." $key)) -}}
+{{- end -}}
+{{- if and (gt (int $model.gpus) 0) (not (regexMatch "^[a-z0-9][-a-z0-9.]*/[A-Za-z0-9]" $model.gpuResource)) -}}
+{{- include "cloister.fault" (dict "what" (printf "llm.models.%s.gpuResource is %q." $key $model.gpuResource) "why" "Kubernetes knows devices by a domain and a name." "mend" "Write it as the device plugin does, such as nvidia.com/gpu.") -}}
+{{- end -}}
+{{- range $kind, $amounts := $model.resources -}}
+{{- if hasKey ($amounts | default dict) $model.gpuResource -}}
+{{- include "cloister.fault" (dict "what" (printf "llm.models.%s.resources.%s names %s." $key $kind $model.gpuResource) "why" "How many GPUs a pod has also decides how the model is spread over them." "mend" (printf "Leave it out and set llm.models.%s.gpus." $key)) -}}
+{{- end -}}
+{{- end -}}
 {{- if not $model.weights.folder -}}
 {{- include "cloister.fault" (dict "what" (printf "llm.models.%s.weights.folder is empty." $key) "why" "The pod would not know which weights to load." "mend" "Name the model's folder under the root of the claim, or of the models image.") -}}
+{{- end -}}
+{{- end -}}
+{{- if eq (dig "compute" "device" "auto" .Values.embedder.config) "cuda" -}}
+{{- if not (regexMatch "/" (keys (.Values.embedder.resources.limits | default dict) | join " ")) -}}
+{{- include "cloister.fault" (dict "what" "embedder.config.compute.device is cuda and embedder.resources.limits has no GPU." "why" "The pod would see none and never start." "mend" "Leave the device out: auto takes what is there; or give the pod a GPU and an image that can use it.") -}}
 {{- end -}}
 {{- end -}}
 {{- $embedding := index .Values.embedder.models .Values.retriever.embeddingModel | default dict -}}
@@ -72,9 +97,9 @@ says what is wrong, why it matters, and how to mend it.
 
 {{/* A Secret of yours must not have the name of the chart's: Helm would delete the one, or refuse the other. */}}
 {{- define "cloister.validate.secrets" -}}
-{{- range $suffix, $entry := dict "vault" (list "vault.rootKeySecret" .Values.vault.rootKeySecret) "identity" (list "gateway.pepperSecret" .Values.gateway.pepperSecret) "embedder-token" (list "embedder.tokenSecret" .Values.embedder.tokenSecret) "retriever-token" (list "retriever.tokenSecret" .Values.retriever.tokenSecret) "llm-token" (list "llm.tokenSecret" .Values.llm.tokenSecret) -}}
+{{- range $suffix, $entry := dict "vault" (list "vault.rootKeySecret" .Values.vault.rootKeySecret) "identity" (list "gateway.pepperSecret" .Values.gateway.pepperSecret) "embedder-token" (list "embedder.tokenSecret" .Values.embedder.tokenSecret) "retriever-token" (list "retriever.tokenSecret" .Values.retriever.tokenSecret) "llm-token" (list "llm.tokenSecret" .Values.llm.tokenSecret) "redis-auth" (list "redis.external.passwordSecret" .Values.redis.external.passwordSecret) "milvus-auth" (list "milvus.external.passwordSecret" .Values.milvus.external.passwordSecret) "gateway-tls" (list "gateway.tls.secretName" (dict "name" .Values.gateway.tls.secretName)) -}}
 {{- if eq (last $entry).name (include "cloister.name" (dict "root" $ "part" $suffix)) -}}
-{{- include "cloister.fault" (dict "what" (printf "%s.name is %s, as the chart calls the one it makes itself." (first $entry) (last $entry).name) "why" "Helm deletes its own where it is not to make it any more, and refuses one that others made under that name." "mend" "Give yours another name, or leave the value empty for the chart's.") -}}
+{{- include "cloister.fault" (dict "what" (printf "%s is %s, as the chart calls the one it makes itself." (first $entry) (last $entry).name) "why" "Helm deletes its own where it is not to make it any more, and refuses one that others made under that name." "mend" "Give yours another name, or leave the value empty for the chart's.") -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -95,79 +120,5 @@ says what is wrong, why it matters, and how to mend it.
 {{- end -}}
 {{- if and .Values.tls.enabled (eq .Values.tls.issuer "cert-manager") (not .Values.tls.certManager.issuerRef.name) -}}
 {{- include "cloister.fault" (dict "what" "tls.issuer is cert-manager and tls.certManager.issuerRef.name is empty." "why" "cert-manager would not know who signs." "mend" "Name an Issuer or ClusterIssuer, or set tls.issuer=chart.") -}}
-{{- end -}}
-{{- end -}}
-
-{{- define "cloister.validate.stores" -}}
-{{- if not .Values.redis.bundled -}}
-{{- if not .Values.redis.external.url -}}
-{{- include "cloister.fault" (dict "what" "redis.bundled is false and redis.external.url is empty." "why" "The gateway keeps all its state in Redis." "mend" "Set redis.external.url to rediss://host:port/db, or redis.bundled=true.") -}}
-{{- end -}}
-{{- if and .Values.tls.enabled (hasPrefix "redis:" .Values.redis.external.url) -}}
-{{- include "cloister.fault" (dict "what" "redis.external.url begins with redis:// while tls.enabled is true." "why" "The password and all that is stored would cross the network in clear." "mend" "Use rediss://, or set tls.enabled=false where a mesh encrypts.") -}}
-{{- end -}}
-{{- end -}}
-{{- if not .Values.milvus.bundled -}}
-{{- if not .Values.milvus.external.uri -}}
-{{- include "cloister.fault" (dict "what" "milvus.bundled is false and milvus.external.uri is empty." "why" "The retriever searches in Milvus." "mend" "Set milvus.external.uri to https://host:port, or milvus.bundled=true.") -}}
-{{- end -}}
-{{- with .Values.milvus.external -}}
-{{- if ne (empty .user) (empty .passwordSecret.name) -}}
-{{- include "cloister.fault" (dict "what" "milvus.external.user and passwordSecret.name: one of them is empty." "why" "The retriever takes both or neither." "mend" "Set both, or neither for a Milvus without authentication.") -}}
-{{- end -}}
-{{- end -}}
-{{- if and .Values.tls.enabled (hasPrefix "http:" .Values.milvus.external.uri) -}}
-{{- include "cloister.fault" (dict "what" "milvus.external.uri begins with http:// while tls.enabled is true." "why" "The password would cross the network in clear." "mend" "Use https://, or set tls.enabled=false where a mesh encrypts.") -}}
-{{- end -}}
-{{- end -}}
-{{- if eq .Values.blobs.type "s3" -}}
-{{- if not .Values.blobs.s3.url -}}
-{{- include "cloister.fault" (dict "what" "blobs.type is s3 and blobs.s3.url is empty." "why" "The retriever would not know where files are." "mend" "Set blobs.s3.url to s3://bucket/prefix.") -}}
-{{- end -}}
-{{- if and .Values.tls.enabled (hasPrefix "http:" .Values.blobs.s3.endpoint) -}}
-{{- include "cloister.fault" (dict "what" "blobs.s3.endpoint begins with http:// while tls.enabled is true." "why" "The access key's signatures and all that is stored would cross the network in clear." "mend" "Use https://, or set tls.enabled=false where a mesh encrypts.") -}}
-{{- end -}}
-{{- else if eq .Values.blobs.volume.accessMode "ReadWriteOnce" -}}
-{{- if or .Values.retriever.ingest.separate .Values.retriever.autoscaling.enabled (gt (int .Values.retriever.replicas) 1) -}}
-{{- include "cloister.fault" (dict "what" "Several retriever pods share a ReadWriteOnce volume." "why" "Pods on another node could not mount it and would hang at their start." "mend" "Set blobs.type=s3, or blobs.volume.accessMode=ReadWriteMany with a StorageClass that can.") -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-
-{{- define "cloister.validate.network" -}}
-{{- if .Values.networkPolicy.enabled -}}
-{{- $outside := dict "networkPolicy.dns" .Values.networkPolicy.dns -}}
-{{- if not .Values.redis.bundled -}}{{- $_ := set $outside "redis.external" .Values.redis.external -}}{{- end -}}
-{{- if not .Values.milvus.bundled -}}{{- $_ := set $outside "milvus.external" .Values.milvus.external -}}{{- end -}}
-{{- if eq .Values.blobs.type "s3" -}}{{- $_ := set $outside "blobs.s3" .Values.blobs.s3 -}}{{- end -}}
-{{- range $name, $section := $outside -}}
-{{- if not $section.peers -}}
-{{- include "cloister.fault" (dict "what" (printf "%s.peers is empty." $name) "why" "The network policies would keep the pods from it." "mend" "Name where it is, as NetworkPolicy peers: a namespaceSelector, or an ipBlock such as 10.20.0.0/24.") -}}
-{{- end -}}
-{{- range $peer := $section.peers -}}
-{{- if has (dig "ipBlock" "cidr" "" $peer) (list "0.0.0.0/0" "::/0") -}}
-{{- include "cloister.fault" (dict "what" (printf "%s.peers opens the whole internet." $name) "why" "No part of Cloister has a route out: what leaves cannot be called back." "mend" "Name the store's own addresses, such as 10.20.0.0/24.") -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-
-{{- define "cloister.validate.doors" -}}
-{{- with .Values.gateway.ingress -}}
-{{- if and .enabled (or (not .host) (not .tlsSecretName)) -}}
-{{- include "cloister.fault" (dict "what" "gateway.ingress.enabled without a host or a tlsSecretName." "why" "API keys would cross the network in clear, or every host name would lead here." "mend" "Set gateway.ingress.host and gateway.ingress.tlsSecretName.") -}}
-{{- end -}}
-{{- end -}}
-{{- with .Values.gateway.route -}}
-{{- if and .enabled (or (not .host) (not .parentRefs)) -}}
-{{- include "cloister.fault" (dict "what" "gateway.route.enabled without a host or parentRefs." "why" "A route attaches to a Gateway and serves one host name." "mend" "Set gateway.route.host and gateway.route.parentRefs.") -}}
-{{- end -}}
-{{- if and .enabled (eq .kind "HTTPRoute") $.Values.tls.enabled (not .caConfigMap) -}}
-{{- include "cloister.fault" (dict "what" "gateway.route.kind is HTTPRoute and gateway.route.caConfigMap is empty." "why" "The Gateway would speak plain HTTP to pods that speak TLS only." "mend" (printf "Name a ConfigMap with ca.crt (with tls.issuer=chart it is %s-ca), or set gateway.route.kind=TLSRoute." (include "cloister.fullname" $))) -}}
-{{- end -}}
-{{- if and .enabled (eq .kind "TLSRoute") (not $.Values.tls.enabled) -}}
-{{- include "cloister.fault" (dict "what" "gateway.route.kind is TLSRoute while tls.enabled is false." "why" "The Gateway would pass TLS to pods that do not speak it." "mend" "Set gateway.route.kind=HTTPRoute, or tls.enabled=true.") -}}
-{{- end -}}
 {{- end -}}
 {{- end -}}

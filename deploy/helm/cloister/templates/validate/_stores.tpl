@@ -1,0 +1,86 @@
+{{/* Where state is: one place for each kind of it, reachable, and closed to whoever listens on the way. */}}
+
+{{- define "cloister.validate.stores" -}}
+{{- include "cloister.validate.one" . -}}
+{{- if not .Values.redis.bundled -}}
+{{- if not .Values.redis.external.url -}}
+{{- include "cloister.fault" (dict "what" "redis.bundled is false and redis.external.url is empty." "why" "The gateway keeps all its state in Redis." "mend" "Set redis.external.url to rediss://host:port/db, or redis.bundled=true.") -}}
+{{- end -}}
+{{- with .Values.redis.external -}}
+{{- if and .username (not .passwordSecret.name) -}}
+{{- include "cloister.fault" (dict "what" "redis.external.username is set and passwordSecret.name is empty." "why" "Redis knows a user by name and password together." "mend" "Set redis.external.passwordSecret.name, or no username for Redis's default user.") -}}
+{{- end -}}
+{{- if and .caSecret.name (hasPrefix "redis:" .url) -}}
+{{- include "cloister.fault" (dict "what" "redis.external.caSecret.name is set and redis.external.url begins with redis://." "why" "Without TLS there is no certificate to check: what looks protected would cross the network in clear." "mend" "Use rediss://, or leave caSecret.name empty.") -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.tls.enabled (hasPrefix "redis:" .Values.redis.external.url) -}}
+{{- include "cloister.fault" (dict "what" "redis.external.url begins with redis:// while tls.enabled is true." "why" "The password and all that is stored would cross the network in clear." "mend" "Use rediss://, or set tls.enabled=false where a mesh encrypts.") -}}
+{{- end -}}
+{{- end -}}
+{{- if not .Values.milvus.bundled -}}
+{{- if not .Values.milvus.external.uri -}}
+{{- include "cloister.fault" (dict "what" "milvus.bundled is false and milvus.external.uri is empty." "why" "The retriever searches in Milvus." "mend" "Set milvus.external.uri to https://host:port, or milvus.bundled=true.") -}}
+{{- end -}}
+{{- with .Values.milvus.external -}}
+{{- if ne (empty .user) (empty .passwordSecret.name) -}}
+{{- include "cloister.fault" (dict "what" "milvus.external.user and passwordSecret.name: one of them is empty." "why" "The retriever takes both or neither." "mend" "Set both, or neither for a Milvus without authentication.") -}}
+{{- end -}}
+{{- if and (or .caSecret.name .serverName) (hasPrefix "http:" .uri) -}}
+{{- include "cloister.fault" (dict "what" "milvus.external.caSecret.name or serverName is set and milvus.external.uri begins with http://." "why" "Without TLS there is no certificate to check: what looks protected would cross the network in clear." "mend" "Use https://, or leave both empty.") -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.tls.enabled (hasPrefix "http:" .Values.milvus.external.uri) -}}
+{{- include "cloister.fault" (dict "what" "milvus.external.uri begins with http:// while tls.enabled is true." "why" "The password would cross the network in clear." "mend" "Use https://, or set tls.enabled=false where a mesh encrypts.") -}}
+{{- end -}}
+{{- end -}}
+{{- if eq .Values.blobs.type "s3" -}}
+{{- if not .Values.blobs.s3.url -}}
+{{- include "cloister.fault" (dict "what" "blobs.type is s3 and blobs.s3.url is empty." "why" "The retriever would not know where files are." "mend" "Set blobs.s3.url to s3://bucket/prefix.") -}}
+{{- end -}}
+{{- if and .Values.tls.enabled (hasPrefix "http:" .Values.blobs.s3.endpoint) -}}
+{{- include "cloister.fault" (dict "what" "blobs.s3.endpoint begins with http:// while tls.enabled is true." "why" "The access key's signatures and all that is stored would cross the network in clear." "mend" "Use https://, or set tls.enabled=false where a mesh encrypts.") -}}
+{{- end -}}
+{{- with .Values.blobs.s3 -}}
+{{- if and .caSecret.name (hasPrefix "http:" .endpoint) -}}
+{{- include "cloister.fault" (dict "what" "blobs.s3.caSecret.name is set and blobs.s3.endpoint begins with http://." "why" "Without TLS there is no certificate to check: what looks protected would cross the network in clear." "mend" "Use https://, or leave caSecret.name empty.") -}}
+{{- end -}}
+{{- if eq .credentialsSecret.accessKeyIdKey .credentialsSecret.secretAccessKeyKey -}}
+{{- include "cloister.fault" (dict "what" "blobs.s3.credentialsSecret: accessKeyIdKey and secretAccessKeyKey are the same." "why" "The one is a name and the other a secret." "mend" "Name the keys of the Secret that hold each.") -}}
+{{- end -}}
+{{- end -}}
+{{- else if eq .Values.blobs.volume.accessMode "ReadWriteOnce" -}}
+{{- if or .Values.retriever.ingest.separate .Values.retriever.autoscaling.enabled (gt (int .Values.retriever.replicas) 1) -}}
+{{- include "cloister.fault" (dict "what" "Several retriever pods share a ReadWriteOnce volume." "why" "Pods on another node could not mount it and would hang at their start." "mend" "Set blobs.type=s3, or blobs.volume.accessMode=ReadWriteMany with a StorageClass that can.") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Each kind of state is in one place: a store of yours beside the chart's own leaves open which of them is meant. */}}
+{{- define "cloister.validate.one" -}}
+{{- $redis := dict "url" .Values.redis.external.url "username" .Values.redis.external.username "passwordSecret.name" .Values.redis.external.passwordSecret.name "caSecret.name" .Values.redis.external.caSecret.name "peers" .Values.redis.external.peers -}}
+{{- $milvus := dict "uri" .Values.milvus.external.uri "user" .Values.milvus.external.user "passwordSecret.name" .Values.milvus.external.passwordSecret.name "database" .Values.milvus.external.database "caSecret.name" .Values.milvus.external.caSecret.name "serverName" .Values.milvus.external.serverName "peers" .Values.milvus.external.peers -}}
+{{- range $part, $external := dict "redis" $redis "milvus" $milvus -}}
+{{- if (index $.Values $part).bundled -}}
+{{- range $name, $value := $external -}}
+{{- if $value -}}
+{{- include "cloister.fault" (dict "what" (printf "%s.external.%s is set while %s.bundled is true." $part $name $part) "why" "The bundled one would be used, empty, and yours be left alone without a word." "mend" (printf "Set %s.bundled=false to use yours, or leave %s.external empty." $part $part)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.blobs -}}
+{{- if eq .type "volume" -}}
+{{- range $name, $value := dict "url" .s3.url "endpoint" .s3.endpoint "region" .s3.region "credentialsSecret.name" .s3.credentialsSecret.name "caSecret.name" .s3.caSecret.name "peers" .s3.peers -}}
+{{- if $value -}}
+{{- include "cloister.fault" (dict "what" (printf "blobs.s3.%s is set while blobs.type is volume." $name) "why" "Files would go onto the volume, and none into your object store." "mend" "Set blobs.type=s3 to use it, or leave blobs.s3 empty.") -}}
+{{- end -}}
+{{- end -}}
+{{- else if .volume.existingClaim -}}
+{{- include "cloister.fault" (dict "what" "blobs.volume.existingClaim is set while blobs.type is s3." "why" "Files would go into the object store, and those on the claim would not be found." "mend" "Set blobs.type=volume to use it, or leave the claim empty.") -}}
+{{- end -}}
+{{- end -}}
+{{- if and (not .Values.retriever.ingest.separate) (gt (int .Values.retriever.ingest.replicas) 1) -}}
+{{- include "cloister.fault" (dict "what" "retriever.ingest.replicas is over 1 while retriever.ingest.separate is false." "why" "Without pods of its own the retriever ingests where it answers, and these would never be made." "mend" "Set retriever.ingest.separate=true, or leave the number out.") -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,9 @@
+"""What stands before the application on every port of ours: limits on what a connection may take, key or none.
+
+uvicorn's protocols have no limits of their own. `http` and `websocket` are theirs with limits, `listener` puts them in
+place, in our servers and in vLLM's, which is uvicorn too.
+"""
+
+from cloister_common.doors.listener import allow_files, bound_connections, listen, serve_bounded
+
+__all__ = ["allow_files", "bound_connections", "listen", "serve_bounded"]

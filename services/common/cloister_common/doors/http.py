@@ -1,0 +1,303 @@
+"""uvicorn's HTTP protocol with limits: a head and a body end in time and in size, or the connection does.
+
+The clocks stand still while it is not the client who is waited for: while a response is on its way, and while reading
+is paused because the application has not taken what came. A request that comes whole in one piece, as nearly all do,
+sets no timer; the way of a response is uvicorn's own, untouched.
+
+What passes a limit is answered in OpenAI's shape, and the connection is closed once the client had the time to read
+why: closing at once, with bytes unread, would reset it and might take the answer away again.
+"""
+
+import json
+from asyncio import Transport
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from cloister_common.doors.door import REFUSED, Door
+from cloister_common.errors import CloisterError, HeadTooLarge, InvalidRequest, RequestTimeout, Unavailable
+
+__all__ = ["BoundedHttp", "answer"]
+
+_MOST_PIPELINED = 16
+"""Requests that may wait on a connection for the ones before them. Clients of today send none ahead."""
+
+_LINGER_SECONDS = 2.0
+_LINGER_BYTES = 128 * 1024
+"""How long, and for how many more bytes, a refused client is listened to so that it can read the answer."""
+
+
+class _Refused(Exception):
+    """Stops the parser in the middle of what it was given."""
+
+
+def answer(error: CloisterError) -> bytes:
+    """``error`` as a whole HTTP response that ends the connection."""
+    body = json.dumps(error.body()).encode()
+    headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
+    lines = (f"{name}: {value}\r\n" for name, value in (headers | error.headers()).items())
+    return b"".join([STATUS_LINE[type(error).status], "".join(lines).encode(), b"\r\n", body])
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """One connection of a `Door`.
+
+    It is always in one of two parts of a request: the head, before whose first byte it is idle, or the body. A
+    response may be on its way in either.
+    """
+
+    def __init__(self, *arguments: Any, door: Door, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._door = door
+        self._limits = door.limits
+        # uvicorn makes the protocol when the connection is accepted, before the TLS handshake.
+        self._accepted = self.loop.time()
+        self._clock: Any = None  # the timer of the part that is waited for
+        self._unread: Any = None  # runs while the client takes nothing of a response
+        self._in_body = False
+        self._head = 0  # bytes since the head began, at most; 0: it has not
+        self._trailers = 0
+        self._content = 0  # bytes of the body without its framing
+        self._framed = 0  # bytes of the body with its framing
+        self._barren = 0  # bytes of framing since the last content
+        self._window = 0  # bytes of the body in this window
+        self._was_paused = False
+        self._body_begun = 0.0
+        self._refusal: tuple[CloisterError, str] | None = None
+        self._refused = False
+        self._ignored = 0
+
+    # The connection
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """Takes its place, if there is one."""
+        full = len(self.connections) >= self._limits.connections
+        super().connection_made(transport)
+        if full and not self._door.make_room():
+            error = Unavailable("The server has its limit of open connections. Try again.", retry_after=1)
+            self._refuse(error, "connections")
+            return
+        self._door.waits(self, transport.abort)
+        self._start(self._accepted + self._limits.head_seconds - self.loop.time(), self._head_is_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leaves nothing behind."""
+        self._stop()
+        self._read_again()
+        self._door.waits_no_more(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parses, then looks at what the request has become."""
+        if self._refused:
+            self._ignored += len(data)
+            if self._ignored > _LINGER_BYTES:
+                self.transport.abort()
+            return
+        content = self._content
+        if self._in_body:
+            self._framed += len(data)
+            self._window += len(data)
+        else:
+            self._head += len(data)
+        super().data_received(data)
+        if self._refused or self.transport.is_closing() or self.transport.get_protocol() is not self:
+            return
+        if self._in_body:
+            self._look_at_body(len(data) if content == self._content else 0)
+        elif self._head > self._limits.head_bytes:
+            self._refuse(*self._head_is_large())
+        elif self._head:
+            if self._clock is None and not self._answering():
+                self._start(self._limits.head_seconds, self._head_is_late)
+        elif self.timeout_keep_alive_task is None and self.cycle is not None and self.cycle.response_complete:
+            # The rest of a body whose answer came before its end: uvicorn has stopped the idle clock for good.
+            self._wait_idle()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hands over; the WebSocket protocol has limits of its own."""
+        self._stop()
+        self._read_again()
+        super().handle_websocket_upgrade()
+
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn's answer to all that the parser refuses, ours included."""
+        error = InvalidRequest("This is not a valid HTTP/1.1 request.", code="invalid_http")
+        self._refuse(*(self._refusal or (error, "invalid")))
+
+    # What the parser finds
+
+    def on_message_begin(self) -> None:
+        """A head begins, maybe behind the request before it."""
+        self._head = self._head or 1
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; or a trailer, which is dropped: it must not pose as a header of a request that has begun."""
+        if self._in_body:
+            self._trailers += 1
+            if self._trailers > self._limits.headers:
+                self._stop_parser(*self._head_is_large())
+            return
+        super().on_header(name, value)
+        if len(self.headers) > self._limits.headers:
+            self._stop_parser(*self._head_is_large())
+
+    def on_headers_complete(self) -> None:
+        """The request can begin."""
+        if self._head > self._limits.head_bytes:
+            # At most so many: the body may have come with it.
+            exact = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if exact > self._limits.head_bytes:
+                self._stop_parser(*self._head_is_large())
+        if len(self.pipeline) >= _MOST_PIPELINED:
+            error = InvalidRequest("Too many requests are sent ahead on this connection. Wait for the answers.")
+            self._stop_parser(error, "pipelined")
+        super().on_headers_complete()
+        self._stop()
+        self._door.waits_no_more(self)
+        self._in_body = True
+        self._head = self._trailers = self._content = self._framed = self._barren = self._window = 0
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._content += len(body)
+        super().on_body(body)
+        if self.flow.read_paused:
+            self._was_paused = True
+
+    def on_message_complete(self) -> None:
+        """The request is whole; what comes now is the next one's."""
+        self._stop()
+        self._in_body = False
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The client is waited for again."""
+        super().on_response_complete()
+        if self.transport.is_closing() or self._refused or self._answering():
+            return
+        if self._in_body:
+            # The answer came before the body's end, and nobody wants the rest: it is read for a while, so that the
+            # client, who may still be sending, is not reset before it reads the answer.
+            self._stop()
+            self._unset_keepalive_if_required()
+            self._start(self._limits.head_seconds, self.transport.abort)
+        elif self._head:
+            self._unset_keepalive_if_required()
+            self._start(self._limits.head_seconds, self._head_is_late)
+        else:
+            self._door.waits(self, self.transport.abort)
+
+    # Clients that do not read
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than it is written to."""
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(self._limits.unread_seconds, self._is_unread)
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        self._read_again()
+        super().resume_writing()
+
+    def _read_again(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def _is_unread(self) -> None:
+        REFUSED.labels("unread").inc()
+        self.transport.abort()
+
+    # Clients that send too much or too slowly
+
+    def _start(self, seconds: float, late: Callable[[], None]) -> None:
+        self._clock = self.loop.call_later(max(0.0, seconds), late)
+
+    def _stop(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _answering(self) -> bool:
+        """Whether a response is due: that of the request that was parsed last, which comes after all before it."""
+        return self.cycle is not None and not self.cycle.response_complete and not self.cycle.disconnected
+
+    def _wait_idle(self) -> None:
+        self._door.waits(self, self.transport.abort)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _head_is_late(self) -> None:
+        self._clock = None
+        if self._head:
+            seconds = self._limits.head_seconds
+            self._refuse(RequestTimeout(f"The request's headers did not end within {seconds:g} s."), "head_seconds")
+        else:
+            # Nothing was asked, so nothing is answered.
+            REFUSED.labels("head_seconds").inc()
+            self.transport.abort()
+
+    def _head_is_large(self) -> tuple[CloisterError, str]:
+        limits = self._limits
+        error = HeadTooLarge(
+            f"The request's URL and headers may have {limits.head_bytes} bytes in {limits.headers} headers. Send less."
+        )
+        return error, "head"
+
+    def _look_at_body(self, barren: int) -> None:
+        """After a piece of a body that goes on; ``barren`` are its bytes if none of them were content."""
+        self._barren = self._barren + barren if barren else 0
+        if self._barren > self._limits.head_bytes:
+            self._refuse(*self._head_is_large())  # extensions of a chunk, or trailers
+        elif self._framed > 2 * self._content + self._limits.head_bytes:
+            error = InvalidRequest("The body comes in chunks of a few bytes. Send larger ones.", code="invalid_http")
+            self._refuse(error, "chunks")
+        elif self._clock is None:
+            self._body_begun = self.loop.time()
+            self._was_paused = self.flow.read_paused
+            self._start(self._limits.body_window_seconds, self._body_window_ends)
+
+    def _body_window_ends(self) -> None:
+        self._clock = None
+        limits = self._limits
+        needed = limits.body_bytes_per_second * limits.body_window_seconds
+        blameless = self._was_paused or self.cycle.waiting_for_100_continue
+        too_slow = self._window < needed and not blameless
+        if too_slow or self.loop.time() - self._body_begun >= limits.body_seconds:
+            error = RequestTimeout(
+                f"The request body must come at {limits.body_bytes_per_second} bytes a second or more, and within "
+                f"{limits.body_seconds:g} s."
+            )
+            self._refuse(error, "body_seconds")
+            return
+        self._window = 0
+        self._was_paused = self.flow.read_paused
+        self._start(limits.body_window_seconds, self._body_window_ends)
+
+    def _stop_parser(self, error: CloisterError, reason: str) -> None:
+        """From a callback of the parser: ends its work, `send_400_response` does the rest."""
+        self._refusal = (error, reason)
+        raise _Refused
+
+    def _refuse(self, error: CloisterError, reason: str) -> None:
+        """Answers where that is possible, and closes."""
+        REFUSED.labels(reason).inc()
+        self._refused = True
+        self._stop()
+        self._door.waits_no_more(self)
+        own = self._in_body and not self.pipeline
+        if self._answering() if not own else self.cycle.response_started:
+            # In the middle of an answer, or behind one, there is no place for another.
+            self.transport.abort()
+            return
+        if own:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.write(answer(error))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self._start(_LINGER_SECONDS, self.transport.abort)

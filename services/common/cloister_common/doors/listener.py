@@ -1,0 +1,88 @@
+"""Listening sockets, and the bounded protocols in the place of uvicorn's."""
+
+import asyncio
+import resource
+import socket
+from functools import partial
+from typing import Any, cast
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from cloister_common.doors.door import Door
+from cloister_common.doors.http import BoundedHttp
+from cloister_common.settings import ConnectionLimits, SettingsError
+
+__all__ = ["allow_files", "bound_connections", "listen", "serve_bounded"]
+
+_OWN_FILES = 1024
+"""What a service opens besides its callers' connections: stores, other services, workers, files."""
+
+
+def allow_files(connections: int) -> None:
+    """Sees to it that the process may have so many connections open: where files run out, its own calls fail first.
+
+    Raises:
+        SettingsError: The system does not allow it.
+    """
+    needed = connections + _OWN_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise SettingsError(
+            f"This process may open {hard} files, too few for {connections} connections. Raise the limit to {needed} "
+            "(ulimit -n), or lower server.limits.connections."
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def listen(host: str, port: int, *, setting: str) -> socket.socket:
+    """A listening socket on ``host:port``, where the key ``setting`` puts it.
+
+    Raises:
+        SettingsError: The port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Stop what uses the port, or set {setting}."
+        ) from error
+    listener.listen(2048)
+    listener.setblocking(False)
+    return listener
+
+
+def bound_connections(config: uvicorn.Config, limits: ConnectionLimits) -> None:
+    """Puts limits on every connection that a server with ``config`` accepts.
+
+    To be called in the server's loop, after ``config`` was loaded and before the server listens. What uvicorn makes
+    of its protocol class at each connection, it makes of whatever stands in the configuration then.
+    """
+    door = Door(limits)
+    config.http_protocol_class = cast("Any", partial(BoundedHttp, door=door))
+    if config.ws_protocol_class is not None:
+        # Only the gateway's image and vLLM's have websockets.
+        from cloister_common.doors.websocket import BoundedWebSocket
+
+        config.ws_protocol_class = cast("Any", partial(BoundedWebSocket, door=door))
+    if config.ssl is not None:
+        # uvicorn cannot be told how long a handshake may take, and the loop's own limit is a minute.
+        loop = asyncio.get_running_loop()
+        bounded = partial(loop.create_server, ssl_handshake_timeout=limits.head_seconds)
+        loop.create_server = bounded  # type: ignore[method-assign]
+
+
+async def serve_bounded(app: Any, listener: socket.socket, limits: ConnectionLimits) -> None:
+    """Serves a small ASGI application without lifespan or WebSockets, for ever, with the same limits."""
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", http="httptools", ws="none")
+    config.load()
+    door, state = Door(limits), ServerState()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: BoundedHttp(config=config, server_state=state, app_state={}, door=door), sock=listener
+    )
+    await server.serve_forever()

@@ -1,0 +1,74 @@
+"""Projects, service accounts and keys, as they are stored and handed about."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["ORGANIZATION", "AccountRecord", "Credential", "KeyRecord", "Kind", "ProjectRecord"]
+
+ORGANIZATION = "organization"
+"""Stands where a project's id would, for the keys that administer all of them."""
+
+Kind = Literal["project", "admin"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRecord:
+    """A project, that is, a tenant. Times are Unix seconds."""
+
+    id: str
+    name: str
+    created_at: int
+    archived_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRecord:
+    """A service account of a project."""
+
+    id: str
+    project: str
+    name: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What authentication needs of a key.
+
+    Attributes:
+        adopted: Whether the key was made before there were rights; see `RightsStore.adopt`.
+    """
+
+    id: str
+    mac: bytes
+    kind: Kind
+    tenant: str
+    scopes: frozenset[str]
+    expires_at: int | None = None
+    adopted: bool = False
+
+    @property
+    def owner(self) -> str:
+        """The project's id, or `ORGANIZATION`."""
+        return self.tenant or ORGANIZATION
+
+    @property
+    def grant(self) -> tuple[str, ...]:
+        """Whose the key is, what it may do and until when: what its HMAC is made over besides the key itself.
+
+        A key that was made since there are rights says so too, and thus never opens anything as an adopted one.
+        """
+        expiry = "" if self.expires_at is None else str(self.expires_at)
+        grant = (self.kind, self.tenant, ",".join(sorted(self.scopes)), expiry)
+        return grant if self.adopted else (*grant, "listed")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord(Credential):
+    """An API key as it is stored: everything but the secret."""
+
+    account: str = ""
+    name: str = ""
+    redacted: str = ""
+    created_at: int = 0
+    last_used_at: int | None = None

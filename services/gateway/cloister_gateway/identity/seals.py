@@ -1,0 +1,81 @@
+"""What of identity is sealed: names, since they can tell who uses what for what, and the rights of each owner."""
+
+from dataclasses import dataclass
+
+import orjson
+from cloister_common.vault import DataKey, Keyring, VaultError, encode_context, open_record, seal
+
+from cloister_gateway.identity.records import ORGANIZATION
+
+__all__ = ["Rights", "Seals"]
+
+_KIND = "identity"
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What the keys of a project, or of the organization, stand on. What is not in here opens nothing.
+
+    Attributes:
+        keys: The ids of the keys that live, oldest first.
+        adopted: Those of them that were made before there was this record; see `RightsStore.adopt`.
+        archived_at: When the project was archived (Unix seconds), if it was.
+    """
+
+    keys: tuple[str, ...] = ()
+    adopted: frozenset[str] = frozenset()
+    archived_at: int | None = None
+
+
+class Seals:
+    """Seals names under a key of the project (or organization) that they belong to, rights under the organization's."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    async def seal_name(self, owner: str, object_id: str, name: str) -> bytes:
+        """Seals ``name`` as that of ``object_id``."""
+        return seal((await self._key(owner)).subkey("names"), name.encode(), _name_context(owner, object_id))
+
+    async def open_name(self, owner: str, object_id: str, sealed: bytes) -> str:
+        """Opens the sealed name of ``object_id``.
+
+        Raises:
+            VaultError: It is not this owner's and object's.
+        """
+        return open_record((await self._key(owner)).subkey("names"), sealed, _name_context(owner, object_id)).decode()
+
+    async def seal_rights(self, owner: str, rights: Rights) -> bytes:
+        """Seals what the keys of ``owner`` stand on, under the organization's key: they are not the owner's to say."""
+        value = {"keys": rights.keys, "adopted": sorted(rights.adopted), "archived_at": rights.archived_at}
+        return seal((await self._key(ORGANIZATION)).subkey("rights"), orjson.dumps(value), _rights_context(owner))
+
+    async def open_rights(self, owner: str, sealed: bytes) -> Rights:
+        """Opens the rights of ``owner``.
+
+        Raises:
+            VaultError: They are not this owner's.
+        """
+        key = await self._key(ORGANIZATION)
+        value = orjson.loads(open_record(key.subkey("rights"), sealed, _rights_context(owner)))
+        return Rights(tuple(value["keys"]), frozenset(value["adopted"]), value["archived_at"])
+
+    async def _key(self, owner: str) -> DataKey:
+        key = await self._keyring.get(owner, _KIND, owner)
+        if key is None:
+            try:
+                key = await self._keyring.create(owner, _KIND, owner)
+            except VaultError:
+                # Another gateway made it in between: take that one.
+                key = await self._keyring.get(owner, _KIND, owner)
+        if key is None:
+            raise VaultError
+        return key
+
+
+def _name_context(owner: str, object_id: str) -> bytes:
+    return encode_context("identity-name", owner, object_id)
+
+
+def _rights_context(owner: str) -> bytes:
+    return encode_context("identity-rights", owner)
