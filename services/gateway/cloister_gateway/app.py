@@ -19,15 +19,15 @@ from cloister_gateway.chat.routes import router as chat_router
 from cloister_gateway.context import Context, Service, open_context
 from cloister_gateway.conversations.routes import router as conversations_router
 from cloister_gateway.documents.routes import router as documents_router
-from cloister_gateway.embedding import router as embedding_router
-from cloister_gateway.faults import fault_of
+from cloister_gateway.embeddings.routes import router as embedding_router
 from cloister_gateway.identity.guard import GuardMiddleware
-from cloister_gateway.identity.routes import router as identity_router
 from cloister_gateway.models.routes import router as models_router
-from cloister_gateway.redis_client import REDIS_DOWN
+from cloister_gateway.organization.routes import router as identity_router
 from cloister_gateway.responses.routes import router as responses_router
 from cloister_gateway.settings import GatewaySettings
 from cloister_gateway.sockets.routes import router as sockets_router
+from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.wire.faults import fault_of
 
 __all__ = ["create_app"]
 

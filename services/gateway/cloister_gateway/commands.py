@@ -20,8 +20,8 @@ from cloister_common.logs import configure_logging
 from cloister_common.settings import SettingsError, load_settings
 
 from cloister_gateway.foundation import open_directory
-from cloister_gateway.identity.directory import Directory, IssuedKey
 from cloister_gateway.identity.records import ORGANIZATION
+from cloister_gateway.organization.service import Directory, IssuedKey
 from cloister_gateway.settings import GatewaySettings
 
 __all__ = ["COMMANDS", "run"]

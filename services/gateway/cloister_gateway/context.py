@@ -15,17 +15,17 @@ from cloister_common.supervisor import Supervisor
 from cloister_common.vault import Keyring
 from redis.asyncio import Redis
 
-from cloister_gateway.bus import Bus
-from cloister_gateway.control import Control
+from cloister_gateway.bus.announcements import Control
+from cloister_gateway.bus.connection import Bus
 from cloister_gateway.core import Core, build_core
 from cloister_gateway.foundation import open_foundation
 from cloister_gateway.identity.authenticator import Authenticator
-from cloister_gateway.identity.directory import Directory
 from cloister_gateway.identity.seals import Seals
 from cloister_gateway.identity.store import IdentityStore
 from cloister_gateway.models import ModelUpstream, open_upstream
-from cloister_gateway.redis_client import blocking_client, bus_connection
+from cloister_gateway.organization.service import Directory
 from cloister_gateway.settings import EmbedderSettings, GatewaySettings, RetrieverSettings
+from cloister_gateway.storage.client import blocking_client, bus_connection
 
 __all__ = ["Context", "Service", "open_context"]
 

@@ -8,25 +8,25 @@ from cloister_common.supervisor import Supervisor
 from cloister_common.vault import Keyring
 from redis.asyncio import Redis
 
-from cloister_gateway.bus import Bus
-from cloister_gateway.control import Control
+from cloister_gateway.bus.announcements import Control
+from cloister_gateway.bus.connection import Bus
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.conversations.store import ConversationStore
+from cloister_gateway.grounding.search import Retrieval
 from cloister_gateway.models.upstream import ModelUpstream
-from cloister_gateway.responses.history import HistoryReader
 from cloister_gateway.responses.idempotency import IdempotencyKeys
 from cloister_gateway.responses.service import ResponseService
-from cloister_gateway.responses.store import ResponseStore
-from cloister_gateway.retrieval import Retrieval
 from cloister_gateway.runs.engine import Engine
-from cloister_gateway.runs.events import EventStream
-from cloister_gateway.runs.feed import Hub
+from cloister_gateway.runs.history import HistoryReader
 from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.run import RunParts
+from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.turn import Turn
 from cloister_gateway.settings import GatewaySettings
-from cloister_gateway.state import ItemLog
+from cloister_gateway.storage import ItemLog
+from cloister_gateway.streams.events import EventStream
+from cloister_gateway.streams.feeds import Hub
 
 __all__ = ["Core", "build_core"]
 

@@ -12,14 +12,14 @@ from cloister_common.supervisor import Supervisor
 from cloister_common.vault import FileRootKey, Keyring, VaultError
 from redis.asyncio import Redis
 
-from cloister_gateway.bus import Bus
-from cloister_gateway.control import Control
-from cloister_gateway.identity.directory import Directory
+from cloister_gateway.bus.announcements import Control
+from cloister_gateway.bus.connection import Bus
 from cloister_gateway.identity.seals import Seals
 from cloister_gateway.identity.store import IdentityStore
-from cloister_gateway.redis_client import bus_connection, check_durability, command_client, wait_for_redis
+from cloister_gateway.organization.service import Directory
 from cloister_gateway.settings import GatewaySettings
-from cloister_gateway.vault_store import RedisKeyStore
+from cloister_gateway.storage.client import bus_connection, check_durability, command_client, wait_for_redis
+from cloister_gateway.storage.keys import RedisKeyStore
 
 __all__ = ["Foundation", "open_directory", "open_foundation"]
 

@@ -11,12 +11,12 @@ from cloister_common.ids import new_id
 from cloister_common.vault import Keyring
 
 from cloister_gateway.conversations.store import KIND, ConversationStore
+from cloister_gateway.conversations.turns import shown_items
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.pagination import page
 from cloister_gateway.responses.schemas import InputMessage
 from cloister_gateway.responses.shapes import input_item, without_results
-from cloister_gateway.responses.turns import shown_items
-from cloister_gateway.state import ItemLog, LogGoneError, LogLockedError, Owner, StoredItem, StoredLog, damage_told
+from cloister_gateway.storage import ItemLog, LogGoneError, LogLockedError, Owner, StoredItem, StoredLog, damage_told
+from cloister_gateway.wire.lists import page
 
 __all__ = ["ConversationService"]
 

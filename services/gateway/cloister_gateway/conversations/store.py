@@ -1,4 +1,4 @@
-"""The record of one conversation in Redis. Its items are in `cloister_gateway.state.items`."""
+"""The record of one conversation in Redis. Its items are in `cloister_gateway.storage.items`."""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from cloister_gateway.responses.store import KIND as RESPONSE_KIND
-from cloister_gateway.state import LogGoneError, Owner, damage_told, is_wrong_type, open_field, record_key, seal_field
+from cloister_gateway.runs.store import KIND as RESPONSE_KIND
+from cloister_gateway.storage import LogGoneError, Owner, damage_told, is_wrong_type, open_field, record_key, seal_field
 
 __all__ = ["KIND", "ConversationStore"]
 

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from cloister_gateway.context import Service
-from cloister_gateway.readers import TimedStream
+from cloister_gateway.wire.readers import TimedStream
 
 __all__ = ["forward"]
 

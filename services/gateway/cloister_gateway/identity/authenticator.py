@@ -19,13 +19,13 @@ from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
 from cloister_common.vault import VaultError
 
-from cloister_gateway.control import Control
+from cloister_gateway.bus.announcements import Control
 from cloister_gateway.identity import tokens
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.identity.records import ORGANIZATION
 from cloister_gateway.identity.store import IdentityStore
 from cloister_gateway.identity.validity import Validity
-from cloister_gateway.redis_client import REDIS_DOWN
+from cloister_gateway.storage.client import REDIS_DOWN
 
 __all__ = ["CACHE_SECONDS", "CONTROL_KIND", "Authenticator"]
 

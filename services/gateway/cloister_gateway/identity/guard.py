@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloister_gateway.identity.authenticator import Authenticator
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
+from cloister_gateway.storage.client import REDIS_DOWN, store_unavailable
 
 __all__ = ["LET_END", "OPEN_PATHS", "GuardMiddleware", "log_caller", "require"]
 

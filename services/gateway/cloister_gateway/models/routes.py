@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 
 from cloister_gateway.context import Context
 from cloister_gateway.identity import Principal, require
-from cloister_gateway.query import only_query
+from cloister_gateway.wire.query import only_query
 
 __all__ = ["router"]
 

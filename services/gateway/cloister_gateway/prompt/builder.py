@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
-from cloister_gateway.prompt.documents import CITING, GROUNDING, Passage, documents_turn
+from cloister_gateway.grounding.excerpts import CITING, GROUNDING, Passage, documents_turn
 
 __all__ = ["Message", "Prompt", "PromptBuilder", "PromptTooLongError"]
 
@@ -148,7 +148,7 @@ def _turns(history: list[Message]) -> list[list[Message]]:
 def _operators(turns: list[list[Message]]) -> list[Message]:
     """What nobody but the operator may take away, among ``turns``: a long talk must not make a model forget its rules.
 
-    (``developer`` is ``system`` by now; see `cloister_gateway.responses.history`.)
+    (``developer`` is ``system`` by now; see `cloister_gateway.runs.history`.)
     """
     return [message for turn in turns for message in turn if message["role"] == "system"]
 

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.schemas import ResponseParameters
-from cloister_gateway.state import damage_told
+from cloister_gateway.storage import damage_told
 
 __all__ = ["Asked", "Claim", "IdempotencyKeys"]
 

@@ -11,15 +11,15 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from cloister_gateway.context import Context
-from cloister_gateway.faults import fault_of
 from cloister_gateway.identity import Principal, require
-from cloister_gateway.pagination import page
-from cloister_gateway.query import NO_QUERY, asks_for_results, only_query
-from cloister_gateway.readers import TimedStream
 from cloister_gateway.responses.schemas import LARGEST_NUMBER, CreateResponse
 from cloister_gateway.responses.service import ResponseService
-from cloister_gateway.responses.streaming import error_event, event_name
-from cloister_gateway.state import Owner
+from cloister_gateway.storage import Owner
+from cloister_gateway.wire.events import error_event, event_name
+from cloister_gateway.wire.faults import fault_of
+from cloister_gateway.wire.lists import page
+from cloister_gateway.wire.query import NO_QUERY, asks_for_results, only_query
+from cloister_gateway.wire.readers import TimedStream
 
 __all__ = ["router"]
 

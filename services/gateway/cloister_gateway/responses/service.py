@@ -12,7 +12,6 @@ from cloister_common.ids import new_id
 from cloister_common.wire.filters import check_depth
 
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.responses.history import HistoryReader, earlier_links
 from cloister_gateway.responses.idempotency import Asked, Claim, IdempotencyKeys
 from cloister_gateway.responses.schemas import ResponseParameters
 from cloister_gateway.responses.shapes import (
@@ -23,14 +22,15 @@ from cloister_gateway.responses.shapes import (
     snapshot,
     with_results,
 )
-from cloister_gateway.responses.store import KIND, Header, ResponseStore
 from cloister_gateway.runs.engine import Engine
-from cloister_gateway.runs.events import StreamDroppedError, damaged_stream
-from cloister_gateway.runs.feed import Feed, Hub
+from cloister_gateway.runs.history import HistoryReader, earlier_links
 from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.preparation import Preparation
+from cloister_gateway.runs.store import KIND, Header, ResponseStore
 from cloister_gateway.settings import ModelSettings, ResponsesSettings
-from cloister_gateway.state import DamagedError, ItemLog, LogGoneError, LogLockedError, Owner, RecordGoneError
+from cloister_gateway.storage import DamagedError, ItemLog, LogGoneError, LogLockedError, Owner, RecordGoneError
+from cloister_gateway.streams.events import StreamDroppedError, damaged_stream
+from cloister_gateway.streams.feeds import Feed, Hub
 
 __all__ = ["Created", "ResponseService"]
 

@@ -7,7 +7,7 @@ import orjson
 from cloister_common.ids import new_id
 
 from cloister_gateway.responses.schemas import InputMessage, ResponseParameters
-from cloister_gateway.runs.assembler import Assembler
+from cloister_gateway.runs.transcript import Assembler
 
 __all__ = [
     "has_searched",

@@ -9,13 +9,13 @@ from cloister_common.supervisor import Supervisor
 from cloister_common.vault import VaultError
 from redis.asyncio import Redis
 
-from cloister_gateway.control import Control
-from cloister_gateway.redis_client import REDIS_DOWN
-from cloister_gateway.responses.store import KIND, Header
-from cloister_gateway.responses.turns import unanswered_mark
-from cloister_gateway.runs.feed import Hub
+from cloister_gateway.bus.announcements import Control
+from cloister_gateway.conversations.turns import unanswered_mark
 from cloister_gateway.runs.run import Run, RunParts
-from cloister_gateway.state import LogGoneError, LogLockedError, Owner, RecordGoneError, record_key
+from cloister_gateway.runs.store import KIND, Header
+from cloister_gateway.storage import LogGoneError, LogLockedError, Owner, RecordGoneError, record_key
+from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.streams.feeds import Hub
 
 __all__ = ["Engine"]
 

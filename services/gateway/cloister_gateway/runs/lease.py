@@ -12,7 +12,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from cloister_gateway.state import record_key
+from cloister_gateway.storage import record_key
 
 __all__ = ["LEASE_SECONDS", "RENEW_SECONDS", "Leases"]
 

@@ -15,17 +15,17 @@ from prometheus_client import Counter, Gauge, Histogram
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from cloister_gateway.bus import Bus
-from cloister_gateway.redis_client import REDIS_DOWN
+from cloister_gateway.bus.connection import Bus
+from cloister_gateway.conversations.turns import is_unanswered, unanswered_mark
 from cloister_gateway.responses.shapes import with_results
-from cloister_gateway.responses.store import KIND, ResponseStore
-from cloister_gateway.responses.turns import is_unanswered, unanswered_mark
-from cloister_gateway.runs.assembler import Assembler
-from cloister_gateway.runs.events import DeposedError, EventStream
-from cloister_gateway.runs.feed import Feed
 from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
+from cloister_gateway.runs.store import KIND, ResponseStore
+from cloister_gateway.runs.transcript import Assembler
 from cloister_gateway.settings import ResponsesSettings
-from cloister_gateway.state import ItemLog, LogDamagedError, LogGoneError, LogLockedError, Owner, RecordGoneError
+from cloister_gateway.storage import ItemLog, LogDamagedError, LogGoneError, LogLockedError, Owner, RecordGoneError
+from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.streams.events import DeposedError, EventStream
+from cloister_gateway.streams.feeds import Feed
 
 __all__ = ["Run", "RunParts", "Work", "conversation_channel"]
 

@@ -14,13 +14,12 @@ from cloister_common.errors import CloisterError, Unavailable, UpstreamFailed
 from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
 
-from cloister_gateway.citations import MarkerFilter, Piece, attribute
+from cloister_gateway.grounding import MarkerFilter, Passage, Piece, attribute
+from cloister_gateway.grounding.search import Retrieval
 from cloister_gateway.models.upstream import ModelUpstream
-from cloister_gateway.prompt import Passage
-from cloister_gateway.responses.store import ResponseStore
-from cloister_gateway.retrieval import Retrieval
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.run import Run
+from cloister_gateway.runs.store import ResponseStore
 
 __all__ = ["Turn"]
 

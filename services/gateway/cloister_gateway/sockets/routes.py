@@ -12,8 +12,8 @@ from prometheus_client import Counter as MetricCounter
 from prometheus_client import Gauge
 
 from cloister_gateway.identity.guard import log_caller
-from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
 from cloister_gateway.sockets.session import Session, Shutdown
+from cloister_gateway.storage.client import REDIS_DOWN, store_unavailable
 
 __all__ = ["router"]
 

@@ -17,10 +17,8 @@ from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
 from cloister_gateway.core import Core
-from cloister_gateway.faults import fault_of
 from cloister_gateway.identity import Principal
 from cloister_gateway.responses.schemas import SocketCreate
-from cloister_gateway.responses.streaming import with_stream_id
 from cloister_gateway.runs.run import conversation_channel
 from cloister_gateway.sockets.schemas import (
     CLIENT_EVENT,
@@ -29,7 +27,9 @@ from cloister_gateway.sockets.schemas import (
     SubscribeConversation,
     SubscribeResponse,
 )
-from cloister_gateway.state import Owner
+from cloister_gateway.storage import Owner
+from cloister_gateway.wire.events import with_stream_id
+from cloister_gateway.wire.faults import fault_of
 
 __all__ = ["Session", "Shutdown"]
 

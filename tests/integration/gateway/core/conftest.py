@@ -17,9 +17,9 @@ from cloister_common.ids import new_id
 from cloister_common.testing.llm import FakeLlm
 from cloister_common.testing.serving import served
 from cloister_common.vault import FileRootKey, Keyring, MemoryKeyStore
-from cloister_gateway.redis_client import command_client
 from cloister_gateway.settings import RedisSettings
-from cloister_gateway.state import ItemLog, Owner, record_key
+from cloister_gateway.storage import ItemLog, Owner, record_key
+from cloister_gateway.storage.client import command_client
 from redis.asyncio import Redis
 
 from tests.support.gateway import INTERNAL_TOKEN, GatewayFixture, first_keys, gateway_settings, secret_file

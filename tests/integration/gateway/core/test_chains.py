@@ -11,9 +11,9 @@ from cloister_common.errors import NotFound
 from cloister_common.ids import new_id
 from cloister_common.testing.llm import FakeLlm
 from cloister_common.vault import Keyring
-from cloister_gateway.responses.history import HistoryReader, earlier_links
-from cloister_gateway.responses.store import Header, ResponseStore
-from cloister_gateway.state import ItemLog
+from cloister_gateway.runs.history import HistoryReader, earlier_links
+from cloister_gateway.runs.store import Header, ResponseStore
+from cloister_gateway.storage import ItemLog
 from redis.asyncio import Redis
 
 from tests.integration.gateway.core.conftest import Installation, sdk

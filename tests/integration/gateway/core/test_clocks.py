@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from cloister_common.ids import new_id
 from cloister_common.testing.llm import FakeLlm
-from cloister_gateway.responses.store import KIND
 from cloister_gateway.runs.lease import LEASE_SECONDS, Leases
+from cloister_gateway.runs.store import KIND
 from redis.asyncio import Redis
 
 from tests.integration.gateway.core.conftest import sdk

@@ -10,13 +10,13 @@ import pytest
 from cloister_common.ids import new_id
 from cloister_common.supervisor import Supervisor
 from cloister_common.vault import Keyring, VaultError
-from cloister_gateway.bus import Bus
-from cloister_gateway.redis_client import bus_connection
-from cloister_gateway.responses.store import Header, ResponseStore
-from cloister_gateway.runs.events import DeposedError, EventStream
-from cloister_gateway.runs.feed import Hub
+from cloister_gateway.bus.connection import Bus
+from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.settings import RedisSettings
-from cloister_gateway.state import Owner, RecordGoneError, record_key
+from cloister_gateway.storage import Owner, RecordGoneError, record_key
+from cloister_gateway.storage.client import bus_connection
+from cloister_gateway.streams.events import DeposedError, EventStream
+from cloister_gateway.streams.feeds import Hub
 from redis.asyncio import Redis
 
 SECONDS = 15.0

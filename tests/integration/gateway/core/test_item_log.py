@@ -5,7 +5,7 @@ import itertools
 from typing import Any
 
 import pytest
-from cloister_gateway.state import ItemLog, LogGoneError, LogLockedError, Owner
+from cloister_gateway.storage import ItemLog, LogGoneError, LogLockedError, Owner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis

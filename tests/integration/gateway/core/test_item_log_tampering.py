@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from cloister_common.vault import VaultError
-from cloister_gateway.state import ItemLog, LogDamagedError, Owner, record_key, seal_field
+from cloister_gateway.storage import ItemLog, LogDamagedError, Owner, record_key, seal_field
 from redis.asyncio import Redis
 
 from tests.integration.gateway.core.conftest import MakeOwner, filled, item

@@ -10,14 +10,14 @@ import pytest
 from cloister_common.errors import UpstreamFailed
 from cloister_common.ids import new_id
 from cloister_common.vault import Keyring
-from cloister_gateway.redis_client import command_client
-from cloister_gateway.responses.store import KIND, Header, ResponseStore
-from cloister_gateway.runs.events import EventStream
-from cloister_gateway.runs.feed import Feed
 from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.run import Run, RunParts
+from cloister_gateway.runs.store import KIND, Header, ResponseStore
 from cloister_gateway.settings import RedisSettings, ResponsesSettings
-from cloister_gateway.state import ItemLog, LogLockedError, Owner, record_key
+from cloister_gateway.storage import ItemLog, LogLockedError, Owner, record_key
+from cloister_gateway.storage.client import command_client
+from cloister_gateway.streams.events import EventStream
+from cloister_gateway.streams.feeds import Feed
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 

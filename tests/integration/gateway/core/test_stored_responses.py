@@ -12,8 +12,8 @@ from cloister_common.testing.llm import FakeLlm
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.responses.service import ResponseService
-from cloister_gateway.responses.store import ResponseStore
-from cloister_gateway.state import Owner
+from cloister_gateway.runs.store import ResponseStore
+from cloister_gateway.storage import Owner
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.integration.gateway.core.conftest import Installation

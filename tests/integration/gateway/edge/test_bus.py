@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from cloister_common.errors import Unavailable
 from cloister_common.supervisor import Supervisor
-from cloister_gateway.bus import Bus
-from cloister_gateway.control import Control
-from cloister_gateway.redis_client import bus_connection, command_client
+from cloister_gateway.bus.announcements import Control
+from cloister_gateway.bus.connection import Bus
 from cloister_gateway.settings import RedisSettings
+from cloister_gateway.storage.client import bus_connection, command_client
 
 from tests.support.redis_server import RedisServer
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 from cloister_gateway.responses.shapes import snapshot
-from cloister_gateway.runs.assembler import Assembler
+from cloister_gateway.runs.transcript import Assembler
 from hypothesis import given
 from hypothesis import strategies as st
 

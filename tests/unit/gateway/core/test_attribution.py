@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 from cloister_common.errors import InvalidRequest
-from cloister_gateway.citations import attribute
+from cloister_gateway.grounding import attribute
 from hypothesis import given
 from hypothesis import strategies as st
 

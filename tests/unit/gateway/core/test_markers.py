@@ -1,7 +1,7 @@
 """Markers in a stream: however it is cut into chunks, readers see the same text and the same citations."""
 
 import pytest
-from cloister_gateway.citations import MarkerFilter
+from cloister_gateway.grounding import MarkerFilter
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from cloister_gateway.prompt import Passage, PromptBuilder, PromptTooLongError, documents_turn
+from cloister_gateway.grounding import Passage, documents_turn
+from cloister_gateway.prompt import PromptBuilder, PromptTooLongError
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 from cloister_common.vault import DataKey
 from cloister_gateway.responses.service import ResponseService
-from cloister_gateway.responses.store import KIND, Header
-from cloister_gateway.runs.feed import Feed
-from cloister_gateway.state import Owner
+from cloister_gateway.runs.store import KIND, Header
+from cloister_gateway.storage import Owner
+from cloister_gateway.streams.feeds import Feed
 
 EVENTS = [orjson.dumps({"type": "response.created"}), orjson.dumps({"type": "response.completed"})]
 

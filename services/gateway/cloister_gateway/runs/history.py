@@ -6,9 +6,17 @@ from typing import Any
 from cloister_common.errors import NotFound
 from cloister_common.vault import Keyring
 
-from cloister_gateway.responses.store import Header, ResponseStore
-from cloister_gateway.responses.turns import Message, is_unanswered, item_messages, sent_items
-from cloister_gateway.state import DamagedError, ItemLog, LogGoneError, Owner, RecordGoneError, StoredItem, damage_told
+from cloister_gateway.conversations.turns import Message, is_unanswered, item_messages, sent_items
+from cloister_gateway.runs.store import Header, ResponseStore
+from cloister_gateway.storage import (
+    DamagedError,
+    ItemLog,
+    LogGoneError,
+    Owner,
+    RecordGoneError,
+    StoredItem,
+    damage_told,
+)
 
 __all__ = ["HistoryReader", "earlier_links", "no_previous"]
 

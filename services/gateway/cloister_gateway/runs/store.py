@@ -13,7 +13,7 @@ from cloister_common.vault import Keyring
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from cloister_gateway.state import Owner, RecordGoneError, damage_told, open_field, record_key, seal_field
+from cloister_gateway.storage import Owner, RecordGoneError, damage_told, open_field, record_key, seal_field
 
 __all__ = ["KIND", "Header", "ResponseStore"]
 

@@ -23,8 +23,8 @@ from cloister_common.vault import DataKey, VaultError, encode_context, open_reco
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from cloister_gateway.state.damage import DamagedError, damage_told
-from cloister_gateway.state.records import open_field, record_key, seal_field
+from cloister_gateway.storage.damage import DamagedError, damage_told
+from cloister_gateway.storage.records import open_field, record_key, seal_field
 
 __all__ = ["ItemLog", "LogDamagedError", "LogGoneError", "LogLockedError", "Owner", "StoredItem", "StoredLog"]
 

@@ -8,7 +8,7 @@ from cloister_common.clients.embedder import EmbedderClient
 from cloister_common.clients.retriever import RetrieverClient
 from cloister_common.errors import NotFound
 
-from cloister_gateway.prompt import Passage
+from cloister_gateway.grounding import Passage
 
 __all__ = ["Retrieval"]
 

@@ -1,6 +1,6 @@
 """What callers are told of an exception that is none of ours, on whichever transport it meets them.
 
-VaultError     500  stored_data_damaged   as `cloister_gateway.state.DamagedError`, where the reader named nothing
+VaultError     500  stored_data_damaged   as `cloister_gateway.storage.DamagedError`, where the reader named nothing
 RedisError     503  unavailable           Redis is away, or refuses: out of memory, no disk, a replica by now
 anything else  500  server_error
 """
@@ -11,8 +11,8 @@ from cloister_common.middleware import unforeseen
 from cloister_common.vault import VaultError
 from redis.exceptions import RedisError
 
-from cloister_gateway.redis_client import REDIS_DOWN, store_unavailable
-from cloister_gateway.state import DamagedError, is_wrong_type
+from cloister_gateway.storage import DamagedError, is_wrong_type
+from cloister_gateway.storage.client import REDIS_DOWN, store_unavailable
 
 __all__ = ["fault_of"]
 

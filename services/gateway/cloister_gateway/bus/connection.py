@@ -19,7 +19,7 @@ from prometheus_client import Counter, Gauge
 from redis.asyncio import Connection, Redis
 from redis.exceptions import RedisError
 
-from cloister_gateway.redis_client import REDIS_DOWN
+from cloister_gateway.storage.client import REDIS_DOWN
 
 __all__ = ["Bus", "Subscription"]
 

@@ -2,7 +2,7 @@
 
 Three clients, since redis-py 8.1 bounds every read by the pool's ``socket_timeout``, blocking reads included:
 `command_client` for commands, `blocking_client` for ``XREAD BLOCK`` and the like, and `bus_connection` for the one
-pub/sub connection of the process (`cloister_gateway.bus`).
+pub/sub connection of the process (`cloister_gateway.bus.connection`).
 
 Commands are never repeated by the client: a write whose answer was lost may have happened, and only its caller knows
 whether doing it twice is harmless. An idle connection that Redis closed is replaced before it is used.

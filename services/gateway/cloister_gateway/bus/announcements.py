@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from cloister_common.logs import get_logger
 
-from cloister_gateway.bus import Bus
+from cloister_gateway.bus.connection import Bus
 
 __all__ = ["Control"]
 

@@ -14,10 +14,10 @@ from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
 
-from cloister_gateway.bus import Bus, Subscription
-from cloister_gateway.redis_client import REDIS_DOWN
-from cloister_gateway.runs.events import EventStream, damaged_stream, wake_channel
-from cloister_gateway.state import DamagedError, Owner
+from cloister_gateway.bus.connection import Bus, Subscription
+from cloister_gateway.storage import DamagedError, Owner
+from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.streams.events import EventStream, damaged_stream, wake_channel
 
 __all__ = ["Feed", "Hub"]
 

@@ -12,7 +12,7 @@ from cloister_common.vault import encode_context, open_record, seal
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from cloister_gateway.state import DamagedError, Owner, RecordGoneError, damage_told, record_key
+from cloister_gateway.storage import DamagedError, Owner, RecordGoneError, damage_told, record_key
 
 __all__ = ["DeposedError", "EventGroup", "EventStream", "StreamDroppedError", "damaged_stream", "wake_channel"]
 

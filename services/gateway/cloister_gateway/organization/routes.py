@@ -6,11 +6,10 @@ from cloister_common.bodies import JsonRoute
 from cloister_common.errors import InvalidRequest
 from fastapi import APIRouter, Depends, Query, Request
 
-from cloister_gateway.identity.directory import Directory
 from cloister_gateway.identity.guard import LET_END, require
 from cloister_gateway.identity.principal import ADMIN_SCOPE
 from cloister_gateway.identity.records import ORGANIZATION
-from cloister_gateway.identity.schemas import (
+from cloister_gateway.organization.schemas import (
     AccountCreate,
     AdminKeyCreate,
     AdminKeyListQuery,
@@ -26,7 +25,8 @@ from cloister_gateway.identity.schemas import (
     key_body,
     project_body,
 )
-from cloister_gateway.pagination import page
+from cloister_gateway.organization.service import Directory
+from cloister_gateway.wire.lists import page
 
 __all__ = ["router"]
 

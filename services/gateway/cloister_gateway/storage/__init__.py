@@ -1,7 +1,7 @@
 """Stored truth: sealed records and sealed, chained item logs in Redis. Nothing readable ever reaches the store."""
 
-from cloister_gateway.state.damage import DamagedError, damage_told, is_wrong_type
-from cloister_gateway.state.items import (
+from cloister_gateway.storage.damage import DamagedError, damage_told, is_wrong_type
+from cloister_gateway.storage.items import (
     ItemLog,
     LogDamagedError,
     LogGoneError,
@@ -10,7 +10,7 @@ from cloister_gateway.state.items import (
     StoredItem,
     StoredLog,
 )
-from cloister_gateway.state.records import RecordGoneError, open_field, record_key, seal_field
+from cloister_gateway.storage.records import RecordGoneError, open_field, record_key, seal_field
 
 __all__ = [
     "DamagedError",

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloister_gateway.identity.directory import IssuedKey
 from cloister_gateway.identity.records import AccountRecord, KeyRecord, ProjectRecord
+from cloister_gateway.organization.service import IssuedKey
 
 __all__ = [
     "AccountCreate",

@@ -11,7 +11,7 @@ from typing import Any
 
 from cloister_common.ids import new_id
 
-from cloister_gateway.state import StoredItem
+from cloister_gateway.storage import StoredItem
 
 __all__ = ["is_unanswered", "item_messages", "sent_items", "shown_items", "unanswered_mark"]
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from cloister_gateway.context import Context
 from cloister_gateway.identity import Principal, require
-from cloister_gateway.query import only_query
+from cloister_gateway.wire.query import only_query
 
 __all__ = ["router"]
 

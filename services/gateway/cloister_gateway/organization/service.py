@@ -12,7 +12,7 @@ from cloister_common.errors import Conflict, InvalidRequest, NotFound
 from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
 
-from cloister_gateway.control import Control
+from cloister_gateway.bus.announcements import Control
 from cloister_gateway.identity import tokens
 from cloister_gateway.identity.authenticator import CONTROL_KIND
 from cloister_gateway.identity.principal import ADMIN_SCOPE, API_SCOPE, DATA_SCOPES, SERVER_STATE_ONLY

@@ -1,0 +1,1 @@
+"""Word between gateways: the one pub/sub connection, and what is announced on it."""

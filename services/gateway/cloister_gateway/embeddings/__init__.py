@@ -1,0 +1,1 @@
+"""OpenAI's embeddings and reranking, checked here and made by the embedder."""

@@ -1,0 +1,1 @@
+"""Administration in OpenAI's schema: projects, accounts and keys."""

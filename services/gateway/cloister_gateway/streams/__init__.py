@@ -1,0 +1,1 @@
+"""The numbered, sealed events of a run, and feeds of them: reading without running."""
