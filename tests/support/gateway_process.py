@@ -14,6 +14,13 @@ from tests.support.waiting import wait_until
 
 __all__ = ["GatewayProcess"]
 
+_WRONG_CLOCK = """
+import runpy, time
+right = time.time
+time.time = lambda: right() + {ahead}
+runpy.run_module("cloister_gateway", run_name="__main__", alter_sys=True)
+"""
+
 
 class GatewayProcess:
     """``python -m cloister_gateway --config FILE``.
@@ -22,9 +29,17 @@ class GatewayProcess:
         folder: Where its settings file and log lie.
         settings: Its settings; ports are its own.
         shutdown_seconds: How long open requests may take after SIGTERM.
+        clock_ahead_seconds: How much its clock goes before that of this machine.
     """
 
-    def __init__(self, folder: Path, settings: GatewaySettings, *, shutdown_seconds: float = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: GatewaySettings,
+        *,
+        shutdown_seconds: float = 1,
+        clock_ahead_seconds: float = 0,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._port = free_port()
@@ -32,6 +47,9 @@ class GatewayProcess:
         values = {**settings.model_dump(mode="json"), "server": server}
         self._config = folder / "gateway.yaml"
         self._config.write_text(yaml.safe_dump(values), encoding="utf-8")
+        self._run = ["-m", "cloister_gateway"]
+        if clock_ahead_seconds:
+            self._run = ["-c", _WRONG_CLOCK.format(ahead=clock_ahead_seconds)]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -43,7 +61,7 @@ class GatewayProcess:
         """Starts it and waits until it answers."""
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cloister_gateway", "--config", str(self._config)], stdout=log, stderr=log
+                [sys.executable, *self._run, "--config", str(self._config)], stdout=log, stderr=log
             )
         wait_until(self._answers, seconds=60, what="the start of the gateway")
 

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from cloister_common.app import ReadinessCheck, create_base_app, error_response
-from cloister_common.errors import CloisterError, Unavailable
+from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.settings import SettingsError
 from cloister_common.vault import VaultError
@@ -26,8 +26,8 @@ from cloister_gateway.organization.routes import router as identity_router
 from cloister_gateway.responses.routes import router as responses_router
 from cloister_gateway.settings import GatewaySettings
 from cloister_gateway.sockets.routes import router as sockets_router
-from cloister_gateway.storage import LogDamagedError
-from cloister_gateway.storage.client import REDIS_DOWN, store_unavailable
+from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.wire.faults import fault_of
 
 __all__ = ["create_app"]
 
@@ -76,9 +76,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         larger_bodies={"/v1/files": settings.bodies.upload_bytes + settings.bodies.json_bytes},
     )
     app.router.redirect_slashes = False
-    app.add_exception_handler(RedisError, _on_redis_error)
-    for damaged in (LogDamagedError, VaultError):
-        app.add_exception_handler(damaged, _on_damaged)
+    app.add_exception_handler(RedisError, _on_store_fault)
+    app.add_exception_handler(VaultError, _on_store_fault)
     # The innermost, so that refusals are logged and counted too; it still comes before routing and before any body.
     app.user_middleware.append(Middleware(GuardMiddleware))
     for router in ROUTERS:
@@ -92,22 +91,8 @@ async def _not_served() -> None:
     raise HTTPException(404)
 
 
-async def _on_redis_error(request: Request, error: Exception) -> JSONResponse:
-    """Redis cannot be reached, or refuses what was asked: out of memory, no disk to write to, a replica by now."""
-    if not isinstance(error, REDIS_DOWN):
-        log.error("store_refused", route=getattr(request.scope.get("route"), "path", None), exc_info=error)
-    return error_response(store_unavailable())
-
-
-async def _on_damaged(request: Request, error: Exception) -> JSONResponse:
-    log.error("stored_data_damaged", route=getattr(request.scope.get("route"), "path", None), exc_info=error)
-    return error_response(
-        CloisterError(
-            "What is stored here is not what was written: it was altered, cut off or sealed with another key, so it is "
-            "not served. The operator's log has the place.",
-            code="stored_data_damaged",
-        )
-    )
+async def _on_store_fault(request: Request, error: Exception) -> JSONResponse:
+    return error_response(fault_of(error, route=getattr(request.scope.get("route"), "path", None)))
 
 
 def _checks(context: Context) -> Mapping[str, ReadinessCheck]:

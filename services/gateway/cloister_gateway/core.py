@@ -78,6 +78,7 @@ def build_core(
         engine=engine,
         hub=hub,
         preparation=preparation,
+        history=history,
         models=settings.models,
         settings=settings.responses,
     )

@@ -11,10 +11,11 @@ from cloister_common.ids import new_id
 from cloister_common.vault import Keyring
 
 from cloister_gateway.conversations.store import KIND, ConversationStore
+from cloister_gateway.conversations.turns import shown_items
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.schemas import InputMessage
 from cloister_gateway.responses.shapes import input_item, without_results
-from cloister_gateway.storage import ItemLog, LogGoneError, LogLockedError, Owner, StoredItem, StoredLog
+from cloister_gateway.storage import ItemLog, LogGoneError, LogLockedError, Owner, StoredItem, StoredLog, damage_told
 from cloister_gateway.wire.lists import page
 
 __all__ = ["ConversationService"]
@@ -45,7 +46,8 @@ class ConversationService:
     async def find(self, principal: Principal, conversation_id: str) -> Owner:
         """The conversation with its key. Raises `NotFound` for unknown, foreign and deleted ones alike."""
         if await self._store.tenant(conversation_id) == principal.tenant:
-            key = await self._keyring.get(principal.tenant, KIND, conversation_id)
+            with damage_told(f"the key of conversation '{conversation_id}'"):
+                key = await self._keyring.get(principal.tenant, KIND, conversation_id)
             if key is not None:
                 return Owner(KIND, conversation_id, key)
         raise _not_found(conversation_id)
@@ -76,7 +78,7 @@ class ConversationService:
         if await self._store.tenant(conversation_id) != principal.tenant:
             raise _not_found(conversation_id)
         await self._keyring.destroy(principal.tenant, KIND, conversation_id)
-        await self._store.destroy_responses(conversation_id)
+        await self._store.destroy_responses(principal.tenant, conversation_id)
         await self._items.destroy(KIND, conversation_id)
 
     async def add_items(
@@ -108,13 +110,16 @@ class ConversationService:
     ) -> dict[str, Any]:
         """A page of items, and with the ``results`` of file searches, that is documents, for those who ask.
 
+        What was asked in a turn that got no answer has the status ``incomplete``.
+
         Raises:
             InvalidRequest: ``after`` names no item that is or was in the conversation.
         """
         log = await self._load(principal, conversation_id, results=results)
-        numbers = [item.seq for item in log.items]
+        items = shown_items(log.items)
+        numbers = [item.seq for item in items]
         return page(
-            [_shown(item, results=results) for item in log.items],
+            [_shown(item, results=results) for item in items],
             limit=limit,
             order=order,
             after=after,
@@ -123,7 +128,7 @@ class ConversationService:
 
     async def item(self, principal: Principal, conversation_id: str, item_id: str, *, results: bool) -> dict[str, Any]:
         """One item."""
-        for item in (await self._load(principal, conversation_id, results=results)).items:
+        for item in shown_items((await self._load(principal, conversation_id, results=results)).items):
             if item.id == item_id:
                 return _shown(item, results=results)
         raise NotFound(f"Item with id '{item_id}' not found.", param="item_id")

@@ -6,9 +6,7 @@ from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 from cloister_common.bodies import JsonRoute
-from cloister_common.errors import CloisterError, InvalidRequest
-from cloister_common.logs import get_logger
-from cloister_common.vault import VaultError
+from cloister_common.errors import InvalidRequest
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 
@@ -17,15 +15,13 @@ from cloister_gateway.identity import Principal, require
 from cloister_gateway.responses.schemas import LARGEST_NUMBER, CreateResponse
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.storage import Owner
-from cloister_gateway.storage.client import REDIS_DOWN, store_unavailable
 from cloister_gateway.wire.events import error_event, event_name
+from cloister_gateway.wire.faults import fault_of
 from cloister_gateway.wire.lists import page
 from cloister_gateway.wire.query import NO_QUERY, asks_for_results, only_query
 from cloister_gateway.wire.readers import TimedStream
 
 __all__ = ["router"]
-
-log = get_logger(__name__)
 
 router = APIRouter(prefix="/v1/responses", route_class=JsonRoute)
 
@@ -139,14 +135,8 @@ def _stream(request: Request, owner: Owner, *, after: int) -> TimedStream:
                 async for events in batches:
                     number += len(events)
                     yield b"".join(b"event: %b\ndata: %b\n\n" % (event_name(event), event) for event in events)
-        except CloisterError as error:
-            yield b"event: error\ndata: %b\n\n" % error_event(error, number)
-        except REDIS_DOWN:
-            yield b"event: error\ndata: %b\n\n" % error_event(store_unavailable(), number)
-        except VaultError as error:
-            log.error("stored_data_damaged", response_id=owner.id, exc_info=error)
-            damaged = CloisterError("The stored events of this response do not open.", code="stored_data_damaged")
-            yield b"event: error\ndata: %b\n\n" % error_event(damaged, number)
+        except Exception as error:  # noqa: BLE001 - whatever it is, a stream that only ends would look whole
+            yield b"event: error\ndata: %b\n\n" % error_event(fault_of(error, response_id=owner.id), number)
 
     return TimedStream(
         frames(),

@@ -9,27 +9,28 @@ from typing import Any, NamedTuple
 import orjson
 from cloister_common.errors import CloisterError, Conflict, InvalidRequest, NotFound, Unavailable
 from cloister_common.ids import new_id
-from cloister_common.vault import VaultError
 from cloister_common.wire.filters import check_depth
 
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.responses.idempotency import Claim, IdempotencyKeys
+from cloister_gateway.responses.idempotency import Asked, Claim, IdempotencyKeys
 from cloister_gateway.responses.permissions import check_permissions
 from cloister_gateway.responses.schemas import ResponseParameters
 from cloister_gateway.responses.shapes import (
-    input_item,
+    has_searched,
     last_event,
     new_body,
-    response_format,
+    new_request,
     snapshot,
     with_results,
 )
 from cloister_gateway.runs.engine import Engine
+from cloister_gateway.runs.history import HistoryReader, earlier_links
 from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.store import KIND, Header, ResponseStore
 from cloister_gateway.settings import ModelSettings, ResponsesSettings
-from cloister_gateway.storage import ItemLog, LogGoneError, LogLockedError, Owner, RecordGoneError
+from cloister_gateway.storage import DamagedError, ItemLog, LogGoneError, LogLockedError, Owner, RecordGoneError
+from cloister_gateway.streams.events import StreamDroppedError, damaged_stream
 from cloister_gateway.streams.feeds import Feed, Hub
 
 __all__ = ["Created", "ResponseService"]
@@ -60,6 +61,7 @@ class ResponseService:
         engine: Engine,
         hub: Hub,
         preparation: Preparation,
+        history: HistoryReader,
         models: dict[str, ModelSettings],
         settings: ResponsesSettings,
     ) -> None:
@@ -71,6 +73,7 @@ class ResponseService:
         self._engine = engine
         self._hub = hub
         self._preparation = preparation
+        self._history = history
         self._models = models
         self._settings = settings
 
@@ -89,7 +92,7 @@ class ResponseService:
             principal: Who asks.
             parameters: What for.
             background: Whether the run goes on with nobody watching.
-            idempotency_key: The same key and body again give the same response.
+            idempotency_key: The same key and turn again give the same response, whichever transport they come by.
             own_unstored: Responses with ``store: false`` that this caller's connection may continue.
 
         Raises:
@@ -97,21 +100,24 @@ class ResponseService:
         """
         self._check(principal, parameters)
         key = idempotency_key or parameters.client_request_id
-        if key is not None:
+        asked = None if key is None else Asked.of(principal, key, parameters, background=background)
+        if asked is not None:
             # Before the checks below: what a response was made from may be gone by now.
-            earlier = await self._idempotency.earlier(principal, key, parameters, self._stored)
+            earlier = await self._idempotency.earlier(asked, self._stored)
             if earlier is not None:
                 return Created(earlier, replayed=True)
         response_id = new_id("resp_")
-        request = self._request(response_id, parameters, background=background)
+        request = new_request(response_id, parameters, background=background)
         if request["conversation"] is not None:
             await self._check_conversation(principal, request["conversation"])
         if request["previous_response_id"] is not None:
-            request["affinity"] = await self._await_previous(principal, request["previous_response_id"], own_unstored)
+            previous = await self._await_previous(principal, request["previous_response_id"], own_unstored)
+            request |= {"affinity": previous["affinity"], "earlier": earlier_links(request, previous)}
+            await self._history.check_links(principal.tenant, request)
         await self._preparation.check(principal.tenant, request)
         claim: Claim | None = None
-        if key is not None:
-            claimed = await self._idempotency.claim(principal, key, parameters, response_id, self._stored)
+        if asked is not None:
+            claimed = await self._idempotency.claim(asked, response_id, self._stored)
             if isinstance(claimed, Owner):
                 return Created(claimed, replayed=True)
             claim = claimed
@@ -163,6 +169,20 @@ class ResponseService:
         owner = None if header is None else await self._store.owner(header)
         if owner is None:
             raise _no_response(response_id)
+        return await self._permitted(principal, owner)
+
+    async def find_within(self, principal: Principal, conversation: Owner, response_id: str) -> Owner:
+        """A response that Redis or its pub/sub says is of the conversation; `NotFound` unless it is.
+
+        Who may read the conversation may read its responses, those with ``store: false`` too, and no others.
+        """
+        header = await self._header(principal, response_id, [response_id])
+        if header is None or header.conversation != conversation.id:
+            raise _no_response(response_id)
+        return await self._permitted(principal, Owner(KIND, response_id, conversation.key))
+
+    async def _permitted(self, principal: Principal, owner: Owner) -> Owner:
+        """``owner``, for those who may see what it shows: with ``results`` of a search these are documents."""
         request = None if principal.allows("vector_stores") else await self._store.read(owner, "request")
         if request is not None and request["show_results"]:
             principal.require("vector_stores")
@@ -176,15 +196,21 @@ class ResponseService:
         body = await self.body(owner)
         if not results:
             return body
-        return {**body, "output": with_results(body["output"], await self._store.read(owner, "results"))}
+        found = await self._store.read(owner, "results")
+        if found is None and has_searched(body["output"]):
+            raise DamagedError(f"the search results of response '{response_id}'")
+        return {**body, "output": with_results(body["output"], found)}
 
     async def body(self, owner: Owner) -> dict[str, Any]:
         """The response's latest snapshot: from its record when it has ended, else from its events."""
         body = await self._body(owner)
-        if body["status"] in _RUNNING:
+        if body["status"] not in _RUNNING:
+            return body
+        try:
             async with self._watch(owner) as feed:
                 return snapshot(body, feed.events)
-        return body
+        except StreamDroppedError:
+            return await self._body(owner)
 
     async def events(self, owner: Owner, *, after: int) -> AsyncGenerator[list[bytes], None]:
         """The events after number ``after``, those of the past first, until the run has ended.
@@ -194,37 +220,45 @@ class ResponseService:
 
         Raises:
             NotFound: The response was deleted meanwhile.
+            DamagedError: Events are missing or do not open.
         """
-        # Before the events are read: a run that ends in between has its stream still.
+        # Before the events are read: the last of them and the finished response are written as one.
         body = await self._body(owner)
-        async with self._watch(owner) as feed:
-            if not feed.events and body["status"] not in _RUNNING:
-                yield [last_event(body, after + 1)]
-                return
-            async with aclosing(feed.follow(after)) as batches:
-                async for batch in batches:
-                    yield batch
+        number = after + 1
+        try:
+            async with self._watch(owner) as feed:
+                if body["status"] not in _RUNNING:
+                    _check_end(owner, feed)
+                async with aclosing(feed.follow(after)) as batches:
+                    async for batch in batches:
+                        number += len(batch)
+                        yield batch
+        except StreamDroppedError:
+            yield [last_event(await self._body(owner), number)]
 
     async def finish(self, owner: Owner) -> dict[str, Any]:
         """Waits for the end of the run; the final response."""
         body = await self._body(owner)
         if body["status"] not in _RUNNING:
             return body
-        async with self._watch(owner) as feed:
-            async with aclosing(feed.follow(len(feed.events) - 1)) as batches:
-                async for _ in batches:
-                    pass
-            final: dict[str, Any] = orjson.loads(feed.events[-1])["response"]
-            return final
+        try:
+            async with self._watch(owner) as feed:
+                async with aclosing(feed.follow(len(feed.events) - 1)) as batches:
+                    async for _ in batches:
+                        pass
+                final: dict[str, Any] = orjson.loads(feed.events[-1])["response"]
+                return final
+        except StreamDroppedError:
+            return await self._body(owner)
 
     async def _body(self, owner: Owner) -> dict[str, Any]:
-        """The body in the record. Raises `VaultError` for a run that was given up, since its record does not open."""
+        """The body in the record. Raises `DamagedError` for a run that was given up, since its record does not open."""
         header = await self._store.header(owner.id)
         body: dict[str, Any] | None = await self._store.read(owner, "body")
-        if header is None or body is None:
+        if header is None or (body is None and await self._store.header(owner.id) is None):
             raise _no_response(owner.id)
-        if header.done and body["status"] in _RUNNING:
-            raise VaultError
+        if body is None or (header.done and body["status"] in _RUNNING):
+            raise DamagedError(f"response '{owner.id}'")
         return body
 
     @asynccontextmanager
@@ -268,9 +302,10 @@ class ResponseService:
     async def input_items(self, principal: Principal, response_id: str) -> list[dict[str, Any]]:
         """The input items of a response, in order."""
         owner = await self.find(principal, response_id)
-        request = await self._store.read(owner, "request")
-        if request is None:
-            raise _no_response(response_id)
+        try:
+            (request,) = await self._store.contents(owner, "request")
+        except RecordGoneError as error:
+            raise _no_response(response_id) from error
         items: list[dict[str, Any]] = request["input"]
         return items
 
@@ -294,49 +329,21 @@ class ResponseService:
         if parameters.tool_choice == "required" and not parameters.tools:
             raise InvalidRequest("'tool_choice' is 'required', but there are no 'tools'.", param="tool_choice")
 
-    @staticmethod
-    def _request(response_id: str, parameters: ResponseParameters, *, background: bool) -> dict[str, Any]:
-        """What is stored of the request: all that another gateway needs to run it."""
-        tools = [] if parameters.tool_choice == "none" else (parameters.tools or [])
-        return {
-            "model": parameters.model,
-            "input": [input_item(message) for message in parameters.input],
-            "instructions": parameters.instructions,
-            "conversation": parameters.conversation_id(),
-            "previous_response_id": parameters.previous_response_id,
-            "tools": [tool.model_dump(exclude_none=True) for tool in tools],
-            "show_results": "file_search_call.results" in (parameters.include or []),
-            "response_format": response_format(parameters),
-            "temperature": parameters.temperature,
-            "top_p": parameters.top_p,
-            "max_output_tokens": parameters.max_output_tokens,
-            "truncation": parameters.truncation or "auto",
-            "background": background,
-            "affinity": parameters.conversation_id() or parameters.prompt_cache_key or response_id,
-        }
-
     async def _check_conversation(self, principal: Principal, conversation_id: str) -> None:
         try:
             await self._find_conversation(principal, conversation_id)
         except NotFound as error:
             raise _no_conversation(conversation_id) from error
 
-    async def _await_previous(self, principal: Principal, previous: str, unstored: Sequence[str]) -> str:
-        """Waits for the end of the previous response; its affinity, as its prompt is the beginning of ours."""
+    async def _await_previous(self, principal: Principal, previous: str, unstored: Sequence[str]) -> dict[str, Any]:
+        """Waits for the end of the previous response; what was asked then, as its prompt is the beginning of ours."""
         header = await self._header(principal, previous, unstored)
-        owner = None if header is None else await self._store.owner(header)
-        request = None if owner is None else await self._store.read(owner, "request")
-        if header is None or owner is None or request is None:
-            raise NotFound(
-                f"Previous response with id '{previous}' not found.",
-                param="previous_response_id",
-                code="previous_response_not_found",
-            )
+        header, owner, (request,) = await self._history.read_link(principal.tenant, previous, header, "request")
         if not header.done:
             await self.finish(owner)
         await self._check_chain(principal, request["previous_response_id"])
-        affinity: str = request["affinity"]
-        return affinity
+        asked: dict[str, Any] = request
+        return asked
 
     async def _check_chain(self, principal: Principal, response_id: str | None) -> None:
         """Refuses a chain that begins in a conversation to those who may not read conversations."""
@@ -353,14 +360,17 @@ class ResponseService:
             try:
                 await self._items.append(conversation, items, hold_for=header.id)
                 return
+            except DamagedError:
+                await self._discard(header)
+                raise
             except LogGoneError as error:
                 await self._discard(header)
                 raise _no_conversation(header.conversation) from error
             except LogLockedError as error:
-                holder = await self._store.header(error.args[0])
-                if holder is None or holder.done:
-                    # A run that will never write again, since its response was destroyed or given up.
-                    await self._items.free(conversation.kind, conversation.id, error.args[0])
+                holder = await self._holder(conversation, error.args[0])
+                # A run that will never write again, since its response was destroyed or given up.
+                ended = holder is None or holder.done
+                if ended and await self._items.free(conversation.kind, conversation.id, error.args[0]):
                     continue
                 if time.monotonic() > deadline:
                     await self._discard(header)
@@ -375,23 +385,39 @@ class ResponseService:
                 await self._discard(header)
                 raise
 
+    async def _holder(self, conversation: Owner, run: str) -> Header | None:
+        """The response whose run holds the conversation; None if there is none, or none of this conversation."""
+        header = await self._store.header(run)
+        if header is None or (header.tenant, header.conversation) != (conversation.key.tenant, conversation.id):
+            return None
+        return header
+
     async def _discard(self, header: Header) -> None:
         await self._store.destroy(header)
         await self._leases.release(KIND, header.id)
 
-    async def _stored(self, response_id: str) -> Owner | None:
-        header = await self._store.header(response_id)
+    async def _stored(self, principal: Principal, response_id: str) -> Owner | None:
+        header = await self._header(principal, response_id, [response_id])
         return None if header is None else await self._store.owner(header)
 
     async def _header(self, principal: Principal, response_id: str, unstored: Sequence[str]) -> Header | None:
+        """The caller's response; None for unknown, foreign, deleted and unstored ones alike."""
         header = await self._store.header(response_id)
         if header is None or header.tenant != principal.tenant:
             return None
+        if not header.whole:
+            raise DamagedError(f"response '{response_id}'")
         if not header.stored and response_id not in unstored:
             return None
         if header.conversation:
             principal.require("conversations")
         return header
+
+
+def _check_end(owner: Owner, feed: Feed) -> None:
+    """Raises unless the feed of a run that has ended has its end too: it was cut, or is kept no longer."""
+    if not feed.final:
+        raise DamagedError(damaged_stream(owner)) if feed.events else StreamDroppedError
 
 
 def _no_response(response_id: str) -> NotFound:

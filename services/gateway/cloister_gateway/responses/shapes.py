@@ -9,7 +9,16 @@ from cloister_common.ids import new_id
 from cloister_gateway.responses.schemas import InputMessage, ResponseParameters
 from cloister_gateway.runs.transcript import Assembler
 
-__all__ = ["input_item", "last_event", "new_body", "response_format", "snapshot", "with_results", "without_results"]
+__all__ = [
+    "has_searched",
+    "input_item",
+    "last_event",
+    "new_body",
+    "new_request",
+    "snapshot",
+    "with_results",
+    "without_results",
+]
 
 
 def last_event(body: dict[str, Any], number: int) -> bytes:
@@ -49,6 +58,11 @@ def with_results(output: list[dict[str, Any]], results: list[dict[str, Any]] | N
         {**item, "results": results} if item["type"] == "file_search_call" and item["status"] == "completed" else item
         for item in output
     ]
+
+
+def has_searched(output: list[dict[str, Any]]) -> bool:
+    """Whether a file search of ``output`` came to its end: then what it found was kept."""
+    return any(item["type"] == "file_search_call" and item["status"] == "completed" for item in output)
 
 
 def without_results(item: dict[str, Any]) -> dict[str, Any]:
@@ -106,4 +120,26 @@ def new_body(response_id: str, parameters: ResponseParameters, *, background: bo
         "safety_identifier": parameters.safety_identifier,
         "prompt_cache_key": parameters.prompt_cache_key,
         "metadata": parameters.metadata or {},
+    }
+
+
+def new_request(response_id: str, parameters: ResponseParameters, *, background: bool) -> dict[str, Any]:
+    """What is stored of the request: all that another gateway needs to run it."""
+    tools = [] if parameters.tool_choice == "none" else (parameters.tools or [])
+    return {
+        "model": parameters.model,
+        "input": [input_item(message) for message in parameters.input],
+        "instructions": parameters.instructions,
+        "conversation": parameters.conversation_id(),
+        "previous_response_id": parameters.previous_response_id,
+        "tools": [tool.model_dump(exclude_none=True) for tool in tools],
+        "show_results": "file_search_call.results" in (parameters.include or []),
+        "response_format": response_format(parameters),
+        "temperature": parameters.temperature,
+        "top_p": parameters.top_p,
+        "max_output_tokens": parameters.max_output_tokens,
+        "truncation": parameters.truncation or "auto",
+        "background": background,
+        "earlier": [],
+        "affinity": parameters.conversation_id() or parameters.prompt_cache_key or response_id,
     }

@@ -10,9 +10,10 @@ from cloister_common.vault import VaultError
 from redis.asyncio import Redis
 
 from cloister_gateway.bus.announcements import Control
+from cloister_gateway.conversations.turns import unanswered_mark
 from cloister_gateway.runs.run import Run, RunParts
 from cloister_gateway.runs.store import KIND, Header
-from cloister_gateway.storage import Owner, record_key
+from cloister_gateway.storage import LogGoneError, LogLockedError, Owner, RecordGoneError, record_key
 from cloister_gateway.storage.client import REDIS_DOWN
 from cloister_gateway.streams.feeds import Hub
 
@@ -101,7 +102,10 @@ class Engine:
                 opened.set()
                 await run.execute()
         except* VaultError as errors:
-            await self._give_up(owner.id, conversation.id if conversation else "", errors.exceptions[0])
+            header = await self._parts.store.header(owner.id)
+            if header is not None:
+                header = header._replace(conversation=conversation.id if conversation else "")
+                await self._give_up(header, errors.exceptions[0])
         finally:
             opened.set()
             self._runs.pop(owner.id, None)
@@ -137,7 +141,7 @@ class Engine:
         """Takes a run over whose owner let its lease go."""
         if not await self._parts.leases.take(KIND, response_id):
             return
-        header = await self._parts.store.header(response_id)
+        header = await self._header(response_id)
         if header is None:
             await self._parts.leases.release(KIND, response_id)
             return
@@ -152,7 +156,10 @@ class Engine:
         try:
             owner, request, body = await self._stored(header)
         except VaultError as error:
-            await self._give_up(response_id, header.conversation, error)
+            await self._give_up(header, error)
+            return
+        except RecordGoneError:
+            await self._parts.leases.release(KIND, response_id)
             return
         conversation = Owner("conv", header.conversation, owner.key) if header.conversation else None
         takeovers = await self._parts.store.count_takeover(response_id)
@@ -164,15 +171,36 @@ class Engine:
         owner = await self._parts.store.owner(header)
         if owner is None:
             raise VaultError
-        return owner, await self._parts.store.read(owner, "request"), await self._parts.store.read(owner, "body")
+        request, body = await self._parts.store.contents(owner, "request", "body")
+        return owner, request, body
 
-    async def _give_up(self, response_id: str, conversation_id: str, error: Exception) -> None:
+    async def _header(self, response_id: str) -> Header | None:
+        """What the record says, or None if there is none: one that Redis cannot read cannot be run either."""
+        try:
+            return await self._parts.store.header(response_id)
+        except VaultError as error:
+            log.error("run_unreadable", response_id=response_id, exc_info=error)
+            return None
+
+    async def _give_up(self, header: Header, error: Exception) -> None:
         """Ends a run that nobody can finish, since what is stored of it does not open."""
-        log.error("run_unreadable", response_id=response_id, exc_info=error)
-        if conversation_id:
-            await self._parts.items.free("conv", conversation_id, response_id)
-        await self._parts.store.give_up(response_id)
-        await self._ended(response_id)
+        log.error("run_unreadable", response_id=header.id, exc_info=error)
+        if header.conversation:
+            await self._leave_conversation(header)
+        await self._parts.store.give_up(header.id)
+        await self._ended(header.id)
+
+    async def _leave_conversation(self, header: Header) -> None:
+        """Sets the conversation free; its turn got no answer, and the log says so if what was asked can be read."""
+        try:
+            owner = await self._parts.store.owner(header)
+            if owner is not None:
+                (request,) = await self._parts.store.contents(owner, "request")
+                conversation = Owner("conv", header.conversation, owner.key)
+                await self._parts.items.append(conversation, [unanswered_mark(request["input"])], run=header.id)
+        except (VaultError, RecordGoneError, LogGoneError, LogLockedError) as error:
+            log.warning("unanswered_turn_not_marked", response_id=header.id, error=type(error).__name__)
+        await self._parts.items.free("conv", header.conversation, header.id)
 
     async def _ended(self, response_id: str) -> None:
         await self._parts.leases.ended(KIND, response_id, keep_seconds=self._parts.settings.keep_stream_seconds)
@@ -185,10 +213,11 @@ class Engine:
 
     async def _drop(self, response_id: str) -> None:
         """Drops an ended run's stream and what its owners needed, and all of the record if it was not to be stored."""
-        header = await self._parts.store.header(response_id)
-        if header is not None and not header.stored:
+        header = await self._header(response_id)
+        if header is not None and header.whole and not header.stored:
             await self._parts.store.destroy(header)
         else:
             await self._parts.stream.drop(KIND, response_id)
-            await self._parts.store.settle(response_id)
+            if header is not None:
+                await self._parts.store.settle(response_id)
         await self._parts.leases.dropped(response_id)

@@ -16,6 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from cloister_gateway.bus.connection import Bus
+from cloister_gateway.conversations.turns import is_unanswered, unanswered_mark
 from cloister_gateway.responses.shapes import with_results
 from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
 from cloister_gateway.runs.store import KIND, ResponseStore
@@ -209,7 +210,9 @@ class Run:
             return {"status": "failed", "error": {"code": "server_error", "message": message}}
         if self.finish_reason == "length":
             return {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
-        return {"status": "completed", "completed_at": int(time.time())}
+        # Another gateway may have made the response, by a clock that goes before ours.
+        created_at = self.assembler.response.get("created_at", 0)
+        return {"status": "completed", "completed_at": max(int(time.time()), created_at)}
 
     async def _finish(self, outcome: dict[str, Any]) -> None:
         """Closes the output, stores it in the conversation, and writes the last event with the response.
@@ -226,7 +229,7 @@ class Run:
         status = outcome["status"]
         self.assembler.close_output(failed=status == "failed", completed=status == "completed")
         await self._flush()
-        await self._store_output()
+        await self._store_output(status)
         event = {"completed": "response.completed", "failed": "response.failed"}.get(status, "response.incomplete")
         self.assembler.lifecycle(event, **outcome)
         fields = self._parts.store.finished_fields(self.owner, self.assembler.response, self.results)
@@ -234,12 +237,14 @@ class Run:
         _ENDED.labels(status).inc()
         log.info("run_ended", response_id=self.owner.id, status=status, **self.usage)
 
-    async def _store_output(self) -> None:
+    async def _store_output(self, status: str) -> None:
         """Adds the output to the conversation and sets its log free, once, however often it is tried."""
         if self.conversation is None:
             return
         try:
             output = with_results(self.assembler.output, self.results)
+            if is_unanswered(status, output):
+                output = [*output, unanswered_mark(self.request["input"])]
             await self._parts.items.append(self.conversation, output, run=self.owner.id)
         except LogGoneError:
             log.info("conversation_gone", response_id=self.owner.id)

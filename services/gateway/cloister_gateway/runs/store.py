@@ -5,12 +5,15 @@ makes its responses unreadable too; any other has a key of its own.
 """
 
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from cloister_common.vault import Keyring
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
-from cloister_gateway.storage import Owner, RecordGoneError, open_field, record_key, seal_field
+from cloister_gateway.storage import Owner, RecordGoneError, damage_told, open_field, record_key, seal_field
 
 __all__ = ["KIND", "Header", "ResponseStore"]
 
@@ -24,15 +27,18 @@ if redis.call('HEXISTS', KEYS[1], 'tenant') == 0 then return false end
 redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
 return redis.call('HGET', KEYS[1], ARGV[1])
 """
-# KEYS: record. Counts how often the run was taken over.
+# KEYS: record. Counts how often the run was taken over; a count that is none begins anew.
 _COUNT = """
 if redis.call('HEXISTS', KEYS[1], 'tenant') == 0 then return 0 end
-return redis.call('HINCRBY', KEYS[1], 'taken', 1)
+local taken = (tonumber(redis.call('HGET', KEYS[1], 'taken') or '') or 0) + 1
+redis.call('HSET', KEYS[1], 'taken', taken)
+return taken
 """
+_CLEAR = ("tenant", "conversation", "stored", "background", "done")
 
 
 class Header(NamedTuple):
-    """What a record says in the clear."""
+    """What a record says in the clear. ``whole`` is False if it does not say all of it: then it is damaged."""
 
     id: str
     tenant: str
@@ -40,6 +46,7 @@ class Header(NamedTuple):
     stored: bool
     background: bool
     done: bool
+    whole: bool = True
 
 
 class ResponseStore:
@@ -78,30 +85,44 @@ class ResponseStore:
 
     async def header(self, response_id: str) -> Header | None:
         """What the record says in the clear, or None if there is none."""
-        names = ["tenant", "conversation", "stored", "background", "done"]
-        values: Any = await self._redis.hmget(record_key(KIND, response_id), names)
-        tenant, conversation, stored, background, done = values
-        if tenant is None:
-            return None
-        return Header(
-            response_id,
-            tenant.decode(),
-            (conversation or b"").decode(),
-            stored == b"1",
-            background == b"1",
-            done == b"1",
-        )
+        return (await self.headers([response_id]))[0]
+
+    async def headers(self, response_ids: Sequence[str]) -> list[Header | None]:
+        """What many records say in the clear, in one round trip."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for response_id in response_ids:
+                pipeline.hmget(record_key(KIND, response_id), _CLEAR)
+            found = await pipeline.execute(raise_on_error=False)
+        return [_header(response_id, values) for response_id, values in zip(response_ids, found, strict=True)]
 
     async def owner(self, header: Header) -> Owner | None:
         """The record with the key that opens it, or None if that key was destroyed."""
         kind, object_id = ("conv", header.conversation) if header.conversation else (KIND, header.id)
-        key = await self._keyring.get(header.tenant, kind, object_id)
+        with damage_told(f"the key of response '{header.id}'"):
+            key = await self._keyring.get(header.tenant, kind, object_id)
         return None if key is None else Owner(KIND, header.id, key)
 
+    async def contents(self, owner: Owner, *fields: str) -> list[Any]:
+        """Sealed fields that every record has: ``body``, ``request``.
+
+        Raises:
+            RecordGoneError: The response was destroyed.
+            DamagedError: There is a record, but one of them is missing or does not open.
+        """
+        with _told(owner.id):
+            values: Any = await self._redis.hmget(record_key(KIND, owner.id), ["tenant", *fields])
+            tenant, *sealed = values
+            if tenant is None:
+                raise RecordGoneError
+            return [
+                open_field(owner.key, KIND, owner.id, field, one) for field, one in zip(fields, sealed, strict=True)
+            ]
+
     async def read(self, owner: Owner, field: str) -> Any:
-        """A sealed field of the record (``body``, ``request``, ``prompt``, ``results``), or None."""
-        sealed: Any = await self._redis.hget(record_key(KIND, owner.id), field)
-        return None if sealed is None else open_field(owner.key, KIND, owner.id, field, sealed)
+        """A sealed field of the record, or None: not every one has ``prompt``, ``outcome`` and ``results``."""
+        with _told(owner.id):
+            sealed: Any = await self._redis.hget(record_key(KIND, owner.id), field)
+            return None if sealed is None else open_field(owner.key, KIND, owner.id, field, sealed)
 
     async def write_once(self, owner: Owner, field: str, value: Any) -> Any:
         """Writes a sealed field unless another owner of the run has; returns what stands there.
@@ -113,7 +134,8 @@ class ResponseStore:
         standing: Any = await self._write_once_script(keys=[record_key(KIND, owner.id)], args=[field, sealed])
         if standing is None:
             raise RecordGoneError
-        return value if standing == sealed else open_field(owner.key, KIND, owner.id, field, standing)
+        with _told(owner.id):
+            return value if standing == sealed else open_field(owner.key, KIND, owner.id, field, standing)
 
     @staticmethod
     def finished_fields(owner: Owner, body: dict[str, Any], results: list[dict[str, Any]] | None) -> dict[str, bytes]:
@@ -163,3 +185,25 @@ class ResponseStore:
         await self._redis.delete(key, f"{key}:events")
         if header.conversation:
             await self._redis.srem(f"{record_key('conv', header.conversation)}:responses", header.id)
+
+
+def _header(response_id: str, values: Any) -> Header | None:
+    with _told(response_id):
+        if isinstance(values, ResponseError):
+            raise values
+        tenant, conversation, stored, background, done = values
+        if tenant is None:
+            return None
+        return Header(
+            response_id,
+            tenant.decode(errors="replace"),
+            (conversation or b"").decode(errors="replace"),
+            stored == b"1",
+            background == b"1",
+            done == b"1",
+            whole=conversation is not None and {stored, background} <= {b"0", b"1"},
+        )
+
+
+def _told(response_id: str) -> AbstractContextManager[None]:
+    return damage_told(f"response '{response_id}'")

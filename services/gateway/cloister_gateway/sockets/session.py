@@ -14,13 +14,10 @@ from typing import Any
 import orjson
 from cloister_common.bodies import aside, parse_json
 from cloister_common.errors import CloisterError, Forbidden, InvalidRequest, NotFound, TooManyRequests
-from cloister_common.logs import get_logger
 from cloister_common.validation import validation_error
 from cloister_common.values import check_values
-from cloister_common.vault import VaultError
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
-from redis.exceptions import RedisError
 
 from cloister_gateway.core import Core
 from cloister_gateway.identity import Principal
@@ -34,13 +31,11 @@ from cloister_gateway.sockets.schemas import (
     SubscribeResponse,
 )
 from cloister_gateway.sockets.waiting import WaitingBytes
-from cloister_gateway.storage import LogDamagedError, Owner
-from cloister_gateway.storage.client import store_unavailable
+from cloister_gateway.storage import Owner
 from cloister_gateway.wire.events import with_stream_id
+from cloister_gateway.wire.faults import fault_of
 
 __all__ = ["Session", "Shutdown"]
-
-log = get_logger(__name__)
 
 _MOST_WAITING = 16
 _MOST_FOLLOWED = 64
@@ -223,15 +218,14 @@ class Session:
                     await self._send(subscribed, event.stream_id)
                     response_id = await self._core.conversations.running(conversation)
                 if response_id is not None:
-                    await self._follow_new(response_id, event.stream_id)
+                    await self._follow_new(conversation, response_id, event.stream_id)
 
-    async def _follow_new(self, response_id: str, stream_id: str | None) -> None:
+    async def _follow_new(self, conversation: Owner, response_id: str, stream_id: str | None) -> None:
         """Follows a response of a subscribed conversation, unless this socket does so already."""
         try:
-            # Who may read the conversation may read its responses, those with store: false too.
-            owner = await self._core.responses.find(self._principal, response_id, unstored=[response_id])
+            owner = await self._core.responses.find_within(self._principal, conversation, response_id)
         except NotFound:
-            return  # Deleted, or refused after all.
+            return  # Deleted, refused after all, or no response of this conversation: whoever said so is not believed.
         except Forbidden as error:
             # This one shows documents; the conversation's others may not.
             await self._send_error(error, stream_id)
@@ -273,17 +267,8 @@ class Session:
         """Tells the client what went wrong; the socket goes on."""
         try:
             await work
-        except CloisterError as error:
-            await self._send_error(error, stream_id)
-        except RedisError:
-            await self._send_error(store_unavailable(), stream_id)
-        except (LogDamagedError, VaultError) as error:
-            log.error("stored_data_damaged", exc_info=error)
-            damaged = CloisterError("What is stored here is not what was written.", code="stored_data_damaged")
-            await self._send_error(damaged, stream_id)
-        except Exception:
-            log.exception("socket_request_failed")
-            await self._send_error(CloisterError("The server had an error while processing your request."), stream_id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this request only, and is told
+            await self._send_error(fault_of(error, route="/v1/responses"), stream_id)
 
     async def _send(self, event: dict[str, Any], stream_id: str | None) -> None:
         raw = orjson.dumps(event)

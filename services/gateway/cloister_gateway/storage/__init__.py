@@ -1,5 +1,6 @@
 """Stored truth: sealed records and sealed, chained item logs in Redis. Nothing readable ever reaches the store."""
 
+from cloister_gateway.storage.damage import DamagedError, damage_told, is_wrong_type
 from cloister_gateway.storage.items import (
     ItemLog,
     LogDamagedError,
@@ -12,6 +13,7 @@ from cloister_gateway.storage.items import (
 from cloister_gateway.storage.records import RecordGoneError, open_field, record_key, seal_field
 
 __all__ = [
+    "DamagedError",
     "ItemLog",
     "LogDamagedError",
     "LogGoneError",
@@ -20,6 +22,8 @@ __all__ = [
     "RecordGoneError",
     "StoredItem",
     "StoredLog",
+    "damage_told",
+    "is_wrong_type",
     "open_field",
     "record_key",
     "seal_field",

@@ -15,6 +15,7 @@ replaces the very head it was made from.
 import hashlib
 import hmac
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import orjson
@@ -22,6 +23,7 @@ from cloister_common.vault import DataKey, VaultError, encode_context, open_reco
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from cloister_gateway.storage.damage import DamagedError, damage_told
 from cloister_gateway.storage.records import open_field, record_key, seal_field
 
 __all__ = ["ItemLog", "LogDamagedError", "LogGoneError", "LogLockedError", "Owner", "StoredItem", "StoredLog"]
@@ -68,7 +70,7 @@ class LogLockedError(Exception):
     """The log is not the writer's; nothing was written. ``args[0]`` is the run that holds it, empty if none does."""
 
 
-class LogDamagedError(Exception):
+class LogDamagedError(DamagedError):
     """The stored log is not what was written: an item is missing, moved, altered or cut off. Nothing is served."""
 
 
@@ -131,12 +133,11 @@ class ItemLog:
             pipeline.hget(object_key, "head")
             pipeline.xrange(items_key)
             pipeline.hgetall(removed_key)
-            sealed_head, entries, removed = await pipeline.execute()
-        head = self._open_head(owner, sealed_head)
-        try:
+            with _damage_told(owner):
+                sealed_head, entries, removed = await pipeline.execute()
+        head = await self._open_head(owner, sealed_head)
+        with _damage_told(owner):
             return self._follow(owner, head, entries, removed)
-        except (VaultError, KeyError, ValueError) as error:
-            raise LogDamagedError from error
 
     async def append(
         self, owner: Owner, bodies: Sequence[dict[str, Any]], *, run: str = "", hold_for: str = ""
@@ -155,17 +156,19 @@ class ItemLog:
         """
         object_key, items_key, _ = self._keys(owner)
         while True:
-            sealed_head: Any = await self._redis.hget(object_key, "head")
-            head = self._open_head(owner, sealed_head)
+            with _damage_told(owner):
+                sealed_head: Any = await self._redis.hget(object_key, "head")
+            head = await self._open_head(owner, sealed_head)
             records, stored, chain = self._seal_items(owner, bodies, head)
             new_head = self._seal_head(owner, _Head(head.length + len(bodies), chain, head.removed))
             arguments: list[str | bytes | int] = [run, hold_for, sealed_head, new_head, head.length + 1]
             for item, record in zip(stored, records, strict=True):
                 arguments += [item.id, record]
             try:
-                await self._append_script(keys=[object_key, items_key], args=arguments)
+                with _damage_told(owner):
+                    await self._append_script(keys=[object_key, items_key], args=arguments)
             except ResponseError as error:
-                if _must_retry(error):
+                if _must_retry(owner, error):
                     continue
                 raise
             return stored
@@ -181,27 +184,31 @@ class ItemLog:
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.hget(object_key, "head")
                 pipeline.xrange(items_key)
-                sealed_head, entries = await pipeline.execute()
-            head = self._open_head(owner, sealed_head)
+                with _damage_told(owner):
+                    sealed_head, entries = await pipeline.execute()
+            head = await self._open_head(owner, sealed_head)
             found = next((entry for entry in entries if entry[1].get(b"i") == item_id.encode()), None)
             if found is None:
                 return False
             stream_id, fields = found
-            seq = _seq(stream_id)
-            left = {"digest": _digest(fields[b"r"]).hex(), "id": item_id}
+            with _damage_told(owner):
+                seq, digest = _seq(stream_id), _digest(fields[b"r"])
+            left = {"digest": digest.hex(), "id": item_id}
             mark = seal_field(owner.key, owner.kind, owner.id, f"removed:{seq}", left)
             new_head = self._seal_head(owner, head._replace(removed=head.removed + 1))
             try:
-                await self._remove_script(keys=self._keys(owner), args=[sealed_head, new_head, stream_id, seq, mark])
+                arguments: list[Any] = [sealed_head, new_head, stream_id, seq, mark]
+                with _damage_told(owner):
+                    await self._remove_script(keys=self._keys(owner), args=arguments)
             except ResponseError as error:
-                if _must_retry(error):
+                if _must_retry(owner, error):
                     continue
                 raise
             return True
 
-    async def free(self, owner_kind: str, owner_id: str, run: str) -> None:
-        """Sets the object's log free of a run that will never write again."""
-        await self._free_script(keys=[record_key(owner_kind, owner_id)], args=[run])
+    async def free(self, owner_kind: str, owner_id: str, run: str) -> bool:
+        """Sets the object's log free of a run that will never write again; says whether that run held it."""
+        return bool(await self._free_script(keys=[record_key(owner_kind, owner_id)], args=[run]))
 
     async def destroy(self, owner_kind: str, owner_id: str) -> None:
         """Removes the object's hash and log. (The caller destroys the data key.)"""
@@ -219,7 +226,7 @@ class ItemLog:
         marks = {int(seq): mark for seq, mark in removed.items()}
         places = [*by_seq, *marks]
         if sorted(places) != list(range(1, head.length + 1)) or len(marks) != head.removed:
-            raise LogDamagedError
+            raise VaultError
         chain = _START
         items: list[StoredItem] = []
         gone: dict[str, int] = {}
@@ -238,7 +245,7 @@ class ItemLog:
                 digest = _digest(record)
             chain = _link(owner, chain, seq, digest)
         if not hmac.compare_digest(chain, head.chain):
-            raise LogDamagedError
+            raise VaultError
         return StoredLog(items, gone)
 
     def _seal_items(
@@ -259,18 +266,23 @@ class ItemLog:
         value = {"length": head.length, "chain": head.chain.hex(), "removed": head.removed}
         return seal_field(owner.key, owner.kind, owner.id, "head", value)
 
-    @staticmethod
-    def _open_head(owner: Owner, sealed: bytes | None) -> _Head:
-        if sealed is None:
+    async def _open_head(self, owner: Owner, sealed: bytes | None) -> _Head:
+        if sealed is None and not await self._redis.exists(record_key(owner.kind, owner.id)):
             raise LogGoneError
-        try:
+        with _damage_told(owner):
             value = open_field(owner.key, owner.kind, owner.id, "head", sealed)
-        except VaultError as error:
-            raise LogDamagedError from error
-        return _Head(value["length"], bytes.fromhex(value["chain"]), value["removed"])
+            return _Head(value["length"], bytes.fromhex(value["chain"]), value["removed"])
 
 
-def _must_retry(error: ResponseError) -> bool:
+def _damage_told(owner: Owner) -> AbstractContextManager[None]:
+    return damage_told(_name(owner), LogDamagedError)
+
+
+def _name(owner: Owner) -> str:
+    return f"the items of '{owner.id}'"
+
+
+def _must_retry(owner: Owner, error: ResponseError) -> bool:
     """Whether a script was refused only because another write came first. Raises for the other refusals of ours."""
     kind, _, detail = str(error).partition(" ")
     if kind == "GONE":
@@ -279,7 +291,7 @@ def _must_retry(error: ResponseError) -> bool:
         raise LogLockedError(detail) from error
     if "equal or smaller" in detail:
         # The stream has more entries than the head says.
-        raise LogDamagedError from error
+        raise LogDamagedError(_name(owner)) from error
     return kind == "STALE"
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import orjson
-from cloister_common.vault import DataKey, encode_context, open_record, seal
+from cloister_common.vault import DataKey, VaultError, encode_context, open_record, seal
 
 __all__ = ["RecordGoneError", "open_field", "record_key", "seal_field"]
 
@@ -22,8 +22,10 @@ def seal_field(key: DataKey, kind: str, object_id: str, field: str, value: Any) 
     return seal(key.subkey("record"), orjson.dumps(value), _context(key, kind, object_id, field))
 
 
-def open_field(key: DataKey, kind: str, object_id: str, field: str, sealed: bytes) -> Any:
-    """Opens a sealed field. Raises `VaultError` if it is not exactly this tenant's, object's and field's."""
+def open_field(key: DataKey, kind: str, object_id: str, field: str, sealed: bytes | None) -> Any:
+    """Opens a sealed field. Raises `VaultError` if it is missing or not exactly this tenant's, object's and field's."""
+    if sealed is None:
+        raise VaultError
     return orjson.loads(open_record(key.subkey("record"), sealed, _context(key, kind, object_id, field)))
 
 

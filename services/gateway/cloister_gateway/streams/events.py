@@ -8,13 +8,13 @@ of the record that change with it and the word to other gateways are one script:
 
 from typing import Any, NamedTuple
 
-from cloister_common.vault import VaultError, encode_context, open_record, seal
+from cloister_common.vault import encode_context, open_record, seal
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from cloister_gateway.storage import Owner, RecordGoneError, record_key
+from cloister_gateway.storage import DamagedError, Owner, RecordGoneError, damage_told, record_key
 
-__all__ = ["DeposedError", "EventGroup", "EventStream", "wake_channel"]
+__all__ = ["DeposedError", "EventGroup", "EventStream", "StreamDroppedError", "damaged_stream", "wake_channel"]
 
 # KEYS: record, its events. ARGV: entry id, number of events, sealed group, whether it is the last, the channel to wake,
 # then names and values of fields of the record. A record that was destroyed must not come back to life.
@@ -29,6 +29,10 @@ return redis.status_reply('OK')
 
 class DeposedError(Exception):
     """Another owner has written past this one. Stop: the run is not ours any more."""
+
+
+class StreamDroppedError(Exception):
+    """The run has ended, and its events are kept no longer: what is left is the response in its record."""
 
 
 class EventGroup(NamedTuple):
@@ -82,27 +86,31 @@ class EventStream:
             raise
 
     async def read(self, owner: Owner, after: bytes = b"0-0") -> list[EventGroup]:
-        """All groups after the entry ``after``.
+        """All groups after the entry ``after``, which was not the last of the run.
 
         Raises:
             RecordGoneError: The response was destroyed.
-            VaultError: A group does not open, or the run was given up because its record does not.
+            StreamDroppedError: The run has ended and nothing is kept of its stream.
+            DamagedError: A group does not open, the last one of an ended run is missing, or the run was given up
+                because its record does not open.
         """
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hmget(record_key(owner.kind, owner.id), "tenant", "damaged")
+            pipeline.hmget(record_key(owner.kind, owner.id), "tenant", "damaged", "done")
             pipeline.xrange(self._key(owner), min=b"(" + after)
-            (tenant, damaged), entries = await pipeline.execute()
+            pipeline.exists(self._key(owner))
+            with damage_told(damaged_stream(owner)):
+                (tenant, damaged, done), entries, kept = await pipeline.execute()
         if tenant is None:
             raise RecordGoneError
         if damaged is not None:
-            raise VaultError
-        groups = []
-        for entry_id, fields in entries:
-            first, count, final = int(entry_id.split(b"-")[0]) - 1, int(fields[b"n"]), fields[b"f"] == b"1"
-            plaintext = open_record(
-                owner.key.subkey("stream"), fields[b"d"], _context(owner, first, count, final=final)
-            )
-            groups.append(EventGroup(entry_id, first, plaintext.split(b"\n"), final))
+            raise DamagedError(damaged_stream(owner))
+        with damage_told(damaged_stream(owner)):
+            groups = [_open_group(owner, entry_id, fields) for entry_id, fields in entries]
+        if done is not None and not any(group.final for group in groups):
+            # The end of a run and its last group are written as one.
+            if kept:
+                raise DamagedError(damaged_stream(owner))
+            raise StreamDroppedError
         return groups
 
     async def is_watched(self, response_id: str) -> bool:
@@ -116,6 +124,17 @@ class EventStream:
 
     def _key(self, owner: Owner) -> str:
         return f"{record_key(owner.kind, owner.id)}:events"
+
+
+def damaged_stream(owner: Owner) -> str:
+    """What a `DamagedError` calls a stream."""
+    return f"the events of response '{owner.id}'"
+
+
+def _open_group(owner: Owner, entry_id: bytes, fields: dict[bytes, bytes]) -> EventGroup:
+    first, count, final = int(entry_id.split(b"-")[0]) - 1, int(fields[b"n"]), fields[b"f"] == b"1"
+    plaintext = open_record(owner.key.subkey("stream"), fields[b"d"], _context(owner, first, count, final=final))
+    return EventGroup(entry_id, first, plaintext.split(b"\n"), final)
 
 
 def _context(owner: Owner, first: int, count: int, *, final: bool) -> bytes:

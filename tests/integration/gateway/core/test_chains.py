@@ -7,7 +7,14 @@ from typing import Any
 
 import openai
 import pytest
+from cloister_common.errors import NotFound
+from cloister_common.ids import new_id
 from cloister_common.testing.llm import FakeLlm
+from cloister_common.vault import Keyring
+from cloister_gateway.runs.history import HistoryReader, earlier_links
+from cloister_gateway.runs.store import Header, ResponseStore
+from cloister_gateway.storage import ItemLog
+from redis.asyncio import Redis
 
 from tests.integration.gateway.core.conftest import Installation, sdk
 from tests.support.gateway import GatewayFixture
@@ -59,15 +66,78 @@ def test_a_chain_goes_on_from_a_response_in_a_conversation(client: Any, llm: Fak
     assert said(llm) == ["user: zero", "user: one", "assistant: answer to one", "user: fork"]
 
 
-def test_a_deleted_link_breaks_the_chain_and_says_so(client: Any) -> None:
-    first = client.responses.create(model="fake", input="one")
+@pytest.mark.parametrize("truncation", ["auto", "disabled"])
+@pytest.mark.parametrize("deleted", [0, 1, 2])
+@pytest.mark.parametrize("begins", ["alone", "in a conversation"])
+def test_a_chain_with_a_deleted_link_is_refused_before_anything_is_stored(
+    begins: str, deleted: int, truncation: str, client: Any, llm: FakeLlm, installation: Installation
+) -> None:
+    where = {} if begins == "alone" else {"conversation": client.conversations.create().id}
+    made = [client.responses.create(model="fake", input="one", **where)]
+    for _ in range(2):
+        made.append(client.responses.create(model="fake", input="more", previous_response_id=made[-1].id))
+    client.responses.delete(made[deleted].id)
+    asked = len(llm.chats())
+    with installation.redis.client() as redis:
+        before = set(redis.keys("resp:*"))
+        for more in ({}, {"stream": True}, {"background": True}):
+            with pytest.raises(openai.NotFoundError) as refused:
+                client.responses.create(
+                    model="fake", input="x", previous_response_id=made[-1].id, truncation=truncation, **more
+                )
+            assert (refused.value.code, refused.value.param) == (
+                "previous_response_not_found",
+                "previous_response_id",
+            )
+            assert made[deleted].id in refused.value.message
+        assert set(redis.keys("resp:*")) <= before
+    assert len(llm.chats()) == asked
+
+
+def test_a_deleted_conversation_under_a_chain_breaks_it_too(client: Any) -> None:
+    conversation = client.conversations.create()
+    first = client.responses.create(model="fake", input="one", conversation=conversation.id)
     second = client.responses.create(model="fake", input="two", previous_response_id=first.id)
-    client.responses.delete(first.id)
+    client.conversations.delete(conversation.id)
     with pytest.raises(openai.NotFoundError) as refused:
-        client.responses.create(model="fake", input="x", previous_response_id=first.id)
-    assert (refused.value.code, refused.value.param) == ("previous_response_not_found", "previous_response_id")
-    broken = client.responses.create(model="fake", input="three", previous_response_id=second.id)
-    assert (broken.status, broken.error.code) == ("failed", "invalid_prompt")
+        client.responses.create(model="fake", input="three", previous_response_id=second.id)
+    assert refused.value.code == "previous_response_not_found"
+
+
+async def test_a_long_chain_is_looked_at_in_few_round_trips(
+    redis: Redis, keyring: Keyring, items: ItemLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ResponseStore(redis, keyring)
+    history = HistoryReader(store, items, keyring)
+    made: list[Header] = []
+    request: dict[str, Any] = {"previous_response_id": None, "earlier": []}
+    for _ in range(200):
+        header = Header(new_id("resp_"), "proj_a", "", True, False, True)
+        await store.create(header, body={}, request=request)
+        made.append(header)
+        follow = {"previous_response_id": header.id}
+        request = {**follow, "earlier": earlier_links(follow, request)}
+    trips = 0
+    look = ResponseStore.headers
+
+    async def counted(self: ResponseStore, ids: Any) -> Any:
+        nonlocal trips
+        trips += 1
+        return await look(self, ids)
+
+    monkeypatch.setattr(ResponseStore, "headers", counted)
+    await history.check_links("proj_a", request)
+    assert trips == 4
+    # A request of the version before names only its previous response, and is followed all the same.
+    del request["earlier"]
+    await history.check_links("proj_a", request)
+    with pytest.raises(NotFound):
+        await history.check_links("proj_b", request)
+    for place in (0, 100, 199):
+        await store.destroy(made[place])
+        with pytest.raises(NotFound) as refused:
+            await history.check_links("proj_a", request)
+        assert made[place].id in refused.value.message
 
 
 def test_conversation_remembers_five_turns_in_order(client: Any, other: Any, llm: FakeLlm) -> None:

@@ -7,8 +7,9 @@ import openai
 import pytest
 from cloister_common.ids import new_id
 from cloister_common.testing.llm import FakeLlm
+from structlog.testing import capture_logs
 
-from tests.integration.gateway.core.conftest import sdk
+from tests.integration.gateway.core.conftest import Installation, sdk
 from tests.support.gateway import GatewayFixture
 from tests.support.sockets import ask, opened, receive, send
 
@@ -149,3 +150,49 @@ def test_tenants_have_caches_and_idempotency_keys_of_their_own(
     assert ids[0] != ids[1]
     salts = [body["cache_salt"] for body in llm.chats()]
     assert salts[0] != salts[1]
+
+
+def test_ids_that_somebody_put_into_redis_lead_to_nothing_of_others(
+    theirs: Ids, stranger: GatewayFixture, gateway_url: str, client: Any, installation: Installation
+) -> None:
+    """Whoever writes to Redis points records of their own at what is not theirs, or at what they may not fetch."""
+    own = sdk(gateway_url, stranger)
+    mine = own.conversations.create(metadata={"whose": "mine"})
+    hidden = own.responses.create(model="fake", input="CANARY", store=False).id
+    with installation.redis.client() as redis, opened(gateway_url, stranger) as socket:
+        send(socket, "conversation.subscribe", conversation_id=mine.id)
+        assert receive(socket)["type"] == "conversation.subscribed"
+        for planted in (theirs.response, hidden):
+            # The one that runs in the conversation, and the word that one has begun there.
+            redis.hset(f"conv:{{{mine.id}}}", "run", planted)
+            redis.publish(f"conversation:{mine.id}", planted)
+            redis.sadd(f"conv:{{{mine.id}}}:responses", planted)
+        with opened(gateway_url, stranger) as late:
+            send(late, "conversation.subscribe", conversation_id=mine.id)
+            assert receive(late)["type"] == "conversation.subscribed"
+            # Nor does it hold the conversation: the next turn is the first that its followers hear of.
+            made = own.responses.create(model="fake", input="hi", conversation=mine.id)
+            for one in (socket, late):
+                assert receive(one)["response"]["id"] == made.id
+        own.conversations.delete(mine.id)
+        assert redis.exists(f"resp:{{{hidden}}}")
+        assert not redis.exists(f"resp:{{{made.id}}}")
+    assert client.responses.retrieve(theirs.response).status == "completed"
+
+
+def test_a_record_rewritten_to_be_ones_own_opens_nothing(
+    theirs: Ids, stranger: GatewayFixture, gateway_url: str, client: Any, installation: Installation
+) -> None:
+    own = sdk(gateway_url, stranger)
+    mine = own.conversations.create()
+    with capture_logs(), installation.redis.client() as redis, httpx.Client(base_url=gateway_url) as http:
+        http.headers.update(stranger.headers())
+        (tenant,) = redis.hmget(f"conv:{{{mine.id}}}", "tenant")
+        for record, kept in ((key, redis.dump(key)) for key in redis.keys(f"*{{{theirs.response}}}")):
+            for claimed in ({"tenant": tenant}, {"tenant": tenant, "conversation": mine.id}):
+                redis.hset(record, mapping=claimed)
+                for path in ("", "?stream=true", "/input_items"):
+                    text = http.get(f"/v1/responses/{theirs.response}{path}").text
+                    assert "stored_data_damaged" in text or "not_found" in text, (claimed, path, text)
+                redis.restore(record, 0, kept, replace=True)
+    assert client.responses.retrieve(theirs.response).status == "completed"
