@@ -6,6 +6,7 @@ that is wrong, a port that is taken or a key that is missing ends the process wi
 
 import argparse
 import asyncio
+import gc
 import importlib.util
 import socket
 import ssl
@@ -102,6 +103,10 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
 
     async def main_loop(self) -> None:
+        # Modules and what was built at start stay. The collector, which would go through them in the middle of a large
+        # request, holds the event loop for 50 ms and more there.
+        gc.collect()
+        gc.freeze()
         log.info("serving")
         if self._context is None or self._tls is None:
             await super().main_loop()

@@ -42,7 +42,7 @@ def application() -> Starlette:
 @pytest.fixture
 async def guard(make_settings: Any, monkeypatch: pytest.MonkeyPatch) -> Guard:
     """A guard that has started."""
-    guard = Guard(application(), make_settings(max_body_bytes=4096), prepare=lambda *_: None)
+    guard = Guard(application(), make_settings(max_body_bytes=4096, max_json_values=1000), prepare=lambda *_: None)
     monkeypatch.setattr(guard.drain, "on_signals", lambda stop: None)
     assert await lifespan(guard) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     return guard
@@ -170,6 +170,11 @@ async def test_a_body_that_is_no_json_object_is_refused(client: httpx.AsyncClien
 async def test_a_body_over_the_limit_is_refused(client: httpx.AsyncClient) -> None:
     response = await client.post("/tokenize", json={"prompt": "x" * 5000})
     assert response.status_code == 413
+
+
+async def test_a_body_of_too_many_values_is_refused_before_it_is_read(client: httpx.AsyncClient) -> None:
+    response = await client.post("/tokenize", content=b"[" + b"1," * 2000 + b"1")
+    assert (response.status_code, response.json()["error"]["code"]) == (413, "too_many_values")
 
 
 async def test_websockets_are_closed(guard: Any) -> None:

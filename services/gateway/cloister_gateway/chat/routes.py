@@ -25,7 +25,7 @@ async def create(request: Request, body: ChatRequest, caller: Caller) -> Respons
     """A chat completion over messages that the caller wrote, streamed or whole."""
     only_query(request, ())
     caller.keep_fence("send a history of its own, as chat completions do; use /v1/responses")
-    size = int(request.headers.get("content-length", 0))
+    size = len(await request.body())
     await aside(size, body.check)
     context: Context = request.app.state.context
     upstream, send_seconds = context.llm, context.settings.responses.send_seconds
