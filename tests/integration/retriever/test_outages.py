@@ -1,15 +1,20 @@
 """Crashes and outages: work that was acknowledged is finished, once; what is down is said and comes back."""
 
 import secrets
+import time
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
+from cloister_common.clients.call import AWAY_SECONDS
+from cloister_common.errors import Unavailable
 from cloister_common.testing.embedder import FakeEmbedder
+from cloister_common.testing.serving import free_port, served
 from openai.types import VectorStoreSearchResponse
 
 from tests.support.documents import ingested, place, upload
+from tests.support.embedder import EMBEDDER_TOKEN
 from tests.support.milvus import MilvusLite, MilvusServer235, connected
 from tests.support.retriever import RetrieverMaker, RetrieverProcess, poll
 
@@ -127,13 +132,23 @@ def test_milvus_may_go_and_come_back(
         milvus.stop()
 
 
+async def test_the_gateway_learns_soon_that_nothing_can_be_searched(
+    milvus_lite: MilvusLite, make_retriever: RetrieverMaker, tenant: str
+) -> None:
+    retriever = make_retriever(milvus_lite.uri, embedder={"url": f"http://127.0.0.1:{free_port()}"}, role="api").start()
+    store = retriever.openai(tenant).vector_stores.create(name="s").id
+    client = retriever.client()
+    started = time.monotonic()
+    with pytest.raises(Unavailable) as away:
+        await client.search(tenant, [store], "zebra")
+    await client.close()
+    assert away.value.error_code == "embedder_unavailable"
+    assert time.monotonic() - started < 2 * AWAY_SECONDS, "it does not try again what the retriever has tried"
+
+
 def test_an_embedder_that_fails_delays_and_loses_nothing(
     milvus_lite: MilvusLite, make_retriever: RetrieverMaker, tenant: str
 ) -> None:
-    from cloister_common.testing.serving import free_port, served
-
-    from tests.support.embedder import EMBEDDER_TOKEN
-
     port = free_port()
     embedder = {"url": f"http://127.0.0.1:{port}"}
     retriever = make_retriever(milvus_lite.uri, embedder=embedder).start()
@@ -142,6 +157,12 @@ def test_an_embedder_that_fails_delays_and_loses_nothing(
     store = sdk.vector_stores.create(name="s", file_ids=[file_id]).id
     poll(lambda: "ingestion_waits" in retriever.log.read_text(), seconds=60, what="the worker waits for the embedder")
     assert sdk.vector_stores.retrieve(store).status == "in_progress"
+    started = time.monotonic()
+    with pytest.raises(openai.APIStatusError) as away:
+        sdk.vector_stores.search(store, query="zebra")
+    assert (away.value.status_code, away.value.code) == (503, "embedder_unavailable")
+    assert int(away.value.response.headers["retry-after"]) > 0
+    assert time.monotonic() - started < 2 * AWAY_SECONDS, "whoever waits is told soon"
     with served(FakeEmbedder(EMBEDDER_TOKEN), port):
         assert ingested(sdk, store).file_counts.completed == 1
         assert sdk.vector_stores.search(store, query="zebra").data[0].file_id == file_id

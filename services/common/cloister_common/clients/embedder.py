@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from cloister_common.clients.call import RetryPolicy, call
+from cloister_common.clients.call import AWAY_SECONDS, RetryPolicy, call
 from cloister_common.errors import InvalidRequest, UpstreamFailed
 from cloister_common.http import http_client
 from cloister_common.internal import InternalTokens
@@ -90,7 +90,8 @@ class EmbedderClient:
 
         Args:
             texts: None may be empty or longer than the model reads.
-            bulk: Nobody is waiting: let people's queries go first.
+            bulk: Nobody is waiting: let people's queries go first, and be patient while the embedder is away. Else
+                that is said within `AWAY_SECONDS`.
 
         Raises:
             InvalidRequest: A text is empty or too long; ``param`` is ``input[i]`` with ``i`` counted in ``texts``.
@@ -152,6 +153,7 @@ class EmbedderClient:
             headers=self._tokens.headers(),
             deadline_seconds=self._deadline_seconds,
             retry=self._retry,
+            away_seconds=AWAY_SECONDS,
         )
         data = _json(response.content).get("data")
         if not isinstance(data, list):
@@ -171,6 +173,7 @@ class EmbedderClient:
             content=orjson.dumps(body),
             deadline_seconds=self._deadline_seconds,
             retry=self._retry,
+            away_seconds=None if bulk else AWAY_SECONDS,
         )
         return _json(response.content)
 

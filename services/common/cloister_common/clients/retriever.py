@@ -11,7 +11,7 @@ from urllib.parse import quote
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from cloister_common.clients.call import RetryPolicy, call
+from cloister_common.clients.call import AWAY_SECONDS, RetryPolicy, call
 from cloister_common.errors import UpstreamFailed
 from cloister_common.http import http_client
 from cloister_common.internal import InternalTokens
@@ -122,7 +122,8 @@ class RetrieverClient:
             NotFound: A store is unknown to this tenant.
             InvalidRequest: A filter, option or query is wrong.
             Conflict: A store has expired.
-            Unavailable: The retriever, its index or its embedder is down.
+            Unavailable: The retriever, its index or its embedder is down. Where one of them is away this comes within
+                `AWAY_SECONDS`, and a moment.
             UpstreamFailed: It answered something else.
         """
         body: dict[str, Any] = {
@@ -143,6 +144,7 @@ class RetrieverClient:
             content=orjson.dumps(body),
             deadline_seconds=self._deadline_seconds,
             retry=self._retry,
+            away_seconds=AWAY_SECONDS,
         )
         try:
             return [_found(result) for result in orjson.loads(response.content)["data"]]

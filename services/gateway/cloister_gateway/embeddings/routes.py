@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from cloister_common.bodies import read_body
-from cloister_common.clients.call import call
+from cloister_common.clients.call import AWAY_SECONDS, call
 from cloister_common.wire.embeddings import parse_embedding_request
 from cloister_common.wire.rerank import parse_rerank_request
 from fastapi import APIRouter, Depends, Request
@@ -46,5 +46,6 @@ async def _forward(request: Request, caller: Principal, body: bytes) -> Response
         headers=context.embedder.headers(caller.tenant) | {"content-type": "application/json"},
         content=body,
         deadline_seconds=context.settings.embedder.timeout_seconds,
+        away_seconds=AWAY_SECONDS,
     )
     return Response(response.content, media_type="application/json")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from cloister_common.clients.embedder import EmbedderClient
-from cloister_common.errors import InvalidRequest
+from cloister_common.errors import InvalidRequest, Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.vault import VaultError
 from cloister_common.wire.filters import Comparison, Compound, check_depth
@@ -117,7 +117,14 @@ class SearchService:
             raise InvalidRequest(
                 "'query' is longer than can be searched at once. Search for its essence.", param="query"
             )
-        embedded = await self._embedder.embed(pieces)
+        try:
+            embedded = await self._embedder.embed(pieces)
+        except Unavailable as error:
+            raise Unavailable(
+                "Documents cannot be searched now: the embedding model does not answer. Try again in a moment.",
+                code="embedder_unavailable",
+                retry_after=error.retry_after,
+            ) from error
         return normalised(np.frombuffer(b"".join(embedded.vectors), dtype="<f4").reshape(len(pieces), -1))
 
     def _cut(self, queries: Sequence[str]) -> list[str]:
