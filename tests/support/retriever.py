@@ -41,10 +41,15 @@ class RetrieverProcess:
         self.log = folder / "retriever.log"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.metrics_url = f"http://127.0.0.1:{free_port()}"
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         settings: dict[str, Any] = {
-            "server": {"port": self.port, "metrics_port": free_port(), "shutdown_seconds": 2},
+            "server": {
+                "port": self.port,
+                "metrics_port": int(self.metrics_url.rsplit(":", 1)[1]),
+                "shutdown_seconds": 2,
+            },
             # The most there is to see, so that tests see it.
             "log": {"level": "debug"},
             "role": "all",
@@ -115,6 +120,10 @@ class RetrieverProcess:
     def http(self, tenant: str = TENANT) -> httpx.Client:
         """A plain client that sends token and tenant."""
         return httpx.Client(base_url=self.url, headers=self.headers(tenant), timeout=60)
+
+    def metrics(self) -> httpx.Client:
+        """A plain client of the metrics' port."""
+        return httpx.Client(base_url=self.metrics_url, timeout=10)
 
     def _answers(self) -> bool:
         assert self._process is not None

@@ -22,7 +22,7 @@ from cloister_retriever.ingestion.purge import Purges
 from cloister_retriever.ingestion.queue import JobQueue
 from cloister_retriever.ingestion.worker import IngestWorkers
 from cloister_retriever.parsing.chunking import Chunk, Chunker
-from cloister_retriever.parsing.parser import Parsed, Parser
+from cloister_retriever.parsing.parser import Interruption, Parsed, Parser
 from cloister_retriever.search.service import SearchService
 from cloister_retriever.storage.objects import ObjectKeyStore, Objects
 from cloister_retriever.storage.records import SealedRecords
@@ -158,7 +158,15 @@ class _Parser(Parser):
 
     def __init__(self) -> None: ...
 
-    async def parse(self, content: AsyncIterator[bytes], *, name: str, max_tokens: int, overlap_tokens: int) -> Parsed:
+    async def parse(
+        self,
+        content: AsyncIterator[bytes],
+        *,
+        name: str,
+        max_tokens: int,
+        overlap_tokens: int,
+        turn: Interruption | None = None,
+    ) -> Parsed:
         text = b"".join([part async for part in content]).decode()
         return Parsed(text, [Chunk(word.start(), word.end(), None, None) for word in re.finditer(r"\S+", text)])
 

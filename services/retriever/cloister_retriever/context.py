@@ -113,7 +113,13 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
                 index=index,
                 rotations=rotations,
             )
-            workers = IngestWorkers(queue, pipeline, workers=ingestion.workers, lease_seconds=ingestion.lease_seconds)
+            workers = IngestWorkers(
+                queue,
+                pipeline,
+                workers=ingestion.workers,
+                lease_seconds=ingestion.lease_seconds,
+                turn_seconds=ingestion.turn_seconds,
+            )
             workers.start(supervisor)
             supervisor.loop("expiry", lambda: expiries.run(stores.settle_expiry))
         yield Context(

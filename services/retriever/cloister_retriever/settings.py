@@ -89,6 +89,9 @@ class IngestionSettings(Settings):
     )
     parse_memory_bytes: int = Field(1024 * 1024 * 1024, ge=256 * 1024 * 1024, description="The parser's address space.")
     max_text_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Largest extracted text, in UTF-8.")
+    turn_seconds: float = Field(
+        10.0, gt=0, description="How long a file is worked on before another tenant's file may take its turn."
+    )
     lease_seconds: float = Field(
         30.0, ge=1.0, description="After this long without a sign of life a job is taken over."
     )

@@ -101,7 +101,7 @@ async def test_a_worker_that_looks_before_the_attachment_is_there_does_not_forge
         job = await put(*arguments, **options)
         claim = await eager.queue.claim()
         assert claim is not None
-        await eager.workers._do(claim)
+        await eager.workers._do(claim, eager.workers.turns.begin("share"))
         return job
 
     monkeypatch.setattr(dying.queue, "put", put_and_be_seen)
@@ -121,8 +121,8 @@ def claimed(process: MemoryProcess, monkeypatch: pytest.MonkeyPatch, number: int
     """The workers find every job as one that was claimed ``number`` times before."""
     claim = process.queue.claim
 
-    async def again() -> Claim | None:
-        found = await claim()
+    async def again(*arguments: Any) -> Claim | None:
+        found = await claim(*arguments)
         return None if found is None else found.model_copy(update={"number": number})
 
     monkeypatch.setattr(process.queue, "claim", again)

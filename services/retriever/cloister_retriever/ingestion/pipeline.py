@@ -22,6 +22,7 @@ from cloister_retriever.index.collection import PassageCollection
 from cloister_retriever.index.passages import Passage, PassageOwner, seal_row
 from cloister_retriever.index.rotation import Rotations, normalised
 from cloister_retriever.ingestion.queue import Job, JobQueue
+from cloister_retriever.ingestion.turns import Turn
 from cloister_retriever.keys import PassageKeys, passage_keys
 from cloister_retriever.parsing.document import UnreadableFile
 from cloister_retriever.parsing.parser import Parsed, Parser
@@ -35,7 +36,8 @@ _INGESTED = Counter("cloister_ingested_files_total", "Files whose ingestion ende
 _PASSAGES = Counter("cloister_ingested_passages_total", "Passages indexed.")
 
 _PASSAGES_A_STEP = 64
-"""Embedded, sealed and written together: small enough that a cancellation is seen soon."""
+"""Embedded, sealed and written together: small enough that a cancellation is seen soon, and that another tenant's file
+gets its turn."""
 
 
 class _Gone(Exception):
@@ -64,14 +66,14 @@ class Pipeline:
         self._index = index
         self._rotations = rotations
 
-    async def work(self, job: Job) -> None:
-        """Does ``job`` to its end."""
+    async def work(self, job: Job, turn: Turn) -> None:
+        """Does ``job`` to its end. Where it takes long it stands aside when ``turn`` says so."""
         if job.kind == "purge":
             await self._purge(job)
             return
         await self._clear_replaced(job)
         try:
-            await self._ingest(job)
+            await self._ingest(job, turn)
         except _Gone:
             await self._clear(job)
 
@@ -109,7 +111,7 @@ class Pipeline:
                 replaces=job.replaces,
             )
 
-    async def _ingest(self, job: Job) -> None:
+    async def _ingest(self, job: Job, turn: Turn) -> None:
         found = await self._attachment(job)
         if found is None:
             raise _Gone
@@ -118,7 +120,7 @@ class Pipeline:
             # Ended before the marker was removed. A cancelled one may have left passages.
             raise _Gone
         try:
-            await self._run(job, attachment, key)
+            await self._run(job, attachment, key, turn)
         except UnreadableFile as error:
             await self._fail(job, attachment, key, error.code, error.message)
         except (Unavailable, TooManyRequests):
@@ -129,7 +131,7 @@ class Pipeline:
             log.error("ingestion_failed", file=attachment.file_id, reason=type(error).__name__)
             await self._fail(job, attachment, key, "server_error", "The server had an error while reading the file.")
 
-    async def _run(self, job: Job, attachment: AttachmentRecord, key: DataKey) -> None:
+    async def _run(self, job: Job, attachment: AttachmentRecord, key: DataKey, turn: Turn) -> None:
         file_key = await self._file_store.key(job.tenant, attachment.file_id)
         file = await self._file_store.get(job.tenant, attachment.file_id)
         if file is None or file_key is None:
@@ -144,10 +146,11 @@ class Pipeline:
             name=file.name,
             max_tokens=attachment.chunking.max_tokens,
             overlap_tokens=attachment.chunking.overlap_tokens,
+            turn=turn,
         )
         text = parsed.text.encode()
         await self._stores.write_text(job.tenant, attachment, _once(text), keys.texts, max_bytes=len(text))
-        usage = await self._index_passages(job, attachment, key, keys, parsed)
+        usage = await self._index_passages(job, attachment, key, keys, parsed, turn)
         await self._finish(job, attachment, key, parsed, usage_bytes=usage, text_bytes=len(text))
         _PASSAGES.inc(len(parsed.chunks))
         log.info(
@@ -158,12 +161,19 @@ class Pipeline:
         )
 
     async def _index_passages(
-        self, job: Job, attachment: AttachmentRecord, key: DataKey, keys: PassageKeys, parsed: Parsed
+        self,
+        job: Job,
+        attachment: AttachmentRecord,
+        key: DataKey,
+        keys: PassageKeys,
+        parsed: Parsed,
+        turn: Turn,
     ) -> int:
         """Embeds, seals and writes every passage; returns what they take in the index, in bytes."""
         owner = PassageOwner(job.tenant, job.store_id, attachment.file_id, attachment.id)
         usage = 0
         for first in range(0, len(parsed.chunks), _PASSAGES_A_STEP):
+            await turn.held()
             if first and await self._unwanted(job, attachment, key):
                 raise _Gone
             passages = [

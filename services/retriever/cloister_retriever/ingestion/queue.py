@@ -9,7 +9,8 @@ result when it is done twice, even at the same time (ids are deterministic, outc
 
 import asyncio
 import time
-from typing import Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
@@ -21,13 +22,19 @@ from cloister_retriever.storage.layout import LEASES, QUEUE
 from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
 
-__all__ = ["SYSTEM_TENANT", "Claim", "Job", "JobQueue", "system_key"]
+if TYPE_CHECKING:
+    from _typeshed import SupportsRichComparison
+
+__all__ = ["SYSTEM_TENANT", "Claim", "Job", "JobQueue", "share_of", "system_key"]
 
 log = get_logger(__name__)
 _DEPTH = Gauge("cloister_ingest_queue_depth", "Jobs that wait or run, as this process last saw.")
 
 SYSTEM_TENANT = ":retriever"
 """Whose key seals what belongs to no tenant. No caller can name it: a tenant's id has no colon."""
+
+
+_SHARE_DIGITS = 16
 
 
 class Job(BaseModel):
@@ -58,6 +65,12 @@ class Claim(BaseModel):
         return f"{LEASES}/{self.job.name}-{self.number:08d}"
 
 
+def share_of(job_name: str) -> str:
+    """Which tenant's share a job counts to: a name for the tenant. Jobs of the version before have one together."""
+    parts = job_name.split("-")
+    return parts[1] if len(parts) == 3 else ""
+
+
 class JobQueue:
     """Puts, claims and ends jobs."""
 
@@ -82,7 +95,7 @@ class JobQueue:
     ) -> Job:
         """Adds a job; it is durable when this returns. Call `wake` when what it is about is there too."""
         job = Job(
-            name=new_id(f"{time.time_ns():019d}-"),
+            name=new_id(f"{time.time_ns():019d}-{await self._share(tenant)}-"),
             kind=kind,
             tenant=tenant,
             store_id=store_id,
@@ -101,26 +114,31 @@ class JobQueue:
         """Whether the job is still to be done."""
         return await self._objects.get(f"{QUEUE}/{job.name}") is not None
 
-    async def claim(self) -> Claim | None:
-        """The oldest job nobody works on, claimed; None if there is none."""
-        names = [listed.leaf for listed in await self._objects.list(QUEUE)]
-        _DEPTH.set(len(names))
-        leases = await self._leases()
-        await self._forget_ended(set(names), leases)
+    async def claim(self, rank: "Callable[[str], SupportsRichComparison | None]" = lambda _: 0) -> Claim | None:
+        """A job nobody works on, claimed; None if there is none.
+
+        Args:
+            rank: Takes a job's share. Jobs of the least rank come first, the oldest of them first of all; those whose
+                rank is None are left to others.
+        """
+        free = await self._free()
+        ranks = {share: rank(share) for share in map(share_of, free)}
+        names = [name for name in free if ranks[share_of(name)] is not None]
         key = None
-        for name in names:
-            held = leases.get(name)
-            if name in self._mine or (held is not None and not self._expired(name, held)):
-                continue
+        for name in sorted(names, key=lambda name: (ranks[share_of(name)], name)):
             key = key or await system_key(self._keyring)
             job = await self._job(name, key)
             if job is None:
                 continue
-            claim = Claim(job=job, number=1 if held is None else held[0] + 1)
+            claim = Claim(job=job, number=free[name])
             if await self._objects.create(claim.path, b"0"):
                 self._mine.add(name)
                 return claim
         return None
+
+    async def shares(self) -> set[str]:
+        """The shares that have a job which nobody works on."""
+        return set(map(share_of, await self._free()))
 
     async def keep(self, claim: Claim) -> bool:
         """Says that the owner lives; False if somebody else has taken the job over."""
@@ -148,6 +166,19 @@ class JobQueue:
         await self._objects.delete(claim.path)
         self.abandon(claim)
 
+    async def _free(self) -> dict[str, int]:
+        """The names of the jobs nobody works on, each with the number its next claim has."""
+        names = [listed.leaf for listed in await self._objects.list(QUEUE)]
+        _DEPTH.set(len(names))
+        leases = await self._leases()
+        await self._forget_ended(set(names), leases)
+        free = {}
+        for name in names:
+            held = leases.get(name)
+            if name not in self._mine and (held is None or self._expired(name, held)):
+                free[name] = 1 if held is None else held[0] + 1
+        return free
+
     async def _job(self, name: str, key: DataKey) -> Job | None:
         try:
             return await self._records.get(f"{QUEUE}/{name}", Job, key)
@@ -155,6 +186,10 @@ class JobQueue:
             # One marker that was tampered with must not keep the others from being seen.
             log.error("job_did_not_open", job=name)
             return None
+
+    async def _share(self, tenant: str) -> str:
+        """What a job's name says of its tenant: whose jobs belong together, as the paths of a tenant say too."""
+        return (await self._keyring.name(tenant, "ingest-share"))[:_SHARE_DIGITS]
 
     async def _leases(self) -> dict[str, tuple[int, str]]:
         """The highest claim number of each job, and its lease's e-tag."""

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import json
 import math
+import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
@@ -18,7 +19,7 @@ from cloister_retriever.parsing.chunking import Chunk
 from cloister_retriever.parsing.document import READY, UnreadableFile
 from cloister_retriever.settings import IngestionSettings
 
-__all__ = ["Parsed", "Parser"]
+__all__ = ["Interruption", "Parsed", "Parser"]
 
 log = get_logger(__name__)
 _SECONDS = Histogram(
@@ -57,6 +58,16 @@ class _Answer(BaseModel):
     chunks: list[Chunk] = []
 
 
+class Interruption(Protocol):
+    """Says when a file's process is to stand aside; see `cloister_retriever.ingestion.turns.Turn`."""
+
+    async def asked(self) -> None: ...
+
+    async def stand_aside(self) -> None: ...
+
+    async def held(self) -> None: ...
+
+
 class Parser:
     """Parses files, each in a process of its own."""
 
@@ -64,8 +75,16 @@ class Parser:
         self._settings = settings
         self._warned = False
 
-    async def parse(self, content: AsyncIterator[bytes], *, name: str, max_tokens: int, overlap_tokens: int) -> Parsed:
-        """The text and passages of a file.
+    async def parse(
+        self,
+        content: AsyncIterator[bytes],
+        *,
+        name: str,
+        max_tokens: int,
+        overlap_tokens: int,
+        turn: Interruption | None = None,
+    ) -> Parsed:
+        """The text and passages of a file. While ``turn`` stands aside the process is stopped, and no clock runs.
 
         Raises:
             UnreadableFile: The file is not one we read, is broken, or is over a limit.
@@ -95,7 +114,10 @@ class Parser:
         try:
             await _start(process, json.dumps(request).encode() + b"\n")
             with _SECONDS.time():
-                async with asyncio.timeout(_CLOCK_FACTOR * settings.parse_seconds):
+                async with (
+                    asyncio.timeout(_CLOCK_FACTOR * settings.parse_seconds) as clock,
+                    _interruptible(process, clock, turn),
+                ):
                     _, answer = await asyncio.gather(
                         _feed(process, content), _read(process, _ANSWER_FACTOR * settings.max_text_bytes)
                     )
@@ -142,6 +164,44 @@ async def _start(process: asyncio.subprocess.Process, request: bytes) -> None:
     if ready != READY:
         log.error("parser_not_started", status=process.returncode)
         raise Unavailable("The parser did not start. Try again in a moment.", retry_after=5)
+
+
+@contextlib.asynccontextmanager
+async def _interruptible(
+    process: asyncio.subprocess.Process, clock: asyncio.Timeout, turn: Interruption | None
+) -> AsyncIterator[None]:
+    """Stops ``process``, and ``clock`` with it, for as long as ``turn`` stands aside."""
+    if turn is None:
+        yield
+        return
+
+    async def watch() -> None:
+        while True:
+            await turn.asked()
+            when = clock.when()
+            assert when is not None
+            left = when - loop.time()
+            try:
+                process.send_signal(signal.SIGSTOP)
+            except ProcessLookupError:
+                return  # it has ended, and its answer is being read
+            clock.reschedule(None)
+            try:
+                await turn.stand_aside()
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGCONT)
+            clock.reschedule(loop.time() + left)
+
+    loop = asyncio.get_running_loop()
+    watching = asyncio.ensure_future(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
+    # It may have ended in the moment it was to be stopped: then the turn is not ours yet.
+    await turn.held()
 
 
 async def _feed(process: asyncio.subprocess.Process, content: AsyncIterator[bytes]) -> None:

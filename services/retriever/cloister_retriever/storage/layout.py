@@ -12,7 +12,7 @@ t/<tenant>/detached/<store>/<hour>/<file>    where a detached file was in the li
 t/<tenant>/outcomes/<store>/<attachment>     how its ingestion ended; created once, never replaced
 t/<tenant>/texts/<store>/<attachment>        the text that was extracted
 t/<tenant>/batches/<store>/<batch>           a file batch
-queue/<time>-<job>                           work to do
+queue/<time>-<share>-<job>                   work to do          <share> is another HMAC of the tenant's id, cut
 leases/<job>-<number>                        who does it
 expiring/<store>                             stores that have an expiry
 staging/<random>                             what is being written; in a folder only
