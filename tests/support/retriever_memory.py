@@ -27,6 +27,7 @@ from cloister_retriever.search.service import SearchService
 from cloister_retriever.storage.objects import ObjectKeyStore, Objects
 from cloister_retriever.storage.records import SealedRecords
 from cloister_retriever.vector_stores.attachments import AttachmentService, ChunkingPolicy
+from cloister_retriever.vector_stores.batches import BatchService
 from cloister_retriever.vector_stores.expiry import Expiries
 from cloister_retriever.vector_stores.records import Chunking
 from cloister_retriever.vector_stores.service import VectorStoreService
@@ -184,18 +185,20 @@ class MemoryProcess:
     """The services of one process over what is stored."""
 
     def __init__(self, stored: Stored, root: MemoryRoot) -> None:
+        self.stored, self.root = stored, root
         self.fuse = Fuse()
         self.objects = _Objects(stored.objects, self.fuse)
         keyring = Keyring("retriever", root, ObjectKeyStore(self.objects))
-        records = SealedRecords(self.objects)
-        index = _Index(stored, self.fuse)
-        file_store = FileStore(self.objects, keyring, records)
+        self.records = records = SealedRecords(self.objects)
+        self.index = index = _Index(stored, self.fuse)
+        self.file_store = file_store = FileStore(self.objects, keyring, records)
         self.store = VectorStoreStore(self.objects, keyring, records)
         self.queue = JobQueue(self.objects, keyring, records, lease_seconds=LEASE_SECONDS)
         purges = Purges(self.queue, index)
         self.files = FileService(file_store, max_file_bytes=1000)
         chunking = ChunkingPolicy(model_tokens=254, auto=Chunking(max_tokens=200, overlap_tokens=40))
         self.attachments = AttachmentService(self.store, self.files, file_store, self.queue, purges, chunking)
+        self.batches = BatchService(self.store, self.attachments)
         expiries = Expiries(self.objects, keyring, records)
         self.stores = VectorStoreService(self.store, self.attachments, file_store, purges, expiries, model="m")
         self.pipeline = Pipeline(

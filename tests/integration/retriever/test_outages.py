@@ -196,6 +196,21 @@ def test_a_row_that_was_tampered_with_is_not_served(
     assert "passage_did_not_open" in lite_retriever.log.read_text()
 
 
+def test_a_row_that_was_copied_is_served_once(
+    milvus_lite: MilvusLite, lite_retriever: RetrieverProcess, tenant: str
+) -> None:
+    sdk = lite_retriever.openai(tenant)
+    store = sdk.vector_stores.create(name="s", file_ids=[upload(sdk, "a.txt", b"the zebra eats grass")]).id
+    ingested(sdk, store)
+    client = connected(milvus_lite.uri)
+    [collection] = [name for name in client.list_collections() if name.startswith("cloister_")]
+    [row] = client.query(collection, filter=f'store_id == "{store}"', output_fields=["*"], consistency_level="Strong")
+    client.upsert(collection, [{**row, "id": f"psg_copy{number}"} for number in range(5)])
+    client.close()
+    assert len(sdk.vector_stores.search(store, query="zebra eats grass").data) == 1
+    assert "passage_was_copied" in lite_retriever.log.read_text()
+
+
 def _search(sdk: openai.OpenAI, store: str, query: str) -> list[VectorStoreSearchResponse]:
     try:
         return sdk.vector_stores.search(store, query=query).data

@@ -35,7 +35,7 @@ async def list_files(tenant: Tenant, context: ContextOfApp, query: Annotated[Fil
 
 @router.get("/{file_id}")
 async def retrieve_file(file_id: str, tenant: Tenant, context: ContextOfApp) -> dict[str, Any]:
-    record = await context.files.get(tenant, file_id)
+    record = await context.files.describe(tenant, file_id)
     return record.wire().model_dump(mode="json")
 
 

@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from cloister_common.logs import get_logger
 
+from cloister_retriever.damage import Damaged, damage_of, sentence, telling
 from cloister_retriever.files.schemas import FileRecord, FilesQuery, check_purpose
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.files.upload import MultipartUpload
 from cloister_retriever.identifiers import FILE_PREFIX, check_id, missing, new_placed_id
 from cloister_retriever.pages import page_of
-from cloister_retriever.storage.content import ContentFacts
+from cloister_retriever.storage.content import ContentFacts, sealed_size
 
 __all__ = ["Detach", "FileService"]
 
@@ -75,11 +76,11 @@ class FileService:
         return record
 
     async def list(self, tenant: str, query: FilesQuery) -> tuple[list[FileRecord], bool]:
-        """One page, and whether there are more."""
+        """One page, and whether there are more. What is damaged is among them; of what purpose, nobody can say."""
         records = await self._store.everything(tenant)
         if query.purpose is not None:
-            records = [record for record in records if record.purpose == query.purpose]
-        return page_of(
+            records = [record for record in records if record.purpose == query.purpose or record.damage is not None]
+        page, has_more = page_of(
             records,
             id_of=lambda record: record.id,
             place_of=lambda record: record.place,
@@ -87,14 +88,31 @@ class FileService:
             limit=query.limit,
             order=query.order,
         )
+        # After the records: of a file that is being stored the content is there first.
+        sizes = await self._store.sizes(tenant)
+        return [_whole(record, sizes.get(record.id)) for record in page], has_more
+
+    async def describe(self, tenant: str, file_id: str) -> FileRecord:
+        """The file's record, or what stands for one that is damaged.
+
+        Raises:
+            NotFound: Unknown, or another tenant's.
+        """
+        try:
+            record = await self.get(tenant, file_id)
+        except Damaged:
+            return FileRecord.lost(file_id)
+        return _whole(record, await self._store.size(tenant, file_id))
 
     async def get(self, tenant: str, file_id: str, *, param: str | None = None) -> FileRecord:
         """The file's record.
 
         Raises:
             NotFound: Unknown, or another tenant's.
+            Damaged: It does not open.
         """
-        record = await self._store.get(tenant, check_id(FILE_PREFIX, file_id, param=param))
+        with damage_of("file", check_id(FILE_PREFIX, file_id, param=param)):
+            record = await self._store.get(tenant, file_id)
         if record is None:
             raise missing(FILE_PREFIX, file_id, param=param)
         return record
@@ -102,8 +120,12 @@ class FileService:
     def content(
         self, tenant: str, record: FileRecord, *, start: int = 0, stop: int | None = None
     ) -> AsyncIterator[bytes]:
-        """The file's bytes ``start`` to ``stop`` (exclusive)."""
-        return self._store.read_content(tenant, record, start=start, stop=stop)
+        """The file's bytes ``start`` to ``stop`` (exclusive).
+
+        Raises:
+            Damaged: They do not open; also in the middle.
+        """
+        return telling("file", record.id, self._store.read_content(tenant, record, start=start, stop=stop))
 
     async def delete(self, tenant: str, file_id: str, detach: Detach) -> None:
         """Deletes the file: from every vector store, its key, its content.
@@ -138,6 +160,14 @@ def clean_name(name: str) -> str:
         kept = dot + ending if stem and len(ending) <= _MAX_ENDING else ""
         cleaned = cleaned[: _MAX_NAME - len(kept)] + kept
     return cleaned if cleaned.strip(".") else "unnamed"
+
+
+def _whole(record: FileRecord, stored: int | None) -> FileRecord:
+    """The record, with a word on its content if that is gone or was cut: ``stored`` is how many bytes it has."""
+    if record.damage is not None or stored == sealed_size(record.size):
+        return record
+    log.error("stored_data_damaged", what="file", id=record.id)
+    return record.model_copy(update={"damage": sentence("file", record.id)})
 
 
 def _check_fields(fields: dict[str, str]) -> None:

@@ -57,7 +57,17 @@ class FileStore:
         async def key_of(file_id: str) -> DataKey | None:
             return await self.key(tenant, file_id)
 
-        return await self._records.list(paths.files, FileRecord, key_of)
+        return await self._records.list(paths.files, FileRecord, key_of, FileRecord.lost)
+
+    async def sizes(self, tenant: str) -> dict[str, int]:
+        """What every content has where it is stored, by its file: bytes."""
+        paths = await tenant_paths(self._keyring, tenant)
+        return {listed.leaf: listed.size for listed in await self._objects.list(paths.contents)}
+
+    async def size(self, tenant: str, file_id: str) -> int | None:
+        """What one content has where it is stored, or None if there is none."""
+        paths = await tenant_paths(self._keyring, tenant)
+        return await self._objects.size(paths.content(file_id))
 
     async def read_content(
         self, tenant: str, record: FileRecord, *, start: int = 0, stop: int | None = None

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from cloister_common.vault import VaultError, encode_context, open_record, seal
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from cloister_retriever.index.rotation import Vector
 from cloister_retriever.keys import PassageKeys
@@ -82,7 +82,10 @@ def open_passage(keys: PassageKeys, owner: PassageOwner, row: dict[str, Any]) ->
         VaultError: The row is not ``owner``'s passage of that position, or was altered.
     """
     raw = open_record(keys.passages, _bytes(row["sealed_passage"]), _context("passage", owner, row["position"]))
-    return Passage.model_validate_json(raw)
+    try:
+        return Passage.model_validate_json(raw)
+    except ValidationError:
+        raise VaultError from None
 
 
 def _context(kind: str, owner: PassageOwner, position: int) -> bytes:

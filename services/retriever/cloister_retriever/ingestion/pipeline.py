@@ -16,6 +16,7 @@ from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey, VaultError
 from prometheus_client import Counter
 
+from cloister_retriever.damage import Damaged, sentence
 from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.index.collection import PassageCollection
@@ -127,7 +128,10 @@ class Pipeline:
             raise
         except (InvalidRequest, Conflict) as error:
             await self._fail(job, attachment, key, "server_error", error.message)
-        except (CloisterError, VaultError) as error:
+        except (VaultError, Damaged):
+            log.error("stored_data_damaged", what="file", id=attachment.file_id)
+            await self._fail(job, attachment, key, "server_error", sentence("file", attachment.file_id))
+        except CloisterError as error:
             log.error("ingestion_failed", file=attachment.file_id, reason=type(error).__name__)
             await self._fail(job, attachment, key, "server_error", "The server had an error while reading the file.")
 
@@ -216,6 +220,9 @@ class Pipeline:
             # An earlier run, by another version of this program, had cut the file into more passages.
             await self._index.delete(job.store_id, attachment.id, from_position=count)
             found = await self._index.count(job.store_id, attachment.id)
+            if found > count:
+                # Rows were copied. All of them go, and the next attempt writes those that belong there.
+                await self._index.delete(job.store_id, attachment.id)
         if found != count:
             log.warning("passages_not_all_there", file=attachment.file_id, expected=count, found=found)
             raise Unavailable("The index has not taken every passage yet.", retry_after=1)
@@ -249,7 +256,12 @@ class Pipeline:
         key = await self._stores.key(job.tenant, job.store_id)
         if key is None:
             return None
-        attachment = await self._stores.attachment(job.tenant, job.store_id, job.file_id, key)
+        try:
+            attachment = await self._stores.attachment(job.tenant, job.store_id, job.file_id, key)
+        except VaultError:
+            # The list of the store says so. What was begun for it is cleared away.
+            log.error("stored_data_damaged", what="attachment", id=job.attachment_id)
+            return None
         return None if attachment is None or attachment.id != job.attachment_id else (attachment, key)
 
     async def _unwanted(self, job: Job, attachment: AttachmentRecord, key: DataKey) -> bool:
@@ -272,8 +284,8 @@ class Pipeline:
         key = await self._stores.key(job.tenant, job.store_id)
         if job.replaces is None or key is None:
             return
-        current = await self._stores.attachment(job.tenant, job.store_id, job.file_id, key)
-        if current is None or current.id != job.replaces:
+        current = await self._stores.attached(job.tenant, job.store_id, job.file_id, key)
+        if current is None or current.record.id != job.replaces:
             await self._index.delete(job.store_id, job.replaces)
             await self._stores.delete_ingested(job.tenant, job.store_id, job.replaces)
 

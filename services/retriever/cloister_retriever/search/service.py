@@ -20,7 +20,7 @@ from prometheus_client import Counter, Histogram
 
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.index.collection import PassageCollection
-from cloister_retriever.index.passages import PassageOwner, open_passage, open_vector
+from cloister_retriever.index.passages import PassageOwner, open_passage, open_vector, passage_id
 from cloister_retriever.index.rotation import Rotations, Vector, normalised
 from cloister_retriever.keys import PassageKeys, passage_keys
 from cloister_retriever.parsing.chunking import Chunker
@@ -204,6 +204,7 @@ class SearchService:
         self, tenant: str, store: OpenStore, queries: Vector, rows: Sequence[dict[str, Any]]
     ) -> list[_Candidate]:
         """The rows that may be served, with exact scores against the best of ``queries``."""
+        rows = [row for row in rows if _is_whole(row)]
         file_ids = sorted({row["file_id"] for row in rows})
         attached = await self._attachments.get_many(tenant, store.record.id, store.key, file_ids)
         keys: dict[str, PassageKeys] = {}
@@ -222,6 +223,11 @@ class SearchService:
                     continue
                 owner = PassageOwner(tenant, store.record.id, row["file_id"], row["attachment_id"])
                 try:
+                    if row["id"] != passage_id(keys[row["file_id"]], owner, row["position"]):
+                        # It has a passage's place, text and vector, but that passage's row has another id.
+                        _DROPPED.labels("copied").inc()
+                        log.error("passage_was_copied", store=store.record.id, passage=row["id"])
+                        continue
                     exact = open_vector(keys[row["file_id"]], owner, row)
                 except (VaultError, KeyError):
                     _DROPPED.labels("did_not_open").inc()
@@ -231,6 +237,16 @@ class SearchService:
             return candidates
 
         return await asyncio.to_thread(score)
+
+
+def _is_whole(row: dict[str, Any]) -> bool:
+    """Whether a row has every field, of its type. One that has not is no passage."""
+    texts = (row.get(name) for name in ("id", "file_id", "attachment_id", "sealed_vector", "sealed_passage"))
+    if isinstance(row.get("position"), int) and all(isinstance(text, str) for text in texts):
+        return True
+    _DROPPED.labels("malformed").inc()
+    log.error("passage_is_malformed", passage=str(row.get("id"))[:64])
+    return False
 
 
 def _results(best: Sequence[_Candidate], count: int) -> list[SearchResult]:

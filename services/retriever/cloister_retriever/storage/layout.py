@@ -33,13 +33,14 @@ class TenantPaths:
     def __init__(self, name: str) -> None:
         self._root = f"t/{name}"
         self.files = f"{self._root}/files"
+        self.contents = f"{self._root}/contents"
         self.stores = f"{self._root}/stores"
 
     def file(self, file_id: str) -> str:
         return f"{self.files}/{file_id}"
 
     def content(self, file_id: str) -> str:
-        return f"{self._root}/contents/{file_id}"
+        return f"{self.contents}/{file_id}"
 
     def uses(self, file_id: str) -> str:
         return f"{self._root}/uses/{file_id}"

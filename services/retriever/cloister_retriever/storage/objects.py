@@ -75,6 +75,13 @@ class Objects:
                 raise
             return b""
 
+    async def size(self, path: str) -> int | None:
+        """How many bytes the object has, or None if there is none."""
+        try:
+            return int((await bounded(obstore.head_async(self._store, path)))["size"])
+        except FileNotFoundError:
+            return None
+
     async def put(self, path: str, data: bytes) -> None:
         """Writes or replaces the object as a whole."""
         await bounded(obstore.put_async(self._store, path, data))

@@ -7,6 +7,7 @@ from cloister_common.errors import NotFound
 from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey
 
+from cloister_retriever.damage import damage_of, telling
 from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
@@ -146,7 +147,15 @@ class AttachmentService:
         file_id: str,
         attributes: dict[str, str | bool | int | float] | None,
     ) -> Attached:
-        """Replaces the file's attributes. Searches see them at once: they are not in the index."""
+        """Replaces the file's attributes. Searches see them at once: they are not in the index.
+
+        Raises:
+            NotFound: It is not in this store.
+            Damaged: What is stored of it there does not open.
+        """
+        with damage_of("file", file_id):
+            # Opened anew: what stands for a record that does not open must not take its place.
+            await self._store.attachment(tenant, store_id, check_id(FILE_PREFIX, file_id), key)
         found = await self.get(tenant, store_id, key, file_id)
         record = found.record.model_copy(update={"attributes": attributes or {}})
         await self._put(tenant, record, key)
@@ -164,9 +173,12 @@ class AttachmentService:
         Raises:
             NotFound: It is not in this store.
         """
-        record = await self._store.attachment(tenant, store_id, check_id(FILE_PREFIX, file_id), key)
-        if record is None:
-            raise missing(FILE_PREFIX, file_id)
+        record = (await self.get(tenant, store_id, key, file_id)).record
+        if not record.id:
+            # It does not open, so which passages are its is not known. They are not served, and go with the store.
+            await self._file_store.forget_use(tenant, file_id, store_id)
+            await self._store.delete_attachment(tenant, record)
+            return
         purge = await self._purges.plan(tenant, store_id, record.id, file_id=file_id)
         await self._store.note_detached(tenant, record, key)
         # The use first: whoever attaches the file anew, once the attachment is gone, notes it again.
@@ -180,13 +192,15 @@ class AttachmentService:
 
         Raises:
             NotFound: It is not in this store, or has no text (yet).
+            Damaged: The text does not open.
         """
         found = await self.get(tenant, store_id, key, file_id)
         file_key = await self._file_store.key(tenant, file_id)
         if found.status != "completed" or found.outcome is None or file_key is None:
             raise NotFound(f"The file '{file_id}' has no text: its status is {found.status}.", code="no_content")
         keys = passage_keys(key, file_key)
-        return self._store.read_text(tenant, found.record, keys.texts, size=found.outcome.text_bytes)
+        text = self._store.read_text(tenant, found.record, keys.texts, size=found.outcome.text_bytes)
+        return telling("text of the file", file_id, text)
 
     async def _put(self, tenant: str, record: AttachmentRecord, key: DataKey) -> None:
         """Replaces the record of a file that is in the store.
@@ -221,7 +235,7 @@ class AttachmentService:
             return kept
         await self._file_store.note_use(tenant, file.id, store_id)
         # The marker first: a crash after it leaves a job without an attachment, which a worker drops.
-        replaces = None if before is None else before.record.id
+        replaces = None if before is None else before.record.id or None
         job = await self._queue.put(
             "ingest", tenant, store_id, file_id=file.id, attachment_id=record.id, replaces=replaces
         )

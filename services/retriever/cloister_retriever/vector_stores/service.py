@@ -2,12 +2,14 @@
 
 import contextlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from cloister_common.errors import Conflict, NotFound, UnsupportedParameter
 from cloister_common.logs import get_logger
-from cloister_common.vault import DataKey
+from cloister_common.vault import DataKey, VaultError
 
+from cloister_retriever.damage import damage_of
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.identifiers import STORE_PREFIX, check_id, missing, new_placed_id
 from cloister_retriever.ingestion.purge import Purges
@@ -15,7 +17,7 @@ from cloister_retriever.pages import ListQuery, page_of
 from cloister_retriever.storage.objects import each
 from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.expiry import Expiries
-from cloister_retriever.vector_stores.records import StoreRecord
+from cloister_retriever.vector_stores.records import Attached, StoreRecord
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateStore, UpdateStore
 from cloister_retriever.vector_stores.store import VectorStoreStore
 
@@ -98,9 +100,11 @@ class VectorStoreService:
 
         Raises:
             NotFound: Unknown, or another tenant's.
+            Damaged: It does not open.
         """
-        record = await self._store.get(tenant, check_id(STORE_PREFIX, store_id, param=param))
-        key = None if record is None else await self._store.key(tenant, store_id)
+        with damage_of("vector store", check_id(STORE_PREFIX, store_id, param=param)):
+            record = await self._store.get(tenant, store_id)
+            key = None if record is None else await self._store.key(tenant, store_id)
         if record is None or key is None:
             raise missing(STORE_PREFIX, store_id, param=param)
         return OpenStore(record, key)
@@ -145,6 +149,8 @@ class VectorStoreService:
         )
 
         async def one(record: StoreRecord) -> dict[str, Any] | None:
+            if record.damage is not None:
+                return record.wire([], last_active_at=record.created_at, now=time.time())
             key = await self._store.key(tenant, record.id)
             return None if key is None else await self.wire(tenant, OpenStore(record, key))
 
@@ -171,9 +177,10 @@ class VectorStoreService:
 
         The clean-up of the index is made durable first; then the store is gone at once for every reader.
         """
-        opened = await self.get(tenant, store_id)
+        if not await self._store.is_there(tenant, check_id(STORE_PREFIX, store_id)):
+            raise missing(STORE_PREFIX, store_id)
         purge = await self._purges.plan(tenant, store_id)
-        files = await self._store.attached_files(tenant, store_id, opened.key)
+        files = await self._attached_to(tenant, store_id)
         await self._store.delete(tenant, store_id)
 
         async def forget(file_id: str) -> None:
@@ -205,8 +212,13 @@ class VectorStoreService:
         """Removes a file from a store it may be in.
 
         A file that is noted as used may not be attached: the process that attached or detached it died in between.
+        A store whose key is damaged has nothing that could be read, and keeps no file from being deleted.
         """
-        key = await self._store.key(tenant, store_id)
+        try:
+            key = await self._store.key(tenant, store_id)
+        except VaultError:
+            log.error("stored_data_damaged", what="vector store", id=store_id)
+            return
         if key is not None:
             with contextlib.suppress(NotFound):
                 await self._attachments.detach(tenant, store_id, key, file_id)
@@ -215,6 +227,14 @@ class VectorStoreService:
         """OpenAI's shape, with the counts of this moment."""
         files = await self._store.attached_files(tenant, opened.record.id, opened.key)
         return opened.record.wire(files, last_active_at=await self._active_at(tenant, opened), now=time.time())
+
+    async def _attached_to(self, tenant: str, store_id: str) -> Sequence[Attached]:
+        """The files of a store, as far as it opens."""
+        try:
+            key = await self._store.key(tenant, store_id)
+        except VaultError:
+            key = None
+        return [] if key is None else await self._store.attached_files(tenant, store_id, key)
 
     async def _active_at(self, tenant: str, opened: OpenStore) -> int:
         noted = await self._store.active_at(tenant, opened.record.id, opened.key)
