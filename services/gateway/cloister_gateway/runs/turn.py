@@ -14,8 +14,11 @@ from cloister_common.errors import CloisterError, Unavailable, UpstreamFailed
 from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
 
+from cloister_gateway.citations import MarkerFilter, Piece, attribute
 from cloister_gateway.grounding import MarkerFilter, Passage, Piece, attribute
 from cloister_gateway.grounding.search import Retrieval
+from cloister_gateway.models.faults import RequestFailed, failed_again
+from cloister_gateway.models.pods import Attempts
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.run import Run
@@ -89,18 +92,31 @@ class Turn:
         return prepared
 
     async def _generate(self, run: Run, messages: list[dict[str, Any]], answer: "_Answer") -> None:
-        """Streams the answer; goes on on another pod, from the text so far, when one fails."""
+        """Streams the answer; goes on on another pod, from the text so far, when one fails.
+
+        A second failure at the same place of the text is not the pods'.
+        """
+        attempts = Attempts()
+        failed_at: int | None = None
         for attempt in range(1, _MOST_ATTEMPTS + 1):
             try:
-                await self._stream_once(run, messages, answer)
+                await self._stream_once(run, messages, answer, attempts)
                 return
-            except (UpstreamFailed, Unavailable):
+            except RequestFailed:
+                raise
+            except (UpstreamFailed, Unavailable) as error:
                 if attempt == _MOST_ATTEMPTS:
                     raise
+                if isinstance(error, UpstreamFailed):
+                    if failed_at == len(answer.visible()):
+                        raise failed_again(run.request["model"]) from error
+                    failed_at = len(answer.visible())
                 log.warning("generation_continued", response_id=run.owner.id, attempt=attempt)
                 await asyncio.sleep(_RETRY_SECONDS * attempt)
 
-    async def _stream_once(self, run: Run, messages: list[dict[str, Any]], answer: "_Answer") -> None:
+    async def _stream_once(
+        self, run: Run, messages: list[dict[str, Any]], answer: "_Answer", attempts: Attempts
+    ) -> None:
         body = self._chat_body(run, messages)
         text = answer.restart()
         before = run.usage.get("output", 0)
@@ -119,7 +135,11 @@ class Turn:
                 return
         finished = False
         stream = self._upstream.stream_chat(
-            run.request["model"], body, tenant=run.owner.key.tenant, affinity=run.request["affinity"]
+            run.request["model"],
+            body,
+            tenant=run.owner.key.tenant,
+            affinity=run.request["affinity"],
+            attempts=attempts,
         )
         async with aclosing(stream):
             async for payload in stream:

@@ -100,6 +100,21 @@ def test_a_failed_answer_keeps_the_text_that_was_seen(client_of_pods: Any, pods:
     assert client_of_pods.responses.create(model="fake", input="again", conversation=conversation.id).error is None
 
 
+def test_an_answer_that_breaks_off_twice_at_one_place_is_not_tried_again(
+    client_of_pods: Any, pods: list[FakeLlm]
+) -> None:
+    for pod in pods:
+        pod.drop_after = 3
+        pod.respond = lambda body: ANSWER if not body.get("continue_final_message") else _drop_at_once(pods)
+    response = client_of_pods.responses.create(model="fake", input="hi")
+    assert (response.status, response.output_text) == ("failed", "The answer is")
+    assert "twice" in response.error.message
+    assert len([body for pod in pods for body in pod.chats()]) == 3
+    for pod in pods:
+        pod.drop_after = pod.respond = None
+    assert client_of_pods.responses.create(model="fake", input="hi").output_text == "".join(ANSWER)
+
+
 def test_continuations_keep_to_the_limit_of_the_answer(client_of_pods: Any, pods: list[FakeLlm]) -> None:
     for pod in pods:
         pod.drop_after = 2
@@ -129,6 +144,12 @@ def _heal(pods: list[FakeLlm]) -> list[str]:
     if sum(len(pod.chats()) for pod in pods) > 1:
         for pod in pods:
             pod.drop_after = pod.error_after = None
+    return ANSWER
+
+
+def _drop_at_once(pods: list[FakeLlm]) -> list[str]:
+    for pod in pods:
+        pod.drop_after = 0
     return ANSWER
 
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cloister_common.errors import UpstreamFailed
@@ -12,7 +13,7 @@ from cloister_common.internal import InternalTokens
 from cloister_common.testing.llm import FakeLlm
 from cloister_common.testing.serving import served
 from cloister_common.vault import FileRootKey, Keyring, MemoryKeyStore
-from cloister_gateway.models import ModelUpstream, open_upstream
+from cloister_gateway.models import ModelUpstream, RequestFailed, open_upstream
 from cloister_gateway.settings import LlmSettings, ModelSettings
 from starlette.types import Receive, Scope, Send
 
@@ -47,10 +48,53 @@ class RawPod:
         await send({"type": "http.response.body", "body": b""})
 
 
+@dataclass
+class FussyPod:
+    """A pod that is well, and fails on requests that hold the word ``poison``."""
+
+    how: str
+    pod: FakeLlm = field(default_factory=lambda: FakeLlm(token=INTERNAL_TOKEN))
+    health: int = 200
+    poisoned: int = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "GET":
+            await send({"type": "http.response.start", "status": self.health, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+        elif scope["type"] == "http" and b"poison" in (body := await read(receive)):
+            self.poisoned += 1
+            if self.how == "silence":
+                await receive()
+                return
+            status = 500 if self.how == "refusal" else 200
+            await send({"type": "http.response.start", "status": status, "headers": []})
+            if self.how == "cut":
+                raise ConnectionError("the test breaks the stream")
+            await send({"type": "http.response.body", "body": b"{}"})
+        elif scope["type"] == "http":
+            given = iter([{"type": "http.request", "body": body}])
+
+            async def again() -> Any:
+                return next(given, None) or await receive()
+
+            await self.pod(scope, again, send)
+        else:
+            await self.pod(scope, receive, send)
+
+
+async def read(receive: Receive) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            return body
+
+
 @asynccontextmanager
-async def upstream(folder: Path, *urls: str) -> AsyncIterator[ModelUpstream]:
+async def upstream(folder: Path, *urls: str, **llm_settings: Any) -> AsyncIterator[ModelUpstream]:
     models = {"fake": ModelSettings(urls=list(urls), context_tokens=2048)}
-    llm = LlmSettings(token_file=folder / "token")
+    llm = LlmSettings(token_file=folder / "token", **llm_settings)
     keyring = Keyring("gateway", FileRootKey(secret_file(folder, "root")), MemoryKeyStore())
     async with open_upstream(models, llm, InternalTokens([INTERNAL_TOKEN.encode()]), keyring) as made:
         yield made
@@ -112,3 +156,51 @@ async def test_tokens_are_counted_by_the_models_own_tokenizer(tmp_path: Path) ->
             assert len(await llm.tokenize("fake", prompt="one two three")) == 3
             assert len(await llm.tokenize("fake", messages=[{"role": "user", "content": "one two"}])) == 3
             await llm.check("fake")
+
+
+POISON = {"messages": [{"role": "user", "content": "poison"}]}
+CONVERSATIONS = [f"conv_{number}" for number in range(12)]
+
+
+async def served_by(llm: ModelUpstream, pods: Sequence[FussyPod]) -> list[int]:
+    """How many of twelve conversations each pod serves."""
+    before = [len(pod.pod.requests) for pod in pods]
+    for conversation in CONVERSATIONS:
+        await llm.complete_chat("fake", {"messages": []}, tenant="other", affinity=conversation)
+    return [len(pod.pod.requests) - count for pod, count in zip(pods, before, strict=True)]
+
+
+async def ask(llm: ModelUpstream, streamed: bool) -> None:
+    if streamed:
+        [block async for block in llm.stream_events("fake", POISON, tenant="t")]
+    else:
+        await llm.complete_chat("fake", POISON, tenant="t")
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("how", ["refusal", "cut", "silence"])
+async def test_a_request_that_fails_everywhere_takes_no_pod_from_others(
+    tmp_path: Path, how: str, streamed: bool
+) -> None:
+    pods = [FussyPod(how) for _ in range(3)]
+    limits = {"first_token_seconds": 0.3, "completion_seconds": 0.3} if how == "silence" else {}
+    with served(pods[0]) as first, served(pods[1]) as second, served(pods[2]) as third:
+        async with upstream(tmp_path, first, second, third, **limits) as llm:
+            usual = await served_by(llm, pods)
+            with pytest.raises(RequestFailed) as failed:
+                await ask(llm, streamed)
+            assert await served_by(llm, pods) == usual
+    # Too late is told at once: a second pod would take as long again.
+    assert sum(pod.poisoned for pod in pods) == (1 if how == "silence" else 2)
+    assert failed.value.error_code == ("model_timeout" if how == "silence" else "request_failed")
+    assert failed.value.headers() == {"x-should-retry": "false"}
+
+
+async def test_a_pod_that_says_it_is_ill_after_a_failure_is_left_out(tmp_path: Path) -> None:
+    pods = [FussyPod("refusal", health=503), FussyPod("none")]
+    with served(pods[0]) as first, served(pods[1]) as second:
+        async with upstream(tmp_path, first, second, outage_seconds=60) as llm:
+            assert all(await served_by(llm, pods))
+            while not pods[0].poisoned:
+                await llm.complete_chat("fake", POISON, tenant="t")
+            assert await served_by(llm, pods) == [0, len(CONVERSATIONS)]

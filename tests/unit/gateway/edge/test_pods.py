@@ -52,3 +52,16 @@ def test_failed_pod_is_left_out_until_it_answers_but_tried_if_there_is_no_other(
     assert pods.choose(None, tried={first, second}) is None
     pods.answered(first)
     assert {pods.choose(f"conversation {number}") for number in range(50)} == {first, second}
+
+
+def test_one_slow_request_leaves_its_pod_in_and_many_in_a_row_do_not() -> None:
+    pods = Pods(URLS[:2], outage_seconds=60)
+    slow, other = pods.all
+    for _ in range(2):
+        pods.late(slow)
+        pods.late(slow)
+        assert slow.out_until == 0
+        pods.answered(slow)
+    for _ in range(3):
+        pods.late(slow)
+    assert all(pods.choose(f"conversation {number}") is other for number in range(50))
