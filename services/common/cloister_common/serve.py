@@ -33,6 +33,9 @@ S = TypeVar("S", bound=ServiceSettings)
 _LARGEST_FRAME_BYTES = 16 * 1024 * 1024
 """As large as a JSON body may be by default, so that what is too long is refused with an error, not by hanging up."""
 
+_PING_SECONDS = 10.0
+"""Proxies hang up on a socket that is silent for a minute, some after less."""
+
 _IDLE_CONNECTION_SECONDS = 75
 """Longer than clients keep one (httpx 5 s, aiohttp 15 s, proxies 60 s), so that none sends into a closing one."""
 
@@ -76,6 +79,7 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
         ws="websockets-sansio" if importlib.util.find_spec("websockets") else "none",
         ws_per_message_deflate=False,
         ws_max_size=_LARGEST_FRAME_BYTES,
+        ws_ping_interval=_PING_SECONDS,
         timeout_keep_alive=_IDLE_CONNECTION_SECONDS,
         timeout_graceful_shutdown=int(server.shutdown_seconds),
         ssl_context_factory=(lambda _config, _default: context) if context is not None else None,

@@ -122,6 +122,11 @@ class ResponsesSettings(Settings):
     )
     idempotency_seconds: int = Field(86_400, ge=60, description="How long a request's idempotency key is remembered.")
     send_seconds: float = Field(10.0, gt=0, description="A reader that takes longer for one message is cut off.")
+    keep_alive_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Longest silence of an event stream: then a comment goes out, so that no proxy hangs up on it.",
+    )
     sockets_per_tenant: int = Field(2_000, ge=1, description="Open WebSockets of one tenant on one gateway.")
     waiting_bytes_per_tenant: int = Field(
         16 * MEBIBYTE,

@@ -11,6 +11,8 @@ from cloister_gateway.chat.schemas import ChatRequest
 from cloister_gateway.chat.stream import CompletionResponse, EventStreamResponse
 from cloister_gateway.context import Context
 from cloister_gateway.identity import Principal, require
+from cloister_gateway.query import only_query
+from cloister_gateway.wire.keep_alive import KeptAlive
 from cloister_gateway.wire.query import only_query
 
 __all__ = ["router"]
@@ -35,6 +37,7 @@ async def create(request: Request, body: ChatRequest, caller: Caller) -> Respons
     upstream_body = await aside(size, body.upstream_body)
     if body.stream:
         events = upstream.stream_events(body.model, upstream_body, tenant=caller.tenant)
-        return EventStreamResponse(events, send_seconds=send_seconds)
+        stream = EventStreamResponse(events, send_seconds=send_seconds)
+        return KeptAlive(stream, seconds=context.settings.responses.keep_alive_seconds, send_seconds=send_seconds)
     work = partial(upstream.complete_chat, body.model, upstream_body, tenant=caller.tenant)
     return CompletionResponse(work, send_seconds=send_seconds)

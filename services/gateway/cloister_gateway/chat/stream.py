@@ -15,16 +15,11 @@ from cloister_common.errors import CloisterError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from cloister_gateway.readers import ReaderTooSlowError, in_time
+from cloister_gateway.wire.keep_alive import STREAM_HEADERS
 from cloister_gateway.wire.readers import ReaderTooSlowError, in_time
 
 __all__ = ["CompletionResponse", "EventStreamResponse"]
-
-_STREAM_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    # Asks nginx and what behaves like it not to collect tokens.
-    (b"x-accel-buffering", b"no"),
-]
 
 
 class _WhileConnected(Response):
@@ -66,7 +61,7 @@ class EventStreamResponse(_WhileConnected):
             try:
                 async for block in events:
                     if not started:
-                        await send({"type": "http.response.start", "status": 200, "headers": list(_STREAM_HEADERS)})
+                        await send({"type": "http.response.start", "status": 200, "headers": list(STREAM_HEADERS)})
                         started = True
                     await send({"type": "http.response.body", "body": block, "more_body": True})
             except CloisterError as error:

@@ -12,11 +12,15 @@ from fastapi.responses import JSONResponse, Response
 
 from cloister_gateway.context import Context
 from cloister_gateway.identity import Principal, require
+from cloister_gateway.pagination import page
+from cloister_gateway.query import NO_QUERY, asks_for_results, only_query
+from cloister_gateway.readers import TimedStream
 from cloister_gateway.responses.schemas import LARGEST_NUMBER, CreateResponse
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.storage import Owner
 from cloister_gateway.wire.events import error_event, event_name
 from cloister_gateway.wire.faults import fault_of
+from cloister_gateway.wire.keep_alive import KeptAlive
 from cloister_gateway.wire.lists import page
 from cloister_gateway.wire.query import NO_QUERY, asks_for_results, only_query
 from cloister_gateway.wire.readers import TimedStream
@@ -124,7 +128,7 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def _stream(request: Request, owner: Owner, *, after: int) -> TimedStream:
+def _stream(request: Request, owner: Owner, *, after: int) -> Response:
     context: Context = request.app.state.context
     service = context.core.responses
 
@@ -138,9 +142,11 @@ def _stream(request: Request, owner: Owner, *, after: int) -> TimedStream:
         except Exception as error:  # noqa: BLE001 - whatever it is, a stream that only ends would look whole
             yield b"event: error\ndata: %b\n\n" % error_event(fault_of(error, response_id=owner.id), number)
 
-    return TimedStream(
+    stream = TimedStream(
         frames(),
         send_seconds=context.settings.responses.send_seconds,
         media_type="text/event-stream",
         headers=_SSE_HEADERS,
     )
+    settings = context.settings.responses
+    return KeptAlive(stream, seconds=settings.keep_alive_seconds, send_seconds=settings.send_seconds)
