@@ -14,6 +14,7 @@ from tests.support.gateway import GatewayFixture
 
 FUNCTION = {"type": "function", "name": "f", "parameters": {}, "strict": True}
 SEARCH = {"type": "file_search", "vector_store_ids": ["vs"]}
+LARGE: dict[str, Any] = {"enum": list(range(1001))}
 NESTED: dict[str, Any] = {"type": "eq", "key": "k", "value": 1}
 for _ in range(9):
     NESTED = {"type": "and", "filters": [NESTED]}
@@ -86,6 +87,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"conversation": "conv_1", "previous_response_id": "resp_1"}, "previous_response_id"),
     ({"text": {"format": {"type": "json_schema"}}}, "text.format"),
     ({"text": {"format": {"type": "text", "name": "n"}}}, "text.format"),
+    ({"text": {"format": {"type": "json_schema", "name": "n", "schema": {"$ref": "#"}}}}, "text.format.schema"),
+    ({"text": {"format": {"type": "json_schema", "name": "n", "schema": LARGE}}}, "text.format.schema"),
     ({"background": True, "store": False}, "store"),
 ]
 

@@ -150,3 +150,26 @@ def test_null_of_a_parameter_that_is_not_served_says_nothing_and_of_an_unknown_o
     request = ChatRequest.model_validate({"model": "fake", "messages": [USER], "logit_bias": None, "verbosity": None})
     assert set(request.upstream_body()) == {"model", "messages"}
     assert refusal(top_k=None).param == "top_k"
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"properties": {"a": {"enum": list(range(1001))}}}, "#/properties/a/enum"),
+        ({"$ref": "#"}, "leads back to itself"),
+        ({"type": "array", "maxItems": 10**6}, "10,000"),
+        ({"properties": {"{reason}": 5}}, "#/properties/{reason}"),
+    ],
+)
+def test_a_schema_over_a_bound_is_refused_with_its_field_its_place_and_the_bound(
+    schema: dict[str, Any], said: str
+) -> None:
+    in_format = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+    in_tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    for more, param in (
+        ({"response_format": in_format}, "response_format.json_schema.schema"),
+        ({"tools": [in_tool]}, "tools[0].function.parameters"),
+    ):
+        error = refusal(**more)
+        assert (error.param, error.error_code) == (param, "invalid_value")
+        assert said in error.message
