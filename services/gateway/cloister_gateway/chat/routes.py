@@ -11,7 +11,6 @@ from cloister_gateway.chat.schemas import ChatRequest
 from cloister_gateway.chat.stream import CompletionResponse, EventStreamResponse
 from cloister_gateway.context import Context
 from cloister_gateway.identity import Principal, require
-from cloister_gateway.query import only_query
 from cloister_gateway.wire.keep_alive import KeptAlive
 from cloister_gateway.wire.query import only_query
 

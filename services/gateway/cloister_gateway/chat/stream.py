@@ -15,7 +15,6 @@ from cloister_common.errors import CloisterError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from cloister_gateway.readers import ReaderTooSlowError, in_time
 from cloister_gateway.wire.keep_alive import STREAM_HEADERS
 from cloister_gateway.wire.readers import ReaderTooSlowError, in_time
 

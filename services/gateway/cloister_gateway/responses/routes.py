@@ -12,9 +12,6 @@ from fastapi.responses import JSONResponse, Response
 
 from cloister_gateway.context import Context
 from cloister_gateway.identity import Principal, require
-from cloister_gateway.pagination import page
-from cloister_gateway.query import NO_QUERY, asks_for_results, only_query
-from cloister_gateway.readers import TimedStream
 from cloister_gateway.responses.schemas import LARGEST_NUMBER, CreateResponse
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.storage import Owner

@@ -14,7 +14,6 @@ from cloister_common.errors import CloisterError, Unavailable, UpstreamFailed
 from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
 
-from cloister_gateway.citations import MarkerFilter, Piece, attribute
 from cloister_gateway.grounding import MarkerFilter, Passage, Piece, attribute
 from cloister_gateway.grounding.search import Retrieval
 from cloister_gateway.models.faults import RequestFailed, failed_again
