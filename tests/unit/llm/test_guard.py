@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ from cloister_common.settings import SettingsError
 from cloister_llm.guard.compiler import Compiler
 from cloister_llm.guard.compiler_watch import CompilerWatch
 from cloister_llm.guard.middleware import Guard
+from cloister_llm.settings import SETTINGS_VARIABLE
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
@@ -211,6 +213,25 @@ async def test_start_prepares_the_process_and_watches_for_the_end(
     monkeypatch.setattr(guard.drain, "on_signals", lambda stop: done.append("signals"))
     assert await lifespan(guard) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert done == [(guard.app, guard.settings), "signals"]
+
+
+async def test_another_log_level_is_taken_over_from_the_pods_settings_file(
+    make_settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "llm.yaml"
+    file.write_text(make_settings(log={"level": "warning"}).model_dump_json())
+    monkeypatch.setenv(SETTINGS_VARIABLE, str(file))
+    watched: list[Any] = []
+
+    async def watch(*arguments: Any, **named: Any) -> None:
+        watched.append((*arguments, named))
+
+    monkeypatch.setattr("cloister_llm.guard.middleware.watch_log_level", watch)
+    guard = Guard(application(), prepare=lambda *_: None)
+    monkeypatch.setattr(guard.drain, "on_signals", lambda stop: None)
+    await lifespan(guard)
+    await asyncio.sleep(0)
+    assert watched == [(file, {"service": "llm", "level": "warning"})]
 
 
 @pytest.mark.parametrize("reason", [SettingsError("no renderer"), ImportError("vllm")])

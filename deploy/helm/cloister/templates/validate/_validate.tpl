@@ -70,6 +70,15 @@ says what is wrong, why it matters, and how to mend it.
 
 {{/* Ports, certificates and addresses stand in Services, probes and policies too: a setting alone would break them. */}}
 {{- define "cloister.validate.config" -}}
+{{- $levels := dict "gateway" .Values.gateway.logLevel "embedder" .Values.embedder.logLevel "retriever" .Values.retriever.logLevel -}}
+{{- range $key, $_ := .Values.llm.models -}}
+{{- $_ := set $levels (printf "llm.models.%s" $key) (include "cloister.llm.model" (dict "root" $ "key" $key) | fromYaml).logLevel -}}
+{{- end -}}
+{{- range $name, $level := $levels -}}
+{{- if not (has $level (list "" "debug" "info" "warning" "error")) -}}
+{{- include "cloister.fault" (dict "what" (printf "%s.logLevel is %q." $name $level) "why" "Its pods would refuse to start with a level that there is not." "mend" "Set it to debug, info, warning or error, or leave it empty for logLevel.") -}}
+{{- end -}}
+{{- end -}}
 {{- $sections := dict "gateway.config" .Values.gateway.config "embedder.config" .Values.embedder.config "retriever.config" .Values.retriever.config "llm.modelDefaults.config" .Values.llm.modelDefaults.config -}}
 {{- range $key, $model := .Values.llm.models -}}
 {{- $_ := set $sections (printf "llm.models.%s.config" $key) ($model.config | default dict) -}}
