@@ -25,7 +25,7 @@ from cloister_gateway.identity.principal import Principal
 from cloister_gateway.identity.records import ORGANIZATION
 from cloister_gateway.identity.store import IdentityStore
 from cloister_gateway.identity.validity import Validity
-from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.storage.client import REDIS_AWAY, REDIS_DOWN
 
 __all__ = ["CACHE_SECONDS", "CONTROL_KIND", "Authenticator"]
 
@@ -198,6 +198,6 @@ class Authenticator:
         used, self._used = self._used, {}
         try:
             await self._store.touch_keys(used)
-        except REDIS_DOWN as error:
+        except REDIS_AWAY as error:
             self._used = {**used, **self._used}
             log.warning("key_usage_not_written", error=type(error).__name__)

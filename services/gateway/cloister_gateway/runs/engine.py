@@ -14,7 +14,7 @@ from cloister_gateway.conversations.turns import unanswered_mark
 from cloister_gateway.runs.run import Run, RunParts
 from cloister_gateway.runs.store import KIND, Header
 from cloister_gateway.storage import LogGoneError, LogLockedError, Owner, RecordGoneError, record_key
-from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.storage.client import REDIS_AWAY
 from cloister_gateway.streams.feeds import Hub
 
 __all__ = ["Engine"]
@@ -80,7 +80,7 @@ class Engine:
         try:
             for response_id in tasks:
                 await self._parts.leases.hand_over(KIND, response_id)
-        except REDIS_DOWN as error:
+        except REDIS_AWAY as error:
             log.warning("runs_not_handed_over", error=type(error).__name__)
 
     async def _run(
@@ -124,7 +124,7 @@ class Engine:
                         await self._guarded(response_id, self._adopt(response_id))
                 for response_id in await self._parts.leases.due():
                     await self._guarded(response_id, self._drop(response_id))
-            except REDIS_DOWN as error:
+            except REDIS_AWAY as error:
                 log.warning("runs_sweep_failed", error=type(error).__name__)
             await asyncio.sleep(_SWEEP_SECONDS)
 
@@ -132,7 +132,7 @@ class Engine:
         """One run that cannot be read must not keep the others from being taken over."""
         try:
             await work
-        except REDIS_DOWN:
+        except REDIS_AWAY:
             raise
         except Exception:
             log.exception("run_sweep_failed", response_id=response_id)

@@ -13,8 +13,10 @@ from cloister_common.errors import CloisterError
 from cloister_common.logs import get_logger
 from prometheus_client import Counter, Gauge, Histogram
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from cloister_gateway.bus import Bus
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.conversations.turns import is_unanswered, unanswered_mark
 from cloister_gateway.responses.shapes import with_results
@@ -23,7 +25,7 @@ from cloister_gateway.runs.store import KIND, ResponseStore
 from cloister_gateway.runs.transcript import Assembler
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import ItemLog, LogDamagedError, LogGoneError, LogLockedError, Owner, RecordGoneError
-from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.storage.client import REDIS_AWAY, WritesRefusedError
 from cloister_gateway.streams.events import DeposedError, EventStream
 from cloister_gateway.streams.feeds import Feed
 
@@ -163,7 +165,7 @@ class Run:
             if self.conversation is not None:
                 await self._parts.items.free(self.conversation.kind, self.conversation.id, self.owner.id)
             await self._parts.leases.release(KIND, self.owner.id)
-        except* REDIS_DOWN as errors:
+        except* REDIS_AWAY as errors:
             log.warning("run_interrupted", response_id=self.owner.id, error=type(errors.exceptions[0]).__name__)
         finally:
             _RUNNING.dec()
@@ -179,7 +181,7 @@ class Run:
     async def _perform(self) -> None:
         """The work. A failure of it ends the answer, not the run: the run still has to tell.
 
-        While Redis is down nothing can be told: then the run ends, and whoever takes its lease goes on.
+        While Redis is down or full nothing can be told: then the run ends, and whoever takes its lease goes on.
         """
         try:
             if self._error is not None:
@@ -190,7 +192,7 @@ class Run:
                 self._cancelled = True
                 return
             await self._parts.work.perform(self)
-        except (RedisConnectionError, RedisTimeoutError, RecordGoneError):
+        except (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, WritesRefusedError, RecordGoneError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, `_outcome` turns it into the response's error
             self._error = error

@@ -10,19 +10,21 @@ whether doing it twice is harmless. An idle connection that Redis closed is repl
 
 import asyncio
 import ssl
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from cloister_common.certificates import client_context
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.settings import SettingsError, read_secret
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio.connection import DefaultParser
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     NoPermissionError,
+    OutOfMemoryError,
     ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -32,7 +34,9 @@ from redis.maint_notifications import MaintNotificationsConfig
 from cloister_gateway.settings import RedisSettings
 
 __all__ = [
+    "REDIS_AWAY",
     "REDIS_DOWN",
+    "WritesRefusedError",
     "blocking_client",
     "bus_connection",
     "check_durability",
@@ -45,6 +49,14 @@ log = get_logger(__name__)
 
 REDIS_DOWN = (RedisConnectionError, RedisTimeoutError, OSError)
 """What a client raises when Redis cannot be reached, as opposed to what it raises when it refuses a command."""
+
+
+class WritesRefusedError(ResponseError):
+    """Redis takes nothing new for now: its disk is full or fails (``MISCONF``), or it has too few replicas."""
+
+
+REDIS_AWAY = (*REDIS_DOWN, OutOfMemoryError, WritesRefusedError)
+"""What passes by itself: Redis cannot be reached, or takes nothing until there is room. Work under way goes on then."""
 
 _DURABLE = {
     "appendonly": "yes",
@@ -76,6 +88,16 @@ class _Sender:
             raise RedisTimeoutError("Timeout writing to socket") from error
         finally:
             self.socket_timeout = seconds
+
+
+class _Parser(DefaultParser):  # type: ignore[valid-type,misc] # a variable: hiredis where it is installed
+    """Gives the errors a type of their own that redis-py does not tell apart."""
+
+    EXCEPTION_CLASSES: ClassVar[dict[str, Any]] = {
+        **DefaultParser.EXCEPTION_CLASSES,
+        "MISCONF": WritesRefusedError,
+        "NOREPLICAS": WritesRefusedError,
+    }
 
 
 class _Connection(_Sender, Connection):
@@ -124,6 +146,7 @@ def _pool(settings: RedisSettings, connections: int, **arguments: Any) -> Blocki
         retry=Retry(NoBackoff(), 0),
         # With these on, as is the default, redis-py 8.1 does not notice that a pooled connection was closed.
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        parser_class=_Parser,
         **arguments,
     )
     pool.connection_class = _TlsConnection if secure else _Connection
@@ -192,6 +215,12 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def store_unavailable() -> Unavailable:
-    """What a caller is told while Redis cannot be reached."""
+def store_unavailable(error: Exception | None = None) -> Unavailable:
+    """What a caller is told while Redis cannot be reached, or refuses what was asked with ``error``."""
+    if isinstance(error, OutOfMemoryError | WritesRefusedError):
+        return Unavailable(
+            "The state store takes nothing new: its disk or its memory is full, or it has too few replicas. What is "
+            "stored can be read; all goes on by itself when its operator has made room.",
+            retry_after=10,
+        )
     return Unavailable("The state store does not answer. Try again in a moment.", retry_after=2)

@@ -31,5 +31,5 @@ def fault_of(error: Exception, **place: str | None) -> CloisterError:
         return store_unavailable()
     if isinstance(error, RedisError):
         log.error("store_refused", exc_info=error, **place)
-        return store_unavailable()
+        return store_unavailable(error)
     return unforeseen(error)
