@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 
 from cloister_retriever.context import Context
 
-__all__ = ["ContextOfApp", "Tenant"]
+__all__ = ["ContextOfApp", "Tenant", "room"]
 
 
 def _context(request: Request) -> Context:
@@ -19,6 +19,11 @@ def _context(request: Request) -> Context:
 def _tenant(request: Request) -> str:
     _context(request).tokens.require(request)
     return tenant_of(request)
+
+
+def room(request: Request, _: Annotated[str, Depends(_tenant)]) -> None:
+    """For routes that take something in: refused while the object store is short of room."""
+    _context(request).objects.check_room()
 
 
 ContextOfApp = Annotated[Context, Depends(_context)]

@@ -42,7 +42,7 @@ class MilvusTls(ClientTls):
 class MilvusSettings(Settings):
     """The Milvus server: Milvus Lite's server on loopback, or a real one."""
 
-    uri: str = Field(pattern="^https?://")
+    uri: str = Field(pattern="^(https?://|unix:/)")
     user: str | None = None
     password_file: Path | None = None
     database: str = "default"
@@ -65,6 +65,11 @@ class BlobSettings(Settings):
     access_key_id_file: Path | None = None
     secret_access_key_file: Path | None = None
     ca_file: Path | None = Field(None, description="S3: CA bundle to trust instead of the system's.")
+    min_free_mib: int = Field(
+        256,
+        ge=0,
+        description="A folder: with less free on its disk nothing is taken in. At most a twentieth of the disk counts.",
+    )
 
     @model_validator(mode="after")
     def _s3_options_belong_to_s3(self) -> Self:

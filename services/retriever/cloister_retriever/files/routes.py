@@ -4,11 +4,11 @@ import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from openai.types import FileDeleted
 
-from cloister_retriever.access import ContextOfApp, Tenant
+from cloister_retriever.access import ContextOfApp, Tenant, room
 from cloister_retriever.files.schemas import FileRecord, FilesQuery
 from cloister_retriever.files.upload import MultipartUpload
 from cloister_retriever.pages import wire_page
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1/files")
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 
 
-@router.post("")
+@router.post("", dependencies=[Depends(room)])
 async def upload_file(request: Request, tenant: Tenant, context: ContextOfApp) -> dict[str, Any]:
     form = MultipartUpload(request.headers.get("content-type", ""), aiter(request.stream()))
     record = await context.files.upload(tenant, form)

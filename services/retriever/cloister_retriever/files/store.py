@@ -24,6 +24,10 @@ class FileStore:
         self._records = records
         self._content = SealedContent(objects)
 
+    def check_room(self) -> None:
+        """Raises `Unavailable` while the store may take nothing new in."""
+        self._objects.check_room()
+
     async def create_key(self, tenant: str, file_id: str) -> DataKey:
         return await self._keyring.create(tenant, _KIND, file_id)
 

@@ -143,6 +143,7 @@ class Pipeline:
             await self._file_store.forget_use(job.tenant, attachment.file_id, job.store_id)
             await self._stores.delete_attachment(job.tenant, attachment)
             raise _Gone
+        self._file_store.check_room()  # before the work whose result could not be stored
         keys = passage_keys(key, file_key)
         started = time.monotonic()
         parsed = await self._parser.parse(

@@ -8,6 +8,7 @@ the machine could read it.
 import codecs
 import itertools
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,16 @@ from cloister_retriever.parsing.text import parse_text
 
 __all__ = ["main"]
 
+_STANDS_BACK = 10
+"""Of 19: nobody waits for a file as for an answer, so the processors go to whoever else wants them."""
+
 _MAX_PASSAGES = 100_000
 """More than 16 MiB of prose gives. A file of nothing but headings would give millions, and the index gigabytes."""
 
 
 def main() -> None:
     """Parses the file on stdin."""
+    os.nice(_STANDS_BACK)
     request = json.loads(sys.stdin.buffer.readline())
     chunker = Chunker(
         load_tokenizer(Path(request["tokenizer_path"])),

@@ -3,10 +3,10 @@
 from typing import Annotated, Any
 
 from cloister_common.bodies import JsonRoute
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from openai.types.vector_stores import VectorStoreFileDeleted
 
-from cloister_retriever.access import ContextOfApp, Tenant
+from cloister_retriever.access import ContextOfApp, Tenant, room
 from cloister_retriever.pages import page_of, wire_page
 from cloister_retriever.vector_stores.records import Attached
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateBatch, FilesInStoreQuery, UpdateAttributes
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1/vector_stores/{store_id}", route_class=JsonRoute)
 Wire = dict[str, Any]
 
 
-@router.post("/files")
+@router.post("/files", dependencies=[Depends(room)])
 async def attach_file(store_id: str, body: AttachFile, tenant: Tenant, context: ContextOfApp) -> Wire:
     store = await context.vector_stores.open(tenant, store_id)
     attached = await context.attachments.attach(tenant, store_id, store.key, body)
@@ -74,7 +74,7 @@ async def file_text(store_id: str, file_id: str, tenant: Tenant, context: Contex
     }
 
 
-@router.post("/file_batches")
+@router.post("/file_batches", dependencies=[Depends(room)])
 async def create_batch(store_id: str, body: CreateBatch, tenant: Tenant, context: ContextOfApp) -> Wire:
     store = await context.vector_stores.open(tenant, store_id)
     record, files = await context.batches.create(tenant, store_id, store.key, body)

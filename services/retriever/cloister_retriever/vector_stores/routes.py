@@ -3,10 +3,10 @@
 from typing import Annotated, Any
 
 from cloister_common.bodies import JsonRoute
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from openai.types import VectorStoreDeleted
 
-from cloister_retriever.access import ContextOfApp, Tenant
+from cloister_retriever.access import ContextOfApp, Tenant, room
 from cloister_retriever.pages import ListQuery, wire_page
 from cloister_retriever.vector_stores.schemas import CreateStore, UpdateStore
 
@@ -15,7 +15,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1/vector_stores", route_class=JsonRoute)
 
 
-@router.post("")
+@router.post("", dependencies=[Depends(room)])
 async def create_store(body: CreateStore, tenant: Tenant, context: ContextOfApp) -> dict[str, Any]:
     return await context.vector_stores.create(tenant, body)
 
