@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,16 @@ from deploy.local.settings import REPOSITORY, load_local_settings
 
 UP = "import signal; print('up', flush=True); signal.pause()"
 STUBBORN = "import signal; signal.signal(15, signal.SIG_IGN); print('up', flush=True)\nwhile True: signal.pause()"
+ONCE = """
+import signal, sys
+from pathlib import Path
+marker = Path(sys.argv[1])
+if marker.exists():
+    sys.exit("There is no room.")
+marker.touch()
+print("up", flush=True)
+signal.pause()
+"""
 ORDERLY = """
 import signal, sys
 signal.signal(15, lambda *_: sys.exit("ended in order"))
@@ -72,7 +83,8 @@ def part(folder: Path, name: str, code: str = UP, needs: Sequence[str] = ()) -> 
     async def probe() -> str | None:
         return None if log.exists() and log.read_text().rstrip().endswith("up") else "not up"
 
-    return Part(name, "a part", [sys.executable, "-c", code], needs, 1, log, dict(os.environ), probe)
+    command = [sys.executable, "-c", code, str(folder / f"{name}.started")]
+    return Part(name, "a part", command, needs, 1, log, dict(os.environ), probe)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -129,7 +141,79 @@ async def test_a_part_that_dies_is_started_again(tmp_path: Path, watchdog: Watch
     await asyncio.wait_for(running, DEADLINE_SECONDS)
 
 
-async def test_a_part_that_keeps_dying_ends_the_run(tmp_path: Path, watchdog: Watchdog) -> None:
+async def test_a_part_that_keeps_dying_is_started_again_ever_later_and_the_others_run_on(
+    tmp_path: Path, watchdog: Watchdog
+) -> None:
+    parts = [part(tmp_path, "store", ONCE), part(tmp_path, "door")]
+    run = Run(tmp_path, watchdog, parts, settings="restart: {pause_seconds: 0.01, longest_pause_seconds: 0.08}\n")
+    running = asyncio.create_task(run.runner.run())
+    await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
+    door, store = run.pid("door"), run.pid("store")
+    (tmp_path / "store.log").write_text("")
+    os.kill(store, signal.SIGKILL)
+    await until(lambda: any("after 6 deaths in ten minutes" in line for line in run.said))
+    deaths = [line for line in run.said if line.startswith("store ") and "starting it again" in line]
+    assert "died of SIGKILL; starting it again." in deaths[0]
+    assert "while starting: There is no room; starting it again in 0.02 s, after 2 deaths" in deaths[1]
+    assert [line.split(" in ")[1].split(",")[0] for line in deaths[1:6]] == [
+        *("0.02 s", "0.04 s", "0.08 s", "0.08 s", "0.08 s")
+    ]
+    assert alive(door)
+    assert run.pid("door") == door
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, DEADLINE_SECONDS)
+
+
+async def test_a_part_that_cannot_be_started_again_for_now_is_tried_again(tmp_path: Path, watchdog: Watchdog) -> None:
+    program = tmp_path / "program"
+    program.symlink_to(sys.executable)
+    store = part(tmp_path, "store")
+    run = Run(tmp_path, watchdog, [replace(store, command=[str(program), *store.command[1:]])])
+    running = asyncio.create_task(run.runner.run())
+    await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
+    first = run.pid("store")
+    program.unlink()
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: any("store could not be started (No such file or directory)" in line for line in run.said))
+    program.symlink_to(sys.executable)
+    await until(lambda: run.record()["store"]["ready"] == 1 and run.pid("store") != first)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, DEADLINE_SECONDS)
+
+
+async def test_a_record_that_cannot_be_written_does_not_end_the_run(
+    tmp_path: Path, watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.local.runner._TRIM_SECONDS", 0.02)
+    run = Run(tmp_path, watchdog, [part(tmp_path, "store")])
+    running = asyncio.create_task(run.runner.run())
+    await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
+    await until(lambda: run.record()["store"]["ready"] == 1)
+    (tmp_path / "run.part").mkdir()
+    first = run.pid("store")
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: sum("store is ready" in line for line in run.said) == 2)
+    assert run.pid("store") == first  # as it was recorded last
+    (tmp_path / "run.part").rmdir()
+    await until(lambda: run.pid("store") != first)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, DEADLINE_SECONDS)
+
+
+async def test_a_part_stands_back_as_it_should_in_its_session_too(tmp_path: Path, watchdog: Watchdog) -> None:
+    run = Run(tmp_path, watchdog, [part(tmp_path, "store"), replace(part(tmp_path, "model"), nice=10)])
+    running = asyncio.create_task(run.runner.run())
+    await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, run.pid("store")) == own
+    assert os.getpriority(os.PRIO_PROCESS, run.pid("model")) == min(19, own + 10)
+    group = Path(f"/proc/{run.pid('model')}/autogroup")
+    assert not group.exists() or "nice 10" in group.read_text()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, DEADLINE_SECONDS)
+
+
+async def test_a_part_that_keeps_dying_ends_the_run_where_there_is_a_limit(tmp_path: Path, watchdog: Watchdog) -> None:
     run = Run(tmp_path, watchdog, [part(tmp_path, "store")], settings="restart: {limit: 0}\n")
     running = asyncio.create_task(run.runner.run())
     await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)

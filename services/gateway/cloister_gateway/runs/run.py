@@ -16,7 +16,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from cloister_gateway.bus import Bus
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.conversations.turns import is_unanswered, unanswered_mark
 from cloister_gateway.responses.shapes import with_results
