@@ -115,6 +115,7 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
                 "max_model_len": settings.chat_model.max_model_len,
                 "kv_cache_gib": settings.chat_model.kv_cache_gib,
                 "eager": settings.chat_model.eager,
+                "nice": 0,  # The runner has set it, for every part.
                 "cache_dir": str(layout.cache / "llm"),
                 "extra_arguments": _tool_calls(settings.chat_model.tool_call_parser),
             },

@@ -1,4 +1,4 @@
-"""Runs an application with uvicorn: bounded connections, TLS and a log level that reload, the metrics port, a clean end.
+"""Runs an application with uvicorn: bounded connections, TLS and log level that reload, the metrics port, a clean end.
 
 The one entry of every service's ``__main__``: parse ``--config``, load the settings, set up logging, serve. A setting
 that is wrong, a port that is taken or a key that is missing ends the process with one sentence and exit code 2.
