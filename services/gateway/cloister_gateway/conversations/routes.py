@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from cloister_gateway.conversations.schemas import CreateConversation, CreateItems, UpdateConversation
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.identity import LET_END, Principal, require
+from cloister_gateway.wire.access import provided
 from cloister_gateway.wire.lists import page
 from cloister_gateway.wire.query import NO_QUERY, asks_for_results, only_query
 
@@ -18,14 +19,7 @@ router = APIRouter(prefix="/v1/conversations", route_class=JsonRoute)
 _INCLUDE = frozenset({"include", "include[]"})
 
 Caller = Annotated[Principal, Depends(require("conversations"))]
-
-
-def _service(request: Request) -> ConversationService:
-    service: ConversationService = request.app.state.context.core.conversations
-    return service
-
-
-Service = Annotated[ConversationService, Depends(_service)]
+Service = Annotated[ConversationService, Depends(provided(ConversationService))]
 
 
 @router.post("", dependencies=[NO_QUERY, LET_END])
