@@ -23,10 +23,12 @@ from cloister_common.supervisor import Supervisor
 
 from cloister_gateway.bus.announcements import Control
 from cloister_gateway.bus.connection import Bus
+from cloister_gateway.identity.keys import ApiKeys, IssuedKey
+from cloister_gateway.identity.projects import Projects
 from cloister_gateway.identity.records import ORGANIZATION
 from cloister_gateway.identity.seals import Seals
 from cloister_gateway.identity.store import IdentityStore
-from cloister_gateway.organization.service import Directory, IssuedKey
+from cloister_gateway.organization.service import Directory
 from cloister_gateway.settings import GatewaySettings
 from cloister_gateway.storage.client import bus_connection
 from cloister_gateway.storage.opening import open_storage
@@ -62,10 +64,10 @@ async def open_directory(settings: GatewaySettings) -> AsyncIterator[Directory]:
     peppers = read_secret_lines(settings.identity.pepper_file, what="the pepper of the API keys")
     async with open_storage(settings.redis, settings.vault) as (redis, keyring):
         # Never started: it only tells the gateways that serve.
-        bus = Bus(lambda: bus_connection(settings.redis), redis, Supervisor())
+        control = Control(Bus(lambda: bus_connection(settings.redis), redis, Supervisor()))
         identity = IdentityStore(redis, Seals(keyring))
         await identity.rights.adopt()
-        yield Directory(identity, peppers[0], Control(bus))
+        yield Directory(Projects(identity, control), ApiKeys(identity, peppers[0], control))
 
 
 async def _run(options: argparse.Namespace, settings: GatewaySettings) -> None:

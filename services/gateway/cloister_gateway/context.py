@@ -22,7 +22,11 @@ from cloister_gateway.bus.connection import Bus
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.grounding.search import Retrieval
+from cloister_gateway.identity.api_keys import ApiKeyVerifier
 from cloister_gateway.identity.authenticator import Authenticator
+from cloister_gateway.identity.keys import ApiKeys
+from cloister_gateway.identity.last_use import LastUse
+from cloister_gateway.identity.projects import Projects
 from cloister_gateway.identity.seals import Seals
 from cloister_gateway.identity.store import IdentityStore
 from cloister_gateway.models import ModelUpstream, open_upstream
@@ -113,9 +117,10 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
 
         identity = IdentityStore(redis, Seals(keyring))
         await identity.rights.adopt()
-        authenticator = Authenticator(identity, peppers, control, supervisor)
-        stack.push_async_callback(authenticator.flush_usage)
-        directory = Directory(identity, peppers[0], control)
+        last_use = LastUse(identity.touch_keys)
+        stack.push_async_callback(last_use.flush)
+        authenticator = Authenticator([ApiKeyVerifier(identity, peppers)], control, last_use, supervisor)
+        directory = Directory(Projects(identity, control), ApiKeys(identity, peppers[0], control))
 
         items = ItemLog(redis)
         stream = EventStream(redis)

@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from cloister_gateway.chat.schemas import ChatRequest
 from cloister_gateway.chat.stream import CompletionResponse, EventStreamResponse
-from cloister_gateway.identity import Principal, require
+from cloister_gateway.identity.guard import require
+from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.wire.access import provided

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from cloister_gateway.conversations.schemas import CreateConversation, CreateItems, UpdateConversation
 from cloister_gateway.conversations.service import ConversationService
-from cloister_gateway.identity import LET_END, Principal, require
+from cloister_gateway.identity.guard import LET_END, require
+from cloister_gateway.identity.principal import Principal
 from cloister_gateway.wire.access import provided
 from cloister_gateway.wire.lists import page
 from cloister_gateway.wire.query import NO_QUERY, asks_for_results, only_query

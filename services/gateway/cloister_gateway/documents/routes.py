@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from cloister_gateway.documents.forward import forward
-from cloister_gateway.identity import Principal, require
+from cloister_gateway.identity.guard import require
+from cloister_gateway.identity.principal import Principal
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.wire.access import provided
 from cloister_gateway.wire.inside import Retriever

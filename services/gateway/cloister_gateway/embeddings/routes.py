@@ -9,7 +9,8 @@ from cloister_common.wire.rerank import parse_rerank_request
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from cloister_gateway.identity import Principal, require
+from cloister_gateway.identity.guard import require
+from cloister_gateway.identity.principal import Principal
 from cloister_gateway.wire.access import provided
 from cloister_gateway.wire.inside import Embedder
 from cloister_gateway.wire.query import only_query

@@ -104,7 +104,7 @@ def _log_caller(principal: Principal) -> None:
     """Has the log lines of this request say whose it is: an administration key has no project."""
     if principal.tenant:
         bind_log_fields(project=principal.tenant)
-    bind_log_fields(key_id=principal.key_id)
+    bind_log_fields(key_id=principal.credential.id)
 
 
 def require(scope: str) -> Callable[[HTTPConnection], Awaitable[Principal]]:

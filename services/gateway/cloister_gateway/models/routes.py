@@ -7,7 +7,8 @@ from cloister_common.errors import CloisterError, NotFound
 from cloister_common.logs import get_logger
 from fastapi import APIRouter, Depends, Request
 
-from cloister_gateway.identity import Principal, require
+from cloister_gateway.identity.guard import require
+from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.wire.access import provided
 from cloister_gateway.wire.inside import Embedder

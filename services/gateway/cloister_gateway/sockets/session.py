@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.conversations.service import ConversationService
-from cloister_gateway.identity import Principal
+from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.schemas import SocketCreate
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.runs.run import conversation_channel

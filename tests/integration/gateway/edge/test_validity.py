@@ -13,6 +13,7 @@ import pytest
 from cloister_common.testing.llm import FakeLlm
 from cloister_common.testing.serving import served
 from cloister_gateway.app import create_app
+from cloister_gateway.identity.revocation import Revocations
 from starlette.types import Receive, Scope, Send
 
 from tests.support.gateway import INTERNAL_TOKEN, GatewayFixture, secret_file
@@ -123,13 +124,13 @@ class Door(NamedTuple):
     """A gateway, and how many requests it is serving."""
 
     url: str
-    authenticator: Any
+    revocations: Revocations
 
     def wait_for_requests(self, number: int = 1) -> None:
         """Waits until so many are past the guard."""
         deadline = time.monotonic() + 10
-        while len(self.authenticator._watches) != number:
-            assert time.monotonic() < deadline, f"{len(self.authenticator._watches)} requests are being served"
+        while self.revocations.watched != number:
+            assert time.monotonic() < deadline, f"{self.revocations.watched} requests are being served"
             threading.Event().wait(0.01)
 
 
@@ -137,7 +138,7 @@ class Door(NamedTuple):
 def door(gateway: GatewayFixture) -> Iterator[Door]:
     app = create_app(gateway.settings)
     with served(app) as url:
-        yield Door(url, app.state.context.authenticator)
+        yield Door(url, app.state.context.authenticator.revocations)
 
 
 @pytest.mark.parametrize(
