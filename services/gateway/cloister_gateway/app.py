@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
+from cloister_common.access import provide
 from cloister_common.app import ReadinessCheck, create_base_app, error_response
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
@@ -27,7 +28,6 @@ from cloister_gateway.responses.routes import router as responses_router
 from cloister_gateway.settings import GatewaySettings
 from cloister_gateway.sockets.routes import router as sockets_router
 from cloister_gateway.storage.client import REDIS_DOWN
-from cloister_gateway.wire.access import provide
 from cloister_gateway.wire.faults import fault_of
 
 __all__ = ["create_app"]

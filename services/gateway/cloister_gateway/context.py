@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from cloister_common.access import Services
 from cloister_common.clients.embedder import EmbedderClient
 from cloister_common.clients.retriever import RetrieverClient
 from cloister_common.http import http_client
@@ -47,7 +48,6 @@ from cloister_gateway.storage.client import bus_connection
 from cloister_gateway.storage.opening import open_storage
 from cloister_gateway.streams.events import EventStream
 from cloister_gateway.streams.feeds import Hub
-from cloister_gateway.wire.access import Services
 from cloister_gateway.wire.inside import Embedder, Retriever
 
 __all__ = ["Context", "open_context"]

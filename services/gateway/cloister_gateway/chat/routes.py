@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Annotated
 
+from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute, aside
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
@@ -13,7 +14,6 @@ from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.settings import ResponsesSettings
-from cloister_gateway.wire.access import provided
 from cloister_gateway.wire.keep_alive import KeptAlive
 from cloister_gateway.wire.query import only_query
 

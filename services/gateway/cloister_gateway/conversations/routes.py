@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
+from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute
 from fastapi import APIRouter, Depends, Query, Request
 
@@ -9,7 +10,6 @@ from cloister_gateway.conversations.schemas import CreateConversation, CreateIte
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.identity.guard import LET_END, require
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.wire.access import provided
 from cloister_gateway.wire.lists import page
 from cloister_gateway.wire.query import NO_QUERY, asks_for_results, only_query
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated, NamedTuple
 
+from cloister_common.access import provided
 from cloister_common.errors import NotFound
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
@@ -12,7 +13,6 @@ from cloister_gateway.documents.forward import forward
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.settings import ResponsesSettings
-from cloister_gateway.wire.access import provided
 from cloister_gateway.wire.inside import Retriever
 from cloister_gateway.wire.query import only_query
 

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+from cloister_common.access import provided
 from cloister_common.bodies import read_body
 from cloister_common.clients.call import AWAY_SECONDS, call
 from cloister_common.wire.embeddings import parse_embedding_request
@@ -11,7 +12,6 @@ from starlette.responses import Response
 
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.wire.access import provided
 from cloister_gateway.wire.inside import Embedder
 from cloister_gateway.wire.query import only_query
 

@@ -8,6 +8,7 @@ is cut off if its answer has begun; a socket is closed.
 
 from collections.abc import Awaitable, Callable, Collection, Iterable
 
+from cloister_common.access import services_of
 from cloister_common.errors import CloisterError, Unauthenticated
 from cloister_common.logs import bind_log_fields
 from cloister_common.middleware import HEALTH_PATHS, error_response
@@ -22,7 +23,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cloister_gateway.identity.authenticator import Authenticator
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.storage.client import REDIS_DOWN
-from cloister_gateway.wire.access import services_of
 from cloister_gateway.wire.closing import close_socket
 from cloister_gateway.wire.faults import fault_of
 

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+from cloister_common.access import provided
 from cloister_common.clients.call import RetryPolicy, call
 from cloister_common.errors import CloisterError, NotFound
 from cloister_common.logs import get_logger
@@ -10,7 +11,6 @@ from fastapi import APIRouter, Depends, Request
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models.upstream import ModelUpstream
-from cloister_gateway.wire.access import provided
 from cloister_gateway.wire.inside import Embedder
 from cloister_gateway.wire.query import only_query
 

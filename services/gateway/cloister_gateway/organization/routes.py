@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute
 from cloister_common.errors import InvalidRequest
 from fastapi import APIRouter, Depends, Query
@@ -26,7 +27,6 @@ from cloister_gateway.organization.schemas import (
     project_body,
 )
 from cloister_gateway.organization.service import Directory
-from cloister_gateway.wire.access import provided
 from cloister_gateway.wire.lists import page
 
 __all__ = ["router"]

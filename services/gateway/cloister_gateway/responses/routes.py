@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
+from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute
 from cloister_common.errors import InvalidRequest
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -16,7 +17,6 @@ from cloister_gateway.responses.schemas import LARGEST_NUMBER, CreateResponse
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import Owner
-from cloister_gateway.wire.access import provided
 from cloister_gateway.wire.events import error_event, event_name
 from cloister_gateway.wire.faults import fault_of
 from cloister_gateway.wire.keep_alive import KeptAlive

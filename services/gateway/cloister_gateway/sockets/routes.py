@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
+from cloister_common.access import provided
 from cloister_common.logs import get_logger
 from fastapi import APIRouter, Depends, WebSocket
 
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.sockets.service import SocketService
-from cloister_gateway.wire.access import provided
 from cloister_gateway.wire.closing import close_socket
 
 __all__ = ["router"]

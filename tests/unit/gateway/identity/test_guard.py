@@ -5,13 +5,13 @@ from collections.abc import Collection
 from typing import Any, Literal
 
 import pytest
+from cloister_common.access import Services, provide
 from cloister_common.errors import Unauthenticated
 from cloister_common.supervisor import Supervisor
 from cloister_gateway.identity.authenticator import Authenticator
 from cloister_gateway.identity.guard import OPEN, GuardMiddleware, open_routes
 from cloister_gateway.identity.last_use import LastUse
 from cloister_gateway.identity.principal import Credential, Principal
-from cloister_gateway.wire.access import Services, provide
 from fastapi import APIRouter
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError

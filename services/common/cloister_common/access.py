@@ -2,7 +2,7 @@
 
     Service = Annotated[ConversationService, Depends(provided(ConversationService))]
 
-`cloister_gateway.context` makes everything and hands it over with `provide`. So a domain's routes import that domain's
+Each service's ``context`` makes everything and hands it over with `provide`. So a domain's routes import that domain's
 service and nothing above it.
 """
 
@@ -18,19 +18,24 @@ T = TypeVar("T")
 
 
 class Services:
-    """What lives as long as the process, one of each class."""
+    """What lives as long as the process. A class stands for its instance, and for that of its only subclass."""
 
     def __init__(self, *services: object) -> None:
-        self._services: dict[type[Any], object] = {type(one): one for one in services}
-        if len(self._services) != len(services):
-            raise TypeError("two services are of one class: which of them would a route get?")
+        self._services = services
+        self._found: dict[type[Any], object] = {}
 
     def get(self, wanted: type[T]) -> T:
-        """The service of exactly this class. Raises `LookupError` where there is none: the composition forgot it."""
-        try:
-            return cast("T", self._services[wanted])
-        except KeyError:
-            raise LookupError(f"no {wanted.__name__} was provided") from None
+        """The service of this class.
+
+        Raises:
+            LookupError: The composition forgot it, or made two of it.
+        """
+        if wanted not in self._found:
+            fitting = [one for one in self._services if isinstance(one, wanted)]
+            if len(fitting) != 1:
+                raise LookupError(f"{len(fitting)} services were provided that are {wanted.__name__}, and not one")
+            self._found[wanted] = fitting[0]
+        return cast("T", self._found[wanted])
 
 
 def provide(state: State, services: Services) -> None:
