@@ -67,8 +67,8 @@ def build_core(
     parts = RunParts(
         stream=stream, leases=leases, store=store, items=items, work=turn, settings=settings.responses, bus=bus
     )
-    engine = Engine(parts, hub=hub, control=control, supervisor=supervisor, redis=redis)
-    conversations = ConversationService(ConversationStore(redis), items, keyring)
+    engine = Engine(parts, hub=hub, control=control, supervisor=supervisor)
+    conversations = ConversationService(ConversationStore(redis), items, keyring, store)
     responses = ResponseService(
         idempotency=IdempotencyKeys(redis, keyring, seconds=settings.responses.idempotency_seconds),
         find_conversation=conversations.find,

@@ -27,9 +27,18 @@ from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader, earlier_links
 from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.preparation import Preparation
-from cloister_gateway.runs.store import KIND, Header, ResponseStore
+from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.settings import ModelSettings, ResponsesSettings
-from cloister_gateway.storage import DamagedError, ItemLog, LogGoneError, LogLockedError, Owner, RecordGoneError
+from cloister_gateway.storage import (
+    CONVERSATION,
+    RESPONSE,
+    DamagedError,
+    ItemLog,
+    LogGoneError,
+    LogLockedError,
+    Owner,
+    RecordGoneError,
+)
 from cloister_gateway.streams.events import StreamDroppedError, damaged_stream
 from cloister_gateway.streams.feeds import Feed, Hub
 
@@ -148,13 +157,13 @@ class ResponseService:
             background,
             False,
         )
-        await self._leases.take(KIND, response_id)
+        await self._leases.take(response_id)
         try:
             owner = await self._store.create(header, body=body, request=request)
         except KeyError as error:
-            await self._leases.release(KIND, response_id)
+            await self._leases.release(response_id)
             raise _no_conversation(header.conversation) from error
-        conversation = Owner("conv", header.conversation, owner.key) if header.conversation else None
+        conversation = Owner(CONVERSATION, header.conversation, owner.key) if header.conversation else None
         if conversation is not None:
             await self._append_input(header, conversation, request["input"])
         await self._engine.start(owner, conversation, request, body)
@@ -179,7 +188,7 @@ class ResponseService:
         header = await self._header(principal, response_id, [response_id])
         if header is None or header.conversation != conversation.id:
             raise _no_response(response_id)
-        return await self._permitted(principal, Owner(KIND, response_id, conversation.key))
+        return await self._permitted(principal, Owner(RESPONSE, response_id, conversation.key))
 
     async def _permitted(self, principal: Principal, owner: Owner) -> Owner:
         """``owner``, for those who may see what it shows: with ``results`` of a search these are documents."""
@@ -376,7 +385,7 @@ class ResponseService:
                     await self._discard(header)
                     raise Conflict(_BUSY, param="conversation", code="conversation_locked", retry_after=2) from error
             try:
-                if not await self._leases.renew(KIND, header.id):
+                if not await self._leases.renew(header.id):
                     # This gateway stood still, and another has removed what it took for the leavings of a dead one.
                     raise Unavailable("The server was too busy to take this turn. Try again.", retry_after=2)
                 await asyncio.sleep(_LOCK_POLL_SECONDS)
@@ -394,7 +403,7 @@ class ResponseService:
 
     async def _discard(self, header: Header) -> None:
         await self._store.destroy(header)
-        await self._leases.release(KIND, header.id)
+        await self._leases.release(header.id)
 
     async def _stored(self, principal: Principal, response_id: str) -> Owner | None:
         header = await self._header(principal, response_id, [response_id])

@@ -9,6 +9,7 @@ from cloister_common.vault import Keyring
 from cloister_gateway.conversations.turns import Message, is_unanswered, item_messages, sent_items
 from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.storage import (
+    CONVERSATION,
     DamagedError,
     ItemLog,
     LogGoneError,
@@ -88,9 +89,9 @@ class HistoryReader:
 
     async def _log(self, tenant: str, conversation_id: str) -> list[StoredItem]:
         with damage_told(f"the key of conversation '{conversation_id}'"):
-            key = await self._keyring.get(tenant, "conv", conversation_id)
+            key = await self._keyring.get(tenant, CONVERSATION, conversation_id)
         try:
-            stored = [] if key is None else await self._items.load(Owner("conv", conversation_id, key))
+            stored = [] if key is None else await self._items.load(Owner(CONVERSATION, conversation_id, key))
         except LogGoneError:
             key = None
         if key is None:

@@ -20,15 +20,16 @@ from cloister_gateway.bus.connection import Bus
 from cloister_gateway.conversations.turns import is_unanswered, unanswered_mark
 from cloister_gateway.responses.shapes import with_results
 from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
-from cloister_gateway.runs.store import KIND, ResponseStore
+from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.transcript import Assembler
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import ItemLog, LogDamagedError, LogGoneError, LogLockedError, Owner, RecordGoneError
 from cloister_gateway.storage.client import REDIS_AWAY, WritesRefusedError
+from cloister_gateway.storage.layout import conversation_channel
 from cloister_gateway.streams.events import DeposedError, EventStream
 from cloister_gateway.streams.feeds import Feed
 
-__all__ = ["Run", "RunParts", "Work", "conversation_channel"]
+__all__ = ["Run", "RunParts", "Work"]
 
 log = get_logger(__name__)
 _RUNNING = Gauge("cloister_runs", "Runs of this gateway now.")
@@ -38,11 +39,6 @@ _FIRST_TOKEN = Histogram(
     "From the start of a run to its first token.",
     buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60),
 )
-
-
-def conversation_channel(conversation_id: str) -> str:
-    """The pub/sub channel that says which run has begun in a conversation."""
-    return f"conversation:{conversation_id}"
 
 
 class Work(Protocol):
@@ -156,14 +152,14 @@ class Run:
                 await self._finish(outcome)
                 keeper.cancel()
             keep_seconds = self._parts.settings.keep_stream_seconds
-            await self._parts.leases.ended(KIND, self.owner.id, keep_seconds=keep_seconds)
+            await self._parts.leases.ended(self.owner.id, keep_seconds=keep_seconds)
         except* DeposedError:
             log.info("run_deposed", response_id=self.owner.id)
         except* RecordGoneError:
             log.info("run_gone", response_id=self.owner.id)
             if self.conversation is not None:
                 await self._parts.items.free(self.conversation.kind, self.conversation.id, self.owner.id)
-            await self._parts.leases.release(KIND, self.owner.id)
+            await self._parts.leases.release(self.owner.id)
         except* REDIS_AWAY as errors:
             log.warning("run_interrupted", response_id=self.owner.id, error=type(errors.exceptions[0]).__name__)
         finally:
@@ -222,7 +218,7 @@ class Run:
         what is stored is in the stream before: if the stream refuses it, another owner has come further.
         """
         await self._flush()
-        if not await self._parts.leases.renew(KIND, self.owner.id):
+        if not await self._parts.leases.renew(self.owner.id):
             raise DeposedError
         said = self.assembler.response
         kept = {name: said.get(name) for name in ("truncation_details", "citation_details")} | {"usage": self._usage()}
@@ -292,7 +288,7 @@ class Run:
         unwatched_since: float | None = None
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            if not await self._parts.leases.renew(KIND, self.owner.id):
+            if not await self._parts.leases.renew(self.owner.id):
                 raise DeposedError
             if await self._parts.store.cancel_requested(self.owner.id):
                 self.cancel()

@@ -10,9 +10,12 @@ from cloister_gateway.storage.items import (
     StoredItem,
     StoredLog,
 )
-from cloister_gateway.storage.records import RecordGoneError, open_field, record_key, seal_field
+from cloister_gateway.storage.layout import CONVERSATION, RESPONSE, record_key
+from cloister_gateway.storage.records import RecordGoneError, open_field, seal_field
 
 __all__ = [
+    "CONVERSATION",
+    "RESPONSE",
     "DamagedError",
     "ItemLog",
     "LogDamagedError",

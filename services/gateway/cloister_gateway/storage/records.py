@@ -5,16 +5,11 @@ from typing import Any
 import orjson
 from cloister_common.vault import DataKey, VaultError, encode_context, open_record, seal
 
-__all__ = ["RecordGoneError", "open_field", "record_key", "seal_field"]
+__all__ = ["RecordGoneError", "open_field", "seal_field"]
 
 
 class RecordGoneError(Exception):
     """The object's record was destroyed; nothing was written."""
-
-
-def record_key(kind: str, object_id: str) -> str:
-    """The object's Redis key. The braces keep everything of one object in one slot of a Redis Cluster."""
-    return f"{kind}:{{{object_id}}}"
 
 
 def seal_field(key: DataKey, kind: str, object_id: str, field: str, value: Any) -> bytes:

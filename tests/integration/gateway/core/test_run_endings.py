@@ -12,9 +12,9 @@ from cloister_common.ids import new_id
 from cloister_common.vault import Keyring
 from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.run import Run, RunParts
-from cloister_gateway.runs.store import KIND, Header, ResponseStore
+from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.settings import RedisSettings, ResponsesSettings
-from cloister_gateway.storage import ItemLog, LogLockedError, Owner, record_key
+from cloister_gateway.storage import RESPONSE, ItemLog, LogLockedError, Owner, record_key
 from cloister_gateway.storage.client import command_client
 from cloister_gateway.streams.events import EventStream
 from cloister_gateway.streams.feeds import Feed
@@ -108,7 +108,7 @@ class Scene:
                 settings=ResponsesSettings(flush_seconds=0),
                 bus=_Silence(),  # type: ignore[arg-type]  # all that a run asks of a bus
             )
-            await parts.leases.take(KIND, self.owner.id)
+            await parts.leases.take(self.owner.id)
             feed = Feed(self.owner)
             await feed.pull(stream)
             request, body = await store.read(self.owner, "request"), await store.read(self.owner, "body")
@@ -192,7 +192,7 @@ async def test_death_at_every_write_leaves_one_whole_response(
     for write in range(1, MOST_WRITES):
         scene = await make_scene(end)
         survived = await scene.gateway(dies_at=write, answered=answered)
-        await redis.delete(f"{record_key(KIND, scene.owner.id)}:lease")
+        await redis.delete(f"{record_key(RESPONSE, scene.owner.id)}:lease")
         header = await ResponseStore(redis, scene.keyring).header(scene.owner.id)
         assert header is not None
         if not header.done:
@@ -218,7 +218,7 @@ async def test_two_deaths_in_a_row_change_nothing(make_scene: MakeScene, redis: 
             scene = await make_scene("completed")
             for death in (first, second):
                 await scene.gateway(dies_at=death, answered=True)
-                await redis.delete(f"{record_key(KIND, scene.owner.id)}:lease")
+                await redis.delete(f"{record_key(RESPONSE, scene.owner.id)}:lease")
             header = await ResponseStore(redis, scene.keyring).header(scene.owner.id)
             assert header is not None
             if not header.done:
@@ -234,12 +234,12 @@ async def test_a_slow_owner_that_was_deposed_stops_and_changes_nothing(
     stream = EventStream(redis)
     while not await stream.read(scene.owner):
         await asyncio.sleep(0)
-    await redis.delete(f"{record_key(KIND, scene.owner.id)}:lease")
+    await redis.delete(f"{record_key(RESPONSE, scene.owner.id)}:lease")
     await asyncio.gather(first, scene.gateway())
     header = await ResponseStore(redis, scene.keyring).header(scene.owner.id)
     assert header is not None
     if not header.done:
         # Each deposed the other: the next one finds the lease free again.
-        await redis.delete(f"{record_key(KIND, scene.owner.id)}:lease")
+        await redis.delete(f"{record_key(RESPONSE, scene.owner.id)}:lease")
         assert await scene.gateway()
     await check(scene, redis, items)
