@@ -71,7 +71,7 @@ def build_core(
     conversations = ConversationService(ConversationStore(redis), items, keyring, store)
     responses = ResponseService(
         idempotency=IdempotencyKeys(redis, keyring, seconds=settings.responses.idempotency_seconds),
-        find_conversation=conversations.find,
+        conversations=conversations,
         store=store,
         items=items,
         leases=leases,

@@ -11,11 +11,9 @@ from cloister_common.ids import new_id
 from cloister_common.vault import Keyring
 
 from cloister_gateway.conversations.store import ConversationStore
-from cloister_gateway.conversations.turns import shown_items
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.responses.schemas import InputMessage
-from cloister_gateway.responses.shapes import input_item, without_results
 from cloister_gateway.runs.store import ResponseStore
+from cloister_gateway.runs.unanswered import shown_items
 from cloister_gateway.storage import (
     CONVERSATION,
     ItemLog,
@@ -26,6 +24,7 @@ from cloister_gateway.storage import (
     StoredLog,
     damage_told,
 )
+from cloister_gateway.wire.items import InputMessage, input_item, without_results
 from cloister_gateway.wire.lists import page
 
 __all__ = ["ConversationService"]

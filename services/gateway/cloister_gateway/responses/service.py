@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -11,17 +11,16 @@ from cloister_common.errors import CloisterError, Conflict, InvalidRequest, NotF
 from cloister_common.ids import new_id
 from cloister_common.wire.filters import check_depth
 
+from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.idempotency import Asked, Claim, IdempotencyKeys
 from cloister_gateway.responses.permissions import check_permissions
 from cloister_gateway.responses.schemas import ResponseParameters
 from cloister_gateway.responses.shapes import (
-    has_searched,
     last_event,
     new_body,
     new_request,
     snapshot,
-    with_results,
 )
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader, earlier_links
@@ -41,6 +40,7 @@ from cloister_gateway.storage import (
 )
 from cloister_gateway.streams.events import StreamDroppedError, damaged_stream
 from cloister_gateway.streams.feeds import Feed, Hub
+from cloister_gateway.wire.items import has_searched, with_results
 
 __all__ = ["Created", "ResponseService"]
 
@@ -63,7 +63,7 @@ class ResponseService:
         self,
         *,
         idempotency: IdempotencyKeys,
-        find_conversation: Callable[[Principal, str], Awaitable[Owner]],
+        conversations: ConversationService,
         store: ResponseStore,
         items: ItemLog,
         leases: Leases,
@@ -75,7 +75,7 @@ class ResponseService:
         settings: ResponsesSettings,
     ) -> None:
         self._idempotency = idempotency
-        self._find_conversation = find_conversation
+        self._conversations = conversations
         self._store = store
         self._items = items
         self._leases = leases
@@ -340,7 +340,7 @@ class ResponseService:
 
     async def _check_conversation(self, principal: Principal, conversation_id: str) -> None:
         try:
-            await self._find_conversation(principal, conversation_id)
+            await self._conversations.find(principal, conversation_id)
         except NotFound as error:
             raise _no_conversation(conversation_id) from error
 

@@ -4,20 +4,16 @@ import time
 from typing import Any
 
 import orjson
-from cloister_common.ids import new_id
 
-from cloister_gateway.responses.schemas import InputMessage, ResponseParameters
-from cloister_gateway.runs.transcript import Assembler
+from cloister_gateway.responses.schemas import ResponseParameters
+from cloister_gateway.runs.transcript import Transcript
+from cloister_gateway.wire.items import input_item
 
 __all__ = [
-    "has_searched",
-    "input_item",
     "last_event",
     "new_body",
     "new_request",
     "snapshot",
-    "with_results",
-    "without_results",
 ]
 
 
@@ -29,45 +25,16 @@ def last_event(body: dict[str, Any], number: int) -> bytes:
 
 def snapshot(body: dict[str, Any], events: list[bytes]) -> dict[str, Any]:
     """The response after ``events``."""
-    assembler = Assembler(body)
-    assembler.replay(events)
-    response = {**assembler.response}
+    transcript = Transcript(body)
+    transcript.replay(events)
+    response = {**transcript.response}
     response["output"] = [
-        {**item, "content": [{**part, "text": assembler.text(place)} for part in item["content"]]}
+        {**item, "content": [{**part, "text": transcript.text(place)} for part in item["content"]]}
         if item["type"] == "message" and item["status"] == "in_progress"
         else item
-        for place, item in enumerate(assembler.output)
+        for place, item in enumerate(transcript.output)
     ]
     return response
-
-
-def input_item(message: InputMessage) -> dict[str, Any]:
-    """An input message as it is stored, with an id of its own."""
-    if message.role == "assistant":
-        content = [{"type": "output_text", "text": part.text, "annotations": []} for part in message.content]
-    else:
-        content = [{"type": "input_text", "text": part.text} for part in message.content]
-    return {"id": new_id("msg_"), "type": "message", "role": message.role, "status": "completed", "content": content}
-
-
-def with_results(output: list[dict[str, Any]], results: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
-    """``output`` with what its file search found, where that is known."""
-    if results is None:
-        return output
-    return [
-        {**item, "results": results} if item["type"] == "file_search_call" and item["status"] == "completed" else item
-        for item in output
-    ]
-
-
-def has_searched(output: list[dict[str, Any]]) -> bool:
-    """Whether a file search of ``output`` came to its end: then what it found was kept."""
-    return any(item["type"] == "file_search_call" and item["status"] == "completed" for item in output)
-
-
-def without_results(item: dict[str, Any]) -> dict[str, Any]:
-    """The item as those see it who did not ask for what a file search found."""
-    return {**item, "results": None} if item["type"] == "file_search_call" else item
 
 
 def response_format(parameters: ResponseParameters) -> dict[str, Any] | None:

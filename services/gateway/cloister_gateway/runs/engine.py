@@ -9,9 +9,9 @@ from cloister_common.supervisor import Supervisor
 from cloister_common.vault import VaultError
 
 from cloister_gateway.bus.announcements import Control
-from cloister_gateway.conversations.turns import unanswered_mark
 from cloister_gateway.runs.run import Run, RunParts
 from cloister_gateway.runs.store import Header
+from cloister_gateway.runs.unanswered import unanswered_mark
 from cloister_gateway.storage import CONVERSATION, LogGoneError, LogLockedError, Owner, RecordGoneError
 from cloister_gateway.storage.client import REDIS_AWAY
 from cloister_gateway.streams.feeds import Hub

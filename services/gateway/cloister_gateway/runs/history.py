@@ -6,8 +6,8 @@ from typing import Any
 from cloister_common.errors import NotFound
 from cloister_common.vault import Keyring
 
-from cloister_gateway.conversations.turns import Message, is_unanswered, item_messages, sent_items
 from cloister_gateway.runs.store import Header, ResponseStore
+from cloister_gateway.runs.unanswered import is_unanswered, sent_items
 from cloister_gateway.storage import (
     CONVERSATION,
     DamagedError,
@@ -18,6 +18,7 @@ from cloister_gateway.storage import (
     StoredItem,
     damage_told,
 )
+from cloister_gateway.wire.items import Message, item_messages
 
 __all__ = ["HistoryReader", "earlier_links", "no_previous"]
 

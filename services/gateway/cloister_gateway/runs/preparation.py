@@ -6,17 +6,15 @@ from typing import Any
 
 from cloister_common.errors import InvalidRequest, Unavailable, UpstreamFailed
 
-from cloister_gateway.conversations.turns import item_messages
 from cloister_gateway.grounding import Passage
 from cloister_gateway.grounding.search import Retrieval
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.prompt import Prompt, PromptBuilder, PromptTooLongError
 from cloister_gateway.runs.history import HistoryReader
 from cloister_gateway.settings import ModelSettings
+from cloister_gateway.wire.items import Message, item_messages
 
 __all__ = ["Preparation"]
-
-Message = dict[str, Any]
 
 
 class Preparation:

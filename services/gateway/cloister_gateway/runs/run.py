@@ -17,17 +17,17 @@ from redis.exceptions import OutOfMemoryError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from cloister_gateway.bus.connection import Bus
-from cloister_gateway.conversations.turns import is_unanswered, unanswered_mark
-from cloister_gateway.responses.shapes import with_results
 from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
 from cloister_gateway.runs.store import ResponseStore
-from cloister_gateway.runs.transcript import Assembler
+from cloister_gateway.runs.transcript import Transcript
+from cloister_gateway.runs.unanswered import is_unanswered, unanswered_mark
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import ItemLog, LogDamagedError, LogGoneError, LogLockedError, Owner, RecordGoneError
 from cloister_gateway.storage.client import REDIS_AWAY, WritesRefusedError
 from cloister_gateway.storage.layout import conversation_channel
 from cloister_gateway.streams.events import DeposedError, EventStream
 from cloister_gateway.streams.feeds import Feed
+from cloister_gateway.wire.items import with_results
 
 __all__ = ["Run", "RunParts", "Work"]
 
@@ -45,7 +45,7 @@ class Work(Protocol):
     """What a run does; `cloister_gateway.runs.turn` is the one there is."""
 
     async def perform(self, run: "Run") -> None:
-        """Emits the events of the turn on ``run.assembler``, calling ``run.wake`` for the writer."""
+        """Emits the events of the turn on ``run.transcript``, calling ``run.wake`` for the writer."""
         ...
 
 
@@ -108,9 +108,9 @@ class Run:
         self._work: asyncio.Task[None] | None = None
         self._started = time.monotonic()
         self._first_token_seen = False
-        self.assembler = Assembler(body)
-        self.assembler.replay(feed.events)
-        self.resumed = self.assembler.next_number > 0
+        self.transcript = Transcript(body)
+        self.transcript.replay(feed.events)
+        self.resumed = self.transcript.next_number > 0
 
     def cancel(self) -> None:
         """Aborts the generation; the response ends as ``cancelled``. Doing it twice is no error."""
@@ -167,10 +167,10 @@ class Run:
 
     def _announce(self) -> None:
         """The events that begin every response, before anything can go wrong or be cancelled."""
-        self.assembler.lifecycle("response.created")
+        self.transcript.lifecycle("response.created")
         if self.request["background"]:
-            self.assembler.lifecycle("response.queued")
-        self.assembler.lifecycle("response.in_progress", status="in_progress")
+            self.transcript.lifecycle("response.queued")
+        self.transcript.lifecycle("response.in_progress", status="in_progress")
         self.wake()
 
     async def _perform(self) -> None:
@@ -208,7 +208,7 @@ class Run:
         if self.finish_reason == "length":
             return {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
         # Another gateway may have made the response, by a clock that goes before ours.
-        created_at = self.assembler.response.get("created_at", 0)
+        created_at = self.transcript.response.get("created_at", 0)
         return {"status": "completed", "completed_at": max(int(time.time()), created_at)}
 
     async def _finish(self, outcome: dict[str, Any]) -> None:
@@ -220,16 +220,16 @@ class Run:
         await self._flush()
         if not await self._parts.leases.renew(self.owner.id):
             raise DeposedError
-        said = self.assembler.response
+        said = self.transcript.response
         kept = {name: said.get(name) for name in ("truncation_details", "citation_details")} | {"usage": self._usage()}
         outcome = await self._parts.store.write_once(self.owner, "outcome", {**kept, **outcome})
         status = outcome["status"]
-        self.assembler.close_output(failed=status == "failed", completed=status == "completed")
+        self.transcript.close_output(failed=status == "failed", completed=status == "completed")
         await self._flush()
         await self._store_output(status)
         event = {"completed": "response.completed", "failed": "response.failed"}.get(status, "response.incomplete")
-        self.assembler.lifecycle(event, **outcome)
-        fields = self._parts.store.finished_fields(self.owner, self.assembler.response, self.results)
+        self.transcript.lifecycle(event, **outcome)
+        fields = self._parts.store.finished_fields(self.owner, self.transcript.response, self.results)
         await self._flush(final=True, fields=fields)
         _ENDED.labels(status).inc()
         log.info("run_ended", response_id=self.owner.id, status=status, **self.usage)
@@ -239,7 +239,7 @@ class Run:
         if self.conversation is None:
             return
         try:
-            output = with_results(self.assembler.output, self.results)
+            output = with_results(self.transcript.output, self.results)
             if is_unanswered(status, output):
                 output = [*output, unanswered_mark(self.request["input"])]
             await self._parts.items.append(self.conversation, output, run=self.owner.id)
@@ -277,7 +277,7 @@ class Run:
                     await self._stopping.wait()
 
     async def _flush(self, *, final: bool = False, fields: dict[str, bytes] | None = None) -> None:
-        first, events = self.assembler.take_pending()
+        first, events = self.transcript.take_pending()
         if not events:
             return
         await self._parts.stream.append(self.owner, first, events, final=final, fields=fields)

@@ -8,12 +8,10 @@ from typing import Any
 
 import orjson
 
-__all__ = ["TERMINAL", "Assembler"]
-
-TERMINAL = {"response.completed", "response.incomplete", "response.failed"}
+__all__ = ["Transcript"]
 
 
-class Assembler:
+class Transcript:
     """The state of one response while it runs.
 
     Args:

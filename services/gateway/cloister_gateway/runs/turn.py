@@ -55,11 +55,11 @@ class Turn:
         if prepared is None:
             prepared = await self._prepare(run)
         run.results = prepared["results"]
-        index = run.assembler.item_index("file_search_call")
-        if index is not None and run.assembler.output[index]["status"] == "in_progress":
-            run.assembler.close_search(index, results=run.results if run.request["show_results"] else None)
+        index = run.transcript.item_index("file_search_call")
+        if index is not None and run.transcript.output[index]["status"] == "in_progress":
+            run.transcript.close_search(index, results=run.results if run.request["show_results"] else None)
             run.wake()
-        run.assembler.response["truncation_details"] = {"dropped_messages": prepared["dropped"]}
+        run.transcript.response["truncation_details"] = {"dropped_messages": prepared["dropped"]}
         answer = _Answer(run, [Passage(**passage) for passage in prepared["passages"]])
         await self._generate(run, prepared["messages"], answer)
         answer.finish()
@@ -73,8 +73,8 @@ class Turn:
         found: list[Passage] = []
         if tool is not None:
             queries = self._preparation.queries([*history, *new])
-            if run.assembler.item_index("file_search_call") is None:
-                run.assembler.open_search(new_id("fs_"), queries)
+            if run.transcript.item_index("file_search_call") is None:
+                run.transcript.open_search(new_id("fs_"), queries)
                 run.wake()
             found = await self._preparation.search(run.owner.key.tenant, tool, queries)
         prompt = await self._preparation.prompt(run.request, history, found, new)
@@ -187,7 +187,7 @@ class Turn:
         """Cites, by similarity, the sentences that the model left without a marker."""
         if not answer.passages or not self._retrieval.can_embed:
             return
-        details = run.assembler.response["citation_details"] = {"status": "complete"}
+        details = run.transcript.response["citation_details"] = {"status": "complete"}
         texts = [passage.text for passage in answer.passages]
         try:
             found = await attribute(answer.visible(), texts, marked=answer.marked, embed=self._retrieval.embed)
@@ -209,17 +209,17 @@ class _Answer:
         self._run = run
         # Brackets in structured output are data, and nothing asked for markers there.
         self._numbered = 0 if run.request["response_format"] is not None else len(passages)
-        self._index = run.assembler.item_index("message")
+        self._index = run.transcript.item_index("message")
         self._filter = MarkerFilter(self._numbered, seen=self.visible())
         self._length = len(self.visible())
         if self._index is not None:
             # Another gateway began: what it cited is cited.
-            for part in run.assembler.output[self._index]["content"]:
+            for part in run.transcript.output[self._index]["content"]:
                 self.marked += [annotation["index"] for annotation in part["annotations"]]
 
     def visible(self) -> str:
         """What readers have seen."""
-        return "" if self._index is None else self._run.assembler.text(self._index)
+        return "" if self._index is None else self._run.transcript.text(self._index)
 
     def restart(self) -> str:
         """What readers have seen, for a continuation: what was held back comes again from there."""
@@ -247,14 +247,14 @@ class _Answer:
             "section": source.section,
         }
         place = self._open()
-        if annotation not in self._run.assembler.output[place]["content"][0]["annotations"]:
-            self._run.assembler.annotate(place, annotation)
+        if annotation not in self._run.transcript.output[place]["content"][0]["annotations"]:
+            self._run.transcript.annotate(place, annotation)
             self._run.wake()
 
     def _show(self, pieces: Sequence[Piece]) -> None:
         for piece in pieces:
             if piece.text:
-                self._run.assembler.delta(self._open(), piece.text)
+                self._run.transcript.delta(self._open(), piece.text)
                 self._length += len(piece.text)
                 self._run.wake(token=True)
             for passage in piece.cited:
@@ -263,5 +263,5 @@ class _Answer:
 
     def _open(self) -> int:
         if self._index is None:
-            self._index = self._run.assembler.open_message(new_id("msg_"))
+            self._index = self._run.transcript.open_message(new_id("msg_"))
         return self._index

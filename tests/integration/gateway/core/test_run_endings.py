@@ -37,19 +37,19 @@ class Words:
         self.store = store
 
     async def perform(self, run: Run) -> None:
-        assembler = run.assembler
+        transcript = run.transcript
         run.results = (await self.store.write_once(run.owner, "prompt", {"results": FOUND}))["results"]
-        if assembler.item_index("file_search_call") is None:
-            assembler.close_search(assembler.open_search(new_id("fs_"), ["q"]), results=None)
+        if transcript.item_index("file_search_call") is None:
+            transcript.close_search(transcript.open_search(new_id("fs_"), ["q"]), results=None)
             run.wake()
-        index = assembler.item_index("message")
+        index = transcript.item_index("message")
         if index is None:
-            index = assembler.open_message(new_id("msg_"))
-        so_far = assembler.text(index)
+            index = transcript.open_message(new_id("msg_"))
+        so_far = transcript.text(index)
         run.usage = {"prompt": 3, "output": len(ANSWER), "cached": 0}
         for place, word in enumerate(ANSWER):
             if len("".join(ANSWER[: place + 1])) > len(so_far):
-                assembler.delta(index, word)
+                transcript.delta(index, word)
                 run.wake()
                 await asyncio.sleep(0.002)
         if self.end == "failed":
