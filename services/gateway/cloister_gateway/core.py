@@ -65,7 +65,7 @@ def build_core(
     preparation = Preparation(models=settings.models, upstream=llm, retrieval=retrieval, history=history)
     turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store)
     parts = RunParts(
-        stream=stream, leases=leases, store=store, items=items, work=turn, settings=settings.responses, bus=bus
+        stream=stream, leases=leases, store=store, items=items, turn=turn, settings=settings.responses, bus=bus
     )
     engine = Engine(parts, hub=hub, control=control, supervisor=supervisor)
     conversations = ConversationService(ConversationStore(redis), items, keyring, store)

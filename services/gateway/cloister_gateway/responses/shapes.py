@@ -5,9 +5,11 @@ from typing import Any
 
 import orjson
 
+from cloister_gateway.grounding import FileSearch
 from cloister_gateway.responses.schemas import ResponseParameters
+from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.transcript import Transcript
-from cloister_gateway.wire.items import input_item
+from cloister_gateway.wire.items import ResponseBody, input_item
 
 __all__ = [
     "last_event",
@@ -17,13 +19,13 @@ __all__ = [
 ]
 
 
-def last_event(body: dict[str, Any], number: int) -> bytes:
+def last_event(body: ResponseBody, number: int) -> bytes:
     """The event that carries a finished response, for readers who come after its stream was dropped."""
     kind = {"completed": "response.completed", "failed": "response.failed"}.get(body["status"], "response.incomplete")
     return orjson.dumps({"type": kind, "sequence_number": number, "response": body})
 
 
-def snapshot(body: dict[str, Any], events: list[bytes]) -> dict[str, Any]:
+def snapshot(body: ResponseBody, events: list[bytes]) -> ResponseBody:
     """The response after ``events``."""
     transcript = Transcript(body)
     transcript.replay(events)
@@ -48,7 +50,7 @@ def response_format(parameters: ResponseParameters) -> dict[str, Any] | None:
     return {"type": "json_schema", "json_schema": schema}
 
 
-def new_body(response_id: str, parameters: ResponseParameters, *, background: bool) -> dict[str, Any]:
+def new_body(response_id: str, parameters: ResponseParameters, *, background: bool) -> ResponseBody:
     """The response as created, in OpenAI's shape."""
     conversation = parameters.conversation_id()
     text_format = parameters.text.format if parameters.text else None
@@ -90,23 +92,23 @@ def new_body(response_id: str, parameters: ResponseParameters, *, background: bo
     }
 
 
-def new_request(response_id: str, parameters: ResponseParameters, *, background: bool) -> dict[str, Any]:
+def new_request(response_id: str, parameters: ResponseParameters, *, background: bool) -> TurnRequest:
     """What is stored of the request: all that another gateway needs to run it."""
     tools = [] if parameters.tool_choice == "none" else (parameters.tools or [])
-    return {
-        "model": parameters.model,
-        "input": [input_item(message) for message in parameters.input],
-        "instructions": parameters.instructions,
-        "conversation": parameters.conversation_id(),
-        "previous_response_id": parameters.previous_response_id,
-        "tools": [tool.model_dump(exclude_none=True) for tool in tools],
-        "show_results": "file_search_call.results" in (parameters.include or []),
-        "response_format": response_format(parameters),
-        "temperature": parameters.temperature,
-        "top_p": parameters.top_p,
-        "max_output_tokens": parameters.max_output_tokens,
-        "truncation": parameters.truncation or "auto",
-        "background": background,
-        "earlier": [],
-        "affinity": parameters.conversation_id() or parameters.prompt_cache_key or response_id,
-    }
+    return TurnRequest(
+        model=parameters.model,
+        input=[input_item(message) for message in parameters.input],
+        instructions=parameters.instructions,
+        conversation=parameters.conversation_id(),
+        previous_response_id=parameters.previous_response_id,
+        tools=[FileSearch.model_validate(tool.model_dump(exclude_none=True)) for tool in tools],
+        show_results="file_search_call.results" in (parameters.include or []),
+        response_format=response_format(parameters),
+        temperature=parameters.temperature,
+        top_p=parameters.top_p,
+        max_output_tokens=parameters.max_output_tokens,
+        truncation=parameters.truncation or "auto",
+        background=background,
+        earlier=[],
+        affinity=parameters.conversation_id() or parameters.prompt_cache_key or response_id,
+    )

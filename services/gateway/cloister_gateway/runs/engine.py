@@ -9,12 +9,14 @@ from cloister_common.supervisor import Supervisor
 from cloister_common.vault import VaultError
 
 from cloister_gateway.bus.announcements import Control
+from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.run import Run, RunParts
 from cloister_gateway.runs.store import Header
 from cloister_gateway.runs.unanswered import unanswered_mark
 from cloister_gateway.storage import CONVERSATION, LogGoneError, LogLockedError, Owner, RecordGoneError
 from cloister_gateway.storage.client import REDIS_AWAY
 from cloister_gateway.streams.feeds import Hub
+from cloister_gateway.wire.items import ResponseBody
 
 __all__ = ["Engine"]
 
@@ -44,8 +46,8 @@ class Engine:
         self,
         owner: Owner,
         conversation: Owner | None,
-        request: dict[str, Any],
-        body: dict[str, Any],
+        request: TurnRequest,
+        body: ResponseBody,
         *,
         give_up: bool = False,
     ) -> None:
@@ -85,8 +87,8 @@ class Engine:
         self,
         owner: Owner,
         conversation: Owner | None,
-        request: dict[str, Any],
-        body: dict[str, Any],
+        request: TurnRequest,
+        body: ResponseBody,
         opened: asyncio.Event,
         *,
         give_up: bool,
@@ -164,12 +166,12 @@ class Engine:
         log.info("run_adopted", response_id=response_id, takeovers=takeovers)
         await self.start(owner, conversation, request, body, give_up=takeovers > _MOST_TAKEOVERS)
 
-    async def _stored(self, header: Header) -> tuple[Owner, dict[str, Any], dict[str, Any]]:
+    async def _stored(self, header: Header) -> tuple[Owner, TurnRequest, ResponseBody]:
         """What is needed to run a response again. Raises `VaultError` if its record or key does not open."""
         owner = await self._parts.store.owner(header)
         if owner is None:
             raise VaultError
-        request, body = await self._parts.store.contents(owner, "request", "body")
+        request, body = await self._parts.store.turn(owner)
         return owner, request, body
 
     async def _header(self, response_id: str) -> Header | None:
@@ -193,9 +195,9 @@ class Engine:
         try:
             owner = await self._parts.store.owner(header)
             if owner is not None:
-                (request,) = await self._parts.store.contents(owner, "request")
+                request = await self._parts.store.request(owner)
                 conversation = Owner(CONVERSATION, header.conversation, owner.key)
-                await self._parts.items.append(conversation, [unanswered_mark(request["input"])], run=header.id)
+                await self._parts.items.append(conversation, [unanswered_mark(request.input)], run=header.id)
         except (VaultError, RecordGoneError, LogGoneError, LogLockedError) as error:
             log.warning("unanswered_turn_not_marked", response_id=header.id, error=type(error).__name__)
         await self._parts.items.free(CONVERSATION, header.conversation, header.id)

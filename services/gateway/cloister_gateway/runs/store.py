@@ -7,16 +7,20 @@ makes its responses unreadable too; any other has a key of its own.
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from cloister_common.vault import Keyring
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from cloister_gateway.storage import Owner, RecordGoneError, damage_told, is_wrong_type, open_field, seal_field
+from cloister_gateway.runs.records import BODY, OUTCOME, PROMPT, REQUEST, RESULTS, TurnRequest
+from cloister_gateway.storage import Owner, RecordGoneError, SealedField, damage_told, is_wrong_type
 from cloister_gateway.storage.layout import CONVERSATION, RESPONSE, events_key, record_key, responses_key
+from cloister_gateway.wire.items import ResponseBody, SearchResult
 
 __all__ = ["Header", "ResponseStore"]
+
+T = TypeVar("T")
 
 # No write may bring a destroyed record back to life. KEYS: record. ARGV: names and values of fields.
 _WRITE = "if redis.call('HEXISTS', KEYS[1], 'tenant') == 1 then redis.call('HSET', KEYS[1], unpack(ARGV)) end return 0"
@@ -65,7 +69,7 @@ class ResponseStore:
         self._count_script = redis.register_script(_COUNT)
         self._destroy_script = redis.register_script(_DESTROY)
 
-    async def create(self, header: Header, *, body: dict[str, Any], request: dict[str, Any]) -> Owner:
+    async def create(self, header: Header, *, body: ResponseBody, request: TurnRequest) -> Owner:
         """Makes the record and, outside of a conversation, its key. Durable when this returns."""
         if header.conversation:
             key = await self._keyring.get(header.tenant, CONVERSATION, header.conversation)
@@ -73,21 +77,22 @@ class ResponseStore:
                 raise KeyError(header.conversation)
         else:
             key = await self._keyring.create(header.tenant, RESPONSE, header.id)
+        owner = Owner(RESPONSE, header.id, key)
         fields: dict[Any, Any] = {
             "tenant": header.tenant,
             "created": int(time.time()),
             "conversation": header.conversation,
             "stored": int(header.stored),
             "background": int(header.background),
-            "body": seal_field(key, RESPONSE, header.id, "body", body),
-            "request": seal_field(key, RESPONSE, header.id, "request", request),
+            BODY.name: BODY.seal(owner, body),
+            REQUEST.name: REQUEST.seal(owner, request),
         }
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hset(record_key(RESPONSE, header.id), mapping=fields)
             if header.conversation:
                 pipeline.sadd(responses_key(header.conversation), header.id)
             await pipeline.execute()
-        return Owner(RESPONSE, header.id, key)
+        return owner
 
     async def header(self, response_id: str) -> Header | None:
         """What the record says in the clear, or None if there is none."""
@@ -108,47 +113,52 @@ class ResponseStore:
             key = await self._keyring.get(header.tenant, kind, object_id)
         return None if key is None else Owner(RESPONSE, header.id, key)
 
-    async def contents(self, owner: Owner, *fields: str) -> list[Any]:
-        """Sealed fields that every record has: ``body``, ``request``.
+    async def request(self, owner: Owner) -> TurnRequest:
+        """What was asked.
 
         Raises:
             RecordGoneError: The response was destroyed.
-            DamagedError: There is a record, but one of them is missing or does not open.
+            DamagedError: There is a record, but this is missing or does not open.
+        """
+        (sealed,) = await self._sealed(owner, REQUEST)
+        with _told(owner.id):
+            return REQUEST.open(owner, sealed)
+
+    async def turn(self, owner: Owner) -> tuple[TurnRequest, ResponseBody]:
+        """What was asked, and the response as its record has it. Raises as `request`."""
+        asked, body = await self._sealed(owner, REQUEST, BODY)
+        with _told(owner.id):
+            return REQUEST.open(owner, asked), BODY.open(owner, body)
+
+    async def read(self, owner: Owner, field: SealedField[T]) -> T | None:
+        """A field of the record, or None where it has none.
+
+        Raises:
+            DamagedError: It has one, which does not open.
         """
         with _told(owner.id):
-            values: Any = await self._redis.hmget(record_key(RESPONSE, owner.id), ["tenant", *fields])
-            tenant, *sealed = values
-            if tenant is None:
-                raise RecordGoneError
-            return [
-                open_field(owner.key, RESPONSE, owner.id, field, one) for field, one in zip(fields, sealed, strict=True)
-            ]
+            sealed: Any = await self._redis.hget(record_key(RESPONSE, owner.id), field.name)
+            return None if sealed is None else field.open(owner, sealed)
 
-    async def read(self, owner: Owner, field: str) -> Any:
-        """A sealed field of the record, or None: not every one has ``prompt``, ``outcome`` and ``results``."""
-        with _told(owner.id):
-            sealed: Any = await self._redis.hget(record_key(RESPONSE, owner.id), field)
-            return None if sealed is None else open_field(owner.key, RESPONSE, owner.id, field, sealed)
-
-    async def write_once(self, owner: Owner, field: str, value: Any) -> Any:
-        """Writes a sealed field unless another owner of the run has; returns what stands there.
+    async def write_once(self, owner: Owner, field: SealedField[T], value: T) -> T:
+        """Writes a field unless another owner of the run has; returns what stands there.
 
         Raises:
             RecordGoneError: The response was destroyed.
         """
-        sealed = seal_field(owner.key, RESPONSE, owner.id, field, value)
-        standing: Any = await self._write_once_script(keys=[record_key(RESPONSE, owner.id)], args=[field, sealed])
+        sealed = field.seal(owner, value)
+        standing: Any = await self._write_once_script(keys=[record_key(RESPONSE, owner.id)], args=[field.name, sealed])
         if standing is None:
             raise RecordGoneError
         with _told(owner.id):
-            return value if standing == sealed else open_field(owner.key, RESPONSE, owner.id, field, standing)
+            return value if standing == sealed else field.open(owner, standing)
 
     @staticmethod
-    def finished_fields(owner: Owner, body: dict[str, Any], results: list[dict[str, Any]] | None) -> dict[str, bytes]:
+    def finished_fields(owner: Owner, body: ResponseBody, results: list[SearchResult] | None) -> dict[str, bytes]:
         """The fields that change when the run ends; ``results`` are what its file search found, if it had one."""
-        fields = {"body": seal_field(owner.key, RESPONSE, owner.id, "body", body), "done": b"1"}
+        fields = {BODY.name: BODY.seal(owner, body), "done": b"1"}
         if results is not None:
-            fields["results"] = seal_field(owner.key, RESPONSE, owner.id, "results", results)
+            fields[RESULTS.name] = RESULTS.seal(owner, results)
         return fields
 
     async def request_cancel(self, response_id: str) -> None:
@@ -177,7 +187,7 @@ class ResponseStore:
 
     async def settle(self, response_id: str) -> None:
         """Drops what was kept for a takeover: the prompt has the whole history in it."""
-        await self._redis.hdel(record_key(RESPONSE, response_id), "prompt", "outcome", "cancel", "taken")
+        await self._redis.hdel(record_key(RESPONSE, response_id), PROMPT.name, OUTCOME.name, "cancel", "taken")
 
     async def hide(self, response_id: str) -> None:
         """Makes the record unreadable through the API at once, before it is destroyed."""
@@ -201,6 +211,17 @@ class ResponseStore:
             keys = [record_key(RESPONSE, response_id), events_key(response_id)]
             await self._destroy_script(keys=keys, args=[tenant, conversation_id])
         await self._redis.delete(index)
+
+    async def _sealed(self, owner: Owner, *fields: SealedField[Any]) -> list[bytes | None]:
+        """Fields of a record as they lie there. Raises `RecordGoneError` if there is none."""
+        with _told(owner.id):
+            names = ["tenant", *(field.name for field in fields)]
+            values: Any = await self._redis.hmget(record_key(RESPONSE, owner.id), names)
+            tenant: bytes | None = values[0]
+            sealed: list[bytes | None] = values[1:]
+        if tenant is None:
+            raise RecordGoneError
+        return sealed
 
     async def _indexed(self, index: str) -> list[str]:
         """The ids in an index. One that is no set any more names nothing, and must not keep the rest from going."""

@@ -6,12 +6,11 @@ from cloister_gateway.storage.items import (
     LogDamagedError,
     LogGoneError,
     LogLockedError,
-    Owner,
     StoredItem,
     StoredLog,
 )
 from cloister_gateway.storage.layout import CONVERSATION, RESPONSE, record_key
-from cloister_gateway.storage.records import RecordGoneError, open_field, seal_field
+from cloister_gateway.storage.records import Owner, Record, RecordGoneError, SealedField, open_field, seal_field
 
 __all__ = [
     "CONVERSATION",
@@ -22,7 +21,9 @@ __all__ = [
     "LogGoneError",
     "LogLockedError",
     "Owner",
+    "Record",
     "RecordGoneError",
+    "SealedField",
     "StoredItem",
     "StoredLog",
     "damage_told",

@@ -19,15 +19,15 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import orjson
-from cloister_common.vault import DataKey, VaultError, encode_context, open_record, seal
+from cloister_common.vault import VaultError, encode_context, open_record, seal
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from cloister_gateway.storage.damage import DamagedError, damage_told
 from cloister_gateway.storage.layout import items_key, record_key, removed_key
-from cloister_gateway.storage.records import open_field, seal_field
+from cloister_gateway.storage.records import Owner, open_field, seal_field
 
-__all__ = ["ItemLog", "LogDamagedError", "LogGoneError", "LogLockedError", "Owner", "StoredItem", "StoredLog"]
+__all__ = ["ItemLog", "LogDamagedError", "LogGoneError", "LogLockedError", "StoredItem", "StoredLog"]
 
 _START = b"\0" * 32
 
@@ -73,14 +73,6 @@ class LogLockedError(Exception):
 
 class LogDamagedError(DamagedError):
     """The stored log is not what was written: an item is missing, moved, altered or cut off. Nothing is served."""
-
-
-class Owner(NamedTuple):
-    """The object a log belongs to, with its data key."""
-
-    kind: str
-    id: str
-    key: DataKey
 
 
 class StoredItem(NamedTuple):

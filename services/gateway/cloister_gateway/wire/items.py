@@ -13,6 +13,8 @@ __all__ = [
     "InputText",
     "Item",
     "Message",
+    "ResponseBody",
+    "SearchResult",
     "has_searched",
     "input_item",
     "item_messages",
@@ -22,8 +24,12 @@ __all__ = [
 
 Item = dict[str, Any]
 """An item of a conversation or of a response, in OpenAI's JSON."""
-Message = dict[str, Any]
-"""A message as Chat Completions have it: its role and its text."""
+ResponseBody = dict[str, Any]
+"""A response, or fields of one, in OpenAI's JSON."""
+SearchResult = dict[str, Any]
+"""One result of a file search, in OpenAI's JSON."""
+Message = dict[str, str]
+"""A message as the model is given it: its ``role`` and its text, ``content``."""
 
 
 class InputText(Strict):
@@ -60,7 +66,7 @@ def input_item(message: InputMessage) -> Item:
     return {"id": new_id("msg_"), "type": "message", "role": message.role, "status": "completed", "content": content}
 
 
-def with_results(output: list[Item], results: list[dict[str, Any]] | None) -> list[Item]:
+def with_results(output: list[Item], results: list[SearchResult] | None) -> list[Item]:
     """``output`` with what its file search found, where that is known."""
     if results is None:
         return output

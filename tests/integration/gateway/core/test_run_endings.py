@@ -11,8 +11,10 @@ from cloister_common.errors import UpstreamFailed
 from cloister_common.ids import new_id
 from cloister_common.vault import Keyring
 from cloister_gateway.runs.lease import Leases
+from cloister_gateway.runs.records import BODY, PROMPT, RESULTS, Outcome, PreparedPrompt, TokenCount, TurnRequest
 from cloister_gateway.runs.run import Run, RunParts
 from cloister_gateway.runs.store import Header, ResponseStore
+from cloister_gateway.runs.transcript import Transcript
 from cloister_gateway.settings import RedisSettings, ResponsesSettings
 from cloister_gateway.storage import RESPONSE, ItemLog, LogLockedError, Owner, record_key
 from cloister_gateway.storage.client import command_client
@@ -35,29 +37,28 @@ class Words:
     def __init__(self, end: str, store: ResponseStore) -> None:
         self.end = end
         self.store = store
+        self.cancel: Callable[[], None] = lambda: None
 
-    async def perform(self, run: Run) -> None:
-        transcript = run.transcript
-        run.results = (await self.store.write_once(run.owner, "prompt", {"results": FOUND}))["results"]
+    async def perform(self, owner: Owner, _request: TurnRequest, transcript: Transcript) -> Outcome:
+        prepared = PreparedPrompt(messages=[], passages=[], dropped=0, results=FOUND)
+        transcript.results = (await self.store.write_once(owner, PROMPT, prepared)).results
         if transcript.item_index("file_search_call") is None:
             transcript.close_search(transcript.open_search(new_id("fs_"), ["q"]), results=None)
-            run.wake()
         index = transcript.item_index("message")
         if index is None:
             index = transcript.open_message(new_id("msg_"))
         so_far = transcript.text(index)
-        run.usage = {"prompt": 3, "output": len(ANSWER), "cached": 0}
+        transcript.tokens = TokenCount(prompt=3, output=len(ANSWER))
         for place, word in enumerate(ANSWER):
             if len("".join(ANSWER[: place + 1])) > len(so_far):
                 transcript.delta(index, word)
-                run.wake()
                 await asyncio.sleep(0.002)
         if self.end == "failed":
             raise UpstreamFailed("The model failed.")
         if self.end == "cancelled":
-            run.cancel()
+            self.cancel()
             await asyncio.sleep(0)
-        run.finish_reason = "length" if self.end == "incomplete" else "stop"
+        return Outcome(status="incomplete" if self.end == "incomplete" else "completed")
 
 
 class Dying:
@@ -98,21 +99,23 @@ class Scene:
         redis = self.connect()
         dying = None if dies_at is None else Dying(redis, at=dies_at, answered=answered)
         stream, store = EventStream(redis), ResponseStore(redis, self.keyring)
+        work = Words(self.end, store)
         try:
             parts = RunParts(
                 stream=stream,
                 leases=Leases(redis),
                 store=store,
                 items=ItemLog(redis),
-                work=Words(self.end, store),
+                turn=work,  # type: ignore[arg-type]  # all that a run asks of a turn
                 settings=ResponsesSettings(flush_seconds=0),
                 bus=_Silence(),  # type: ignore[arg-type]  # all that a run asks of a bus
             )
             await parts.leases.take(self.owner.id)
             feed = Feed(self.owner)
             await feed.pull(stream)
-            request, body = await store.read(self.owner, "request"), await store.read(self.owner, "body")
+            request, body = await store.turn(self.owner)
             run = Run(self.owner, self.conversation, request, body, parts, feed)
+            work.cancel = run.cancel
             async with asyncio.timeout(SECONDS):
                 await run.execute()
         except RedisConnectionError:
@@ -144,7 +147,9 @@ def make_scene(
             "truncation_details": {"dropped_messages": 0},
         }
         header = Header(response_id, "proj_a", conversation.id, True, False, False)
-        owner = await ResponseStore(redis, keyring).create(header, body=body, request={"background": False})
+        owner = await ResponseStore(redis, keyring).create(
+            header, body=body, request=TurnRequest(model="fake", input=[])
+        )
         await items.append(conversation, [question], hold_for=response_id)
 
         return Scene(conversation, owner, question, end, keyring, lambda: command_client(redis_settings))
@@ -177,8 +182,8 @@ async def check(scene: Scene, redis: Redis, items: ItemLog) -> None:
     header = await store.header(scene.owner.id)
     assert header is not None
     assert header.done
-    assert await store.read(scene.owner, "body") == final
-    assert await store.read(scene.owner, "results") == FOUND
+    assert await store.read(scene.owner, BODY) == final
+    assert await store.read(scene.owner, RESULTS) == FOUND
     # Whoever died: a gateway finds it again, so that its stream does not stay for ever.
     listed = [await redis.zscore(name, scene.owner.id) for name in ("runs:active", "runs:ended")]
     assert listed != [None, None]
