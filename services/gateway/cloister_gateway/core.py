@@ -15,6 +15,8 @@ from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.grounding.search import Retrieval
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.responses.idempotency import IdempotencyKeys
+from cloister_gateway.responses.intake import Intake
+from cloister_gateway.responses.reading import ResponseReader
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader
@@ -69,17 +71,18 @@ def build_core(
     )
     engine = Engine(parts, hub=hub, control=control, supervisor=supervisor)
     conversations = ConversationService(ConversationStore(redis), items, keyring, store)
-    responses = ResponseService(
+    intake = Intake(
+        reader=ResponseReader(store, hub),
         idempotency=IdempotencyKeys(redis, keyring, seconds=settings.responses.idempotency_seconds),
         conversations=conversations,
         store=store,
         items=items,
         leases=leases,
         engine=engine,
-        hub=hub,
         preparation=preparation,
         history=history,
         models=settings.models,
         settings=settings.responses,
     )
+    responses = ResponseService(store, hub, intake=intake, engine=engine)
     return Core(responses, conversations, engine, hub, bus)
