@@ -33,6 +33,8 @@ from cloister_gateway.identity.store import IdentityStore
 from cloister_gateway.models import ModelUpstream, open_upstream
 from cloister_gateway.organization.service import Directory
 from cloister_gateway.responses.idempotency import IdempotencyKeys
+from cloister_gateway.responses.intake import Intake
+from cloister_gateway.responses.reading import ResponseReader
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader
@@ -131,25 +133,26 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
         preparation = Preparation(models=settings.models, upstream=llm, retrieval=retrieval, history=history)
         turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store)
         parts = RunParts(
-            stream=stream, leases=leases, store=store, items=items, work=turn, settings=settings.responses, bus=bus
+            stream=stream, leases=leases, store=store, items=items, turn=turn, settings=settings.responses, bus=bus
         )
-        engine = Engine(parts, hub=hub, control=control, supervisor=supervisor, redis=redis)
+        engine = Engine(parts, hub=hub, control=control, supervisor=supervisor)
         stack.push_async_callback(engine.hand_over)
 
-        conversations = ConversationService(ConversationStore(redis), items, keyring)
-        responses = ResponseService(
+        conversations = ConversationService(ConversationStore(redis), items, keyring, store)
+        intake = Intake(
+            reader=ResponseReader(store, hub),
             idempotency=IdempotencyKeys(redis, keyring, seconds=settings.responses.idempotency_seconds),
-            find_conversation=conversations.find,
+            conversations=conversations,
             store=store,
             items=items,
             leases=leases,
             engine=engine,
-            hub=hub,
             preparation=preparation,
             history=history,
             models=settings.models,
             settings=settings.responses,
         )
+        responses = ResponseService(store, hub, intake=intake, engine=engine)
         context = Context(
             settings=settings,
             supervisor=supervisor,

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.responses.schemas import LARGEST_NUMBER, CreateResponse
+from cloister_gateway.responses.schemas import CreateResponse
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import Owner
@@ -23,6 +23,7 @@ from cloister_gateway.wire.keep_alive import KeptAlive
 from cloister_gateway.wire.lists import page
 from cloister_gateway.wire.query import NO_QUERY, asks_for_results, only_query
 from cloister_gateway.wire.readers import TimedStream
+from cloister_gateway.wire.strict import LARGEST_NUMBER
 
 __all__ = ["router"]
 

@@ -24,7 +24,6 @@ from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.schemas import SocketCreate
 from cloister_gateway.responses.service import ResponseService
-from cloister_gateway.runs.run import conversation_channel
 from cloister_gateway.sockets.schemas import (
     CLIENT_EVENT,
     Cancel,
@@ -34,6 +33,7 @@ from cloister_gateway.sockets.schemas import (
 )
 from cloister_gateway.sockets.waiting import WaitingBytes
 from cloister_gateway.storage import Owner
+from cloister_gateway.storage.layout import conversation_channel
 from cloister_gateway.wire.events import with_stream_id
 from cloister_gateway.wire.faults import fault_of
 
