@@ -15,8 +15,9 @@ from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.files.upload import MultipartUpload
-from cloister_retriever.index.collection import PassageCollection
+from cloister_retriever.index.protocol import Entry, Found, Index
 from cloister_retriever.index.rotation import Rotations, Vector
+from cloister_retriever.index.rows import hit_of, row_of
 from cloister_retriever.ingestion.pipeline import Pipeline
 from cloister_retriever.ingestion.purge import Purges
 from cloister_retriever.ingestion.queue import JobQueue
@@ -108,14 +109,16 @@ class _Objects(Objects):
         await super().delete(path)
 
 
-class _Index(PassageCollection):
+class _Index(Index):
+    """Keeps and reads rows as Milvus does."""
+
     def __init__(self, stored: Stored, fuse: Fuse) -> None:
         self._stored = stored
         self._fuse = fuse
 
-    async def upsert(self, rows: Sequence[dict[str, Any]]) -> None:
+    async def upsert(self, entries: Sequence[Entry]) -> None:
         self._write()
-        self._stored.rows.update({row["id"]: row for row in rows})
+        self._stored.rows.update({entry.passage.id: dict(row_of(entry)) for entry in entries})
 
     async def delete(
         self, store_id: str, attachment_id: str | None = None, *, from_position: int | None = None
@@ -127,11 +130,15 @@ class _Index(PassageCollection):
 
     async def search(
         self, store_id: str, query: Vector, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
-    ) -> list[dict[str, Any]]:
+    ) -> Found:
         rows = [
-            row for row in self._of(store_id, None) if attachment_ids is None or row["attachment_id"] in attachment_ids
+            (float(np.dot(row["dense"], query)), row)
+            for row in self._of(store_id, None)
+            if attachment_ids is None or row["attachment_id"] in attachment_ids
         ]
-        return sorted(rows, key=lambda row: -float(np.dot(row["dense"], query)))[:limit]
+        nearest = sorted(rows, key=lambda scored: -scored[0])[:limit]
+        hits = [hit_of(store_id, row, score) for score, row in nearest]
+        return Found([hit for hit in hits if hit is not None], is_all=len(nearest) < limit)
 
     async def count(self, store_id: str, attachment_id: str | None = None) -> int:
         return len(self._of(store_id, attachment_id))

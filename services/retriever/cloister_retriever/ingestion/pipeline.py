@@ -7,7 +7,6 @@ checkpoints: what counts is the outcome, which is created once, after every pass
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
 import numpy as np
 from cloister_common.clients.embedder import EmbedderClient
@@ -19,8 +18,8 @@ from prometheus_client import Counter
 from cloister_retriever.damage import Damaged, sentence
 from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
-from cloister_retriever.index.collection import PassageCollection
-from cloister_retriever.index.passages import Passage, PassageOwner, seal_row
+from cloister_retriever.index.passages import Passage, PassageOwner, seal_passage
+from cloister_retriever.index.protocol import Entry, Index
 from cloister_retriever.index.rotation import Rotations, normalised
 from cloister_retriever.ingestion.queue import Job, JobQueue
 from cloister_retriever.ingestion.turns import Turn
@@ -56,7 +55,7 @@ class Pipeline:
         stores: VectorStoreStore,
         parser: Parser,
         embedder: EmbedderClient,
-        index: PassageCollection,
+        index: Index,
         rotations: Rotations,
     ) -> None:
         self._files = files
@@ -193,17 +192,18 @@ class Pipeline:
                 for number, chunk in enumerate(parsed.chunks[first : first + _PASSAGES_A_STEP])
             ]
             embedded = await self._embedder.embed([passage.text for passage in passages], bulk=True)
-            rows = await asyncio.to_thread(self._seal, keys, owner, passages, embedded.vectors)
-            usage += sum(len(row["sealed_vector"]) + len(row["sealed_passage"]) + 4 * len(row["dense"]) for row in rows)
-            await self._index.upsert(rows)
+            entries = await asyncio.to_thread(self._seal, keys, owner, passages, embedded.vectors)
+            usage += sum(entry.stored_bytes for entry in entries)
+            await self._index.upsert(entries)
         return usage
 
     def _seal(
         self, keys: PassageKeys, owner: PassageOwner, passages: list[Passage], vectors: list[bytes]
-    ) -> list[dict[str, Any]]:
+    ) -> list[Entry]:
         exact = normalised(np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1))
         rotated = self._rotations.rotate(keys.rotation, exact)
-        return [seal_row(keys, owner, *row) for row in zip(passages, exact, rotated, strict=True)]
+        sealed = (seal_passage(keys, owner, *of) for of in zip(passages, exact, strict=True))
+        return [Entry(passage, dense) for passage, dense in zip(sealed, rotated.tolist(), strict=True)]
 
     async def _finish(
         self,
