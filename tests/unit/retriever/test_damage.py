@@ -151,7 +151,7 @@ async def test_a_damaged_store_is_in_the_list_and_can_be_deleted(process: Memory
     assert [one["id"] for one in (await process.stores.list(TENANT, ListQuery()))[0]] == [good]
     assert process.stored.rows == {}
     for file in files:
-        assert await process.file_store.stores_using(TENANT, file) == []
+        assert await process.uses.stores(TENANT, file) == []
 
 
 @pytest.mark.parametrize("kind", ["/activity/", "/changes/"])

@@ -18,18 +18,16 @@ from cloister_common.vault import VaultError
 from cloister_common.wire.filters import Comparison, Compound, check_depth
 from prometheus_client import Histogram
 
-from cloister_retriever.files.store import FileStore
 from cloister_retriever.index.passages import PassageOwner, open_passage, open_vector, passage_id
 from cloister_retriever.index.protocol import DROPPED, Found, Index, SealedPassage
 from cloister_retriever.index.rotation import Rotations, Vector, normalised
-from cloister_retriever.keys import PassageKeys, passage_keys
+from cloister_retriever.keys import PassageKeyring, PassageKeys
 from cloister_retriever.parsing.chunking import Chunker
 from cloister_retriever.search.schemas import PassagePlace, SearchRequest, SearchResult
 from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.filters import matches
 from cloister_retriever.vector_stores.records import Attached
 from cloister_retriever.vector_stores.service import OpenStore, VectorStoreService
-from cloister_retriever.vector_stores.store import VectorStoreStore
 
 __all__ = ["SearchService"]
 
@@ -66,18 +64,16 @@ class SearchService:
         self,
         *,
         stores: VectorStoreService,
-        store: VectorStoreStore,
         attachments: AttachmentService,
-        file_store: FileStore,
+        keys: PassageKeyring,
         embedder: EmbedderClient,
         index: Index,
         rotations: Rotations,
         pieces: Chunker,
     ) -> None:
         self._stores = stores
-        self._store = store
         self._attachments = attachments
-        self._file_store = file_store
+        self._keys = keys
         self._embedder = embedder
         self._index = index
         self._rotations = rotations
@@ -141,7 +137,7 @@ class SearchService:
         wanted = None if request.filters is None else await self._served(tenant, store, request.filters)
         if wanted == []:
             return []
-        grown_at = await self._store.grown_at(tenant, store.record.id, store.key)
+        grown_at = await self._stores.grown_at(tenant, store)
         if grown_at is None:
             return []
         fresh = time.time() - grown_at < _FRESH_SECONDS
@@ -206,9 +202,9 @@ class SearchService:
         attached = await self._attachments.get_many(tenant, store.record.id, store.key, file_ids)
         keys: dict[str, PassageKeys] = {}
         for file_id in attached:
-            file_key = await self._file_store.key(tenant, file_id)
-            if file_key is not None:
-                keys[file_id] = passage_keys(store.key, file_key)
+            found_keys = await self._keys.get(tenant, store.key, file_id)
+            if found_keys is not None:
+                keys[file_id] = found_keys
 
         def score() -> list[_Candidate]:
             candidates = []

@@ -4,7 +4,7 @@ from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 
 from cloister_retriever.index.protocol import Index
-from cloister_retriever.ingestion.queue import Job, JobQueue
+from cloister_retriever.jobs.queue import Job, JobQueue
 
 __all__ = ["Purges"]
 
