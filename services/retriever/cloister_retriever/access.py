@@ -1,33 +1,47 @@
-"""Who calls: every route but the health routes needs the internal token and the tenant the gateway speaks for."""
+"""Who calls, and what answers: the tenant of a call, and the services that a route asks for by their type.
 
-from typing import Annotated
+Routes know the services of their own room, never who made them: `cloister_retriever.context` builds them, and the
+application provides them.
+"""
 
-from cloister_common.internal import tenant_of
-from fastapi import Depends, Request
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Annotated, TypeVar
 
-from cloister_retriever.context import Context
+from cloister_common.internal import InternalTokens, tenant_of
+from fastapi import Depends, FastAPI, Request
 
-__all__ = ["ContextOfApp", "Tenant", "room"]
+from cloister_retriever.storage.objects import Objects
+
+__all__ = ["Tenant", "provide", "room", "service"]
+
+S = TypeVar("S")
 
 
-def _context(request: Request) -> Context:
-    context = request.app.state.context
-    assert isinstance(context, Context)
-    return context
+def provide(app: FastAPI, services: Iterable[object]) -> None:
+    """Makes ``services`` what the routes of ``app`` may ask for."""
+    app.state.services = tuple(services)
 
 
-def _tenant(request: Request) -> str:
-    _context(request).tokens.require(request)
+def service(wanted: type[S]) -> Callable[[Request], Awaitable[S]]:
+    """A dependency: the one service of this type. ``Annotated[FileService, Depends(service(FileService))]``."""
+
+    # A coroutine, since FastAPI calls other functions in a thread.
+    async def find(request: Request) -> S:
+        [found] = [one for one in request.app.state.services if isinstance(one, wanted)]
+        return found
+
+    return find
+
+
+async def _tenant(request: Request, tokens: Annotated[InternalTokens, Depends(service(InternalTokens))]) -> str:
+    tokens.require(request)
     return tenant_of(request)
 
 
-def room(request: Request, _: Annotated[str, Depends(_tenant)]) -> None:
-    """For routes that take something in: refused while the object store is short of room."""
-    _context(request).objects.check_room()
-
-
-ContextOfApp = Annotated[Context, Depends(_context)]
-"""What lives as long as the process."""
-
 Tenant = Annotated[str, Depends(_tenant)]
 """The tenant of an authenticated call. A route without this parameter would be open: a test looks for one."""
+
+
+async def room(_: Tenant, objects: Annotated[Objects, Depends(service(Objects))]) -> None:
+    """For routes that take something in: refused while the object store is short of room."""
+    objects.check_room()

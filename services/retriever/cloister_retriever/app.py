@@ -8,6 +8,7 @@ from cloister_common.errors import Unavailable
 from cloister_common.vault import VaultError
 from fastapi import FastAPI
 
+from cloister_retriever.access import provide
 from cloister_retriever.context import Context, open_context
 from cloister_retriever.damage import on_damage
 from cloister_retriever.files.routes import router as files
@@ -32,6 +33,7 @@ def create_app(settings: RetrieverSettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_context(settings) as context:
             app.state.context = context
+            provide(app, vars(context).values())
             yield
 
     app = create_base_app(

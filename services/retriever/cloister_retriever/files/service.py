@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol, runtime_checkable
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from cloister_common.logs import get_logger
@@ -16,12 +17,21 @@ from cloister_retriever.pages import page_of
 from cloister_retriever.storage.content import ContentFacts, sealed_size
 from cloister_retriever.storage.uses import FileUses
 
-__all__ = ["Detach", "FileService"]
+__all__ = ["Detach", "FileService", "FileUsers"]
 
 log = get_logger(__name__)
 
 Detach = Callable[[str, str, str], Awaitable[None]]
 """Takes (tenant, vector store id, file id) and removes the file and its passages from the store."""
+
+
+@runtime_checkable
+class FileUsers(Protocol):
+    """Those above that use files, as a deletion has to know them."""
+
+    async def detach_file(self, tenant: str, store_id: str, file_id: str) -> None:
+        """`Detach`."""
+
 
 _MAX_NAME = 255
 _MAX_ENDING = 32
