@@ -138,7 +138,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
         engine = Engine(parts, hub=hub, control=control, supervisor=supervisor)
         stack.push_async_callback(engine.hand_over)
 
-        conversations = ConversationService(ConversationStore(redis), items, keyring, store)
+        conversations = ConversationService(ConversationStore(redis), items, keyring, engine)
         intake = Intake(
             reader=ResponseReader(store, hub),
             idempotency=IdempotencyKeys(redis, keyring, seconds=settings.responses.idempotency_seconds),
