@@ -35,7 +35,9 @@ def vllm_python() -> str:
 class LlmServer:
     """One pod."""
 
-    def __init__(self, folder: Path, *, shutdown_seconds: float = 10, **engine: Any) -> None:
+    def __init__(
+        self, folder: Path, *, shutdown_seconds: float = 10, limits: dict[str, Any] | None = None, **engine: Any
+    ) -> None:
         self.folder = folder
         self.port, self.metrics_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -58,7 +60,12 @@ class LlmServer:
             },
             # The most there is to see, so that tests see it.
             "log": {"level": "debug"},
-            "server": {"port": self.port, "metrics_port": self.metrics_port, "shutdown_seconds": shutdown_seconds},
+            "server": {
+                "port": self.port,
+                "metrics_port": self.metrics_port,
+                "shutdown_seconds": shutdown_seconds,
+                "limits": limits or {},
+            },
         }
         (folder / "llm.yaml").write_text(yaml.safe_dump(settings))
 
