@@ -33,7 +33,7 @@ def test_every_value_has_a_sentence() -> None:
 
 
 def test_readme_has_the_table_of_these_values() -> None:
-    assert (CHART / "README.md").read_text() == readme(), "run: python -m deploy.helm.values"
+    assert (CHART / "README.md").read_text() == readme(), "run make docs"
 
 
 def test_schema_knows_every_value_and_forbids_others() -> None:
