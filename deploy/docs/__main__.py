@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.docs import tables
+from deploy.docs import schema, tables
 from deploy.docs.settings import Undescribed
 from deploy.helm import values
 
@@ -18,6 +18,7 @@ def _readme(service: str) -> Callable[[], str]:
 DOCUMENTS: dict[Path, Callable[[], str]] = {
     **{tables.SERVICES / service / "README.md": _readme(service) for service in tables.CLASSES},
     values.CHART / "README.md": values.readme,
+    values.CHART / "values.schema.json": schema.values_schema,
 }
 """The text that each made document should have."""
 
