@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloister_common.settings import ServiceSettings
+from pydantic import BaseModel
 
 __all__ = ["Setting", "Undescribed", "described", "resolved", "settings_of"]
 
@@ -38,17 +39,18 @@ class Setting:
     section: bool
 
 
-def settings_of(cls: type[ServiceSettings]) -> list[Setting]:
+def settings_of(cls: type[BaseModel]) -> list[Setting]:
     """Every setting of ``cls`` in the order of the class, a section before its keys.
 
-    `server` and `log`, which every service has, are left out of a service's own settings.
+    `server` and `log`, which every service has, are left out of those of one service.
     """
     schema = cls.model_json_schema()
-    shared = set() if cls is ServiceSettings else set(ServiceSettings.model_fields)
+    service = issubclass(cls, ServiceSettings) and cls is not ServiceSettings
+    shared = set(ServiceSettings.model_fields) if service else set()
     return [item for item in _below(schema, schema["$defs"], "") if item.path.partition(".")[0] not in shared]
 
 
-def described(cls: type[ServiceSettings]) -> list[Setting]:
+def described(cls: type[BaseModel]) -> list[Setting]:
     """As `settings_of`.
 
     Raises:
@@ -83,7 +85,8 @@ def _below(schema: Mapping[str, Any], definitions: Mapping[str, Any], prefix: st
     for name, raw in schema["properties"].items():
         part = resolved(raw, definitions)
         path = f"{prefix}{name}"
-        named = resolved(part.get("additionalProperties") or {}, definitions)
+        values = part.get("additionalProperties")
+        named = resolved(values, definitions) if isinstance(values, dict) else {}
         inner, inner_prefix = (part, f"{path}.") if "properties" in part else (named, f"{path}.<name>.")
         section = "properties" in inner
         default = "required" if name in required else _written(name, part.get("default"))
