@@ -126,6 +126,7 @@ def model(**values: Any) -> dict[str, Any]:
         ({"embedder": {"models": {"all-MiniLM-L6-v2": {"path": "/elsewhere"}}}}, "path"),
         ({"retriever": {"config": {"ingestion": {"workers": "many"}}}}, "got string, want integer"),
         (model(config={"engine": {"kv_cache_gb": 1}}), "kv_cache_gb"),
+        (model(config={"engine": {"extra_arguments": {"tool_call_parser": "hermes"}}}), "tool_call_parser"),
         (model(config={"engine": {"eager": None}}), "got null, want boolean"),
         ({"llm": {"modelDefaults": {"config": {"engine": {"nice": 20}}}}}, "want 19"),
     ],

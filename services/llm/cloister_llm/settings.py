@@ -124,6 +124,7 @@ class EngineSettings(Settings):
         description="Further vLLM options, by name without the dashes before it (`tool-call-parser: hermes`, "
         "`enable-auto-tool-choice: true`, `reasoning-parser: qwen3`). Those that the launcher sets, or leaves off on "
         "purpose, are refused.",
+        json_schema_extra={"propertyNames": {"pattern": f"^{_OPTION.pattern}$"}},
     )
 
     @field_validator("extra_arguments")
