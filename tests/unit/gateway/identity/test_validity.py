@@ -52,6 +52,18 @@ async def test_a_key_that_expires_interrupts_too() -> None:
     assert refused.value.error_code == "expired_api_key"
 
 
+async def test_a_key_has_expired_when_its_time_is_over_whatever_the_clock_says_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    beginning = time.time()
+    # The clock is set back while the request is served, or is a microsecond behind the loop's.
+    monkeypatch.setattr(time, "time", lambda: beginning)
+    with pytest.raises(Unauthenticated) as refused:
+        async with asyncio.timeout(SECONDS), Validity(int(beginning) + 1, Watches().add):
+            await asyncio.Event().wait()
+    assert refused.value.error_code == "expired_api_key"
+
+
 async def test_what_is_let_end_is_done_whole() -> None:
     watches = Watches()
     async with asyncio.timeout(SECONDS), Validity(int(time.time()) + 1000, watches.add) as validity:
