@@ -2,9 +2,7 @@
 
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from cloister_gateway.settings import GatewaySettings
 from tests.support.certificates import certificate_for
 from tests.support.gateway import GatewayFixture, gateway_settings, secret_file
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 
 async def start(settings: GatewaySettings) -> None:
@@ -178,10 +177,3 @@ def test_gateway_answers_503_while_redis_is_away_and_works_when_it_is_back(
     redis_server.start()
     wait_until(lambda: parts()["redis"] == "ready")
     assert models().status_code == 200
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        threading.Event().wait(0.05)

@@ -1,7 +1,7 @@
 """The pub/sub connection: dynamic channels, and honesty about what a reconnect may have lost."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from cloister_gateway.settings import RedisSettings
 from cloister_gateway.storage.client import bus_connection, command_client
 
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -27,12 +28,6 @@ async def bus(redis_server: RedisServer) -> AsyncIterator[Bus]:
     finally:
         await supervisor.close()
         await redis.aclose()
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_messages_published_after_subscribe_returned_arrive_in_order(bus: Bus) -> None:

@@ -1,8 +1,6 @@
 """Keys over HTTP: what opens, what does not, and how fast a revocation holds everywhere."""
 
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -12,6 +10,7 @@ from cloister_gateway.app import create_app
 
 from tests.support.gateway import GatewayFixture
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 REVOCATION_SECONDS = 2.0
 
@@ -22,15 +21,6 @@ def admin(url: str, gateway: GatewayFixture) -> openai.OpenAI:
 
 def status(url: str, key: str, path: str = "/v1/models") -> int:
     return httpx.get(f"{url}{path}", headers={"authorization": f"Bearer {key}"}).status_code
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> float:
-    """Seconds until ``condition`` held; fails after ``seconds``."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, "the condition did not come true in time"
-        threading.Event().wait(0.02)
-    return time.monotonic() - started
 
 
 def test_openai_sdk_administers_projects_accounts_and_keys(fresh_gateway: GatewayFixture, fresh_url: str) -> None:
@@ -79,7 +69,7 @@ def test_revoked_key_stops_working_on_every_gateway_within_two_seconds(gateway: 
         assert [status(url, made.value) for url in (first, second)] == [200, 200]
         client.admin.organization.projects.api_keys.delete(made.id, project_id=project.id)
         assert status(first, made.value) == 401
-        wait_until(lambda: status(second, made.value) == 401, REVOCATION_SECONDS)
+        wait_until(lambda: status(second, made.value) == 401, seconds=REVOCATION_SECONDS)
 
 
 def test_archiving_a_project_ends_its_keys_on_every_gateway(gateway: GatewayFixture) -> None:
@@ -89,7 +79,7 @@ def test_archiving_a_project_ends_its_keys_on_every_gateway(gateway: GatewayFixt
         assert made is not None
         assert status(second, made.value) == 200
         client.admin.organization.projects.archive(project.id)
-        wait_until(lambda: status(second, made.value) == 401, REVOCATION_SECONDS)
+        wait_until(lambda: status(second, made.value) == 401, seconds=REVOCATION_SECONDS)
         with pytest.raises(openai.ConflictError):
             client.admin.organization.projects.service_accounts.create(project.id, name="late")
 
@@ -140,7 +130,7 @@ def test_who_writes_to_redis_cannot_give_a_key_more(
     with redis_server.client() as redis:
         redis.hset("identity:project:proj_0", "created_at", "1")
         redis.hset(f"identity:key:{narrow.id}", mapping=forged)
-    wait_until(lambda: status(fresh_url, narrow.value) == 401, REVOCATION_SECONDS)
+    wait_until(lambda: status(fresh_url, narrow.value) == 401, seconds=REVOCATION_SECONDS)
 
 
 def test_expired_key_is_refused(gateway: GatewayFixture, gateway_url: str) -> None:
@@ -151,7 +141,7 @@ def test_expired_key_is_refused(gateway: GatewayFixture, gateway_url: str) -> No
         )
     assert account.api_key is not None
     key = account.api_key.value
-    wait_until(lambda: status(gateway_url, key) == 401, 5)
+    wait_until(lambda: status(gateway_url, key) == 401)
     body = httpx.get(f"{gateway_url}/v1/models", headers={"authorization": f"Bearer {key}"}).json()
     assert body["error"]["code"] == "expired_api_key"
 

@@ -1,6 +1,5 @@
 """Streams that wait say so: a comment at least every few seconds, which SDKs pass over."""
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from cloister_common.testing.llm import FakeLlm
 
 from tests.integration.gateway.conftest import joined_text, sdk
 from tests.support.gateway import GatewayFixture
+from tests.support.waiting import wait_until
 
 SECONDS = 0.1
 HI: Any = [{"role": "user", "content": "hi"}]
@@ -89,7 +89,4 @@ def test_a_caller_that_leaves_while_it_waits_ends_the_generation(
     with httpx.stream("POST", url, headers=quiet.headers(), json=body, timeout=20) as stream:
         next(line for line in stream.iter_lines() if line)
         assert llm.running == 1
-    deadline = time.monotonic() + 10
-    while llm.running:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: llm.running == 0, what="the generation ends")
