@@ -27,10 +27,11 @@ class Validity:
         watch: Has a function called when it is revoked; gives what undoes that. See `Authenticator.watch`.
     """
 
-    __slots__ = ("_expires_at", "_limit", "_unwatch", "_watch")
+    __slots__ = ("_expires_at", "_limit", "_revoked", "_unwatch", "_watch")
 
     def __init__(self, expires_at: int | None, watch: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
         self._expires_at = expires_at
+        self._revoked = False
         self._watch = watch
 
     def let_end(self) -> None:
@@ -52,11 +53,13 @@ class Validity:
         try:
             await self._limit.__aexit__(kind, error, traceback)
         except TimeoutError:
-            if self._expires_at is not None and self._expires_at <= time.time():
+            # Not asked of the clock: the loop counts by another one, and may be there a moment earlier.
+            if not self._revoked:
                 raise Unauthenticated("The API key has expired. Ask for a new one.", code="expired_api_key") from None
             raise Unauthenticated("The API key was revoked, or its project archived, while it was served.") from None
 
     def _end(self) -> None:
+        self._revoked = not self._limit.expired()
         self._move(asyncio.get_running_loop().time())
 
     def _move(self, when: float | None) -> None:
