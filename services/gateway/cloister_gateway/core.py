@@ -65,13 +65,13 @@ def build_core(
     preparation = Preparation(models=settings.models, upstream=llm, retrieval=retrieval, history=history)
     turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store)
     parts = RunParts(
-        stream=stream, leases=leases, store=store, items=items, work=turn, settings=settings.responses, bus=bus
+        stream=stream, leases=leases, store=store, items=items, turn=turn, settings=settings.responses, bus=bus
     )
-    engine = Engine(parts, hub=hub, control=control, supervisor=supervisor, redis=redis)
-    conversations = ConversationService(ConversationStore(redis), items, keyring)
+    engine = Engine(parts, hub=hub, control=control, supervisor=supervisor)
+    conversations = ConversationService(ConversationStore(redis), items, keyring, store)
     responses = ResponseService(
         idempotency=IdempotencyKeys(redis, keyring, seconds=settings.responses.idempotency_seconds),
-        find_conversation=conversations.find,
+        conversations=conversations,
         store=store,
         items=items,
         leases=leases,

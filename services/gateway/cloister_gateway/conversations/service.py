@@ -10,12 +10,21 @@ from cloister_common.errors import Conflict, NotFound
 from cloister_common.ids import new_id
 from cloister_common.vault import Keyring
 
-from cloister_gateway.conversations.store import KIND, ConversationStore
-from cloister_gateway.conversations.turns import shown_items
+from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.responses.schemas import InputMessage
-from cloister_gateway.responses.shapes import input_item, without_results
-from cloister_gateway.storage import ItemLog, LogGoneError, LogLockedError, Owner, StoredItem, StoredLog, damage_told
+from cloister_gateway.runs.store import ResponseStore
+from cloister_gateway.runs.unanswered import shown_items
+from cloister_gateway.storage import (
+    CONVERSATION,
+    ItemLog,
+    LogGoneError,
+    LogLockedError,
+    Owner,
+    StoredItem,
+    StoredLog,
+    damage_told,
+)
+from cloister_gateway.wire.items import InputMessage, input_item, without_results
 from cloister_gateway.wire.lists import page
 
 __all__ = ["ConversationService"]
@@ -24,8 +33,9 @@ __all__ = ["ConversationService"]
 class ConversationService:
     """Creates, reads, changes and deletes conversations and their items."""
 
-    def __init__(self, store: ConversationStore, items: ItemLog, keyring: Keyring) -> None:
+    def __init__(self, store: ConversationStore, items: ItemLog, keyring: Keyring, responses: ResponseStore) -> None:
         self._store = store
+        self._responses = responses
         self._items = items
         self._keyring = keyring
 
@@ -35,8 +45,8 @@ class ConversationService:
         """A new conversation, with its first items if there are any."""
         _check_roles(principal, messages)
         conversation_id = new_id("conv_")
-        key = await self._keyring.create(principal.tenant, KIND, conversation_id)
-        owner = Owner(KIND, conversation_id, key)
+        key = await self._keyring.create(principal.tenant, CONVERSATION, conversation_id)
+        owner = Owner(CONVERSATION, conversation_id, key)
         created = int(time.time())
         await self._store.create(owner, created, metadata, self._items.new_head(owner))
         if messages:
@@ -47,14 +57,14 @@ class ConversationService:
         """The conversation with its key. Raises `NotFound` for unknown, foreign and deleted ones alike."""
         if await self._store.tenant(conversation_id) == principal.tenant:
             with damage_told(f"the key of conversation '{conversation_id}'"):
-                key = await self._keyring.get(principal.tenant, KIND, conversation_id)
+                key = await self._keyring.get(principal.tenant, CONVERSATION, conversation_id)
             if key is not None:
-                return Owner(KIND, conversation_id, key)
+                return Owner(CONVERSATION, conversation_id, key)
         raise _not_found(conversation_id)
 
     async def running(self, conversation: Owner) -> str | None:
         """The response that is being made in the conversation, if one is."""
-        return await self._store.running(conversation)
+        return await self._items.holder(conversation.kind, conversation.id)
 
     async def retrieve(self, principal: Principal, conversation_id: str) -> dict[str, Any]:
         """The conversation's own fields."""
@@ -77,9 +87,9 @@ class ConversationService:
         """
         if await self._store.tenant(conversation_id) != principal.tenant:
             raise _not_found(conversation_id)
-        await self._keyring.destroy(principal.tenant, KIND, conversation_id)
-        await self._store.destroy_responses(principal.tenant, conversation_id)
-        await self._items.destroy(KIND, conversation_id)
+        await self._keyring.destroy(principal.tenant, CONVERSATION, conversation_id)
+        await self._responses.destroy_those_of(principal.tenant, conversation_id)
+        await self._items.destroy(CONVERSATION, conversation_id)
 
     async def add_items(
         self, principal: Principal, conversation_id: str, messages: list[InputMessage]

@@ -6,10 +6,9 @@ import orjson
 from cloister_common.vault import DataKey, Keyring, VaultError, encode_context, open_record, seal
 
 from cloister_gateway.identity.records import ORGANIZATION
+from cloister_gateway.storage.layout import IDENTITY
 
 __all__ = ["Rights", "Seals"]
-
-_KIND = "identity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +60,13 @@ class Seals:
         return Rights(tuple(value["keys"]), frozenset(value["adopted"]), value["archived_at"])
 
     async def _key(self, owner: str) -> DataKey:
-        key = await self._keyring.get(owner, _KIND, owner)
+        key = await self._keyring.get(owner, IDENTITY, owner)
         if key is None:
             try:
-                key = await self._keyring.create(owner, _KIND, owner)
+                key = await self._keyring.create(owner, IDENTITY, owner)
             except VaultError:
                 # Another gateway made it in between: take that one.
-                key = await self._keyring.get(owner, _KIND, owner)
+                key = await self._keyring.get(owner, IDENTITY, owner)
         if key is None:
             raise VaultError
         return key

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 
 from cloister_gateway.context import Context
 from cloister_gateway.identity import Principal, require
-from cloister_gateway.responses.schemas import LARGEST_NUMBER, CreateResponse
+from cloister_gateway.responses.schemas import CreateResponse
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.storage import Owner
 from cloister_gateway.wire.events import error_event, event_name
@@ -21,6 +21,7 @@ from cloister_gateway.wire.keep_alive import KeptAlive
 from cloister_gateway.wire.lists import page
 from cloister_gateway.wire.query import NO_QUERY, asks_for_results, only_query
 from cloister_gateway.wire.readers import TimedStream
+from cloister_gateway.wire.strict import LARGEST_NUMBER
 
 __all__ = ["router"]
 

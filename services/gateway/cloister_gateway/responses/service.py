@@ -2,36 +2,46 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 from cloister_common.errors import CloisterError, Conflict, InvalidRequest, NotFound, Unavailable
 from cloister_common.ids import new_id
 from cloister_common.wire.filters import check_depth
 
+from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.idempotency import Asked, Claim, IdempotencyKeys
 from cloister_gateway.responses.permissions import check_permissions
 from cloister_gateway.responses.schemas import ResponseParameters
 from cloister_gateway.responses.shapes import (
-    has_searched,
     last_event,
     new_body,
     new_request,
     snapshot,
-    with_results,
 )
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader, earlier_links
 from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.preparation import Preparation
-from cloister_gateway.runs.store import KIND, Header, ResponseStore
+from cloister_gateway.runs.records import BODY, REQUEST, RESULTS, TurnRequest
+from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.settings import ModelSettings, ResponsesSettings
-from cloister_gateway.storage import DamagedError, ItemLog, LogGoneError, LogLockedError, Owner, RecordGoneError
+from cloister_gateway.storage import (
+    CONVERSATION,
+    RESPONSE,
+    DamagedError,
+    ItemLog,
+    LogGoneError,
+    LogLockedError,
+    Owner,
+    RecordGoneError,
+)
 from cloister_gateway.streams.events import StreamDroppedError, damaged_stream
 from cloister_gateway.streams.feeds import Feed, Hub
+from cloister_gateway.wire.items import Item, ResponseBody, has_searched, with_results
 
 __all__ = ["Created", "ResponseService"]
 
@@ -54,7 +64,7 @@ class ResponseService:
         self,
         *,
         idempotency: IdempotencyKeys,
-        find_conversation: Callable[[Principal, str], Awaitable[Owner]],
+        conversations: ConversationService,
         store: ResponseStore,
         items: ItemLog,
         leases: Leases,
@@ -66,7 +76,7 @@ class ResponseService:
         settings: ResponsesSettings,
     ) -> None:
         self._idempotency = idempotency
-        self._find_conversation = find_conversation
+        self._conversations = conversations
         self._store = store
         self._items = items
         self._leases = leases
@@ -108,11 +118,12 @@ class ResponseService:
                 return Created(earlier, replayed=True)
         response_id = new_id("resp_")
         request = new_request(response_id, parameters, background=background)
-        if request["conversation"] is not None:
-            await self._check_conversation(principal, request["conversation"])
-        if request["previous_response_id"] is not None:
-            previous = await self._await_previous(principal, request["previous_response_id"], own_unstored)
-            request |= {"affinity": previous["affinity"], "earlier": earlier_links(request, previous)}
+        if request.conversation is not None:
+            await self._check_conversation(principal, request.conversation)
+        if request.previous_response_id is not None:
+            previous = await self._await_previous(principal, request.previous_response_id, own_unstored)
+            links = earlier_links(request.previous_response_id, previous)
+            request = request.model_copy(update={"affinity": previous.affinity, "earlier": links})
             await self._history.check_links(principal.tenant, request)
         await self._preparation.check(principal.tenant, request)
         claim: Claim | None = None
@@ -134,7 +145,7 @@ class ResponseService:
         principal: Principal,
         response_id: str,
         parameters: ResponseParameters,
-        request: dict[str, Any],
+        request: TurnRequest,
         *,
         background: bool,
     ) -> Owner:
@@ -143,20 +154,20 @@ class ResponseService:
         header = Header(
             response_id,
             principal.tenant,
-            request["conversation"] or "",
+            request.conversation or "",
             parameters.store is not False,
             background,
             False,
         )
-        await self._leases.take(KIND, response_id)
+        await self._leases.take(response_id)
         try:
             owner = await self._store.create(header, body=body, request=request)
         except KeyError as error:
-            await self._leases.release(KIND, response_id)
+            await self._leases.release(response_id)
             raise _no_conversation(header.conversation) from error
-        conversation = Owner("conv", header.conversation, owner.key) if header.conversation else None
+        conversation = Owner(CONVERSATION, header.conversation, owner.key) if header.conversation else None
         if conversation is not None:
-            await self._append_input(header, conversation, request["input"])
+            await self._append_input(header, conversation, request.input)
         await self._engine.start(owner, conversation, request, body)
         return owner
 
@@ -179,16 +190,17 @@ class ResponseService:
         header = await self._header(principal, response_id, [response_id])
         if header is None or header.conversation != conversation.id:
             raise _no_response(response_id)
-        return await self._permitted(principal, Owner(KIND, response_id, conversation.key))
+        return await self._permitted(principal, Owner(RESPONSE, response_id, conversation.key))
 
     async def _permitted(self, principal: Principal, owner: Owner) -> Owner:
         """``owner``, for those who may see what it shows: with ``results`` of a search these are documents."""
-        request = None if principal.allows("vector_stores") else await self._store.read(owner, "request")
-        if request is not None and request["show_results"]:
-            principal.require("vector_stores")
+        if not principal.allows("vector_stores"):
+            request = await self._store.read(owner, REQUEST)
+            if request is not None and request.show_results:
+                principal.require("vector_stores")
         return owner
 
-    async def retrieve(self, principal: Principal, response_id: str, *, results: bool) -> dict[str, Any]:
+    async def retrieve(self, principal: Principal, response_id: str, *, results: bool) -> ResponseBody:
         """The response as it is now; with the ``results`` of its file search for those who ask now."""
         if results:
             principal.require("vector_stores", param="include")
@@ -196,12 +208,12 @@ class ResponseService:
         body = await self.body(owner)
         if not results:
             return body
-        found = await self._store.read(owner, "results")
+        found = await self._store.read(owner, RESULTS)
         if found is None and has_searched(body["output"]):
             raise DamagedError(f"the search results of response '{response_id}'")
         return {**body, "output": with_results(body["output"], found)}
 
-    async def body(self, owner: Owner) -> dict[str, Any]:
+    async def body(self, owner: Owner) -> ResponseBody:
         """The response's latest snapshot: from its record when it has ended, else from its events."""
         body = await self._body(owner)
         if body["status"] not in _RUNNING:
@@ -236,7 +248,7 @@ class ResponseService:
         except StreamDroppedError:
             yield [last_event(await self._body(owner), number)]
 
-    async def finish(self, owner: Owner) -> dict[str, Any]:
+    async def finish(self, owner: Owner) -> ResponseBody:
         """Waits for the end of the run; the final response."""
         body = await self._body(owner)
         if body["status"] not in _RUNNING:
@@ -246,15 +258,15 @@ class ResponseService:
                 async with aclosing(feed.follow(len(feed.events) - 1)) as batches:
                     async for _ in batches:
                         pass
-                final: dict[str, Any] = orjson.loads(feed.events[-1])["response"]
+                final: ResponseBody = orjson.loads(feed.events[-1])["response"]
                 return final
         except StreamDroppedError:
             return await self._body(owner)
 
-    async def _body(self, owner: Owner) -> dict[str, Any]:
+    async def _body(self, owner: Owner) -> ResponseBody:
         """The body in the record. Raises `DamagedError` for a run that was given up, since its record does not open."""
         header = await self._store.header(owner.id)
-        body: dict[str, Any] | None = await self._store.read(owner, "body")
+        body = await self._store.read(owner, BODY)
         if header is None or (body is None and await self._store.header(owner.id) is None):
             raise _no_response(owner.id)
         if body is None or (header.done and body["status"] in _RUNNING):
@@ -269,7 +281,7 @@ class ResponseService:
         except RecordGoneError as error:
             raise _no_response(owner.id) from error
 
-    async def cancel(self, principal: Principal, response_id: str) -> dict[str, Any]:
+    async def cancel(self, principal: Principal, response_id: str) -> ResponseBody:
         """Stops the run and returns the response as it ended. A response that has ended already is returned as is."""
         owner = await self.find(principal, response_id)
         body = await self.body(owner)
@@ -299,15 +311,13 @@ class ResponseService:
             await self.finish(owner)
         await self._store.destroy(header)
 
-    async def input_items(self, principal: Principal, response_id: str) -> list[dict[str, Any]]:
+    async def input_items(self, principal: Principal, response_id: str) -> list[Item]:
         """The input items of a response, in order."""
         owner = await self.find(principal, response_id)
         try:
-            (request,) = await self._store.contents(owner, "request")
+            return (await self._store.request(owner)).input
         except RecordGoneError as error:
             raise _no_response(response_id) from error
-        items: list[dict[str, Any]] = request["input"]
-        return items
 
     def _check(self, principal: Principal, parameters: ResponseParameters) -> None:
         check_permissions(principal, parameters)
@@ -331,29 +341,30 @@ class ResponseService:
 
     async def _check_conversation(self, principal: Principal, conversation_id: str) -> None:
         try:
-            await self._find_conversation(principal, conversation_id)
+            await self._conversations.find(principal, conversation_id)
         except NotFound as error:
             raise _no_conversation(conversation_id) from error
 
-    async def _await_previous(self, principal: Principal, previous: str, unstored: Sequence[str]) -> dict[str, Any]:
+    async def _await_previous(self, principal: Principal, previous: str, unstored: Sequence[str]) -> TurnRequest:
         """Waits for the end of the previous response; what was asked then, as its prompt is the beginning of ours."""
         header = await self._header(principal, previous, unstored)
-        header, owner, (request,) = await self._history.read_link(principal.tenant, previous, header, "request")
+        header, owner, request = await self._history.read_link(principal.tenant, previous, header)
         if not header.done:
             await self.finish(owner)
-        await self._check_chain(principal, request["previous_response_id"])
-        asked: dict[str, Any] = request
-        return asked
+        await self._check_chain(principal, request.previous_response_id)
+        return request
 
     async def _check_chain(self, principal: Principal, response_id: str | None) -> None:
         """Refuses a chain that begins in a conversation to those who may not read conversations."""
         while response_id is not None and not principal.allows("conversations"):
             header = await self._header(principal, response_id, [response_id])
             owner = None if header is None else await self._store.owner(header)
-            request = None if owner is None else await self._store.read(owner, "request")
-            response_id = None if request is None else request["previous_response_id"]
+            if owner is None:
+                return
+            request = await self._store.read(owner, REQUEST)
+            response_id = None if request is None else request.previous_response_id
 
-    async def _append_input(self, header: Header, conversation: Owner, items: list[dict[str, Any]]) -> None:
+    async def _append_input(self, header: Header, conversation: Owner, items: list[Item]) -> None:
         """Puts the input into the conversation, waiting a while for a turn that is under way."""
         deadline = time.monotonic() + self._settings.conversation_wait_seconds
         while True:
@@ -376,7 +387,7 @@ class ResponseService:
                     await self._discard(header)
                     raise Conflict(_BUSY, param="conversation", code="conversation_locked", retry_after=2) from error
             try:
-                if not await self._leases.renew(KIND, header.id):
+                if not await self._leases.renew(header.id):
                     # This gateway stood still, and another has removed what it took for the leavings of a dead one.
                     raise Unavailable("The server was too busy to take this turn. Try again.", retry_after=2)
                 await asyncio.sleep(_LOCK_POLL_SECONDS)
@@ -394,7 +405,7 @@ class ResponseService:
 
     async def _discard(self, header: Header) -> None:
         await self._store.destroy(header)
-        await self._leases.release(KIND, header.id)
+        await self._leases.release(header.id)
 
     async def _stored(self, principal: Principal, response_id: str) -> Owner | None:
         header = await self._header(principal, response_id, [response_id])

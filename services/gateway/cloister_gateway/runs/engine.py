@@ -7,15 +7,16 @@ from typing import Any
 from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
 from cloister_common.vault import VaultError
-from redis.asyncio import Redis
 
 from cloister_gateway.bus.announcements import Control
-from cloister_gateway.conversations.turns import unanswered_mark
+from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.run import Run, RunParts
-from cloister_gateway.runs.store import KIND, Header
-from cloister_gateway.storage import LogGoneError, LogLockedError, Owner, RecordGoneError, record_key
+from cloister_gateway.runs.store import Header
+from cloister_gateway.runs.unanswered import unanswered_mark
+from cloister_gateway.storage import CONVERSATION, LogGoneError, LogLockedError, Owner, RecordGoneError
 from cloister_gateway.storage.client import REDIS_AWAY
 from cloister_gateway.streams.feeds import Hub
+from cloister_gateway.wire.items import ResponseBody
 
 __all__ = ["Engine"]
 
@@ -30,12 +31,11 @@ _MOST_TAKEOVERS = 10
 class Engine:
     """The runs of this gateway."""
 
-    def __init__(self, parts: RunParts, *, hub: Hub, control: Control, supervisor: Supervisor, redis: Redis) -> None:
+    def __init__(self, parts: RunParts, *, hub: Hub, control: Control, supervisor: Supervisor) -> None:
         self._parts = parts
         self._hub = hub
         self._control = control
         self._supervisor = supervisor
-        self._redis = redis
         self._runs: dict[str, Run] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._draining = False
@@ -46,8 +46,8 @@ class Engine:
         self,
         owner: Owner,
         conversation: Owner | None,
-        request: dict[str, Any],
-        body: dict[str, Any],
+        request: TurnRequest,
+        body: ResponseBody,
         *,
         give_up: bool = False,
     ) -> None:
@@ -79,7 +79,7 @@ class Engine:
         await asyncio.gather(*tasks.values(), return_exceptions=True)
         try:
             for response_id in tasks:
-                await self._parts.leases.hand_over(KIND, response_id)
+                await self._parts.leases.hand_over(response_id)
         except REDIS_AWAY as error:
             log.warning("runs_not_handed_over", error=type(error).__name__)
 
@@ -87,8 +87,8 @@ class Engine:
         self,
         owner: Owner,
         conversation: Owner | None,
-        request: dict[str, Any],
-        body: dict[str, Any],
+        request: TurnRequest,
+        body: ResponseBody,
         opened: asyncio.Event,
         *,
         give_up: bool,
@@ -139,11 +139,11 @@ class Engine:
 
     async def _adopt(self, response_id: str) -> None:
         """Takes a run over whose owner let its lease go."""
-        if not await self._parts.leases.take(KIND, response_id):
+        if not await self._parts.leases.take(response_id):
             return
         header = await self._header(response_id)
         if header is None:
-            await self._parts.leases.release(KIND, response_id)
+            await self._parts.leases.release(response_id)
             return
         if header.done:
             await self._ended(response_id)
@@ -151,7 +151,7 @@ class Engine:
         if header.conversation and not await self._was_accepted(header):
             # The gateway died before the input was in the conversation: nobody was told that it was taken.
             await self._parts.store.destroy(header)
-            await self._parts.leases.release(KIND, response_id)
+            await self._parts.leases.release(response_id)
             return
         try:
             owner, request, body = await self._stored(header)
@@ -159,19 +159,19 @@ class Engine:
             await self._give_up(header, error)
             return
         except RecordGoneError:
-            await self._parts.leases.release(KIND, response_id)
+            await self._parts.leases.release(response_id)
             return
-        conversation = Owner("conv", header.conversation, owner.key) if header.conversation else None
+        conversation = Owner(CONVERSATION, header.conversation, owner.key) if header.conversation else None
         takeovers = await self._parts.store.count_takeover(response_id)
         log.info("run_adopted", response_id=response_id, takeovers=takeovers)
         await self.start(owner, conversation, request, body, give_up=takeovers > _MOST_TAKEOVERS)
 
-    async def _stored(self, header: Header) -> tuple[Owner, dict[str, Any], dict[str, Any]]:
+    async def _stored(self, header: Header) -> tuple[Owner, TurnRequest, ResponseBody]:
         """What is needed to run a response again. Raises `VaultError` if its record or key does not open."""
         owner = await self._parts.store.owner(header)
         if owner is None:
             raise VaultError
-        request, body = await self._parts.store.contents(owner, "request", "body")
+        request, body = await self._parts.store.turn(owner)
         return owner, request, body
 
     async def _header(self, response_id: str) -> Header | None:
@@ -195,21 +195,20 @@ class Engine:
         try:
             owner = await self._parts.store.owner(header)
             if owner is not None:
-                (request,) = await self._parts.store.contents(owner, "request")
-                conversation = Owner("conv", header.conversation, owner.key)
-                await self._parts.items.append(conversation, [unanswered_mark(request["input"])], run=header.id)
+                request = await self._parts.store.request(owner)
+                conversation = Owner(CONVERSATION, header.conversation, owner.key)
+                await self._parts.items.append(conversation, [unanswered_mark(request.input)], run=header.id)
         except (VaultError, RecordGoneError, LogGoneError, LogLockedError) as error:
             log.warning("unanswered_turn_not_marked", response_id=header.id, error=type(error).__name__)
-        await self._parts.items.free("conv", header.conversation, header.id)
+        await self._parts.items.free(CONVERSATION, header.conversation, header.id)
 
     async def _ended(self, response_id: str) -> None:
-        await self._parts.leases.ended(KIND, response_id, keep_seconds=self._parts.settings.keep_stream_seconds)
+        await self._parts.leases.ended(response_id, keep_seconds=self._parts.settings.keep_stream_seconds)
 
     async def _was_accepted(self, header: Header) -> bool:
-        holder: Any = await self._redis.hget(record_key("conv", header.conversation), "run")
-        return bool(holder is not None and holder.decode() == header.id) or bool(
-            await self._redis.exists(f"{record_key(KIND, header.id)}:events")
-        )
+        """Whether the input came into the conversation: then the run holds it, or has begun to write."""
+        holder = await self._parts.items.holder(CONVERSATION, header.conversation)
+        return holder == header.id or await self._parts.stream.exists(header.id)
 
     async def _drop(self, response_id: str) -> None:
         """Drops an ended run's stream and what its owners needed, and all of the record if it was not to be stored."""
@@ -217,7 +216,7 @@ class Engine:
         if header is not None and header.whole and not header.stored:
             await self._parts.store.destroy(header)
         else:
-            await self._parts.stream.drop(KIND, response_id)
+            await self._parts.stream.drop(response_id)
             if header is not None:
                 await self._parts.store.settle(response_id)
         await self._parts.leases.dropped(response_id)

@@ -12,7 +12,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from cloister_gateway.storage import record_key
+from cloister_gateway.storage.layout import RUNS_ACTIVE, RUNS_ENDED, lease_key
 
 __all__ = ["LEASE_SECONDS", "RENEW_SECONDS", "Leases"]
 
@@ -20,9 +20,6 @@ LEASE_SECONDS = 5.0
 """How long a dead owner's run waits for the next one."""
 RENEW_SECONDS = 1.5
 """Three renewals fit in a lease, so that one slow answer from Redis does not depose a living owner."""
-
-_ACTIVE = "runs:active"
-_ENDED = "runs:ended"
 
 _NOW = "local time = redis.call('TIME') local now = time[1] + time[2] / 1e6 "
 # KEYS: list. ARGV: run, seconds from now.
@@ -62,56 +59,52 @@ class Leases:
         self._renew_script = redis.register_script(_RENEW)
         self._release_script = redis.register_script(_RELEASE)
 
-    async def take(self, kind: str, response_id: str) -> bool:
+    async def take(self, response_id: str) -> bool:
         """Takes the run's lease if it is free; says whether it did."""
-        await self._note_script(keys=[_ACTIVE], args=[response_id, LEASE_SECONDS])
-        taken = await self._take_script(
-            keys=[self._key(kind, response_id)], args=[self._owner, int(LEASE_SECONDS * 1000)]
-        )
+        await self._note_script(keys=[RUNS_ACTIVE], args=[response_id, LEASE_SECONDS])
+        taken = await self._take_script(keys=[lease_key(response_id)], args=[self._owner, int(LEASE_SECONDS * 1000)])
         return bool(taken)
 
-    async def renew(self, kind: str, response_id: str) -> bool:
+    async def renew(self, response_id: str) -> bool:
         """Extends a lease of ours. False if it is not ours any more."""
-        renewed = await self._renew_script(
-            keys=[self._key(kind, response_id)], args=[self._owner, int(LEASE_SECONDS * 1000)]
-        )
+        renewed = await self._renew_script(keys=[lease_key(response_id)], args=[self._owner, int(LEASE_SECONDS * 1000)])
         if renewed:
-            await self._note_script(keys=[_ACTIVE], args=[response_id, LEASE_SECONDS])
+            await self._note_script(keys=[RUNS_ACTIVE], args=[response_id, LEASE_SECONDS])
         return bool(renewed)
 
-    async def release(self, kind: str, response_id: str) -> None:
+    async def release(self, response_id: str) -> None:
         """Gives the lease up of a run of which nothing is left."""
-        await self._redis.zrem(_ACTIVE, response_id)
-        await self._release_script(keys=[self._key(kind, response_id)], args=[self._owner])
+        await self._redis.zrem(RUNS_ACTIVE, response_id)
+        await self._release_script(keys=[lease_key(response_id)], args=[self._owner])
 
-    async def hand_over(self, kind: str, response_id: str) -> None:
+    async def hand_over(self, response_id: str) -> None:
         """Gives the lease up so that another gateway goes on at once.
 
         The lease goes first: who found the run on the list and not its lease free would look again only after
         `LEASE_SECONDS`.
         """
-        await self._release_script(keys=[self._key(kind, response_id)], args=[self._owner])
-        await self._redis.zadd(_ACTIVE, {response_id: 0})
+        await self._release_script(keys=[lease_key(response_id)], args=[self._owner])
+        await self._redis.zadd(RUNS_ACTIVE, {response_id: 0})
 
     async def abandoned(self, limit: int = 32) -> list[str]:
         """Runs whose owner let the deadline pass."""
-        return await self._over(_ACTIVE, limit, within_seconds=2 * LEASE_SECONDS)
+        return await self._over(RUNS_ACTIVE, limit, within_seconds=2 * LEASE_SECONDS)
 
-    async def ended(self, kind: str, response_id: str, *, keep_seconds: float) -> None:
+    async def ended(self, response_id: str, *, keep_seconds: float) -> None:
         """Notes when what is kept for late readers is to be dropped, then gives the lease up.
 
         In this order: a gateway that dies in between leaves the run on a list, so that what is kept does not stay.
         """
-        await self._note_script(keys=[_ENDED], args=[response_id, keep_seconds])
-        await self.release(kind, response_id)
+        await self._note_script(keys=[RUNS_ENDED], args=[response_id, keep_seconds])
+        await self.release(response_id)
 
     async def due(self, limit: int = 128) -> list[str]:
         """Ended runs whose keeping time is over."""
-        return await self._over(_ENDED, limit, within_seconds=math.inf)
+        return await self._over(RUNS_ENDED, limit, within_seconds=math.inf)
 
     async def dropped(self, response_id: str) -> None:
         """Takes an ended run off the list after its stream was dropped."""
-        await self._redis.zrem(_ENDED, response_id)
+        await self._redis.zrem(RUNS_ENDED, response_id)
 
     async def _over(self, listed: str, limit: int, *, within_seconds: float) -> list[str]:
         """The runs of a list whose time is over. What is no id at all is taken off: it must not hold up the others."""
@@ -123,7 +116,3 @@ class Leases:
             except UnicodeDecodeError:
                 await self._redis.zrem(listed, raw)
         return runs
-
-    @staticmethod
-    def _key(kind: str, response_id: str) -> str:
-        return f"{record_key(kind, response_id)}:lease"

@@ -22,7 +22,6 @@ from pydantic import ValidationError
 from cloister_gateway.core import Core
 from cloister_gateway.identity import Principal
 from cloister_gateway.responses.schemas import SocketCreate
-from cloister_gateway.runs.run import conversation_channel
 from cloister_gateway.sockets.schemas import (
     CLIENT_EVENT,
     Cancel,
@@ -32,6 +31,7 @@ from cloister_gateway.sockets.schemas import (
 )
 from cloister_gateway.sockets.waiting import WaitingBytes
 from cloister_gateway.storage import Owner
+from cloister_gateway.storage.layout import conversation_channel
 from cloister_gateway.wire.events import with_stream_id
 from cloister_gateway.wire.faults import fault_of
 

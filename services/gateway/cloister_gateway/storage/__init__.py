@@ -6,20 +6,24 @@ from cloister_gateway.storage.items import (
     LogDamagedError,
     LogGoneError,
     LogLockedError,
-    Owner,
     StoredItem,
     StoredLog,
 )
-from cloister_gateway.storage.records import RecordGoneError, open_field, record_key, seal_field
+from cloister_gateway.storage.layout import CONVERSATION, RESPONSE, record_key
+from cloister_gateway.storage.records import Owner, Record, RecordGoneError, SealedField, open_field, seal_field
 
 __all__ = [
+    "CONVERSATION",
+    "RESPONSE",
     "DamagedError",
     "ItemLog",
     "LogDamagedError",
     "LogGoneError",
     "LogLockedError",
     "Owner",
+    "Record",
     "RecordGoneError",
+    "SealedField",
     "StoredItem",
     "StoredLog",
     "damage_told",

@@ -19,14 +19,15 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import orjson
-from cloister_common.vault import DataKey, VaultError, encode_context, open_record, seal
+from cloister_common.vault import VaultError, encode_context, open_record, seal
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from cloister_gateway.storage.damage import DamagedError, damage_told
-from cloister_gateway.storage.records import open_field, record_key, seal_field
+from cloister_gateway.storage.layout import items_key, record_key, removed_key
+from cloister_gateway.storage.records import Owner, open_field, seal_field
 
-__all__ = ["ItemLog", "LogDamagedError", "LogGoneError", "LogLockedError", "Owner", "StoredItem", "StoredLog"]
+__all__ = ["ItemLog", "LogDamagedError", "LogGoneError", "LogLockedError", "StoredItem", "StoredLog"]
 
 _START = b"\0" * 32
 
@@ -72,14 +73,6 @@ class LogLockedError(Exception):
 
 class LogDamagedError(DamagedError):
     """The stored log is not what was written: an item is missing, moved, altered or cut off. Nothing is served."""
-
-
-class Owner(NamedTuple):
-    """The object a log belongs to, with its data key."""
-
-    kind: str
-    id: str
-    key: DataKey
 
 
 class StoredItem(NamedTuple):
@@ -128,11 +121,11 @@ class ItemLog:
             LogGoneError: There is no such object.
             LogDamagedError: The chain does not hold.
         """
-        object_key, items_key, removed_key = self._keys(owner)
+        record, items, holes = _keys(owner.kind, owner.id)
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hget(object_key, "head")
-            pipeline.xrange(items_key)
-            pipeline.hgetall(removed_key)
+            pipeline.hget(record, "head")
+            pipeline.xrange(items)
+            pipeline.hgetall(holes)
             with _damage_told(owner):
                 sealed_head, entries, removed = await pipeline.execute()
         head = await self._open_head(owner, sealed_head)
@@ -154,10 +147,10 @@ class ItemLog:
         Raises:
             LogGoneError, LogLockedError, LogDamagedError: Nothing was written.
         """
-        object_key, items_key, _ = self._keys(owner)
+        keys = _keys(owner.kind, owner.id)
         while True:
             with _damage_told(owner):
-                sealed_head: Any = await self._redis.hget(object_key, "head")
+                sealed_head: Any = await self._redis.hget(keys[0], "head")
             head = await self._open_head(owner, sealed_head)
             records, stored, chain = self._seal_items(owner, bodies, head)
             new_head = self._seal_head(owner, _Head(head.length + len(bodies), chain, head.removed))
@@ -166,7 +159,7 @@ class ItemLog:
                 arguments += [item.id, record]
             try:
                 with _damage_told(owner):
-                    await self._append_script(keys=[object_key, items_key], args=arguments)
+                    await self._append_script(keys=keys[:2], args=arguments)
             except ResponseError as error:
                 if _must_retry(owner, error):
                     continue
@@ -179,11 +172,11 @@ class ItemLog:
         Raises:
             LogGoneError, LogDamagedError: Nothing was written.
         """
-        object_key, items_key, _ = self._keys(owner)
+        record, items, _ = keys = _keys(owner.kind, owner.id)
         while True:
             async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.hget(object_key, "head")
-                pipeline.xrange(items_key)
+                pipeline.hget(record, "head")
+                pipeline.xrange(items)
                 with _damage_told(owner):
                     sealed_head, entries = await pipeline.execute()
             head = await self._open_head(owner, sealed_head)
@@ -199,12 +192,17 @@ class ItemLog:
             try:
                 arguments: list[Any] = [sealed_head, new_head, stream_id, seq, mark]
                 with _damage_told(owner):
-                    await self._remove_script(keys=self._keys(owner), args=arguments)
+                    await self._remove_script(keys=keys, args=arguments)
             except ResponseError as error:
                 if _must_retry(owner, error):
                     continue
                 raise
             return True
+
+    async def holder(self, owner_kind: str, owner_id: str) -> str | None:
+        """The run that holds the object's log."""
+        run: Any = await self._redis.hget(record_key(owner_kind, owner_id), "run")
+        return None if run is None else run.decode(errors="replace")
 
     async def free(self, owner_kind: str, owner_id: str, run: str) -> bool:
         """Sets the object's log free of a run that will never write again; says whether that run held it."""
@@ -212,12 +210,7 @@ class ItemLog:
 
     async def destroy(self, owner_kind: str, owner_id: str) -> None:
         """Removes the object's hash and log. (The caller destroys the data key.)"""
-        key = record_key(owner_kind, owner_id)
-        await self._redis.delete(key, f"{key}:items", f"{key}:removed")
-
-    def _keys(self, owner: Owner) -> list[str]:
-        key = record_key(owner.kind, owner.id)
-        return [key, f"{key}:items", f"{key}:removed"]
+        await self._redis.delete(*_keys(owner_kind, owner_id))
 
     def _follow(
         self, owner: Owner, head: _Head, entries: list[tuple[bytes, dict[bytes, bytes]]], removed: dict[bytes, bytes]
@@ -272,6 +265,10 @@ class ItemLog:
         with _damage_told(owner):
             value = open_field(owner.key, owner.kind, owner.id, "head", sealed)
             return _Head(value["length"], bytes.fromhex(value["chain"]), value["removed"])
+
+
+def _keys(kind: str, object_id: str) -> list[str]:
+    return [record_key(kind, object_id), items_key(kind, object_id), removed_key(kind, object_id)]
 
 
 def _damage_told(owner: Owner) -> AbstractContextManager[None]:

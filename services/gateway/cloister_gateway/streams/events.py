@@ -12,9 +12,10 @@ from cloister_common.vault import encode_context, open_record, seal
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from cloister_gateway.storage import DamagedError, Owner, RecordGoneError, damage_told, record_key
+from cloister_gateway.storage import DamagedError, Owner, RecordGoneError, damage_told
+from cloister_gateway.storage.layout import events_key, record_key, run_channel
 
-__all__ = ["DeposedError", "EventGroup", "EventStream", "StreamDroppedError", "damaged_stream", "wake_channel"]
+__all__ = ["DeposedError", "EventGroup", "EventStream", "StreamDroppedError", "damaged_stream"]
 
 # KEYS: record, its events. ARGV: entry id, number of events, sealed group, whether it is the last, the channel to wake,
 # then names and values of fields of the record. A record that was destroyed must not come back to life.
@@ -44,11 +45,6 @@ class EventGroup(NamedTuple):
     final: bool
 
 
-def wake_channel(response_id: str) -> str:
-    """The pub/sub channel that says "there is more to read". It never carries content: pub/sub may lose messages."""
-    return f"run:{response_id}"
-
-
 class EventStream:
     """Appends and reads event streams. One instance serves all runs."""
 
@@ -73,11 +69,11 @@ class EventStream:
             RecordGoneError: The response was destroyed; nothing was written.
         """
         record = seal(owner.key.subkey("stream"), b"\n".join(events), _context(owner, first, len(events), final=final))
-        arguments: list[Any] = [f"{first + 1}-0", len(events), record, int(final), wake_channel(owner.id)]
+        arguments: list[Any] = [f"{first + 1}-0", len(events), record, int(final), run_channel(owner.id)]
         for name, value in (fields or {}).items():
             arguments += [name, value]
         try:
-            await self._append_script(keys=[record_key(owner.kind, owner.id), self._key(owner)], args=arguments)
+            await self._append_script(keys=[record_key(owner.kind, owner.id), events_key(owner.id)], args=arguments)
         except ResponseError as error:
             if str(error).startswith("GONE"):
                 raise RecordGoneError from error
@@ -96,8 +92,8 @@ class EventStream:
         """
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hmget(record_key(owner.kind, owner.id), "tenant", "damaged", "done")
-            pipeline.xrange(self._key(owner), min=b"(" + after)
-            pipeline.exists(self._key(owner))
+            pipeline.xrange(events_key(owner.id), min=b"(" + after)
+            pipeline.exists(events_key(owner.id))
             with damage_told(damaged_stream(owner)):
                 (tenant, damaged, done), entries, kept = await pipeline.execute()
         if tenant is None:
@@ -115,15 +111,16 @@ class EventStream:
 
     async def is_watched(self, response_id: str) -> bool:
         """Whether another gateway follows the stream."""
-        counts: Any = await self._redis.pubsub_numsub(wake_channel(response_id))
+        counts: Any = await self._redis.pubsub_numsub(run_channel(response_id))
         return any(count > 0 for _, count in counts)
 
-    async def drop(self, owner_kind: str, response_id: str) -> None:
-        """Removes the stream, once late readers have had their time."""
-        await self._redis.delete(f"{record_key(owner_kind, response_id)}:events")
+    async def exists(self, response_id: str) -> bool:
+        """Whether a run has begun to write, and its stream is kept."""
+        return bool(await self._redis.exists(events_key(response_id)))
 
-    def _key(self, owner: Owner) -> str:
-        return f"{record_key(owner.kind, owner.id)}:events"
+    async def drop(self, response_id: str) -> None:
+        """Removes the stream, once late readers have had their time."""
+        await self._redis.delete(events_key(response_id))
 
 
 def damaged_stream(owner: Owner) -> str:

@@ -17,7 +17,8 @@ from cloister_common.supervisor import Supervisor
 from cloister_gateway.bus.connection import Bus, Subscription
 from cloister_gateway.storage import DamagedError, Owner
 from cloister_gateway.storage.client import REDIS_DOWN
-from cloister_gateway.streams.events import EventStream, damaged_stream, wake_channel
+from cloister_gateway.storage.layout import run_channel
+from cloister_gateway.streams.events import EventStream, damaged_stream
 
 __all__ = ["Feed", "Hub"]
 
@@ -158,7 +159,7 @@ class Hub:
         async with feed.changing:
             # (Whoever asked for this may have left before it began: nobody would end the subscription.)
             if feed.subscription is None and feed.watchers and not feed.final:
-                channel = wake_channel(feed.owner.id)
+                channel = run_channel(feed.owner.id)
                 feed.subscription = await self._bus.subscribe(
                     channel, lambda _: self._mark_stale(feed), lambda: self._mark_stale(feed)
                 )

@@ -11,6 +11,7 @@ from cloister_common.ids import new_id
 from cloister_common.supervisor import Supervisor
 from cloister_common.vault import Keyring, VaultError
 from cloister_gateway.bus.connection import Bus
+from cloister_gateway.runs.records import OUTCOME, Outcome, TurnRequest
 from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.settings import RedisSettings
 from cloister_gateway.storage import Owner, RecordGoneError, record_key
@@ -37,7 +38,7 @@ def store(redis: Redis, keyring: Keyring) -> ResponseStore:
 async def owner(store: ResponseStore) -> Owner:
     """A response with a record and no events."""
     header = Header(new_id("resp_"), "proj_a", "", True, False, False)
-    return await store.create(header, body={"status": "in_progress"}, request={})
+    return await store.create(header, body={"status": "in_progress"}, request=TurnRequest(model="fake", input=[]))
 
 
 class Gateway:
@@ -116,7 +117,7 @@ async def test_a_destroyed_response_takes_no_events_and_leaves_none(
     for refused in (
         stream.append(owner, 1, events(1, 1), final=True, fields={"done": b"1"}),
         stream.read(owner),
-        store.write_once(owner, "prompt", {}),
+        store.write_once(owner, OUTCOME, Outcome(status="completed")),
         store.cancel_requested(owner.id),
     ):
         with pytest.raises(RecordGoneError):
@@ -175,7 +176,7 @@ async def test_a_group_at_another_place_or_of_another_response_is_never_served(
     with pytest.raises(VaultError):
         await stream.read(owner)
     header = Header(new_id("resp_"), "proj_a", "", True, False, False)
-    other = await store.create(header, body={}, request={})
+    other = await store.create(header, body={}, request=TurnRequest(model="fake", input=[]))
     await redis.xadd(f"{record_key('resp', other.id)}:events", entries[0][1], id="1-0")
     with pytest.raises(VaultError):
         await stream.read(other)
@@ -234,7 +235,7 @@ async def test_one_broken_stream_fails_its_own_watchers_only(
     stream: EventStream, store: ResponseStore, owner: Owner, redis: Redis, watcher: Gateway
 ) -> None:
     header = Header(new_id("resp_"), "proj_a", "", True, False, False)
-    broken = await store.create(header, body={}, request={})
+    broken = await store.create(header, body={}, request=TurnRequest(model="fake", input=[]))
     good, bad = (asyncio.create_task(collect(watcher, one)) for one in (owner, broken))
     while not (await stream.is_watched(owner.id) and await stream.is_watched(broken.id)):
         await asyncio.sleep(0.01)

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 from cloister_common.vault import DataKey
 from cloister_gateway.responses.service import ResponseService
-from cloister_gateway.runs.store import KIND, Header
-from cloister_gateway.storage import Owner
+from cloister_gateway.runs.store import Header
+from cloister_gateway.storage import RESPONSE, Owner
 from cloister_gateway.streams.feeds import Feed
 
 EVENTS = [orjson.dumps({"type": "response.created"}), orjson.dumps({"type": "response.completed"})]
@@ -40,6 +40,6 @@ async def test_a_run_that_ends_while_a_reader_comes_is_told_from_its_beginning()
     run: Any = Elsewhere()
     service: Any = ResponseService.__new__(ResponseService)
     service._store = service._hub = run
-    owner = Owner(KIND, "resp_1", DataKey(bytes(32), tenant="proj_a"))
+    owner = Owner(RESPONSE, "resp_1", DataKey(bytes(32), tenant="proj_a"))
     events = [event async for batch in service.events(owner, after=-1) for event in batch]
     assert events == EVENTS
