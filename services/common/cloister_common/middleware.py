@@ -14,6 +14,7 @@ from cloister_common.ids import new_id
 from cloister_common.logs import bind_log_fields, get_logger
 
 __all__ = [
+    "HEALTH_PATHS",
     "BodyLimitMiddleware",
     "RequestLogMiddleware",
     "UnforeseenMiddleware",
@@ -23,6 +24,9 @@ __all__ = [
 ]
 
 log = get_logger(__name__)
+
+HEALTH_PATHS = frozenset({"/livez", "/readyz"})
+"""What every service answers whoever asks, and does not log: probes come every few seconds."""
 
 _ANSWERS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 """The messages that carry an answer's headers."""
@@ -70,7 +74,7 @@ class RequestLogMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or scope["path"] in {"/livez", "/readyz"}:
+        if scope["type"] == "lifespan" or scope["path"] in HEALTH_PATHS:
             await self.app(scope, receive, send)
             return
         request_id = new_id("req_")

@@ -4,12 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from cloister_common.access import Services
 from cloister_common.clients.embedder import EmbedderClient
 from cloister_common.internal import InternalTokens
 from cloister_common.settings import SettingsError, read_secret_lines
 from cloister_common.supervisor import Supervisor
 from cloister_common.vault import FileRootKey, Keyring, VaultError
 
+from cloister_retriever.files.deletion import FileDeletion
 from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.index.collection import PassageCollection
@@ -38,7 +40,7 @@ __all__ = ["Context", "open_context"]
 
 @dataclass(frozen=True)
 class Context:
-    """The services that routes call, and what the readiness checks ask."""
+    """What the readiness checks ask. Routes see of it what `services` provides."""
 
     tokens: InternalTokens
     files: FileService
@@ -49,6 +51,21 @@ class Context:
     objects: Objects
     milvus: MilvusConnection
     embedder: EmbedderClient
+
+    @property
+    def services(self) -> Services:
+        """What routes may ask for."""
+        deletion = FileDeletion(self.files, self.vector_stores.detach_file)
+        return Services(
+            self.tokens,
+            self.objects,
+            self.files,
+            deletion,
+            self.vector_stores,
+            self.attachments,
+            self.batches,
+            self.search,
+        )
 
 
 @asynccontextmanager

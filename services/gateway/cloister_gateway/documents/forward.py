@@ -12,7 +12,7 @@ from cloister_common.logs import get_logger
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from cloister_gateway.context import Service
+from cloister_gateway.wire.inside import Retriever
 from cloister_gateway.wire.readers import TimedStream
 
 __all__ = ["forward"]
@@ -34,7 +34,7 @@ _CLIENT_CLOSED = 499
 """nginx's status for a caller that went away; nobody receives it, the log shows it."""
 
 
-async def forward(retriever: Service, request: Request, path: str, *, tenant: str, send_seconds: float) -> Response:
+async def forward(retriever: Retriever, request: Request, path: str, *, tenant: str, send_seconds: float) -> Response:
     """The retriever's answer to ``request``, made for ``tenant`` at ``path``.
 
     Args:

@@ -168,7 +168,7 @@ class ResponseService:
         conversation = Owner(CONVERSATION, header.conversation, owner.key) if header.conversation else None
         if conversation is not None:
             await self._append_input(header, conversation, request.input)
-        await self._engine.start(owner, conversation, request, body)
+        await self._engine.begin(owner, conversation, request, body)
         return owner
 
     async def find(self, principal: Principal, response_id: str, *, unstored: Sequence[str] = ()) -> Owner:

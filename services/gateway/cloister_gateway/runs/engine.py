@@ -39,10 +39,13 @@ class Engine:
         self._runs: dict[str, Run] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._draining = False
-        control.subscribe(_CANCEL, self._on_cancel)
-        supervisor.loop("runs-sweep", self._sweep)
 
-    async def start(
+    def start(self) -> None:
+        """Begins to hear of cancellations, and to look for runs that lost their gateway."""
+        self._control.subscribe(_CANCEL, self._on_cancel)
+        self._supervisor.loop("runs-sweep", self._sweep)
+
+    async def begin(
         self,
         owner: Owner,
         conversation: Owner | None,
@@ -164,7 +167,7 @@ class Engine:
         conversation = Owner(CONVERSATION, header.conversation, owner.key) if header.conversation else None
         takeovers = await self._parts.store.count_takeover(response_id)
         log.info("run_adopted", response_id=response_id, takeovers=takeovers)
-        await self.start(owner, conversation, request, body, give_up=takeovers > _MOST_TAKEOVERS)
+        await self.begin(owner, conversation, request, body, give_up=takeovers > _MOST_TAKEOVERS)
 
     async def _stored(self, header: Header) -> tuple[Owner, TurnRequest, ResponseBody]:
         """What is needed to run a response again. Raises `VaultError` if its record or key does not open."""

@@ -58,12 +58,12 @@ def exercise(url: str, other_url: str, gateway: GatewayFixture, llm: FakeLlm) ->
 
 def check_idle(context: Context) -> None:
     """Waits until the gateway holds nothing of any run or socket."""
-    wait_until(lambda: not context.core.hub._feeds, what="the end of all feeds")
+    wait_until(lambda: not context.hub._feeds, what="the end of all feeds")
     wait_until(lambda: {task.get_name() for task in context.supervisor._tasks} <= STANDING, what="the end of all tasks")
     wait_until(lambda: set(context.bus._channels) == {"gw:control"}, what="the last channel")
-    assert context.core.engine._runs == {}
-    assert context.core.engine._tasks == {}
-    assert +context.open_sockets == Counter()
+    assert context.engine._runs == {}
+    assert context.engine._tasks == {}
+    assert context.sockets.open == Counter()
 
 
 def test_nothing_is_left_behind_in_memory_or_in_redis(
