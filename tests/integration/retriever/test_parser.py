@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from cloister_retriever.settings import IngestionSettings
 
 from tests.support.documents import pdf
 from tests.support.models import minilm_folder
+from tests.support.waiting import until
 
 MIB = 1024 * 1024
 
@@ -119,14 +120,6 @@ def state_of(process: int) -> str:
 
 def processor_ticks(process: int) -> int:
     return int(stat_of(process)[11])
-
-
-async def until(condition: Callable[[], Any]) -> Any:
-    """The first true value of ``condition()``."""
-    async with asyncio.timeout(30):
-        while not (value := condition()):
-            await asyncio.sleep(0.01)
-        return value
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from openai.types import FileObject
 from openai.types.vector_stores import VectorStoreFile
 
 from tests.support.retriever_memory import TENANT, MemoryProcess, MemoryRoot, Stored
-from tests.unit.retriever.test_ingestion import queue_is_empty, short_pauses, until
+from tests.support.waiting import until
+from tests.unit.retriever.test_ingestion import queue_is_empty, short_pauses
 
 __all__ = ["short_pauses"]
 

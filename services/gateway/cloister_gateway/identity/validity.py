@@ -53,13 +53,13 @@ class Validity:
         try:
             await self._limit.__aexit__(kind, error, traceback)
         except TimeoutError:
-            # (The clocks of the loop and of the wall differ by less than a microsecond, but they differ.)
+            # Not asked of the clock: the loop counts by another one, and may be there a moment earlier.
             if not self._revoked:
                 raise Unauthenticated("The API key has expired. Ask for a new one.", code="expired_api_key") from None
             raise Unauthenticated("The API key was revoked, or its project archived, while it was served.") from None
 
     def _end(self) -> None:
-        self._revoked = True
+        self._revoked = not self._limit.expired()
         self._move(asyncio.get_running_loop().time())
 
     def _move(self, when: float | None) -> None:
