@@ -33,6 +33,8 @@ from cloister_gateway.identity.store import IdentityStore
 from cloister_gateway.models import ModelUpstream, open_upstream
 from cloister_gateway.organization.service import Directory
 from cloister_gateway.responses.idempotency import IdempotencyKeys
+from cloister_gateway.responses.intake import Intake
+from cloister_gateway.responses.reading import ResponseReader
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader
@@ -136,20 +138,21 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
         engine = Engine(parts, hub=hub, control=control, supervisor=supervisor)
         stack.push_async_callback(engine.hand_over)
 
-        conversations = ConversationService(ConversationStore(redis), items, keyring, store)
-        responses = ResponseService(
+        conversations = ConversationService(ConversationStore(redis), items, keyring, engine)
+        intake = Intake(
+            reader=ResponseReader(store, hub),
             idempotency=IdempotencyKeys(redis, keyring, seconds=settings.responses.idempotency_seconds),
             conversations=conversations,
             store=store,
             items=items,
             leases=leases,
             engine=engine,
-            hub=hub,
             preparation=preparation,
             history=history,
             models=settings.models,
             settings=settings.responses,
         )
+        responses = ResponseService(store, hub, intake=intake, engine=engine)
         context = Context(
             settings=settings,
             supervisor=supervisor,

@@ -16,10 +16,10 @@ async def _tenant(request: Request, tokens: Annotated[InternalTokens, Depends(pr
     return tenant_of(request)
 
 
-async def room(_: Annotated[str, Depends(_tenant)], objects: Annotated[Objects, Depends(provided(Objects))]) -> None:
-    """For routes that take something in: refused while the object store is short of room."""
-    objects.check_room()
-
-
 Tenant = Annotated[str, Depends(_tenant)]
 """The tenant of an authenticated call. A route without this parameter would be open: a test looks for one."""
+
+
+async def room(_: Tenant, objects: Annotated[Objects, Depends(provided(Objects))]) -> None:
+    """For routes that take something in: refused while the object store is short of room."""
+    objects.check_room()

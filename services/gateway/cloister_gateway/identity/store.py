@@ -13,14 +13,7 @@ from typing import Any, cast
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-from cloister_gateway.identity.records import (
-    ORGANIZATION,
-    AccountRecord,
-    KeyRecord,
-    Kind,
-    ProjectRecord,
-    StoredKey,
-)
+from cloister_gateway.identity.records import ORGANIZATION, AccountRecord, KeyRecord, Kind, ProjectRecord, StoredKey
 from cloister_gateway.identity.rights import RightsStore
 from cloister_gateway.identity.seals import Rights, Seals
 from cloister_gateway.storage.layout import (

@@ -31,7 +31,6 @@ class Validity:
 
     def __init__(self, expires_at: int | None, watch: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
         self._expires_at = expires_at
-        self._revoked = False
         self._watch = watch
         self._revoked = False
 

@@ -73,6 +73,10 @@ class Engine:
         await self._parts.store.request_cancel(response_id)
         await self._control.publish(_CANCEL, {"id": response_id})
 
+    async def remove_those_of(self, tenant: str, conversation_id: str) -> None:
+        """Removes what is stored of the runs of a conversation whose key was destroyed."""
+        await self._parts.store.destroy_those_of(tenant, conversation_id)
+
     async def hand_over(self) -> None:
         """Stops this gateway's runs and lets others take them at once, when this process ends."""
         self._draining = True

@@ -10,9 +10,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from openai.types import FileDeleted
 
 from cloister_retriever.access import Tenant, room
-from cloister_retriever.files.deletion import FileDeletion
 from cloister_retriever.files.schemas import FileRecord, FilesQuery
-from cloister_retriever.files.service import FileService
+from cloister_retriever.files.service import FileService, FileUsers
 from cloister_retriever.files.upload import MultipartUpload
 from cloister_retriever.pages import wire_page
 
@@ -21,6 +20,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1/files")
 
 Files = Annotated[FileService, Depends(provided(FileService))]
+Users = Annotated[FileUsers, Depends(provided(FileUsers))]
 
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 
@@ -45,10 +45,8 @@ async def retrieve_file(file_id: str, tenant: Tenant, files: Files) -> dict[str,
 
 
 @router.delete("/{file_id}")
-async def delete_file(
-    file_id: str, tenant: Tenant, deletion: Annotated[FileDeletion, Depends(provided(FileDeletion))]
-) -> JSONResponse:
-    await deletion.delete(tenant, file_id)
+async def delete_file(file_id: str, tenant: Tenant, files: Files, users: Users) -> JSONResponse:
+    await files.delete(tenant, file_id, users.detach_file)
     return JSONResponse(FileDeleted(id=file_id, deleted=True, object="file").model_dump(mode="json"))
 
 

@@ -14,12 +14,12 @@ __all__ = ["router"]
 
 router = APIRouter(route_class=JsonRoute)
 
-Service = Annotated[SearchService, Depends(provided(SearchService))]
+Search = Annotated[SearchService, Depends(provided(SearchService))]
 
 
 @router.post("/v1/vector_stores/{store_id}/search")
-async def search_store(store_id: str, body: StoreSearch, tenant: Tenant, service: Service) -> dict[str, Any]:
-    results = await service.search(tenant, [store_id], body)
+async def search_store(store_id: str, body: StoreSearch, tenant: Tenant, search: Search) -> dict[str, Any]:
+    results = await search.search(tenant, [store_id], body)
     return {
         "object": "vector_store.search_results.page",
         "search_query": body.queries,
@@ -30,6 +30,6 @@ async def search_store(store_id: str, body: StoreSearch, tenant: Tenant, service
 
 
 @router.post("/internal/search")
-async def search_stores(body: InternalSearch, tenant: Tenant, service: Service) -> dict[str, Any]:
-    results = await service.search(tenant, body.vector_store_ids, body, param="vector_store_ids")
+async def search_stores(body: InternalSearch, tenant: Tenant, search: Search) -> dict[str, Any]:
+    results = await search.search(tenant, body.vector_store_ids, body, param="vector_store_ids")
     return {"data": [result.wire(with_store=True) for result in results]}

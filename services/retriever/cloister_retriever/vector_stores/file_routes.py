@@ -22,7 +22,6 @@ router = APIRouter(prefix="/v1/vector_stores/{store_id}", route_class=JsonRoute)
 Stores = Annotated[VectorStoreService, Depends(provided(VectorStoreService))]
 Attachments = Annotated[AttachmentService, Depends(provided(AttachmentService))]
 Batches = Annotated[BatchService, Depends(provided(BatchService))]
-
 Wire = dict[str, Any]
 
 

@@ -10,7 +10,6 @@ import openai
 import pytest
 from cloister_common.testing.llm import FakeLlm
 from cloister_gateway.conversations.service import ConversationService
-from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.storage import Owner
@@ -127,7 +126,7 @@ def test_a_deletion_that_broke_off_can_be_asked_for_again(
     deletions = [partial(client.responses.delete, alone.id), partial(client.conversations.delete, conversation.id)]
     with monkeypatch.context() as broken:
         broken.setattr(ResponseStore, "destroy", _dies)
-        broken.setattr(ConversationStore, "destroy_responses", _dies)
+        broken.setattr(ResponseStore, "destroy_those_of", _dies)
         for delete in deletions:
             with pytest.raises(openai.InternalServerError) as refused:
                 delete()
