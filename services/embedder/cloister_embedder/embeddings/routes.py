@@ -1,12 +1,12 @@
 """The HTTP side of embedding."""
 
 from cloister_common.bodies import read_body
+from cloister_common.disconnect import while_connected
 from cloister_common.wire.embeddings import is_bulk, parse_embedding_request
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from cloister_embedder.context import Context
-from cloister_embedder.disconnect import while_connected
 from cloister_embedder.embeddings.service import embed
 
 __all__ = ["router"]

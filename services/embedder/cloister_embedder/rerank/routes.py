@@ -3,12 +3,12 @@
 from typing import Any
 
 from cloister_common.bodies import read_body
+from cloister_common.disconnect import while_connected
 from cloister_common.wire.embeddings import is_bulk
 from cloister_common.wire.rerank import parse_rerank_request
 from fastapi import APIRouter, Request
 
 from cloister_embedder.context import Context
-from cloister_embedder.disconnect import while_connected
 from cloister_embedder.rerank.service import rerank
 
 __all__ = ["router"]

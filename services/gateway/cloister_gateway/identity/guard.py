@@ -10,13 +10,15 @@ from collections.abc import Awaitable, Callable
 from cloister_common.errors import Unauthenticated
 from cloister_common.logs import bind_log_fields
 from fastapi import Depends
+from redis.exceptions import RedisError
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloister_gateway.identity.authenticator import Authenticator
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.storage.client import REDIS_DOWN, store_unavailable
+from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.wire.faults import fault_of
 
 __all__ = ["LET_END", "OPEN_PATHS", "GuardMiddleware", "log_caller", "require"]
 
@@ -37,8 +39,8 @@ class GuardMiddleware:
         authenticator: Authenticator = scope["app"].state.context.authenticator
         try:
             principal = await authenticator.authenticate(Headers(scope=scope))
-        except REDIS_DOWN as error:
-            raise store_unavailable() from error
+        except (*REDIS_DOWN, RedisError) as error:
+            raise fault_of(error) from error
         log_caller(principal)
         async with authenticator.while_valid(principal) as validity:
             scope.setdefault("state", {}).update(principal=principal, validity=validity)

@@ -5,15 +5,18 @@ from collections import Counter
 from contextlib import suppress
 
 from cloister_common.app import error_response
+from cloister_common.disconnect import SOCKET_GONE
 from cloister_common.errors import CloisterError, TooManyRequests, Unauthenticated
 from cloister_common.logs import get_logger
-from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, WebSocket
 from prometheus_client import Counter as MetricCounter
 from prometheus_client import Gauge
+from redis.exceptions import RedisError
 
 from cloister_gateway.identity.guard import log_caller
 from cloister_gateway.sockets.session import Session, Shutdown
-from cloister_gateway.storage.client import REDIS_DOWN, store_unavailable
+from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.wire.faults import fault_of
 
 __all__ = ["router"]
 
@@ -42,8 +45,8 @@ async def responses(socket: WebSocket) -> None:
     except CloisterError as error:
         await socket.send_denial_response(error_response(error))
         return
-    except REDIS_DOWN:
-        await socket.send_denial_response(error_response(store_unavailable()))
+    except (*REDIS_DOWN, RedisError) as error:
+        await socket.send_denial_response(error_response(fault_of(error)))
         return
     session = Session(
         socket,
@@ -66,7 +69,7 @@ async def responses(socket: WebSocket) -> None:
         if end is not None:
             log.info("socket_closed", code=end.code)
             _CLOSED.labels(end.code).inc()
-            with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+            with suppress(TimeoutError, *SOCKET_GONE):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await socket.close(end.code, end.reason)
     finally:
