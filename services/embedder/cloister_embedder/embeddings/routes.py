@@ -4,11 +4,11 @@ from typing import Annotated
 
 from cloister_common.access import provided
 from cloister_common.bodies import read_body
+from cloister_common.disconnect import while_connected
 from cloister_common.wire.embeddings import is_bulk, parse_embedding_request
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from cloister_embedder.disconnect import while_connected
 from cloister_embedder.embeddings.service import EmbeddingService
 
 __all__ = ["router"]

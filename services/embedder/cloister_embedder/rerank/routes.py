@@ -4,11 +4,11 @@ from typing import Annotated, Any
 
 from cloister_common.access import provided
 from cloister_common.bodies import read_body
+from cloister_common.disconnect import while_connected
 from cloister_common.wire.embeddings import is_bulk
 from cloister_common.wire.rerank import parse_rerank_request
 from fastapi import APIRouter, Depends, Request
 
-from cloister_embedder.disconnect import while_connected
 from cloister_embedder.rerank.service import RerankService
 
 __all__ = ["router"]

@@ -1,12 +1,12 @@
 """``/v1/responses`` over HTTP: JSON, or server-sent events while the run goes on."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute
+from cloister_common.disconnect import while_connected
 from cloister_common.errors import InvalidRequest
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
@@ -55,7 +55,7 @@ async def create(
         return _stream(service, streaming, created.owner, after=-1)
     if body.background:
         return JSONResponse(await service.body(created.owner))
-    return await _while_connected(request, service.finish(created.owner))
+    return JSONResponse(await while_connected(request, service.finish(created.owner)))
 
 
 @router.get("/{response_id}")
@@ -107,23 +107,6 @@ async def input_items(
     only_query(request, {"limit", "order", "after", "before", "include", "include[]"})
     asks_for_results(request)
     return page(await service.input_items(caller, response_id), limit=limit, order=order, after=after, before=before)
-
-
-async def _while_connected(request: Request, work: Coroutine[Any, Any, dict[str, Any]]) -> Response:
-    """What ``work`` gives, unless the client leaves first: then nobody watches the run any more."""
-    result, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({result, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return JSONResponse(await result) if result.done() else Response(status_code=204)
-    finally:
-        result.cancel()
-        gone.cancel()
-        await asyncio.gather(result, gone, return_exceptions=True)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _stream(service: ResponseService, streaming: ResponsesSettings, owner: Owner, *, after: int) -> Response:

@@ -12,9 +12,7 @@ from dataclasses import asdict
 from cloister_common.errors import CloisterError
 from cloister_common.logs import get_logger
 from prometheus_client import Counter, Gauge
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
@@ -25,7 +23,7 @@ from cloister_gateway.runs.turn import Turn
 from cloister_gateway.runs.unanswered import is_unanswered, unanswered_mark
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import ItemLog, LogDamagedError, LogGoneError, LogLockedError, Owner, RecordGoneError
-from cloister_gateway.storage.client import REDIS_AWAY, WritesRefusedError
+from cloister_gateway.storage.client import REDIS_AWAY
 from cloister_gateway.storage.layout import conversation_channel
 from cloister_gateway.streams.events import DeposedError, EventStream
 from cloister_gateway.streams.feeds import Feed
@@ -170,9 +168,10 @@ class Run:
                 self._cancelled = True
                 return Outcome(status="cancelled")
             return await self._parts.turn.perform(self.owner, self.request, self._transcript)
-        except (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, WritesRefusedError, RecordGoneError):
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the response's error
+        except Exception as error:
+            # (An OSError alone may be another machine's.)
+            if isinstance(error, RecordGoneError) or (isinstance(error, RedisError) and isinstance(error, REDIS_AWAY)):
+                raise
             return Outcome(status="failed", error=self._error_told(error))
 
     def _error_told(self, error: Exception) -> RunError:

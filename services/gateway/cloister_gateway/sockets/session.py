@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 from cloister_common.bodies import aside, parse_json
+from cloister_common.disconnect import SOCKET_GONE
 from cloister_common.errors import CloisterError, Forbidden, InvalidRequest, NotFound, TooManyRequests
 from cloister_common.validation import validation_error
 from cloister_common.values import check_values
@@ -299,8 +300,7 @@ class Session:
                 raise Shutdown(
                     _TRY_AGAIN_LATER, "You read too slowly. Reconnect and resume with starting_after."
                 ) from error
-            except RuntimeError as error:
-                # Starlette's way of saying that the client has gone.
+            except SOCKET_GONE as error:
                 raise WebSocketDisconnect(1006) from error
 
 

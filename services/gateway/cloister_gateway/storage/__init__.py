@@ -1,16 +1,21 @@
 """Stored truth: sealed records and sealed, chained item logs in Redis. Nothing readable ever reaches the store."""
 
-from cloister_gateway.storage.damage import DamagedError, damage_told, is_wrong_type
-from cloister_gateway.storage.items import (
-    ItemLog,
+from cloister_gateway.storage.damage import damage_told, is_wrong_type
+from cloister_gateway.storage.errors import (
+    DamagedError,
     LogDamagedError,
     LogGoneError,
     LogLockedError,
+    RecordGoneError,
+    StoreError,
+)
+from cloister_gateway.storage.items import (
+    ItemLog,
     StoredItem,
     StoredLog,
 )
 from cloister_gateway.storage.layout import CONVERSATION, RESPONSE, record_key
-from cloister_gateway.storage.records import Owner, Record, RecordGoneError, SealedField, open_field, seal_field
+from cloister_gateway.storage.records import Owner, Record, SealedField, open_field, seal_field
 
 __all__ = [
     "CONVERSATION",
@@ -24,6 +29,7 @@ __all__ = [
     "Record",
     "RecordGoneError",
     "SealedField",
+    "StoreError",
     "StoredItem",
     "StoredLog",
     "damage_told",

@@ -13,7 +13,6 @@ import ssl
 from typing import Any, ClassVar, cast
 
 from cloister_common.certificates import client_context
-from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.settings import SettingsError, read_secret
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
@@ -32,15 +31,14 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from cloister_gateway.settings import RedisSettings
+from cloister_gateway.storage.errors import WritesRefusedError
 
 __all__ = [
     "REDIS_AWAY",
     "REDIS_DOWN",
-    "WritesRefusedError",
     "bus_connection",
     "check_durability",
     "command_client",
-    "store_unavailable",
     "wait_for_redis",
 ]
 
@@ -48,10 +46,6 @@ log = get_logger(__name__)
 
 REDIS_DOWN = (RedisConnectionError, RedisTimeoutError, OSError)
 """What a client raises when Redis cannot be reached, as opposed to what it raises when it refuses a command."""
-
-
-class WritesRefusedError(ResponseError):
-    """Redis takes nothing new for now: its disk is full or fails (``MISCONF``), or it has too few replicas."""
 
 
 REDIS_AWAY = (*REDIS_DOWN, OutOfMemoryError, WritesRefusedError)
@@ -207,14 +201,3 @@ async def check_durability(redis: Redis, settings: RedisSettings) -> None:
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def store_unavailable(error: Exception | None = None) -> Unavailable:
-    """What a caller is told while Redis cannot be reached, or refuses what was asked with ``error``."""
-    if isinstance(error, OutOfMemoryError | WritesRefusedError):
-        return Unavailable(
-            "The state store takes nothing new: its disk or its memory is full, or it has too few replicas. What is "
-            "stored can be read; all goes on by itself when its operator has made room.",
-            retry_after=10,
-        )
-    return Unavailable("The state store does not answer. Try again in a moment.", retry_after=2)

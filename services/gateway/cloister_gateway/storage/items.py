@@ -23,11 +23,12 @@ from cloister_common.vault import VaultError, encode_context, open_record, seal
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from cloister_gateway.storage.damage import DamagedError, damage_told
+from cloister_gateway.storage.damage import damage_told
+from cloister_gateway.storage.errors import LogDamagedError, LogGoneError, LogLockedError
 from cloister_gateway.storage.layout import items_key, record_key, removed_key
 from cloister_gateway.storage.records import Owner, open_field, seal_field
 
-__all__ = ["ItemLog", "LogDamagedError", "LogGoneError", "LogLockedError", "StoredItem", "StoredLog"]
+__all__ = ["ItemLog", "StoredItem", "StoredLog"]
 
 _START = b"\0" * 32
 
@@ -61,18 +62,6 @@ return redis.status_reply('OK')
 
 # KEYS: object. ARGV: the run that is known to have ended.
 _FREE = "if redis.call('HGET', KEYS[1], 'run') == ARGV[1] then redis.call('HDEL', KEYS[1], 'run') end return 0"
-
-
-class LogGoneError(Exception):
-    """The object was deleted; nothing was written."""
-
-
-class LogLockedError(Exception):
-    """The log is not the writer's; nothing was written. ``args[0]`` is the run that holds it, empty if none does."""
-
-
-class LogDamagedError(DamagedError):
-    """The stored log is not what was written: an item is missing, moved, altered or cut off. Nothing is served."""
 
 
 class StoredItem(NamedTuple):

@@ -6,13 +6,9 @@ import orjson
 from cloister_common.vault import DataKey, VaultError, encode_context, open_record, seal
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-__all__ = ["Owner", "Record", "RecordGoneError", "SealedField", "open_field", "seal_field"]
+__all__ = ["Owner", "Record", "SealedField", "open_field", "seal_field"]
 
 T = TypeVar("T")
-
-
-class RecordGoneError(Exception):
-    """The object's record was destroyed; nothing was written."""
 
 
 class Owner(NamedTuple):

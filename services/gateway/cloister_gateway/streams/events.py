@@ -12,7 +12,7 @@ from cloister_common.vault import encode_context, open_record, seal
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from cloister_gateway.storage import DamagedError, Owner, RecordGoneError, damage_told
+from cloister_gateway.storage import DamagedError, Owner, RecordGoneError, StoreError, damage_told
 from cloister_gateway.storage.layout import events_key, record_key, run_channel
 
 __all__ = ["DeposedError", "EventGroup", "EventStream", "StreamDroppedError", "damaged_stream"]
@@ -28,11 +28,11 @@ return redis.status_reply('OK')
 """
 
 
-class DeposedError(Exception):
+class DeposedError(StoreError):
     """Another owner has written past this one. Stop: the run is not ours any more."""
 
 
-class StreamDroppedError(Exception):
+class StreamDroppedError(StoreError):
     """The run has ended, and its events are kept no longer: what is left is the response in its record."""
 
 

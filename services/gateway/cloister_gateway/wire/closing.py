@@ -3,10 +3,10 @@
 import asyncio
 from contextlib import suppress
 
+from cloister_common.disconnect import SOCKET_GONE
 from cloister_common.logs import get_logger
 from prometheus_client import Counter
 from starlette.types import Send
-from starlette.websockets import WebSocketDisconnect
 
 __all__ = ["close_socket"]
 
@@ -21,6 +21,6 @@ async def close_socket(send: Send, code: int, reason: str) -> None:
     """Closes an accepted socket. That its client has gone, or does not take the frame in time, is no error."""
     log.info("socket_closed", code=code)
     _CLOSED.labels(code).inc()
-    with suppress(TimeoutError, OSError, WebSocketDisconnect, RuntimeError):
+    with suppress(TimeoutError, *SOCKET_GONE):
         async with asyncio.timeout(_CLOSE_SECONDS):
             await send({"type": "websocket.close", "code": code, "reason": reason})
