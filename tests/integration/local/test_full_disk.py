@@ -6,8 +6,7 @@ The disk is a small filesystem in memory with the real redis-server on it.
 import asyncio
 import contextlib
 import os
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from deploy.local.process import Watchdog
 from deploy.local.runner import Runner
 from deploy.local.settings import load_local_settings
 from tests.support.disks import fill, small_disk
+from tests.support.waiting import until
 
 MIB = 1 << 20
 DISK_MIB = 24
@@ -94,13 +94,6 @@ class Stack:
             return False
 
 
-async def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not await asyncio.to_thread(condition):
-        assert time.monotonic() < deadline, what
-        await asyncio.sleep(0.05)
-
-
 async def test_a_disk_that_fills_to_its_last_byte_costs_no_reader_and_no_acknowledged_write(
     tmp_path: Path, disk: Path
 ) -> None:
@@ -110,7 +103,7 @@ async def test_a_disk_that_fills_to_its_last_byte_costs_no_reader_and_no_acknowl
         # Expiring is a write too, and nobody asks for it.
         stack.client.set("fleeting", "x", px=1000)
         process = stack.client.info("server")["run_id"]
-        await until(lambda: _reserved(stack.layout.data("redis")), "room is reserved for Redis")
+        await until(lambda: _reserved(stack.layout.data("redis")), what="room is reserved for Redis")
         fill(disk / "filler")
         acknowledged = ["before"]
         number = 0
@@ -118,13 +111,13 @@ async def test_a_disk_that_fills_to_its_last_byte_costs_no_reader_and_no_acknowl
             acknowledged.append(f"during-{number}")
             number += 1
             await asyncio.sleep(0.005)  # the guard shares this loop
-        await until(lambda: any("almost full" in said for said in stack.said), "the disk is said to be full")
-        await until(lambda: stack.client.get("fleeting") is None, "the fleeting key is gone")
+        await until(lambda: any("almost full" in said for said in stack.said), what="the disk is said to be full")
+        await until(lambda: stack.client.get("fleeting") is None, what="the fleeting key is gone")
         assert not stack.takes("refused")
         assert all(stack.client.exists(key) for key in acknowledged)
         assert stack.client.info("server")["run_id"] == process, "Redis went down with its disk"
         (disk / "filler").unlink()
-        await until(lambda: stack.takes("after"), "writes are taken again")
+        await until(lambda: stack.takes("after"), what="writes are taken again")
         assert any("there is room again" in said for said in stack.said)
         assert (disk / "run.json").stat().st_size
 
@@ -133,7 +126,7 @@ async def test_redis_that_starts_on_a_full_disk_can_be_read_and_takes_nothing(tm
     stack = Stack(tmp_path, disk)
     async with stack.running():
         assert stack.takes("before")
-        await until(lambda: _reserved(stack.layout.data("redis")), "room is reserved for Redis")
+        await until(lambda: _reserved(stack.layout.data("redis")), what="room is reserved for Redis")
         fill(disk / "filler")
         first = stack.client.info("server")
         os.kill(first["process_id"], 9)
@@ -144,11 +137,11 @@ async def test_redis_that_starts_on_a_full_disk_can_be_read_and_takes_nothing(tm
             except redis.ConnectionError:
                 return False
 
-        await until(back, "Redis is started again")
+        await until(back, what="Redis is started again")
         assert not stack.takes("refused")
         assert stack.client.exists("before")
         (disk / "filler").unlink()
-        await until(lambda: stack.takes("after"), "writes are taken again")
+        await until(lambda: stack.takes("after"), what="writes are taken again")
 
 
 def _reserved(folder: Path) -> bool:

@@ -16,7 +16,8 @@ from openai.types import VectorStoreSearchResponse
 from tests.support.documents import ingested, place, upload
 from tests.support.embedder import EMBEDDER_TOKEN
 from tests.support.milvus import MilvusLite, MilvusServer235, connected
-from tests.support.retriever import RetrieverMaker, RetrieverProcess, poll
+from tests.support.retriever import RetrieverMaker, RetrieverProcess
+from tests.support.waiting import wait_until
 
 LONG = "\n\n".join(f"Paragraph {number} speaks about topic{number} and nothing else at all." for number in range(400))
 
@@ -56,7 +57,7 @@ def test_a_retriever_killed_while_it_ingests_finishes_after_its_restart(
     try:
         sdk.vector_stores.file_batches.create(store, file_ids=files)
         seen = fake_embedder.texts
-        poll(lambda: fake_embedder.texts > seen + 64, seconds=30, what="passages are being embedded")
+        wait_until(lambda: fake_embedder.texts > seen + 64, seconds=30, what="passages are being embedded")
         retriever.kill()
     finally:
         fake_embedder.delay_seconds = 0.0
@@ -123,10 +124,12 @@ def test_milvus_may_go_and_come_back(
 
         milvus.start()
         assert ingested(sdk, store, seconds=120).file_counts.completed == 2
-        found = poll(lambda: _search(sdk, store, "lion sleeps"), seconds=90, what="the search answers again")
+        found = wait_until(lambda: _search(sdk, store, "lion sleeps"), seconds=90, what="the search answers again")
         assert found[0].file_id == late
         assert doomed not in {one.file_id for one in found}
-        poll(lambda: len(rows_of(milvus.uri, store)) == 2, seconds=60, what="the deleted file's passages are gone")
+        wait_until(
+            lambda: len(rows_of(milvus.uri, store)) == 2, seconds=60, what="the deleted file's passages are gone"
+        )
         assert httpx.get(f"{retriever.url}/readyz", timeout=10).status_code == 200
     finally:
         milvus.stop()
@@ -155,7 +158,9 @@ def test_an_embedder_that_fails_delays_and_loses_nothing(
     sdk = retriever.openai(tenant)
     file_id = upload(sdk, "a.txt", b"the zebra eats grass")
     store = sdk.vector_stores.create(name="s", file_ids=[file_id]).id
-    poll(lambda: "ingestion_waits" in retriever.log.read_text(), seconds=60, what="the worker waits for the embedder")
+    wait_until(
+        lambda: "ingestion_waits" in retriever.log.read_text(), seconds=60, what="the worker waits for the embedder"
+    )
     assert sdk.vector_stores.retrieve(store).status == "in_progress"
     started = time.monotonic()
     with pytest.raises(openai.APIStatusError) as away:

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from cloister_retriever.settings import IngestionSettings
 
 from tests.support.documents import pdf
 from tests.support.models import minilm_folder
+from tests.support.waiting import until
 
 MIB = 1024 * 1024
 
@@ -82,9 +83,9 @@ async def test_a_file_that_takes_too_long_is_given_up() -> None:
 async def test_a_file_that_stands_aside_is_stopped_and_goes_on_with_the_time_it_had() -> None:
     turns = Turns(1, 0, asyncio.Event())
     turn = turns.begin("a")
-    slow = b"word " * 100_000
+    slow = b"word " * 400_000
     reading = asyncio.create_task(
-        parser(parse_seconds=5).parse(chunks(slow), name="a.txt", max_tokens=200, overlap_tokens=0, turn=turn)
+        parser(parse_seconds=120).parse(chunks(slow), name="a.txt", max_tokens=200, overlap_tokens=0, turn=turn)
     )
     try:
         child = await until(lambda: next(iter(children()), None))
@@ -119,14 +120,6 @@ def state_of(process: int) -> str:
 
 def processor_ticks(process: int) -> int:
     return int(stat_of(process)[11])
-
-
-async def until(condition: Callable[[], Any]) -> Any:
-    """The first true value of ``condition()``."""
-    async with asyncio.timeout(30):
-        while not (value := condition()):
-            await asyncio.sleep(0.01)
-        return value
 
 
 @pytest.mark.parametrize(

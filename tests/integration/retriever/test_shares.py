@@ -4,7 +4,8 @@ import time
 
 from tests.support.documents import ingested, upload
 from tests.support.milvus import MilvusLite
-from tests.support.retriever import RetrieverMaker, poll
+from tests.support.retriever import RetrieverMaker
+from tests.support.waiting import wait_until
 
 OTHER = "proj_quiet"
 SLOW = b"words of a long file " * 200_000
@@ -36,14 +37,16 @@ def test_slow_files_on_every_worker_stand_aside_for_another_tenants_and_go_on(
     crowd, store = busy.vector_stores.create(name="busy").id, quiet.vector_stores.create(name="quiet").id
     busy.vector_stores.file_batches.create(crowd, file_ids=slow)
     with retriever.metrics() as metrics:
-        poll(lambda: "cloister_ingest_workers_busy 2.0" in metrics.get("/metrics").text, seconds=30, what="both work")
+        wait_until(
+            lambda: "cloister_ingest_workers_busy 2.0" in metrics.get("/metrics").text, seconds=30, what="both work"
+        )
         started = time.monotonic()
         file = upload(quiet, "q.txt", b"one line")
         quiet.vector_stores.files.create(file_id=file, vector_store_id=store)
         assert ingested(quiet, store, seconds=30).file_counts.completed == 1
         assert time.monotonic() - started < 30
         assert busy.vector_stores.retrieve(crowd).file_counts.in_progress == 3
-        poll(
+        wait_until(
             lambda: "cloister_ingest_turns_yielded_total 0.0" not in metrics.get("/metrics").text,
             seconds=10,
             what="a slow file has stood aside",

@@ -10,6 +10,8 @@ import pytest
 from cloister_common.log_level import watch_log_level
 from cloister_common.settings import SettingsError, load_log_settings
 
+from tests.support.waiting import until
+
 OURS = logging.getLogger("cloister_common")
 
 
@@ -31,23 +33,17 @@ def write(folder: Path, text: str, *, turn: int) -> None:
     (folder / "turning").rename(folder / "..data")
 
 
-async def until(level: int) -> None:
-    with anyio.fail_after(5):
-        while OURS.getEffectiveLevel() != level:
-            await anyio.sleep(0.01)
-
-
 async def test_every_new_level_is_taken_over_and_a_wrong_one_does_not_end_the_watch(tmp_path: Path) -> None:
     write(tmp_path, "log: {level: info}", turn=0)
     file = tmp_path / "..data" / "service.yaml"
     async with anyio.create_task_group() as group:
         group.start_soon(lambda: watch_log_level(file, service="tiny", level="info", every=0.01))
         write(tmp_path, "log: {level: debug}\nserver: {port: 1}", turn=1)
-        await until(logging.DEBUG)
+        await until(lambda: OURS.getEffectiveLevel() == logging.DEBUG)
         file.write_text("log: {level: loud}")
         await anyio.lowlevel.checkpoint()
         write(tmp_path, "log: {level: error}", turn=2)
-        await until(logging.ERROR)
+        await until(lambda: OURS.getEffectiveLevel() == logging.ERROR)
         group.cancel_scope.cancel()
 
 

@@ -1,11 +1,13 @@
 """What is damaged is named, can be deleted, and takes nothing else with it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from cloister_common.vault import seal
 from cloister_retriever.damage import Damaged
 from cloister_retriever.files.schemas import FilesQuery
+from cloister_retriever.index.protocol import Entry
+from cloister_retriever.index.rows import row_of
 from cloister_retriever.pages import ListQuery
 from cloister_retriever.search.schemas import SearchRequest
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateBatch, CreateStore
@@ -13,7 +15,8 @@ from openai.types import FileObject
 from openai.types.vector_stores import VectorStoreFile
 
 from tests.support.retriever_memory import TENANT, MemoryProcess, MemoryRoot, Stored
-from tests.unit.retriever.test_ingestion import queue_is_empty, short_pauses, until
+from tests.support.waiting import until
+from tests.unit.retriever.test_ingestion import queue_is_empty, short_pauses
 
 __all__ = ["short_pauses"]
 
@@ -149,7 +152,7 @@ async def test_a_damaged_store_is_in_the_list_and_can_be_deleted(process: Memory
     assert [one["id"] for one in (await process.stores.list(TENANT, ListQuery()))[0]] == [good]
     assert process.stored.rows == {}
     for file in files:
-        assert await process.file_store.stores_using(TENANT, file) == []
+        assert await process.uses.stores(TENANT, file) == []
 
 
 @pytest.mark.parametrize("kind", ["/activity/", "/changes/"])
@@ -188,12 +191,12 @@ async def test_rows_copied_while_a_file_is_read_do_not_keep_it_from_being_comple
 ) -> None:
     upsert, copied = process.index.upsert, False
 
-    async def upsert_and_copy(rows: list[dict[str, object]]) -> None:
+    async def upsert_and_copy(entries: Sequence[Entry]) -> None:
         nonlocal copied
-        await upsert(rows)
+        await upsert(entries)
         if not copied:
             copied = True
-            process.stored.rows["psg_copy"] = {**rows[0], "id": "psg_copy"}
+            process.stored.rows["psg_copy"] = {**row_of(entries[0]), "id": "psg_copy"}
 
     monkeypatch.setattr(process.index, "upsert", upsert_and_copy)
     store, _ = await filled(process)

@@ -1,19 +1,18 @@
 """The pipeline and its workers beside callers that change their minds, and after others that died."""
 
-import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from cloister_common.errors import NotFound
 from cloister_retriever.ingestion import worker
-from cloister_retriever.ingestion.queue import Claim, Job
+from cloister_retriever.jobs.queue import Claim, Job
 from cloister_retriever.search.schemas import SearchRequest
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateStore
 from cloister_retriever.vector_stores.service import OpenStore
 
 from tests.support.retriever_memory import TENANT, Killed, MemoryProcess, MemoryRoot, Stored
+from tests.support.waiting import until
 
 TEXT = "the zebra eats grass"
 
@@ -32,12 +31,6 @@ def stored() -> Stored:
 @pytest.fixture
 def process(stored: Stored) -> MemoryProcess:
     return MemoryProcess(stored, MemoryRoot())
-
-
-async def until(condition: Callable[[], Awaitable[object]]) -> None:
-    async with asyncio.timeout(10):
-        while not await condition():
-            await asyncio.sleep(0.005)
 
 
 async def queue_is_empty(process: MemoryProcess) -> bool:

@@ -12,7 +12,7 @@ from cloister_common.vault import Keyring
 
 from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.runs.store import ResponseStore
+from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.unanswered import shown_items
 from cloister_gateway.storage import (
     CONVERSATION,
@@ -33,9 +33,9 @@ __all__ = ["ConversationService"]
 class ConversationService:
     """Creates, reads, changes and deletes conversations and their items."""
 
-    def __init__(self, store: ConversationStore, items: ItemLog, keyring: Keyring, responses: ResponseStore) -> None:
+    def __init__(self, store: ConversationStore, items: ItemLog, keyring: Keyring, runs: Engine) -> None:
         self._store = store
-        self._responses = responses
+        self._runs = runs
         self._items = items
         self._keyring = keyring
 
@@ -88,7 +88,7 @@ class ConversationService:
         if await self._store.tenant(conversation_id) != principal.tenant:
             raise _not_found(conversation_id)
         await self._keyring.destroy(principal.tenant, CONVERSATION, conversation_id)
-        await self._responses.destroy_those_of(principal.tenant, conversation_id)
+        await self._runs.remove_those_of(principal.tenant, conversation_id)
         await self._items.destroy(CONVERSATION, conversation_id)
 
     async def add_items(

@@ -12,7 +12,7 @@ from cloister_common.logs import get_logger
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from cloister_gateway.context import Service
+from cloister_gateway.wire.inside import Retriever
 from cloister_gateway.wire.readers import TimedStream
 
 __all__ = ["forward"]
@@ -32,7 +32,7 @@ _RESPONSE_HEADERS = (
 _RETRY_SECONDS = 5
 
 
-async def forward(retriever: Service, request: Request, path: str, *, tenant: str, send_seconds: float) -> Response:
+async def forward(retriever: Retriever, request: Request, path: str, *, tenant: str, send_seconds: float) -> Response:
     """The retriever's answer to ``request``, made for ``tenant`` at ``path``.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-from cloister_gateway.identity.records import ORGANIZATION, AccountRecord, Credential, KeyRecord, Kind, ProjectRecord
+from cloister_gateway.identity.records import ORGANIZATION, AccountRecord, KeyRecord, Kind, ProjectRecord, StoredKey
 from cloister_gateway.identity.rights import RightsStore
 from cloister_gateway.identity.seals import Rights, Seals
 from cloister_gateway.storage.layout import (
@@ -152,18 +152,26 @@ class IdentityStore:
 
         await self.rights.change(record.owner, listed, write)
 
-    async def credential(self, key_id: str) -> Credential | None:
+    async def stored_key(self, key_id: str) -> StoredKey | None:
         """What authentication needs of a key that lives; its name stays sealed.
 
         Raises:
             VaultError: The rights of its owner are not what was written.
         """
-        names = ["mac", "kind", "tenant", "scopes", "expires_at"]
+        names = ["mac", "kind", "tenant", "scopes", "expires_at", "account"]
         values: Any = await self._hash("hmget", api_key_key(key_id), names)
-        mac, kind, tenant, scopes, expires_at = values
+        mac, kind, tenant, scopes, expires_at, account = values
         if mac is None:
             return None
-        found = Credential(key_id, mac, _kind(kind), tenant.decode(), _scopes(scopes), _optional_int(expires_at))
+        found = StoredKey(
+            key_id,
+            mac,
+            _kind(kind),
+            tenant.decode(),
+            _scopes(scopes),
+            _optional_int(expires_at),
+            account=(account or b"").decode(errors="replace"),
+        )
         rights = await self.rights.read(found.owner)
         if rights is None or key_id not in rights.keys:
             return None

@@ -146,7 +146,7 @@ class IdempotencyKeys:
 
     async def _name(self, asked: Asked) -> str:
         """The name under which Redis knows the claim."""
-        parts = ("idempotency-claim", asked.principal.key_id, asked.key)
+        parts = ("idempotency-claim", asked.principal.credential.id, asked.key)
         return claim_key(await self._keyring.name(asked.principal.tenant, *parts))
 
     async def _seal(self, asked: Asked, name: str, response_id: str) -> bytes:

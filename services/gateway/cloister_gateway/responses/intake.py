@@ -164,7 +164,7 @@ class Intake:
         conversation = Owner(CONVERSATION, header.conversation, owner.key) if header.conversation else None
         if conversation is not None:
             await self._append_input(header, conversation, request.input)
-        await self._engine.start(owner, conversation, request, body)
+        await self._engine.begin(owner, conversation, request, body)
         return owner
 
     def _check(self, principal: Principal, parameters: ResponseParameters) -> None:

@@ -4,16 +4,18 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
+from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute
 from cloister_common.disconnect import while_connected
 from cloister_common.errors import InvalidRequest
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from cloister_gateway.context import Context
-from cloister_gateway.identity import Principal, require
+from cloister_gateway.identity.guard import require
+from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.schemas import CreateResponse
 from cloister_gateway.responses.service import ResponseService
+from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import Owner
 from cloister_gateway.wire.events import error_event, event_name
 from cloister_gateway.wire.faults import fault_of
@@ -32,12 +34,8 @@ Caller = Annotated[Principal, Depends(require("responses"))]
 _SSE_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-def _service(request: Request) -> ResponseService:
-    service: ResponseService = request.app.state.context.core.responses
-    return service
-
-
-Service = Annotated[ResponseService, Depends(_service)]
+Service = Annotated[ResponseService, Depends(provided(ResponseService))]
+Streaming = Annotated[ResponsesSettings, Depends(provided(ResponsesSettings))]
 
 
 @router.post("", dependencies=[NO_QUERY])
@@ -45,6 +43,7 @@ async def create(
     body: CreateResponse,
     caller: Caller,
     service: Service,
+    streaming: Streaming,
     request: Request,
     idempotency_key: Annotated[str | None, Header(max_length=256)] = None,
 ) -> Response:
@@ -53,7 +52,7 @@ async def create(
         raise InvalidRequest("'background' needs 'store': the answer must be kept to be fetched.", param="store")
     created = await service.create(caller, body, background=bool(body.background), idempotency_key=idempotency_key)
     if body.stream:
-        return _stream(request, created.owner, after=-1)
+        return _stream(service, streaming, created.owner, after=-1)
     if body.background:
         return JSONResponse(await service.body(created.owner))
     return JSONResponse(await while_connected(request, service.finish(created.owner)))
@@ -64,6 +63,7 @@ async def retrieve(
     response_id: str,
     caller: Caller,
     service: Service,
+    streaming: Streaming,
     request: Request,
     stream: bool = False,
     starting_after: Annotated[int | None, Query(ge=0, le=LARGEST_NUMBER)] = None,
@@ -76,7 +76,7 @@ async def retrieve(
             raise InvalidRequest("'starting_after' needs 'stream=true'.", param="starting_after")
         return JSONResponse(await service.retrieve(caller, response_id, results=results))
     owner = await service.find(caller, response_id)
-    return _stream(request, owner, after=-1 if starting_after is None else starting_after)
+    return _stream(service, streaming, owner, after=-1 if starting_after is None else starting_after)
 
 
 @router.post("/{response_id}/cancel", dependencies=[NO_QUERY])
@@ -109,10 +109,7 @@ async def input_items(
     return page(await service.input_items(caller, response_id), limit=limit, order=order, after=after, before=before)
 
 
-def _stream(request: Request, owner: Owner, *, after: int) -> Response:
-    context: Context = request.app.state.context
-    service = context.core.responses
-
+def _stream(service: ResponseService, streaming: ResponsesSettings, owner: Owner, *, after: int) -> Response:
     async def frames() -> AsyncGenerator[bytes, None]:
         number = after + 1
         try:
@@ -125,9 +122,8 @@ def _stream(request: Request, owner: Owner, *, after: int) -> Response:
 
     stream = TimedStream(
         frames(),
-        send_seconds=context.settings.responses.send_seconds,
+        send_seconds=streaming.send_seconds,
         media_type="text/event-stream",
         headers=_SSE_HEADERS,
     )
-    settings = context.settings.responses
-    return KeptAlive(stream, seconds=settings.keep_alive_seconds, send_seconds=settings.send_seconds)
+    return KeptAlive(stream, seconds=streaming.keep_alive_seconds, send_seconds=streaming.send_seconds)

@@ -39,10 +39,13 @@ class Engine:
         self._runs: dict[str, Run] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._draining = False
-        control.subscribe(_CANCEL, self._on_cancel)
-        supervisor.loop("runs-sweep", self._sweep)
 
-    async def start(
+    def start(self) -> None:
+        """Begins to hear of cancellations, and to look for runs that lost their gateway."""
+        self._control.subscribe(_CANCEL, self._on_cancel)
+        self._supervisor.loop("runs-sweep", self._sweep)
+
+    async def begin(
         self,
         owner: Owner,
         conversation: Owner | None,
@@ -69,6 +72,10 @@ class Engine:
         """Asks whichever gateway runs it to stop. The end is seen in the run's events."""
         await self._parts.store.request_cancel(response_id)
         await self._control.publish(_CANCEL, {"id": response_id})
+
+    async def remove_those_of(self, tenant: str, conversation_id: str) -> None:
+        """Removes what is stored of the runs of a conversation whose key was destroyed."""
+        await self._parts.store.destroy_those_of(tenant, conversation_id)
 
     async def hand_over(self) -> None:
         """Stops this gateway's runs and lets others take them at once, when this process ends."""
@@ -164,7 +171,7 @@ class Engine:
         conversation = Owner(CONVERSATION, header.conversation, owner.key) if header.conversation else None
         takeovers = await self._parts.store.count_takeover(response_id)
         log.info("run_adopted", response_id=response_id, takeovers=takeovers)
-        await self.start(owner, conversation, request, body, give_up=takeovers > _MOST_TAKEOVERS)
+        await self.begin(owner, conversation, request, body, give_up=takeovers > _MOST_TAKEOVERS)
 
     async def _stored(self, header: Header) -> tuple[Owner, TurnRequest, ResponseBody]:
         """What is needed to run a response again. Raises `VaultError` if its record or key does not open."""

@@ -1,8 +1,8 @@
 """Redis clients, made in one place, and the check that this Redis keeps what it acknowledged.
 
-Three clients, since redis-py 8.1 bounds every read by the pool's ``socket_timeout``, blocking reads included:
-`command_client` for commands, `blocking_client` for ``XREAD BLOCK`` and the like, and `bus_connection` for the one
-pub/sub connection of the process (`cloister_gateway.bus.connection`).
+Two clients, since redis-py 8.1 bounds every read by the pool's ``socket_timeout``, those that wait included:
+`command_client` for commands, and `bus_connection` for the one pub/sub connection of the process
+(`cloister_gateway.bus.connection`).
 
 Commands are never repeated by the client: a write whose answer was lost may have happened, and only its caller knows
 whether doing it twice is harmless. An idle connection that Redis closed is replaced before it is used.
@@ -36,7 +36,6 @@ from cloister_gateway.storage.errors import WritesRefusedError
 __all__ = [
     "REDIS_AWAY",
     "REDIS_DOWN",
-    "blocking_client",
     "bus_connection",
     "check_durability",
     "command_client",
@@ -109,11 +108,6 @@ class _TlsConnection(_Sender, SSLConnection):
 def command_client(settings: RedisSettings) -> Redis:
     """A client for commands: bytes in, bytes out, every reply within ``timeout_seconds``."""
     return Redis.from_pool(_pool(settings, settings.connections, socket_timeout=settings.timeout_seconds))
-
-
-def blocking_client(settings: RedisSettings) -> Redis:
-    """A client for commands that block on the server. The caller gives each its own ``BLOCK`` time."""
-    return Redis.from_pool(_pool(settings, settings.connections, socket_timeout=None))
 
 
 def bus_connection(settings: RedisSettings) -> Connection:

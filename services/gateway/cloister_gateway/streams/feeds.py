@@ -113,10 +113,14 @@ class Hub:
     def __init__(self, stream: EventStream, bus: Bus, supervisor: Supervisor) -> None:
         self._stream = stream
         self._bus = bus
+        self._supervisor = supervisor
         self._feeds: dict[str, Feed] = {}
         self._stale: set[Feed] = set()
         self._something_stale = asyncio.Event()
-        supervisor.loop("feeds", self._keep_current)
+
+    def start(self) -> None:
+        """Begins to keep the feeds current that others' runs fill."""
+        self._supervisor.loop("feeds", self._keep_current)
 
     @asynccontextmanager
     async def watch(self, owner: Owner) -> AsyncIterator[Feed]:

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol, runtime_checkable
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from cloister_common.logs import get_logger
@@ -14,13 +15,23 @@ from cloister_retriever.files.upload import MultipartUpload
 from cloister_retriever.identifiers import FILE_PREFIX, check_id, missing, new_placed_id
 from cloister_retriever.pages import page_of
 from cloister_retriever.storage.content import ContentFacts, sealed_size
+from cloister_retriever.storage.uses import FileUses
 
-__all__ = ["Detach", "FileService"]
+__all__ = ["Detach", "FileService", "FileUsers"]
 
 log = get_logger(__name__)
 
 Detach = Callable[[str, str, str], Awaitable[None]]
 """Takes (tenant, vector store id, file id) and removes the file and its passages from the store."""
+
+
+@runtime_checkable
+class FileUsers(Protocol):
+    """Those above that use files, as a deletion has to know them."""
+
+    async def detach_file(self, tenant: str, store_id: str, file_id: str) -> None:
+        """`Detach`."""
+
 
 _MAX_NAME = 255
 _MAX_ENDING = 32
@@ -33,8 +44,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 class FileService:
     """Uploads, lists, reads and deletes files."""
 
-    def __init__(self, store: FileStore, *, max_file_bytes: int) -> None:
+    def __init__(self, store: FileStore, uses: FileUses, *, max_file_bytes: int) -> None:
         self._store = store
+        self._uses = uses
         self._max_file_bytes = max_file_bytes
 
     async def upload(self, tenant: str, form: MultipartUpload) -> FileRecord:
@@ -70,6 +82,7 @@ class FileService:
         except BaseException:
             # Refused, cut off or failed: without a record nobody can see it, and without a key nobody can read it.
             await self._store.destroy_key(tenant, file_id)
+            await self._store.delete_content(tenant, file_id)
             await self._store.delete(tenant, file_id)
             raise
         log.info("file_stored", file=file_id, bytes=facts.size)
@@ -143,11 +156,13 @@ class FileService:
         await self._store.destroy_key(tenant, file_id)
         # Where it was attached meanwhile; after this a worker finds that the file is gone.
         await self._detach_everywhere(tenant, file_id, detach)
+        await self._store.delete_content(tenant, file_id)
+        await self._uses.forget_all(tenant, file_id)
         await self._store.delete(tenant, file_id)
         log.info("file_deleted", file=file_id)
 
     async def _detach_everywhere(self, tenant: str, file_id: str, detach: Detach) -> None:
-        for store_id in await self._store.stores_using(tenant, file_id):
+        for store_id in await self._uses.stores(tenant, file_id):
             await detach(tenant, store_id, file_id)
 
 

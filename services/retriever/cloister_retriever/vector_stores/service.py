@@ -10,11 +10,11 @@ from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey, VaultError
 
 from cloister_retriever.damage import damage_of
-from cloister_retriever.files.store import FileStore
 from cloister_retriever.identifiers import STORE_PREFIX, check_id, missing, new_placed_id
-from cloister_retriever.ingestion.purge import Purges
+from cloister_retriever.jobs.purges import Purges
 from cloister_retriever.pages import ListQuery, page_of
 from cloister_retriever.storage.objects import each
+from cloister_retriever.storage.uses import FileUses
 from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.expiry import Expiries
 from cloister_retriever.vector_stores.records import Attached, StoreRecord
@@ -44,7 +44,7 @@ class VectorStoreService:
         self,
         store: VectorStoreStore,
         attachments: AttachmentService,
-        file_store: FileStore,
+        uses: FileUses,
         purges: Purges,
         expiries: Expiries,
         *,
@@ -52,7 +52,7 @@ class VectorStoreService:
     ) -> None:
         self._store = store
         self._attachments = attachments
-        self._file_store = file_store
+        self._uses = uses
         self._purges = purges
         self._expiries = expiries
         self._model = model
@@ -136,6 +136,10 @@ class VectorStoreService:
             self._noted[store_id] = time.monotonic()
         return opened
 
+    async def grown_at(self, tenant: str, opened: OpenStore) -> float | None:
+        """When passages were last added, in seconds since the epoch; None if none ever were."""
+        return await self._store.grown_at(tenant, opened.record.id, opened.key)
+
     async def list(self, tenant: str, query: ListQuery) -> tuple[list[dict[str, Any]], bool]:
         """One page of stores in OpenAI's shape, and whether there are more."""
         records, has_more = page_of(
@@ -184,7 +188,7 @@ class VectorStoreService:
         await self._store.delete(tenant, store_id)
 
         async def forget(file_id: str) -> None:
-            await self._file_store.forget_use(tenant, file_id, store_id)
+            await self._uses.forget(tenant, file_id, store_id)
 
         await each(forget, [file.record.file_id for file in files])
         await self._expiries.forget(store_id)

@@ -7,6 +7,7 @@ from functools import partial
 from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey, Keyring, VaultError, encode_context
 
+from cloister_retriever.keys import VECTOR_STORE
 from cloister_retriever.storage.content import ContentFacts, SealedContent
 from cloister_retriever.storage.layout import TenantPaths, tenant_paths
 from cloister_retriever.storage.objects import Objects
@@ -25,8 +26,6 @@ __all__ = ["VectorStoreStore"]
 
 log = get_logger(__name__)
 
-_KIND = "vector_store"
-
 
 class VectorStoreStore:
     """Reads and writes one tenant's vector stores. Methods that need a store's key expect the store to exist."""
@@ -38,13 +37,17 @@ class VectorStoreStore:
         self._content = SealedContent(objects)
         self._cleared: dict[str, int] = {}
 
+    def check_room(self) -> None:
+        """Raises `Unavailable` while the object store may take nothing new in."""
+        self._objects.check_room()
+
     async def key(self, tenant: str, store_id: str) -> DataKey | None:
-        return await self._keyring.get(tenant, _KIND, store_id)
+        return await self._keyring.get(tenant, VECTOR_STORE, store_id)
 
     # The store itself
 
     async def create(self, tenant: str, record: StoreRecord) -> None:
-        key = await self._keyring.create(tenant, _KIND, record.id)
+        key = await self._keyring.create(tenant, VECTOR_STORE, record.id)
         await self._records.put((await self._paths(tenant)).store(record.id), record, key)
 
     async def put(self, tenant: str, record: StoreRecord, key: DataKey) -> None:
@@ -68,7 +71,7 @@ class VectorStoreStore:
         """Removes everything of the store: the record first, then the key, then what the key sealed."""
         paths = await self._paths(tenant)
         await self._records.delete(paths.store(store_id))
-        await self._keyring.destroy(tenant, _KIND, store_id)
+        await self._keyring.destroy(tenant, VECTOR_STORE, store_id)
         for path in (paths.activity(store_id), paths.changes(store_id)):
             await self._records.delete(path)
         for folder in (paths.attachments, paths.detached, paths.outcomes, paths.texts, paths.batches):
