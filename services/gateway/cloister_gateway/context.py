@@ -18,7 +18,7 @@ from cloister_common.supervisor import Supervisor
 from cloister_common.vault import Keyring
 from redis.asyncio import Redis
 
-from cloister_gateway.bus.announcements import Control
+from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.conversations.store import ConversationStore
@@ -64,7 +64,7 @@ class Context:
     redis: Redis
     keyring: Keyring
     bus: Bus
-    control: Control
+    announcements: Announcements
     authenticator: Authenticator
     directory: Directory
     llm: ModelUpstream
@@ -115,14 +115,14 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
         supervisor = Supervisor()
         stack.push_async_callback(supervisor.close)
         bus = Bus(lambda: bus_connection(settings.redis), redis, supervisor)
-        control = Control(bus)
+        announcements = Announcements(bus)
 
         identity = IdentityStore(redis, Seals(keyring))
         await identity.rights.adopt()
         last_use = LastUse(identity.touch_keys)
         stack.push_async_callback(last_use.flush)
-        authenticator = Authenticator([ApiKeyVerifier(identity, peppers)], control, last_use, supervisor)
-        directory = Directory(Projects(identity, control), ApiKeys(identity, peppers[0], control))
+        authenticator = Authenticator([ApiKeyVerifier(identity, peppers)], announcements, last_use, supervisor)
+        directory = Directory(Projects(identity, announcements), ApiKeys(identity, peppers[0], announcements))
 
         items = ItemLog(redis)
         stream = EventStream(redis)
@@ -135,7 +135,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
         parts = RunParts(
             stream=stream, leases=leases, store=store, items=items, turn=turn, settings=settings.responses, bus=bus
         )
-        engine = Engine(parts, hub=hub, control=control, supervisor=supervisor)
+        engine = Engine(parts, hub=hub, announcements=announcements, supervisor=supervisor)
         stack.push_async_callback(engine.hand_over)
 
         conversations = ConversationService(ConversationStore(redis), items, keyring, engine)
@@ -159,7 +159,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
             redis=redis,
             keyring=keyring,
             bus=bus,
-            control=control,
+            announcements=announcements,
             authenticator=authenticator,
             directory=directory,
             llm=llm,
@@ -180,7 +180,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
 async def _start(context: Context) -> None:
     """Begins what runs on its own, from the bottom up: what hears of others before what works for them."""
     context.bus.start()
-    await context.control.start()
+    await context.announcements.start()
     context.authenticator.start()
     context.hub.start()
     context.engine.start()
