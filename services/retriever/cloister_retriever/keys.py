@@ -5,7 +5,7 @@ The first need both the store's key and the file's: destroying either makes the 
 
 from typing import NamedTuple
 
-from cloister_common.vault import DataKey, Keyring, VaultError
+from cloister_common.vault import DataKey, Keyring
 from cloister_common.vault.record import derive
 
 __all__ = ["FILE", "SYSTEM_TENANT", "VECTOR_STORE", "PassageKeyring", "PassageKeys", "passage_keys", "system_key"]
@@ -60,12 +60,4 @@ def passage_keys(store_key: DataKey, file_key: DataKey) -> PassageKeys:
 
 async def system_key(keyring: Keyring) -> DataKey:
     """The key of records that belong to no tenant. Of two processes that make it, both use the winner's."""
-    key = await keyring.get(SYSTEM_TENANT, "system", "records")
-    if key is None:
-        try:
-            key = await keyring.create(SYSTEM_TENANT, "system", "records")
-        except VaultError:
-            key = await keyring.get(SYSTEM_TENANT, "system", "records")
-    if key is None:
-        raise VaultError
-    return key
+    return await keyring.obtain(SYSTEM_TENANT, "system", "records")

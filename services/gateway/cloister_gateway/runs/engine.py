@@ -1,7 +1,7 @@
 """Starts runs, finds those whose gateway has died, and drops what is kept no longer."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Set
 from typing import Any
 
 from cloister_common.logs import get_logger
@@ -39,6 +39,11 @@ class Engine:
         self._runs: dict[str, Run] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._draining = False
+
+    @property
+    def running(self) -> Set[str]:
+        """The responses whose runs this gateway holds now."""
+        return self._runs.keys() | self._tasks.keys()
 
     def start(self) -> None:
         """Begins to hear of cancellations, and to look for runs that lost their gateway."""

@@ -7,8 +7,9 @@ there is more to read.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from types import MappingProxyType
 
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
@@ -117,6 +118,11 @@ class Hub:
         self._feeds: dict[str, Feed] = {}
         self._stale: set[Feed] = set()
         self._something_stale = asyncio.Event()
+
+    @property
+    def held(self) -> Mapping[str, Feed]:
+        """The feeds there are now, by the id of their response."""
+        return MappingProxyType(self._feeds)
 
     def start(self) -> None:
         """Begins to keep the feeds current that others' runs fill."""

@@ -58,11 +58,10 @@ def exercise(url: str, other_url: str, gateway: GatewayFixture, llm: FakeLlm) ->
 
 def check_idle(context: Context) -> None:
     """Waits until the gateway holds nothing of any run or socket."""
-    wait_until(lambda: not context.hub._feeds, what="the end of all feeds")
-    wait_until(lambda: {task.get_name() for task in context.supervisor._tasks} <= STANDING, what="the end of all tasks")
-    wait_until(lambda: set(context.bus._channels) == {"gw:control"}, what="the last channel")
-    assert context.engine._runs == {}
-    assert context.engine._tasks == {}
+    wait_until(lambda: not context.hub.held, what="the end of all feeds")
+    wait_until(lambda: set(context.supervisor.running) <= STANDING, what="the end of all tasks")
+    wait_until(lambda: set(context.bus.subscribed) == {"gw:control"}, what="the last channel")
+    assert context.engine.running == set()
     assert context.sockets.open == Counter()
 
 

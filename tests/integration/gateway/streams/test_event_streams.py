@@ -49,6 +49,7 @@ class Gateway:
         self.bus = Bus(lambda: bus_connection(settings), redis, self.supervisor)
         self.bus.start()
         self.hub = Hub(EventStream(redis), self.bus, self.supervisor)
+        self.hub.start()
 
 
 @pytest.fixture
@@ -203,15 +204,14 @@ async def test_watchers_that_come_at_once_share_one_subscription_and_leave_none(
     readers = [asyncio.create_task(collect(watcher, owner)) for _ in range(20)]
     while not await stream.is_watched(owner.id):
         await asyncio.sleep(0.01)
-    assert len(watcher.bus._channels) == 1
-    assert len(next(iter(watcher.bus._channels.values())).subscriptions) == 1
+    assert list(watcher.bus.subscribed.values()) == [1]
     for reader in readers[:10]:
         reader.cancel()
     await stream.append(owner, 0, events(0, 3), final=True)
     finished = await asyncio.gather(*readers, return_exceptions=True)
     assert finished[10:] == [events(0, 3)] * 10
-    assert watcher.bus._channels == {}
-    assert watcher.hub._feeds == {}
+    assert watcher.bus.subscribed == {}
+    assert watcher.hub.held == {}
     async with asyncio.timeout(SECONDS):
         while await stream.is_watched(owner.id):
             await asyncio.sleep(0.01)
@@ -253,7 +253,7 @@ async def test_a_lost_wake_up_is_made_good_by_the_next_look(
     reader = asyncio.create_task(collect(watcher, owner))
     while not await stream.is_watched(owner.id):
         await asyncio.sleep(0.01)
-    feed = watcher.hub._feeds[owner.id]
+    feed = watcher.hub.held[owner.id]
     assert feed.subscription is not None
     await watcher.bus.unsubscribe(feed.subscription)
     await stream.append(owner, 0, events(0, 2), final=True)
@@ -282,6 +282,6 @@ async def test_watchers_of_a_run_here_go_on_with_its_next_owner_elsewhere(
         feed.extend(0, events(0, 1), final=False)
         while feed.watchers == 0:
             await asyncio.sleep(0)
-        assert watcher.bus._channels == {}
+        assert watcher.bus.subscribed == {}
     await stream.append(owner, 1, events(1, 2), final=True)
     assert await reader == events(0, 3)
