@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from cloister_retriever.damage import sentence
 from cloister_retriever.identifiers import place_in
-from cloister_retriever.pages import Placed
+from cloister_retriever.pages import Placed, PlacedObject
 from cloister_retriever.vector_stores.schemas import FileStatus
 
 __all__ = [
@@ -67,10 +67,9 @@ class Detached(BaseModel):
     place: int
 
 
-class StoreRecord(Placed):
+class StoreRecord(PlacedObject):
     """A vector store. ``model`` is the embedding model its passages were embedded with."""
 
-    id: str
     name: str
     description: str | None
     metadata: dict[str, str] | None

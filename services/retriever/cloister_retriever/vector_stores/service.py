@@ -12,7 +12,7 @@ from cloister_common.vault import DataKey, VaultError
 from cloister_retriever.damage import damage_of
 from cloister_retriever.identifiers import STORE_PREFIX, check_id, missing, new_placed_id
 from cloister_retriever.jobs.purges import Purges
-from cloister_retriever.pages import ListQuery, page_of
+from cloister_retriever.pages import ListQuery
 from cloister_retriever.storage.objects import each
 from cloister_retriever.storage.uses import FileUses
 from cloister_retriever.vector_stores.attachments import AttachmentService
@@ -142,15 +142,9 @@ class VectorStoreService:
 
     async def list(self, tenant: str, query: ListQuery) -> tuple[list[dict[str, Any]], bool]:
         """One page of stores in OpenAI's shape, and whether there are more."""
-        records, has_more = page_of(
-            await self._store.everything(tenant),
-            id_of=lambda record: record.id,
-            place_of=lambda record: record.place,
-            after=query.after,
-            before=query.before,
-            limit=query.limit,
-            order=query.order,
-        )
+        timeline = await self._store.timeline(tenant)
+        bounds = await timeline.bounds(after=query.after, before=query.before, order=query.order)
+        records, has_more = await bounds.gather(timeline.steps(bounds, query.limit + 1), query.limit)
 
         async def one(record: StoreRecord) -> dict[str, Any] | None:
             if record.damage is not None:
