@@ -18,6 +18,7 @@ __all__ = [
     "Order",
     "Placed",
     "PlacedObject",
+    "Wire",
     "bounds_of",
     "growing_steps",
     "page_of",
@@ -26,6 +27,8 @@ __all__ = [
 
 Order = Literal["asc", "desc"]
 T = TypeVar("T")
+Wire = dict[str, Any]
+"""An object of OpenAI's schema, as it goes out. Inside it is a record."""
 _NS = 10**9
 
 _MOST_A_STEP = 1000
@@ -162,7 +165,7 @@ def growing_steps(items: Sequence[T], first: int) -> Iterator[Sequence[T]]:
         size = min(2 * size, _MOST_A_STEP)
 
 
-def wire_page(data: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
+def wire_page(data: Sequence[Wire], *, has_more: bool) -> Wire:
     """OpenAI's list object of objects that have an ``id``."""
     return {
         "object": "list",

@@ -146,7 +146,7 @@ async def walked(ask: Ask, query: FilesInStoreQuery) -> list[str]:
 async def test_pages_of_a_stores_files_and_of_a_batchs_go_through_all_of_them_once() -> None:
     process = MemoryProcess(Stored(), MemoryRoot())
     files = [(await process.upload(f"{number}")).id for number in range(7)]
-    store = (await process.stores.create(TENANT, CreateStore()))["id"]
+    store = (await process.stores.create(TENANT, CreateStore())).id
     key = (await process.stores.get(TENANT, store)).key
     batch, _ = await process.batches.create(TENANT, store, key, CreateBatch(file_ids=files[::-1]))
     gone, other = files[5], files[0]

@@ -1,13 +1,13 @@
 """``/v1/vector_stores/{id}/files`` and ``…/file_batches`` in OpenAI's shape."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from cloister_common.bodies import JsonRoute
 from fastapi import APIRouter, Depends, Query
 from openai.types.vector_stores import VectorStoreFileDeleted
 
 from cloister_retriever.access import Tenant, room, service
-from cloister_retriever.pages import wire_page
+from cloister_retriever.pages import Wire, wire_page
 from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.batches import BatchService
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateBatch, FilesInStoreQuery, UpdateAttributes
@@ -20,7 +20,6 @@ router = APIRouter(prefix="/v1/vector_stores/{store_id}", route_class=JsonRoute)
 Stores = Annotated[VectorStoreService, Depends(service(VectorStoreService))]
 Attachments = Annotated[AttachmentService, Depends(service(AttachmentService))]
 Batches = Annotated[BatchService, Depends(service(BatchService))]
-Wire = dict[str, Any]
 
 
 @router.post("/files", dependencies=[Depends(room)])
