@@ -7,13 +7,14 @@ Ids of the version before say no time. They are few and become fewer, so their r
 looks like a time, and is listed as if it were made then.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Generic, TypeVar
 
 from cloister_retriever.identifiers import is_id, least_id, place_in, places
 from cloister_retriever.pages import Bounds, Order, PlacedObject, bounds_of, growing_steps
 from cloister_retriever.storage.objects import ListedObject, Objects
-from cloister_retriever.storage.records import Kind, SealedRecords
+from cloister_retriever.storage.records import RecordKind, SealedRecords
 
 __all__ = ["Timeline"]
 
@@ -35,7 +36,7 @@ class Timeline(Generic[R]):
         kind: What they are.
     """
 
-    def __init__(self, objects: Objects, records: SealedRecords, folder: str, prefix: str, kind: Kind[R]) -> None:
+    def __init__(self, objects: Objects, records: SealedRecords, folder: str, prefix: str, kind: RecordKind[R]) -> None:
         self._objects = objects
         self._records = records
         self._folder = folder
@@ -74,11 +75,13 @@ class Timeline(Generic[R]):
     async def _old(self) -> list[R]:
         """Every record whose id says no time."""
         first, last = places()
-        early = self._objects.between(self._folder, until=least_id(self._prefix, first))
-        late = self._objects.between(self._folder, after=least_id(self._prefix, last + 1))
-        return await self._records.read(
-            [one for part in (early, late) async for some in part for one in some], self._kind
+        early, late = await asyncio.gather(
+            self._names(until=least_id(self._prefix, first)), self._names(after=least_id(self._prefix, last + 1))
         )
+        return await self._records.read([*early, *late], self._kind)
+
+    async def _names(self, *, after: str = "", until: str | None = None) -> list[ListedObject]:
+        return [one async for some in self._objects.between(self._folder, after=after, until=until) for one in some]
 
     async def _placed(self, bounds: Bounds) -> AsyncIterator[list[ListedObject]]:
         """What the others are called, a part of the list at a time. It may begin and end a little out of bounds."""

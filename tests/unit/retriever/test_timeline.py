@@ -15,7 +15,7 @@ from cloister_retriever.identifiers import FILE_PREFIX, new_placed_id
 from cloister_retriever.pages import ListQuery, Order, page_of
 from cloister_retriever.storage.folder import FolderObjects
 from cloister_retriever.storage.objects import Objects
-from cloister_retriever.storage.records import Kind, SealedRecords
+from cloister_retriever.storage.records import RecordKind, SealedRecords
 from cloister_retriever.timeline import Timeline
 from cloister_retriever.vector_stores.records import Attached
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateBatch, CreateStore, FilesInStoreQuery
@@ -64,7 +64,7 @@ async def stored(objects: Objects, files: Sequence[FileRecord]) -> Timeline[File
     async def key_of(_: str) -> DataKey:
         return KEY
 
-    return Timeline(objects, records, "files", FILE_PREFIX, Kind(FileRecord, key_of, FileRecord.lost))
+    return Timeline(objects, records, "files", FILE_PREFIX, RecordKind(FileRecord, key_of, FileRecord.lost))
 
 
 async def page(timeline: Timeline[FileRecord], query: ListQuery) -> tuple[list[FileRecord], bool]:

@@ -10,7 +10,7 @@ from cloister_retriever.keys import FILE
 from cloister_retriever.storage.content import ContentFacts, SealedContent
 from cloister_retriever.storage.layout import tenant_paths
 from cloister_retriever.storage.objects import Objects
-from cloister_retriever.storage.records import Kind, SealedRecords
+from cloister_retriever.storage.records import RecordKind, SealedRecords
 from cloister_retriever.timeline import Timeline
 
 __all__ = ["FileStore"]
@@ -59,7 +59,7 @@ class FileStore:
             return await self.key(tenant, file_id)
 
         paths = await tenant_paths(self._keyring, tenant)
-        kind = Kind(FileRecord, key_of, FileRecord.lost)
+        kind = RecordKind(FileRecord, key_of, FileRecord.lost)
         return Timeline(self._objects, self._records, paths.files, FILE_PREFIX, kind)
 
     async def sizes(self, tenant: str, file_ids: Collection[str]) -> dict[str, int]:

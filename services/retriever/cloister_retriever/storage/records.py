@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from cloister_retriever.storage.objects import ListedObject, Objects, each
 
-__all__ = ["Kind", "SealedRecords"]
+__all__ = ["RecordKind", "SealedRecords"]
 
 log = get_logger(__name__)
 R = TypeVar("R", bound=BaseModel)
@@ -26,7 +26,7 @@ _CACHED_RECORDS = 20_000
 
 
 @dataclass(frozen=True)
-class Kind(Generic[R]):
+class RecordKind(Generic[R]):
     """How the records of a folder are read.
 
     Args:
@@ -71,7 +71,7 @@ class SealedRecords:
         key = None if sealed is None else await key_of()
         return None if sealed is None or key is None else self._open(path, model, key, sealed)
 
-    async def some(self, prefix: str, names: Collection[str], kind: Kind[R]) -> list[R]:
+    async def some(self, prefix: str, names: Collection[str], kind: RecordKind[R]) -> list[R]:
         """Those of the records of a folder that have these last segments, which should lie near each other."""
         if not names:
             return []
@@ -79,7 +79,7 @@ class SealedRecords:
         around = self._objects.between(prefix, after=min(names)[:-1], until=f"{max(names)}~")
         return await self.read([listed async for part in around for listed in part if listed.leaf in wanted], kind)
 
-    async def read(self, listed: Iterable[ListedObject], kind: Kind[R]) -> list[R]:
+    async def read(self, listed: Iterable[ListedObject], kind: RecordKind[R]) -> list[R]:
         """The records of a listing, as far as there are any."""
 
         async def one(listed: ListedObject) -> R | None:
@@ -99,7 +99,7 @@ class SealedRecords:
 
         return [record for record in await each(one, listed) if record is not None]
 
-    async def list(self, prefix: str, kind: Kind[R]) -> list[R]:
+    async def list(self, prefix: str, kind: RecordKind[R]) -> list[R]:
         """Every record of a folder."""
         return await self.read([listed async for part in self._objects.between(prefix) for listed in part], kind)
 

@@ -14,7 +14,7 @@ from cloister_retriever.keys import VECTOR_STORE
 from cloister_retriever.storage.content import ContentFacts, SealedContent
 from cloister_retriever.storage.layout import TenantPaths, tenant_paths
 from cloister_retriever.storage.objects import Objects
-from cloister_retriever.storage.records import Kind, SealedRecords
+from cloister_retriever.storage.records import RecordKind, SealedRecords
 from cloister_retriever.timeline import Timeline
 from cloister_retriever.vector_stores.records import (
     Attached,
@@ -69,7 +69,7 @@ class VectorStoreStore:
             return await self.key(tenant, store_id)
 
         paths = await self._paths(tenant)
-        kind = Kind(StoreRecord, key_of, StoreRecord.lost)
+        kind = RecordKind(StoreRecord, key_of, StoreRecord.lost)
         return Timeline(self._objects, self._records, paths.stores, STORE_PREFIX, kind)
 
     async def is_there(self, tenant: str, store_id: str) -> bool:
@@ -241,15 +241,15 @@ class VectorStoreStore:
         return await tenant_paths(self._keyring, tenant)
 
 
-def _attachments(store_id: str, key: DataKey) -> Kind[AttachmentRecord]:
+def _attachments(store_id: str, key: DataKey) -> RecordKind[AttachmentRecord]:
     return _read_by(key, AttachmentRecord, partial(AttachmentRecord.lost, store_id))
 
 
-def _read_by(key: DataKey, model: type[R], lost: Callable[[str], R]) -> Kind[R]:
+def _read_by(key: DataKey, model: type[R], lost: Callable[[str], R]) -> RecordKind[R]:
     async def key_of(_: str) -> DataKey | None:
         return key
 
-    return Kind(model, key_of, lost)
+    return RecordKind(model, key_of, lost)
 
 
 def _joined(records: Sequence[AttachmentRecord], outcomes: Sequence[Outcome]) -> list[Attached]:
