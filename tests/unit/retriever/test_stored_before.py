@@ -18,7 +18,8 @@ from cloister_retriever.search.schemas import SearchRequest
 from cloister_retriever.vector_stores.schemas import FilesInStoreQuery
 
 from tests.support.retriever_memory import TENANT, MemoryProcess, MemoryRoot, Stored
-from tests.unit.retriever.test_ingestion import queue_is_empty, short_pauses, until
+from tests.support.waiting import until
+from tests.unit.retriever.test_ingestion import queue_is_empty, short_pauses
 
 __all__ = ["short_pauses"]
 
