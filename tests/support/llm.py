@@ -37,7 +37,9 @@ class LlmServer(Process):
     stop_seconds = 90.0
     look_seconds = 0.5
 
-    def __init__(self, folder: Path, *, shutdown_seconds: float = 10, **engine: Any) -> None:
+    def __init__(
+        self, folder: Path, *, shutdown_seconds: float = 10, limits: dict[str, Any] | None = None, **engine: Any
+    ) -> None:
         super().__init__(folder / "log")
         self.folder = folder
         self.port, self.metrics_port = free_port(), free_port()
@@ -59,7 +61,12 @@ class LlmServer(Process):
             },
             # The most there is to see, so that tests see it.
             "log": {"level": "debug"},
-            "server": {"port": self.port, "metrics_port": self.metrics_port, "shutdown_seconds": shutdown_seconds},
+            "server": {
+                "port": self.port,
+                "metrics_port": self.metrics_port,
+                "shutdown_seconds": shutdown_seconds,
+                "limits": limits or {},
+            },
         }
         (folder / "llm.yaml").write_text(yaml.safe_dump(settings))
 

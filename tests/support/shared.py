@@ -53,6 +53,7 @@ def vllm_pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlmServer]:
     from tests.support.llm import LlmServer
 
     extra = {"tool-call-parser": "hermes", "enable-auto-tool-choice": True}
-    server = LlmServer(tmp_path_factory.mktemp("llm"), extra_arguments=extra)
+    limits = {"head_seconds": 5, "body_window_seconds": 5}  # short, so that tests of them are
+    server = LlmServer(tmp_path_factory.mktemp("llm"), limits=limits, extra_arguments=extra)
     yield server.start()
     server.kill()

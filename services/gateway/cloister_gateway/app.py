@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
+from cloister_common.access import provide
 from cloister_common.app import ReadinessCheck, create_base_app, error_response
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
@@ -16,11 +17,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from cloister_gateway.chat.routes import router as chat_router
-from cloister_gateway.context import Context, Service, open_context
+from cloister_gateway.context import Context, open_context
 from cloister_gateway.conversations.routes import router as conversations_router
 from cloister_gateway.documents.routes import router as documents_router
 from cloister_gateway.embeddings.routes import router as embedding_router
-from cloister_gateway.identity.guard import GuardMiddleware
+from cloister_gateway.identity.guard import GuardMiddleware, open_routes
 from cloister_gateway.models.routes import router as models_router
 from cloister_gateway.organization.routes import router as identity_router
 from cloister_gateway.responses.routes import router as responses_router
@@ -62,6 +63,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         try:
             async with open_context(settings) as context:
                 app.state.context = context
+                provide(app.state, context.services)
                 yield
         except SettingsError as error:
             log.error("start_refused", reason=str(error))
@@ -78,12 +80,13 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.router.redirect_slashes = False
     app.add_exception_handler(RedisError, _on_store_fault)
     app.add_exception_handler(VaultError, _on_store_fault)
-    # The innermost, so that refusals are logged and counted too; it still comes before routing and before any body.
-    app.user_middleware.append(Middleware(GuardMiddleware))
     for router in ROUTERS:
         app.include_router(router)
     for method, path in NOT_SERVED:
         app.add_api_route(path, _not_served, methods=[method])
+    # The innermost, so that refusals are logged and counted too; it still comes before routing and before any body.
+    routes = [*app.routes, *(route for router in ROUTERS for route in router.routes)]
+    app.user_middleware.append(Middleware(GuardMiddleware, open_routes=open_routes(routes)))
     return app
 
 
@@ -100,8 +103,8 @@ def _checks(context: Context) -> Mapping[str, ReadinessCheck]:
     return {
         "redis": lambda: _check_redis(context),
         **models,
-        "embedder": lambda: _check_service(context.embedder),
-        "retriever": lambda: _check_service(context.retriever),
+        "embedder": context.embedder.check,
+        "retriever": context.retriever.check,
     }
 
 
@@ -112,9 +115,3 @@ async def _check_redis(context: Context) -> None:
         raise Unavailable("no connection") from error
     if not context.bus.connected:
         raise Unavailable("the subscription is not connected")
-
-
-async def _check_service(service: Service) -> None:
-    response = await service.client.get("/readyz")
-    if response.status_code != 200:
-        raise Unavailable("not ready")

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from cloister_common.access import Services, provide
 from cloister_common.app import ReadinessCheck, create_base_app
 from cloister_common.errors import Unavailable
 from cloister_common.vault import VaultError
@@ -32,6 +33,7 @@ def create_app(settings: RetrieverSettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_context(settings) as context:
             app.state.context = context
+            provide(app.state, Services(*vars(context).values()))
             yield
 
     app = create_base_app(

@@ -12,7 +12,7 @@ import yaml
 from cloister_common.settings import SettingsError
 from cloister_common.testing.serving import free_port, served
 from cloister_gateway.app import create_app
-from cloister_gateway.foundation import open_directory
+from cloister_gateway.commands import open_directory
 from cloister_gateway.settings import GatewaySettings
 
 from tests.support.certificates import certificate_for

@@ -83,9 +83,9 @@ async def test_a_file_that_takes_too_long_is_given_up() -> None:
 async def test_a_file_that_stands_aside_is_stopped_and_goes_on_with_the_time_it_had() -> None:
     turns = Turns(1, 0, asyncio.Event())
     turn = turns.begin("a")
-    slow = b"word " * 100_000
+    slow = b"word " * 400_000
     reading = asyncio.create_task(
-        parser(parse_seconds=5).parse(chunks(slow), name="a.txt", max_tokens=200, overlap_tokens=0, turn=turn)
+        parser(parse_seconds=120).parse(chunks(slow), name="a.txt", max_tokens=200, overlap_tokens=0, turn=turn)
     )
     try:
         child = await until(lambda: next(iter(children()), None))

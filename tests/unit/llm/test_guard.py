@@ -179,6 +179,16 @@ async def test_a_body_of_too_many_values_is_refused_before_it_is_read(client: ht
     assert (response.status_code, response.json()["error"]["code"]) == (413, "too_many_values")
 
 
+async def test_a_compressed_body_is_refused_by_that_name_before_it_is_read(client: httpx.AsyncClient) -> None:
+    async def unread() -> Any:
+        raise AssertionError("nobody asked for the body")
+        yield b""
+
+    response = await client.post("/tokenize", content=unread(), headers={"content-encoding": "gzip"})
+    assert response.status_code == 415
+    assert response.json()["error"]["param"] == "Content-Encoding"
+
+
 async def test_websockets_are_closed(guard: Any) -> None:
     guard.app.routes.append(WebSocketRoute("/v1/realtime", echo))
     sent: list[Any] = []

@@ -5,8 +5,8 @@ import random
 
 import pytest
 from cloister_common.vault import Keyring
-from cloister_retriever.ingestion.queue import JobQueue, share_of
 from cloister_retriever.ingestion.turns import Turn, Turns
+from cloister_retriever.jobs.queue import JobQueue, share_of
 from cloister_retriever.storage.objects import ObjectKeyStore, Objects
 from cloister_retriever.storage.records import SealedRecords
 from obstore.store import MemoryStore

@@ -3,14 +3,17 @@
 from functools import partial
 from typing import Annotated
 
+from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute, aside
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from cloister_gateway.chat.schemas import ChatRequest
 from cloister_gateway.chat.stream import CompletionResponse, EventStreamResponse
-from cloister_gateway.context import Context
-from cloister_gateway.identity import Principal, require
+from cloister_gateway.identity.guard import require
+from cloister_gateway.identity.principal import Principal
+from cloister_gateway.models.upstream import ModelUpstream
+from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.wire.keep_alive import KeptAlive
 from cloister_gateway.wire.query import only_query
 
@@ -19,24 +22,26 @@ __all__ = ["router"]
 router = APIRouter(route_class=JsonRoute)
 
 Caller = Annotated[Principal, Depends(require("chat"))]
+Upstream = Annotated[ModelUpstream, Depends(provided(ModelUpstream))]
+Streaming = Annotated[ResponsesSettings, Depends(provided(ResponsesSettings))]
 
 
 @router.post("/v1/chat/completions")
-async def create(request: Request, body: ChatRequest, caller: Caller) -> Response:
+async def create(
+    request: Request, body: ChatRequest, caller: Caller, upstream: Upstream, streaming: Streaming
+) -> Response:
     """A chat completion over messages that the caller wrote, streamed or whole."""
     only_query(request, ())
     caller.keep_fence("send a history of its own, as chat completions do; use /v1/responses")
     size = len(await request.body())
     await aside(size, body.check)
-    context: Context = request.app.state.context
-    upstream, send_seconds = context.llm, context.settings.responses.send_seconds
     upstream.settings_of(body.model)
     # Asked for here, where an error of Redis is still answered as one; the call finds it in the cache.
     await upstream.cache_salt(caller.tenant)
     upstream_body = await aside(size, body.upstream_body)
     if body.stream:
         events = upstream.stream_events(body.model, upstream_body, tenant=caller.tenant)
-        stream = EventStreamResponse(events, send_seconds=send_seconds)
-        return KeptAlive(stream, seconds=context.settings.responses.keep_alive_seconds, send_seconds=send_seconds)
+        stream = EventStreamResponse(events, send_seconds=streaming.send_seconds)
+        return KeptAlive(stream, seconds=streaming.keep_alive_seconds, send_seconds=streaming.send_seconds)
     work = partial(upstream.complete_chat, body.model, upstream_body, tenant=caller.tenant)
-    return CompletionResponse(work, send_seconds=send_seconds)
+    return CompletionResponse(work, send_seconds=streaming.send_seconds)

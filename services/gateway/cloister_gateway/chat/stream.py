@@ -11,6 +11,7 @@ from contextlib import aclosing
 import anyio
 import orjson
 from cloister_common.app import error_response
+from cloister_common.disconnect import disconnected
 from cloister_common.errors import CloisterError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -93,6 +94,5 @@ class CompletionResponse(_WhileConnected):
 
 
 async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    await disconnected(receive)
     scope.cancel()

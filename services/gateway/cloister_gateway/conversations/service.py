@@ -10,12 +10,21 @@ from cloister_common.errors import Conflict, NotFound
 from cloister_common.ids import new_id
 from cloister_common.vault import Keyring
 
-from cloister_gateway.conversations.store import KIND, ConversationStore
-from cloister_gateway.conversations.turns import shown_items
+from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.responses.schemas import InputMessage
-from cloister_gateway.responses.shapes import input_item, without_results
-from cloister_gateway.storage import ItemLog, LogGoneError, LogLockedError, Owner, StoredItem, StoredLog, damage_told
+from cloister_gateway.runs.engine import Engine
+from cloister_gateway.runs.unanswered import shown_items
+from cloister_gateway.storage import (
+    CONVERSATION,
+    ItemLog,
+    KeyedObject,
+    LogGoneError,
+    LogLockedError,
+    StoredItem,
+    StoredLog,
+    damage_told,
+)
+from cloister_gateway.wire.items import InputMessage, input_item, without_results
 from cloister_gateway.wire.lists import page
 
 __all__ = ["ConversationService"]
@@ -24,8 +33,9 @@ __all__ = ["ConversationService"]
 class ConversationService:
     """Creates, reads, changes and deletes conversations and their items."""
 
-    def __init__(self, store: ConversationStore, items: ItemLog, keyring: Keyring) -> None:
+    def __init__(self, store: ConversationStore, items: ItemLog, keyring: Keyring, runs: Engine) -> None:
         self._store = store
+        self._runs = runs
         self._items = items
         self._keyring = keyring
 
@@ -35,39 +45,39 @@ class ConversationService:
         """A new conversation, with its first items if there are any."""
         _check_roles(principal, messages)
         conversation_id = new_id("conv_")
-        key = await self._keyring.create(principal.tenant, KIND, conversation_id)
-        owner = Owner(KIND, conversation_id, key)
+        key = await self._keyring.create(principal.tenant, CONVERSATION, conversation_id)
+        keyed = KeyedObject(CONVERSATION, conversation_id, key)
         created = int(time.time())
-        await self._store.create(owner, created, metadata, self._items.new_head(owner))
+        await self._store.create(keyed, created, metadata, self._items.new_head(keyed))
         if messages:
-            await self._items.append(owner, [input_item(message) for message in messages])
+            await self._items.append(keyed, [input_item(message) for message in messages])
         return _wire(conversation_id, created, metadata)
 
-    async def find(self, principal: Principal, conversation_id: str) -> Owner:
+    async def find(self, principal: Principal, conversation_id: str) -> KeyedObject:
         """The conversation with its key. Raises `NotFound` for unknown, foreign and deleted ones alike."""
         if await self._store.tenant(conversation_id) == principal.tenant:
             with damage_told(f"the key of conversation '{conversation_id}'"):
-                key = await self._keyring.get(principal.tenant, KIND, conversation_id)
+                key = await self._keyring.get(principal.tenant, CONVERSATION, conversation_id)
             if key is not None:
-                return Owner(KIND, conversation_id, key)
+                return KeyedObject(CONVERSATION, conversation_id, key)
         raise _not_found(conversation_id)
 
-    async def running(self, conversation: Owner) -> str | None:
+    async def running(self, conversation: KeyedObject) -> str | None:
         """The response that is being made in the conversation, if one is."""
-        return await self._store.running(conversation)
+        return await self._items.holder(conversation.kind, conversation.id)
 
     async def retrieve(self, principal: Principal, conversation_id: str) -> dict[str, Any]:
         """The conversation's own fields."""
-        owner = await self.find(principal, conversation_id)
+        keyed = await self.find(principal, conversation_id)
         with _still_there(conversation_id):
-            created, metadata = await self._store.read(owner)
+            created, metadata = await self._store.read(keyed)
         return _wire(conversation_id, created, metadata)
 
     async def update(self, principal: Principal, conversation_id: str, metadata: dict[str, str]) -> dict[str, Any]:
         """Replaces the metadata."""
-        owner = await self.find(principal, conversation_id)
+        keyed = await self.find(principal, conversation_id)
         with _still_there(conversation_id):
-            await self._store.write_metadata(owner, metadata)
+            await self._store.write_metadata(keyed, metadata)
         return await self.retrieve(principal, conversation_id)
 
     async def delete(self, principal: Principal, conversation_id: str) -> None:
@@ -77,19 +87,19 @@ class ConversationService:
         """
         if await self._store.tenant(conversation_id) != principal.tenant:
             raise _not_found(conversation_id)
-        await self._keyring.destroy(principal.tenant, KIND, conversation_id)
-        await self._store.destroy_responses(principal.tenant, conversation_id)
-        await self._items.destroy(KIND, conversation_id)
+        await self._keyring.destroy(principal.tenant, CONVERSATION, conversation_id)
+        await self._runs.remove_those_of(principal.tenant, conversation_id)
+        await self._items.destroy(CONVERSATION, conversation_id)
 
     async def add_items(
         self, principal: Principal, conversation_id: str, messages: list[InputMessage]
     ) -> list[dict[str, Any]]:
         """Appends items. Refused while a response of the conversation is being made."""
         _check_roles(principal, messages)
-        owner = await self.find(principal, conversation_id)
+        keyed = await self.find(principal, conversation_id)
         try:
             with _still_there(conversation_id):
-                stored = await self._items.append(owner, [input_item(message) for message in messages])
+                stored = await self._items.append(keyed, [input_item(message) for message in messages])
         except LogLockedError as error:
             raise Conflict(
                 "A response of this conversation is being made. Wait for it to end, or cancel it.",
@@ -136,9 +146,9 @@ class ConversationService:
     async def delete_item(self, principal: Principal, conversation_id: str, item_id: str) -> dict[str, Any]:
         """Deletes one item; the conversation as it is then."""
         principal.keep_fence("delete items of a conversation")
-        owner = await self.find(principal, conversation_id)
+        keyed = await self.find(principal, conversation_id)
         with _still_there(conversation_id):
-            removed = await self._items.remove(owner, item_id)
+            removed = await self._items.remove(keyed, item_id)
         if not removed:
             raise NotFound(f"Item with id '{item_id}' not found.", param="item_id")
         return await self.retrieve(principal, conversation_id)
@@ -146,9 +156,9 @@ class ConversationService:
     async def _load(self, principal: Principal, conversation_id: str, *, results: bool) -> StoredLog:
         if results:
             principal.require("vector_stores", param="include")
-        owner = await self.find(principal, conversation_id)
+        keyed = await self.find(principal, conversation_id)
         with _still_there(conversation_id):
-            return await self._items.load_log(owner)
+            return await self._items.load_log(keyed)
 
 
 def _shown(item: StoredItem, *, results: bool) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
-from cloister_common.errors import Unavailable, UpstreamFailed
+from cloister_common.errors import CallerGone, Unavailable, UpstreamFailed
 from cloister_common.logs import get_logger
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from cloister_gateway.context import Service
+from cloister_gateway.wire.inside import Retriever
 from cloister_gateway.wire.readers import TimedStream
 
 __all__ = ["forward"]
@@ -30,11 +30,9 @@ _RESPONSE_HEADERS = (
     "x-content-type-options",
 )
 _RETRY_SECONDS = 5
-_CLIENT_CLOSED = 499
-"""nginx's status for a caller that went away; nobody receives it, the log shows it."""
 
 
-async def forward(retriever: Service, request: Request, path: str, *, tenant: str, send_seconds: float) -> Response:
+async def forward(retriever: Retriever, request: Request, path: str, *, tenant: str, send_seconds: float) -> Response:
     """The retriever's answer to ``request``, made for ``tenant`` at ``path``.
 
     Args:
@@ -45,6 +43,7 @@ async def forward(retriever: Service, request: Request, path: str, *, tenant: st
         send_seconds: The longest one piece of the answer may take to go out.
 
     Raises:
+        CallerGone: The caller left in the middle of its body.
         Unavailable: The retriever cannot be reached or does not answer in time.
         UpstreamFailed: It does not know this gateway.
         PayloadTooLarge: The body turned out to be over the limit.
@@ -60,8 +59,8 @@ async def forward(retriever: Service, request: Request, path: str, *, tenant: st
     )
     try:
         response = await retriever.client.send(outgoing, stream=True)
-    except ClientDisconnect:
-        return Response(status_code=_CLIENT_CLOSED)
+    except ClientDisconnect as error:
+        raise CallerGone from error
     except httpx.TransportError as error:
         log.warning("retriever_unreachable", error=type(error).__name__)
         raise Unavailable(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ORGANIZATION", "AccountRecord", "Credential", "KeyRecord", "Kind", "ProjectRecord"]
+__all__ = ["ORGANIZATION", "AccountRecord", "KeyRecord", "Kind", "ProjectRecord", "StoredKey"]
 
 ORGANIZATION = "organization"
 """Stands where a project's id would, for the keys that administer all of them."""
@@ -13,12 +13,17 @@ Kind = Literal["project", "admin"]
 
 @dataclass(frozen=True, slots=True)
 class ProjectRecord:
-    """A project, that is, a tenant. Times are Unix seconds."""
+    """A project, that is, a tenant. Times are Unix seconds.
+
+    Attributes:
+        damaged: Whether something of it is not what was written; that is empty then. (The same for the others.)
+    """
 
     id: str
     name: str
     created_at: int
     archived_at: int | None = None
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +34,16 @@ class AccountRecord:
     project: str
     name: str
     created_at: int
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Credential:
+class StoredKey:
     """What authentication needs of a key.
 
     Attributes:
         adopted: Whether the key was made before there were rights; see `RightsStore.adopt`.
+        account: The service account whose it is; empty for the organization's. Not part of the grant.
     """
 
     id: str
@@ -46,6 +53,7 @@ class Credential:
     scopes: frozenset[str]
     expires_at: int | None = None
     adopted: bool = False
+    account: str = ""
 
     @property
     def owner(self) -> str:
@@ -64,11 +72,11 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyRecord(Credential):
+class KeyRecord(StoredKey):
     """An API key as it is stored: everything but the secret."""
 
-    account: str = ""
     name: str = ""
     redacted: str = ""
     created_at: int = 0
     last_used_at: int | None = None
+    damaged: bool = False

@@ -1,28 +1,39 @@
 """Projects, service accounts and API keys in Redis. Only this file and `rights.py` of this domain speak to it.
 
-    identity:project:{id}        hash  name (sealed), created_at, archived_at
-    identity:projects            zset  ids by time
-    identity:account:{id}        hash  project, name (sealed), created_at
-    identity:accounts:{project}  zset
-    identity:key:{id}            hash  mac, kind, tenant, account, scopes, name (sealed), redacted, times
-    identity:rights:{owner}      which of the owner's keys live, and whether the project is archived; see `RightsStore`
-
-Names are sealed; ids, times and scopes are clear.
+A project has name (sealed), created_at and archived_at; an account project, name (sealed) and created_at; a key mac,
+kind, tenant, account, scopes, name (sealed), redacted and times. Ids, times and scopes are clear. Which keys live, and
+whether a project is archived, is in `RightsStore`.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+from cloister_common.vault import VaultError
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
+from redis.exceptions import ResponseError
 
-from cloister_gateway.identity.records import ORGANIZATION, AccountRecord, Credential, KeyRecord, Kind, ProjectRecord
-from cloister_gateway.identity.rights import RightsStore, rights_name
+from cloister_gateway.identity.fields import StoredFields
+from cloister_gateway.identity.records import ORGANIZATION, AccountRecord, KeyRecord, Kind, ProjectRecord, StoredKey
+from cloister_gateway.identity.rights import RightsStore
 from cloister_gateway.identity.seals import Rights, Seals
+from cloister_gateway.storage import is_wrong_type
+from cloister_gateway.storage.layout import (
+    IDENTITY_BOOTSTRAP,
+    IDENTITY_PROJECTS,
+    account_key,
+    account_list_key,
+    api_key_key,
+    gone_key,
+    project_key,
+    rights_key,
+)
 
 __all__ = ["IdentityStore"]
+
+_GONE_SECONDS = 86_400
 
 
 class IdentityStore:
@@ -40,27 +51,28 @@ class IdentityStore:
         async with self._redis.pipeline(transaction=True) as pipeline:
             _add(
                 pipeline,
-                f"identity:project:{record.id}",
+                project_key(record.id),
                 {"name": name, "created_at": record.created_at},
-                index="identity:projects",
+                index=IDENTITY_PROJECTS,
                 member=record.id,
             )
-            pipeline.set(rights_name(record.id), rights)
+            pipeline.set(rights_key(record.id), rights)
             await pipeline.execute()
 
     async def project(self, project_id: str) -> ProjectRecord | None:
-        """The project, archived or not. One without rights was never open to anyone: archived since it was made.
-
-        Raises:
-            VaultError: Its name or its rights are not what was written.
-        """
-        fields = await self._read(f"identity:project:{project_id}")
-        if not fields:
+        """The project, archived or not. One without rights that open is open to nobody: archived since it was made."""
+        found = await self._read("project", project_key(project_id))
+        if found is None:
             return None
-        name = await self._seals.open_name(project_id, project_id, fields[b"name"])
-        rights = await self.rights.read(project_id)
-        created_at = int(fields[b"created_at"])
-        return ProjectRecord(project_id, name, created_at, created_at if rights is None else rights.archived_at)
+        name = await found.name(self._seals, project_id, project_id)
+        created_at = found.number("created_at")
+        try:
+            rights = await self.rights.read(project_id)
+        except VaultError as error:
+            found.damage("rights", error)
+            rights = None
+        archived_at = created_at if rights is None else rights.archived_at
+        return ProjectRecord(project_id, name, created_at, archived_at, found.damaged)
 
     async def project_is_active(self, project_id: str) -> bool:
         """Whether there is such a project and it is not archived.
@@ -74,7 +86,7 @@ class IdentityStore:
     async def rename_project(self, record: ProjectRecord) -> None:
         """Replaces the name."""
         name = await self._seals.seal_name(record.id, record.id, record.name)
-        await self._hash("hset", f"identity:project:{record.id}", "name", name)
+        await self._hash("hset", project_key(record.id), "name", name)
 
     async def archive_project(self, project_id: str) -> None:
         """Marks the project archived, once: a later call does not move the time."""
@@ -84,13 +96,13 @@ class IdentityStore:
             return rights if rights.archived_at is not None else replace(rights, archived_at=now)
 
         def write(pipeline: Pipeline) -> None:
-            pipeline.hsetnx(f"identity:project:{project_id}", "archived_at", str(now))
+            pipeline.hsetnx(project_key(project_id), "archived_at", str(now))
 
         await self.rights.change(project_id, archived, write)
 
     async def project_ids(self) -> list[str]:
         """All projects, oldest first."""
-        return await self._ids("identity:projects")
+        return await self._ids(IDENTITY_PROJECTS)
 
     async def add_account(self, record: AccountRecord) -> None:
         """Stores a new service account."""
@@ -98,31 +110,35 @@ class IdentityStore:
         async with self._redis.pipeline(transaction=True) as pipeline:
             _add(
                 pipeline,
-                f"identity:account:{record.id}",
+                account_key(record.id),
                 {"project": record.project, "name": name, "created_at": record.created_at},
-                index=f"identity:accounts:{record.project}",
+                index=account_list_key(record.project),
                 member=record.id,
             )
             await pipeline.execute()
 
-    async def account(self, account_id: str) -> AccountRecord | None:
-        """The service account, of whatever project: the caller compares."""
-        fields = await self._read(f"identity:account:{account_id}")
-        if not fields:
+    async def account(self, project_id: str, account_id: str) -> AccountRecord | None:
+        """The service account, if it is listed among this project's."""
+        listed: Any = await self._redis.zscore(account_list_key(project_id), account_id)
+        if listed is None:
             return None
-        project = fields[b"project"].decode()
-        name = await self._seals.open_name(project, account_id, fields[b"name"])
-        return AccountRecord(account_id, project, name, int(fields[b"created_at"]))
+        found = await self._read("service account", account_key(account_id)) or StoredFields(account_id, {})
+        if found.text("project") != project_id:
+            found.damage("project")
+        name = await found.name(self._seals, project_id, account_id)
+        return AccountRecord(account_id, project_id, name, found.number("created_at"), found.damaged)
 
     async def account_ids(self, project_id: str) -> list[str]:
         """The project's service accounts, oldest first."""
-        return await self._ids(f"identity:accounts:{project_id}")
+        return await self._ids(account_list_key(project_id))
 
     async def remove_account(self, record: AccountRecord) -> None:
         """Removes the account, not its keys."""
+        ids = await self.account_ids(record.project)
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.delete(f"identity:account:{record.id}")
-            pipeline.zrem(f"identity:accounts:{record.project}", record.id)
+            pipeline.delete(account_key(record.id))
+            pipeline.zrem(account_list_key(record.project), record.id)
+            _note_gone(pipeline, gone_key(record.project, "accounts"), record.id, ids)
             await pipeline.execute()
 
     async def add_key(self, record: KeyRecord) -> None:
@@ -144,75 +160,110 @@ class IdentityStore:
             return replace(rights, keys=(*rights.keys, record.id))
 
         def write(pipeline: Pipeline) -> None:
-            pipeline.hset(f"identity:key:{record.id}", mapping=cast("dict[Any, Any]", fields))
+            pipeline.hset(api_key_key(record.id), mapping=cast("dict[Any, Any]", fields))
 
         await self.rights.change(record.owner, listed, write)
 
-    async def credential(self, key_id: str) -> Credential | None:
+    async def stored_key(self, key_id: str) -> StoredKey | None:
         """What authentication needs of a key that lives; its name stays sealed.
 
         Raises:
             VaultError: The rights of its owner are not what was written.
         """
-        names = ["mac", "kind", "tenant", "scopes", "expires_at"]
-        values: Any = await self._hash("hmget", f"identity:key:{key_id}", names)
-        mac, kind, tenant, scopes, expires_at = values
+        names = ["mac", "kind", "tenant", "scopes", "expires_at", "account"]
+        values: Any = await self._hash("hmget", api_key_key(key_id), names)
+        mac, kind, tenant, scopes, expires_at, account = values
         if mac is None:
             return None
-        found = Credential(key_id, mac, _kind(kind), tenant.decode(), _scopes(scopes), _optional_int(expires_at))
+        found = StoredKey(
+            key_id,
+            mac,
+            _kind(kind),
+            tenant.decode(),
+            _scopes(scopes.decode()),
+            None if expires_at is None else int(expires_at),
+            account=(account or b"").decode(errors="replace"),
+        )
         rights = await self.rights.read(found.owner)
         if rights is None or key_id not in rights.keys:
             return None
         return replace(found, adopted=key_id in rights.adopted)
 
-    async def key(self, key_id: str) -> KeyRecord | None:
-        """The key, of whatever project: the caller compares."""
-        fields = await self._read(f"identity:key:{key_id}")
-        if b"mac" not in fields:
-            return None
-        tenant = fields[b"tenant"].decode()
+    async def key(self, owner: str, key_id: str) -> KeyRecord | None:
+        """The key, if the rights of ``owner`` (a project, or the `ORGANIZATION`) list it."""
+        rights = await self.rights.read(owner)
+        return await self._key(owner, key_id) if rights is not None and key_id in rights.keys else None
+
+    async def keys(self, owner: str) -> list[KeyRecord]:
+        """The keys that the rights of ``owner`` list, oldest first."""
+        rights = await self.rights.read(owner)
+        return [await self._key(owner, key_id) for key_id in (rights.keys if rights is not None else ())]
+
+    async def _key(self, owner: str, key_id: str) -> KeyRecord:
+        tenant = "" if owner == ORGANIZATION else owner
+        found = await self._read("API key", api_key_key(key_id)) or StoredFields(key_id, {})
+        if found.text("tenant") != tenant:
+            found.damage("tenant")
         return KeyRecord(
             id=key_id,
-            mac=fields[b"mac"],
-            kind=_kind(fields[b"kind"]),
+            mac=found.raw("mac"),
+            kind="project" if tenant else "admin",
             tenant=tenant,
-            scopes=_scopes(fields[b"scopes"]),
-            expires_at=_optional_int(fields.get(b"expires_at")),
-            account=fields[b"account"].decode(),
-            name=await self._seals.open_name(tenant or ORGANIZATION, key_id, fields[b"name"]),
-            redacted=fields[b"redacted"].decode(),
-            created_at=int(fields[b"created_at"]),
-            last_used_at=_optional_int(fields.get(b"last_used_at")),
+            scopes=_scopes(found.text("scopes")),
+            expires_at=found.optional_number("expires_at"),
+            account=found.text("account"),
+            name=await found.name(self._seals, owner, key_id),
+            redacted=found.text("redacted"),
+            created_at=found.number("created_at"),
+            last_used_at=found.optional_number("last_used_at"),
+            damaged=found.damaged,
         )
 
     async def remove_key(self, record: KeyRecord) -> None:
         """Removes the key: it authenticates nobody from now on, even if its record were put back."""
 
+        before: tuple[str, ...] = ()
+
         def unlisted(rights: Rights) -> Rights:
+            nonlocal before
+            before = rights.keys
             keys = tuple(key_id for key_id in rights.keys if key_id != record.id)
             return replace(rights, keys=keys, adopted=rights.adopted - {record.id})
 
         def write(pipeline: Pipeline) -> None:
-            pipeline.delete(f"identity:key:{record.id}")
+            pipeline.delete(api_key_key(record.id))
+            _note_gone(pipeline, gone_key(record.owner, "keys"), record.id, before)
 
         await self.rights.change(record.owner, unlisted, write)
+
+    async def gone(self, owner: str, what: Literal["accounts", "keys"]) -> dict[str, str]:
+        """What was deleted lately from a list of ``owner``: by its id, the id that stood before it, if one did."""
+        found = await self._hash("hgetall", gone_key(owner, what))
+        return {name.decode(): before.decode() for name, before in found.items()}
 
     async def touch_keys(self, used: dict[str, int]) -> None:
         """Writes the times of last use (key id → Unix seconds) of those keys that still exist."""
         for key_id, at in used.items():
-            if await self._redis.exists(f"identity:key:{key_id}"):
-                await self._hash("hset", f"identity:key:{key_id}", "last_used_at", str(at))
+            if await self._redis.exists(api_key_key(key_id)):
+                await self._hash("hset", api_key_key(key_id), "last_used_at", str(at))
 
     async def hold_bootstrap(self) -> bool:
         """Takes the right to make the first keys for 30 s, so that two who start do not both make them."""
-        return bool(await self._redis.set("identity:bootstrap", "1", nx=True, ex=30))
+        return bool(await self._redis.set(IDENTITY_BOOTSTRAP, "1", nx=True, ex=30))
 
     async def release_bootstrap(self) -> None:
         """Gives it back."""
-        await self._redis.delete("identity:bootstrap")
+        await self._redis.delete(IDENTITY_BOOTSTRAP)
 
-    async def _read(self, name: str) -> dict[bytes, bytes]:
-        return cast("dict[bytes, bytes]", await self._hash("hgetall", name))
+    async def _read(self, kind: str, name: str) -> StoredFields | None:
+        """The record, or None if there is none. Something else in its place is a record with nothing in it."""
+        try:
+            fields = await self._hash("hgetall", name)
+        except ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+            return StoredFields(f"{kind} {name}", {})
+        return StoredFields(f"{kind} {name}", fields) if fields else None
 
     async def _hash(self, command: str, *arguments: Any) -> Any:
         """redis-py types its asynchronous hash commands as value or awaitable; they are awaitables."""
@@ -228,13 +279,16 @@ def _add(pipeline: Pipeline, name: str, fields: Mapping[str, Any], *, index: str
     pipeline.zadd(index, {member: time.time_ns() // 1_000})
 
 
+def _note_gone(pipeline: Pipeline, name: str, gone: str, ids: Sequence[str]) -> None:
+    """Notes where ``gone`` stood, so that who deletes while listing can go on from there."""
+    place = ids.index(gone) if gone in ids else 0
+    pipeline.hset(name, gone, ids[place - 1] if place else "")
+    pipeline.expire(name, _GONE_SECONDS)
+
+
 def _kind(value: bytes) -> Kind:
     return "admin" if value == b"admin" else "project"
 
 
-def _scopes(value: bytes) -> frozenset[str]:
-    return frozenset(filter(None, value.decode().split(",")))
-
-
-def _optional_int(value: bytes | None) -> int | None:
-    return None if value is None else int(value)
+def _scopes(value: str) -> frozenset[str]:
+    return frozenset(filter(None, value.split(",")))

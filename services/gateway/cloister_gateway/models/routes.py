@@ -2,13 +2,16 @@
 
 from typing import Annotated, Any
 
+from cloister_common.access import provided
 from cloister_common.clients.call import RetryPolicy, call
 from cloister_common.errors import CloisterError, NotFound
 from cloister_common.logs import get_logger
 from fastapi import APIRouter, Depends, Request
 
-from cloister_gateway.context import Context
-from cloister_gateway.identity import Principal, require
+from cloister_gateway.identity.guard import require
+from cloister_gateway.identity.principal import Principal
+from cloister_gateway.models.upstream import ModelUpstream
+from cloister_gateway.wire.inside import Embedder
 from cloister_gateway.wire.query import only_query
 
 __all__ = ["router"]
@@ -17,6 +20,8 @@ log = get_logger(__name__)
 router = APIRouter(prefix="/v1/models")
 
 Caller = Annotated[Principal, Depends(require("models"))]
+Upstream = Annotated[ModelUpstream, Depends(provided(ModelUpstream))]
+EmbedderAsked = Annotated[Embedder, Depends(provided(Embedder))]
 Body = dict[str, Any]
 
 _EMBEDDER_SECONDS = 2.0
@@ -24,18 +29,19 @@ _EMBEDDER_SECONDS = 2.0
 
 
 @router.get("")
-async def list_models(request: Request, caller: Caller) -> Body:
+async def list_models(request: Request, caller: Caller, upstream: Upstream, embedder: EmbedderAsked) -> Body:
     """All models; those of the embedder are left out while it does not answer."""
     only_query(request, ())
-    return {"object": "list", "data": await _models(request.app.state.context, caller)}
+    return {"object": "list", "data": await _models(upstream, embedder, caller)}
 
 
 @router.get("/{model:path}")
-async def retrieve_model(model: str, request: Request, caller: Caller) -> Body:
+async def retrieve_model(
+    model: str, request: Request, caller: Caller, upstream: Upstream, embedder: EmbedderAsked
+) -> Body:
     """One model."""
     only_query(request, ())
-    context: Context = request.app.state.context
-    for found in await _models(context, caller):
+    for found in await _models(upstream, embedder, caller):
         if found["id"] == model:
             return found
     raise NotFound(
@@ -45,22 +51,22 @@ async def retrieve_model(model: str, request: Request, caller: Caller) -> Body:
     )
 
 
-async def _models(context: Context, caller: Principal) -> list[Body]:
+async def _models(upstream: ModelUpstream, embedder: Embedder, caller: Principal) -> list[Body]:
     chat = [
         _model(name, {"kind": "chat", "context_tokens": settings.context_tokens})
-        for name, settings in context.settings.models.items()
+        for name, settings in upstream.models.items()
     ]
-    return [*chat, *await _embedder_models(context, caller)]
+    return [*chat, *await _embedder_models(embedder, caller)]
 
 
-async def _embedder_models(context: Context, caller: Principal) -> list[Body]:
+async def _embedder_models(embedder: Embedder, caller: Principal) -> list[Body]:
     try:
         response = await call(
-            context.embedder.client,
+            embedder.client,
             "embedder",
             "GET",
             "/v1/models",
-            headers=context.embedder.headers(caller.tenant),
+            headers=embedder.headers(caller.tenant),
             deadline_seconds=_EMBEDDER_SECONDS,
             retry=RetryPolicy(attempts=1),
         )

@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.schemas import ResponseParameters
 from cloister_gateway.storage import damage_told
+from cloister_gateway.storage.layout import CLAIMS, claim_key
 
 __all__ = ["Asked", "Claim", "IdempotencyKeys"]
 
@@ -29,7 +30,6 @@ _POLL_SECONDS = 0.1
 _WAIT_SECONDS = 3.0
 """How long the record of an earlier claim may take to appear: one write, unless its gateway died before it."""
 
-_KIND = "claims"
 _WHAT = "this idempotency key"
 _TRANSPORT = frozenset({"client_request_id", "stream_options"})
 """How a turn is asked for and its events come, among the parameters that HTTP and WebSocket share: the key itself, and
@@ -146,12 +146,12 @@ class IdempotencyKeys:
 
     async def _name(self, asked: Asked) -> str:
         """The name under which Redis knows the claim."""
-        parts = ("idempotency-claim", asked.principal.key_id, asked.key)
-        return f"idem:{await self._keyring.name(asked.principal.tenant, *parts)}"
+        parts = ("idempotency-claim", asked.principal.credential.id, asked.key)
+        return claim_key(await self._keyring.name(asked.principal.tenant, *parts))
 
     async def _seal(self, asked: Asked, name: str, response_id: str) -> bytes:
         tenant = asked.principal.tenant
-        key = await self._keyring.obtain(tenant, _KIND, tenant)
+        key = await self._keyring.obtain(tenant, CLAIMS, tenant)
         claim = {"response": response_id, "turn": asked.fingerprint}
         return seal(key.subkey("record"), orjson.dumps(claim), _context(tenant, name))
 
@@ -159,7 +159,7 @@ class IdempotencyKeys:
         """The response that a claim is for. Raises `Conflict` if it was made for another turn."""
         tenant = asked.principal.tenant
         with damage_told(_WHAT):
-            key = await self._keyring.obtain(tenant, _KIND, tenant)
+            key = await self._keyring.obtain(tenant, CLAIMS, tenant)
             claim = orjson.loads(open_record(key.subkey("record"), sealed, _context(tenant, name)))
         if claim["turn"] != asked.fingerprint:
             raise Conflict(

@@ -1,26 +1,29 @@
 """``/v1/responses`` over HTTP: JSON, or server-sent events while the run goes on."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
+from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute
+from cloister_common.disconnect import while_connected
 from cloister_common.errors import InvalidRequest
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from cloister_gateway.context import Context
-from cloister_gateway.identity import Principal, require
-from cloister_gateway.responses.schemas import LARGEST_NUMBER, CreateResponse
+from cloister_gateway.identity.guard import require
+from cloister_gateway.identity.principal import Principal
+from cloister_gateway.responses.schemas import CreateResponse
 from cloister_gateway.responses.service import ResponseService
-from cloister_gateway.storage import Owner
+from cloister_gateway.settings import ResponsesSettings
+from cloister_gateway.storage import KeyedObject
 from cloister_gateway.wire.events import error_event, event_name
 from cloister_gateway.wire.faults import fault_of
 from cloister_gateway.wire.keep_alive import KeptAlive
 from cloister_gateway.wire.lists import page
 from cloister_gateway.wire.query import NO_QUERY, asks_for_results, only_query
 from cloister_gateway.wire.readers import TimedStream
+from cloister_gateway.wire.strict import LARGEST_NUMBER
 
 __all__ = ["router"]
 
@@ -31,12 +34,8 @@ Caller = Annotated[Principal, Depends(require("responses"))]
 _SSE_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-def _service(request: Request) -> ResponseService:
-    service: ResponseService = request.app.state.context.core.responses
-    return service
-
-
-Service = Annotated[ResponseService, Depends(_service)]
+Service = Annotated[ResponseService, Depends(provided(ResponseService))]
+Streaming = Annotated[ResponsesSettings, Depends(provided(ResponsesSettings))]
 
 
 @router.post("", dependencies=[NO_QUERY])
@@ -44,6 +43,7 @@ async def create(
     body: CreateResponse,
     caller: Caller,
     service: Service,
+    streaming: Streaming,
     request: Request,
     idempotency_key: Annotated[str | None, Header(max_length=256)] = None,
 ) -> Response:
@@ -52,10 +52,10 @@ async def create(
         raise InvalidRequest("'background' needs 'store': the answer must be kept to be fetched.", param="store")
     created = await service.create(caller, body, background=bool(body.background), idempotency_key=idempotency_key)
     if body.stream:
-        return _stream(request, created.owner, after=-1)
+        return _stream(service, streaming, created.keyed, after=-1)
     if body.background:
-        return JSONResponse(await service.body(created.owner))
-    return await _while_connected(request, service.finish(created.owner))
+        return JSONResponse(await service.body(created.keyed))
+    return JSONResponse(await while_connected(request, service.finish(created.keyed)))
 
 
 @router.get("/{response_id}")
@@ -63,6 +63,7 @@ async def retrieve(
     response_id: str,
     caller: Caller,
     service: Service,
+    streaming: Streaming,
     request: Request,
     stream: bool = False,
     starting_after: Annotated[int | None, Query(ge=0, le=LARGEST_NUMBER)] = None,
@@ -74,8 +75,8 @@ async def retrieve(
         if starting_after is not None:
             raise InvalidRequest("'starting_after' needs 'stream=true'.", param="starting_after")
         return JSONResponse(await service.retrieve(caller, response_id, results=results))
-    owner = await service.find(caller, response_id)
-    return _stream(request, owner, after=-1 if starting_after is None else starting_after)
+    keyed = await service.find(caller, response_id)
+    return _stream(service, streaming, keyed, after=-1 if starting_after is None else starting_after)
 
 
 @router.post("/{response_id}/cancel", dependencies=[NO_QUERY])
@@ -108,42 +109,21 @@ async def input_items(
     return page(await service.input_items(caller, response_id), limit=limit, order=order, after=after, before=before)
 
 
-async def _while_connected(request: Request, work: Coroutine[Any, Any, dict[str, Any]]) -> Response:
-    """What ``work`` gives, unless the client leaves first: then nobody watches the run any more."""
-    result, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({result, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return JSONResponse(await result) if result.done() else Response(status_code=204)
-    finally:
-        result.cancel()
-        gone.cancel()
-        await asyncio.gather(result, gone, return_exceptions=True)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _stream(request: Request, owner: Owner, *, after: int) -> Response:
-    context: Context = request.app.state.context
-    service = context.core.responses
-
+def _stream(service: ResponseService, streaming: ResponsesSettings, keyed: KeyedObject, *, after: int) -> Response:
     async def frames() -> AsyncGenerator[bytes, None]:
         number = after + 1
         try:
-            async with aclosing(service.events(owner, after=after)) as batches:
+            async with aclosing(service.events(keyed, after=after)) as batches:
                 async for events in batches:
                     number += len(events)
                     yield b"".join(b"event: %b\ndata: %b\n\n" % (event_name(event), event) for event in events)
         except Exception as error:  # noqa: BLE001 - whatever it is, a stream that only ends would look whole
-            yield b"event: error\ndata: %b\n\n" % error_event(fault_of(error, response_id=owner.id), number)
+            yield b"event: error\ndata: %b\n\n" % error_event(fault_of(error, response_id=keyed.id), number)
 
     stream = TimedStream(
         frames(),
-        send_seconds=context.settings.responses.send_seconds,
+        send_seconds=streaming.send_seconds,
         media_type="text/event-stream",
         headers=_SSE_HEADERS,
     )
-    settings = context.settings.responses
-    return KeptAlive(stream, seconds=settings.keep_alive_seconds, send_seconds=settings.send_seconds)
+    return KeptAlive(stream, seconds=streaming.keep_alive_seconds, send_seconds=streaming.send_seconds)

@@ -1,21 +1,22 @@
 """Starts runs, finds those whose gateway has died, and drops what is kept no longer."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Set
 from typing import Any
 
 from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
 from cloister_common.vault import VaultError
-from redis.asyncio import Redis
 
-from cloister_gateway.bus.announcements import Control
-from cloister_gateway.conversations.turns import unanswered_mark
+from cloister_gateway.bus.announcements import Announcements
+from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.run import Run, RunParts
-from cloister_gateway.runs.store import KIND, Header
-from cloister_gateway.storage import LogGoneError, LogLockedError, Owner, RecordGoneError, record_key
+from cloister_gateway.runs.store import Header
+from cloister_gateway.runs.unanswered import unanswered_mark
+from cloister_gateway.storage import CONVERSATION, KeyedObject, LogGoneError, LogLockedError, RecordGoneError
 from cloister_gateway.storage.client import REDIS_AWAY
 from cloister_gateway.streams.feeds import Hub
+from cloister_gateway.wire.items import ResponseBody
 
 __all__ = ["Engine"]
 
@@ -30,45 +31,56 @@ _MOST_TAKEOVERS = 10
 class Engine:
     """The runs of this gateway."""
 
-    def __init__(self, parts: RunParts, *, hub: Hub, control: Control, supervisor: Supervisor, redis: Redis) -> None:
+    def __init__(self, parts: RunParts, *, hub: Hub, announcements: Announcements, supervisor: Supervisor) -> None:
         self._parts = parts
         self._hub = hub
-        self._control = control
+        self._announcements = announcements
         self._supervisor = supervisor
-        self._redis = redis
         self._runs: dict[str, Run] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._draining = False
-        control.subscribe(_CANCEL, self._on_cancel)
-        supervisor.loop("runs-sweep", self._sweep)
 
-    async def start(
+    @property
+    def running(self) -> Set[str]:
+        """The responses whose runs this gateway holds now."""
+        return self._runs.keys() | self._tasks.keys()
+
+    def start(self) -> None:
+        """Begins to hear of cancellations, and to look for runs that lost their gateway."""
+        self._announcements.subscribe(_CANCEL, self._on_cancel)
+        self._supervisor.loop("runs-sweep", self._sweep)
+
+    async def begin(
         self,
-        owner: Owner,
-        conversation: Owner | None,
-        request: dict[str, Any],
-        body: dict[str, Any],
+        keyed: KeyedObject,
+        conversation: KeyedObject | None,
+        request: TurnRequest,
+        body: ResponseBody,
         *,
         give_up: bool = False,
     ) -> None:
         """Starts a run whose lease this gateway holds. Returns when its feed can be watched.
 
         Args:
-            owner: The response.
+            keyed: The response.
             conversation: The conversation that the output goes to.
             request: What was asked, as stored.
             body: The response as created.
             give_up: Only bring the run to its end, as failed.
         """
         opened = asyncio.Event()
-        work = self._run(owner, conversation, request, body, opened, give_up=give_up)
-        self._tasks[owner.id] = self._supervisor.spawn("run", work)
+        work = self._run(keyed, conversation, request, body, opened, give_up=give_up)
+        self._tasks[keyed.id] = self._supervisor.spawn("run", work)
         await opened.wait()
 
     async def cancel(self, response_id: str) -> None:
         """Asks whichever gateway runs it to stop. The end is seen in the run's events."""
         await self._parts.store.request_cancel(response_id)
-        await self._control.publish(_CANCEL, {"id": response_id})
+        await self._announcements.publish(_CANCEL, {"id": response_id})
+
+    async def remove_those_of(self, tenant: str, conversation_id: str) -> None:
+        """Removes what is stored of the runs of a conversation whose key was destroyed."""
+        await self._parts.store.destroy_those_of(tenant, conversation_id)
 
     async def hand_over(self) -> None:
         """Stops this gateway's runs and lets others take them at once, when this process ends."""
@@ -79,37 +91,37 @@ class Engine:
         await asyncio.gather(*tasks.values(), return_exceptions=True)
         try:
             for response_id in tasks:
-                await self._parts.leases.hand_over(KIND, response_id)
+                await self._parts.leases.hand_over(response_id)
         except REDIS_AWAY as error:
             log.warning("runs_not_handed_over", error=type(error).__name__)
 
     async def _run(
         self,
-        owner: Owner,
-        conversation: Owner | None,
-        request: dict[str, Any],
-        body: dict[str, Any],
+        keyed: KeyedObject,
+        conversation: KeyedObject | None,
+        request: TurnRequest,
+        body: ResponseBody,
         opened: asyncio.Event,
         *,
         give_up: bool,
     ) -> None:
         try:
-            async with self._hub.own(owner) as feed:
-                run = Run(owner, conversation, request, body, self._parts, feed)
-                self._runs[owner.id] = run
+            async with self._hub.own(keyed) as feed:
+                run = Run(keyed, conversation, request, body, self._parts, feed)
+                self._runs[keyed.id] = run
                 if give_up:
                     run.give_up()
                 opened.set()
                 await run.execute()
         except* VaultError as errors:
-            header = await self._parts.store.header(owner.id)
+            header = await self._parts.store.header(keyed.id)
             if header is not None:
                 header = header._replace(conversation=conversation.id if conversation else "")
                 await self._give_up(header, errors.exceptions[0])
         finally:
             opened.set()
-            self._runs.pop(owner.id, None)
-            self._tasks.pop(owner.id, None)
+            self._runs.pop(keyed.id, None)
+            self._tasks.pop(keyed.id, None)
 
     def _on_cancel(self, payload: dict[str, Any]) -> None:
         run = self._runs.get(payload["id"])
@@ -138,12 +150,12 @@ class Engine:
             log.exception("run_sweep_failed", response_id=response_id)
 
     async def _adopt(self, response_id: str) -> None:
-        """Takes a run over whose owner let its lease go."""
-        if not await self._parts.leases.take(KIND, response_id):
+        """Takes a run over whose holder let its lease go."""
+        if not await self._parts.leases.take(response_id):
             return
         header = await self._header(response_id)
         if header is None:
-            await self._parts.leases.release(KIND, response_id)
+            await self._parts.leases.release(response_id)
             return
         if header.done:
             await self._ended(response_id)
@@ -151,28 +163,28 @@ class Engine:
         if header.conversation and not await self._was_accepted(header):
             # The gateway died before the input was in the conversation: nobody was told that it was taken.
             await self._parts.store.destroy(header)
-            await self._parts.leases.release(KIND, response_id)
+            await self._parts.leases.release(response_id)
             return
         try:
-            owner, request, body = await self._stored(header)
+            keyed, request, body = await self._stored(header)
         except VaultError as error:
             await self._give_up(header, error)
             return
         except RecordGoneError:
-            await self._parts.leases.release(KIND, response_id)
+            await self._parts.leases.release(response_id)
             return
-        conversation = Owner("conv", header.conversation, owner.key) if header.conversation else None
+        conversation = KeyedObject(CONVERSATION, header.conversation, keyed.key) if header.conversation else None
         takeovers = await self._parts.store.count_takeover(response_id)
         log.info("run_adopted", response_id=response_id, takeovers=takeovers)
-        await self.start(owner, conversation, request, body, give_up=takeovers > _MOST_TAKEOVERS)
+        await self.begin(keyed, conversation, request, body, give_up=takeovers > _MOST_TAKEOVERS)
 
-    async def _stored(self, header: Header) -> tuple[Owner, dict[str, Any], dict[str, Any]]:
+    async def _stored(self, header: Header) -> tuple[KeyedObject, TurnRequest, ResponseBody]:
         """What is needed to run a response again. Raises `VaultError` if its record or key does not open."""
-        owner = await self._parts.store.owner(header)
-        if owner is None:
+        keyed = await self._parts.store.keyed(header)
+        if keyed is None:
             raise VaultError
-        request, body = await self._parts.store.contents(owner, "request", "body")
-        return owner, request, body
+        request, body = await self._parts.store.turn(keyed)
+        return keyed, request, body
 
     async def _header(self, response_id: str) -> Header | None:
         """What the record says, or None if there is none: one that Redis cannot read cannot be run either."""
@@ -193,31 +205,30 @@ class Engine:
     async def _leave_conversation(self, header: Header) -> None:
         """Sets the conversation free; its turn got no answer, and the log says so if what was asked can be read."""
         try:
-            owner = await self._parts.store.owner(header)
-            if owner is not None:
-                (request,) = await self._parts.store.contents(owner, "request")
-                conversation = Owner("conv", header.conversation, owner.key)
-                await self._parts.items.append(conversation, [unanswered_mark(request["input"])], run=header.id)
+            keyed = await self._parts.store.keyed(header)
+            if keyed is not None:
+                request = await self._parts.store.request(keyed)
+                conversation = KeyedObject(CONVERSATION, header.conversation, keyed.key)
+                await self._parts.items.append(conversation, [unanswered_mark(request.input)], run=header.id)
         except (VaultError, RecordGoneError, LogGoneError, LogLockedError) as error:
             log.warning("unanswered_turn_not_marked", response_id=header.id, error=type(error).__name__)
-        await self._parts.items.free("conv", header.conversation, header.id)
+        await self._parts.items.free(CONVERSATION, header.conversation, header.id)
 
     async def _ended(self, response_id: str) -> None:
-        await self._parts.leases.ended(KIND, response_id, keep_seconds=self._parts.settings.keep_stream_seconds)
+        await self._parts.leases.ended(response_id, keep_seconds=self._parts.settings.keep_stream_seconds)
 
     async def _was_accepted(self, header: Header) -> bool:
-        holder: Any = await self._redis.hget(record_key("conv", header.conversation), "run")
-        return bool(holder is not None and holder.decode() == header.id) or bool(
-            await self._redis.exists(f"{record_key(KIND, header.id)}:events")
-        )
+        """Whether the input came into the conversation: then the run holds it, or has begun to write."""
+        holder = await self._parts.items.holder(CONVERSATION, header.conversation)
+        return holder == header.id or await self._parts.stream.exists(header.id)
 
     async def _drop(self, response_id: str) -> None:
-        """Drops an ended run's stream and what its owners needed, and all of the record if it was not to be stored."""
+        """Drops an ended run's stream and what its holders needed, and all of the record if it was not to be stored."""
         header = await self._header(response_id)
         if header is not None and header.whole and not header.stored:
             await self._parts.store.destroy(header)
         else:
-            await self._parts.stream.drop(KIND, response_id)
+            await self._parts.stream.drop(response_id)
             if header is not None:
                 await self._parts.store.settle(response_id)
         await self._parts.leases.dropped(response_id)

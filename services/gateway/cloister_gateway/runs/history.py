@@ -1,22 +1,25 @@
 """What was said before this turn, from the server's own state and nothing else."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from cloister_common.errors import NotFound
 from cloister_common.vault import Keyring
 
-from cloister_gateway.conversations.turns import Message, is_unanswered, item_messages, sent_items
+from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.store import Header, ResponseStore
+from cloister_gateway.runs.unanswered import is_unanswered, sent_items
 from cloister_gateway.storage import (
+    CONVERSATION,
     DamagedError,
     ItemLog,
+    KeyedObject,
     LogGoneError,
-    Owner,
     RecordGoneError,
     StoredItem,
     damage_told,
 )
+from cloister_gateway.wire.items import Item, Message, item_messages
 
 __all__ = ["HistoryReader", "earlier_links", "no_previous"]
 
@@ -26,13 +29,12 @@ _KNOWN_LINKS = 64
 and 2 KiB are stored for it."""
 
 
-def earlier_links(request: dict[str, Any], previous: dict[str, Any]) -> list[str] | None:
+def earlier_links(previous_id: str, previous: TurnRequest) -> list[str] | None:
     """The responses before a request, newest first and `_KNOWN_LINKS` at most, from what its previous one names.
 
     None if that was stored by a version that named none.
     """
-    named: list[str] | None = previous.get("earlier")
-    return None if named is None else [request["previous_response_id"], *named][:_KNOWN_LINKS]
+    return None if previous.earlier is None else [previous_id, *previous.earlier][:_KNOWN_LINKS]
 
 
 def no_previous(response_id: str) -> NotFound:
@@ -52,22 +54,22 @@ class HistoryReader:
         self._items = items
         self._keyring = keyring
 
-    async def before(self, tenant: str, request: dict[str, Any]) -> list[Message]:
+    async def before(self, tenant: str, request: TurnRequest) -> list[Message]:
         """The messages before the request's own input, oldest first, without those of turns that got no answer.
 
         Raises:
             NotFound: The conversation or a response of the chain was deleted meanwhile.
             DamagedError: One of them is not what was written.
         """
-        if request["conversation"]:
-            own = {item["id"] for item in request["input"]}
-            log = await self._log(tenant, request["conversation"])
+        if request.conversation:
+            own = {item["id"] for item in request.input}
+            log = await self._log(tenant, request.conversation)
             return item_messages(sent_items(log, _place(log, own, after=False)))
-        if request["previous_response_id"]:
-            return item_messages(await self._chain(tenant, request["previous_response_id"]))
+        if request.previous_response_id:
+            return item_messages(await self._chain(tenant, request.previous_response_id))
         return []
 
-    async def check_links(self, tenant: str, request: dict[str, Any]) -> None:
+    async def check_links(self, tenant: str, request: TurnRequest) -> None:
         """Refuses a chain that was broken, however far back: one round trip for `_KNOWN_LINKS` links.
 
         Raises:
@@ -82,63 +84,64 @@ class HistoryReader:
             oldest = headers[-1] if headers else None
             if whole or oldest is None or oldest.conversation:
                 return
-            _, _, (asked,) = await self.read_link(tenant, oldest.id, oldest, "request")
+            _, _, asked = await self.read_link(tenant, oldest.id, oldest)
             links, whole = _links(asked)
             checked += len(headers)
 
     async def _log(self, tenant: str, conversation_id: str) -> list[StoredItem]:
         with damage_told(f"the key of conversation '{conversation_id}'"):
-            key = await self._keyring.get(tenant, "conv", conversation_id)
+            key = await self._keyring.get(tenant, CONVERSATION, conversation_id)
         try:
-            stored = [] if key is None else await self._items.load(Owner("conv", conversation_id, key))
+            stored = [] if key is None else await self._items.load(KeyedObject(CONVERSATION, conversation_id, key))
         except LogGoneError:
             key = None
         if key is None:
             raise NotFound(f"Conversation with id '{conversation_id}' not found.", param="conversation")
         return stored
 
-    async def _chain(self, tenant: str, response_id: str) -> list[dict[str, Any]]:
-        newest_first: list[list[dict[str, Any]]] = []
+    async def _chain(self, tenant: str, response_id: str) -> list[Item]:
+        newest_first: list[list[Item]] = []
         next_id: str | None = response_id
         for _ in range(_LONGEST_CHAIN):
             if next_id is None:
                 break
-            header, _, (body, request) = await self.read_link(
-                tenant, next_id, await self._store.header(next_id), "body", "request"
-            )
+            header, keyed = await self._find_link(tenant, next_id, await self._store.header(next_id))
+            with _still_there(next_id):
+                request, body = await self._store.turn(keyed)
             if header.conversation:
-                ids = {item["id"] for item in [*request["input"], *body["output"]]}
+                ids = {item["id"] for item in [*request.input, *body["output"]]}
                 log = await self._log(tenant, header.conversation)
                 newest_first.append(sent_items(log, _place(log, ids, after=True)))
                 break
             if not is_unanswered(body["status"], body["output"]):
-                newest_first.append([*request["input"], *body["output"]])
-            next_id = request["previous_response_id"]
+                newest_first.append([*request.input, *body["output"]])
+            next_id = request.previous_response_id
         return [item for items in reversed(newest_first) for item in items]
 
     async def read_link(
-        self, tenant: str, response_id: str, header: Header | None, *fields: str
-    ) -> tuple[Header, Owner, list[Any]]:
-        """What a link of a chain is and holds.
+        self, tenant: str, response_id: str, header: Header | None
+    ) -> tuple[Header, KeyedObject, TurnRequest]:
+        """What a link of a chain is, and what was asked in it.
 
         Args:
             tenant: Whose chain it is.
             response_id: The link.
             header: What its record says, or None if the caller may not know it.
-            fields: As `ResponseStore.contents`.
 
         Raises:
             NotFound: It was deleted, or is another tenant's.
             DamagedError: It is not what was written.
         """
+        header, keyed = await self._find_link(tenant, response_id, header)
+        with _still_there(response_id):
+            return header, keyed, await self._store.request(keyed)
+
+    async def _find_link(self, tenant: str, response_id: str, header: Header | None) -> tuple[Header, KeyedObject]:
         header = self._check_link(tenant, response_id, header)
-        owner = await self._store.owner(header)
-        if owner is None:
+        keyed = await self._store.keyed(header)
+        if keyed is None:
             raise no_previous(response_id)
-        try:
-            return header, owner, await self._store.contents(owner, *fields)
-        except RecordGoneError as error:
-            raise no_previous(response_id) from error
+        return header, keyed
 
     @staticmethod
     def _check_link(tenant: str, response_id: str, header: Header | None) -> Header:
@@ -149,12 +152,20 @@ class HistoryReader:
         return header
 
 
-def _links(request: dict[str, Any]) -> tuple[list[str], bool]:
+@contextmanager
+def _still_there(response_id: str) -> Iterator[None]:
+    """Raises `NotFound` for a link that somebody deleted after it was found."""
+    try:
+        yield
+    except RecordGoneError as error:
+        raise no_previous(response_id) from error
+
+
+def _links(request: TurnRequest) -> tuple[list[str], bool]:
     """The responses before a request that it names, newest first, and whether these are all there are."""
-    named: list[str] | None = request.get("earlier")
-    if named is not None:
-        return named, len(named) < _KNOWN_LINKS
-    previous = request["previous_response_id"]
+    if request.earlier is not None:
+        return request.earlier, len(request.earlier) < _KNOWN_LINKS
+    previous = request.previous_response_id
     return ([previous], False) if previous else ([], True)
 
 

@@ -13,16 +13,18 @@ from typing import Any
 
 import orjson
 from cloister_common.bodies import aside, parse_json
+from cloister_common.disconnect import SOCKET_GONE
 from cloister_common.errors import CloisterError, Forbidden, InvalidRequest, NotFound, TooManyRequests
 from cloister_common.validation import validation_error
 from cloister_common.values import check_values
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
-from cloister_gateway.core import Core
-from cloister_gateway.identity import Principal
+from cloister_gateway.bus.connection import Bus
+from cloister_gateway.conversations.service import ConversationService
+from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.schemas import SocketCreate
-from cloister_gateway.runs.run import conversation_channel
+from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.sockets.schemas import (
     CLIENT_EVENT,
     Cancel,
@@ -31,7 +33,8 @@ from cloister_gateway.sockets.schemas import (
     SubscribeResponse,
 )
 from cloister_gateway.sockets.waiting import WaitingBytes
-from cloister_gateway.storage import Owner
+from cloister_gateway.storage import KeyedObject
+from cloister_gateway.storage.layout import conversation_channel
 from cloister_gateway.wire.events import with_stream_id
 from cloister_gateway.wire.faults import fault_of
 
@@ -41,6 +44,8 @@ _MOST_WAITING = 16
 _MOST_FOLLOWED = 64
 _MOST_AT_ONCE = 256
 """More than all that may be followed. It bounds what a client asks for again and again without waiting."""
+_MOST_UNSTORED = 1024
+"""Responses with ``store: false`` that it may go on from, the latest: older ones have gone with their streams."""
 _TRY_AGAIN_LATER = 1013
 
 
@@ -64,7 +69,9 @@ class Session:
     Args:
         socket: Accepted already.
         principal: Who it is.
-        core: What it works with.
+        responses: Makes what it asks for.
+        conversations: Finds those it follows.
+        bus: Brings word of their runs.
         waiting: Where the turns that wait are counted.
         most_values: JSON values that one message may have.
         send_seconds: The longest one message may take to go out.
@@ -74,24 +81,28 @@ class Session:
         self,
         socket: WebSocket,
         principal: Principal,
-        core: Core,
         *,
+        responses: ResponseService,
+        conversations: ConversationService,
+        bus: Bus,
         waiting: WaitingBytes,
         most_values: int,
         send_seconds: float,
     ) -> None:
         self._socket = socket
         self._principal = principal
-        self._core = core
+        self._responses = responses
+        self._conversations = conversations
+        self._bus = bus
         self._waiting = waiting
         self._most_values = most_values
         self._send_seconds = send_seconds
         self._outgoing: asyncio.Queue[list[bytes]] = asyncio.Queue(maxsize=1)
         self._lanes: dict[str | None, deque[bytes]] = {}
-        self._unstored: list[str] = []
+        self._unstored: deque[str] = deque(maxlen=_MOST_UNSTORED)
         self._last: str | None = None
         self._followed: set[str] = set()
-        self._conversations = 0
+        self._following = 0
         self._at_once = 0
 
     async def run(self) -> Shutdown | None:
@@ -135,10 +146,10 @@ class Session:
             self._spawn(self._subscribe_response(event), event.stream_id)
         elif isinstance(event, SubscribeConversation):
             self._principal.require("conversations", param="conversation_id")
-            if self._conversations >= _MOST_FOLLOWED:
+            if self._following >= _MOST_FOLLOWED:
                 raise TooManyRequests(f"This connection follows {_MOST_FOLLOWED} conversations, the most it may.")
             self._spawn(self._subscribe_conversation(event), event.stream_id)
-            self._conversations += 1
+            self._following += 1
         elif isinstance(event, Cancel):
             self._spawn(self._cancel(event), None)
 
@@ -177,27 +188,27 @@ class Session:
         await work
 
     async def _create(self, event: SocketCreate) -> None:
-        created = await self._core.responses.create(self._principal, event, own_unstored=self._unstored)
-        self._last = created.owner.id
+        created = await self._responses.create(self._principal, event, own_unstored=self._unstored)
+        self._last = created.keyed.id
         if event.store is False:
-            self._unstored.append(created.owner.id)
+            self._unstored.append(created.keyed.id)
         stream_id = event.stream_id
         del event
-        await self._follow(created.owner, -1, stream_id)
+        await self._follow(created.keyed, -1, stream_id)
 
     async def _subscribe_response(self, event: SubscribeResponse) -> None:
-        owner = await self._core.responses.find(self._principal, event.response_id, unstored=self._unstored)
+        keyed = await self._responses.find(self._principal, event.response_id, unstored=self._unstored)
         after = -1 if event.starting_after is None else event.starting_after
-        await self._follow(owner, after, event.stream_id)
+        await self._follow(keyed, after, event.stream_id)
 
     async def _subscribe_conversation(self, event: SubscribeConversation) -> None:
         try:
             await self._follow_conversation(event)
         finally:
-            self._conversations -= 1
+            self._following -= 1
 
     async def _follow_conversation(self, event: SubscribeConversation) -> None:
-        conversation = await self._core.conversations.find(self._principal, event.conversation_id)
+        conversation = await self._conversations.find(self._principal, event.conversation_id)
         begun: asyncio.Queue[str | None] = asyncio.Queue(maxsize=_MOST_FOLLOWED)
 
         def on_run(response_id: str | None) -> None:
@@ -205,10 +216,10 @@ class Session:
                 begun.put_nowait(response_id)
 
         async with AsyncExitStack() as stack:
-            subscription = await self._core.bus.subscribe(
+            subscription = await self._bus.subscribe(
                 conversation_channel(conversation.id), lambda payload: on_run(payload.decode()), lambda: on_run(None)
             )
-            stack.push_async_callback(self._core.bus.unsubscribe, subscription)
+            stack.push_async_callback(self._bus.unsubscribe, subscription)
             on_run(None)
             while True:
                 response_id = await begun.get()
@@ -216,14 +227,14 @@ class Session:
                     # The beginning, or words may have been lost: say from when on nothing is, and look for oneself.
                     subscribed = {"type": "conversation.subscribed", "conversation_id": conversation.id}
                     await self._send(subscribed, event.stream_id)
-                    response_id = await self._core.conversations.running(conversation)
+                    response_id = await self._conversations.running(conversation)
                 if response_id is not None:
                     await self._follow_new(conversation, response_id, event.stream_id)
 
-    async def _follow_new(self, conversation: Owner, response_id: str, stream_id: str | None) -> None:
+    async def _follow_new(self, conversation: KeyedObject, response_id: str, stream_id: str | None) -> None:
         """Follows a response of a subscribed conversation, unless this socket does so already."""
         try:
-            owner = await self._core.responses.find_within(self._principal, conversation, response_id)
+            keyed = await self._responses.find_within(self._principal, conversation, response_id)
         except NotFound:
             return  # Deleted, refused after all, or no response of this conversation: whoever said so is not believed.
         except Forbidden as error:
@@ -232,26 +243,26 @@ class Session:
             return
         if response_id not in self._followed:
             self._followed.add(response_id)
-            self._spawn(self._follow(owner, -1, stream_id), stream_id)
+            self._spawn(self._follow(keyed, -1, stream_id), stream_id)
 
     async def _cancel(self, event: Cancel) -> None:
         response_id = event.response_id or self._last
         if response_id is None:
             raise InvalidRequest("There is no response to cancel on this connection.", param="response_id")
-        await self._core.responses.request_cancel(self._principal, response_id, unstored=self._unstored)
+        await self._responses.request_cancel(self._principal, response_id, unstored=self._unstored)
 
-    async def _follow(self, owner: Owner, after: int, stream_id: str | None) -> None:
-        self._followed.add(owner.id)
+    async def _follow(self, keyed: KeyedObject, after: int, stream_id: str | None) -> None:
+        self._followed.add(keyed.id)
         try:
             if len(self._followed) > _MOST_FOLLOWED:
                 raise TooManyRequests(f"This connection follows {_MOST_FOLLOWED} responses, the most it may.")
-            async with aclosing(self._core.responses.events(owner, after=after)) as batches:
+            async with aclosing(self._responses.events(keyed, after=after)) as batches:
                 async for events in batches:
                     if stream_id is not None:
                         events = [with_stream_id(event, stream_id) for event in events]
                     await self._outgoing.put(events)
         finally:
-            self._followed.discard(owner.id)
+            self._followed.discard(keyed.id)
 
     def _spawn(self, work: Coroutine[Any, Any, None], stream_id: str | None) -> None:
         if self._at_once >= _MOST_AT_ONCE:
@@ -289,8 +300,7 @@ class Session:
                 raise Shutdown(
                     _TRY_AGAIN_LATER, "You read too slowly. Reconnect and resume with starting_after."
                 ) from error
-            except RuntimeError as error:
-                # Starlette's way of saying that the client has gone.
+            except SOCKET_GONE as error:
                 raise WebSocketDisconnect(1006) from error
 
 

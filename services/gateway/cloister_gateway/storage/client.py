@@ -1,8 +1,8 @@
 """Redis clients, made in one place, and the check that this Redis keeps what it acknowledged.
 
-Three clients, since redis-py 8.1 bounds every read by the pool's ``socket_timeout``, blocking reads included:
-`command_client` for commands, `blocking_client` for ``XREAD BLOCK`` and the like, and `bus_connection` for the one
-pub/sub connection of the process (`cloister_gateway.bus.connection`).
+Two clients, since redis-py 8.1 bounds every read by the pool's ``socket_timeout``, those that wait included:
+`command_client` for commands, and `bus_connection` for the one pub/sub connection of the process
+(`cloister_gateway.bus.connection`).
 
 Commands are never repeated by the client: a write whose answer was lost may have happened, and only its caller knows
 whether doing it twice is harmless. An idle connection that Redis closed is replaced before it is used.
@@ -13,7 +13,6 @@ import ssl
 from typing import Any, ClassVar, cast
 
 from cloister_common.certificates import client_context
-from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.settings import SettingsError, read_secret
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
@@ -32,16 +31,14 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from cloister_gateway.settings import RedisSettings
+from cloister_gateway.storage.errors import WritesRefusedError
 
 __all__ = [
     "REDIS_AWAY",
     "REDIS_DOWN",
-    "WritesRefusedError",
-    "blocking_client",
     "bus_connection",
     "check_durability",
     "command_client",
-    "store_unavailable",
     "wait_for_redis",
 ]
 
@@ -49,10 +46,6 @@ log = get_logger(__name__)
 
 REDIS_DOWN = (RedisConnectionError, RedisTimeoutError, OSError)
 """What a client raises when Redis cannot be reached, as opposed to what it raises when it refuses a command."""
-
-
-class WritesRefusedError(ResponseError):
-    """Redis takes nothing new for now: its disk is full or fails (``MISCONF``), or it has too few replicas."""
 
 
 REDIS_AWAY = (*REDIS_DOWN, OutOfMemoryError, WritesRefusedError)
@@ -115,11 +108,6 @@ class _TlsConnection(_Sender, SSLConnection):
 def command_client(settings: RedisSettings) -> Redis:
     """A client for commands: bytes in, bytes out, every reply within ``timeout_seconds``."""
     return Redis.from_pool(_pool(settings, settings.connections, socket_timeout=settings.timeout_seconds))
-
-
-def blocking_client(settings: RedisSettings) -> Redis:
-    """A client for commands that block on the server. The caller gives each its own ``BLOCK`` time."""
-    return Redis.from_pool(_pool(settings, settings.connections, socket_timeout=None))
 
 
 def bus_connection(settings: RedisSettings) -> Connection:
@@ -213,14 +201,3 @@ async def check_durability(redis: Redis, settings: RedisSettings) -> None:
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def store_unavailable(error: Exception | None = None) -> Unavailable:
-    """What a caller is told while Redis cannot be reached, or refuses what was asked with ``error``."""
-    if isinstance(error, OutOfMemoryError | WritesRefusedError):
-        return Unavailable(
-            "The state store takes nothing new: its disk or its memory is full, or it has too few replicas. What is "
-            "stored can be read; all goes on by itself when its operator has made room.",
-            retry_after=10,
-        )
-    return Unavailable("The state store does not answer. Try again in a moment.", retry_after=2)

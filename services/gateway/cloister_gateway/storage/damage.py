@@ -8,31 +8,12 @@ error and none a `TypeError` far from its cause. What was deleted as a whole is 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cloister_common.errors import CloisterError
 from cloister_common.vault import VaultError
 from redis.exceptions import ResponseError
 
-__all__ = ["DamagedError", "damage_told", "is_wrong_type"]
+from cloister_gateway.storage.errors import DamagedError
 
-
-class DamagedError(VaultError, CloisterError):
-    """What is stored is not what was written. Nothing of it is served.
-
-    It is a `VaultError` too: a record that is missing is dealt with as one that does not open.
-
-    Args:
-        what: Names it for the caller, by its id (``the items of conversation 'conv_…'``).
-    """
-
-    code = "stored_data_damaged"
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-        CloisterError.__init__(
-            self,
-            f"What is stored of {what} is not what was written: it was altered, cut off or sealed with another key, "
-            "so it is not served. The operator's log has the place.",
-        )
+__all__ = ["damage_told", "is_wrong_type"]
 
 
 @contextmanager

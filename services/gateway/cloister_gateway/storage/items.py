@@ -19,14 +19,16 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import orjson
-from cloister_common.vault import DataKey, VaultError, encode_context, open_record, seal
+from cloister_common.vault import VaultError, encode_context, open_record, seal
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from cloister_gateway.storage.damage import DamagedError, damage_told
-from cloister_gateway.storage.records import open_field, record_key, seal_field
+from cloister_gateway.storage.damage import damage_told
+from cloister_gateway.storage.errors import LogDamagedError, LogGoneError, LogLockedError
+from cloister_gateway.storage.layout import items_key, record_key, removed_key
+from cloister_gateway.storage.records import KeyedObject, open_field, seal_field
 
-__all__ = ["ItemLog", "LogDamagedError", "LogGoneError", "LogLockedError", "Owner", "StoredItem", "StoredLog"]
+__all__ = ["ItemLog", "StoredItem", "StoredLog"]
 
 _START = b"\0" * 32
 
@@ -62,26 +64,6 @@ return redis.status_reply('OK')
 _FREE = "if redis.call('HGET', KEYS[1], 'run') == ARGV[1] then redis.call('HDEL', KEYS[1], 'run') end return 0"
 
 
-class LogGoneError(Exception):
-    """The object was deleted; nothing was written."""
-
-
-class LogLockedError(Exception):
-    """The log is not the writer's; nothing was written. ``args[0]`` is the run that holds it, empty if none does."""
-
-
-class LogDamagedError(DamagedError):
-    """The stored log is not what was written: an item is missing, moved, altered or cut off. Nothing is served."""
-
-
-class Owner(NamedTuple):
-    """The object a log belongs to, with its data key."""
-
-    kind: str
-    id: str
-    key: DataKey
-
-
 class StoredItem(NamedTuple):
     """One item as it was stored."""
 
@@ -113,39 +95,39 @@ class ItemLog:
         self._remove_script = redis.register_script(_REMOVE)
         self._free_script = redis.register_script(_FREE)
 
-    def new_head(self, owner: Owner) -> dict[str, bytes | str]:
+    def new_head(self, keyed: KeyedObject) -> dict[str, bytes | str]:
         """The hash fields of an empty log, to be written when the object is created."""
-        return {"head": self._seal_head(owner, _Head(0, _START, 0))}
+        return {"head": self._seal_head(keyed, _Head(0, _START, 0))}
 
-    async def load(self, owner: Owner) -> list[StoredItem]:
+    async def load(self, keyed: KeyedObject) -> list[StoredItem]:
         """All items in order. Raises as `load_log`."""
-        return (await self.load_log(owner)).items
+        return (await self.load_log(keyed)).items
 
-    async def load_log(self, owner: Owner) -> StoredLog:
+    async def load_log(self, keyed: KeyedObject) -> StoredLog:
         """All items in order, and where items were, after checking the whole chain against the head.
 
         Raises:
             LogGoneError: There is no such object.
             LogDamagedError: The chain does not hold.
         """
-        object_key, items_key, removed_key = self._keys(owner)
+        record, items, holes = _keys(keyed.kind, keyed.id)
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hget(object_key, "head")
-            pipeline.xrange(items_key)
-            pipeline.hgetall(removed_key)
-            with _damage_told(owner):
+            pipeline.hget(record, "head")
+            pipeline.xrange(items)
+            pipeline.hgetall(holes)
+            with _damage_told(keyed):
                 sealed_head, entries, removed = await pipeline.execute()
-        head = await self._open_head(owner, sealed_head)
-        with _damage_told(owner):
-            return self._follow(owner, head, entries, removed)
+        head = await self._open_head(keyed, sealed_head)
+        with _damage_told(keyed):
+            return self._follow(keyed, head, entries, removed)
 
     async def append(
-        self, owner: Owner, bodies: Sequence[dict[str, Any]], *, run: str = "", hold_for: str = ""
+        self, keyed: KeyedObject, bodies: Sequence[dict[str, Any]], *, run: str = "", hold_for: str = ""
     ) -> list[StoredItem]:
         """Appends items (each with its ``id``), all or none, durably.
 
         Args:
-            owner: The object.
+            keyed: The object.
             bodies: The items, as JSON.
             run: The run that writes, which must hold the log; without a run the log must be free. As a run's last
                 write sets the log free, a run that writes twice is refused the second time.
@@ -154,57 +136,62 @@ class ItemLog:
         Raises:
             LogGoneError, LogLockedError, LogDamagedError: Nothing was written.
         """
-        object_key, items_key, _ = self._keys(owner)
+        keys = _keys(keyed.kind, keyed.id)
         while True:
-            with _damage_told(owner):
-                sealed_head: Any = await self._redis.hget(object_key, "head")
-            head = await self._open_head(owner, sealed_head)
-            records, stored, chain = self._seal_items(owner, bodies, head)
-            new_head = self._seal_head(owner, _Head(head.length + len(bodies), chain, head.removed))
+            with _damage_told(keyed):
+                sealed_head: Any = await self._redis.hget(keys[0], "head")
+            head = await self._open_head(keyed, sealed_head)
+            records, stored, chain = self._seal_items(keyed, bodies, head)
+            new_head = self._seal_head(keyed, _Head(head.length + len(bodies), chain, head.removed))
             arguments: list[str | bytes | int] = [run, hold_for, sealed_head, new_head, head.length + 1]
             for item, record in zip(stored, records, strict=True):
                 arguments += [item.id, record]
             try:
-                with _damage_told(owner):
-                    await self._append_script(keys=[object_key, items_key], args=arguments)
+                with _damage_told(keyed):
+                    await self._append_script(keys=keys[:2], args=arguments)
             except ResponseError as error:
-                if _must_retry(owner, error):
+                if _must_retry(keyed, error):
                     continue
                 raise
             return stored
 
-    async def remove(self, owner: Owner, item_id: str) -> bool:
+    async def remove(self, keyed: KeyedObject, item_id: str) -> bool:
         """Deletes an item's record, leaving its sealed digest for the chain. False if there is no such item.
 
         Raises:
             LogGoneError, LogDamagedError: Nothing was written.
         """
-        object_key, items_key, _ = self._keys(owner)
+        record, items, _ = keys = _keys(keyed.kind, keyed.id)
         while True:
             async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.hget(object_key, "head")
-                pipeline.xrange(items_key)
-                with _damage_told(owner):
+                pipeline.hget(record, "head")
+                pipeline.xrange(items)
+                with _damage_told(keyed):
                     sealed_head, entries = await pipeline.execute()
-            head = await self._open_head(owner, sealed_head)
+            head = await self._open_head(keyed, sealed_head)
             found = next((entry for entry in entries if entry[1].get(b"i") == item_id.encode()), None)
             if found is None:
                 return False
             stream_id, fields = found
-            with _damage_told(owner):
+            with _damage_told(keyed):
                 seq, digest = _seq(stream_id), _digest(fields[b"r"])
             left = {"digest": digest.hex(), "id": item_id}
-            mark = seal_field(owner.key, owner.kind, owner.id, f"removed:{seq}", left)
-            new_head = self._seal_head(owner, head._replace(removed=head.removed + 1))
+            mark = seal_field(keyed.key, keyed.kind, keyed.id, f"removed:{seq}", left)
+            new_head = self._seal_head(keyed, head._replace(removed=head.removed + 1))
             try:
                 arguments: list[Any] = [sealed_head, new_head, stream_id, seq, mark]
-                with _damage_told(owner):
-                    await self._remove_script(keys=self._keys(owner), args=arguments)
+                with _damage_told(keyed):
+                    await self._remove_script(keys=keys, args=arguments)
             except ResponseError as error:
-                if _must_retry(owner, error):
+                if _must_retry(keyed, error):
                     continue
                 raise
             return True
+
+    async def holder(self, owner_kind: str, owner_id: str) -> str | None:
+        """The run that holds the object's log."""
+        run: Any = await self._redis.hget(record_key(owner_kind, owner_id), "run")
+        return None if run is None else run.decode(errors="replace")
 
     async def free(self, owner_kind: str, owner_id: str, run: str) -> bool:
         """Sets the object's log free of a run that will never write again; says whether that run held it."""
@@ -212,15 +199,14 @@ class ItemLog:
 
     async def destroy(self, owner_kind: str, owner_id: str) -> None:
         """Removes the object's hash and log. (The caller destroys the data key.)"""
-        key = record_key(owner_kind, owner_id)
-        await self._redis.delete(key, f"{key}:items", f"{key}:removed")
-
-    def _keys(self, owner: Owner) -> list[str]:
-        key = record_key(owner.kind, owner.id)
-        return [key, f"{key}:items", f"{key}:removed"]
+        await self._redis.delete(*_keys(owner_kind, owner_id))
 
     def _follow(
-        self, owner: Owner, head: _Head, entries: list[tuple[bytes, dict[bytes, bytes]]], removed: dict[bytes, bytes]
+        self,
+        keyed: KeyedObject,
+        head: _Head,
+        entries: list[tuple[bytes, dict[bytes, bytes]]],
+        removed: dict[bytes, bytes],
     ) -> StoredLog:
         by_seq = {_seq(stream_id): fields for stream_id, fields in entries}
         marks = {int(seq): mark for seq, mark in removed.items()}
@@ -233,56 +219,60 @@ class ItemLog:
         for seq in range(1, head.length + 1):
             fields = by_seq.get(seq)
             if fields is None:
-                left = open_field(owner.key, owner.kind, owner.id, f"removed:{seq}", marks[seq])
+                left = open_field(keyed.key, keyed.kind, keyed.id, f"removed:{seq}", marks[seq])
                 if isinstance(left, str):  # As marks were before they held ids: the digest alone.
                     left = {"digest": left, "id": ""}
                 digest = bytes.fromhex(left["digest"])
                 gone[left["id"]] = seq
             else:
                 item_id, record = fields[b"i"].decode(), fields[b"r"]
-                plaintext = open_record(owner.key.subkey("items"), record, _context(owner, seq, item_id, chain))
+                plaintext = open_record(keyed.key.subkey("items"), record, _context(keyed, seq, item_id, chain))
                 items.append(StoredItem(seq, item_id, orjson.loads(plaintext)))
                 digest = _digest(record)
-            chain = _link(owner, chain, seq, digest)
+            chain = _link(keyed, chain, seq, digest)
         if not hmac.compare_digest(chain, head.chain):
             raise VaultError
         return StoredLog(items, gone)
 
     def _seal_items(
-        self, owner: Owner, bodies: Sequence[dict[str, Any]], head: _Head
+        self, keyed: KeyedObject, bodies: Sequence[dict[str, Any]], head: _Head
     ) -> tuple[list[bytes], list[StoredItem], bytes]:
         records, stored, chain = [], [], head.chain
         for seq, body in enumerate(bodies, start=head.length + 1):
             item_id = str(body["id"])
-            context = _context(owner, seq, item_id, chain)
-            record = seal(owner.key.subkey("items"), orjson.dumps(body), context)
+            context = _context(keyed, seq, item_id, chain)
+            record = seal(keyed.key.subkey("items"), orjson.dumps(body), context)
             records.append(record)
             stored.append(StoredItem(seq, item_id, body))
-            chain = _link(owner, chain, seq, _digest(record))
+            chain = _link(keyed, chain, seq, _digest(record))
         return records, stored, chain
 
     @staticmethod
-    def _seal_head(owner: Owner, head: _Head) -> bytes:
+    def _seal_head(keyed: KeyedObject, head: _Head) -> bytes:
         value = {"length": head.length, "chain": head.chain.hex(), "removed": head.removed}
-        return seal_field(owner.key, owner.kind, owner.id, "head", value)
+        return seal_field(keyed.key, keyed.kind, keyed.id, "head", value)
 
-    async def _open_head(self, owner: Owner, sealed: bytes | None) -> _Head:
-        if sealed is None and not await self._redis.exists(record_key(owner.kind, owner.id)):
+    async def _open_head(self, keyed: KeyedObject, sealed: bytes | None) -> _Head:
+        if sealed is None and not await self._redis.exists(record_key(keyed.kind, keyed.id)):
             raise LogGoneError
-        with _damage_told(owner):
-            value = open_field(owner.key, owner.kind, owner.id, "head", sealed)
+        with _damage_told(keyed):
+            value = open_field(keyed.key, keyed.kind, keyed.id, "head", sealed)
             return _Head(value["length"], bytes.fromhex(value["chain"]), value["removed"])
 
 
-def _damage_told(owner: Owner) -> AbstractContextManager[None]:
-    return damage_told(_name(owner), LogDamagedError)
+def _keys(kind: str, object_id: str) -> list[str]:
+    return [record_key(kind, object_id), items_key(kind, object_id), removed_key(kind, object_id)]
 
 
-def _name(owner: Owner) -> str:
-    return f"the items of '{owner.id}'"
+def _damage_told(keyed: KeyedObject) -> AbstractContextManager[None]:
+    return damage_told(_name(keyed), LogDamagedError)
 
 
-def _must_retry(owner: Owner, error: ResponseError) -> bool:
+def _name(keyed: KeyedObject) -> str:
+    return f"the items of '{keyed.id}'"
+
+
+def _must_retry(keyed: KeyedObject, error: ResponseError) -> bool:
     """Whether a script was refused only because another write came first. Raises for the other refusals of ours."""
     kind, _, detail = str(error).partition(" ")
     if kind == "GONE":
@@ -291,7 +281,7 @@ def _must_retry(owner: Owner, error: ResponseError) -> bool:
         raise LogLockedError(detail) from error
     if "equal or smaller" in detail:
         # The stream has more entries than the head says.
-        raise LogDamagedError(_name(owner)) from error
+        raise LogDamagedError(_name(keyed)) from error
     return kind == "STALE"
 
 
@@ -307,9 +297,9 @@ def _digest(record: bytes) -> bytes:
     return hashlib.sha256(record).digest()
 
 
-def _link(owner: Owner, chain: bytes, seq: int, digest: bytes) -> bytes:
-    return hmac.new(owner.key.subkey("chain"), encode_context(chain, seq, digest), hashlib.sha256).digest()
+def _link(keyed: KeyedObject, chain: bytes, seq: int, digest: bytes) -> bytes:
+    return hmac.new(keyed.key.subkey("chain"), encode_context(chain, seq, digest), hashlib.sha256).digest()
 
 
-def _context(owner: Owner, seq: int, item_id: str, chain: bytes) -> bytes:
-    return encode_context("item", owner.key.tenant, owner.kind, owner.id, seq, item_id, chain)
+def _context(keyed: KeyedObject, seq: int, item_id: str, chain: bytes) -> bytes:
+    return encode_context("item", keyed.key.tenant, keyed.kind, keyed.id, seq, item_id, chain)

@@ -4,6 +4,8 @@ from typing import cast
 
 from redis.asyncio import Redis
 
+from cloister_gateway.storage.layout import wrapped_key_key
+
 __all__ = ["RedisKeyStore"]
 
 
@@ -14,14 +16,10 @@ class RedisKeyStore:
         self._redis = redis
 
     async def get(self, name: str) -> bytes | None:
-        return cast("bytes | None", await self._redis.get(_key(name)))
+        return cast("bytes | None", await self._redis.get(wrapped_key_key(name)))
 
     async def put_if_absent(self, name: str, wrapped: bytes) -> bool:
-        return bool(await self._redis.set(_key(name), wrapped, nx=True))
+        return bool(await self._redis.set(wrapped_key_key(name), wrapped, nx=True))
 
     async def delete(self, name: str) -> None:
-        await self._redis.delete(_key(name))
-
-
-def _key(name: str) -> str:
-    return f"vault:{name}"
+        await self._redis.delete(wrapped_key_key(name))

@@ -141,7 +141,7 @@ class Guard:
             elif not self.tokens.accepts(Headers(scope=scope).get("authorization")):
                 raise Unauthenticated("This is an internal service: it answers only Cloister's own parts.")
             elif path in BODIES:
-                check_encoding(scope)
+                check_encoding(scope["headers"])
                 raw, body = await self._checked_body(path, receive)
                 receive = _replay(raw, receive)
                 structured = path == _CHAT and asks_for_structure(body)

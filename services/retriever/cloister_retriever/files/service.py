@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from cloister_common.logs import get_logger
@@ -12,15 +13,24 @@ from cloister_retriever.files.schemas import FileRecord, FilesQuery, check_purpo
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.files.upload import MultipartUpload
 from cloister_retriever.identifiers import FILE_PREFIX, check_id, missing, new_placed_id
-from cloister_retriever.pages import page_of
 from cloister_retriever.storage.content import ContentFacts, sealed_size
+from cloister_retriever.storage.uses import FileUses
 
-__all__ = ["Detach", "FileService"]
+__all__ = ["Detach", "FileService", "FileUsers"]
 
 log = get_logger(__name__)
 
 Detach = Callable[[str, str, str], Awaitable[None]]
 """Takes (tenant, vector store id, file id) and removes the file and its passages from the store."""
+
+
+@runtime_checkable
+class FileUsers(Protocol):
+    """Those above that use files, as a deletion has to know them."""
+
+    async def detach_file(self, tenant: str, store_id: str, file_id: str) -> None:
+        """`Detach`."""
+
 
 _MAX_NAME = 255
 _MAX_ENDING = 32
@@ -33,8 +43,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 class FileService:
     """Uploads, lists, reads and deletes files."""
 
-    def __init__(self, store: FileStore, *, max_file_bytes: int) -> None:
+    def __init__(self, store: FileStore, uses: FileUses, *, max_file_bytes: int) -> None:
         self._store = store
+        self._uses = uses
         self._max_file_bytes = max_file_bytes
 
     async def upload(self, tenant: str, form: MultipartUpload) -> FileRecord:
@@ -70,6 +81,7 @@ class FileService:
         except BaseException:
             # Refused, cut off or failed: without a record nobody can see it, and without a key nobody can read it.
             await self._store.destroy_key(tenant, file_id)
+            await self._store.delete_content(tenant, file_id)
             await self._store.delete(tenant, file_id)
             raise
         log.info("file_stored", file=file_id, bytes=facts.size)
@@ -77,19 +89,16 @@ class FileService:
 
     async def list(self, tenant: str, query: FilesQuery) -> tuple[list[FileRecord], bool]:
         """One page, and whether there are more. What is damaged is among them; of what purpose, nobody can say."""
-        records = await self._store.everything(tenant)
-        if query.purpose is not None:
-            records = [record for record in records if record.purpose == query.purpose or record.damage is not None]
-        page, has_more = page_of(
-            records,
-            id_of=lambda record: record.id,
-            place_of=lambda record: record.place,
-            after=query.after,
-            limit=query.limit,
-            order=query.order,
-        )
+        timeline = await self._store.timeline(tenant)
+        bounds = await timeline.bounds(after=query.after, order=query.order)
+
+        async def wanted() -> AsyncGenerator[Sequence[FileRecord]]:
+            async for step in timeline.steps(bounds, query.limit + 1):
+                yield [one for one in step if query.purpose in {None, one.purpose} or one.damage is not None]
+
+        page, has_more = await bounds.gather(wanted(), query.limit)
         # After the records: of a file that is being stored the content is there first.
-        sizes = await self._store.sizes(tenant)
+        sizes = await self._store.sizes(tenant, [record.id for record in page])
         return [_whole(record, sizes.get(record.id)) for record in page], has_more
 
     async def describe(self, tenant: str, file_id: str) -> FileRecord:
@@ -143,11 +152,13 @@ class FileService:
         await self._store.destroy_key(tenant, file_id)
         # Where it was attached meanwhile; after this a worker finds that the file is gone.
         await self._detach_everywhere(tenant, file_id, detach)
+        await self._store.delete_content(tenant, file_id)
+        await self._uses.forget_all(tenant, file_id)
         await self._store.delete(tenant, file_id)
         log.info("file_deleted", file=file_id)
 
     async def _detach_everywhere(self, tenant: str, file_id: str, detach: Detach) -> None:
-        for store_id in await self._store.stores_using(tenant, file_id):
+        for store_id in await self._uses.stores(tenant, file_id):
             await detach(tenant, store_id, file_id)
 
 

@@ -1,18 +1,19 @@
-"""Files at rest: the record, the sealed content, the list of vector stores that use a file."""
+"""Files at rest: the record and the sealed content."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 from cloister_common.vault import DataKey, Keyring, encode_context
 
 from cloister_retriever.files.schemas import FileRecord
+from cloister_retriever.identifiers import FILE_PREFIX
+from cloister_retriever.keys import FILE
 from cloister_retriever.storage.content import ContentFacts, SealedContent
 from cloister_retriever.storage.layout import tenant_paths
 from cloister_retriever.storage.objects import Objects
-from cloister_retriever.storage.records import SealedRecords
+from cloister_retriever.storage.records import RecordKind, SealedRecords
+from cloister_retriever.timeline import Timeline
 
 __all__ = ["FileStore"]
-
-_KIND = "file"
 
 
 class FileStore:
@@ -24,15 +25,11 @@ class FileStore:
         self._records = records
         self._content = SealedContent(objects)
 
-    def check_room(self) -> None:
-        """Raises `Unavailable` while the store may take nothing new in."""
-        self._objects.check_room()
-
     async def create_key(self, tenant: str, file_id: str) -> DataKey:
-        return await self._keyring.create(tenant, _KIND, file_id)
+        return await self._keyring.create(tenant, FILE, file_id)
 
     async def key(self, tenant: str, file_id: str) -> DataKey | None:
-        return await self._keyring.get(tenant, _KIND, file_id)
+        return await self._keyring.get(tenant, FILE, file_id)
 
     async def write_content(
         self, tenant: str, file_id: str, key: DataKey, chunks: AsyncIterator[bytes], *, max_bytes: int
@@ -55,18 +52,24 @@ class FileStore:
         # The path is the tenant's own, so another tenant's file is simply not there: no key is asked for.
         return await self._records.find(paths.file(file_id), FileRecord, lambda: self.key(tenant, file_id))
 
-    async def everything(self, tenant: str) -> list[FileRecord]:
-        paths = await tenant_paths(self._keyring, tenant)
+    async def timeline(self, tenant: str) -> Timeline[FileRecord]:
+        """The list of the tenant's files."""
 
         async def key_of(file_id: str) -> DataKey | None:
             return await self.key(tenant, file_id)
 
-        return await self._records.list(paths.files, FileRecord, key_of, FileRecord.lost)
-
-    async def sizes(self, tenant: str) -> dict[str, int]:
-        """What every content has where it is stored, by its file: bytes."""
         paths = await tenant_paths(self._keyring, tenant)
-        return {listed.leaf: listed.size for listed in await self._objects.list(paths.contents)}
+        kind = RecordKind(FileRecord, key_of, FileRecord.lost)
+        return Timeline(self._objects, self._records, paths.files, FILE_PREFIX, kind)
+
+    async def sizes(self, tenant: str, file_ids: Collection[str]) -> dict[str, int]:
+        """What contents have where they are stored, by their file: bytes. What has none is not in it."""
+        if not file_ids:
+            return {}
+        paths = await tenant_paths(self._keyring, tenant)
+        wanted = set(file_ids)
+        around = self._objects.between(paths.contents, after=min(wanted)[:-1], until=f"{max(wanted)}~")
+        return {listed.leaf: listed.size async for part in around for listed in part if listed.leaf in wanted}
 
     async def size(self, tenant: str, file_id: str) -> int | None:
         """What one content has where it is stored, or None if there is none."""
@@ -90,23 +93,6 @@ class FileStore:
         ):
             yield chunk
 
-    async def stores_using(self, tenant: str, file_id: str) -> list[str]:
-        paths = await tenant_paths(self._keyring, tenant)
-        return [listed.leaf for listed in await self._objects.list(paths.uses(file_id))]
-
-    async def note_use(self, tenant: str, file_id: str, store_id: str) -> None:
-        """Says that the store uses the file. Written before the attachment, so that a deletion finds every one."""
-        paths = await tenant_paths(self._keyring, tenant)
-        await self._objects.put(paths.use(file_id, store_id), b"")
-
-    async def is_used(self, tenant: str, file_id: str, store_id: str) -> bool:
-        paths = await tenant_paths(self._keyring, tenant)
-        return await self._objects.get(paths.use(file_id, store_id)) is not None
-
-    async def forget_use(self, tenant: str, file_id: str, store_id: str) -> None:
-        paths = await tenant_paths(self._keyring, tenant)
-        await self._objects.delete(paths.use(file_id, store_id))
-
     async def is_there(self, tenant: str, file_id: str) -> bool:
         """Whether there is a record; without its key, since a deletion that broke off may have destroyed that."""
         paths = await tenant_paths(self._keyring, tenant)
@@ -114,13 +100,15 @@ class FileStore:
 
     async def destroy_key(self, tenant: str, file_id: str) -> None:
         """From here on nothing of the file can be read, wherever copies lie."""
-        await self._keyring.destroy(tenant, _KIND, file_id)
+        await self._keyring.destroy(tenant, FILE, file_id)
 
-    async def delete(self, tenant: str, file_id: str) -> None:
-        """Removes what is left of the file, its record last."""
+    async def delete_content(self, tenant: str, file_id: str) -> None:
         paths = await tenant_paths(self._keyring, tenant)
         await self._objects.delete(paths.content(file_id))
-        await self._objects.delete_all(paths.uses(file_id))
+
+    async def delete(self, tenant: str, file_id: str) -> None:
+        """Removes the record, when nothing else is left of the file."""
+        paths = await tenant_paths(self._keyring, tenant)
         await self._records.delete(paths.file(file_id))
 
 

@@ -10,8 +10,8 @@ from cloister_common.supervisor import Supervisor
 from prometheus_client import Gauge
 
 from cloister_retriever.ingestion.pipeline import Pipeline
-from cloister_retriever.ingestion.queue import Claim, JobQueue, share_of
 from cloister_retriever.ingestion.turns import Rank, Turn, Turns
+from cloister_retriever.jobs.queue import Claim, JobQueue, share_of
 
 __all__ = ["IngestWorkers"]
 

@@ -2,21 +2,21 @@
 
 import asyncio
 import contextlib
-import json
 import math
 import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from prometheus_client import Histogram
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from cloister_retriever.parsing.chunking import Chunk
-from cloister_retriever.parsing.document import READY, UnreadableFile
+from cloister_retriever.parsing.document import UnreadableFile
+from cloister_retriever.parsing.messages import READY, Answer, Request
 from cloister_retriever.settings import IngestionSettings
 
 __all__ = ["Interruption", "Parsed", "Parser"]
@@ -42,20 +42,6 @@ class Parsed:
 
     text: str
     chunks: list[Chunk]
-
-
-class _Refusal(BaseModel):
-    code: Literal["unsupported_file", "invalid_file"]
-    message: str = Field(max_length=500)
-
-
-class _Answer(BaseModel):
-    """What the process says: why it cannot read the file, or the text and its passages."""
-
-    confined: bool
-    error: _Refusal | None = None
-    text: str = ""
-    chunks: list[Chunk] = []
 
 
 class Interruption(Protocol):
@@ -91,15 +77,15 @@ class Parser:
             Unavailable: The process could not be started; try again.
         """
         settings = self._settings
-        request = {
-            "name": name,
-            "tokenizer_path": str(settings.tokenizer_path),
-            "max_tokens": max_tokens,
-            "overlap_tokens": overlap_tokens,
-            "memory_bytes": settings.parse_memory_bytes,
-            "cpu_seconds": math.ceil(settings.parse_seconds),
-            "max_text_bytes": settings.max_text_bytes,
-        }
+        request = Request(
+            name=name,
+            tokenizer_path=settings.tokenizer_path,
+            max_tokens=max_tokens,
+            overlap_tokens=overlap_tokens,
+            memory_bytes=settings.parse_memory_bytes,
+            cpu_seconds=math.ceil(settings.parse_seconds),
+            max_text_bytes=settings.max_text_bytes,
+        )
         # -I: no environment, no current folder. One thread: the process has a limit of its own on everything else.
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -112,7 +98,7 @@ class Parser:
             env={"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "OPENBLAS_NUM_THREADS": "1"},
         )
         try:
-            await _start(process, json.dumps(request).encode() + b"\n")
+            await _start(process, request.model_dump_json().encode() + b"\n")
             with _SECONDS.time():
                 async with (
                     asyncio.timeout(_CLOCK_FACTOR * settings.parse_seconds) as clock,
@@ -139,7 +125,7 @@ class Parser:
             log.warning("parser_died", status=status)
             raise UnreadableFile("invalid_file", "The file is damaged, or needs more time or memory than is allowed.")
         try:
-            body = _Answer.model_validate_json(answer)
+            body = Answer.model_validate_json(answer)
         except ValidationError as error:
             # A file that got hold of the parser could write anything here.
             log.error("parser_answered_nonsense")

@@ -1,7 +1,7 @@
 """The rules for files in a vector store: attaching, listing, changing attributes, cancelling, detaching."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 
 from cloister_common.errors import NotFound
 from cloister_common.logs import get_logger
@@ -10,14 +10,15 @@ from cloister_common.vault import DataKey
 from cloister_retriever.damage import damage_of, telling
 from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
-from cloister_retriever.files.store import FileStore
 from cloister_retriever.identifiers import ATTACHMENT_PREFIX, FILE_PREFIX, check_id, is_id, missing, new_placed_id
-from cloister_retriever.ingestion.purge import Purges
-from cloister_retriever.ingestion.queue import JobQueue
-from cloister_retriever.keys import passage_keys
+from cloister_retriever.jobs.purges import Purges
+from cloister_retriever.jobs.queue import JobQueue
+from cloister_retriever.keys import PassageKeyring
+from cloister_retriever.pages import bounds_of, growing_steps
 from cloister_retriever.storage.objects import each
+from cloister_retriever.storage.uses import FileUses
 from cloister_retriever.vector_stores.records import Attached, AttachmentRecord, Chunking, Outcome
-from cloister_retriever.vector_stores.schemas import AttachFile, ChunkingStrategy, StaticChunking
+from cloister_retriever.vector_stores.schemas import AttachFile, ChunkingStrategy, FilesInStoreQuery, StaticChunking
 from cloister_retriever.vector_stores.store import VectorStoreStore
 
 __all__ = ["AttachmentService", "ChunkingPolicy"]
@@ -54,14 +55,16 @@ class AttachmentService:
         self,
         store: VectorStoreStore,
         files: FileService,
-        file_store: FileStore,
+        uses: FileUses,
+        keys: PassageKeyring,
         queue: JobQueue,
         purges: Purges,
         chunking: ChunkingPolicy,
     ) -> None:
         self._store = store
         self._files = files
-        self._file_store = file_store
+        self._uses = uses
+        self._keys = keys
         self._queue = queue
         self._purges = purges
         self._chunking = chunking
@@ -109,6 +112,33 @@ class AttachmentService:
         files = await self.known_files(tenant, [entry])
         record = await self._attach(tenant, store_id, key, entry, files[entry.file_id], time.time_ns())
         return Attached(record=record, outcome=await self._store.outcome(tenant, store_id, record.id, key))
+
+    async def page(
+        self, tenant: str, store_id: str, key: DataKey, query: FilesInStoreQuery
+    ) -> tuple[list[Attached], bool]:
+        """One page of the store's files, and whether there are more. Outcomes are read as far as it takes.
+
+        Raises:
+            InvalidRequest: A cursor that names no file of the store, nor one that was detached within the last hour.
+        """
+        records = await self._store.attachments(tenant, store_id, key)
+        places = {record.file_id: record.place for record in records}
+        cursors = [cursor for cursor in (query.after, query.before) if cursor is not None and cursor not in places]
+        places |= await self.places_of_gone(tenant, store_id, key, cursors)
+        bounds = bounds_of(after=query.after, before=query.before, order=query.order, place_of=places.get)
+
+        async def wanted() -> AsyncGenerator[Sequence[Attached]]:
+            ordered = bounds.part(records, lambda record: (record.place, record.file_id))
+            for part in growing_steps(ordered, query.limit + 1):
+                files = await self._store.with_outcomes(tenant, store_id, key, part)
+                yield [file for file in files if query.filter in {None, file.status}]
+
+        return await bounds.gather(wanted(), query.limit)
+
+    async def get_some(self, tenant: str, store_id: str, key: DataKey, file_ids: Collection[str]) -> list[Attached]:
+        """Those of the files that are in the store; for files that lie near each other in the list."""
+        records = await self._store.some_attachments(tenant, store_id, key, file_ids)
+        return await self._store.with_outcomes(tenant, store_id, key, records)
 
     async def list(self, tenant: str, store_id: str, key: DataKey) -> list[Attached]:
         """Every file of the store with its status."""
@@ -176,13 +206,13 @@ class AttachmentService:
         record = (await self.get(tenant, store_id, key, file_id)).record
         if not record.id:
             # It does not open, so which passages are its is not known. They are not served, and go with the store.
-            await self._file_store.forget_use(tenant, file_id, store_id)
+            await self._uses.forget(tenant, file_id, store_id)
             await self._store.delete_attachment(tenant, record)
             return
         purge = await self._purges.plan(tenant, store_id, record.id, file_id=file_id)
         await self._store.note_detached(tenant, record, key)
         # The use first: whoever attaches the file anew, once the attachment is gone, notes it again.
-        await self._file_store.forget_use(tenant, file_id, store_id)
+        await self._uses.forget(tenant, file_id, store_id)
         await self._store.delete_attachment(tenant, record)
         await self._purges.run(purge)
         log.info("file_detached", file=file_id, store=store_id)
@@ -195,10 +225,9 @@ class AttachmentService:
             Damaged: The text does not open.
         """
         found = await self.get(tenant, store_id, key, file_id)
-        file_key = await self._file_store.key(tenant, file_id)
-        if found.status != "completed" or found.outcome is None or file_key is None:
+        keys = await self._keys.get(tenant, key, file_id)
+        if found.status != "completed" or found.outcome is None or keys is None:
             raise NotFound(f"The file '{file_id}' has no text: its status is {found.status}.", code="no_content")
-        keys = passage_keys(key, file_key)
         text = self._store.read_text(tenant, found.record, keys.texts, size=found.outcome.text_bytes)
         return telling("text of the file", file_id, text)
 
@@ -209,7 +238,7 @@ class AttachmentService:
             NotFound: It was detached in this moment; then it does not come back.
         """
         await self._store.put_attachment(tenant, record, key)
-        if not await self._file_store.is_used(tenant, record.file_id, record.store_id):
+        if not await self._uses.is_noted(tenant, record.file_id, record.store_id):
             await self._store.delete_attachment(tenant, record)
             raise missing(FILE_PREFIX, record.file_id)
 
@@ -233,7 +262,7 @@ class AttachmentService:
             kept = before.record.model_copy(update={"attributes": entry.attributes})
             await self._put(tenant, kept, key)
             return kept
-        await self._file_store.note_use(tenant, file.id, store_id)
+        await self._uses.note(tenant, file.id, store_id)
         # The marker first: a crash after it leaves a job without an attachment, which a worker drops.
         replaces = None if before is None else before.record.id or None
         job = await self._queue.put(

@@ -7,6 +7,7 @@ import httpx
 import openai
 import pytest
 from cloister_gateway.app import create_app
+from cloister_gateway.identity.principal import Credential, Principal
 
 from tests.support.gateway import GatewayFixture
 from tests.support.redis_server import RedisServer
@@ -95,11 +96,10 @@ def test_revocation_calls_what_watches_the_key_even_if_the_word_of_it_was_lost(
         made = client.admin.organization.projects.service_accounts.create(project.id, name="bot").api_key
         assert made is not None
         assert status(watching, made.value) == 200
-        authenticator = app.state.context.authenticator
+        revocations = app.state.context.authenticator.revocations
         closed = threading.Event()
-        principal = next(iter(authenticator._verified.values())).principal
-        assert principal.key_id == made.id
-        authenticator.watch(principal, closed.set)
+        principal = Principal(project.id, "bot", Credential("api_key", made.id), frozenset({"api"}))
+        revocations.watch(principal, closed.set)
         redis_server.kill()
         with redis_server.apart() as redis:
             assert redis.delete(f"identity:key:{made.id}") == 1

@@ -13,6 +13,7 @@ import pytest
 from cloister_common.testing.llm import FakeLlm
 from cloister_common.testing.serving import served
 from cloister_gateway.app import create_app
+from cloister_gateway.identity.revocation import Revocations
 from starlette.types import Receive, Scope, Send
 
 from tests.support.gateway import INTERNAL_TOKEN, GatewayFixture, secret_file
@@ -126,11 +127,11 @@ class Door(NamedTuple):
     """A gateway, and how many requests it is serving."""
 
     url: str
-    authenticator: Any
+    revocations: Revocations
 
     def requests(self) -> int:
         """How many are past the guard."""
-        return len(self.authenticator._watches)
+        return self.revocations.watched
 
     def wait_for_requests(self, number: int = 1) -> None:
         """Waits until so many are past the guard."""
@@ -146,7 +147,7 @@ class Door(NamedTuple):
 def door(gateway: GatewayFixture) -> Iterator[Door]:
     app = create_app(gateway.settings)
     with served(app) as url:
-        yield Door(url, app.state.context.authenticator)
+        yield Door(url, app.state.context.authenticator.revocations)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from cloister_common.ids import new_id
 from cloister_common.testing.llm import FakeLlm
 from cloister_common.vault import Keyring
 from cloister_gateway.runs.history import HistoryReader, earlier_links
+from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.storage import ItemLog
 from redis.asyncio import Redis
@@ -110,13 +111,13 @@ async def test_a_long_chain_is_looked_at_in_few_round_trips(
     store = ResponseStore(redis, keyring)
     history = HistoryReader(store, items, keyring)
     made: list[Header] = []
-    request: dict[str, Any] = {"previous_response_id": None, "earlier": []}
+    request = TurnRequest(model="fake", input=[], earlier=[])
     for _ in range(200):
         header = Header(new_id("resp_"), "proj_a", "", True, False, True)
         await store.create(header, body={}, request=request)
         made.append(header)
-        follow = {"previous_response_id": header.id}
-        request = {**follow, "earlier": earlier_links(follow, request)}
+        links = earlier_links(header.id, request)
+        request = TurnRequest(model="fake", input=[], previous_response_id=header.id, earlier=links)
     trips = 0
     look = ResponseStore.headers
 
@@ -129,7 +130,7 @@ async def test_a_long_chain_is_looked_at_in_few_round_trips(
     await history.check_links("proj_a", request)
     assert trips == 4
     # A request of the version before names only its previous response, and is followed all the same.
-    del request["earlier"]
+    request = request.model_copy(update={"earlier": None})
     await history.check_links("proj_a", request)
     with pytest.raises(NotFound):
         await history.check_links("proj_b", request)

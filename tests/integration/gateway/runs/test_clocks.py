@@ -10,7 +10,6 @@ import pytest
 from cloister_common.ids import new_id
 from cloister_common.testing.llm import FakeLlm
 from cloister_gateway.runs.lease import LEASE_SECONDS, Leases
-from cloister_gateway.runs.store import KIND
 from redis.asyncio import Redis
 
 from tests.integration.gateway.conftest import sdk
@@ -42,8 +41,8 @@ async def test_a_run_is_found_when_its_lease_is_over_whatever_the_clocks_say(
     run = new_id("resp_")
     with clock(monkeypatch, ahead):
         dying = Leases(redis)
-        assert await dying.take(KIND, run)
-        assert await dying.renew(KIND, run)
+        assert await dying.take(run)
+        assert await dying.renew(run)
     listed = await redis.zscore("runs:active", run)
     assert listed is not None
     assert 0 < listed - await redis_time(redis) <= LEASE_SECONDS
@@ -69,7 +68,7 @@ async def test_a_stream_is_kept_for_its_time_whatever_the_clocks_say(
     run = new_id("resp_")
     with clock(monkeypatch, ahead):
         leases = Leases(redis)
-        await leases.ended(KIND, run, keep_seconds=300)
+        await leases.ended(run, keep_seconds=300)
         assert run not in await leases.due()
     assert run not in await Leases(redis).due()
     await redis.zincrby("runs:ended", -300, run)
@@ -92,9 +91,9 @@ async def test_a_lease_that_is_none_is_taken(kind: str, redis: Redis) -> None:
     lease = f"resp:{{{run}}}:lease"
     await (redis.set(lease, "x") if kind == "without an end" else redis.sadd(lease, "x"))
     leases = Leases(redis)
-    assert not await leases.renew(KIND, run)
-    assert await leases.take(KIND, run)
-    assert await leases.renew(KIND, run)
+    assert not await leases.renew(run)
+    assert await leases.take(run)
+    assert await leases.renew(run)
 
 
 @pytest.fixture

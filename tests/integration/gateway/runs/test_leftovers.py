@@ -58,12 +58,11 @@ def exercise(url: str, other_url: str, gateway: GatewayFixture, llm: FakeLlm) ->
 
 def check_idle(context: Context) -> None:
     """Waits until the gateway holds nothing of any run or socket."""
-    wait_until(lambda: not context.core.hub._feeds, what="the end of all feeds")
-    wait_until(lambda: {task.get_name() for task in context.supervisor._tasks} <= STANDING, what="the end of all tasks")
-    wait_until(lambda: set(context.bus._channels) == {"gw:control"}, what="the last channel")
-    assert context.core.engine._runs == {}
-    assert context.core.engine._tasks == {}
-    assert +context.open_sockets == Counter()
+    wait_until(lambda: not context.hub.held, what="the end of all feeds")
+    wait_until(lambda: set(context.supervisor.running) <= STANDING, what="the end of all tasks")
+    wait_until(lambda: set(context.bus.subscribed) == {"gw:control"}, what="the last channel")
+    assert context.engine.running == set()
+    assert context.sockets.open == Counter()
 
 
 def test_nothing_is_left_behind_in_memory_or_in_redis(

@@ -53,9 +53,9 @@ def test_a_stalled_reader_of_a_run_is_let_go(impatient: GatewayFixture, at: tupl
     llm.hold_after = 1
     created = sdk(url, impatient).responses.create(model="fake", input="hi", background=True)
     with stalled(url, impatient.project_key, "GET", f"/v1/responses/{created.id}?stream=true"):
-        wait_until(lambda: context.core.hub._feeds[created.id].watchers == 1, what="the reader")
+        wait_until(lambda: context.hub.held[created.id].watchers == 1, what="the reader")
         llm.release()
-        wait_until(lambda: created.id not in context.core.hub._feeds, seconds=60, what="the end of the feed")
+        wait_until(lambda: created.id not in context.hub.held, seconds=60, what="the end of the feed")
 
 
 def test_a_stalled_caller_of_a_chat_lets_the_pod_go_and_is_not_its_fault(

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 from cloister_common.errors import InvalidRequest
-from cloister_gateway.conversations.turns import item_messages
 from cloister_gateway.grounding.search import Retrieval
+from cloister_gateway.wire.items import item_messages
 from cloister_gateway.wire.lists import page
 from hypothesis import given
 from hypothesis import strategies as st

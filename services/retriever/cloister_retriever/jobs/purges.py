@@ -3,8 +3,8 @@
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 
-from cloister_retriever.index.collection import PassageCollection
-from cloister_retriever.ingestion.queue import Job, JobQueue
+from cloister_retriever.index.protocol import Index
+from cloister_retriever.jobs.queue import Job, JobQueue
 
 __all__ = ["Purges"]
 
@@ -14,7 +14,7 @@ log = get_logger(__name__)
 class Purges:
     """Plans a removal (durable from then on), then runs it; what does not work now a worker does later."""
 
-    def __init__(self, queue: JobQueue, index: PassageCollection) -> None:
+    def __init__(self, queue: JobQueue, index: Index) -> None:
         self._queue = queue
         self._index = index
 

@@ -18,6 +18,7 @@ from cloister_common.vault import DataKey, Keyring, VaultError
 from prometheus_client import Gauge
 from pydantic import BaseModel
 
+from cloister_retriever.keys import system_key
 from cloister_retriever.storage.layout import LEASES, QUEUE
 from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
@@ -25,14 +26,10 @@ from cloister_retriever.storage.records import SealedRecords
 if TYPE_CHECKING:
     from _typeshed import SupportsRichComparison
 
-__all__ = ["SYSTEM_TENANT", "Claim", "Job", "JobQueue", "share_of", "system_key"]
+__all__ = ["Claim", "Job", "JobQueue", "share_of"]
 
 log = get_logger(__name__)
 _DEPTH = Gauge("cloister_ingest_queue_depth", "Jobs that wait or run, as this process last saw.")
-
-SYSTEM_TENANT = ":retriever"
-"""Whose key seals what belongs to no tenant. No caller can name it: a tenant's id has no colon."""
-
 
 _SHARE_DIGITS = 16
 
@@ -218,16 +215,3 @@ class JobQueue:
             if name not in names and name not in self._mine and self._expired(name, held):
                 for number in range(1, held[0] + 1):
                     await self._objects.delete(f"{LEASES}/{name}-{number:08d}")
-
-
-async def system_key(keyring: Keyring) -> DataKey:
-    """The key of records that belong to no tenant. Of two processes that make it, both use the winner's."""
-    key = await keyring.get(SYSTEM_TENANT, "system", "records")
-    if key is None:
-        try:
-            key = await keyring.create(SYSTEM_TENANT, "system", "records")
-        except VaultError:
-            key = await keyring.get(SYSTEM_TENANT, "system", "records")
-    if key is None:
-        raise VaultError
-    return key

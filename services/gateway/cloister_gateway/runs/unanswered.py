@@ -7,25 +7,23 @@ The mark names the items of the turn's input. It is sealed and chained like ever
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from cloister_common.ids import new_id
 
 from cloister_gateway.storage import StoredItem
+from cloister_gateway.wire.items import Item, item_messages
 
-__all__ = ["is_unanswered", "item_messages", "sent_items", "shown_items", "unanswered_mark"]
-
-Message = dict[str, Any]
+__all__ = ["is_unanswered", "sent_items", "shown_items", "unanswered_mark"]
 
 _MARK = "cloister.unanswered"
 
 
-def is_unanswered(status: str, output: Sequence[dict[str, Any]]) -> bool:
+def is_unanswered(status: str, output: Sequence[Item]) -> bool:
     """Whether a turn ended without an answer: neither completed nor with any text in its output."""
     return status != "completed" and not item_messages(output)
 
 
-def unanswered_mark(asked: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def unanswered_mark(asked: Sequence[Item]) -> Item:
     """The item that says of a turn's input items that they were not answered."""
     return {"id": new_id("mark_"), "type": _MARK, "items": [item["id"] for item in asked]}
 
@@ -40,26 +38,10 @@ def shown_items(log: Sequence[StoredItem]) -> list[StoredItem]:
     ]
 
 
-def sent_items(log: Sequence[StoredItem], end: int) -> list[dict[str, Any]]:
+def sent_items(log: Sequence[StoredItem], end: int) -> list[Item]:
     """What later turns send of the first ``end`` items of a log. (The marks of these items may stand after them.)"""
     unanswered = _unanswered(log)
     return [item.body for item in log[:end] if item.body["type"] != _MARK and item.id not in unanswered]
-
-
-def item_messages(items: Sequence[dict[str, Any]]) -> list[Message]:
-    """The messages among ``items``, as the model is given them: role and text.
-
-    ``developer`` is OpenAI's newer word for ``system``, and the only one of the two that chat templates do not know.
-    """
-    messages = []
-    for item in items:
-        if item["type"] != "message":
-            continue
-        text = "".join(part.get("text", "") for part in item["content"])
-        if text:
-            role = "system" if item["role"] == "developer" else item["role"]
-            messages.append({"role": role, "content": text})
-    return messages
 
 
 def _unanswered(log: Sequence[StoredItem]) -> set[str]:

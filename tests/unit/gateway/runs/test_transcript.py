@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 from cloister_gateway.responses.shapes import snapshot
-from cloister_gateway.runs.transcript import Assembler
+from cloister_gateway.runs.transcript import Transcript
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,24 +13,24 @@ def new_body() -> dict[str, Any]:
     return {"id": "resp_1", "status": "queued", "output": [], "usage": None}
 
 
-def begin() -> Assembler:
-    assembler = Assembler(new_body())
-    assembler.lifecycle("response.created")
-    assembler.lifecycle("response.in_progress", status="in_progress")
-    return assembler
+def begin() -> Transcript:
+    transcript = Transcript(new_body())
+    transcript.lifecycle("response.created")
+    transcript.lifecycle("response.in_progress", status="in_progress")
+    return transcript
 
 
 STEPS = st.lists(st.one_of(st.text(max_size=8), st.integers(0, 30)), max_size=20)
 
 
-def perform(assembler: Assembler, steps: list[str | int]) -> None:
+def perform(transcript: Transcript, steps: list[str | int]) -> None:
     """Texts are deltas, numbers are citations."""
-    index = assembler.open_message("msg_1")
+    index = transcript.open_message("msg_1")
     for step in steps:
         if isinstance(step, str):
-            assembler.delta(index, step)
+            transcript.delta(index, step)
         else:
-            assembler.annotate(index, {"type": "file_citation", "index": step})
+            transcript.annotate(index, {"type": "file_citation", "index": step})
 
 
 @given(steps=STEPS, searched=st.booleans(), cut=st.integers(0, 40))
@@ -46,7 +46,7 @@ def test_a_replay_up_to_any_event_goes_on_as_the_original_did(steps: list[str | 
     assert [orjson.loads(event)["sequence_number"] for event in events] == list(range(len(events)))
     assert first.take_pending() == (len(events), [])
 
-    second = Assembler(new_body())
+    second = Transcript(new_body())
     second.replay(events[:cut])
     second.replay(events[cut:])
     assert second.next_number == len(events)
@@ -60,9 +60,9 @@ def test_a_replay_up_to_any_event_goes_on_as_the_original_did(steps: list[str | 
 
 @given(steps=STEPS)
 def test_a_snapshot_has_the_text_so_far_and_leaves_the_record_alone(steps: list[str | int]) -> None:
-    assembler = begin()
-    perform(assembler, steps)
-    _, events = assembler.take_pending()
+    transcript = begin()
+    perform(transcript, steps)
+    _, events = transcript.take_pending()
     body = new_body()
     half = snapshot(body, events)
     assert body == new_body()
@@ -77,17 +77,17 @@ def test_open_items_are_closed_by_how_the_run_ended() -> None:
         (False, True, "incomplete", "failed"),
         (False, False, "incomplete", "incomplete"),
     ):
-        assembler = begin()
-        assembler.open_search("fs_1", ["q"])
-        assembler.delta(assembler.open_message("msg_1"), "half")
-        assembler.close_output(completed=completed, failed=failed)
-        assert [item["status"] for item in assembler.output] == [search, message]
-        before = assembler.next_number
-        assembler.close_output(completed=completed, failed=failed)
-        assert assembler.next_number == before
+        transcript = begin()
+        transcript.open_search("fs_1", ["q"])
+        transcript.delta(transcript.open_message("msg_1"), "half")
+        transcript.close_output(completed=completed, failed=failed)
+        assert [item["status"] for item in transcript.output] == [search, message]
+        before = transcript.next_number
+        transcript.close_output(completed=completed, failed=failed)
+        assert transcript.next_number == before
 
 
 def test_the_type_is_the_first_key_of_every_event() -> None:
-    assembler = begin()
-    perform(assembler, ["a", 1])
-    assert all(event.startswith(b'{"type":"response.') for event in assembler.take_pending()[1])
+    transcript = begin()
+    perform(transcript, ["a", 1])
+    assert all(event.startswith(b'{"type":"response.') for event in transcript.take_pending()[1])

@@ -2,23 +2,27 @@
 
 import pypdfium2
 
+from cloister_retriever.parsing.decoding import clean
 from cloister_retriever.parsing.document import Document, Segment, UnreadableFile
-from cloister_retriever.parsing.text import clean
+from cloister_retriever.parsing.kinds.kind import Kind, Source
 
-__all__ = ["parse_pdf"]
+__all__ = ["PDF"]
+
+_HEADER_WITHIN = 1024
+"""Readers accept junk before ``%PDF-`` within the first KiB (PDF 1.7, implementation note 13)."""
 
 _MAX_PAGES = 10_000
 _PAGE_BREAK = "\n\n"
 
 
-def parse_pdf(content: bytes, *, max_characters: int) -> Document:
+def _parse(source: Source) -> Document:
     """The text of a PDF, one segment a page that has any.
 
     Raises:
-        UnreadableFile: Encrypted, broken, without text, or with more than ``max_characters``.
+        UnreadableFile: Encrypted, broken, without text, or with more characters than its text may have bytes.
     """
     try:
-        pdf = pypdfium2.PdfDocument(content)
+        pdf = pypdfium2.PdfDocument(source.content)
     except pypdfium2.PdfiumError as error:
         if "password" in str(error).lower():
             raise UnreadableFile(
@@ -41,9 +45,9 @@ def parse_pdf(content: bytes, *, max_characters: int) -> Document:
         segments.append(Segment(position, position + len(text), page=number + 1))
         parts.append(text + _PAGE_BREAK)
         position += len(parts[-1])
-        if position > max_characters:
+        if position > source.max_text_bytes:
             raise UnreadableFile(
-                "invalid_file", f"The PDF has more than {max_characters} characters of text. Split it."
+                "invalid_file", f"The PDF has more than {source.max_text_bytes} characters of text. Split it."
             )
     if not segments:
         reason = "its pages are damaged" if broken else "it may be a scan, and text in images is not read yet"
@@ -62,3 +66,10 @@ def _page_text(pdf: pypdfium2.PdfDocument, number: int) -> str:
             textpage.close()
     finally:
         page.close()
+
+
+def _claims(content: bytes, _name: str) -> bool:
+    return b"%PDF-" in content[:_HEADER_WITHIN]
+
+
+PDF = Kind("pdf", called=("PDF",), parse=_parse, claims=_claims)
