@@ -28,13 +28,7 @@ LOOK = {
         },
     },
 }
-CALL: dict[str, Any] = {
-    **CHAT,
-    "max_tokens": 60,
-    "ignore_eos": False,
-    "tools": [LOOK],
-    "tool_choice": {"type": "function", "function": {"name": "look"}},
-}
+CALL: dict[str, Any] = {**CHAT, "max_tokens": 200, "ignore_eos": False, "tools": [LOOK]}
 
 
 async def whole(http: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:
@@ -97,11 +91,14 @@ async def test_without_being_asked_for_it_a_stream_counts_nothing(http: httpx.As
 
 
 async def test_several_choices_come_whole_and_in_pieces(http: httpx.AsyncClient) -> None:
-    body = await whole(http, n=2)
+    two = {"n": 2, "temperature": 1, "seed": 1}  # vLLM gives the likeliest answer once
+    body = await whole(http, **two)
     assert [choice["index"] for choice in body["choices"]] == [0, 1]
     assert body["usage"]["completion_tokens"] == 16
-    found = await chunks(http, {**CHAT, "n": 2})
-    assert [text_of(found, index) for index in (0, 1)] == [choice["message"]["content"] for choice in body["choices"]]
+    found = await chunks(http, {**CHAT, **two})
+    assert all(text_of(found, index) for index in (0, 1))
+    ends = {choice["index"]: choice["finish_reason"] for chunk in found for choice in chunk["choices"]}
+    assert ends == {0: "length", 1: "length"}
 
 
 async def test_the_later_name_of_the_limit_is_known_too(http: httpx.AsyncClient) -> None:
@@ -120,22 +117,30 @@ async def test_an_answer_is_continued_and_not_begun_again(http: httpx.AsyncClien
     assert not rest.startswith(begun)
 
 
-async def test_a_tool_is_called_whole_and_in_pieces(pod: Pod, http: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize(
+    ("tool_choice", "finish"),
+    [("required", "tool_calls"), ({"type": "function", "function": {"name": "look"}}, "stop")],
+    ids=["required", "named"],
+)
+async def test_a_tool_is_called_whole_and_in_pieces(
+    tool_choice: Any, finish: str, pod: Pod, http: httpx.AsyncClient
+) -> None:
     if pod.fake is not None:
         pod.fake.tool_call = ("look", '{"ok": true}')
-    answer = await http.post(PATH, json=CALL)
+    body = {**CALL, "tool_choice": tool_choice}
+    answer = await http.post(PATH, json=body)
     (choice,) = answer.json()["choices"]
     (call,) = choice["message"]["tool_calls"]
     assert (call["type"], call["function"]["name"]) == ("function", "look")
     assert call["id"]
     assert isinstance(json.loads(call["function"]["arguments"])["ok"], bool)
-    found = await chunks(http, CALL)
+    found = await chunks(http, body)
     pieces = [piece for chunk in found for one in chunk["choices"] for piece in one["delta"].get("tool_calls") or []]
     assert {piece["index"] for piece in pieces} == {0}
     assert "".join(piece["function"].get("name") or "" for piece in pieces) == "look"
     assert isinstance(json.loads("".join(piece["function"].get("arguments") or "" for piece in pieces))["ok"], bool)
     ends = [one["finish_reason"] for chunk in found for one in chunk["choices"] if one["finish_reason"]]
-    assert (choice["finish_reason"], ends) == ("tool_calls", ["tool_calls"])
+    assert (choice["finish_reason"], ends) == (finish, [finish])
 
 
 async def test_tokens_are_counted_as_the_prompt_will_be(http: httpx.AsyncClient) -> None:
@@ -165,7 +170,7 @@ async def test_a_prompt_over_the_context_is_the_same_refusal(
     answer = await http.post(PATH, json={**CHAT, "messages": messages, "stream": stream})
     assert answer.status_code == 400
     error = answer.json()["error"]
-    assert error.keys() == {"message", "type", "param", "code"}
+    assert error.keys() >= {"message", "type", "param", "code"}
     assert str(CONTEXT_TOKENS) in error["message"]
     body = {"messages": messages, "max_tokens": 8}
     streamed = upstream.stream_chat(MODEL, body, tenant="proj_a")
@@ -181,7 +186,7 @@ async def test_who_leaves_ends_the_generation(pod: Pod, upstream: ModelUpstream)
     body = {**CHAT, "max_tokens": 1900}
     async with aclosing(upstream.stream_chat(MODEL, body, tenant="proj_a")) as pieces:
         await anext(pieces)
-        assert pod.running() == 1
+        await until(lambda: pod.running() == 1, seconds=60, what="the generation runs")
     await until(lambda: pod.running() == 0, seconds=60, what="nothing runs in the pod")
 
 
