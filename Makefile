@@ -11,6 +11,9 @@ TOOLS_VENV ?= .venv-tools
 VAR ?= var
 CONFIG ?=
 PYTEST ?=
+# For CI: a target that is run beside the tests, and a file into which each part writes how long it took.
+WITH ?=
+TIMES ?=
 
 PY := $(VENV)/bin/python
 SERVICES := gateway embedder retriever llm
@@ -27,28 +30,35 @@ TEST_STAMP := $(VENV)/.test-$(call digest,$(RUN_LOCKS) $(TEST_LOCKS))
 VLLM_STAMP := $(VLLM_VENV)/.run-$(call digest,$(VLLM_LOCKS))
 TOOLS_STAMP := $(TOOLS_VENV)/.run-$(call digest,$(TOOLS_LOCKS))
 INSTALL := requirements/install.sh
+KEEP_GOING := $(if $(findstring k,$(firstword -$(MAKEFLAGS))),--keep-going)
 
 .NOTPARALLEL:
-.PHONY: help system system-test install run test peers lint format docs types imports unit integration contract chart e2e lock clean clean-data
+.PHONY: help system system-test environments install run test check peers lint format docs types imports unit integration contract service chart e2e lock clean clean-data
 
 help: ## Show this
 	@echo "Cloister: a private chatbot stack. The targets:"
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-install: system $(RUN_STAMP) $(VLLM_STAMP) ## Make the environments from the locks and unpack the models
+install: system environments ## Make the environments from the locks and unpack the models
 	@$(PY) -m deploy.local --only-models
 
-run: system $(RUN_STAMP) $(VLLM_STAMP) ## Start everything on this machine (VAR=DIR, CONFIG=FILE); Ctrl-C stops it
+run: system environments ## Start everything on this machine (VAR=DIR, CONFIG=FILE); Ctrl-C stops it
 	@exec $(PY) -m deploy.local --end-with-parent --var "$(VAR)" $(if $(CONFIG),--config "$(CONFIG)")
+
+environments: ; @requirements/beside.sh $(RUN_STAMP) $(VLLM_STAMP)
 
 system: ; @requirements/system.sh
 
 system-test: ; @requirements/system.sh --test
 
-test: peers lint types imports unit integration contract chart e2e ## Run every check and every test
-	@echo "cloister: all checks and tests passed"
+test: peers ## Run every check and every test (make -k goes on after a failure)
+	@exec $(PY) -m tests.support.suite test $(KEEP_GOING) $(if $(WITH),--with "$(WITH)") $(if $(TIMES),--times "$(TIMES)")
 
-peers: system-test $(TEST_STAMP) $(VLLM_STAMP) ## Say which real parts the tests will use
+check: $(TEST_STAMP) ## Run what takes three minutes: lint, types, imports, unit
+	@exec $(PY) -m tests.support.suite check $(KEEP_GOING)
+
+peers: system-test ## Say which real parts the tests will use
+	@requirements/beside.sh $(TEST_STAMP) $(VLLM_STAMP) $(TOOLS_STAMP)
 	@$(PY) -m tests.support.peers --llm-python $(VLLM_VENV)/bin/python
 
 lint: $(TEST_STAMP) ## Check style and formatting
@@ -74,8 +84,12 @@ unit: $(TEST_STAMP) ## Tests in memory
 integration: $(TEST_STAMP) $(VLLM_STAMP) ## Tests of one service with its real dependency
 	@$(PY) -m pytest tests/integration $(PYTEST)
 
-contract: $(TEST_STAMP) ## Tests of both sides of each client
+contract: $(TEST_STAMP) $(VLLM_STAMP) ## Tests of both sides of each client
 	@$(PY) -m pytest tests/contract $(PYTEST)
+
+service: $(TEST_STAMP) $(VLLM_STAMP) ## Integration and contract tests of one service (OF=gateway)
+	$(if $(OF),,$(error OF names no service: make service OF=gateway))
+	@$(PY) -m pytest $(wildcard tests/integration/$(OF) tests/contract/$(OF)) $(PYTEST)
 
 chart: $(TEST_STAMP) $(if $(wildcard tests/chart),$(TOOLS_STAMP)) ## Tests of the Helm chart
 	$(if $(wildcard tests/chart),@$(PY) -m pytest tests/chart $(PYTEST),@echo "cloister: there is no chart yet")

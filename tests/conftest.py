@@ -3,6 +3,8 @@
 import hypothesis
 import pytest
 
+pytest_plugins = ["tests.support.shared"]
+
 # A busy machine makes single examples slow; how slow is the benchmarks' business.
 hypothesis.settings.register_profile("cloister", deadline=None)
 hypothesis.settings.load_profile("cloister")

@@ -17,6 +17,7 @@ import yaml
 from cloister_common.testing.serving import free_port
 
 from tests.support.certificates import certificate_for
+from tests.support.waiting import wait_until
 
 __all__ = ["HEAD", "LIMITS", "SLOW_SECONDS", "Server", "ask_on", "error_of", "rest", "send", "serving", "trickle"]
 
@@ -59,6 +60,12 @@ class Server:
             connection.sendall(HEAD + b"connection: close\r\n\r\n")
             return rest(connection)
 
+    def answers(self) -> bool:
+        """Whether it has started."""
+        with contextlib.suppress(OSError):
+            return self.ask().startswith(b"HTTP/1.1 200")
+        return False
+
 
 @contextlib.contextmanager
 def serving(folder: Path, *, tls: bool = False, **limits: Any) -> Iterator[Server]:
@@ -73,13 +80,7 @@ def serving(folder: Path, *, tls: bool = False, **limits: Any) -> Iterator[Serve
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     started = Server(server["port"], server["metrics_port"], ca_file)
     try:
-        deadline = time.monotonic() + 60
-        while True:
-            with contextlib.suppress(OSError):
-                if started.ask().startswith(b"HTTP/1.1 200"):
-                    break
-            assert time.monotonic() < deadline, "the service did not start"
-            time.sleep(0.1)
+        wait_until(started.answers, seconds=60, what="the tiny service answers", every=0.1)
         yield started
     finally:
         process.kill()

@@ -11,10 +11,9 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pytest
 from cloister_common.testing.serving import free_port
 from pymilvus import MilvusClient, MilvusException
 
@@ -27,8 +26,6 @@ __all__ = [
     "connected",
     "free_port",
     "listens",
-    "milvus_235",
-    "milvus_lite",
 ]
 
 
@@ -153,28 +150,6 @@ class MilvusServer235(_Server):
         embedded = text.replace("  use:\n    embed: true", f"  config:\n    path: {etcd}\n  use:\n    embed: true", 1)
         assert embedded != text
         written.write_text(embedded)
-
-
-@pytest.fixture(scope="session")
-def milvus_lite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusLite]:
-    """A Milvus Lite server for the session."""
-    server = MilvusLite(tmp_path_factory.mktemp("milvus-lite"))
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-
-
-@pytest.fixture(scope="session")
-def milvus_235(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer235]:
-    """A Milvus 2.3.5 server for the session: about 8 seconds to start, 400 MB of memory."""
-    server = MilvusServer235(tmp_path_factory.mktemp("milvus-235"))
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
 
 
 def listens(port: int) -> bool:

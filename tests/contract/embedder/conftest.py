@@ -1,22 +1,19 @@
 """The real embedder and its fake, side by side."""
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 from cloister_common.testing.embedder import FakeEmbedder
 from cloister_common.testing.serving import served
 
 from tests.support.embedder import EMBEDDER_TOKEN
-from tests.support.embedder_service import CLIP, RERANKER, ClientMaker, real_embedder
+from tests.support.embedder_service import CLIP, RERANKER, ClientMaker
 from tests.support.models import MINILM
 
 
 @pytest.fixture(scope="session")
-def real_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder: Path = tmp_path_factory.mktemp("embedder")
-    with real_embedder(folder) as url:
-        yield url
+def real_url(real_embedder_url: str) -> str:
+    return real_embedder_url
 
 
 @pytest.fixture(scope="session")

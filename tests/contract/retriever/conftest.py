@@ -14,10 +14,8 @@ from cloister_common.testing.retriever import FakeRetriever
 from cloister_common.testing.serving import served
 
 from tests.support.embedder import EMBEDDER_TOKEN
-from tests.support.milvus import MilvusLite, milvus_lite
+from tests.support.milvus import MilvusLite
 from tests.support.retriever import RETRIEVER_TOKEN, RetrieverProcess
-
-__all__ = ["milvus_lite"]
 
 
 @pytest.fixture(scope="session")

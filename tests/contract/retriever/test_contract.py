@@ -10,6 +10,7 @@ from cloister_common.errors import InvalidRequest, NotFound, Unavailable, Unsupp
 from cloister_common.internal import InternalTokens
 from cloister_common.settings import ClientTls
 from cloister_common.testing.retriever import FakeRetriever
+from cloister_common.testing.retriever_answers import found
 from cloister_common.testing.serving import free_port, served
 
 from tests.support.documents import ingested, upload
@@ -43,11 +44,11 @@ async def test_search_gives_the_best_passages_of_all_stores_first(
 ) -> None:
     first, zebra, _ = filled(sdk)
     second, _, _ = filled(sdk)
-    found = await client.search(tenant, [first, second], "the zebra eats grass", max_num_results=3)
-    assert len(found) == 3
-    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
-    assert {one.vector_store_id for one in found[:2]} == {first, second}
-    best = next(one for one in found if one.vector_store_id == first)
+    passages = await client.search(tenant, [first, second], "the zebra eats grass", max_num_results=3)
+    assert len(passages) == 3
+    assert [one.score for one in passages] == sorted((one.score for one in passages), reverse=True)
+    assert {one.vector_store_id for one in passages[:2]} == {first, second}
+    best = next(one for one in passages if one.vector_store_id == first)
     assert (best.file_id, best.filename, best.text) == (zebra, "zebra.txt", ZEBRA.decode())
     assert best.attributes == {"kind": "animal", "n": 1}
     assert (best.passage.index, best.passage.page, best.passage.section) == (0, None, None)
@@ -126,6 +127,24 @@ def test_every_answer_has_the_same_shape(real_url: str, fake_url: str, tenant: s
         )
     for real, fake in zip(*shapes, strict=True):
         assert real == fake
+
+
+def test_what_tests_plant_in_the_fake_looks_like_what_is_stored(real_url: str, tenant: str) -> None:
+    headers = InternalTokens([RETRIEVER_TOKEN.encode()]).headers(tenant)
+    sdk = openai.OpenAI(base_url=f"{real_url}/v1", api_key=RETRIEVER_TOKEN, default_headers=headers, max_retries=0)
+    store, _, _ = filled(sdk)
+    fake = FakeRetriever(RETRIEVER_TOKEN)
+    fake.planted = {"vs_1": [found("The zebra eats grass.", attributes={"kind": "animal", "n": 1})]}
+    shapes = []
+    with served(fake) as fake_url:
+        for url, name in ((real_url, store), (fake_url, "vs_1")):
+            body = {"vector_store_ids": [name], "query": "the zebra eats grass", "max_num_results": 1}
+            answers = [
+                httpx.get(f"{url}/v1/vector_stores/{name}", headers=headers, timeout=30),
+                httpx.post(f"{url}/internal/search", headers=headers, json=body, timeout=30),
+            ]
+            shapes.append([(answer.status_code, shape(answer.json())) for answer in answers])
+    assert shapes[0] == shapes[1]
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])

@@ -1,16 +1,15 @@
 """One embedder with real models for all tests of this folder."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.embedder_service import ClientMaker, real_embedder
+from tests.support.embedder_service import ClientMaker
 
 
 @pytest.fixture(scope="session")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with real_embedder(tmp_path_factory.mktemp("embedder")) as url:
-        yield url
+def url(real_embedder_url: str) -> str:
+    return real_embedder_url
 
 
 @pytest.fixture

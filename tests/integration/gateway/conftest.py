@@ -16,6 +16,7 @@ import openai
 import pytest
 from cloister_common.ids import new_id
 from cloister_common.testing.llm import FakeLlm
+from cloister_common.testing.retriever import FakeRetriever
 from cloister_common.testing.serving import served
 from cloister_common.vault import FileRootKey, Keyring, MemoryKeyStore
 from cloister_gateway.settings import RedisSettings
@@ -25,7 +26,6 @@ from redis.asyncio import Redis
 
 from tests.support.gateway import INTERNAL_TOKEN, GatewayFixture, first_keys, gateway_settings, secret_file
 from tests.support.redis_server import RedisServer
-from tests.support.search import FakeSearch
 
 MakeKeyed = Callable[..., Awaitable[KeyedObject]]
 
@@ -37,13 +37,13 @@ class Installation:
     gateway: GatewayFixture
     urls: tuple[str, str]
     llm: FakeLlm
-    search: FakeSearch
+    search: FakeRetriever
     redis: RedisServer
 
 
 @pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    llm, search = FakeLlm(token=INTERNAL_TOKEN), FakeSearch(INTERNAL_TOKEN)
+    llm, search = FakeLlm(token=INTERNAL_TOKEN), FakeRetriever(INTERNAL_TOKEN)
     folder = tmp_path_factory.mktemp("installation")
     redis = RedisServer(folder / "redis")
     with contextlib.ExitStack() as stack:
@@ -80,10 +80,11 @@ def _reset(llm: FakeLlm) -> None:
 
 
 @pytest.fixture
-def search(installation: Installation) -> FakeSearch:
+def search(installation: Installation) -> FakeRetriever:
     """The shared retriever, as new."""
-    installation.search.stores = {}
-    installation.search.calls = []
+    installation.search.planted = {}
+    installation.search.searches = []
+    installation.search.gone_after_look = set()
     installation.search.refuse_status = None
     return installation.search
 

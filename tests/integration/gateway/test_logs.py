@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 from cloister_common.testing.llm import FakeLlm
+from cloister_common.testing.retriever import FakeRetriever
 from cloister_common.testing.serving import served
 from websockets.exceptions import InvalidStatus
 
 from tests.support.gateway import INTERNAL_TOKEN, GatewayFixture, secret_file
 from tests.support.gateway_process import GatewayProcess
-from tests.support.search import FakeSearch
 from tests.support.sockets import ask, opened, receive, send, turn
 from tests.support.waiting import wait_until
 
@@ -50,7 +50,7 @@ def logged(tmp_path: Path, llm: FakeLlm, make_gateway: Callable[..., GatewayFixt
     llm.answer = [CANARY] * 3
     token = str(secret_file(tmp_path / "secrets", "token", INTERNAL_TOKEN))
     with contextlib.ExitStack() as stack:
-        retriever = stack.enter_context(served(FakeSearch(INTERNAL_TOKEN)))
+        retriever = stack.enter_context(served(FakeRetriever(INTERNAL_TOKEN)))
         gateway = make_gateway(log={"level": "debug"}, retriever={"url": retriever, "token_file": token})
         logged = Logged(tmp_path / "process", gateway)
         logged.process.start()

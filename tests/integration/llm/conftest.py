@@ -1,6 +1,5 @@
-"""One real vLLM for all tests of this folder: it takes half a minute to start."""
+"""The real vLLM of the run, and what the tests ask it with."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,16 +10,9 @@ from tests.support.llm import LlmServer, chat_model_folder
 
 
 @pytest.fixture(scope="session")
-def llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlmServer]:
+def llm(vllm_pod: LlmServer) -> LlmServer:
     """A running pod."""
-    extra = {"tool-call-parser": "hermes", "enable-auto-tool-choice": True}
-    limits = {"head_seconds": 5, "body_window_seconds": 5}
-    server = LlmServer(tmp_path_factory.mktemp("llm"), limits=limits, extra_arguments=extra)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()
+    return vllm_pod
 
 
 @pytest.fixture

@@ -11,10 +11,8 @@ from cloister_common.testing.embedder import FakeEmbedder
 from cloister_common.testing.serving import served
 
 from tests.support.embedder import EMBEDDER_TOKEN
-from tests.support.milvus import MilvusLite, milvus_235, milvus_lite
+from tests.support.milvus import MilvusLite
 from tests.support.retriever import RetrieverMaker, RetrieverProcess
-
-__all__ = ["milvus_235", "milvus_lite"]
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ async def test_running_requests_finish_before_the_stop() -> None:
     await asyncio.sleep(0)
     assert not stopped.is_set()
     done.set()
-    await asyncio.wait_for(stopped.wait(), 5)
+    await asyncio.wait_for(stopped.wait(), 30)
     assert await task == "whole"
 
 
@@ -37,7 +37,7 @@ async def test_what_does_not_finish_in_time_is_cancelled() -> None:
     short, long = await begun(drain, quick, never)
     drain.begin(stopped.set)
     quick.set()
-    await asyncio.wait_for(stopped.wait(), 5)
+    await asyncio.wait_for(stopped.wait(), 30)
     assert await short == "whole"
     with pytest.raises(asyncio.CancelledError):
         await long
@@ -56,7 +56,7 @@ async def test_a_request_that_does_not_hear_does_not_keep_the_process(monkeypatc
     task = asyncio.ensure_future(deaf())
     await asyncio.sleep(0)
     drain.begin(stopped.set)
-    await asyncio.wait_for(stopped.wait(), 5)
+    await asyncio.wait_for(stopped.wait(), 30)
     assert not task.done()
     done.set()
     await task

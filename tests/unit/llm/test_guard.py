@@ -258,7 +258,7 @@ async def test_a_process_that_cannot_be_prepared_does_not_start(make_settings: A
 async def test_a_pod_that_drains_is_not_ready_and_takes_nothing_new(guard: Guard, client: httpx.AsyncClient) -> None:
     stopped = asyncio.Event()
     guard.drain.begin(stopped.set)
-    await asyncio.wait_for(stopped.wait(), 5)
+    await asyncio.wait_for(stopped.wait(), 30)
     assert (await client.get("/readyz")).status_code == 503
     assert (await client.get("/livez")).status_code == 200
     refused = await client.post("/v1/chat/completions", json={"messages": [USER]})

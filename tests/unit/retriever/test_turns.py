@@ -52,7 +52,7 @@ async def test_the_longest_job_of_the_tenant_with_most_turns_stands_aside_and_go
     waiting = two.first_aside()
     assert waiting is old
     two.resume(old)
-    await asyncio.wait_for(going, 1)
+    await asyncio.wait_for(going, 30)
     assert not old.is_asked
 
 
@@ -80,7 +80,7 @@ async def test_two_slow_files_of_two_tenants_take_turns_on_one_worker() -> None:
         changed = await aside(second)
         assert one.first_aside() is first
         one.resume(first)
-        await asyncio.wait_for(going, 1)
+        await asyncio.wait_for(going, 30)
         first, second, going = second, first, changed
     assert one.rank("c").turns == 0
 

@@ -183,7 +183,7 @@ class FakeLlm:
             yield _choice(index, {"role": "assistant", "content": ""})
         if self.tool_call is not None:
             yield None
-            yield _choice(0, {"tool_calls": [self._call(index=0)]}, "tool_calls")
+            yield _choice(0, {"tool_calls": [self._call(index=0)]}, _end_of_call(body))
             return
         for number, token in enumerate(tokens, start=1):
             yield None
@@ -216,7 +216,7 @@ class FakeLlm:
     def _completion(self, body: Body, prompt: int, tokens: Sequence[str], finish: str) -> Body:
         message: Body = {"role": "assistant", "content": "".join(tokens)}
         if self.tool_call is not None:
-            message, finish = {"role": "assistant", "content": None, "tool_calls": [self._call()]}, "tool_calls"
+            message, finish = {"role": "assistant", "content": None, "tool_calls": [self._call()]}, _end_of_call(body)
         count = int(body.get("n") or 1)
         return {
             "id": f"chatcmpl-{time.monotonic_ns():x}",
@@ -250,6 +250,11 @@ def _rest(tokens: list[str], so_far: str) -> list[str]:
             left.append(keep)
         place += len(token)
     return left
+
+
+def _end_of_call(body: Body) -> str:
+    """As OpenAI and vLLM have it: a call of a tool that the caller named ends as any answer does."""
+    return "stop" if isinstance(body.get("tool_choice"), dict) else "tool_calls"
 
 
 def _choice(index: int, delta: Body, finish: str | None = None) -> Body:

@@ -12,28 +12,28 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.datastructures import UploadFile
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from cloister_common.app import create_base_app
-from cloister_common.errors import CloisterError, InvalidRequest, NotFound, UnsupportedParameter
+from cloister_common.errors import CloisterError, NotFound, UnsupportedParameter
 from cloister_common.ids import new_id
 from cloister_common.internal import InternalTokens, tenant_of
 from cloister_common.testing.retriever_answers import (
     Json,
+    best_of,
+    check_purpose,
     missing_parameter,
+    new_store,
     page_of,
-    passes,
     queries_of,
     read_body,
     result_of,
-    vector_of,
+    scorer_of,
 )
 
 __all__ = ["FakeRetriever"]
 
-_PURPOSES = {"assistants", "user_data", "batch", "vision"}
-_REFUSED_PURPOSES = {"fine-tune", "fine-tune-results", "evals", "assistants_output", "batch_output"}
 _CREATE_STORE = {"name", "description", "metadata", "file_ids", "chunking_strategy", "expires_after"}
 _SEARCH = {"query", "max_num_results", "filters", "ranking_options"}
 
@@ -46,13 +46,19 @@ class FakeRetriever:
 
     Attributes:
         errors: Raised for the next calls, one each, before anything else.
-        searches: The bodies of the searches so far.
+        searches: Tenant and body of each search so far.
         hold: While true, files that are attached stay ``in_progress`` and are not found.
+        planted: Stores that every tenant has, with what each search of them finds, made by ``found``.
+        gone_after_look: Planted stores that are gone as soon as somebody has looked whether they are there.
+        refuse_status: If set, each search of several stores is answered with it.
     """
 
     def __init__(self, token: str | bytes) -> None:
         self.errors: list[CloisterError] = []
-        self.searches: list[Json] = []
+        self.searches: list[tuple[str, Json]] = []
+        self.planted: dict[str, list[Json]] = {}
+        self.gone_after_look: set[str] = set()
+        self.refuse_status: int | None = None
         self.hold = False
         self._tokens = InternalTokens([token.encode() if isinstance(token, str) else token])
         self._files: dict[str, dict[str, tuple[Json, bytes]]] = {}
@@ -101,7 +107,7 @@ class FakeRetriever:
             ("POST", "/internal/search", self._search_stores),
         ]
         for method, path, handler in routes:
-            router.add_api_route(path, handler, methods=[method])
+            router.add_api_route(path, handler, methods=[method], response_model=None)
         app.include_router(router)
         return app
 
@@ -119,12 +125,7 @@ class FakeRetriever:
             if not isinstance(content, UploadFile):
                 raise missing_parameter("file")
             name, data = content.filename, await content.read()
-        if not isinstance(purpose, str):
-            raise missing_parameter("purpose")
-        if purpose in _REFUSED_PURPOSES:
-            raise UnsupportedParameter("purpose")
-        if purpose not in _PURPOSES:
-            raise InvalidRequest("Invalid value for 'purpose'.", param="purpose")
+        check_purpose(purpose)
         file: Json = {
             "id": new_id("file-"),
             "bytes": len(data),
@@ -174,16 +175,7 @@ class FakeRetriever:
         body = await read_body(request, _CREATE_STORE)
         for file_id in body.get("file_ids") or []:
             self._file(request, file_id, "file_id")
-        store: Json = {
-            "id": new_id("vs_"),
-            "created_at": int(time.time()),
-            "last_active_at": int(time.time()),
-            "metadata": body.get("metadata") or {},
-            "name": body.get("name") or "",
-            "description": body.get("description"),
-            "object": "vector_store",
-            "expires_after": body.get("expires_after"),
-        }
+        store = new_store(new_id("vs_"), body)
         self._stores.setdefault(tenant_of(request), {})[store["id"]] = store
         self._note_made(f"stores of {tenant_of(request)}", store["id"])
         self._attached[store["id"]] = {}
@@ -196,7 +188,10 @@ class FakeRetriever:
         return page_of(stores, request, self._made.get(f"stores of {tenant_of(request)}", []))
 
     async def _get_store(self, request: Request, store_id: str) -> Json:
-        return self._wire(self._store(request, store_id))
+        found = self._wire(self._store(request, store_id))
+        if store_id in self.gone_after_look:
+            del self.planted[store_id]
+        return found
 
     async def _update_store(self, request: Request, store_id: str) -> Json:
         store = self._store(request, store_id)
@@ -210,18 +205,21 @@ class FakeRetriever:
 
     def _store(self, request: Request, store_id: str, param: str | None = None) -> Json:
         found = self._stores.get(tenant_of(request), {}).get(store_id)
+        if found is None and store_id in self.planted:
+            return new_store(store_id, {})
         if found is None:
             raise NotFound(f"No such vector store: '{store_id}'.", param=param)
         return found
 
     def _wire(self, store: Json) -> Json:
-        counts = self._counts(list(self._attached[store["id"]]), store["id"])
+        attached = self._attached.get(store["id"], {})
+        counts = self._counts(list(attached), store["id"])
         days = (store["expires_after"] or {}).get("days")
         return {
             **store,
             "file_counts": counts,
             "status": "in_progress" if counts["in_progress"] else "completed",
-            "usage_bytes": sum(self._settled(file)["usage_bytes"] for file in self._attached[store["id"]].values()),
+            "usage_bytes": sum(self._settled(file)["usage_bytes"] for file in attached.values()),
             "expires_at": None if days is None else store["last_active_at"] + days * 86_400,
         }
 
@@ -375,33 +373,28 @@ class FakeRetriever:
             "next_page": None,
         }
 
-    async def _search_stores(self, request: Request) -> Json:
+    async def _search_stores(self, request: Request) -> Json | Response:
         body = await read_body(request, _SEARCH | {"vector_store_ids"})
         store_ids = body.get("vector_store_ids")
         if not store_ids:
             raise missing_parameter("vector_store_ids")
         for store_id in store_ids:
             self._store(request, store_id, "vector_store_ids")
-        return {"data": self._found(request, store_ids, body)}
+        found = self._found(request, store_ids, body)
+        if self.refuse_status is not None:
+            return JSONResponse({"error": {"message": "refused as the test asked"}}, self.refuse_status)
+        return {"data": found}
 
     def _found(self, request: Request, store_ids: list[str], body: Json) -> list[Json]:
-        self.searches.append(body)
-        if "query" not in body:
-            raise missing_parameter("query")
-        if (body.get("ranking_options") or {}).get("ranker", "auto") not in {"none", "auto"}:
-            raise UnsupportedParameter("ranking_options.ranker")
-        least = (body.get("ranking_options") or {}).get("score_threshold", -1.0)
-        queries = [vector_of(query) for query in queries_of(body)]
+        self.searches.append((tenant_of(request), body))
+        score = scorer_of(body)
         results = []
         for store_id in store_ids:
-            for file_id, attached in self._attached[store_id].items():
+            results += [{**one, "vector_store_id": store_id} for one in self.planted.get(store_id, [])]
+            for file_id, attached in self._attached.get(store_id, {}).items():
                 if self._settled(attached)["status"] != "completed":
-                    continue
-                if body.get("filters") and not passes(body["filters"], attached["attributes"]):
                     continue
                 file, data = self._file(request, file_id)
                 text = data.decode("utf-8", "replace")
-                score = max(sum(a * b for a, b in zip(query, vector_of(text), strict=True)) for query in queries)
-                results.append(result_of(store_id, attached, file, text, score))
-        best = sorted((one for one in results if one["score"] >= least), key=lambda one: -one["score"])
-        return best[: body.get("max_num_results", 10)]
+                results.append(result_of(store_id, attached, file, text, score(text)))
+        return best_of(results, body)

@@ -1,5 +1,7 @@
 """What the fake retriever answers with: results, pages, filters, and the errors of a body."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -10,18 +12,24 @@ from cloister_common.testing.embedder import fake_vector
 
 __all__ = [
     "Json",
+    "best_of",
+    "check_purpose",
+    "found",
     "missing_parameter",
+    "new_store",
     "page_of",
-    "passes",
     "queries_of",
     "read_body",
     "result_of",
-    "vector_of",
+    "scorer_of",
 ]
 
 Json = dict[str, Any]
 
 _DIMENSIONS = 64
+_PLANTED_SCORE = 0.9
+_PURPOSES = {"assistants", "user_data", "batch", "vision"}
+_REFUSED_PURPOSES = {"fine-tune", "fine-tune-results", "evals", "assistants_output", "batch_output"}
 
 
 def result_of(store_id: str, attached: Json, file: Json, text: str, score: float) -> Json:
@@ -38,6 +46,29 @@ def result_of(store_id: str, attached: Json, file: Json, text: str, score: float
     }
 
 
+def found(
+    text: str, *, file_id: str = "file-1", filename: str = "facts.md", attributes: Json | None = None, **place: Any
+) -> Json:
+    """A search result for a planted store; ``place`` is what differs of where it is, such as ``page``."""
+    file = {"id": file_id, "filename": filename, "attributes": attributes or {}}
+    result = result_of("", file, file, text, _PLANTED_SCORE)
+    return {**result, "passage": {**result["passage"], "id": f"psg_{text}", **place}}
+
+
+def new_store(store_id: str, body: Json) -> Json:
+    """What is kept of a store, made by ``body``."""
+    return {
+        "id": store_id,
+        "created_at": int(time.time()),
+        "last_active_at": int(time.time()),
+        "metadata": body.get("metadata") or {},
+        "name": body.get("name") or "",
+        "description": body.get("description"),
+        "object": "vector_store",
+        "expires_after": body.get("expires_after"),
+    }
+
+
 def passes(filters: Json, attributes: Json) -> bool:
     """Only what tests of callers need: eq, ne, and, or."""
     kind = filters["type"]
@@ -49,8 +80,29 @@ def passes(filters: Json, attributes: Json) -> bool:
     return bool((attributes.get(filters["key"]) == filters["value"]) == (kind == "eq"))
 
 
-def vector_of(text: str) -> tuple[float, ...]:
-    """The vector a text is compared by."""
+def best_of(results: list[Json], body: Json) -> list[Json]:
+    """Those of the results that the search ``body`` lets through, best first."""
+    least = (body.get("ranking_options") or {}).get("score_threshold", -1.0)
+    filters = body.get("filters")
+    passing = [one for one in results if one["score"] >= least and (not filters or passes(filters, one["attributes"]))]
+    return sorted(passing, key=lambda one: -one["score"])[: body.get("max_num_results", 10)]
+
+
+def scorer_of(body: Json) -> Callable[[str], float]:
+    """How near a text is to the queries of a search, whose options are looked at first."""
+    if "query" not in body:
+        raise missing_parameter("query")
+    if (body.get("ranking_options") or {}).get("ranker", "auto") not in {"none", "auto"}:
+        raise UnsupportedParameter("ranking_options.ranker")
+    queries = [_vector_of(query) for query in queries_of(body)]
+
+    def score(text: str) -> float:
+        return max(sum(a * b for a, b in zip(query, _vector_of(text), strict=True)) for query in queries)
+
+    return score
+
+
+def _vector_of(text: str) -> tuple[float, ...]:
     return tuple(memoryview(fake_vector(text, _DIMENSIONS)).cast("f"))
 
 
@@ -74,6 +126,16 @@ async def read_body(request: Request, known: set[str]) -> Json:
 def missing_parameter(name: str) -> InvalidRequest:
     """The error for a field that must be there."""
     return InvalidRequest(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
+
+
+def check_purpose(purpose: object) -> None:
+    """Raises what the retriever does unless a file may be uploaded for ``purpose``."""
+    if not isinstance(purpose, str):
+        raise missing_parameter("purpose")
+    if purpose in _REFUSED_PURPOSES:
+        raise UnsupportedParameter("purpose")
+    if purpose not in _PURPOSES:
+        raise InvalidRequest("Invalid value for 'purpose'.", param="purpose")
 
 
 def page_of(items: list[Json], request: Request, made: list[str]) -> Json:

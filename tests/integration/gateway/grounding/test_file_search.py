@@ -6,17 +6,18 @@ from typing import Any
 import openai
 import pytest
 from cloister_common.testing.llm import FakeLlm
+from cloister_common.testing.retriever import FakeRetriever
+from cloister_common.testing.retriever_answers import found
 
 from tests.integration.gateway.conftest import joined_text, sdk
 from tests.support.gateway import GatewayFixture
-from tests.support.search import FakeSearch, found
 
 TOOL = {"type": "file_search", "vector_store_ids": ["vs_1"]}
 
 
 @pytest.fixture(autouse=True)
-def store(search: FakeSearch) -> None:
-    search.stores["vs_1"] = [
+def store(search: FakeRetriever) -> None:
+    search.planted["vs_1"] = [
         found("The moon is made of rock.", file_id="file-moon", filename="moon.md", page=2, section="Facts"),
         found("The sun is a star.", file_id="file-sun", filename="sun.md"),
     ]
@@ -112,7 +113,7 @@ def test_what_include_does_not_serve_is_refused_everywhere(client: Any) -> None:
         assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "include")
 
 
-def test_search_options_and_the_last_questions_reach_the_retriever(client: Any, search: FakeSearch) -> None:
+def test_search_options_and_the_last_questions_reach_the_retriever(client: Any, search: FakeRetriever) -> None:
     filters = {"type": "eq", "key": "team", "value": "a"}
     options = {"ranker": "auto", "score_threshold": 0.2}
     conversation = client.conversations.create(items=[{"role": "user", "content": "About the moon."}])
@@ -122,27 +123,27 @@ def test_search_options_and_the_last_questions_reach_the_retriever(client: Any, 
         conversation=conversation.id,
         tools=[{**TOOL, "filters": filters, "ranking_options": options, "max_num_results": 3}],
     )
-    tenant, body = search.calls[-1]
+    tenant, body = search.searches[-1]
     assert tenant.startswith("proj_")
     assert (body["filters"], body["ranking_options"], body["max_num_results"]) == (filters, options, 3)
     assert body["query"] == ["About the moon.\nOf what is it made?"]
 
 
-def test_tool_choice_none_does_not_search(client: Any, search: FakeSearch) -> None:
+def test_tool_choice_none_does_not_search(client: Any, search: FakeRetriever) -> None:
     response = client.responses.create(model="fake", input="What?", tools=[TOOL], tool_choice="none")
     assert [item.type for item in response.output] == ["message"]
-    assert search.calls == []
+    assert search.searches == []
 
 
-def test_without_a_question_nothing_is_searched(client: Any, search: FakeSearch) -> None:
+def test_without_a_question_nothing_is_searched(client: Any, search: FakeRetriever) -> None:
     response = client.responses.create(model="fake", input=[{"role": "system", "content": "Say hi."}], tools=[TOOL])
     assert response.status == "completed"
-    assert search.calls == []
+    assert search.searches == []
 
 
 @pytest.mark.parametrize(("status", "code"), [(500, "server_error"), (429, "rate_limit_exceeded")])
 def test_a_search_that_fails_fails_the_response_and_closes_the_call(
-    status: int, code: str, client: Any, search: FakeSearch
+    status: int, code: str, client: Any, search: FakeRetriever
 ) -> None:
     search.refuse_status = status
     events = list(client.responses.create(model="fake", input="What?", tools=[TOOL], stream=True))
@@ -162,24 +163,17 @@ def test_an_unknown_store_is_a_404_before_anything_is_stored(client: Any) -> Non
     assert list(client.conversations.items.list(conversation)) == []
 
 
-def test_a_repeated_request_gets_its_response_although_the_store_is_gone(client: Any, search: FakeSearch) -> None:
+def test_a_repeated_request_gets_its_response_although_the_store_is_gone(client: Any, search: FakeRetriever) -> None:
     ask = {"model": "fake", "input": "What?", "tools": [TOOL], "extra_headers": {"idempotency-key": "gone-store"}}
     first = client.responses.create(**ask)
-    del search.stores["vs_1"]
+    del search.planted["vs_1"]
     assert client.responses.create(**ask).id == first.id
     with pytest.raises(openai.ConflictError):
         client.responses.create(**{**ask, "input": "Who?"})
 
 
-def test_a_store_that_goes_before_the_search_is_the_callers_fault(
-    client: Any, search: FakeSearch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def gone_next(self: FakeSearch, store_id: str, send: Any) -> None:
-        monkeypatch.undo()
-        await self._store(store_id, send)
-        del self.stores[store_id]
-
-    monkeypatch.setattr(FakeSearch, "_store", gone_next)
+def test_a_store_that_goes_before_the_search_is_the_callers_fault(client: Any, search: FakeRetriever) -> None:
+    search.gone_after_look = {"vs_1"}
     response = client.responses.create(model="fake", input="What?", tools=[TOOL])
     assert (response.status, response.error.code) == ("failed", "invalid_prompt")
 
@@ -208,8 +202,8 @@ def test_an_answer_whose_sources_could_not_be_looked_for_says_so(
     assert client.responses.create(model="fake", input="hi").citation_details is None
 
 
-def test_text_in_brackets_stays_where_nothing_was_found(client: Any, search: FakeSearch, llm: FakeLlm) -> None:
-    search.stores["vs_1"] = []
+def test_text_in_brackets_stays_where_nothing_was_found(client: Any, search: FakeRetriever, llm: FakeLlm) -> None:
+    search.planted["vs_1"] = []
     llm.answer = ["See", " [1]", "."]
     response = client.responses.create(model="fake", input="What?", tools=[TOOL])
     assert response.output_text == "See [1]."

@@ -7,10 +7,11 @@ from typing import Any
 import httpx
 import pytest
 from cloister_common.testing.llm import FakeLlm
+from cloister_common.testing.retriever import FakeRetriever
+from cloister_common.testing.retriever_answers import found
 from websockets.sync.client import ClientConnection
 
 from tests.support.gateway import GatewayFixture
-from tests.support.search import FakeSearch, found
 from tests.support.sockets import ask, opened, receive, send, text_of, turn
 
 TOOL = {"type": "file_search", "vector_store_ids": ["vs_1"]}
@@ -66,8 +67,8 @@ class Keys:
 
 
 @pytest.fixture
-def key(gateway_url: str, gateway: GatewayFixture, search: FakeSearch) -> Keys:
-    search.stores["vs_1"] = [found("The vault's code is 4711.")]
+def key(gateway_url: str, gateway: GatewayFixture, search: FakeRetriever) -> Keys:
+    search.planted["vs_1"] = [found("The vault's code is 4711.")]
     return Keys(gateway_url, gateway)
 
 
@@ -75,7 +76,7 @@ def question(**fields: Any) -> dict[str, Any]:
     return {"model": "fake", "input": "x", **fields}
 
 
-def test_a_key_that_may_only_ask_reads_no_documents(key: Keys, search: FakeSearch) -> None:
+def test_a_key_that_may_only_ask_reads_no_documents(key: Keys, search: FakeRetriever) -> None:
     whole, narrow = key(), key("responses")
     for fields in ({"tools": [TOOL]}, {"tools": [TOOL], "tool_choice": "none"}, {"tools": [TOOL], "stream": True}):
         error = narrow.refused("POST", "/responses", question(**fields))
@@ -84,7 +85,7 @@ def test_a_key_that_may_only_ask_reads_no_documents(key: Keys, search: FakeSearc
     with narrow.socket() as socket:
         ask(socket, tools=[TOOL])
         assert (refused := receive(socket))["status"] == 403, refused
-    assert not search.calls
+    assert not search.searches
     shown = whole.post("/responses", **question(tools=[TOOL], include=RESULTS))["id"]
     hidden = whole.post("/responses", **question(tools=[TOOL]))["id"]
     for path in (

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from cloister_common.testing.retriever_answers import found
 from cloister_common.testing.serving import served
 from cloister_gateway.app import create_app
 from structlog.testing import capture_logs
 
 from tests.integration.gateway.conftest import Installation
 from tests.support.gateway import GatewayFixture
-from tests.support.search import found
 from tests.support.sockets import opened, receive, send
 from tests.support.waiting import wait_until
 
@@ -81,7 +81,7 @@ def _told(answer: httpx.Response) -> Any:
 
 @pytest.fixture(params=["in a conversation", "alone"])
 def scene(request: Any, gateway: GatewayFixture, installation: Installation, search: Any) -> Iterator[Scene]:
-    search.stores = {"vs_1": [found("a passage")]}
+    search.planted = {"vs_1": [found("a passage")]}
     app = create_app(gateway.settings)
     with (
         # (Drawing hundreds of tracebacks for a terminal would take minutes.)

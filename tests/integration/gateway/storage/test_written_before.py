@@ -16,13 +16,13 @@ from typing import Any
 import openai
 import pytest
 from cloister_common.testing.llm import FakeLlm
+from cloister_common.testing.retriever import FakeRetriever
 from cloister_common.testing.serving import served
 from cloister_gateway.app import create_app
 from redis import Redis
 
 from tests.support.gateway import INTERNAL_TOKEN, gateway_settings, secret_file
 from tests.support.redis_server import RedisServer
-from tests.support.search import FakeSearch
 from tests.support.waiting import wait_until
 
 WRITTEN: dict[str, Any] = json.loads(Path(__file__).with_name("written_before.json").read_text(encoding="utf-8"))
@@ -33,7 +33,7 @@ KNOWN: dict[str, Any] = WRITTEN["known"]
 class Upgraded:
     client: Any
     llm: FakeLlm
-    search: FakeSearch
+    search: FakeRetriever
 
 
 def restore(redis: Redis) -> None:
@@ -57,7 +57,7 @@ def restore(redis: Redis) -> None:
 @pytest.fixture(scope="module")
 def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
     folder = tmp_path_factory.mktemp("upgraded")
-    llm, search, redis = FakeLlm(token=INTERNAL_TOKEN), FakeSearch(INTERNAL_TOKEN), RedisServer(folder / "redis")
+    llm, search, redis = FakeLlm(token=INTERNAL_TOKEN), FakeRetriever(INTERNAL_TOKEN), RedisServer(folder / "redis")
     llm.answer = ["Hello", ", this", " is", " it."]
     for name, value in WRITTEN["secrets"].items():
         secret_file(folder, name, value)
@@ -114,7 +114,7 @@ def test_a_run_that_broke_off_is_finished_from_its_own_prompt(upgraded: Upgraded
     assert response.output_text == "Hello, this is it."
     assert [result.filename for result in response.output[0].results] == ["moon.md", "sun.md"]
     assert response.output[0].results[0].attributes == {"year": 2024, "kind": "facts", "true": True, "share": 0.5}
-    assert upgraded.search.calls == []
+    assert upgraded.search.searches == []
     items = client.conversations.items.list(KNOWN["broken_conversation"], order="asc")
     assert [item.type for item in items] == ["message", "file_search_call", "message"]
     continued = [chat["messages"] for chat in upgraded.llm.chats() if chat["messages"][-1]["content"] == "Hello, this"]

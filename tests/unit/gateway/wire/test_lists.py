@@ -1,11 +1,9 @@
-"""OpenAI's lists cut out of memory, and the queries of a turn."""
+"""OpenAI's lists cut out of memory."""
 
 from typing import Any
 
 import pytest
 from cloister_common.errors import InvalidRequest
-from cloister_gateway.grounding.search import Retrieval
-from cloister_gateway.wire.items import item_messages
 from cloister_gateway.wire.lists import page
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,25 +62,3 @@ def test_before_ends_the_page_and_unknown_cursors_are_named() -> None:
 
 def said(*texts: str) -> list[dict[str, Any]]:
     return [{"role": "user", "content": text} for text in texts]
-
-
-def test_queries_join_the_last_questions_while_they_are_short() -> None:
-    assert Retrieval.queries(said("a", "b", "c", "d")) == ["b\nc\nd"]
-    assert Retrieval.queries([*said("a"), {"role": "assistant", "content": "no"}, *said("b")]) == ["a\nb"]
-    assert Retrieval.queries(said("x" * 500, "y" * 200)) == ["y" * 200]
-    assert Retrieval.queries(said("z" * 5000)) == ["z" * 2400]
-    assert Retrieval.queries([{"role": "system", "content": "x"}]) == []
-    assert Retrieval.queries(said(" \n")) == []
-
-
-def test_items_become_messages_that_templates_know() -> None:
-    def message(role: str, *texts: str) -> dict[str, Any]:
-        return {"type": "message", "role": role, "content": [{"type": "input_text", "text": text} for text in texts]}
-
-    given_items = [
-        message("developer", "a"),
-        message("user", "b", "c"),
-        message("user", ""),
-        {"type": "file_search_call"},
-    ]
-    assert item_messages(given_items) == [{"role": "system", "content": "a"}, {"role": "user", "content": "bc"}]
