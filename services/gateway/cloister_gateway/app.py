@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from cloister_gateway.chat.routes import router as chat_router
-from cloister_gateway.context import Context, Service, open_context
+from cloister_gateway.context import Context, open_context
 from cloister_gateway.conversations.routes import router as conversations_router
 from cloister_gateway.documents.routes import router as documents_router
 from cloister_gateway.embeddings.routes import router as embedding_router
@@ -115,8 +115,8 @@ def _checks(context: Context) -> Mapping[str, ReadinessCheck]:
     return {
         "redis": lambda: _check_redis(context),
         **models,
-        "embedder": lambda: _check_service(context.embedder),
-        "retriever": lambda: _check_service(context.retriever),
+        "embedder": context.embedder.check,
+        "retriever": context.retriever.check,
     }
 
 
@@ -127,9 +127,3 @@ async def _check_redis(context: Context) -> None:
         raise Unavailable("no connection") from error
     if not context.bus.connected:
         raise Unavailable("the subscription is not connected")
-
-
-async def _check_service(service: Service) -> None:
-    response = await service.client.get("/readyz")
-    if response.status_code != 200:
-        raise Unavailable("not ready")

@@ -5,10 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import httpx
 from cloister_common.clients.embedder import EmbedderClient
 from cloister_common.clients.retriever import RetrieverClient
-from cloister_common.http import http_client
 from cloister_common.internal import InternalTokens
 from cloister_common.settings import read_secret_lines
 from cloister_common.supervisor import Supervisor
@@ -28,19 +26,7 @@ from cloister_gateway.settings import EmbedderSettings, GatewaySettings, Retriev
 from cloister_gateway.sockets.waiting import WaitingBytes
 from cloister_gateway.storage.client import blocking_client, bus_connection
 
-__all__ = ["Context", "Service", "open_context"]
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """A service of ours behind the gateway: its client, and the tokens that it answers to."""
-
-    client: httpx.AsyncClient
-    tokens: InternalTokens
-
-    def headers(self, tenant: str) -> dict[str, str]:
-        """The headers of a call made for ``tenant``."""
-        return self.tokens.headers(tenant)
+__all__ = ["Context", "open_context"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +43,8 @@ class Context:
     authenticator: Authenticator
     directory: Directory
     llm: ModelUpstream
-    embedder: Service
-    retriever: Service
+    embedder: EmbedderClient
+    retriever: RetrieverClient
     core: Core
     open_sockets: Counter[str]
     waiting_bytes: WaitingBytes
@@ -80,8 +66,10 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
 
         llm_tokens = InternalTokens(read_secret_lines(settings.llm.token_file, what="the llm pods' token"))
         llm = await stack.enter_async_context(open_upstream(settings.models, settings.llm, llm_tokens, keyring))
-        embedder = await stack.enter_async_context(_service(settings.embedder, what="the embedder's token"))
-        retriever = await stack.enter_async_context(_service(settings.retriever, what="the retriever's token"))
+        embedder = _embedder(settings.embedder)
+        stack.push_async_callback(embedder.close)
+        retriever = _retriever(settings.retriever)
+        stack.push_async_callback(retriever.close)
 
         supervisor = Supervisor()
         stack.push_async_callback(supervisor.close)
@@ -104,8 +92,8 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
             control=control,
             supervisor=supervisor,
             llm=llm,
-            embedder=_attribution_client(settings.embedder, embedder, stack),
-            retriever=_search_client(settings.retriever, retriever, stack),
+            embedder=embedder,
+            retriever=retriever,
         )
         stack.push_async_callback(core.engine.hand_over)
         yield Context(
@@ -127,22 +115,20 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
         )
 
 
-@asynccontextmanager
-async def _service(settings: EmbedderSettings | RetrieverSettings, *, what: str) -> AsyncIterator[Service]:
-    tokens = InternalTokens(read_secret_lines(settings.token_file, what=what))
-    async with http_client(settings.url, tls=settings.tls, timeout_seconds=settings.timeout_seconds) as client:
-        yield Service(client, tokens)
+def _embedder(settings: EmbedderSettings) -> EmbedderClient:
+    return EmbedderClient(
+        settings.url,
+        InternalTokens(read_secret_lines(settings.token_file, what="the embedder's token")),
+        settings.tls,
+        settings.attribution_model,
+        deadline_seconds=settings.timeout_seconds,
+    )
 
 
-def _attribution_client(settings: EmbedderSettings, service: Service, stack: AsyncExitStack) -> EmbedderClient | None:
-    if settings.attribution_model is None:
-        return None
-    client = EmbedderClient(settings.url, service.tokens, settings.tls, settings.attribution_model)
-    stack.push_async_callback(client.close)
-    return client
-
-
-def _search_client(settings: RetrieverSettings, service: Service, stack: AsyncExitStack) -> RetrieverClient:
-    client = RetrieverClient(settings.url, service.tokens, settings.tls, deadline_seconds=settings.timeout_seconds)
-    stack.push_async_callback(client.close)
-    return client
+def _retriever(settings: RetrieverSettings) -> RetrieverClient:
+    return RetrieverClient(
+        settings.url,
+        InternalTokens(read_secret_lines(settings.token_file, what="the retriever's token")),
+        settings.tls,
+        deadline_seconds=settings.timeout_seconds,
+    )

@@ -51,7 +51,7 @@ def build_core(
     control: Control,
     supervisor: Supervisor,
     llm: ModelUpstream,
-    embedder: EmbedderClient | None,
+    embedder: EmbedderClient,
     retriever: RetrieverClient,
 ) -> Core:
     """Puts the core together. Background work starts with the supervisor."""

@@ -24,7 +24,7 @@ from cloister_common.errors import (
     UpstreamFailed,
 )
 
-__all__ = ["RetryPolicy", "call", "upstream_error"]
+__all__ = ["RetryPolicy", "call", "check_ready", "upstream_error"]
 
 _CALLERS_FAULT: dict[int, type[CloisterError]] = {
     400: InvalidRequest,
@@ -92,6 +92,16 @@ async def call(
     except TimeoutError:
         raise Unavailable(f"The {part} did not answer within {deadline_seconds:g} s. Try again.") from None
     raise AssertionError("every attempt returns or raises")
+
+
+async def check_ready(client: httpx.AsyncClient, part: str) -> None:
+    """Raises `Unavailable` unless ``part`` says that it is ready. Who asks has a deadline of his own."""
+    try:
+        response = await client.get("/readyz")
+    except httpx.TransportError as error:
+        raise _unreachable(part) from error
+    if not response.is_success:
+        raise Unavailable("not ready")
 
 
 def upstream_error(part: str, response: httpx.Response) -> CloisterError:

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from cloister_common.bodies import read_body
-from cloister_common.clients.call import call
 from cloister_common.wire.embeddings import parse_embedding_request
 from cloister_common.wire.rerank import parse_rerank_request
 from fastapi import APIRouter, Depends, Request
@@ -24,7 +23,9 @@ async def embeddings(request: Request, caller: Annotated[Principal, Depends(requ
     only_query(request, ())
     body = await read_body(request)
     parse_embedding_request(body).texts()
-    return await _forward(request, caller, body)
+    context: Context = request.app.state.context
+    answer = await context.embedder.pass_embeddings(body, tenant=caller.tenant)
+    return Response(answer.content, media_type="application/json")
 
 
 @router.post("/rerank")
@@ -33,18 +34,6 @@ async def rerank(request: Request, caller: Annotated[Principal, Depends(require(
     only_query(request, ())
     body = await read_body(request)
     parse_rerank_request(body)
-    return await _forward(request, caller, body)
-
-
-async def _forward(request: Request, caller: Principal, body: bytes) -> Response:
     context: Context = request.app.state.context
-    response = await call(
-        context.embedder.client,
-        "embedder",
-        "POST",
-        request.url.path,
-        headers=context.embedder.headers(caller.tenant) | {"content-type": "application/json"},
-        content=body,
-        deadline_seconds=context.settings.embedder.timeout_seconds,
-    )
-    return Response(response.content, media_type="application/json")
+    answer = await context.embedder.pass_rerank(body, tenant=caller.tenant)
+    return Response(answer.content, media_type="application/json")

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-from cloister_common.clients.call import RetryPolicy, call
 from cloister_common.errors import CloisterError, NotFound
 from cloister_common.logs import get_logger
 from fastapi import APIRouter, Depends, Request
@@ -55,16 +54,7 @@ async def _models(context: Context, caller: Principal) -> list[Body]:
 
 async def _embedder_models(context: Context, caller: Principal) -> list[Body]:
     try:
-        response = await call(
-            context.embedder.client,
-            "embedder",
-            "GET",
-            "/v1/models",
-            headers=context.embedder.headers(caller.tenant),
-            deadline_seconds=_EMBEDDER_SECONDS,
-            retry=RetryPolicy(attempts=1),
-        )
-        listed = response.json()["data"]
+        listed = await context.embedder.models(tenant=caller.tenant, within_seconds=_EMBEDDER_SECONDS)
     except CloisterError as error:
         log.warning("embedder_models_unknown", error=type(error).__name__)
         return []

@@ -3,10 +3,10 @@
 from typing import Any
 
 from cloister_common.bodies import JsonRoute
+from cloister_common.wire.search import InternalSearch, StoreSearch
 from fastapi import APIRouter
 
 from cloister_retriever.access import ContextOfApp, Tenant
-from cloister_retriever.search.schemas import InternalSearch, StoreSearch
 
 __all__ = ["router"]
 
