@@ -111,7 +111,7 @@ async def _on_damaged(request: Request, error: Exception) -> JSONResponse:
 
 
 def _checks(context: Context) -> Mapping[str, ReadinessCheck]:
-    models = {f"model {name}": partial(context.llm.check, name) for name in context.settings.models}
+    models = {f"model {model.name}": partial(context.llm.check, model.name) for model in context.catalog}
     return {
         "redis": lambda: _check_redis(context),
         **models,

@@ -20,7 +20,7 @@ from cloister_gateway.foundation import open_foundation
 from cloister_gateway.identity.authenticator import Authenticator
 from cloister_gateway.identity.seals import Seals
 from cloister_gateway.identity.store import IdentityStore
-from cloister_gateway.models import ModelUpstream, open_upstream
+from cloister_gateway.models import Catalog, ModelUpstream, open_upstream
 from cloister_gateway.organization.service import Directory
 from cloister_gateway.settings import EmbedderSettings, GatewaySettings, RetrieverSettings
 from cloister_gateway.sockets.waiting import WaitingBytes
@@ -42,6 +42,7 @@ class Context:
     keyring: Keyring
     authenticator: Authenticator
     directory: Directory
+    catalog: Catalog
     llm: ModelUpstream
     embedder: EmbedderClient
     retriever: RetrieverClient
@@ -64,8 +65,9 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
         redis_blocking = blocking_client(settings.redis)
         stack.push_async_callback(redis_blocking.aclose)
 
+        catalog = Catalog.of(settings.models)
         llm_tokens = InternalTokens(read_secret_lines(settings.llm.token_file, what="the llm pods' token"))
-        llm = await stack.enter_async_context(open_upstream(settings.models, settings.llm, llm_tokens, keyring))
+        llm = await stack.enter_async_context(open_upstream(catalog, settings.llm, llm_tokens, keyring))
         embedder = _embedder(settings.embedder)
         stack.push_async_callback(embedder.close)
         retriever = _retriever(settings.retriever)
@@ -73,6 +75,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
 
         supervisor = Supervisor()
         stack.push_async_callback(supervisor.close)
+        llm.start(supervisor)
         bus = Bus(lambda: bus_connection(settings.redis), redis, supervisor)
         bus.start()
         control = Control(bus)
@@ -91,6 +94,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
             bus=bus,
             control=control,
             supervisor=supervisor,
+            catalog=catalog,
             llm=llm,
             embedder=embedder,
             retriever=retriever,
@@ -106,6 +110,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
             keyring=keyring,
             authenticator=authenticator,
             directory=directory,
+            catalog=catalog,
             llm=llm,
             embedder=embedder,
             retriever=retriever,

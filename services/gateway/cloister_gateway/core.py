@@ -13,6 +13,7 @@ from cloister_gateway.bus.connection import Bus
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.grounding.search import Retrieval
+from cloister_gateway.models.catalog import Catalog
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.responses.idempotency import IdempotencyKeys
 from cloister_gateway.responses.service import ResponseService
@@ -50,6 +51,7 @@ def build_core(
     bus: Bus,
     control: Control,
     supervisor: Supervisor,
+    catalog: Catalog,
     llm: ModelUpstream,
     embedder: EmbedderClient,
     retriever: RetrieverClient,
@@ -62,7 +64,7 @@ def build_core(
     hub = Hub(stream, bus, supervisor)
     retrieval = Retrieval(retriever, embedder)
     history = HistoryReader(store, items, keyring)
-    preparation = Preparation(models=settings.models, upstream=llm, retrieval=retrieval, history=history)
+    preparation = Preparation(models=catalog, upstream=llm, retrieval=retrieval, history=history)
     turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store)
     parts = RunParts(
         stream=stream, leases=leases, store=store, items=items, work=turn, settings=settings.responses, bus=bus
@@ -78,7 +80,7 @@ def build_core(
         engine=engine,
         hub=hub,
         preparation=preparation,
-        models=settings.models,
+        models=catalog,
         settings=settings.responses,
     )
     return Core(responses, conversations, engine, hub, bus)

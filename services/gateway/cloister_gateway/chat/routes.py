@@ -29,7 +29,7 @@ async def create(request: Request, body: ChatRequest, caller: Caller) -> Respons
     await aside(size, body.check)
     context: Context = request.app.state.context
     upstream, send_seconds = context.llm, context.settings.responses.send_seconds
-    upstream.settings_of(body.model)
+    context.catalog.get(body.model)
     # Asked for here, where an error of Redis is still answered as one; the call finds it in the cache.
     await upstream.cache_salt(caller.tenant)
     upstream_body = await aside(size, body.upstream_body)

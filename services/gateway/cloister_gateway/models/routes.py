@@ -1,9 +1,10 @@
-"""``/v1/models``: the chat models of the settings and what the embedder serves."""
+"""``/v1/models``: the chat models of the catalog and what the embedder serves."""
 
 from typing import Annotated, Any
 
-from cloister_common.errors import CloisterError, NotFound
+from cloister_common.errors import CloisterError
 from cloister_common.logs import get_logger
+from cloister_common.wire.models import model_not_found
 from fastapi import APIRouter, Depends, Request
 
 from cloister_gateway.context import Context
@@ -37,17 +38,14 @@ async def retrieve_model(model: str, request: Request, caller: Caller) -> Body:
     for found in await _models(context, caller):
         if found["id"] == model:
             return found
-    raise NotFound(
-        f"The model '{model}' does not exist here. GET /v1/models lists those that do.",
-        param="model",
-        code="model_not_found",
-    )
+    raise model_not_found(model)
 
 
 async def _models(context: Context, caller: Principal) -> list[Body]:
     chat = [
-        _model(name, {"kind": "chat", "context_tokens": settings.context_tokens})
-        for name, settings in context.settings.models.items()
+        _model(model.name, {"kind": "chat", "context_tokens": model.context_tokens})
+        for model in context.catalog
+        if "chat" in model.capabilities
     ]
     return [*chat, *await _embedder_models(context, caller)]
 

@@ -13,6 +13,7 @@ from cloister_common.vault import VaultError
 from cloister_common.wire.filters import check_depth
 
 from cloister_gateway.identity.principal import Principal
+from cloister_gateway.models.catalog import Catalog
 from cloister_gateway.responses.idempotency import Claim, IdempotencyKeys
 from cloister_gateway.responses.permissions import check_permissions
 from cloister_gateway.responses.schemas import ResponseParameters
@@ -28,7 +29,7 @@ from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.store import KIND, Header, ResponseStore
-from cloister_gateway.settings import ModelSettings, ResponsesSettings
+from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import ItemLog, LogGoneError, LogLockedError, Owner, RecordGoneError
 from cloister_gateway.streams.feeds import Feed, Hub
 
@@ -60,7 +61,7 @@ class ResponseService:
         engine: Engine,
         hub: Hub,
         preparation: Preparation,
-        models: dict[str, ModelSettings],
+        models: Catalog,
         settings: ResponsesSettings,
     ) -> None:
         self._idempotency = idempotency
@@ -276,12 +277,7 @@ class ResponseService:
 
     def _check(self, principal: Principal, parameters: ResponseParameters) -> None:
         check_permissions(principal, parameters)
-        if parameters.model not in self._models:
-            raise NotFound(
-                f"The model '{parameters.model}' does not exist. GET /v1/models lists those that do.",
-                param="model",
-                code="model_not_found",
-            )
+        self._models.get(parameters.model)
         if parameters.conversation is not None and parameters.previous_response_id is not None:
             raise InvalidRequest(
                 "'previous_response_id' cannot be used with 'conversation'. Send one of them.",

@@ -8,10 +8,10 @@ from cloister_common.errors import InvalidRequest, Unavailable, UpstreamFailed
 
 from cloister_gateway.grounding import Passage
 from cloister_gateway.grounding.search import Retrieval
+from cloister_gateway.models.catalog import Catalog
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.prompt import Prompt, PromptBuilder, PromptTooLongError
 from cloister_gateway.runs.history import HistoryReader, item_messages
-from cloister_gateway.settings import ModelSettings
 
 __all__ = ["Preparation"]
 
@@ -22,7 +22,7 @@ class Preparation:
     """Prepares turns. One instance serves all runs.
 
     Args:
-        models: The chat models by public name.
+        models: The chat models.
         upstream: Counts tokens with a model's own tokenizer.
         retrieval: Searches.
         history: Reads what was said before.
@@ -31,7 +31,7 @@ class Preparation:
     def __init__(
         self,
         *,
-        models: dict[str, ModelSettings],
+        models: Catalog,
         upstream: ModelUpstream,
         retrieval: Retrieval,
         history: HistoryReader,
@@ -76,11 +76,10 @@ class Preparation:
         Raises:
             InvalidRequest: What must stay does not fit (``context_length_exceeded``).
         """
-        settings = self._models[request["model"]]
-        answer_tokens = self.answer_tokens(request)
-        budget = settings.context_tokens - min(answer_tokens, settings.context_tokens // 2)
+        model = self._models.get(request["model"])
+        budget = model.context_tokens - min(self.answer_tokens(request), model.context_tokens // 2)
         builder = PromptBuilder(partial(self._count_tokens, request["model"]), budget=budget)
-        instructions = "\n\n".join(part for part in (settings.instructions, request["instructions"]) if part)
+        instructions = "\n\n".join(part for part in (model.instructions, request["instructions"]) if part)
         try:
             return await builder.build(
                 instructions=instructions or None,
@@ -99,9 +98,8 @@ class Preparation:
             ) from error
 
     def answer_tokens(self, request: dict[str, Any]) -> int:
-        """The longest answer, in tokens. vLLM lets it end where the context does, but refuses more than all of it."""
-        settings = self._models[request["model"]]
-        return min(request["max_output_tokens"] or settings.default_output_tokens, settings.context_tokens)
+        """The longest answer, in tokens."""
+        return self._models.get(request["model"]).answer_tokens(request["max_output_tokens"])
 
     async def _count_tokens(self, model: str, messages: Sequence[Message]) -> int:
         return len(await self._upstream.tokenize(model, messages=messages))
