@@ -54,6 +54,7 @@ class Fleet:
         self._pods: dict[str, Pods] = {}
         self._unknown: set[str] = set()
         self._changed = asyncio.Event()
+        self._supervisor: Supervisor | None = None
         self._follow()
         catalog.subscribe(self._follow)
 
@@ -62,8 +63,9 @@ class Fleet:
         return self._pods[model]
 
     def start(self, supervisor: Supervisor) -> None:
-        """Begins to look names up again and again; ends with the supervisor."""
-        supervisor.loop("model-pods", self._run)
+        """Looks names up again and again from now on, once there are any; ends with the supervisor."""
+        self._supervisor = supervisor
+        self._follow()
 
     async def look_up(self) -> None:
         """Looks every name up once."""
@@ -77,6 +79,9 @@ class Fleet:
             if model.service is None:
                 pods.replace(model.urls)
         self._changed.set()
+        if self._supervisor is not None and any(model.service is not None for model in self._catalog):
+            self._supervisor.loop("model-pods", self._run)
+            self._supervisor = None
 
     async def _run(self) -> None:
         while True:
