@@ -28,6 +28,7 @@ from cloister_gateway.settings import GatewaySettings
 from cloister_gateway.sockets.routes import router as sockets_router
 from cloister_gateway.storage import LogDamagedError
 from cloister_gateway.storage.client import REDIS_DOWN, store_unavailable
+from cloister_gateway.usage import Meter, Unmetered
 
 __all__ = ["create_app"]
 
@@ -54,13 +55,18 @@ NOT_SERVED = (
 """Operations of OpenAI's whose paths match other methods' routes here: a 404 like all that is not served, no 405."""
 
 
-def create_app(settings: GatewaySettings) -> FastAPI:
-    """The application; what it holds is opened when it starts serving."""
+def create_app(settings: GatewaySettings, *, meter: Meter | None = None) -> FastAPI:
+    """The application; what it holds is opened when it starts serving.
+
+    Args:
+        settings: The settings file.
+        meter: What stands behind every generation; nothing by default.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with open_context(settings) as context:
+            async with open_context(settings, meter or Unmetered()) as context:
                 app.state.context = context
                 yield
         except SettingsError as error:

@@ -25,6 +25,7 @@ from cloister_gateway.organization.service import Directory
 from cloister_gateway.settings import EmbedderSettings, GatewaySettings, RetrieverSettings
 from cloister_gateway.sockets.waiting import WaitingBytes
 from cloister_gateway.storage.client import blocking_client, bus_connection
+from cloister_gateway.usage import Meter
 
 __all__ = ["Context", "open_context"]
 
@@ -42,6 +43,7 @@ class Context:
     keyring: Keyring
     authenticator: Authenticator
     directory: Directory
+    meter: Meter
     catalog: Catalog
     llm: ModelUpstream
     embedder: EmbedderClient
@@ -52,7 +54,7 @@ class Context:
 
 
 @asynccontextmanager
-async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
+async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator[Context]:
     """Builds the context: secrets first, then Redis, then what needs it.
 
     Raises:
@@ -94,6 +96,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
             bus=bus,
             control=control,
             supervisor=supervisor,
+            meter=meter,
             catalog=catalog,
             llm=llm,
             embedder=embedder,
@@ -110,6 +113,7 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
             keyring=keyring,
             authenticator=authenticator,
             directory=directory,
+            meter=meter,
             catalog=catalog,
             llm=llm,
             embedder=embedder,

@@ -28,6 +28,7 @@ from cloister_gateway.settings import GatewaySettings
 from cloister_gateway.storage import ItemLog
 from cloister_gateway.streams.events import EventStream
 from cloister_gateway.streams.feeds import Hub
+from cloister_gateway.usage import Meter
 
 __all__ = ["Core", "build_core"]
 
@@ -51,6 +52,7 @@ def build_core(
     bus: Bus,
     control: Control,
     supervisor: Supervisor,
+    meter: Meter,
     catalog: Catalog,
     llm: ModelUpstream,
     embedder: EmbedderClient,
@@ -67,7 +69,14 @@ def build_core(
     preparation = Preparation(models=catalog, upstream=llm, retrieval=retrieval, history=history)
     turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store)
     parts = RunParts(
-        stream=stream, leases=leases, store=store, items=items, work=turn, settings=settings.responses, bus=bus
+        stream=stream,
+        leases=leases,
+        store=store,
+        items=items,
+        work=turn,
+        settings=settings.responses,
+        bus=bus,
+        meter=meter,
     )
     engine = Engine(parts, hub=hub, control=control, supervisor=supervisor, redis=redis)
     conversations = ConversationService(ConversationStore(redis), items, keyring)
@@ -81,6 +90,7 @@ def build_core(
         hub=hub,
         preparation=preparation,
         models=catalog,
+        meter=meter,
         settings=settings.responses,
     )
     return Core(responses, conversations, engine, hub, bus)

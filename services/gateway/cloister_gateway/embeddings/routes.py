@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from cloister_common.bodies import read_body
+from cloister_common.ids import new_id
 from cloister_common.wire.embeddings import parse_embedding_request
 from cloister_common.wire.rerank import parse_rerank_request
 from fastapi import APIRouter, Depends, Request
@@ -10,6 +11,7 @@ from starlette.responses import Response
 
 from cloister_gateway.context import Context
 from cloister_gateway.identity import Principal, require
+from cloister_gateway.usage import Generation, Kind, Metered
 from cloister_gateway.wire.query import only_query
 
 __all__ = ["router"]
@@ -22,9 +24,12 @@ async def embeddings(request: Request, caller: Annotated[Principal, Depends(requ
     """Vectors of texts, in OpenAI's schema."""
     only_query(request, ())
     body = await read_body(request)
-    parse_embedding_request(body).texts()
+    asked = parse_embedding_request(body)
+    asked.texts()
     context: Context = request.app.state.context
-    answer = await context.embedder.pass_embeddings(body, tenant=caller.tenant)
+    async with _metered(context, caller, asked.model, "embeddings") as metered:
+        answer = await context.embedder.pass_embeddings(body, tenant=caller.tenant)
+        metered.used.prompt = answer.prompt_tokens
     return Response(answer.content, media_type="application/json")
 
 
@@ -33,7 +38,14 @@ async def rerank(request: Request, caller: Annotated[Principal, Depends(require(
     """Documents by their relevance to a query."""
     only_query(request, ())
     body = await read_body(request)
-    parse_rerank_request(body)
+    asked = parse_rerank_request(body)
     context: Context = request.app.state.context
-    answer = await context.embedder.pass_rerank(body, tenant=caller.tenant)
+    async with _metered(context, caller, asked.model, "rerank") as metered:
+        answer = await context.embedder.pass_rerank(body, tenant=caller.tenant)
+        metered.used.prompt = answer.prompt_tokens
     return Response(answer.content, media_type="application/json")
+
+
+def _metered(context: Context, caller: Principal, model: str, kind: Kind) -> Metered:
+    generation = Generation(new_id("gen_"), caller.tenant, caller.key_id, model, kind)
+    return Metered(context.meter, generation, most_output_tokens=0)

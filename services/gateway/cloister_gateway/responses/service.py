@@ -32,6 +32,7 @@ from cloister_gateway.runs.store import KIND, Header, ResponseStore
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import ItemLog, LogGoneError, LogLockedError, Owner, RecordGoneError
 from cloister_gateway.streams.feeds import Feed, Hub
+from cloister_gateway.usage import Generation, Meter, reserved
 
 __all__ = ["Created", "ResponseService"]
 
@@ -62,6 +63,7 @@ class ResponseService:
         hub: Hub,
         preparation: Preparation,
         models: Catalog,
+        meter: Meter,
         settings: ResponsesSettings,
     ) -> None:
         self._idempotency = idempotency
@@ -73,6 +75,7 @@ class ResponseService:
         self._hub = hub
         self._preparation = preparation
         self._models = models
+        self._meter = meter
         self._settings = settings
 
     async def create(
@@ -105,6 +108,7 @@ class ResponseService:
                 return Created(earlier, replayed=True)
         response_id = new_id("resp_")
         request = self._request(response_id, parameters, background=background)
+        request["key"] = principal.key_id
         if request["conversation"] is not None:
             await self._check_conversation(principal, request["conversation"])
         if request["previous_response_id"] is not None:
@@ -135,23 +139,19 @@ class ResponseService:
     ) -> Owner:
         """Stores the turn and starts its run. From the moment it is stored, another gateway would run it too."""
         body = new_body(response_id, parameters, background=background)
-        header = Header(
-            response_id,
-            principal.tenant,
-            request["conversation"] or "",
-            parameters.store is not False,
-            background,
-            False,
-        )
-        await self._leases.take(KIND, response_id)
-        try:
-            owner = await self._store.create(header, body=body, request=request)
-        except KeyError as error:
-            await self._leases.release(KIND, response_id)
-            raise _no_conversation(header.conversation) from error
-        conversation = Owner("conv", header.conversation, owner.key) if header.conversation else None
-        if conversation is not None:
-            await self._append_input(header, conversation, request["input"])
+        stored, conversation_id = parameters.store is not False, request["conversation"] or ""
+        header = Header(response_id, principal.tenant, conversation_id, stored, background, False)
+        generation = Generation(response_id, principal.tenant, principal.key_id, parameters.model, "response")
+        async with reserved(self._meter, generation, most_output_tokens=self._preparation.answer_tokens(request)):
+            await self._leases.take(KIND, response_id)
+            try:
+                owner = await self._store.create(header, body=body, request=request)
+            except KeyError as error:
+                await self._leases.release(KIND, response_id)
+                raise _no_conversation(header.conversation) from error
+            conversation = Owner("conv", header.conversation, owner.key) if header.conversation else None
+            if conversation is not None:
+                await self._append_input(header, conversation, request["input"])
         await self._engine.start(owner, conversation, request, body)
         return owner
 

@@ -15,6 +15,7 @@ from cloister_gateway.runs.store import KIND, Header
 from cloister_gateway.storage import Owner, record_key
 from cloister_gateway.storage.client import REDIS_DOWN
 from cloister_gateway.streams.feeds import Hub
+from cloister_gateway.usage import Generation, Outcome, Used
 
 __all__ = ["Engine"]
 
@@ -101,7 +102,9 @@ class Engine:
                 opened.set()
                 await run.execute()
         except* VaultError as errors:
-            await self._give_up(owner.id, conversation.id if conversation else "", errors.exceptions[0])
+            await self._give_up(
+                owner.key.tenant, owner.id, conversation.id if conversation else "", errors.exceptions[0]
+            )
         finally:
             opened.set()
             self._runs.pop(owner.id, None)
@@ -148,11 +151,12 @@ class Engine:
             # The gateway died before the input was in the conversation: nobody was told that it was taken.
             await self._parts.store.destroy(header)
             await self._parts.leases.release(KIND, response_id)
+            self._settle(header.tenant, response_id, "cancelled")
             return
         try:
             owner, request, body = await self._stored(header)
         except VaultError as error:
-            await self._give_up(response_id, header.conversation, error)
+            await self._give_up(header.tenant, response_id, header.conversation, error)
             return
         conversation = Owner("conv", header.conversation, owner.key) if header.conversation else None
         takeovers = await self._parts.store.count_takeover(response_id)
@@ -166,13 +170,18 @@ class Engine:
             raise VaultError
         return owner, await self._parts.store.read(owner, "request"), await self._parts.store.read(owner, "body")
 
-    async def _give_up(self, response_id: str, conversation_id: str, error: Exception) -> None:
+    async def _give_up(self, tenant: str, response_id: str, conversation_id: str, error: Exception) -> None:
         """Ends a run that nobody can finish, since what is stored of it does not open."""
         log.error("run_unreadable", response_id=response_id, exc_info=error)
         if conversation_id:
             await self._parts.items.free("conv", conversation_id, response_id)
         await self._parts.store.give_up(response_id)
         await self._ended(response_id)
+        self._settle(tenant, response_id, "failed")
+
+    def _settle(self, tenant: str, response_id: str, outcome: Outcome) -> None:
+        """Ends what was reserved for a response that never was a `Run`, or is one no more."""
+        self._parts.meter.settle(Generation(response_id, tenant, "", "", "response"), Used(), outcome)
 
     async def _ended(self, response_id: str) -> None:
         await self._parts.leases.ended(KIND, response_id, keep_seconds=self._parts.settings.keep_stream_seconds)

@@ -25,6 +25,7 @@ from cloister_gateway.storage import ItemLog, LogDamagedError, LogGoneError, Log
 from cloister_gateway.storage.client import REDIS_DOWN
 from cloister_gateway.streams.events import DeposedError, EventStream
 from cloister_gateway.streams.feeds import Feed
+from cloister_gateway.usage import Generation, Meter, Outcome, Unmetered, Used
 
 __all__ = ["Run", "RunParts", "Work", "conversation_channel"]
 
@@ -36,6 +37,8 @@ _FIRST_TOKEN = Histogram(
     "From the start of a run to its first token.",
     buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60),
 )
+
+_OUTCOMES: dict[str, Outcome] = {"failed": "failed", "cancelled": "cancelled"}
 
 
 def conversation_channel(conversation_id: str) -> str:
@@ -64,8 +67,10 @@ class RunParts:
         work: Work,
         settings: ResponsesSettings,
         bus: Bus,
+        meter: Meter = Unmetered(),
     ) -> None:
         self.bus = bus
+        self.meter = meter
         self.stream = stream
         self.leases = leases
         self.store = store
@@ -105,6 +110,7 @@ class Run:
         self._feed = feed
         self._dirty = asyncio.Event()
         self._cancelled = False
+        self._settled = False
         self._error: Exception | None = None
         self._stopping = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
@@ -162,10 +168,22 @@ class Run:
             if self.conversation is not None:
                 await self._parts.items.free(self.conversation.kind, self.conversation.id, self.owner.id)
             await self._parts.leases.release(KIND, self.owner.id)
+            self.settle("cancelled")
         except* REDIS_DOWN as errors:
             log.warning("run_interrupted", response_id=self.owner.id, error=type(errors.exceptions[0]).__name__)
         finally:
             _RUNNING.dec()
+
+    def settle(self, outcome: Outcome) -> None:
+        """Ends what was reserved for the response, where no other gateway will go on with it. Twice is no error."""
+        if self._settled:
+            return
+        self._settled = True
+        key_id, model = self.request.get("key", ""), self.request.get("model", "")
+        generation = Generation(self.owner.id, self.owner.key.tenant, key_id, model, "response")
+        said = self.usage
+        used = Used(said.get("prompt", 0), said.get("cached", 0), said.get("output", 0))
+        self._parts.meter.settle(generation, used, outcome)
 
     def _announce(self) -> None:
         """The events that begin every response, before anything can go wrong or be cancelled."""
@@ -231,6 +249,7 @@ class Run:
         self.assembler.lifecycle(event, **outcome)
         fields = self._parts.store.finished_fields(self.owner, self.assembler.response, self.results)
         await self._flush(final=True, fields=fields)
+        self.settle(_OUTCOMES.get(status, "completed"))
         _ENDED.labels(status).inc()
         log.info("run_ended", response_id=self.owner.id, status=status, **self.usage)
 
