@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from cloister_gateway.bus.announcements import Control
 from cloister_gateway.bus.connection import Bus
+from cloister_gateway.bus.forgetting import share_forgetting
 from cloister_gateway.core import Core, build_core
 from cloister_gateway.foundation import open_foundation
 from cloister_gateway.identity.authenticator import Authenticator
@@ -81,6 +82,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         bus = Bus(lambda: bus_connection(settings.redis), redis, supervisor)
         bus.start()
         control = Control(bus)
+        share_forgetting(keyring, control)
         await control.start()
         identity_store = IdentityStore(redis, Seals(keyring))
         await identity_store.rights.adopt()

@@ -1,10 +1,21 @@
 """Where the gateway's wrapped keys lie: in Redis, beside what they seal, and useless without the root key."""
 
+from collections.abc import AsyncIterator
 from typing import cast
 
 from redis.asyncio import Redis
 
 __all__ = ["RedisKeyStore"]
+
+_PREFIX = "vault:"
+_NAMES_A_STEP = 1000
+
+# KEYS: a wrapped key. ARGV: what must stand there, what shall.
+_REPLACE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
 
 
 class RedisKeyStore:
@@ -12,6 +23,7 @@ class RedisKeyStore:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._replace_script = redis.register_script(_REPLACE)
 
     async def get(self, name: str) -> bytes | None:
         return cast("bytes | None", await self._redis.get(_key(name)))
@@ -19,9 +31,17 @@ class RedisKeyStore:
     async def put_if_absent(self, name: str, wrapped: bytes) -> bool:
         return bool(await self._redis.set(_key(name), wrapped, nx=True))
 
+    async def replace(self, name: str, expected: bytes, wrapped: bytes) -> bool:
+        return bool(await self._replace_script(keys=[_key(name)], args=[expected, wrapped]))
+
     async def delete(self, name: str) -> None:
         await self._redis.delete(_key(name))
 
+    async def names(self, prefix: str) -> AsyncIterator[str]:
+        # Names have no characters that mean something in a pattern.
+        async for key in self._redis.scan_iter(match=f"{_PREFIX}{prefix}*", count=_NAMES_A_STEP):
+            yield key.decode().removeprefix(_PREFIX)
+
 
 def _key(name: str) -> str:
-    return f"vault:{name}"
+    return f"{_PREFIX}{name}"
