@@ -29,7 +29,7 @@ TOOLS_STAMP := $(TOOLS_VENV)/.run-$(call digest,$(TOOLS_LOCKS))
 INSTALL := requirements/install.sh
 
 .NOTPARALLEL:
-.PHONY: help system system-test install run test peers lint format types imports unit integration contract chart e2e lock clean clean-data
+.PHONY: help system system-test install run test peers lint format docs types imports unit integration contract chart e2e lock clean clean-data
 
 help: ## Show this
 	@echo "Cloister: a private chatbot stack. The targets:"
@@ -58,6 +58,9 @@ lint: $(TEST_STAMP) ## Check style and formatting
 format: $(TEST_STAMP) ## Mend what lint can mend by itself
 	@$(VENV)/bin/ruff check --fix $(CODE)
 	@$(VENV)/bin/ruff format $(CODE)
+
+docs: $(TEST_STAMP) ## Write the tables of settings and values, and the schemas of the chart's config, anew
+	@$(PY) -m deploy.docs
 
 types: $(TEST_STAMP) ## Check types
 	@$(VENV)/bin/mypy $(addprefix services/,$(addsuffix /,common $(SERVICES))) deploy tests

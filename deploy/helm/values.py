@@ -1,14 +1,10 @@
-"""Keeps the table of values in the chart's README: one row for each value, with its default and its sentence.
+"""The table of values in the chart's README: one row for each value, with its default and its sentence.
 
-    python -m deploy.helm.values            writes the table
-    python -m deploy.helm.values --check    says whether it is as it should be
-
-The sentences are the comments in values.yaml, so there is one place to write them.
+The sentences are the comments in values.yaml, so there is one place to write them. ``make docs`` writes the table.
 """
 
 import json
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +14,7 @@ import yaml
 __all__ = ["Value", "documented", "readme"]
 
 CHART = Path(__file__).parent / "cloister"
-BEGIN, END = "<!-- values: made by python -m deploy.helm.values -->", "<!-- end of values -->"
+BEGIN, END = "<!-- values: made by make docs -->", "<!-- end of values -->"
 
 _KEY = re.compile(r"^(?P<indent> *)(?P<name>[A-Za-z][A-Za-z0-9]*):(?P<rest>.*)$")
 _WHOLE = {"resources", "peers", "ports"}
@@ -89,20 +85,3 @@ def readme(chart: Path = CHART) -> str:
     _, _, after = rest.partition(END)
     made = table((chart / "values.yaml").read_text(encoding="utf-8"))
     return f"{before}{BEGIN}\n\n{made}\n\n{END}{after}"
-
-
-def main(arguments: list[str]) -> int:
-    """Writes the README, or says whether it is up to date."""
-    path = CHART / "README.md"
-    wanted = readme()
-    if arguments == ["--check"]:
-        if path.read_text(encoding="utf-8") == wanted:
-            return 0
-        sys.stderr.write("The table in the chart's README is not that of values.yaml: python -m deploy.helm.values\n")
-        return 1
-    path.write_text(wanted, encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -12,6 +12,7 @@ cd "$(dirname "$0")/../.."
 
 TAG='' REGISTRY=docker.io/cloister KUBE='' IMAGES=()
 VLLM=${VLLM:-docker.io/vllm/vllm-openai:v0.32.0}
+EVERY_SECONDS=${EVERY_SECONDS:-30} PROGRESS=''
 while [ $# -gt 0 ]; do
   case $1 in
     --tag) TAG=$2; shift 2 ;;
@@ -37,10 +38,13 @@ engine() { # the first that is there and works
   exit 2
 }
 
-arguments() { # NAME: what every build is given, one a line
-  local variable
+arguments() { # NAME: what its build is given, one a line: builders warn of arguments that a Dockerfile does not ask for
+  local variable file
+  file=$(dockerfile "$1")
   for variable in PIP_CERT PIP_FIND_LINKS PIP_EXTRA_INDEX_URL PIP_INDEX_URL PIP_DEFAULT_TIMEOUT; do
-    [ -z "${!variable:-}" ] || printf '%s\n' --build-arg "$variable=${!variable}"
+    if [ -n "${!variable:-}" ] && grep -qE "^ARG (.* )?$variable( |=|\$)" "$file"; then
+      printf '%s\n' --build-arg "$variable=${!variable}"
+    fi
   done
   case $1 in
     models) printf '%s\n' --build-arg "EMBEDDER=$REGISTRY/embedder:$TAG" ;;
@@ -57,26 +61,41 @@ dockerfile() {
   esac
 }
 
-build() { # NAME
+progress() { # NAME: says now and then that it goes on, since a step of a build may be silent for minutes
+  local started=$SECONDS
+  trap 'kill "$!" 2>/dev/null; exit' TERM
+  while sleep "$EVERY_SECONDS" & wait "$!"; do echo "   $1: still building, $((SECONDS - started)) s"; done
+}
+
+quiet() { # ends `progress`
+  [ -z "$PROGRESS" ] || kill "$PROGRESS" 2>/dev/null || true
+  PROGRESS=''
+}
+
+build() { # NAME NUMBER
   local name=$1 image=$REGISTRY/$1:$TAG file options started=$SECONDS
   file=$(dockerfile "$name")
   mapfile -t options < <(arguments "$name")
   options+=(--label "org.opencontainers.image.title=cloister-$name" --label org.opencontainers.image.licenses=Apache-2.0
             --label "org.opencontainers.image.version=$VERSION" --label "org.opencontainers.image.revision=$COMMIT")
-  echo "== $image"
+  echo "== $image ($2 of ${#IMAGES[@]})"
   # A folder of wheels on this machine is seen by the build at the same place. The cluster's program mounts it itself.
   if [ -z "$KUBE" ] && [ "$BUILDER" != docker ] && [ -d "${PIP_FIND_LINKS:-}" ]; then
     options+=(--volume "$PIP_FIND_LINKS:$PIP_FIND_LINKS:ro")
   fi
+  progress "$name" & PROGRESS=$!
   case ${KUBE:+kube}$BUILDER in
     kube) "$KUBE" image "$image" . -f "$file" "${options[@]}" ;;
-    buildah) buildah bud --quiet --layers --isolation chroot "${options[@]}" -t "$image" -f "$file" . ;;
-    podman) podman build --quiet --layers "${options[@]}" -t "$image" -f "$file" . ;;
-    docker) docker build --quiet "${options[@]}" -t "$image" -f "$file" . ;;
+    buildah) buildah bud --layers --isolation chroot "${options[@]}" -t "$image" -f "$file" . ;;
+    podman) podman build --layers "${options[@]}" -t "$image" -f "$file" . ;;
+    docker) docker build "${options[@]}" -t "$image" -f "$file" . ;;
   esac
+  quiet
   echo "   $((SECONDS - started)) s"
 }
 
 BUILDER=''
 [ -n "$KUBE" ] || BUILDER=$(engine)
-for name in "${IMAGES[@]}"; do build "$name"; done
+trap quiet EXIT
+number=0
+for name in "${IMAGES[@]}"; do build "$name" $((number += 1)); done

@@ -2,12 +2,16 @@
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import sys
 from pathlib import Path
 
+from cloister_common.disk import DiskFloor
+
 from deploy.local import client, models
 from deploy.local.config import Layout, render
+from deploy.local.disk import RedisGuard
 from deploy.local.faults import LocalFault, NotReadyToStart
 from deploy.local.keys import ensure_secrets
 from deploy.local.parts import parts
@@ -15,6 +19,11 @@ from deploy.local.preflight import check_machine, lock
 from deploy.local.process import Watchdog, end_with_parent
 from deploy.local.runner import Runner
 from deploy.local.settings import REPOSITORY, LocalSettings, load_local_settings
+
+OPEN_TO_OTHERS = (
+    "without a credential other users of this machine reach the metrics (counts, no content) and idle ports of vLLM's "
+    "worker on loopback (SECURITY.md)"
+)
 
 
 def main() -> int:
@@ -79,10 +88,15 @@ async def _serve(settings: LocalSettings, layout: Layout, watchdog: Watchdog, *,
         new_key = await client.ensure_client_file(settings, layout, fresh_store=fresh_store)
         print(client.paste_lines(settings, layout, new_key), flush=True)
 
+    password = (layout.secrets / "redis-password").read_text().strip()
+    floor = DiskFloor(layout.data("redis"), settings.disk.min_free_mib)
+    guard = RedisGuard(floor, settings.ports.redis, password, say)
     say(f"starting all parts; their logs are in {layout.logs}")
+    say(OPEN_TO_OTHERS)
     runner = Runner(
         settings,
-        parts(settings, layout),
+        parts(settings, layout, guard),
+        beside=[guard.watch],
         record=layout.var / "run.json",
         watchdog=watchdog,
         when_ready=ready,
@@ -104,7 +118,9 @@ def _ensure_models(settings: LocalSettings) -> None:
 
 def say(line: str) -> None:
     """Prints a line of progress at once."""
-    print(f"cloister: {line}", flush=True)
+    # The stack goes on when nobody takes its words: they may go to a file on a full disk.
+    with contextlib.suppress(OSError):
+        print(f"cloister: {line}", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from deploy.local import models
+from deploy.local.disk import CLOSED
 from deploy.local.keys import write_private
 from deploy.local.settings import REPOSITORY, LocalSettings, laid_over
 
@@ -38,6 +39,10 @@ class Layout:
     def cache(self) -> Path:
         return self.var / "cache"
 
+    @property
+    def milvus_socket(self) -> Path:
+        return self.var / "milvus.sock"
+
     def data(self, part: str) -> Path:
         """The folder of one part's data: ``redis``, ``milvus`` or ``blobs``."""
         return self.var / part
@@ -56,7 +61,10 @@ def render(settings: LocalSettings, layout: Layout) -> None:
 
 
 def redis_configuration(settings: LocalSettings, layout: Layout, password: str) -> str:
-    """``redis.conf``: nothing acknowledged is lost in a power cut, nothing is evicted, only loopback is served."""
+    """``redis.conf``: nothing acknowledged is lost in a power cut, nothing is evicted, only loopback is served.
+
+    It starts closed: `deploy.local.disk.RedisGuard` opens it when it has seen that there is room on the disk.
+    """
     return "\n".join(
         [
             "bind 127.0.0.1",
@@ -68,6 +76,7 @@ def redis_configuration(settings: LocalSettings, layout: Layout, password: str) 
             "appendonly yes",
             "appendfsync always",
             "maxmemory-policy noeviction",
+            CLOSED,
             # The append-only file is the store; a second copy in an RDB file would only cost time.
             'save ""',
             "",
@@ -94,8 +103,8 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
             "token_file": str(secrets / "retriever-token"),
             "vault": {"root_key_file": root_key},
             "embedder": embedder | {"model": settings.embedding_model.name},
-            "milvus": {"uri": f"http://127.0.0.1:{ports.milvus}"},
-            "blobs": {"url": f"file://{layout.data('blobs')}"},
+            "milvus": {"uri": f"unix:{layout.milvus_socket}"},
+            "blobs": {"url": f"file://{layout.data('blobs')}", "min_free_mib": settings.disk.min_free_mib},
             "ingestion": {"tokenizer_path": embedding_path},
         },
         "llm": {
@@ -106,6 +115,7 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
                 "max_model_len": settings.chat_model.max_model_len,
                 "kv_cache_gib": settings.chat_model.kv_cache_gib,
                 "eager": settings.chat_model.eager,
+                "nice": 0,  # The runner has set it, for every part.
                 "cache_dir": str(layout.cache / "llm"),
                 "extra_arguments": _tool_calls(settings.chat_model.tool_call_parser),
             },

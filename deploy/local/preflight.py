@@ -12,13 +12,16 @@ from typing import BinaryIO
 
 from cloister_llm.hardware import cpu_memory_bytes
 
+from deploy.local.config import Layout
 from deploy.local.faults import NotReadyToStart
 from deploy.local.settings import REPOSITORY, LocalSettings
 
-__all__ = ["check_machine", "lock"]
+__all__ = ["LONGEST_SOCKET_PATH", "check_machine", "lock"]
 
 _GIB = 1 << 30
 _CLEANING_SECONDS = 30.0
+LONGEST_SOCKET_PATH = 107
+"""Bytes of ``sun_path`` in <sys/un.h>, less the zero at its end."""
 
 
 def lock(var: Path) -> BinaryIO:
@@ -68,6 +71,11 @@ def check_machine(settings: LocalSettings, var: Path) -> None:
     if disk < settings.needs.disk_gib:
         raise NotReadyToStart(
             f"Only {disk:.1f} GiB of disk are free under {var} and {settings.needs.disk_gib:g} are needed. Free some."
+        )
+    if len(os.fsencode(Layout(var).milvus_socket)) > LONGEST_SOCKET_PATH:
+        raise NotReadyToStart(
+            f"The path {var} is too long for the socket in it (the system allows {LONGEST_SOCKET_PATH} bytes). "
+            "Choose a shorter one: make run VAR=DIR."
         )
     for name, port in settings.ports.model_dump().items():
         host = settings.gateway.host if name.startswith("gateway") else "127.0.0.1"

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,7 +23,32 @@ __all__ = ["Process", "Watchdog", "end_with_parent", "trim_log"]
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _LARGEST_LOG_BYTES = 50 * 1024 * 1024
+_TRIES = 50
+_BETWEEN_TRIES_SECONDS = 0.1
 _libc = ctypes.CDLL(None)
+
+
+def _prepare(nice: int) -> None:
+    """What a new process does between fork and exec."""
+    end_with_parent()
+    os.nice(nice)
+
+
+async def _stand_back(pid: int, nice: int) -> None:
+    """Gives the session of a process its priority too.
+
+    Where the kernel groups processes by session (``sched_autogroup``), the priority of one counts only among those of
+    its own session, and every part has a session to itself. One write in a tenth of a second is allowed to a user.
+    """
+    group = Path(f"/proc/{pid}/autogroup")
+    for _ in range(_TRIES):
+        try:
+            group.write_text(str(nice))  # noqa: ASYNC240 - no disk, the kernel's memory
+            return
+        except BlockingIOError:
+            await asyncio.sleep(_BETWEEN_TRIES_SECONDS)
+        except OSError:
+            return  # the process has ended, or this kernel does not group them
 
 
 def end_with_parent() -> None:
@@ -84,9 +110,13 @@ class Process:
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], *, environment: Mapping[str, str], log: Path, watchdog: Watchdog
+        cls, command: Sequence[str], *, environment: Mapping[str, str], log: Path, watchdog: Watchdog, nice: int = 0
     ) -> "Process":
-        """Starts ``command`` in the repository's folder; both its outputs are appended to ``log``."""
+        """Starts ``command`` in the repository's folder; both its outputs are appended to ``log``.
+
+        Raises:
+            OSError: The program or the log cannot be opened.
+        """
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             log_start = output.tell()
@@ -98,9 +128,11 @@ class Process:
                 env=dict(environment),
                 cwd=REPOSITORY,
                 start_new_session=True,
-                preexec_fn=end_with_parent,
+                preexec_fn=partial(_prepare, nice),
             )
         watchdog.started(process.pid)
+        if nice:
+            await _stand_back(process.pid, nice)
         return cls(process, watchdog, log_start)
 
     async def wait(self) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-__all__ = ["Probe", "http_probe", "port_probe", "redis_probe"]
+__all__ = ["Probe", "http_probe", "port_probe", "redis_commands", "redis_probe"]
 
 Probe = Callable[[], Awaitable[str | None]]
 
@@ -49,12 +49,15 @@ def _reason(response: httpx.Response) -> str:
         return f"status {response.status_code}"
 
 
-def port_probe(port: int) -> Probe:
-    """Connects to a port on loopback."""
+def port_probe(where: int | Path) -> Probe:
+    """Connects to a port on loopback, or to a Unix socket."""
 
     async def probe() -> str | None:
         try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            if isinstance(where, int):
+                _, writer = await asyncio.open_connection("127.0.0.1", where)
+            else:
+                _, writer = await asyncio.open_unix_connection(where)
         except OSError as error:
             return f"no answer ({type(error).__name__})"
         writer.close()
@@ -67,16 +70,22 @@ def redis_probe(port: int, password: str) -> Probe:
     """Sends PING, which Redis answers only after it has read its append-only file."""
 
     async def probe() -> str | None:
-        try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                try:
-                    writer.write(f"AUTH {password}\r\nPING\r\n".encode())
-                    answers = [await reader.readline(), await reader.readline()]
-                finally:
-                    writer.close()
-        except (OSError, TimeoutError) as error:
-            return f"no answer ({type(error).__name__})"
-        return None if answers == [b"+OK\r\n", b"+PONG\r\n"] else answers[-1].decode(errors="replace").strip()
+        answers = await redis_commands(port, password, "PING")
+        return None if answers == ["+PONG"] else answers[-1]
 
     return probe
+
+
+async def redis_commands(port: int, password: str, *commands: str) -> list[str]:
+    """What a Redis on loopback answers to ``commands``, a line each, or one line that says why it did not."""
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write("".join(f"{line}\r\n" for line in (f"AUTH {password}", *commands)).encode())
+                answers = [(await reader.readline()).decode(errors="replace").strip() for _ in (0, *commands)]
+            finally:
+                writer.close()
+    except (OSError, TimeoutError) as error:
+        return [f"no answer ({type(error).__name__})"]
+    return answers[1:]

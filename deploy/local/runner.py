@@ -1,7 +1,7 @@
 """Starts the parts side by side, keeps them running, and ends them all: nothing is left behind, whatever happens.
 
 A part that ends while the stack starts ends the run, with a sentence that names its log. A part that dies later is
-started again after a pause; only when it keeps dying does the run end.
+started again after a pause that grows with each death, for as long as it takes: the others run on meanwhile.
 """
 
 import asyncio
@@ -10,8 +10,9 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 from deploy.local.faults import LocalFault
 from deploy.local.parts import Part
@@ -21,12 +22,13 @@ from deploy.local.settings import LocalSettings
 __all__ = ["Runner"]
 
 _PROBE_SECONDS = 0.5
-_TRIM_SECONDS = 30.0
+_TRIM_SECONDS = 5.0
 _ONE_SIGNAL_SECONDS = (
     1.0  # `make` passes on a signal that the terminal or `timeout` has sent to the whole group already
 )
 _PROGRESS_SECONDS = 10.0
 _DEATHS_WINDOW_SECONDS = 600.0
+_MOST_DOUBLINGS = 20
 _LAST_WORDS_BYTES = 4000
 
 
@@ -45,6 +47,7 @@ class Runner:
         watchdog: Ends the parts if this process is killed.
         when_ready: Called once, when every part is ready for the first time.
         say: Prints a line.
+        beside: What else runs for as long as the stack does.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Runner:
         watchdog: Watchdog,
         when_ready: Callable[[], Awaitable[None]],
         say: Callable[[str], None],
+        beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
     ) -> None:
         self._settings = settings
         self._parts = parts
@@ -63,6 +67,8 @@ class Runner:
         self._watchdog = watchdog
         self._when_ready = when_ready
         self._say = say
+        self._beside = beside
+        self._unrecorded = False
         self._processes: dict[str, Process] = {}
         self._ready = {part.name: asyncio.Event() for part in parts}
         self._waiting_for: dict[str, str] = {}
@@ -75,7 +81,7 @@ class Runner:
         """Runs until a signal asks for the end.
 
         Raises:
-            LocalFault: A part could not start, or kept dying.
+            LocalFault: A part could not start, or died more often than ``restart.limit``.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -91,6 +97,8 @@ class Runner:
                 group.create_task(self._announce(), name="announce")
                 group.create_task(self._progress(), name="progress")
                 group.create_task(self._trim_logs(), name="logs")
+                for work in self._beside:
+                    group.create_task(work())
                 group.create_task(self._until_stopped(), name="stop")
         except* _Stopped:
             pass
@@ -120,35 +128,57 @@ class Runner:
             await self._ready[name].wait()
         deaths: deque[float] = deque()
         while True:
-            started = time.monotonic()
-            process = await Process.start(
-                part.command, environment=part.environment, log=part.log, watchdog=self._watchdog
-            )
-            self._processes[part.name] = process
-            self._record()
-            ended = asyncio.create_task(process.wait())
-            try:
-                fault = await self._until_ready(part, ended, process.log_start)
-                if fault is None:
-                    self._say(f"{part.name} is ready ({time.monotonic() - started:.1f} s): {part.what}")
-                    self._ready[part.name].set()
-                    self._record()
-                    fault = f"{part.name} {_how_it_ended(await ended)}"
-                elif not self._announced:
-                    raise LocalFault(f"{fault}. Its log: {part.log}")
-            finally:
-                ended.cancel()
+            fault = await self._run_once(part)
             self._ready[part.name].clear()
-            await process.stop(0)
             deaths.append(time.monotonic())
             while deaths[0] < time.monotonic() - _DEATHS_WINDOW_SECONDS:
                 deaths.popleft()
-            if len(deaths) > self._settings.restart.limit:
-                limit = self._settings.restart.limit
+            limit = self._settings.restart.limit
+            if limit is not None and len(deaths) > limit:
                 raise LocalFault(f"{fault}, more often than restart.limit ({limit}) allows. Its log: {part.log}")
-            self._say(f"{fault}; starting it again. Its log: {part.log}")
+            pause = self._pause(len(deaths))
+            when = f" in {pause:g} s, after {len(deaths)} deaths in ten minutes" if len(deaths) > 1 else ""
+            self._say(f"{fault}; starting it again{when}. Its log: {part.log}")
             self._record()
-            await asyncio.sleep(self._settings.restart.pause_seconds)
+            await asyncio.sleep(pause)
+
+    def _pause(self, deaths: int) -> float:
+        """Seconds before the next start of a part that has died ``deaths`` times lately."""
+        restart = self._settings.restart
+        return min(restart.longest_pause_seconds, restart.pause_seconds * 2.0 ** min(deaths - 1, _MOST_DOUBLINGS))
+
+    async def _run_once(self, part: Part) -> str:
+        """One life of a part; how it ended.
+
+        Raises:
+            LocalFault: It ended before the stack was ready for the first time.
+        """
+        started = time.monotonic()
+        try:
+            process = await Process.start(
+                part.command, environment=part.environment, log=part.log, watchdog=self._watchdog, nice=part.nice
+            )
+        except OSError as error:
+            not_started = f"{part.name} could not be started ({error.strerror})"
+            if not self._announced:
+                raise LocalFault(f"{not_started}. Its log: {part.log}") from error
+            return not_started
+        self._processes[part.name] = process
+        self._record()
+        ended = asyncio.create_task(process.wait())
+        try:
+            fault = await self._until_ready(part, ended, process.log_start)
+            if fault is None:
+                self._say(f"{part.name} is ready ({time.monotonic() - started:.1f} s): {part.what}")
+                self._ready[part.name].set()
+                self._record()
+                fault = f"{part.name} {_how_it_ended(await ended)}"
+            elif not self._announced:
+                raise LocalFault(f"{fault}. Its log: {part.log}")
+        finally:
+            ended.cancel()
+        await process.stop(0)
+        return fault
 
     async def _until_ready(self, part: Part, ended: asyncio.Task[int], log_start: int) -> str | None:
         """None once the part is ready; what is wrong with it when it ends or takes too long."""
@@ -188,6 +218,8 @@ class Runner:
         while True:
             for part in self._parts:
                 trim_log(part.log)
+            if self._unrecorded:
+                self._record()
             await asyncio.sleep(_TRIM_SECONDS)
 
     async def _stop_all(self) -> None:
@@ -206,7 +238,7 @@ class Runner:
         self._say("stopped")
 
     def _record(self) -> None:
-        """Writes ``run.json``, whole or not at all."""
+        """Writes ``run.json``, whole or not at all: a full disk leaves the last one, until there is room."""
         record = {
             "runner": os.getpid(),
             "state": "ready" if self._announced and all(e.is_set() for e in self._ready.values()) else "starting",
@@ -222,8 +254,13 @@ class Runner:
             },
         }
         draft = self._record_path.with_suffix(".part")
-        draft.write_text(json.dumps(record, indent=2) + "\n")
-        draft.replace(self._record_path)
+        try:
+            draft.write_text(json.dumps(record, indent=2) + "\n")
+            draft.replace(self._record_path)
+        except OSError:
+            self._unrecorded = True
+        else:
+            self._unrecorded = False
 
 
 def _first(group: BaseExceptionGroup[LocalFault]) -> LocalFault:

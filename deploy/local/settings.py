@@ -29,7 +29,6 @@ class Ports(Settings):
     llm: Port
     llm_metrics: Port
     redis: Port
-    milvus: Port
 
     @model_validator(mode="after")
     def _all_different(self) -> Self:
@@ -84,8 +83,9 @@ class Paths(Settings):
 class Restart(Settings):
     """What happens when a part dies while the stack runs."""
 
-    limit: int = Field(ge=0)
     pause_seconds: float = Field(ge=0)
+    longest_pause_seconds: float = Field(ge=0)
+    limit: int | None = Field(ge=0)
 
 
 class Needs(Settings):
@@ -93,6 +93,12 @@ class Needs(Settings):
 
     memory_gib: float = Field(ge=0)
     disk_gib: float = Field(ge=0)
+
+
+class Disk(Settings):
+    """What must stay free while the stack runs."""
+
+    min_free_mib: int = Field(ge=0)
 
 
 class Overrides(Settings):
@@ -116,6 +122,7 @@ class LocalSettings(Settings):
     stop_seconds: float = Field(gt=0)
     restart: Restart
     needs: Needs
+    disk: Disk
     log: LogSettings
     overrides: Overrides
 

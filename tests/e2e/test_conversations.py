@@ -1,7 +1,5 @@
 """Turns, streams and sockets through the whole stack, with the unmodified SDK."""
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -10,6 +8,7 @@ import pytest
 
 from tests.e2e.conftest import CHAT_MODEL, sdk
 from tests.support.stack import Stack
+from tests.support.waiting import wait_until
 
 LAST = {"response.completed", "response.incomplete", "response.failed"}
 
@@ -52,20 +51,20 @@ def test_a_stream_is_gapless_and_resumes_anywhere(client: Any) -> None:
         assert rest == events[after + 1 :]
 
 
-def test_a_background_response_can_be_followed_and_cancelled(
-    stack: Stack, client: Any, eventually: Callable[[Callable[[], bool], str], None]
-) -> None:
+def test_a_background_response_can_be_followed_and_cancelled(stack: Stack, client: Any) -> None:
     response = client.responses.create(
         model=CHAT_MODEL, input="Write a very long story.", background=True, max_output_tokens=2000
     )
     assert response.status in {"queued", "in_progress"}
-    eventually(lambda: len(client.responses.retrieve(response.id).output_text) > 20, "some text")
+    wait_until(lambda: len(client.responses.retrieve(response.id).output_text) > 20, seconds=180, what="some text")
     cancelled = client.responses.cancel(response.id)
     assert cancelled.status == "cancelled"
     assert cancelled.output_text
     metrics = f"http://127.0.0.1:{stack.settings['ports']['llm_metrics']}/metrics"
-    eventually(
-        lambda: "vllm:num_requests_running{" in (text := httpx.get(metrics).text) and _running(text) == 0, "idle"
+    wait_until(
+        lambda: "vllm:num_requests_running{" in (text := httpx.get(metrics).text) and _running(text) == 0,
+        seconds=180,
+        what="nothing runs in the pod",
     )
 
 
@@ -159,11 +158,12 @@ def test_every_acknowledged_item_survives_kill_9_of_gateway_and_redis(stack: Sta
             next(iter(stream))  # response.created: acknowledged, and the answer is being made
             said.append(f"Long turn {number}.")
             stack.kill(part)
-        deadline = time.monotonic() + 120
-        while True:
-            items = list(client.conversations.items.list(conversation.id, order="asc"))
-            if len(items) == 2 * len(said) or time.monotonic() > deadline:
-                break
-            time.sleep(0.2)
+
+        def all_items() -> list[Any] | None:
+            found = list(client.conversations.items.list(conversation.id, order="asc"))
+            return found if len(found) == 2 * len(said) else None
+
+        items = wait_until(all_items, seconds=180, what="every turn has its answer", every=0.2)
+        assert items is not None
     assert [item.role for item in items] == ["user", "assistant"] * len(said)
     assert [item.content[0].text for item in items if item.role == "user"] == said

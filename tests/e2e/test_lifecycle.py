@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from openai import OpenAI
 from deploy.local.settings import REPOSITORY
 from tests.e2e.conftest import CHAT_MODEL
 from tests.support.stack import Stack
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -24,13 +24,17 @@ def conversation(client: OpenAI) -> str:
 
 
 @pytest.fixture
-def vector_store(client: OpenAI, eventually: Callable[[Callable[[], bool], str], None]) -> str:
+def vector_store(client: OpenAI) -> str:
     """A vector store with one document in it."""
     file = client.files.create(
         file=("harbour.md", b"# Harbour\n\nThe lighthouse stands in Ostend."), purpose="assistants"
     )
     store = client.vector_stores.create(name="harbour", file_ids=[file.id])
-    eventually(lambda: client.vector_stores.retrieve(store.id).file_counts.completed == 1, "the document is ingested")
+    wait_until(
+        lambda: client.vector_stores.retrieve(store.id).file_counts.completed == 1,
+        seconds=180,
+        what="the document is ingested",
+    )
     return store.id
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from tests.support.cluster import Installation, eventually
+from tests.support.cluster import Installation
 
 NAMESPACE = "cloister-e2e"
 
@@ -110,8 +110,3 @@ def client(stack: Any) -> Iterator[Any]:
     """The unmodified SDK, without retries, so that no failure hides."""
     with OpenAI(base_url=stack.base_url, api_key=stack.api_key, max_retries=0, timeout=180) as opened:
         yield opened
-
-
-@pytest.fixture(scope="session", name="eventually")
-def _eventually() -> Callable[..., None]:
-    return eventually

@@ -48,6 +48,29 @@ def test_a_stream_goes_on_when_its_gateway_dies(installation: Installation, conn
     installation.wait_until_whole()
 
 
+def test_everybody_is_served_while_the_model_computes_flat_out(installation: Installation, connect: Connect) -> None:
+    """Long answers keep every processor of the node busy; what is asked meanwhile is neither refused nor taken over."""
+    client = connect("svc/cloister-gateway").with_options(max_retries=0)
+    busy = [
+        client.responses.create(
+            model=CHAT_MODEL, input=f"Tell me long story {number}.", background=True, max_output_tokens=400
+        ).id
+        for number in range(12)
+    ]
+    for turn in range(10):
+        conversation = client.conversations.create()
+        answer = client.responses.create(
+            model=CHAT_MODEL, input=f"Turn {turn}.", conversation=conversation.id, max_output_tokens=4
+        )
+        assert answer.status in {"completed", "incomplete"}
+    states = {client.responses.retrieve(name).status for name in busy}
+    assert states & {"queued", "in_progress"}, "the model was not busy to the end: ask for longer answers"
+    for name in busy:
+        client.responses.cancel(name)
+    for pod in installation.pods("gateway"):
+        assert "run_adopted" not in installation.run("kubectl", "logs", pod, "--since=10m")
+
+
 def test_milvus_ends_when_it_is_told_to(installation: Installation) -> None:
     (pod,) = installation.pods("milvus")
     began = time.monotonic()

@@ -11,7 +11,8 @@ import pytest
 from openai import OpenAI
 
 from tests.e2e_cluster.conftest import Connect
-from tests.support.cluster import Installation, eventually
+from tests.support.cluster import Installation
+from tests.support.waiting import wait_until
 
 CHAT_MODEL = "SmolLM2-135M-Instruct"
 STORED = "What I said before the change."
@@ -65,6 +66,22 @@ def test_rollback_brings_the_old_value_and_keeps_the_data(
     look(connect, written)
 
 
+def test_another_log_level_is_taken_over_without_a_restart(installation: Installation) -> None:
+    pods = installation.pods()
+    upgrade = installation.manual.blocks(7)[0]
+    installation.follow(upgrade.replace("gateway.config.redis.connections=48", "logLevel=debug"))
+    (model,) = installation.pods("llm")
+    wait_until(
+        lambda: "log_level_changed" in installation.run("kubectl", "logs", model),
+        seconds=240,
+        what="the model pod heard of it",
+        every=0.5,
+    )
+    assert {name: pod["metadata"]["uid"] for name, pod in installation.pods().items()} == {
+        name: pod["metadata"]["uid"] for name, pod in pods.items()
+    }
+
+
 def served(installation: Installation, target: str, port: int, trust: Path, name: str) -> str:
     """The fingerprint of the certificate that a part shows, once it has been checked against the CA."""
     context = ssl.create_default_context(cafile=str(trust))
@@ -96,7 +113,12 @@ def test_renewed_certificates_are_served_without_a_restart(
 
     before, pods = shown(), {pod["metadata"]["uid"] for pod in installation.pods().values()}
     installation.follow(installation.manual.blocks(7)[2])
-    eventually(lambda: all(new != before[part] for part, new in shown().items()), "every part shows the new one", 240)
+    wait_until(
+        lambda: all(new != before[part] for part, new in shown().items()),
+        seconds=240,
+        what="every part shows the new one",
+        every=0.5,
+    )
     assert {pod["metadata"]["uid"] for pod in installation.pods().values()} == pods
     look(connect, written)
 
@@ -142,7 +164,7 @@ def test_what_remains_after_uninstall_is_what_the_readme_says(
     }
     uninstall, _ = installation.manual.blocks(8)
     installation.manual.follow(uninstall)
-    eventually(lambda: not installation.pods(), "no pods left")
+    wait_until(lambda: not installation.pods(), seconds=180, what="no pods left", every=0.5)
 
     assert remaining(installation, "secrets") == {"cloister-vault", "cloister-identity"}
     assert remaining(installation, "persistentvolumeclaims") == {

@@ -6,8 +6,7 @@ import json
 import os
 import re
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +14,13 @@ import httpx
 
 from tests.support.helm import program
 from tests.support.manual import Manual
+from tests.support.waiting import wait_until
 
-__all__ = ["Failed", "Installation", "eventually"]
-
-_LOOK_SECONDS = 0.5
+__all__ = ["Failed", "Installation"]
 
 
 class Failed(Exception):
     """helm or kubectl did not end well; the message is its own."""
-
-
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 180.0) -> None:
-    """Waits for a condition.
-
-    Raises:
-        AssertionError: It did not hold within the time.
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(_LOOK_SECONDS)
 
 
 class Installation:
@@ -124,7 +110,7 @@ class Installation:
                 and all(self._finds_all_ready(name) for name in self.pods("gateway"))
             )
 
-        eventually(whole, "every pod ready", seconds)
+        wait_until(whole, seconds=seconds, what="every pod ready", every=0.5)
 
     def _finds_all_ready(self, gateway: str) -> bool:
         try:

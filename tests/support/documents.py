@@ -9,7 +9,7 @@ from openai.types import VectorStore, VectorStoreSearchResponse
 from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen.canvas import Canvas
 
-from tests.support.retriever import poll
+from tests.support.waiting import wait_until
 
 __all__ = ["ingested", "pdf", "place", "upload"]
 
@@ -38,7 +38,7 @@ def ingested(sdk: openai.OpenAI, store_id: str, *, seconds: float = 60) -> Vecto
         store = sdk.vector_stores.retrieve(store_id)
         return store if store.file_counts.in_progress == 0 else None
 
-    store = poll(settled, seconds=seconds, what="every file is ingested")
+    store = wait_until(settled, seconds=seconds, what="every file is ingested")
     assert isinstance(store, VectorStore)
     return store
 

@@ -1,8 +1,6 @@
 """The real embedder over its real models: MiniLM, and tiny ones of the kinds that no package carries."""
 
 import contextlib
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from cloister_embedder.app import create_app
 from tests.support.embedder import EMBEDDER_TOKEN, embedder_settings
 from tests.support.models import MINILM, minilm_folder
 from tests.support.tiny_models import make_clip, make_reranker
+from tests.support.waiting import wait_until
 
 RERANKER = "tiny-reranker"
 CLIP = "tiny-clip"
@@ -40,17 +39,16 @@ def real_embedder(folder: Path) -> Iterator[str]:
 
 
 def wait_until_ready(url: str) -> None:
-    """Returns when ``/readyz`` says so; raises with its last answer after three minutes."""
-    deadline = time.monotonic() + _LOAD_SECONDS
-    last = "no answer"
-    while time.monotonic() < deadline:
-        with contextlib.suppress(httpx.TransportError):
-            response = httpx.get(f"{url}/readyz", timeout=5)
-            if response.is_success:
-                return
-            last = response.text
-        threading.Event().wait(0.2)
-    raise TimeoutError(f"the embedder did not become ready: {last}")
+    """Returns when ``/readyz`` says so; fails after three minutes."""
+    wait_until(lambda: is_ready(url), seconds=_LOAD_SECONDS, what=f"the embedder at {url} is ready", every=0.1)
+
+
+def is_ready(url: str) -> bool:
+    """Whether an embedder there has loaded every model."""
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5).is_success
+    except httpx.TransportError:
+        return False
 
 
 class ClientMaker:

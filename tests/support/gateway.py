@@ -10,7 +10,7 @@ from typing import Any
 
 from cloister_common.testing.serving import served
 from cloister_gateway.app import create_app
-from cloister_gateway.foundation import open_directory
+from cloister_gateway.commands import open_directory
 from cloister_gateway.organization.service import FirstKeys
 from cloister_gateway.settings import GatewaySettings
 

@@ -5,17 +5,21 @@ the same data, which is how the tests see a server that is down and back.
 """
 
 import os
+import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from cloister_common.testing.serving import free_port
 from pymilvus import MilvusClient, MilvusException
+
+from tests.support.process import Process
+from tests.support.waiting import wait_until
 
 __all__ = [
     "MilvusLite",
@@ -25,27 +29,7 @@ __all__ = [
     "listens",
     "milvus_235",
     "milvus_lite",
-    "wait_until",
 ]
-
-_START_SECONDS = 180.0
-"""2 s and 8 s on a quiet machine."""
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
-    """Waits for ``condition`` or fails with ``what`` was awaited."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.05)
 
 
 def connected(uri: str) -> MilvusClient:
@@ -54,75 +38,57 @@ def connected(uri: str) -> MilvusClient:
     pymilvus keeps one channel an address for the whole process. One that has been idle is closed by the server at the
     first ping ("too_many_pings"), and only the attempt after that one gets a new channel.
     """
-    deadline = time.monotonic() + 30.0
-    while True:
+
+    def attempt() -> MilvusClient | None:
         try:
             return MilvusClient(uri=uri, timeout=30)
         except MilvusException:
-            if time.monotonic() > deadline:
-                raise
+            return None
+
+    client = wait_until(attempt, what=f"a connection to {uri}")
+    assert client is not None
+    return client
 
 
-class _Server:
-    """A child process with a data folder."""
+class _Server(Process):
+    """A server with a data folder and a port."""
+
+    start_seconds = 180.0  # 2 and 8 on a quiet machine
+    stop_seconds = 10.0
 
     def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "server.log")
         self.folder = folder
         self.port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def uri(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def kill(self) -> None:
-        """SIGKILL, as a crash would be."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(30)
-            self._process = None
+    def folder_of_work(self) -> Path:
+        return self.folder
 
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait(30)
-            self._process = None
-
-    def _spawn(self, command: list[str], env: dict[str, str] | None = None) -> None:
-        with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=self.folder, env=env, stdout=log, stderr=log)
-
-    def _await(self, condition: Callable[[], bool], what: str) -> None:
+    def stop(self) -> int:
+        """Ends it in order, or by force: what a test still wants of it is on disk."""
         try:
-            wait_until(lambda: self._alive() and condition(), seconds=_START_SECONDS, what=what)
-        except BaseException:
-            self.kill()
-            raise
-
-    def _alive(self) -> bool:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            tail = (self.folder / "server.log").read_bytes()[-2000:].decode(errors="replace")
-            raise AssertionError(f"the server ended with {self._process.returncode}: {tail}")
-        return True
+            return super().stop()
+        except subprocess.TimeoutExpired:
+            return -signal.SIGKILL
 
 
 class MilvusLite(_Server):
     """``python -m milvus_lite server`` on a folder."""
 
-    def start(self) -> None:
-        data = self.folder / "data"
-        self._spawn(
-            [
-                *(sys.executable, "-m", "milvus_lite", "server", "--host", "127.0.0.1"),
-                *("--port", str(self.port), "--data-dir", str(data)),
-            ]
-        )
-        self._await(lambda: listens(self.port), "Milvus Lite listens")
+    title = "Milvus Lite"
+
+    def command(self) -> Sequence[str]:
+        return [
+            *(sys.executable, "-m", "milvus_lite", "server", "--host", "127.0.0.1"),
+            *("--port", str(self.port), "--data-dir", str(self.folder / "data")),
+        ]
+
+    def answers(self) -> bool:
+        return listens(self.port)
 
 
 class MilvusServer235(_Server):
@@ -133,22 +99,35 @@ class MilvusServer235(_Server):
         settings: Of the wheel's template, for example ``tls_mode`` and ``authorization_enabled``.
     """
 
+    title = "Milvus 2.3.5"
+
     def __init__(self, folder: Path, **settings: str | int | bool) -> None:
         super().__init__(folder)
         self._health_port = free_port()
         self._prepare(settings)
 
-    def start(self) -> None:
-        binary = self.folder / "bin" / "milvus"
-        env = dict(
-            os.environ,
-            DEPLOY_MODE="STANDALONE",
-            METRICS_PORT=str(self._health_port),
-            MILVUS_RUN_DIR=str(self.folder / "run"),
-            LD_LIBRARY_PATH=str(binary.parent),
-        )
-        self._spawn([str(binary), "run", "standalone"], env)
-        self._await(self._healthy, "Milvus 2.3.5 is healthy")
+    def command(self) -> Sequence[str]:
+        return [str(self._binary), "run", "standalone"]
+
+    def environment(self) -> Mapping[str, str]:
+        return {
+            **os.environ,
+            "DEPLOY_MODE": "STANDALONE",
+            "METRICS_PORT": str(self._health_port),
+            "MILVUS_RUN_DIR": str(self.folder / "run"),
+            "LD_LIBRARY_PATH": str(self._binary.parent),
+        }
+
+    def answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._health_port}/healthz", timeout=5) as answer:
+                return b"OK" in answer.read()
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+
+    @property
+    def _binary(self) -> Path:
+        return self.folder / "bin" / "milvus"
 
     def _prepare(self, settings: dict[str, str | int | bool]) -> None:
         import milvus  # unpacks nothing when imported
@@ -174,13 +153,6 @@ class MilvusServer235(_Server):
         embedded = text.replace("  use:\n    embed: true", f"  config:\n    path: {etcd}\n  use:\n    embed: true", 1)
         assert embedded != text
         written.write_text(embedded)
-
-    def _healthy(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._health_port}/healthz", timeout=5) as answer:
-                return b"OK" in answer.read()
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            return False
 
 
 @pytest.fixture(scope="session")

@@ -1,24 +1,21 @@
 """A real redis-server for tests: as durable as production's, on a free port, in a folder of its own."""
 
 import contextlib
-import os
 import secrets
 import shutil
-import signal
-import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 import redis
 from cloister_common.testing.serving import free_port
 
+from tests.support.process import Process
+
 __all__ = ["RedisServer"]
 
-_START_SECONDS = 20.0
 
-
-class RedisServer:
+class RedisServer(Process):
     """A redis-server process that can be killed and started again with what it wrote.
 
     Args:
@@ -26,19 +23,21 @@ class RedisServer:
         options: Settings to add to, or to put in place of, the durable ones.
     """
 
+    title = "redis-server"
+    look_seconds = 0.01
+
     def __init__(self, folder: Path, **options: str) -> None:
+        super().__init__(folder / "log")
         program = shutil.which("redis-server")
         if program is None:
             raise RuntimeError("redis-server is not installed: apt-get install redis-server")
         self._program = program
         self.folder = folder
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.password = secrets.token_hex(16)
         self.password_file = folder / "password"
         self.password_file.write_text(self.password, encoding="utf-8")
         self._options = {"appendonly": "yes", "appendfsync": "always", "save": "", **options}
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -59,33 +58,22 @@ class RedisServer:
         """A synchronous client, for a test's own questions."""
         return redis.Redis(port=self.port, password=self.password)
 
-    def start(self) -> None:
-        """Starts it, unless it runs, and waits until it answers."""
-        if self._process is not None and self._process.poll() is None:
-            return
+    def command(self) -> Sequence[str]:
         arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
         for name, value in {**self._options, "requirepass": self.password}.items():
             arguments += [f"--{name}", value]
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen([self._program, *arguments], stdout=log, stderr=log)
-        deadline = time.monotonic() + _START_SECONDS
-        with self.client() as client:
-            while True:
-                try:
-                    client.ping()
-                    return
-                except (redis.ConnectionError, redis.BusyLoadingError):
-                    if time.monotonic() > deadline or self._process.poll() is not None:
-                        raise
-                    os.sched_yield()
+        return [self._program, *arguments]
 
-    def kill(self) -> None:
-        """Ends it as ``kill -9`` does."""
-        self._end(signal.SIGKILL)
+    def answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except (redis.ConnectionError, redis.BusyLoadingError):
+            return False
 
-    def stop(self) -> None:
-        """Ends it in order."""
-        self._end(signal.SIGTERM)
+    def start(self) -> Self:
+        """Starts it, unless it runs, and waits until it answers."""
+        return self if self.runs else super().start()
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[redis.Redis]:
@@ -104,9 +92,3 @@ class RedisServer:
         self.start()
         with self.client() as client:
             client.flushall()
-
-    def _end(self, number: int) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
-            self._process.wait(_START_SECONDS)
-            self._process = None

@@ -1,9 +1,7 @@
 """A real retriever in a process of its own, so that it can be killed and started again on the same data."""
 
-import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +15,15 @@ from cloister_common.testing.serving import free_port
 
 from tests.support.embedder import EMBEDDER_TOKEN
 from tests.support.models import MINILM, minilm_folder
+from tests.support.process import Process
 
-__all__ = ["RETRIEVER_TOKEN", "TENANT", "RetrieverMaker", "RetrieverProcess", "poll"]
+__all__ = ["RETRIEVER_TOKEN", "TENANT", "RetrieverMaker", "RetrieverProcess"]
 
 RETRIEVER_TOKEN = "retriever-token-0123456789abcdef0123456789"
 TENANT = "proj_alpha"
-_START_SECONDS = 180.0
 
 
-class RetrieverProcess:
+class RetrieverProcess(Process):
     """``python -m cloister_retriever`` with a settings file in ``folder``.
 
     Args:
@@ -35,16 +33,22 @@ class RetrieverProcess:
         changes: Settings that differ from the usual ones, merged section by section.
     """
 
+    title = "the retriever"
+    start_seconds = 180.0
+
     def __init__(self, folder: Path, *, milvus_uri: str, embedder_url: str, **changes: dict[str, Any] | str) -> None:
+        super().__init__(folder / "retriever.log")
         self.folder = folder
         self.blobs = folder / "blobs"
-        self.log = folder / "retriever.log"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
-        folder.mkdir(parents=True, exist_ok=True)
+        self.metrics_url = f"http://127.0.0.1:{free_port()}"
         settings: dict[str, Any] = {
-            "server": {"port": self.port, "metrics_port": free_port(), "shutdown_seconds": 2},
+            "server": {
+                "port": self.port,
+                "metrics_port": int(self.metrics_url.rsplit(":", 1)[1]),
+                "shutdown_seconds": 2,
+            },
             # The most there is to see, so that tests see it.
             "log": {"level": "debug"},
             "role": "all",
@@ -64,36 +68,14 @@ class RetrieverProcess:
         self._config = folder / "retriever.yaml"
         self._config.write_text(yaml.safe_dump(settings))
 
-    def start(self) -> "RetrieverProcess":
-        """Starts it; returns when it answers."""
-        self.launch()
+    def command(self) -> Sequence[str]:
+        return [sys.executable, "-m", "cloister_retriever", "--config", str(self._config)]
+
+    def answers(self) -> bool:
         try:
-            poll(self._answers, seconds=_START_SECONDS, what="the retriever answers")
-        except BaseException:
-            self.kill()
-            raise
-        return self
-
-    def launch(self) -> None:
-        """Starts it and returns at once."""
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "cloister_retriever", "--config", str(self._config)], stdout=log, stderr=log
-            )
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(30)
-            self._process = None
-
-    def stop(self) -> None:
-        """SIGTERM."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(30)
-            self._process = None
+            return httpx.get(f"{self.url}/livez", timeout=5).is_success
+        except httpx.TransportError:
+            return False
 
     def headers(self, tenant: str = TENANT) -> dict[str, str]:
         return InternalTokens([RETRIEVER_TOKEN.encode()]).headers(tenant)
@@ -116,28 +98,13 @@ class RetrieverProcess:
         """A plain client that sends token and tenant."""
         return httpx.Client(base_url=self.url, headers=self.headers(tenant), timeout=60)
 
-    def _answers(self) -> bool:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            raise AssertionError(f"the retriever ended: {self.log.read_text()[-2000:]}")
-        try:
-            return httpx.get(f"{self.url}/livez", timeout=2).is_success
-        except httpx.TransportError:
-            return False
+    def metrics(self) -> httpx.Client:
+        """A plain client of the metrics' port."""
+        return httpx.Client(base_url=self.metrics_url, timeout=10)
 
 
 RetrieverMaker = Callable[..., RetrieverProcess]
 """Takes a Milvus URI and changes of settings; the fixture that gives it kills what it made."""
-
-
-def poll(condition: Any, *, seconds: float, what: str) -> Any:
-    """The first true value of ``condition()``; fails with ``what`` was awaited."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.05)
-    return value
 
 
 def _secret(path: Path, value: str) -> str:

@@ -15,20 +15,25 @@ from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.files.upload import MultipartUpload
-from cloister_retriever.index.collection import PassageCollection
+from cloister_retriever.index.protocol import Entry, Found, Index
 from cloister_retriever.index.rotation import Rotations, Vector
+from cloister_retriever.index.rows import hit_of, row_of
 from cloister_retriever.ingestion.pipeline import Pipeline
-from cloister_retriever.ingestion.purge import Purges
-from cloister_retriever.ingestion.queue import JobQueue
 from cloister_retriever.ingestion.worker import IngestWorkers
+from cloister_retriever.jobs.purges import Purges
+from cloister_retriever.jobs.queue import JobQueue
+from cloister_retriever.keys import PassageKeyring
 from cloister_retriever.parsing.chunking import Chunk, Chunker
-from cloister_retriever.parsing.parser import Parsed, Parser
+from cloister_retriever.parsing.parser import Interruption, Parsed, Parser
 from cloister_retriever.search.service import SearchService
 from cloister_retriever.storage.keys import ObjectKeyStore
 from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
+from cloister_retriever.storage.uses import FileUses
 from cloister_retriever.vector_stores.attachments import AttachmentService, ChunkingPolicy
+from cloister_retriever.vector_stores.batches import BatchService
 from cloister_retriever.vector_stores.expiry import Expiries
+from cloister_retriever.vector_stores.ingestions import IngestionService
 from cloister_retriever.vector_stores.records import Chunking
 from cloister_retriever.vector_stores.service import VectorStoreService
 from cloister_retriever.vector_stores.store import VectorStoreStore
@@ -108,14 +113,16 @@ class _Objects(Objects):
         await super().delete(path)
 
 
-class _Index(PassageCollection):
+class _Index(Index):
+    """Keeps and reads rows as Milvus does."""
+
     def __init__(self, stored: Stored, fuse: Fuse) -> None:
         self._stored = stored
         self._fuse = fuse
 
-    async def upsert(self, rows: Sequence[dict[str, Any]]) -> None:
+    async def upsert(self, entries: Sequence[Entry]) -> None:
         self._write()
-        self._stored.rows.update({row["id"]: row for row in rows})
+        self._stored.rows.update({entry.passage.id: dict(row_of(entry)) for entry in entries})
 
     async def delete(
         self, store_id: str, attachment_id: str | None = None, *, from_position: int | None = None
@@ -127,11 +134,15 @@ class _Index(PassageCollection):
 
     async def search(
         self, store_id: str, query: Vector, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
-    ) -> list[dict[str, Any]]:
+    ) -> Found:
         rows = [
-            row for row in self._of(store_id, None) if attachment_ids is None or row["attachment_id"] in attachment_ids
+            (float(np.dot(row["dense"], query)), row)
+            for row in self._of(store_id, None)
+            if attachment_ids is None or row["attachment_id"] in attachment_ids
         ]
-        return sorted(rows, key=lambda row: -float(np.dot(row["dense"], query)))[:limit]
+        nearest = sorted(rows, key=lambda scored: -scored[0])[:limit]
+        hits = [hit_of(store_id, row, score) for score, row in nearest]
+        return Found([hit for hit in hits if hit is not None], is_all=len(nearest) < limit)
 
     async def count(self, store_id: str, attachment_id: str | None = None) -> int:
         return len(self._of(store_id, attachment_id))
@@ -159,7 +170,15 @@ class _Parser(Parser):
 
     def __init__(self) -> None: ...
 
-    async def parse(self, content: AsyncIterator[bytes], *, name: str, max_tokens: int, overlap_tokens: int) -> Parsed:
+    async def parse(
+        self,
+        content: AsyncIterator[bytes],
+        *,
+        name: str,
+        max_tokens: int,
+        overlap_tokens: int,
+        turn: Interruption | None = None,
+    ) -> Parsed:
         text = b"".join([part async for part in content]).decode()
         return Parsed(text, [Chunk(word.start(), word.end(), None, None) for word in re.finditer(r"\S+", text)])
 
@@ -177,24 +196,28 @@ class MemoryProcess:
     """The services of one process over what is stored."""
 
     def __init__(self, stored: Stored, root: MemoryRoot) -> None:
+        self.stored, self.root = stored, root
         self.fuse = Fuse()
         self.objects = _Objects(stored.objects, self.fuse)
         keyring = Keyring("retriever", root, ObjectKeyStore(self.objects))
-        records = SealedRecords(self.objects)
-        index = _Index(stored, self.fuse)
-        file_store = FileStore(self.objects, keyring, records)
+        self.records = records = SealedRecords(self.objects)
+        self.index = index = _Index(stored, self.fuse)
+        self.file_store = FileStore(self.objects, keyring, records)
+        self.uses = uses = FileUses(self.objects, keyring)
+        keys = PassageKeyring(keyring)
         self.store = VectorStoreStore(self.objects, keyring, records)
         self.queue = JobQueue(self.objects, keyring, records, lease_seconds=LEASE_SECONDS)
         purges = Purges(self.queue, index)
-        self.files = FileService(file_store, max_file_bytes=1000)
+        self.files = FileService(self.file_store, uses, max_file_bytes=1000)
         chunking = ChunkingPolicy(model_tokens=254, auto=Chunking(max_tokens=200, overlap_tokens=40))
-        self.attachments = AttachmentService(self.store, self.files, file_store, self.queue, purges, chunking)
+        self.attachments = AttachmentService(self.store, self.files, uses, keys, self.queue, purges, chunking)
+        self.batches = BatchService(self.store, self.attachments)
         expiries = Expiries(self.objects, keyring, records)
-        self.stores = VectorStoreService(self.store, self.attachments, file_store, purges, expiries, model="m")
+        self.stores = VectorStoreService(self.store, self.attachments, uses, purges, expiries, model="m")
         self.pipeline = Pipeline(
             files=self.files,
-            file_store=file_store,
-            stores=self.store,
+            ingestions=IngestionService(self.store, uses),
+            keys=keys,
             parser=_Parser(),
             embedder=_Embedder(),
             index=index,
@@ -202,9 +225,8 @@ class MemoryProcess:
         )
         self.search = SearchService(
             stores=self.stores,
-            store=self.store,
             attachments=self.attachments,
-            file_store=file_store,
+            keys=keys,
             embedder=_Embedder(),
             index=index,
             rotations=Rotations(),

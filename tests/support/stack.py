@@ -14,11 +14,8 @@ import os
 import random
 import signal
 import socket
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +23,40 @@ import yaml
 
 from deploy.local.client import read_client_file
 from deploy.local.settings import REPOSITORY, Ports, laid_over
+from tests.support.process import Process
+from tests.support.waiting import wait_until
 
 __all__ = ["Stack", "running_stack"]
 
-_START_SECONDS = 660.0
-_STOP_SECONDS = 90.0
-_LOOK_SECONDS = 0.1
+
+class _Runner(Process):
+    title = "the stack"
+    start_seconds = 660.0
+    stop_seconds = 90.0
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "run.log")
+        self._folder = folder
+
+    def command(self) -> Sequence[str]:
+        files = ["--var", str(self._folder / "var"), "--config", str(self._folder / "local.yaml")]
+        return [sys.executable, "-m", "deploy.local", "--end-with-parent", *files]
+
+    def folder_of_work(self) -> Path:
+        return REPOSITORY
+
+    def answers(self) -> bool:
+        """Whether the runner says that every part is ready."""
+        return bool(self.record().get("state") == "ready")
+
+    def record(self) -> dict[str, Any]:
+        """What the runner says of its parts."""
+        try:
+            record: dict[str, Any] = json.loads((self._folder / "var" / "run.json").read_text())
+        except FileNotFoundError:
+            return {}
+        # A runner that was killed has left its record behind.
+        return record if self.runs and record["runner"] == self.pid else {}
 
 
 class Stack:
@@ -48,7 +73,7 @@ class Stack:
         names = list(Ports.model_fields)
         ports = dict(zip(names, _free_ports(len(names)), strict=True))
         self.settings: dict[str, Any] = laid_over({"ports": ports}, dict(settings or {}))
-        self._runner: subprocess.Popen[bytes] | None = None
+        self._runner = _Runner(folder)
 
     @property
     def base_url(self) -> str:
@@ -68,41 +93,28 @@ class Stack:
     @property
     def output(self) -> str:
         """All that the runner has printed so far."""
-        return (self.folder / "run.log").read_text()
+        return self._runner.log.read_text()
 
     def start(self) -> None:
         """Starts the stack and waits until every part is ready."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        config = self.folder / "local.yaml"
-        config.write_text(yaml.safe_dump(self.settings))
-        command = [sys.executable, "-m", "deploy.local", "--end-with-parent"]
-        with (self.folder / "run.log").open("ab") as log:
-            self._runner = subprocess.Popen(
-                [*command, "--var", str(self.var), "--config", str(config)],
-                cwd=REPOSITORY,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        self.wait_until_ready()
+        (self.folder / "local.yaml").write_text(yaml.safe_dump(self.settings))
+        self._runner.start()
 
     def stop(self) -> int:
-        """Ends the stack as Ctrl-C does; the runner's exit code."""
-        assert self._runner is not None
-        self._runner.terminate()
-        return self._runner.wait(_STOP_SECONDS)
+        """Ends the stack as Ctrl-C does, if it runs; the runner's exit code."""
+        return self._runner.stop()
 
     def kill_runner(self) -> None:
         """Ends the runner as ``kill -9`` does, and waits until what it had started is gone too."""
-        assert self._runner is not None
-        pids = [part["pid"] for part in self._record()["parts"].values()]
+        pids = [part["pid"] for part in self._parts().values()]
         self._runner.kill()
-        self._runner.wait()
-        _until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the parts are still there")
+        wait_until(
+            lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), seconds=120, what="the parts are gone"
+        )
 
     def pid(self, part: str) -> int:
         """The process id of a part: ``redis``, ``milvus``, ``llm``, ``embedder``, ``retriever`` or ``gateway``."""
-        pid: int = self._record()["parts"][part]["pid"]
+        pid: int = self._parts()[part]["pid"]
         return pid
 
     def log(self, part: str) -> str:
@@ -119,25 +131,17 @@ class Stack:
 
     def wait_until_ready(self) -> None:
         """Waits until the runner says that every part is ready."""
-        self._wait(lambda: self._record().get("state") == "ready", "the stack is not ready")
+        self._runner.wait_until(self._runner.answers, "it is ready")
 
     def _replace(self, part: str, number: int) -> None:
         old = self.pid(part)
         os.kill(old, number)
-        self._wait(lambda: self._record()["parts"][part]["pid"] != old, f"{part} was not started again")
+        self._runner.wait_until(lambda: self.pid(part) != old, f"{part} is started again")
         self.wait_until_ready()
 
-    def _wait(self, condition: Callable[[], bool], otherwise: str) -> None:
-        assert self._runner is not None
-        _until(condition, otherwise, self._runner, lambda: self.output[-3000:])
-
-    def _record(self) -> dict[str, Any]:
-        try:
-            record: dict[str, Any] = json.loads((self.var / "run.json").read_text())
-        except FileNotFoundError:
-            return {}
-        # A runner that was killed has left its record behind.
-        return record if self._runner is not None and record["runner"] == self._runner.pid else {}
+    def _parts(self) -> dict[str, Any]:
+        parts: dict[str, Any] = self._runner.record()["parts"]
+        return parts
 
     def _client(self, name: str) -> str:
         return read_client_file(self.var / "client.env")[name]
@@ -156,8 +160,7 @@ def running_stack(folder: Path, settings: Mapping[str, Any] | None = None) -> It
         stack.start()
         yield stack
     finally:
-        if stack._runner is not None and stack._runner.poll() is None:
-            stack.stop()
+        stack.stop()
 
 
 def _free_ports(count: int) -> list[int]:
@@ -170,20 +173,3 @@ def _free_ports(count: int) -> list[int]:
         if len(ports) == count:
             return ports
     raise RuntimeError("there are not enough free ports")
-
-
-def _until(
-    condition: Callable[[], bool],
-    otherwise: str,
-    runner: subprocess.Popen[bytes] | None = None,
-    output: Callable[[], str] = str,
-) -> None:
-    """Waits for ``condition``; fails after the deadline, or at once when ``runner`` has ended."""
-    deadline = time.monotonic() + _START_SECONDS
-    tick = threading.Event()
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{otherwise} after {_START_SECONDS:g} s\n{output()}")
-        if runner is not None and runner.poll() is not None:
-            raise RuntimeError(f"the runner ended with exit code {runner.returncode}\n{output()}")
-        tick.wait(_LOOK_SECONDS)

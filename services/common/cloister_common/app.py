@@ -21,6 +21,7 @@ from cloister_common.errors import CloisterError, error_object
 from cloister_common.logs import get_logger
 from cloister_common.metrics import MetricsMiddleware
 from cloister_common.middleware import (
+    HEALTH_PATHS,
     BodyLimitMiddleware,
     RequestLogMiddleware,
     UnforeseenMiddleware,
@@ -30,7 +31,7 @@ from cloister_common.middleware import (
 from cloister_common.validation import field_path, validation_error
 from cloister_common.values import MOST_VALUES
 
-__all__ = ["ReadinessCheck", "create_base_app", "error_response", "field_path", "validation_error"]
+__all__ = ["HEALTH_PATHS", "ReadinessCheck", "create_base_app", "error_response", "field_path", "validation_error"]
 
 log = get_logger(__name__)
 

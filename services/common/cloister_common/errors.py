@@ -12,6 +12,7 @@
     ├── UnsupportedMediaType         415  unsupported_media_type
     ├── TooManyRequests              429  rate_limit_exceeded
     ├── HeadTooLarge                 431  request_head_too_large
+    ├── CallerGone                   499  client_closed_request
     ├── UpstreamFailed               502  upstream_failed
     └── Unavailable                  503  unavailable
 
@@ -180,6 +181,18 @@ class HeadTooLarge(CloisterError):
     code = "request_head_too_large"
     type = "invalid_request_error"
     close_code = 1009
+
+
+class CallerGone(CloisterError):
+    """The client closed the connection: nobody reads the answer, which carries nginx's status for the log."""
+
+    status = 499
+    code = "client_closed_request"
+    type = "invalid_request_error"
+    close_code = 1001
+
+    def __init__(self) -> None:
+        super().__init__("The client closed the connection.")
 
 
 class UpstreamFailed(CloisterError):

@@ -24,6 +24,7 @@ __all__ = [
     "json_handler",
     "levels",
     "report_failures",
+    "set_level",
 ]
 
 _OURS = "cloister_"
@@ -125,12 +126,16 @@ def levels(service: str, level: str) -> dict[str, str]:
 
 def configure_logging(*, service: str, level: str = "info") -> None:
     """Sets up logging for the process. Called once, from ``__main__``."""
-    root = logging.getLogger()
-    root.handlers = [json_handler(service)]
-    root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
+    logging.getLogger().handlers = [json_handler(service)]
+    set_level(service=service, level=level)
+    configure_our_loggers(service)
+
+
+def set_level(*, service: str, level: str) -> None:
+    """Logs at ``level`` from now on, through whatever handlers there are."""
+    logging.getLogger().setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
     for name, own in levels(service, level).items():
         logging.getLogger(name).setLevel(own)
-    configure_our_loggers(service)
 
 
 def configure_our_loggers(service: str) -> None:

@@ -1,7 +1,7 @@
 """The middleware of the app shell: pure ASGI, so that nothing is buffered and no task is added."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -14,6 +14,7 @@ from cloister_common.ids import new_id
 from cloister_common.logs import bind_log_fields, get_logger
 
 __all__ = [
+    "HEALTH_PATHS",
     "BodyLimitMiddleware",
     "RequestLogMiddleware",
     "UnforeseenMiddleware",
@@ -23,6 +24,9 @@ __all__ = [
 ]
 
 log = get_logger(__name__)
+
+HEALTH_PATHS = frozenset({"/livez", "/readyz"})
+"""What every service answers whoever asks, and does not log: probes come every few seconds."""
 
 _ANSWERS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 """The messages that carry an answer's headers."""
@@ -40,20 +44,19 @@ def unforeseen(error: Exception, scope: Scope | None = None) -> CloisterError:
     return CloisterError("The server had an error while processing your request. Try again; the operator's log has it.")
 
 
-def check_encoding(scope: Scope) -> None:
+def check_encoding(headers: Sequence[tuple[bytes, bytes]]) -> None:
     """Lets a body pass that is not compressed; called before any of it is read.
 
     Raises:
         UnsupportedMediaType: There is a body, and its ``Content-Encoding`` is not ``identity``.
     """
-    codings: list[bytes] = []
-    has_body = False
-    for name, value in scope["headers"]:
-        if name == b"content-encoding":
-            codings += value.split(b",")
-        elif name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 ")):
-            has_body = True
-    if has_body and any(coding.strip().lower() not in {b"", b"identity"} for coding in codings):
+    codings = [
+        coding.strip().lower() for name, value in headers if name == b"content-encoding" for coding in value.split(b",")
+    ]
+    has_body = any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 ")) for name, value in headers
+    )
+    if has_body and any(coding not in {b"", b"identity"} for coding in codings):
         raise UnsupportedMediaType(
             "Compressed bodies are not read. Send the body as it is, without Content-Encoding.",
             param="Content-Encoding",
@@ -71,7 +74,7 @@ class RequestLogMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or scope["path"] in {"/livez", "/readyz"}:
+        if scope["type"] == "lifespan" or scope["path"] in HEALTH_PATHS:
             await self.app(scope, receive, send)
             return
         request_id = new_id("req_")
@@ -123,14 +126,16 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        try:
-            check_encoding(scope)
-        except UnsupportedMediaType as error:
-            await error_response(error)(scope, receive, send)
-            return
+        headers = dict(scope["headers"])
+        if b"content-encoding" in headers:
+            try:
+                check_encoding(scope["headers"])
+            except UnsupportedMediaType as error:
+                await error_response(error)(scope, receive, send)
+                return
         limit = self.limit(scope["path"])
         refusal = PayloadTooLarge(f"The request body is over the limit of {limit} bytes. Send less.")
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        declared = headers.get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > limit:
             await error_response(refusal)(scope, receive, send)
             return

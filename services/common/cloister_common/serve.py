@@ -1,4 +1,4 @@
-"""Runs an application with uvicorn: bounded connections, TLS that reloads, the metrics port, a clean end.
+"""Runs an application with uvicorn: bounded connections, TLS and log level that reload, the metrics port, a clean end.
 
 The one entry of every service's ``__main__``: parse ``--config``, load the settings, set up logging, serve. A setting
 that is wrong, a port that is taken or a key that is missing ends the process with one sentence and exit code 2.
@@ -6,13 +6,15 @@ that is wrong, a port that is taken or a key that is missing ends the process wi
 
 import argparse
 import asyncio
+import gc
 import importlib.util
 import socket
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import uvicorn
 from fastapi import FastAPI
@@ -20,17 +22,24 @@ from fastapi import FastAPI
 from cloister_common.certificates import watch_certificate
 from cloister_common.doors import allow_files, bound_connections, listen
 from cloister_common.errors import CloisterError
+from cloister_common.log_level import watch_log_level
 from cloister_common.logs import configure_logging, get_logger, report_failures
 from cloister_common.metrics import serve_metrics
-from cloister_common.settings import ServerSettings, ServerTls, ServiceSettings, SettingsError, load_settings
+from cloister_common.settings import ConnectionLimits, ServerTls, ServiceSettings, SettingsError, load_settings
 
 __all__ = ["main", "serve"]
 
 log = get_logger(__name__)
 S = TypeVar("S", bound=ServiceSettings)
 
+Watch = Callable[[], Coroutine[Any, Any, None]]
+"""Looks at something for as long as the server runs."""
+
 _LARGEST_FRAME_BYTES = 16 * 1024 * 1024
 """As large as a JSON body may be by default, so that what is too long is refused with an error, not by hanging up."""
+
+_PING_SECONDS = 10.0
+"""Proxies hang up on a socket that is silent for a minute, some after less."""
 
 _IDLE_CONNECTION_SECONDS = 75
 """Longer than clients keep one (httpx 5 s, aiohttp 15 s, proxies 60 s), so that none sends into a closing one."""
@@ -43,15 +52,22 @@ def main(service: str, settings_class: type[S], create_app: Callable[[S], FastAP
     arguments = parser.parse_args()
     try:
         settings = load_settings(settings_class, arguments.config)
-        configure_logging(service=service, level=settings.log.level)
+        level = settings.log.level
+        configure_logging(service=service, level=level)
         report_failures()
-        serve(create_app(settings), settings)
+        watch = partial(watch_log_level, arguments.config, service=service, level=level)
+        serve(create_app(settings), settings, watches={"log-level": watch})
     except SettingsError as error:
         sys.exit(_stop(str(error)))
 
 
-def serve(app: FastAPI, settings: ServiceSettings) -> None:
+def serve(app: FastAPI, settings: ServiceSettings, *, watches: Mapping[str, Watch] | None = None) -> None:
     """Serves ``app`` until SIGTERM or SIGINT.
+
+    Args:
+        app: The application.
+        settings: Where and how.
+        watches: What runs beside it, by name, beyond the watch on its certificate.
 
     Raises:
         SettingsError: A port is taken, the certificate cannot be read, or too few files may be open.
@@ -75,11 +91,15 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
         ws="websockets-sansio" if importlib.util.find_spec("websockets") else "none",
         ws_per_message_deflate=False,
         ws_max_size=_LARGEST_FRAME_BYTES,
+        ws_ping_interval=_PING_SECONDS,
         timeout_keep_alive=_IDLE_CONNECTION_SECONDS,
         timeout_graceful_shutdown=int(server.shutdown_seconds),
         ssl_context_factory=(lambda _config, _default: context) if context is not None else None,
     )
-    runner = _Server(config, context, server)
+    all_watches = dict(watches or {})
+    if context is not None and server.tls is not None:
+        all_watches["certificate"] = partial(watch_certificate, context, server.tls)
+    runner = _Server(config, server.limits, all_watches)
     try:
         runner.run(sockets=[listener])
     except SystemExit:
@@ -89,28 +109,29 @@ def serve(app: FastAPI, settings: ServiceSettings) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server that bounds its connections and watches its certificate."""
+    """uvicorn's server that bounds its connections, with watches on its certificate and its log level beside it."""
 
-    def __init__(self, config: uvicorn.Config, context: ssl.SSLContext | None, settings: ServerSettings) -> None:
+    def __init__(self, config: uvicorn.Config, limits: ConnectionLimits, watches: Mapping[str, Watch]) -> None:
         super().__init__(config)
-        self._context = context
-        self._tls = settings.tls
-        self._limits = settings.limits
+        self._limits = limits
+        self._watches = watches
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         bound_connections(self.config, self._limits)
         await super().startup(sockets)
 
     async def main_loop(self) -> None:
+        # Modules and what was built at start stay. The collector, which would go through them in the middle of a large
+        # request, holds the event loop for 50 ms and more there.
+        gc.collect()
+        gc.freeze()
         log.info("serving")
-        if self._context is None or self._tls is None:
-            await super().main_loop()
-            return
-        watch = asyncio.create_task(watch_certificate(self._context, self._tls), name="certificate-watch")
+        tasks = [asyncio.create_task(watch(), name=f"{name}-watch") for name, watch in self._watches.items()]
         try:
             await super().main_loop()
         finally:
-            watch.cancel()
+            for task in tasks:
+                task.cancel()
 
 
 def _why_not_started(app: FastAPI) -> str:

@@ -7,7 +7,7 @@ or a placeholder with a sentence that says how to mend it.
 
 import re
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +20,7 @@ __all__ = [
     "ServerTls",
     "ServiceSettings",
     "SettingsError",
+    "load_log_settings",
     "load_settings",
     "read_secret",
     "read_secret_lines",
@@ -41,10 +42,10 @@ class Settings(BaseModel):
 
 
 class ServerTls(Settings):
-    """A certificate this process serves. Both files are watched: a renewed pair is used without a restart."""
+    """A certificate this process serves, with TLS 1.3. Both files are watched: a renewed pair needs no restart."""
 
-    certificate_file: Path
-    key_file: Path
+    certificate_file: Path = Field(description="PEM: the certificate, and those between it and its CA.")
+    key_file: Path = Field(description="PEM: its private key, without a passphrase.")
 
 
 class ClientTls(Settings):
@@ -62,25 +63,33 @@ class ConnectionLimits(Settings):
     connections: int = Field(
         4096,
         ge=16,
-        description="Open connections. At the limit the one that has waited longest without a request makes room.",
+        description="Open connections. At the limit the one that has waited longest without a request makes room; "
+        "where all have one, a new one is a 503. The process may open 1,024 files more than that, or does not start.",
     )
     head_bytes: int = Field(
-        32 * 1024, ge=1024, le=64 * 1024, description="Bytes of a request's URL and headers, else 431."
+        32 * 1024,
+        ge=1024,
+        le=64 * 1024,
+        description="Bytes of a request's URL and headers, else 431. Trailers and extensions of chunks count too.",
     )
     headers: int = Field(100, ge=8, le=1000, description="Headers of a request, else 431.")
     head_seconds: float = Field(
         20.0,
         gt=0,
-        description="From the connection, or a further request's first byte, to the end of the head, the TLS "
+        description="Seconds from the connection, or a further request's first byte, to the end of the head, the TLS "
         "handshake included, else 408.",
     )
     body_bytes_per_second: int = Field(
-        1024, ge=0, description="A body must come at least at this rate while it is waited for, else 408."
+        1024,
+        ge=0,
+        description="The least rate of a body, else 408. Time in which the service does not read is not counted.",
     )
-    body_window_seconds: float = Field(20.0, gt=0, description="The time over which the rate is the mean.")
-    body_seconds: float = Field(7200.0, gt=0, description="Longest time for a whole body, else 408.")
+    body_window_seconds: float = Field(20.0, gt=0, description="Seconds over which that rate is the mean.")
+    body_seconds: float = Field(
+        7200.0, gt=0, description="Longest time for a whole body, else 408. 512 MiB need 75 kB a second."
+    )
     unread_seconds: float = Field(
-        60.0, gt=0, description="A client that takes nothing of a response for so long is cut off."
+        60.0, gt=0, description="A client that takes nothing of a response for so many seconds is cut off."
     )
     frames_per_message: int = Field(
         1024, ge=1, description="Fragments of a WebSocket message, else it is closed with 1009."
@@ -96,18 +105,22 @@ class ConnectionLimits(Settings):
 class ServerSettings(Settings):
     """Where a service listens."""
 
-    host: str = "127.0.0.1"
-    port: Port
+    host: str = Field("127.0.0.1", description="The address to listen on; `0.0.0.0` or `::` for every one there is.")
+    port: Port = Field(description="The API's port.")
     metrics_port: Port = Field(description="Prometheus metrics, on a port of their own, without authentication.")
     tls: ServerTls | None = None
     limits: ConnectionLimits = ConnectionLimits()
-    shutdown_seconds: float = Field(20.0, ge=0, description="How long open requests may take after SIGTERM.")
+    shutdown_seconds: float = Field(20.0, ge=0, description="Seconds that open requests may take after SIGTERM.")
 
 
 class LogSettings(Settings):
     """What is logged. Content never is, at any level."""
 
-    level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    level: str = Field(
+        "info",
+        pattern="^(debug|info|warning|error)$",
+        description="`debug`, `info`, `warning` or `error`. Taken over while the service runs, as no other setting is.",
+    )
 
 
 class ServiceSettings(Settings):
@@ -126,16 +139,33 @@ def load_settings(cls: type[S], path: Path) -> S:
     Raises:
         SettingsError: The file is missing, is not YAML, or has a missing, unknown or wrong key (which it names).
     """
+    return _validated(cls, _yaml(path), path)
+
+
+def load_log_settings(path: Path) -> LogSettings:
+    """Reads only the ``log`` section of a settings file.
+
+    Raises:
+        SettingsError: As `load_settings`.
+    """
+    data = _yaml(path)
+    return _validated(LogSettings, data.get("log", {}) if isinstance(data, dict) else data, path)
+
+
+def _yaml(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"Cannot read the settings file {path}: {error.strerror}.") from error
     try:
-        data = yaml.safe_load(text)
+        return yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise SettingsError(f"The settings file {path} is not YAML: {error}.") from error
+
+
+def _validated(cls: type[S], data: Any, path: Path) -> S:
     try:
-        return cls.model_validate(data or {})
+        return cls.model_validate(data)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
         raise SettingsError(f"The settings file {path} is wrong: {faults}.") from error

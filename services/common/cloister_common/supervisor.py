@@ -29,6 +29,11 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self.stopping = asyncio.Event()
 
+    @property
+    def running(self) -> list[str]:
+        """The names of the tasks that run now."""
+        return [task.get_name() for task in self._tasks]
+
     def loop(self, name: str, body: Callable[[], Awaitable[None]]) -> None:
         """Keeps ``body`` running: when it fails it is logged, counted and started again after a growing pause."""
         self._start(name, self._forever(name, body))

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from cloister_common.access import provide
 from cloister_common.app import create_base_app
 from fastapi import Depends, FastAPI, Request
 
@@ -43,7 +44,7 @@ def create_app(settings: EmbedderSettings, *, load: Loader | None = None) -> Fas
         max_body_bytes=settings.max_body_bytes,
         max_json_values=settings.max_json_values,
     )
-    app.state.context = context
+    provide(app.state, context.services)
 
     async def internal(request: Request) -> None:
         context.tokens.require(request)

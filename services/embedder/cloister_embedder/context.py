@@ -4,13 +4,16 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from cloister_common.access import Services
 from cloister_common.internal import InternalTokens
 from cloister_common.settings import read_secret_lines
 from cloister_common.supervisor import Supervisor
 
+from cloister_embedder.embeddings.service import EmbeddingService
 from cloister_embedder.models import Encoder, check_folder, load_encoder
 from cloister_embedder.models.compute import available_cores
 from cloister_embedder.registry import Loader, Registry
+from cloister_embedder.rerank.service import RerankService
 from cloister_embedder.settings import EmbedderSettings, ModelSettings
 
 __all__ = ["Context"]
@@ -20,7 +23,7 @@ _TOKENIZER_THREADS = 2
 
 
 class Context:
-    """Everything the routes need.
+    """Everything of the embedder. Routes see of it what `services` provides.
 
     Args:
         settings: The embedder's settings.
@@ -38,7 +41,12 @@ class Context:
                 check_folder(name, model)
         self._supervisor = Supervisor()
         self.registry = Registry(settings, load or self._load, self._supervisor)
-        self.tokenizers = ThreadPoolExecutor(_TOKENIZER_THREADS, thread_name_prefix="tokenize")
+        self._tokenizers = ThreadPoolExecutor(_TOKENIZER_THREADS, thread_name_prefix="tokenize")
+        self.services = Services(
+            self.registry,
+            EmbeddingService(self.registry, self._tokenizers),
+            RerankService(self.registry, self._tokenizers),
+        )
 
     def start(self) -> None:
         """Begins to load the models; needs the running event loop."""
@@ -48,7 +56,7 @@ class Context:
         """Ends loops, queues and threads."""
         await self._supervisor.close()
         await self.registry.close()
-        await asyncio.to_thread(self.tokenizers.shutdown)
+        await asyncio.to_thread(self._tokenizers.shutdown)
 
     def _load(self, name: str, model: ModelSettings) -> Encoder[Any]:
         import torch  # takes seconds, and /livez answers meanwhile

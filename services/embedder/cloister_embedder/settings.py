@@ -13,23 +13,35 @@ __all__ = ["ComputeSettings", "EmbedderSettings", "ModelSettings", "QueueSetting
 class ModelSettings(Settings):
     """One model folder and how it runs."""
 
-    kind: Literal["text", "image", "rerank"]
-    path: Path = Field(description="A local sentence-transformers folder with safetensors weights.")
+    kind: Literal["text", "image", "rerank"] = Field(
+        description="Text vectors, CLIP's vectors, or a cross-encoder with one output that reranks."
+    )
+    path: Path = Field(
+        description="A local sentence-transformers folder. Weights must be safetensors; pickles and code of the "
+        "folder's own are refused."
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 where the processor computes it natively, float32 elsewhere."
+        "auto",
+        description="`auto` is bfloat16 where the processor computes it natively (AVX512-BF16, AMX, Arm BF16, GPU), "
+        "else float32.",
     )
     max_batch_tokens: int | None = Field(
-        None, ge=256, description="Padded tokens of one forward pass. None: 4,096 on a CPU, 65,536 on a GPU."
+        None,
+        ge=256,
+        description="Padded tokens of one forward pass; left out, 4,096 on a CPU and 65,536 on a GPU. Larger is faster "
+        "for uploads; a query waits for at most one such pass.",
     )
     max_batch_texts: int = Field(128, ge=1, description="Texts of one forward pass.")
-    sha256: dict[str, str] = Field({}, description="Digests of files in the folder, checked before loading.")
+    sha256: dict[str, str] = Field(
+        {}, description="Digests of files in the folder, by name, which are checked before anything is loaded."
+    )
 
 
 class QueueSettings(Settings):
     """How texts of many callers become batches."""
 
     window_seconds: float = Field(
-        0.002, ge=0, le=1, description="How long an idle model waits for more callers after the first text."
+        0.002, ge=0, le=1, description="Seconds that an idle model waits for more callers after the first text."
     )
     interactive_texts: int = Field(8, ge=1, description="Requests of up to so many texts go before larger ones.")
     max_interactive_texts: int = Field(1024, ge=1, description="Waiting texts of small requests before 429.")
@@ -45,9 +57,9 @@ class QueueSettings(Settings):
 class ComputeSettings(Settings):
     """What the models compute on."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` is a GPU where one is visible.")
     threads: int | None = Field(
-        None, ge=1, description="Threads of one forward pass on a CPU. None: the cores this container may use."
+        None, ge=1, description="Threads of one forward pass on a CPU; left out, the cores this container may use."
     )
 
 
@@ -55,7 +67,7 @@ class EmbedderSettings(ServiceSettings):
     """The embedder's settings file."""
 
     token_file: Path = Field(description="The internal tokens this service accepts, one a line.")
-    models: dict[str, ModelSettings] = Field(min_length=1, description="By the public name of each model.")
+    models: dict[str, ModelSettings] = Field(min_length=1, description="The models, by their public names.")
     queue: QueueSettings = QueueSettings()
     compute: ComputeSettings = ComputeSettings()
     max_body_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="Larger request bodies are refused with 413.")

@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
+from cloister_common.access import provide
 from cloister_common.app import ReadinessCheck, create_base_app, error_response
-from cloister_common.errors import CloisterError, Unavailable
+from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.settings import SettingsError
 from cloister_common.vault import VaultError
@@ -20,15 +21,15 @@ from cloister_gateway.context import Context, open_context
 from cloister_gateway.conversations.routes import router as conversations_router
 from cloister_gateway.documents.routes import router as documents_router
 from cloister_gateway.embeddings.routes import router as embedding_router
-from cloister_gateway.identity.guard import GuardMiddleware
+from cloister_gateway.identity.guard import GuardMiddleware, open_routes
 from cloister_gateway.models.routes import router as models_router
 from cloister_gateway.organization.routes import router as identity_router
 from cloister_gateway.responses.routes import router as responses_router
 from cloister_gateway.settings import GatewaySettings
 from cloister_gateway.sockets.routes import router as sockets_router
-from cloister_gateway.storage import LogDamagedError
-from cloister_gateway.storage.client import REDIS_DOWN, store_unavailable
+from cloister_gateway.storage.client import REDIS_DOWN
 from cloister_gateway.usage import Meter, Unmetered
+from cloister_gateway.wire.faults import fault_of
 
 __all__ = ["create_app"]
 
@@ -68,6 +69,7 @@ def create_app(settings: GatewaySettings, *, meter: Meter | None = None) -> Fast
         try:
             async with open_context(settings, meter or Unmetered()) as context:
                 app.state.context = context
+                provide(app.state, context.services)
                 yield
         except SettingsError as error:
             log.error("start_refused", reason=str(error))
@@ -82,15 +84,15 @@ def create_app(settings: GatewaySettings, *, meter: Meter | None = None) -> Fast
         larger_bodies={"/v1/files": settings.bodies.upload_bytes + settings.bodies.json_bytes},
     )
     app.router.redirect_slashes = False
-    app.add_exception_handler(RedisError, _on_redis_error)
-    for damaged in (LogDamagedError, VaultError):
-        app.add_exception_handler(damaged, _on_damaged)
-    # The innermost, so that refusals are logged and counted too; it still comes before routing and before any body.
-    app.user_middleware.append(Middleware(GuardMiddleware))
+    app.add_exception_handler(RedisError, _on_store_fault)
+    app.add_exception_handler(VaultError, _on_store_fault)
     for router in ROUTERS:
         app.include_router(router)
     for method, path in NOT_SERVED:
         app.add_api_route(path, _not_served, methods=[method])
+    # The innermost, so that refusals are logged and counted too; it still comes before routing and before any body.
+    routes = [*app.routes, *(route for router in ROUTERS for route in router.routes)]
+    app.user_middleware.append(Middleware(GuardMiddleware, open_routes=open_routes(routes)))
     return app
 
 
@@ -98,22 +100,8 @@ async def _not_served() -> None:
     raise HTTPException(404)
 
 
-async def _on_redis_error(request: Request, error: Exception) -> JSONResponse:
-    """Redis cannot be reached, or refuses what was asked: out of memory, no disk to write to, a replica by now."""
-    if not isinstance(error, REDIS_DOWN):
-        log.error("store_refused", route=getattr(request.scope.get("route"), "path", None), exc_info=error)
-    return error_response(store_unavailable())
-
-
-async def _on_damaged(request: Request, error: Exception) -> JSONResponse:
-    log.error("stored_data_damaged", route=getattr(request.scope.get("route"), "path", None), exc_info=error)
-    return error_response(
-        CloisterError(
-            "What is stored here is not what was written: it was altered, cut off or sealed with another key, so it is "
-            "not served. The operator's log has the place.",
-            code="stored_data_damaged",
-        )
-    )
+async def _on_store_fault(request: Request, error: Exception) -> JSONResponse:
+    return error_response(fault_of(error, route=getattr(request.scope.get("route"), "path", None)))
 
 
 def _checks(context: Context) -> Mapping[str, ReadinessCheck]:

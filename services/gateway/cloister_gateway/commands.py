@@ -12,19 +12,28 @@ pepper needs no administration key. A key's value is printed once, when it is ma
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from cloister_common.errors import CloisterError, NotFound
 from cloister_common.logs import configure_logging
-from cloister_common.settings import SettingsError, load_settings
+from cloister_common.settings import SettingsError, load_settings, read_secret_lines
+from cloister_common.supervisor import Supervisor
 
-from cloister_gateway.foundation import open_directory
+from cloister_gateway.bus.announcements import Control
+from cloister_gateway.bus.connection import Bus
+from cloister_gateway.identity.keys import ApiKeys, IssuedKey
+from cloister_gateway.identity.projects import Projects
 from cloister_gateway.identity.records import ORGANIZATION
-from cloister_gateway.organization.service import Directory, IssuedKey
+from cloister_gateway.identity.seals import Seals
+from cloister_gateway.identity.store import IdentityStore
+from cloister_gateway.organization.service import Directory
 from cloister_gateway.settings import GatewaySettings
+from cloister_gateway.storage.client import bus_connection
+from cloister_gateway.storage.opening import open_storage
 
-__all__ = ["COMMANDS", "run"]
+__all__ = ["COMMANDS", "open_directory", "run"]
 
 COMMANDS = ("bootstrap", "keys")
 
@@ -43,6 +52,22 @@ def run(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
+
+
+@asynccontextmanager
+async def open_directory(settings: GatewaySettings) -> AsyncIterator[Directory]:
+    """Only what administers keys, so that a command starts at once: no service behind the gateway needs to be there.
+
+    Raises:
+        SettingsError: As `cloister_gateway.context.open_context`, of which this is a small part.
+    """
+    peppers = read_secret_lines(settings.identity.pepper_file, what="the pepper of the API keys")
+    async with open_storage(settings.redis, settings.vault) as (redis, keyring):
+        # Never started: it only tells the gateways that serve.
+        control = Control(Bus(lambda: bus_connection(settings.redis), redis, Supervisor()))
+        identity = IdentityStore(redis, Seals(keyring))
+        await identity.rights.adopt()
+        yield Directory(Projects(identity, control), ApiKeys(identity, peppers[0], control))
 
 
 async def _run(options: argparse.Namespace, settings: GatewaySettings) -> None:

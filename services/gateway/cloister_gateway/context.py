@@ -1,10 +1,14 @@
-"""Everything of the gateway that lives as long as its process, built in one place and closed in reverse order."""
+"""The composition root: everything that lives as long as the process, made here in one place, from the bottom up.
 
-from collections import Counter
+Nothing begins by being made. `_start` begins what runs on its own, in order; all of it is closed in reverse.
+The command line needs a few parts of it only (`cloister_gateway.commands`).
+"""
+
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from cloister_common.access import Services
 from cloister_common.clients.embedder import EmbedderClient
 from cloister_common.clients.retriever import RetrieverClient
 from cloister_common.internal import InternalTokens
@@ -16,114 +20,190 @@ from redis.asyncio import Redis
 from cloister_gateway.bus.announcements import Control
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.bus.forgetting import share_forgetting
-from cloister_gateway.core import Core, build_core
-from cloister_gateway.foundation import open_foundation
+from cloister_gateway.conversations.service import ConversationService
+from cloister_gateway.conversations.store import ConversationStore
+from cloister_gateway.grounding.search import Retrieval
+from cloister_gateway.identity.api_keys import ApiKeyVerifier
 from cloister_gateway.identity.authenticator import Authenticator
+from cloister_gateway.identity.keys import ApiKeys
+from cloister_gateway.identity.last_use import LastUse
+from cloister_gateway.identity.projects import Projects
 from cloister_gateway.identity.seals import Seals
 from cloister_gateway.identity.store import IdentityStore
 from cloister_gateway.models import Catalog, ModelUpstream, open_upstream
 from cloister_gateway.organization.service import Directory
+from cloister_gateway.responses.idempotency import IdempotencyKeys
+from cloister_gateway.responses.intake import Intake
+from cloister_gateway.responses.reading import ResponseReader
+from cloister_gateway.responses.service import ResponseService
+from cloister_gateway.runs.engine import Engine
+from cloister_gateway.runs.history import HistoryReader
+from cloister_gateway.runs.lease import Leases
+from cloister_gateway.runs.preparation import Preparation
+from cloister_gateway.runs.run import RunParts
+from cloister_gateway.runs.store import ResponseStore
+from cloister_gateway.runs.turn import Turn
 from cloister_gateway.settings import EmbedderSettings, GatewaySettings, RetrieverSettings
-from cloister_gateway.sockets.waiting import WaitingBytes
-from cloister_gateway.storage.client import blocking_client, bus_connection
-from cloister_gateway.usage import Meter
+from cloister_gateway.sockets.service import SocketService
+from cloister_gateway.storage import ItemLog
+from cloister_gateway.storage.client import bus_connection
+from cloister_gateway.storage.opening import open_storage
+from cloister_gateway.streams.events import EventStream
+from cloister_gateway.streams.feeds import Hub
+from cloister_gateway.usage import Meter, Metering
 
 __all__ = ["Context", "open_context"]
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What routes and services share. Reached as ``app.state.context``."""
+    """What lives as long as the process. Routes see of it what `services` provides, and the readiness checks all."""
 
     settings: GatewaySettings
     supervisor: Supervisor
     redis: Redis
-    redis_blocking: Redis
+    keyring: Keyring
     bus: Bus
     control: Control
-    keyring: Keyring
     authenticator: Authenticator
     directory: Directory
-    meter: Meter
+    metering: Metering
     catalog: Catalog
     llm: ModelUpstream
     embedder: EmbedderClient
     retriever: RetrieverClient
-    core: Core
-    open_sockets: Counter[str]
-    waiting_bytes: WaitingBytes
+    hub: Hub
+    engine: Engine
+    conversations: ConversationService
+    responses: ResponseService
+    sockets: SocketService
+
+    @property
+    def services(self) -> Services:
+        """What the guard, routes and sockets may ask for."""
+        return Services(
+            self.authenticator,
+            self.directory,
+            self.metering,
+            self.catalog,
+            self.llm,
+            self.embedder,
+            self.retriever,
+            self.conversations,
+            self.responses,
+            self.sockets,
+            self.settings.responses,
+        )
 
 
 @asynccontextmanager
 async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator[Context]:
-    """Builds the context: secrets first, then Redis, then what needs it.
+    """Makes everything, secrets first, then Redis, then what needs it; and starts it.
+
+    Args:
+        settings: The settings file.
+        meter: What stands behind every generation.
 
     Raises:
         SettingsError: A secret is missing, or Redis is not there or not durable, or the root key is another than
             the one the stored keys were wrapped with.
     """
     async with AsyncExitStack() as stack:
-        foundation = await stack.enter_async_context(open_foundation(settings))
-        redis, keyring = foundation.redis, foundation.keyring
-        redis_blocking = blocking_client(settings.redis)
-        stack.push_async_callback(redis_blocking.aclose)
-
+        peppers = read_secret_lines(settings.identity.pepper_file, what="the pepper of the API keys")
+        redis, keyring = await stack.enter_async_context(open_storage(settings.redis, settings.vault))
+        tokens = InternalTokens(read_secret_lines(settings.llm.token_file, what="the llm pods' token"))
         catalog = Catalog.of(settings.models)
-        llm_tokens = InternalTokens(read_secret_lines(settings.llm.token_file, what="the llm pods' token"))
-        llm = await stack.enter_async_context(open_upstream(catalog, settings.llm, llm_tokens, keyring))
+        llm = await stack.enter_async_context(open_upstream(catalog, settings.llm, tokens, keyring))
         embedder = _embedder(settings.embedder)
         stack.push_async_callback(embedder.close)
         retriever = _retriever(settings.retriever)
         stack.push_async_callback(retriever.close)
+        retrieval = Retrieval(retriever, embedder)
 
         supervisor = Supervisor()
         stack.push_async_callback(supervisor.close)
-        llm.start(supervisor)
         bus = Bus(lambda: bus_connection(settings.redis), redis, supervisor)
-        bus.start()
         control = Control(bus)
-        share_forgetting(keyring, control)
-        await control.start()
-        identity_store = IdentityStore(redis, Seals(keyring))
-        await identity_store.rights.adopt()
-        directory = Directory(identity_store, foundation.peppers[0], control)
-        authenticator = Authenticator(identity_store, foundation.peppers, control, supervisor)
-        authenticator.start()
-        stack.push_async_callback(authenticator.flush_usage)
 
-        core = build_core(
-            settings,
-            redis=redis,
-            keyring=keyring,
+        identity = IdentityStore(redis, Seals(keyring))
+        await identity.rights.adopt()
+        last_use = LastUse(identity.touch_keys)
+        stack.push_async_callback(last_use.flush)
+        authenticator = Authenticator([ApiKeyVerifier(identity, peppers)], control, last_use, supervisor)
+        directory = Directory(Projects(identity, control), ApiKeys(identity, peppers[0], control))
+
+        items = ItemLog(redis)
+        stream = EventStream(redis)
+        hub = Hub(stream, bus, supervisor)
+        store = ResponseStore(redis, keyring)
+        leases = Leases(redis)
+        history = HistoryReader(store, items, keyring)
+        preparation = Preparation(models=catalog, upstream=llm, retrieval=retrieval, history=history)
+        turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store)
+        parts = RunParts(
+            stream=stream,
+            leases=leases,
+            store=store,
+            items=items,
+            turn=turn,
+            settings=settings.responses,
             bus=bus,
-            control=control,
-            supervisor=supervisor,
             meter=meter,
-            catalog=catalog,
-            llm=llm,
-            embedder=embedder,
-            retriever=retriever,
         )
-        stack.push_async_callback(core.engine.hand_over)
-        yield Context(
+        engine = Engine(parts, hub=hub, control=control, supervisor=supervisor)
+        stack.push_async_callback(engine.hand_over)
+
+        conversations = ConversationService(ConversationStore(redis), items, keyring, engine)
+        intake = Intake(
+            reader=ResponseReader(store, hub),
+            idempotency=IdempotencyKeys(redis, keyring, seconds=settings.responses.idempotency_seconds),
+            conversations=conversations,
+            store=store,
+            items=items,
+            leases=leases,
+            engine=engine,
+            preparation=preparation,
+            history=history,
+            models=catalog,
+            meter=meter,
+            settings=settings.responses,
+        )
+        responses = ResponseService(store, hub, intake=intake, engine=engine)
+        context = Context(
             settings=settings,
             supervisor=supervisor,
             redis=redis,
-            redis_blocking=redis_blocking,
+            keyring=keyring,
             bus=bus,
             control=control,
-            keyring=keyring,
             authenticator=authenticator,
             directory=directory,
-            meter=meter,
+            metering=Metering(meter),
             catalog=catalog,
             llm=llm,
             embedder=embedder,
             retriever=retriever,
-            core=core,
-            open_sockets=Counter(),
-            waiting_bytes=WaitingBytes(settings.responses.waiting_bytes_per_tenant),
+            hub=hub,
+            engine=engine,
+            conversations=conversations,
+            responses=responses,
+            sockets=SocketService(
+                responses, conversations, bus, settings.responses, most_values=settings.bodies.json_values
+            ),
         )
+        await _start(context)
+        yield context
+
+
+async def _start(context: Context) -> None:
+    """Begins what runs on its own, from the bottom up: what hears of others before what works for them."""
+    context.bus.start()
+    share_forgetting(context.keyring, context.control)
+    await context.control.start()
+    context.llm.start(context.supervisor)
+    context.authenticator.start()
+    context.hub.start()
+    context.engine.start()
 
 
 def _embedder(settings: EmbedderSettings) -> EmbedderClient:

@@ -32,7 +32,10 @@ MEBIBYTE = 1024 * 1024
 class VaultSettings(Settings):
     """Where the root key is."""
 
-    root_key_file: Path = Field(description="64 hexadecimal digits; wraps every tenant key.")
+    root_key_file: Path = Field(
+        description="64 hexadecimal digits; wraps every tenant key. Another one than Redis was filled under stops the "
+        "start."
+    )
 
 
 class IdentitySettings(Settings):
@@ -47,24 +50,29 @@ class IdentitySettings(Settings):
 class RedisSettings(Settings):
     """The store of everything the gateway keeps."""
 
-    url: RedisUrl
-    username: str | None = None
-    password_file: Path | None = None
+    url: RedisUrl = Field(
+        description="`redis://host:port[/db]`, or `rediss://` for TLS. Credentials go into files, never into the URL."
+    )
+    username: str | None = Field(None, description="The ACL user; without one, Redis's default user.")
+    password_file: Path | None = Field(None, description="The user's password.")
     tls: ClientTls = ClientTls()
     durability: Literal["required", "best_effort"] = Field(
         "required",
-        description="`required` refuses to start on a Redis that may lose acknowledged writes in a power cut "
-        "(no append-only file, or not fsynced at every write), may evict keys, or has a default user with few rights.",
+        description="`required` refuses to start on a Redis that may lose acknowledged writes in a power cut (no "
+        "append-only file, or without `appendfsync always`), that may evict keys, or whose default user may not do "
+        "what transactions do: Redis replays them as that user, which may be `off`. `best_effort` warns.",
     )
     connections: int = Field(64, ge=4, description="Connections of the command pool; callers wait for a free one.")
-    timeout_seconds: float = Field(5.0, gt=0, description="Longest wait for a reply, and for a free connection.")
-    start_seconds: float = Field(30.0, ge=0, description="How long the start waits for Redis to be there.")
+    timeout_seconds: float = Field(
+        5.0, gt=0, description="Longest wait for a reply, and for a free connection, in seconds."
+    )
+    start_seconds: float = Field(30.0, ge=0, description="Seconds that the start waits for Redis to be there.")
 
 
 class ModelSettings(Settings):
     """One chat model and the pods that serve it."""
 
-    urls: list[HttpUrl] = Field([], description="One address for each pod.")
+    urls: list[HttpUrl] = Field([], description="One address for each pod; or give `service`.")
     service: HttpUrl | None = Field(
         None,
         description="Instead of `urls`: the address of a name that stands for all pods, as a headless Service's does. "
@@ -72,7 +80,7 @@ class ModelSettings(Settings):
     )
     context_tokens: int = Field(ge=128, description="The longest prompt and answer together, in tokens.")
     default_output_tokens: int = Field(
-        1024, ge=1, description="The longest answer where the caller sets no max_output_tokens."
+        1024, ge=1, description="The longest answer, in tokens, where the caller sets no max_output_tokens."
     )
     instructions: str | None = Field(None, description="A system turn before every conversation with this model.")
 
@@ -86,56 +94,80 @@ class ModelSettings(Settings):
 class LlmSettings(Settings):
     """How the llm pods are called."""
 
-    token_file: Path
+    token_file: Path = Field(description="The pods' internal token; of several lines the first is sent.")
     tls: ClientTls = ClientTls()
-    connect_seconds: float = Field(1.0, gt=0, description="A pod that does not accept within this is passed over.")
-    first_token_seconds: float = Field(
-        300.0, gt=0, description="Longest wait for the first byte: queueing and prefill of the longest prompt."
+    connect_seconds: float = Field(
+        1.0, gt=0, description="A pod that does not accept a connection within so many seconds is passed over."
     )
-    token_seconds: float = Field(60.0, gt=0, description="Longest wait between two tokens of a stream.")
-    completion_seconds: float = Field(600.0, gt=0, description="Longest wait for a whole, unstreamed answer.")
-    outage_seconds: float = Field(5.0, gt=0, description="How long a pod that refused a connection is left out.")
+    first_token_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="Longest wait for the first byte, in seconds: queueing, and reading the longest prompt.",
+    )
+    token_seconds: float = Field(60.0, gt=0, description="Longest silence within a stream, in seconds.")
+    completion_seconds: float = Field(
+        600.0, gt=0, description="Longest wait for a whole, unstreamed answer, in seconds."
+    )
+    outage_seconds: float = Field(
+        5.0, gt=0, description="Seconds that a pod which failed is left out, before it is tried again."
+    )
     look_up_seconds: float = Field(
-        5.0, gt=0, description="How often the names of `models.<name>.service` are looked up."
+        5.0, gt=0, description="How often, in seconds, the names of `models.<name>.service` are looked up."
     )
 
 
 class EmbedderSettings(Settings):
     """Where the embedder is."""
 
-    url: HttpUrl
-    token_file: Path
+    url: HttpUrl = Field(description="Its scheme, host and port, without a path.")
+    token_file: Path = Field(description="The embedder's internal token; of several lines the first is sent.")
     attribution_model: str | None = Field(
-        None, description="The text model that finds the source of sentences the chat model left without a citation."
+        None,
+        description="The text model that finds the source of sentences which the chat model left without a citation; "
+        "without one they stay so.",
     )
     tls: ClientTls = ClientTls()
-    timeout_seconds: float = Field(60.0, gt=0)
+    timeout_seconds: float = Field(60.0, gt=0, description="Longest wait for an answer, in seconds.")
 
 
 class RetrieverSettings(Settings):
     """Where the retriever is."""
 
-    url: HttpUrl
-    token_file: Path
+    url: HttpUrl = Field(description="Its scheme, host and port, without a path.")
+    token_file: Path = Field(description="The retriever's internal token; of several lines the first is sent.")
     tls: ClientTls = ClientTls()
-    timeout_seconds: float = Field(60.0, gt=0)
+    timeout_seconds: float = Field(60.0, gt=0, description="Longest wait for an answer, in seconds.")
 
 
 class ResponsesSettings(Settings):
     """How runs stream and how long things are kept."""
 
     flush_seconds: float = Field(
-        0.02, ge=0, le=1, description="Tokens that come within this time are written and sent together."
+        0.02, ge=0, le=1, description="Tokens that come within so many seconds are written and sent together."
     )
     unwatched_seconds: float = Field(
-        30.0, ge=1, description="A run that is not a background run is cancelled after nobody watched it this long."
+        30.0,
+        ge=1,
+        description="Seconds without a reader, after which a run that is not a background run is cancelled.",
     )
-    keep_stream_seconds: float = Field(300.0, ge=10, description="How long late readers can replay an ended stream.")
+    keep_stream_seconds: float = Field(
+        300.0, ge=10, description="Seconds in which late readers can replay a stream that has ended."
+    )
     conversation_wait_seconds: float = Field(
-        20.0, ge=0, description="How long a new turn waits for the conversation's running one before it gets a 409."
+        20.0,
+        ge=0,
+        description="Seconds that a new turn waits for the conversation's running one before it gets a 409.",
     )
-    idempotency_seconds: int = Field(86_400, ge=60, description="How long a request's idempotency key is remembered.")
-    send_seconds: float = Field(10.0, gt=0, description="A reader that takes longer for one message is cut off.")
+    idempotency_seconds: int = Field(
+        86_400, ge=60, description="Seconds that a request's idempotency key is remembered."
+    )
+    send_seconds: float = Field(10.0, gt=0, description="A reader that takes more seconds for one message is cut off.")
+    keep_alive_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Longest silence of an event stream, in seconds: then a comment goes out, so that no proxy hangs "
+        "up on it.",
+    )
     sockets_per_tenant: int = Field(2_000, ge=1, description="Open WebSockets of one tenant on one gateway.")
     waiting_bytes_per_tenant: int = Field(
         16 * MEBIBYTE,
@@ -153,7 +185,10 @@ class BodySettings(Settings):
         description="Any body but an upload. Reading one of 8 MiB holds the event loop for 35 ms at worst.",
     )
     json_values: int = Field(
-        MOST_VALUES, ge=1000, description="JSON values in one body or WebSocket message. More are refused with 413."
+        MOST_VALUES,
+        ge=1000,
+        description="JSON values in one body or WebSocket message, counted before anything is made of them; more are "
+        "refused with 413.",
     )
     upload_bytes: int = Field(
         512 * MEBIBYTE, ge=1024, description="A file, as OpenAI limits it. Its multipart frame comes on top."

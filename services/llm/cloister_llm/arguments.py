@@ -76,9 +76,12 @@ def _option(name: str, value: Any) -> list[str]:
 
 
 def environment(
-    settings: LlmSettings, settings_file: Path, inherited: dict[str, str], *, device: str
+    settings: LlmSettings, settings_file: Path, inherited: dict[str, str], *, device: str, cores: int
 ) -> dict[str, str]:
-    """vLLM's environment: what was inherited, less what it must not see, plus what closes it."""
+    """vLLM's environment: what was inherited, less what it must not see, plus what closes it.
+
+    On a CPU it computes with ``cores`` threads, unless ``OMP_NUM_THREADS`` was inherited.
+    """
     cache = settings.engine.cache_dir
     values = {
         **inherited,
@@ -105,8 +108,10 @@ def environment(
         "VLLM_LOGGING_LEVEL": _LIBRARIES.upper(),
     }
     if device == "cpu":
-        # Threads go where the scheduler puts them: a container's share of cores is not known by number.
+        # Threads go where the scheduler puts them: a container's share of cores is not known by number. There are no
+        # more of them than cores: of a quota, each would wait for the others' turns.
         values["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        values.setdefault("OMP_NUM_THREADS", str(cores))
     return values
 
 

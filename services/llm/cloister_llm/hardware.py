@@ -1,34 +1,36 @@
-"""How much memory there is to plan with: the container's or the machine's, and the GPUs'."""
+"""What there is to plan with: the container's or the machine's memory and cores, and the GPUs' memory."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 from cloister_common.settings import SettingsError
 
-__all__ = ["cpu_memory_bytes", "gpu_memory_bytes"]
+from cloister_llm.cgroups import cores_allowed, memory_left
 
-_CGROUP = Path("/sys/fs/cgroup")
+__all__ = ["cpu_cores", "cpu_memory_bytes", "gpu_memory_bytes"]
+
 _MEMINFO = Path("/proc/meminfo")
 _MIB = 1024 * 1024
 _DRIVER_SECONDS = 30
 
 
-def cpu_memory_bytes(cgroup: Path = _CGROUP, meminfo: Path = _MEMINFO) -> int:
-    """What this process may still take: the least of what is available and what its cgroup (v2) leaves.
+def cpu_memory_bytes(meminfo: Path = _MEMINFO) -> int:
+    """What this process may still take: the least of what the machine has and what its control groups leave."""
+    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+    # Kernels before 3.14 do not say what is available.
+    names = ("MemAvailable",) if "MemAvailable" in fields else ("MemFree", "Cached")
+    available = sum(int(fields[name].split()[0]) for name in names) * 1024
+    left = memory_left()
+    return available if left is None else min(available, left)
 
-    Files that the kernel has cached count as used in a cgroup, though it gives them up when memory is wanted. They
-    count as free here, as in ``MemAvailable``: else a container that has just read a model had nothing left for it.
-    """
-    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-    available = int(fields["MemAvailable"].split()[0]) * 1024
-    try:
-        limit, used = int((cgroup / "memory.max").read_text()), int((cgroup / "memory.current").read_text())
-        counts = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # no limit: the files are missing or say "max"
-        return available
-    cached = int(counts.get("active_file", 0)) + int(counts.get("inactive_file", 0))
-    return max(0, min(available, limit - used + cached))
+
+def cpu_cores() -> int:
+    """How many threads can compute at once: the cores this process may use, and its control groups' quota of them."""
+    cores = len(os.sched_getaffinity(0))
+    allowed = cores_allowed()
+    return cores if allowed is None else max(1, min(cores, int(allowed)))
 
 
 def gpu_memory_bytes() -> list[int]:

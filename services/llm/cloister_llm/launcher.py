@@ -4,6 +4,7 @@ The process is replaced by vLLM's own server (``execve``), so that signals, exit
 vLLM's. Whatever can be known to be wrong is said before, in one sentence; vLLM would say it after minutes, in a page.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -17,7 +18,7 @@ from cloister_common.logs import get_logger
 from cloister_common.settings import ServerSettings, ServerTls, SettingsError, read_secret_lines
 
 from cloister_llm.arguments import command_line, environment, logging_config
-from cloister_llm.hardware import cpu_memory_bytes, gpu_memory_bytes
+from cloister_llm.hardware import cpu_cores, cpu_memory_bytes, gpu_memory_bytes
 from cloister_llm.model_folder import check_model_folder
 from cloister_llm.plan import Capacity, DoesNotFit, Load, PlanError, plan_capacity, read_shape, weight_bytes
 from cloister_llm.plan.capacity import GIB
@@ -30,6 +31,10 @@ log = get_logger(__name__)
 
 _DEFAULT_CPU_CACHE = 4 * GIB  # vLLM's own default on a CPU
 
+_CPU_NICE = 10
+"""A model that computes on processors takes all of them for seconds. What must answer within milliseconds beside it
+(Redis, the gateway) then comes first, and what nobody else wants it still has in full."""
+
 
 @dataclass(frozen=True, slots=True)
 class Launch:
@@ -41,6 +46,7 @@ class Launch:
     device: Literal["cpu", "gpu"]
     log_mark: str
     """What tells lines of our log from anything else that vLLM's processes write."""
+    nice: int
 
 
 def prepare(settings: LlmSettings, settings_file: Path) -> Launch:
@@ -64,10 +70,11 @@ def prepare(settings: LlmSettings, settings_file: Path) -> Launch:
     _make_cache(settings, mark)
     return Launch(
         command_line(settings, capacity, device=load.device),
-        environment(settings, settings_file.resolve(), inherited_environment(), device=load.device),
+        environment(settings, settings_file.resolve(), inherited_environment(), device=load.device, cores=cpu_cores()),
         capacity,
         load.device,
         mark,
+        _nice(settings.engine, load.device),
     )
 
 
@@ -83,7 +90,22 @@ def launch(settings: LlmSettings, settings_file: Path) -> None:
         full_conversations=ready.capacity.conversations,
     )
     divert_output(ready.log_mark)
+    _stand_back(ready.nice)
     os.execve(ready.command[0], ready.command, ready.environment)  # noqa: S606 - no shell, an argument list of ours
+
+
+def _nice(engine: EngineSettings, device: str) -> int:
+    if engine.nice is not None:
+        return engine.nice
+    return _CPU_NICE if device == "cpu" else 0
+
+
+def _stand_back(nice: int) -> None:
+    """Lowers this process, and so all of vLLM, to ``nice``; never raises what its starter lowered further."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
+    # Where the kernel weighs sessions against each other (sched(7), autogroup), the session has to stand back too.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def _load(engine: EngineSettings) -> Load:

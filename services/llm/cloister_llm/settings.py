@@ -20,6 +20,7 @@ __all__ = [
     "ModelSettings",
     "inherited_environment",
     "pod_settings",
+    "pod_settings_file",
 ]
 
 SETTINGS_VARIABLE = "CLOISTER_LLM_SETTINGS"
@@ -67,36 +68,63 @@ class ModelSettings(Settings):
     """The model this pod serves."""
 
     name: str = Field(min_length=1, description="The name callers use; the same on every pod of the model.")
-    path: Path = Field(description="Folder with config.json, tokenizer.json and safetensors weights.")
+    path: Path = Field(
+        description="Folder with `config.json`, `tokenizer.json` and safetensors weights. One with pickles is refused; "
+        "code in it is never run."
+    )
 
 
 class EngineSettings(Settings):
     """How vLLM runs it. What is left out follows from the plan."""
 
-    device: Literal["auto", "cpu", "gpu"] = "auto"
-    max_model_len: int | None = Field(None, ge=16, description="Longest conversation, prompt and answer, in tokens.")
-    max_num_seqs: int | None = Field(None, ge=1, le=4096, description="Most sequences computed in one step.")
-    kv_cache_gib: float | None = Field(None, gt=0, description="KV cache on a CPU, in GiB.")
-    kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] = "auto"
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    eager: bool = Field(False, description="No compilation: starts in half a minute, answers several times slower.")
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="`auto` is a GPU where one is visible.")
+    max_model_len: int | None = Field(
+        None, ge=16, description="Longest conversation, prompt and answer, in tokens; left out, what fits."
+    )
+    max_num_seqs: int | None = Field(
+        None, ge=1, le=4096, description="Most sequences computed in one step; left out, by plan."
+    )
+    kv_cache_gib: float | None = Field(None, gt=0, description="KV cache on a CPU, in GiB; left out, 4.")
+    kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] = Field(
+        "auto", description="What the KV cache is kept in: `fp8` halves it where the GPU has it."
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto",
+        description="What the model is computed in; `auto`: as the weights are stored, or 16-bit for 32-bit ones.",
+    )
+    eager: bool = Field(
+        False,
+        description="No compilation: starts in half a minute instead of a minute and a half, answers several times "
+        "slower.",
+    )
     gpu_memory_utilization: float = Field(0.9, gt=0, le=0.98, description="Share of each GPU's memory that is used.")
     tensor_parallel: int = Field(1, ge=1, description="GPUs that share the model.")
+    nice: int | None = Field(
+        None,
+        ge=0,
+        le=19,
+        description="How far vLLM stands back where processors are short, as in nice(1), so that a model which "
+        "computes on all of them does not starve what must answer at once; left out, 10 on a CPU, 0 with GPUs.",
+    )
     cache_dir: Path = Field(
-        description="Folder of this pod alone for compiled code, which vLLM executes when it finds it there again."
+        description="A writable folder of this pod alone for compiled code, which vLLM executes when it finds it there "
+        "again. Keep it over restarts to skip compilation."
     )
     schema_seconds: float = Field(
-        1.0, gt=0, le=60, description="Processor time that the JSON schemas of one request may take to compile."
+        1.0, gt=0, le=60, description="Processor seconds that the JSON schemas of one request may take to compile."
     )
     compiler_seconds: float = Field(
         30.0,
         gt=0,
-        description="A structured answer that has not begun after this has the compiler tested; a compiler that takes "
-        "as long for a trivial schema while plain answers begin has hung, and the pod ends, to be started anew.",
+        description="A structured answer that has not begun after so many seconds has the compiler tested; one that "
+        "takes as long for a trivial schema while plain answers begin has hung, and the pod ends, to be started anew.",
     )
     extra_arguments: dict[str, str | bool | int | float | dict[str, Any]] = Field(
         default_factory=dict,
-        description="Further vLLM options, by name without the dashes before it (tool-call-parser: hermes).",
+        description="Further vLLM options, by name without the dashes before it (`tool-call-parser: hermes`, "
+        "`enable-auto-tool-choice: true`, `reasoning-parser: qwen3`). Those that the launcher sets, or leaves off on "
+        "purpose, are refused.",
+        json_schema_extra={"propertyNames": {"pattern": f"^{_OPTION.pattern}$"}},
     )
 
     @field_validator("extra_arguments")
@@ -116,21 +144,24 @@ class EngineSettings(Settings):
 class LlmSettings(ServiceSettings):
     """Everything one llm pod needs to know."""
 
-    token_file: Path = Field(description="The internal token the gateway sends.")
+    token_file: Path = Field(description="The internal tokens this pod accepts, one a line.")
     model: ModelSettings
     engine: EngineSettings
     max_body_bytes: int = Field(
-        10 * 1024 * 1024, ge=1024, description="Largest request body: a gateway's largest, and what it adds."
+        10 * 1024 * 1024,
+        ge=1024,
+        description="Larger request bodies are refused with 413. Room for a gateway's largest, and what it adds.",
     )
     max_json_values: int = Field(
         100_000,
         ge=1000,
-        description="JSON values in one body. A message has three or more, and four tokens or more of the context.",
+        description="Bodies of more JSON values are refused with 413. A message has three or more, and four tokens or "
+        "more.",
     )
 
 
-def pod_settings() -> LlmSettings:
-    """The settings of the pod this vLLM process belongs to.
+def pod_settings_file() -> Path:
+    """The settings file of the pod this vLLM process belongs to.
 
     Raises:
         SettingsError: vLLM was not started by our launcher.
@@ -138,7 +169,16 @@ def pod_settings() -> LlmSettings:
     path = os.environ.get(SETTINGS_VARIABLE)
     if not path:
         raise SettingsError("vLLM must be started with: python -m cloister_llm --config FILE")
-    return load_settings(LlmSettings, Path(path))
+    return Path(path)
+
+
+def pod_settings() -> LlmSettings:
+    """The settings of the pod this vLLM process belongs to.
+
+    Raises:
+        SettingsError: vLLM was not started by our launcher, or the file is wrong.
+    """
+    return load_settings(LlmSettings, pod_settings_file())
 
 
 def inherited_environment() -> dict[str, str]:

@@ -2,27 +2,24 @@
 
 from typing import Annotated
 
-from cloister_common.internal import tenant_of
+from cloister_common.access import provided
+from cloister_common.internal import InternalTokens, tenant_of
 from fastapi import Depends, Request
 
-from cloister_retriever.context import Context
+from cloister_retriever.storage.objects import Objects
 
-__all__ = ["ContextOfApp", "Tenant"]
-
-
-def _context(request: Request) -> Context:
-    context = request.app.state.context
-    assert isinstance(context, Context)
-    return context
+__all__ = ["Tenant", "room"]
 
 
-def _tenant(request: Request) -> str:
-    _context(request).tokens.require(request)
+async def _tenant(request: Request, tokens: Annotated[InternalTokens, Depends(provided(InternalTokens))]) -> str:
+    tokens.require(request)
     return tenant_of(request)
 
 
-ContextOfApp = Annotated[Context, Depends(_context)]
-"""What lives as long as the process."""
-
 Tenant = Annotated[str, Depends(_tenant)]
 """The tenant of an authenticated call. A route without this parameter would be open: a test looks for one."""
+
+
+async def room(_: Tenant, objects: Annotated[Objects, Depends(provided(Objects))]) -> None:
+    """For routes that take something in: refused while the object store is short of room."""
+    objects.check_room()

@@ -3,11 +3,14 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from cloister_common.access import Services, provide
 from cloister_common.app import ReadinessCheck, create_base_app
 from cloister_common.errors import Unavailable
+from cloister_common.vault import VaultError
 from fastapi import FastAPI
 
 from cloister_retriever.context import Context, open_context
+from cloister_retriever.damage import on_damage
 from cloister_retriever.files.routes import router as files
 from cloister_retriever.search.routes import router as search
 from cloister_retriever.settings import RetrieverSettings
@@ -30,6 +33,7 @@ def create_app(settings: RetrieverSettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_context(settings) as context:
             app.state.context = context
+            provide(app.state, Services(*vars(context).values()))
             yield
 
     app = create_base_app(
@@ -39,6 +43,7 @@ def create_app(settings: RetrieverSettings) -> FastAPI:
         max_body_bytes=_MAX_BODY_BYTES,
         larger_bodies={"/v1/files": settings.ingestion.max_file_bytes + _FORM_BYTES},
     )
+    app.add_exception_handler(VaultError, on_damage)
     if settings.role != "ingest":
         for router in (files, search, files_in_stores, vector_stores):
             app.include_router(router)

@@ -16,9 +16,10 @@ from cloister_retriever.index.collection import PassageCollection
 from cloister_retriever.index.connection import MilvusConnection
 from cloister_retriever.index.rotation import Rotations
 from cloister_retriever.ingestion.pipeline import Pipeline
-from cloister_retriever.ingestion.purge import Purges
-from cloister_retriever.ingestion.queue import JobQueue
 from cloister_retriever.ingestion.worker import IngestWorkers
+from cloister_retriever.jobs.purges import Purges
+from cloister_retriever.jobs.queue import JobQueue
+from cloister_retriever.keys import PassageKeyring
 from cloister_retriever.parsing.chunking import Chunker, ModelLimits, load_tokenizer
 from cloister_retriever.parsing.parser import Parser
 from cloister_retriever.search.service import SearchService
@@ -27,9 +28,11 @@ from cloister_retriever.storage.backend import open_objects
 from cloister_retriever.storage.keys import ObjectKeyStore
 from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
+from cloister_retriever.storage.uses import FileUses
 from cloister_retriever.vector_stores.attachments import AttachmentService, ChunkingPolicy
 from cloister_retriever.vector_stores.batches import BatchService
 from cloister_retriever.vector_stores.expiry import Expiries
+from cloister_retriever.vector_stores.ingestions import IngestionService
 from cloister_retriever.vector_stores.records import Chunking
 from cloister_retriever.vector_stores.service import VectorStoreService
 from cloister_retriever.vector_stores.store import VectorStoreStore
@@ -43,7 +46,7 @@ time over, a key costs one small object to read, so a search in a store of hundr
 
 @dataclass(frozen=True)
 class Context:
-    """The services that routes call, and what the readiness checks ask."""
+    """What the readiness checks ask, and what routes may ask for, each by its class."""
 
     tokens: InternalTokens
     files: FileService
@@ -71,7 +74,8 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         )
         await _check_root_key(keyring)
         records = SealedRecords(objects)
-        file_store = FileStore(objects, keyring, records)
+        uses = FileUses(objects, keyring)
+        keys = PassageKeyring(keyring)
         store = VectorStoreStore(objects, keyring, records)
 
         embedder = EmbedderClient(
@@ -90,19 +94,18 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         limits = ModelLimits.of(ingestion.tokenizer_path)
         queue = JobQueue(objects, keyring, records, lease_seconds=ingestion.lease_seconds)
         purges = Purges(queue, index)
-        files = FileService(file_store, max_file_bytes=ingestion.max_file_bytes)
+        files = FileService(FileStore(objects, keyring, records), uses, max_file_bytes=ingestion.max_file_bytes)
         chunking = ChunkingPolicy(
             model_tokens=limits.tokens,
             auto=Chunking(max_tokens=ingestion.chunk_tokens, overlap_tokens=ingestion.overlap_tokens),
         )
-        attachments = AttachmentService(store, files, file_store, queue, purges, chunking)
+        attachments = AttachmentService(store, files, uses, keys, queue, purges, chunking)
         expiries = Expiries(objects, keyring, records)
-        stores = VectorStoreService(store, attachments, file_store, purges, expiries, model=settings.embedder.model)
+        stores = VectorStoreService(store, attachments, uses, purges, expiries, model=settings.embedder.model)
         search = SearchService(
             stores=stores,
-            store=store,
             attachments=attachments,
-            file_store=file_store,
+            keys=keys,
             embedder=embedder,
             index=index,
             rotations=rotations,
@@ -113,14 +116,20 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             stack.push_async_callback(supervisor.close)
             pipeline = Pipeline(
                 files=files,
-                file_store=file_store,
-                stores=store,
+                ingestions=IngestionService(store, uses),
+                keys=keys,
                 parser=Parser(ingestion),
                 embedder=embedder,
                 index=index,
                 rotations=rotations,
             )
-            workers = IngestWorkers(queue, pipeline, workers=ingestion.workers, lease_seconds=ingestion.lease_seconds)
+            workers = IngestWorkers(
+                queue,
+                pipeline,
+                workers=ingestion.workers,
+                lease_seconds=ingestion.lease_seconds,
+                turn_seconds=ingestion.turn_seconds,
+            )
             workers.start(supervisor)
             supervisor.loop("expiry", lambda: expiries.run(stores.settle_expiry))
         yield Context(

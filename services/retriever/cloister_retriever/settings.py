@@ -27,27 +27,30 @@ class VaultSettings(Settings):
 class EmbedderSettings(Settings):
     """The embedder this retriever asks for vectors."""
 
-    url: str = Field(pattern="^https?://")
-    token_file: Path = Field(description="The embedder's internal token.")
+    url: str = Field(pattern="^https?://", description="Its scheme, host and port.")
+    token_file: Path = Field(description="The embedder's internal token; of several lines the first is sent.")
     model: str = Field(min_length=1, description="The public name of the text model that embeds passages and queries.")
     tls: ClientTls = ClientTls()
 
 
 class MilvusTls(ClientTls):
-    """TLS towards Milvus. ``server_name`` is the name in its certificate, where that is not the host of the URI."""
+    """How this process checks Milvus, with an `https://` uri."""
 
-    server_name: str | None = None
+    server_name: str | None = Field(None, description="The name in its certificate, where not the host of the uri.")
 
 
 class MilvusSettings(Settings):
     """The Milvus server: Milvus Lite's server on loopback, or a real one."""
 
-    uri: str = Field(pattern="^https?://")
-    user: str | None = None
-    password_file: Path | None = None
-    database: str = "default"
+    uri: str = Field(
+        pattern="^(https?://|unix:/)",
+        description="Milvus 2.3.5 or later (`https://host:port`), or Milvus Lite's server (`unix:/path`, its socket).",
+    )
+    user: str | None = Field(None, description="Who the retriever is to Milvus. Set it and its password, or neither.")
+    password_file: Path | None = Field(None, description="The user's password.")
+    database: str = Field("default", description="The database of Milvus that all collections are in.")
     tls: MilvusTls = MilvusTls()
-    timeout_seconds: float = Field(10.0, gt=0, description="The deadline of one call to Milvus.")
+    timeout_seconds: float = Field(10.0, gt=0, description="The deadline of one call to Milvus, in seconds.")
 
     @model_validator(mode="after")
     def _user_has_password(self) -> Self:
@@ -59,12 +62,18 @@ class MilvusSettings(Settings):
 class BlobSettings(Settings):
     """The object store: a folder (``file:///path``) or S3 (``s3://bucket/prefix``)."""
 
-    url: str = Field(pattern="^(file:///.+|s3://[^/]+)")
+    url: str = Field(pattern="^(file:///.+|s3://[^/]+)", description="`file:///path`, or `s3://bucket/prefix`.")
     endpoint: str | None = Field(None, description="S3: the server's URL, where it is not AWS.")
-    region: str | None = None
-    access_key_id_file: Path | None = None
-    secret_access_key_file: Path | None = None
+    region: str | None = Field(None, description="S3: the bucket's region.")
+    access_key_id_file: Path | None = Field(None, description="S3: the access key's id.")
+    secret_access_key_file: Path | None = Field(None, description="S3: the access key. Set both files, or neither.")
     ca_file: Path | None = Field(None, description="S3: CA bundle to trust instead of the system's.")
+    min_free_mib: int = Field(
+        256,
+        ge=0,
+        description="A folder: with fewer MiB free on its disk, or than a twentieth of a small one, uploads and "
+        "attachments are a 503 and ingestion waits; reading and deleting go on.",
+    )
 
     @model_validator(mode="after")
     def _s3_options_belong_to_s3(self) -> Self:
@@ -87,10 +96,15 @@ class IngestionSettings(Settings):
     parse_seconds: float = Field(
         120.0, gt=0, description="Processor seconds one file may take to parse; by the clock three times that."
     )
-    parse_memory_bytes: int = Field(1024 * 1024 * 1024, ge=256 * 1024 * 1024, description="The parser's address space.")
+    parse_memory_bytes: int = Field(
+        1024 * 1024 * 1024, ge=256 * 1024 * 1024, description="The parser's address space, per file."
+    )
     max_text_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Largest extracted text, in UTF-8.")
+    turn_seconds: float = Field(
+        10.0, gt=0, description="Seconds that a file is worked on before another tenant's file may take its turn."
+    )
     lease_seconds: float = Field(
-        30.0, ge=1.0, description="After this long without a sign of life a job is taken over."
+        30.0, ge=1.0, description="Seconds without a sign of life after which a job is taken over."
     )
 
     @model_validator(mode="after")
@@ -104,9 +118,11 @@ class RetrieverSettings(ServiceSettings):
     """Everything the retriever reads at its start."""
 
     role: Literal["all", "api", "ingest"] = Field(
-        "all", description="api answers, ingest works the queue, all does both."
+        "all", description="`api` answers, `ingest` works the queue, `all` does both."
     )
-    token_file: Path = Field(description="The retriever's own internal tokens, one a line.")
+    token_file: Path = Field(
+        description="The internal tokens this service accepts, one a line; the first is the current one."
+    )
     vault: VaultSettings
     embedder: EmbedderSettings
     milvus: MilvusSettings

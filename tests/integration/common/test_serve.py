@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import signal
 import socket
 import ssl
@@ -179,3 +180,18 @@ async def test_metrics_are_on_a_port_of_their_own(server: dict[str, Any], start:
     async with httpx.AsyncClient() as http:
         metrics = await http.get(f"http://127.0.0.1:{server['metrics_port']}/metrics")
     assert 'cloister_http_requests_total{method="GET",route="/livez",status="200"}' in metrics.text
+
+
+async def test_another_log_level_is_taken_over_without_a_restart(
+    tmp_path: Path, server: dict[str, Any], start: Start
+) -> None:
+    process = start(log={"level": "error"})
+    await alive(server)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({"server": server, "log": {"level": "info"}}))
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        line = await asyncio.to_thread(process.stdout.readline)
+    assert json.loads(line)["event"] == "log_level_changed"
+    async with client(server) as http:
+        await http.get("/livez")
+    assert process.poll() is None

@@ -14,8 +14,9 @@ import yaml
 from cloister_common.testing.serving import free_port
 
 from tests.support.embedder import EMBEDDER_TOKEN
-from tests.support.embedder_service import ClientMaker, wait_until_ready
+from tests.support.embedder_service import ClientMaker, is_ready
 from tests.support.models import MINILM, minilm_folder
+from tests.support.process import Process
 
 SECRET_TEXT = "zanzibar-umbrella-quotient"
 
@@ -38,25 +39,39 @@ def command(config: Path) -> list[str]:
     return [sys.executable, "-m", "cloister_embedder", "--config", str(config)]
 
 
+class EmbedderProcess(Process):
+    """The embedder with a settings file."""
+
+    title = "the embedder"
+    start_seconds = 180.0
+    stop_seconds = 20.0
+
+    def __init__(self, config: Path) -> None:
+        super().__init__(config.with_suffix(".log"))
+        self._config = config
+        self.server = yaml.safe_load(config.read_text())["server"]
+        self.url = f"http://127.0.0.1:{self.server['port']}"
+
+    def command(self) -> list[str]:
+        return command(self._config)
+
+    def answers(self) -> bool:
+        return is_ready(self.url)
+
+
 @pytest.fixture
-def process(config: Path) -> Iterator[subprocess.Popen[bytes]]:
-    log = config.with_suffix(".log").open("wb")
-    process = subprocess.Popen(command(config), stdout=log, stderr=subprocess.STDOUT)
+def process(config: Path) -> Iterator[EmbedderProcess]:
+    embedder = EmbedderProcess(config)
     try:
-        yield process
+        yield embedder.start()
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        log.close()
+        embedder.kill()
 
 
 async def test_process_serves_counts_logs_without_content_and_ends_cleanly(
-    make_client: ClientMaker, config: Path, process: subprocess.Popen[bytes]
+    make_client: ClientMaker, process: EmbedderProcess
 ) -> None:
-    server = yaml.safe_load(config.read_text())["server"]
-    url = f"http://127.0.0.1:{server['port']}"
-    wait_until_ready(url)
+    server, url = process.server, process.url
     client = make_client(url)
     assert (await client.embed([SECRET_TEXT, SECRET_TEXT, "other"])).dimensions == 384
     headers = {"authorization": f"Bearer {EMBEDDER_TOKEN}", "x-header": SECRET_TEXT}
@@ -66,9 +81,8 @@ async def test_process_serves_counts_logs_without_content_and_ends_cleanly(
     metrics = httpx.get(f"http://127.0.0.1:{server['metrics_port']}/metrics").text
     assert f'cloister_embedder_texts_total{{model="{MINILM}",outcome="duplicate"}} 1.0' in metrics
     assert "cloister_embedder_batch_seconds_bucket" in metrics
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(20) in {0, -signal.SIGTERM}
-    log = config.with_suffix(".log").read_text()
+    assert process.stop() in {0, -signal.SIGTERM}
+    log = process.log.read_text()
     assert {"model_loaded", "serving"} <= {json.loads(line)["event"] for line in log.splitlines()}
     for secret in (SECRET_TEXT, EMBEDDER_TOKEN):
         assert secret not in log + metrics

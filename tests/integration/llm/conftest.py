@@ -14,7 +14,8 @@ from tests.support.llm import LlmServer, chat_model_folder
 def llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlmServer]:
     """A running pod."""
     extra = {"tool-call-parser": "hermes", "enable-auto-tool-choice": True}
-    server = LlmServer(tmp_path_factory.mktemp("llm"), extra_arguments=extra)
+    limits = {"head_seconds": 5, "body_window_seconds": 5}
+    server = LlmServer(tmp_path_factory.mktemp("llm"), limits=limits, extra_arguments=extra)
     try:
         server.start()
         yield server

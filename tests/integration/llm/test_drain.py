@@ -1,13 +1,14 @@
 """The end of a real pod: a running answer is finished, one that takes too long is cut off, and the process ends."""
 
 import json
-import time
+from functools import partial
 
 import anyio
 import httpx
 import pytest
 
 from tests.support.llm import LlmServer
+from tests.support.waiting import until
 
 BODY = {"model": "chat", "messages": [{"role": "user", "content": "Tell me."}], "stream": True, "ignore_eos": True}
 
@@ -39,7 +40,7 @@ async def test_sigterm_lets_a_short_answer_finish_and_cuts_off_an_endless_one(
                 for event in begun:
                     await event.wait()
                 server.terminate()
-                await draining(client)
+                await until(partial(is_draining, client), seconds=60, what="the pod takes nothing new")
                 refused = await client.post("/v1/chat/completions", json=BODY)
                 assert refused.status_code == 503
                 assert (await client.get("/livez")).status_code == 200
@@ -54,9 +55,5 @@ async def test_sigterm_lets_a_short_answer_finish_and_cuts_off_an_endless_one(
         server.kill()
 
 
-async def draining(client: httpx.AsyncClient) -> None:
-    """Waits until the pod says it takes nothing new."""
-    deadline = time.monotonic() + 60
-    while (await client.get("/readyz")).status_code != 503:
-        assert time.monotonic() < deadline
-        await anyio.sleep(0.05)
+async def is_draining(client: httpx.AsyncClient) -> bool:
+    return (await client.get("/readyz")).status_code == 503

@@ -40,7 +40,7 @@ async def test_nothing_that_passes_through_a_pod_is_in_its_log_and_every_line_is
     assert all(answer.status_code >= 400 for answer in answers[5:])
     await client.post("/tokenize", json={"model": "chat", "prompt": CANARY})
     await client.get(f"/{CANARY}", headers={"authorization": f"Bearer {CANARY}"})
-    log = llm.log()
+    log = llm.log.read_text(errors="replace")
     lines = [json.loads(line) for line in log.splitlines()]
     assert {"starting_vllm", "serving"} <= {line["event"] for line in lines}
     assert {line["service"] for line in lines} == {"llm"}

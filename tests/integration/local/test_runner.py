@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,20 @@ from deploy.local.parts import Part
 from deploy.local.process import Watchdog, trim_log
 from deploy.local.runner import Runner
 from deploy.local.settings import REPOSITORY, load_local_settings
+from tests.support.waiting import until
 
 UP = "import signal; print('up', flush=True); signal.pause()"
 STUBBORN = "import signal; signal.signal(15, signal.SIG_IGN); print('up', flush=True)\nwhile True: signal.pause()"
+ONCE = """
+import signal, sys
+from pathlib import Path
+marker = Path(sys.argv[1])
+if marker.exists():
+    sys.exit("There is no room.")
+marker.touch()
+print("up", flush=True)
+signal.pause()
+"""
 ORDERLY = """
 import signal, sys
 signal.signal(15, lambda *_: sys.exit("ended in order"))
@@ -72,13 +84,8 @@ def part(folder: Path, name: str, code: str = UP, needs: Sequence[str] = ()) -> 
     async def probe() -> str | None:
         return None if log.exists() and log.read_text().rstrip().endswith("up") else "not up"
 
-    return Part(name, "a part", [sys.executable, "-c", code], needs, 1, log, dict(os.environ), probe)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.02)
+    command = [sys.executable, "-c", code, str(folder / f"{name}.started")]
+    return Part(name, "a part", command, needs, 1, log, dict(os.environ), probe)
 
 
 def alive(pid: int) -> bool:
@@ -92,7 +99,7 @@ async def test_parts_start_in_order_and_a_signal_ends_them(tmp_path: Path, watch
     run = Run(tmp_path, watchdog, [part(tmp_path, "store"), part(tmp_path, "door", needs=["store"])])
     running = asyncio.create_task(run.runner.run())
     await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
-    await until(lambda: json.loads(run.record_path.read_text())["state"] == "ready")
+    await until(lambda: json.loads(run.record_path.read_text())["state"] == "ready", seconds=DEADLINE_SECONDS)
     pids = [run.pid("store"), run.pid("door")]
     assert [line.split()[0] for line in run.said] == ["store", "door"]
     os.kill(os.getpid(), signal.SIGTERM)
@@ -123,13 +130,88 @@ async def test_a_part_that_dies_is_started_again(tmp_path: Path, watchdog: Watch
     await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
     first = run.pid("store")
     os.kill(first, signal.SIGKILL)
-    await until(lambda: run.record()["store"]["ready"] == 1 and run.pid("store") != first)
+    await until(lambda: run.record()["store"]["ready"] == 1 and run.pid("store") != first, seconds=DEADLINE_SECONDS)
     assert any("died of SIGKILL; starting it again" in line for line in run.said)
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.wait_for(running, DEADLINE_SECONDS)
 
 
-async def test_a_part_that_keeps_dying_ends_the_run(tmp_path: Path, watchdog: Watchdog) -> None:
+async def test_a_part_that_keeps_dying_is_started_again_ever_later_and_the_others_run_on(
+    tmp_path: Path, watchdog: Watchdog
+) -> None:
+    parts = [part(tmp_path, "store", ONCE), part(tmp_path, "door")]
+    run = Run(tmp_path, watchdog, parts, settings="restart: {pause_seconds: 0.01, longest_pause_seconds: 0.08}\n")
+    running = asyncio.create_task(run.runner.run())
+    await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
+    door, store = run.pid("door"), run.pid("store")
+    (tmp_path / "store.log").write_text("")
+    os.kill(store, signal.SIGKILL)
+    await until(lambda: any("after 6 deaths in ten minutes" in line for line in run.said), seconds=DEADLINE_SECONDS)
+    deaths = [line for line in run.said if line.startswith("store ") and "starting it again" in line]
+    assert "died of SIGKILL; starting it again." in deaths[0]
+    assert "while starting: There is no room; starting it again in 0.02 s, after 2 deaths" in deaths[1]
+    assert [line.split(" in ")[1].split(",")[0] for line in deaths[1:6]] == [
+        *("0.02 s", "0.04 s", "0.08 s", "0.08 s", "0.08 s")
+    ]
+    assert alive(door)
+    assert run.pid("door") == door
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, DEADLINE_SECONDS)
+
+
+async def test_a_part_that_cannot_be_started_again_for_now_is_tried_again(tmp_path: Path, watchdog: Watchdog) -> None:
+    program = tmp_path / "program"
+    program.symlink_to(sys.executable)
+    store = part(tmp_path, "store")
+    run = Run(tmp_path, watchdog, [replace(store, command=[str(program), *store.command[1:]])])
+    running = asyncio.create_task(run.runner.run())
+    await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
+    first = run.pid("store")
+    program.unlink()
+    os.kill(first, signal.SIGKILL)
+    await until(
+        lambda: any("store could not be started (No such file or directory)" in line for line in run.said),
+        seconds=DEADLINE_SECONDS,
+    )
+    program.symlink_to(sys.executable)
+    await until(lambda: run.record()["store"]["ready"] == 1 and run.pid("store") != first, seconds=DEADLINE_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, DEADLINE_SECONDS)
+
+
+async def test_a_record_that_cannot_be_written_does_not_end_the_run(
+    tmp_path: Path, watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.local.runner._TRIM_SECONDS", 0.02)
+    run = Run(tmp_path, watchdog, [part(tmp_path, "store")])
+    running = asyncio.create_task(run.runner.run())
+    await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
+    await until(lambda: run.record()["store"]["ready"] == 1, seconds=DEADLINE_SECONDS)
+    (tmp_path / "run.part").mkdir()
+    first = run.pid("store")
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: sum("store is ready" in line for line in run.said) == 2, seconds=DEADLINE_SECONDS)
+    assert run.pid("store") == first  # as it was recorded last
+    (tmp_path / "run.part").rmdir()
+    await until(lambda: run.pid("store") != first, seconds=DEADLINE_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, DEADLINE_SECONDS)
+
+
+async def test_a_part_stands_back_as_it_should_in_its_session_too(tmp_path: Path, watchdog: Watchdog) -> None:
+    run = Run(tmp_path, watchdog, [part(tmp_path, "store"), replace(part(tmp_path, "model"), nice=10)])
+    running = asyncio.create_task(run.runner.run())
+    await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, run.pid("store")) == own
+    assert os.getpriority(os.PRIO_PROCESS, run.pid("model")) == min(19, own + 10)
+    group = Path(f"/proc/{run.pid('model')}/autogroup")
+    assert not group.exists() or "nice 10" in group.read_text()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(running, DEADLINE_SECONDS)
+
+
+async def test_a_part_that_keeps_dying_ends_the_run_where_there_is_a_limit(tmp_path: Path, watchdog: Watchdog) -> None:
     run = Run(tmp_path, watchdog, [part(tmp_path, "store")], settings="restart: {limit: 0}\n")
     running = asyncio.create_task(run.runner.run())
     await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
@@ -159,7 +241,7 @@ async def test_a_second_signal_ends_at_once_what_takes_its_time(
     await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
     pid = run.pid("store")
     os.kill(os.getpid(), signal.SIGINT)
-    await until(lambda: any("stopping" in said for said in run.said))
+    await until(lambda: any("stopping" in said for said in run.said), seconds=DEADLINE_SECONDS)
     os.kill(os.getpid(), signal.SIGINT)
     await asyncio.wait_for(running, DEADLINE_SECONDS)
     assert not alive(pid)
@@ -173,7 +255,7 @@ async def test_a_signal_that_make_passes_on_once_more_counts_once(
     running = asyncio.create_task(run.runner.run())
     await asyncio.wait_for(run.ready.wait(), DEADLINE_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
-    await until(lambda: any("stopping" in said for said in run.said))
+    await until(lambda: any("stopping" in said for said in run.said), seconds=DEADLINE_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.wait_for(running, DEADLINE_SECONDS)
     assert (tmp_path / "store.log").read_text() == "up\nended in order\n"
@@ -196,7 +278,7 @@ async def test_without_its_watchdog_a_run_goes_on_and_ends_in_order(tmp_path: Pa
         dog._process.wait()
         first = run.pid("store")
         os.kill(first, signal.SIGKILL)
-        await until(lambda: run.record()["store"]["ready"] == 1 and run.pid("store") != first)
+        await until(lambda: run.record()["store"]["ready"] == 1 and run.pid("store") != first, seconds=DEADLINE_SECONDS)
         pids = [run.pid("store"), run.pid("door")]
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.wait_for(running, DEADLINE_SECONDS)
@@ -245,11 +327,11 @@ async def test_a_killed_runner_leaves_no_process_and_no_lock(tmp_path: Path) -> 
     runner = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     assert runner.stdout is not None
     child = int(runner.stdout.readline())
-    await until(lambda: (tmp_path / "log").read_text().strip() != "")
+    await until(lambda: (tmp_path / "log").read_text().strip() != "", seconds=DEADLINE_SECONDS)
     grandchild = int((tmp_path / "log").read_text())
     assert alive(grandchild)
     runner.kill()
     runner.wait()
     runner.stdout.close()
-    await until(lambda: not alive(child) and not alive(grandchild))
+    await until(lambda: not alive(child) and not alive(grandchild), seconds=DEADLINE_SECONDS)
     preflight.lock(tmp_path).close()

@@ -64,6 +64,29 @@ def test_a_deleted_file_is_gone_with_its_key_and_content(
     assert len(left) <= 1
 
 
+def test_a_damaged_file_is_listed_with_its_error_and_keeps_no_other_back(
+    lite_retriever: RetrieverProcess, lite_sdk: openai.OpenAI
+) -> None:
+    record, content, good = [upload(lite_sdk, f"{number}.txt", b"x" * 1000) for number in range(3)]
+    for path in lite_retriever.blobs.glob("t/*/files/*"):
+        if path.name == record:
+            path.write_bytes(b"damaged")
+    for path in lite_retriever.blobs.glob("t/*/contents/*"):
+        if path.name == content:
+            path.write_bytes(path.read_bytes()[:-1])
+    listed = list(lite_sdk.files.list(order="asc", limit=2))
+    assert [(file.id, file.status) for file in listed] == [(record, "error"), (content, "error"), (good, "processed")]
+    assert content in (listed[1].status_details or "")
+    assert lite_sdk.files.retrieve(record) == listed[0]
+    for file_id in (record, content):
+        with pytest.raises(openai.InternalServerError) as damaged:
+            lite_sdk.files.content(file_id)
+        assert damaged.value.code == "stored_data_damaged"
+        assert file_id in damaged.value.message
+        assert lite_sdk.files.delete(file_id).deleted
+    assert [file.id for file in lite_sdk.files.list()] == [good]
+
+
 @pytest.mark.parametrize(
     ("form", "code", "param"),
     [

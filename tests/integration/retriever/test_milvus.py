@@ -9,6 +9,7 @@ import pytest
 from cloister_common.errors import Conflict, Unavailable
 from cloister_retriever.index.collection import PassageCollection
 from cloister_retriever.index.connection import MilvusConnection
+from cloister_retriever.index.protocol import Entry, Found, SealedPassage
 from cloister_retriever.index.quoting import equals, one_of
 from cloister_retriever.settings import MilvusSettings
 from pymilvus import DataType, MilvusClient
@@ -40,19 +41,11 @@ NASTY = [
 DIMENSIONS = 8
 
 
-def row(number: int, store: str = "vs_1", attachment: str = "vsf_1") -> dict[str, object]:
+def row(number: int, store: str = "vs_1", attachment: str = "vsf_1") -> Entry:
     vector = np.zeros(DIMENSIONS, np.float32)
     vector[number % DIMENSIONS] = 1
-    return {
-        "id": f"psg_{store}_{attachment}_{number}",
-        "store_id": store,
-        "attachment_id": attachment,
-        "file_id": "file-1",
-        "position": number,
-        "dense": vector.tolist(),
-        "sealed_vector": "v",
-        "sealed_passage": "p",
-    }
+    passage = SealedPassage(f"psg_{store}_{attachment}_{number}", store, attachment, "file-1", number, "v", "p")
+    return Entry(passage, vector.tolist())
 
 
 @pytest.mark.parametrize("milvus", ["milvus_lite", "milvus_235"])
@@ -108,14 +101,17 @@ async def test_upserts_replace_deletions_are_exact_and_another_dimension_is_a_co
         assert await collection.count("vs_1") == 290
         query = np.eye(DIMENSIONS, dtype=np.float32)[3]
         found = await collection.search("vs_2", query, limit=50, attachment_ids=["vsf_1"], fresh=True)
-        assert [one["position"] for one in found][:1] == [3]
-        assert len(found) == 7
-        assert await collection.search("vs_2", query, limit=50, attachment_ids=["vsf_2"], fresh=True) == []
+        assert [one.passage.position for one in found.hits][:1] == [3]
+        assert len(found.hits) == 7
+        assert found.is_all
+        assert not (await collection.search("vs_2", query, limit=7, attachment_ids=None, fresh=True)).is_all
+        nothing = await collection.search("vs_2", query, limit=50, attachment_ids=["vsf_2"], fresh=True)
+        assert nothing == Found([], is_all=True)
         await collection.delete("vs_1")
         assert [await collection.count("vs_1"), await collection.count("vs_2")] == [0, 7]
         for late in (collection, PassageCollection(connection, model)):
             with pytest.raises(Conflict, match="4 numbers"):
-                await late.upsert([{**row(0), "dense": [1.0, 0.0, 0.0, 0.0]}])
+                await late.upsert([row(0)._replace(dense=[1.0, 0.0, 0.0, 0.0])])
             with pytest.raises(Conflict, match="4 numbers"):
                 await late.search("vs_2", query[:4], limit=5, attachment_ids=None, fresh=True)
     finally:
@@ -148,7 +144,7 @@ async def test_a_collection_that_was_half_made_is_completed(
         found = await collection.search(
             "vs_1", np.eye(DIMENSIONS, dtype=np.float32)[1], limit=1, attachment_ids=None, fresh=True
         )
-        assert [one["position"] for one in found] == [1]
+        assert [one.passage.position for one in found.hits] == [1]
     finally:
         await connection.run(lambda client: client.drop_alias(collection.alias))
         await connection.run(lambda client: client.drop_collection(f"{collection.alias}_v1"))

@@ -1,17 +1,23 @@
 """Crashes and outages: work that was acknowledged is finished, once; what is down is said and comes back."""
 
 import secrets
+import time
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
+from cloister_common.clients.call import AWAY_SECONDS
+from cloister_common.errors import Unavailable
 from cloister_common.testing.embedder import FakeEmbedder
+from cloister_common.testing.serving import free_port, served
 from openai.types import VectorStoreSearchResponse
 
 from tests.support.documents import ingested, place, upload
+from tests.support.embedder import EMBEDDER_TOKEN
 from tests.support.milvus import MilvusLite, MilvusServer235, connected
-from tests.support.retriever import RetrieverMaker, RetrieverProcess, poll
+from tests.support.retriever import RetrieverMaker, RetrieverProcess
+from tests.support.waiting import wait_until
 
 LONG = "\n\n".join(f"Paragraph {number} speaks about topic{number} and nothing else at all." for number in range(400))
 
@@ -51,7 +57,7 @@ def test_a_retriever_killed_while_it_ingests_finishes_after_its_restart(
     try:
         sdk.vector_stores.file_batches.create(store, file_ids=files)
         seen = fake_embedder.texts
-        poll(lambda: fake_embedder.texts > seen + 64, seconds=30, what="passages are being embedded")
+        wait_until(lambda: fake_embedder.texts > seen + 64, seconds=30, what="passages are being embedded")
         retriever.kill()
     finally:
         fake_embedder.delay_seconds = 0.0
@@ -118,30 +124,50 @@ def test_milvus_may_go_and_come_back(
 
         milvus.start()
         assert ingested(sdk, store, seconds=120).file_counts.completed == 2
-        found = poll(lambda: _search(sdk, store, "lion sleeps"), seconds=90, what="the search answers again")
+        found = wait_until(lambda: _search(sdk, store, "lion sleeps"), seconds=90, what="the search answers again")
         assert found[0].file_id == late
         assert doomed not in {one.file_id for one in found}
-        poll(lambda: len(rows_of(milvus.uri, store)) == 2, seconds=60, what="the deleted file's passages are gone")
+        wait_until(
+            lambda: len(rows_of(milvus.uri, store)) == 2, seconds=60, what="the deleted file's passages are gone"
+        )
         assert httpx.get(f"{retriever.url}/readyz", timeout=10).status_code == 200
     finally:
         milvus.stop()
 
 
+async def test_the_gateway_learns_soon_that_nothing_can_be_searched(
+    milvus_lite: MilvusLite, make_retriever: RetrieverMaker, tenant: str
+) -> None:
+    retriever = make_retriever(milvus_lite.uri, embedder={"url": f"http://127.0.0.1:{free_port()}"}, role="api").start()
+    store = retriever.openai(tenant).vector_stores.create(name="s").id
+    client = retriever.client()
+    started = time.monotonic()
+    with pytest.raises(Unavailable) as away:
+        await client.search(tenant, [store], "zebra")
+    await client.close()
+    assert away.value.error_code == "embedder_unavailable"
+    assert time.monotonic() - started < 2 * AWAY_SECONDS, "it does not try again what the retriever has tried"
+
+
 def test_an_embedder_that_fails_delays_and_loses_nothing(
     milvus_lite: MilvusLite, make_retriever: RetrieverMaker, tenant: str
 ) -> None:
-    from cloister_common.testing.serving import free_port, served
-
-    from tests.support.embedder import EMBEDDER_TOKEN
-
     port = free_port()
     embedder = {"url": f"http://127.0.0.1:{port}"}
     retriever = make_retriever(milvus_lite.uri, embedder=embedder).start()
     sdk = retriever.openai(tenant)
     file_id = upload(sdk, "a.txt", b"the zebra eats grass")
     store = sdk.vector_stores.create(name="s", file_ids=[file_id]).id
-    poll(lambda: "ingestion_waits" in retriever.log.read_text(), seconds=60, what="the worker waits for the embedder")
+    wait_until(
+        lambda: "ingestion_waits" in retriever.log.read_text(), seconds=60, what="the worker waits for the embedder"
+    )
     assert sdk.vector_stores.retrieve(store).status == "in_progress"
+    started = time.monotonic()
+    with pytest.raises(openai.APIStatusError) as away:
+        sdk.vector_stores.search(store, query="zebra")
+    assert (away.value.status_code, away.value.code) == (503, "embedder_unavailable")
+    assert int(away.value.response.headers["retry-after"]) > 0
+    assert time.monotonic() - started < 2 * AWAY_SECONDS, "whoever waits is told soon"
     with served(FakeEmbedder(EMBEDDER_TOKEN), port):
         assert ingested(sdk, store).file_counts.completed == 1
         assert sdk.vector_stores.search(store, query="zebra").data[0].file_id == file_id
@@ -173,6 +199,21 @@ def test_a_row_that_was_tampered_with_is_not_served(
     found = sdk.vector_stores.search(store, query="zebra eats grass").data
     assert [one.file_id for one in found] == [rows[2]["file_id"]]
     assert "passage_did_not_open" in lite_retriever.log.read_text()
+
+
+def test_a_row_that_was_copied_is_served_once(
+    milvus_lite: MilvusLite, lite_retriever: RetrieverProcess, tenant: str
+) -> None:
+    sdk = lite_retriever.openai(tenant)
+    store = sdk.vector_stores.create(name="s", file_ids=[upload(sdk, "a.txt", b"the zebra eats grass")]).id
+    ingested(sdk, store)
+    client = connected(milvus_lite.uri)
+    [collection] = [name for name in client.list_collections() if name.startswith("cloister_")]
+    [row] = client.query(collection, filter=f'store_id == "{store}"', output_fields=["*"], consistency_level="Strong")
+    client.upsert(collection, [{**row, "id": f"psg_copy{number}"} for number in range(5)])
+    client.close()
+    assert len(sdk.vector_stores.search(store, query="zebra eats grass").data) == 1
+    assert "passage_was_copied" in lite_retriever.log.read_text()
 
 
 def _search(sdk: openai.OpenAI, store: str, query: str) -> list[VectorStoreSearchResponse]:

@@ -1,5 +1,6 @@
 """The parser's process: hostile files end with a sentence, and nothing gets out of the sandbox."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cloister_retriever.ingestion.turns import Turns
 from cloister_retriever.parsing.document import UnreadableFile
 from cloister_retriever.parsing.parser import Parser
 from cloister_retriever.settings import IngestionSettings
 
 from tests.support.documents import pdf
 from tests.support.models import minilm_folder
+from tests.support.waiting import until
 
 MIB = 1024 * 1024
 
@@ -75,6 +78,48 @@ async def test_a_file_over_the_memory_limit_fails_alone() -> None:
 async def test_a_file_that_takes_too_long_is_given_up() -> None:
     error = await refusal(b"word " * 2_000_000, parse_seconds=2)
     assert error.code == "invalid_file"
+
+
+async def test_a_file_that_stands_aside_is_stopped_and_goes_on_with_the_time_it_had() -> None:
+    turns = Turns(1, 0, asyncio.Event())
+    turn = turns.begin("a")
+    slow = b"word " * 400_000
+    reading = asyncio.create_task(
+        parser(parse_seconds=120).parse(chunks(slow), name="a.txt", max_tokens=200, overlap_tokens=0, turn=turn)
+    )
+    try:
+        child = await until(lambda: next(iter(children()), None))
+        await until(lambda: processor_ticks(child) > 50)  # it is reading the file by now, and not only starting
+        turns.make_way(["b"])
+        await until(lambda: state_of(child) == "T")
+        assert turns.is_free
+        ticks = processor_ticks(child)
+        turns.resume(turn)
+        await until(lambda: processor_ticks(child) > ticks)
+        parsed = await reading
+    finally:
+        reading.cancel()
+    assert len(parsed.text) == len(slow)
+
+
+def children() -> list[int]:
+    """The processes that this one has started, of the parser's kind."""
+    everyone = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    ids = [int(number) for path in everyone for number in path.read_text().split()]
+    return [one for one in ids if b"parsing.child" in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
+def stat_of(process: int) -> list[str]:
+    """What `proc(5)` says of a process after its name: the state first."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+
+
+def state_of(process: int) -> str:
+    return stat_of(process)[0]
+
+
+def processor_ticks(process: int) -> int:
+    return int(stat_of(process)[11])
 
 
 @pytest.mark.parametrize(

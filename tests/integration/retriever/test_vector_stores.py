@@ -8,7 +8,8 @@ from openai.types import VectorStore
 
 from tests.support.documents import ingested, pdf, place, upload
 from tests.support.milvus import MilvusLite
-from tests.support.retriever import RetrieverMaker, RetrieverProcess, poll
+from tests.support.retriever import RetrieverMaker, RetrieverProcess
+from tests.support.waiting import wait_until
 
 ANIMALS = b"# Animals\n\nThe zebra is striped.\n\n## Diet\n\nIt eats grass every morning.\n"
 
@@ -196,7 +197,7 @@ def test_a_cancelled_batch_leaves_no_passages(
     assert (cancelled.status, cancelled.file_counts.cancelled) == ("cancelled", 3)
     api.stop()
     worker = make_retriever(milvus_lite.uri).start()
-    poll(lambda: not list((worker.blobs / "queue").rglob("*-*")), seconds=30, what="the queue is empty")
+    wait_until(lambda: not list((worker.blobs / "queue").rglob("*-*")), seconds=30, what="the queue is empty")
     assert worker.openai(tenant).vector_stores.search(store, query="zebra").data == []
     assert worker.openai(tenant).vector_stores.retrieve(store).file_counts.cancelled == 3
 

@@ -1,24 +1,18 @@
 """Background work is restarted, counted, named and ended."""
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 from cloister_common.supervisor import Supervisor
 from prometheus_client import REGISTRY
 
+from tests.support.waiting import until
 from tests.unit.common.conftest import LogLines
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloister_common.supervisor._FIRST_PAUSE_SECONDS", 0.001)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 def running(task: str) -> float:

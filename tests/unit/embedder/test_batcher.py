@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,6 +12,7 @@ from cloister_embedder.batching import Batcher, BatcherLimits, BatchLimits
 from cloister_embedder.models import Tokens
 
 from tests.support.embedder import FakeEncoder, text_tokens, vector_of
+from tests.support.waiting import until
 
 
 @asynccontextmanager
@@ -38,12 +39,6 @@ async def running(
 async def entered(encoder: FakeEncoder) -> None:
     """Waits until the next batch is in the model's hands."""
     assert await asyncio.to_thread(encoder.entered.acquire, timeout=10)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 def items(*texts: str) -> list[Tokens]:

@@ -41,7 +41,7 @@ def make_settings(tmp_path: Path) -> Callable[..., LlmSettings]:
             "server": {"port": 18290, "metrics_port": 18291},
         }
         for name, section in sections.items():
-            data[name] = {**data[name], **section} if isinstance(section, dict) else section
+            data[name] = {**data.get(name, {}), **section} if isinstance(section, dict) else section
         return LlmSettings.model_validate(data)
 
     return make

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ from cloister_common.settings import SettingsError
 from cloister_llm.guard.compiler import Compiler
 from cloister_llm.guard.compiler_watch import CompilerWatch
 from cloister_llm.guard.middleware import Guard
+from cloister_llm.settings import SETTINGS_VARIABLE
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
@@ -42,7 +44,7 @@ def application() -> Starlette:
 @pytest.fixture
 async def guard(make_settings: Any, monkeypatch: pytest.MonkeyPatch) -> Guard:
     """A guard that has started."""
-    guard = Guard(application(), make_settings(max_body_bytes=4096), prepare=lambda *_: None)
+    guard = Guard(application(), make_settings(max_body_bytes=4096, max_json_values=1000), prepare=lambda *_: None)
     monkeypatch.setattr(guard.drain, "on_signals", lambda stop: None)
     assert await lifespan(guard) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     return guard
@@ -172,6 +174,21 @@ async def test_a_body_over_the_limit_is_refused(client: httpx.AsyncClient) -> No
     assert response.status_code == 413
 
 
+async def test_a_body_of_too_many_values_is_refused_before_it_is_read(client: httpx.AsyncClient) -> None:
+    response = await client.post("/tokenize", content=b"[" + b"1," * 2000 + b"1")
+    assert (response.status_code, response.json()["error"]["code"]) == (413, "too_many_values")
+
+
+async def test_a_compressed_body_is_refused_by_that_name_before_it_is_read(client: httpx.AsyncClient) -> None:
+    async def unread() -> Any:
+        raise AssertionError("nobody asked for the body")
+        yield b""
+
+    response = await client.post("/tokenize", content=unread(), headers={"content-encoding": "gzip"})
+    assert response.status_code == 415
+    assert response.json()["error"]["param"] == "Content-Encoding"
+
+
 async def test_websockets_are_closed(guard: Any) -> None:
     guard.app.routes.append(WebSocketRoute("/v1/realtime", echo))
     sent: list[Any] = []
@@ -206,6 +223,25 @@ async def test_start_prepares_the_process_and_watches_for_the_end(
     monkeypatch.setattr(guard.drain, "on_signals", lambda stop: done.append("signals"))
     assert await lifespan(guard) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert done == [(guard.app, guard.settings), "signals"]
+
+
+async def test_another_log_level_is_taken_over_from_the_pods_settings_file(
+    make_settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "llm.yaml"
+    file.write_text(make_settings(log={"level": "warning"}).model_dump_json())
+    monkeypatch.setenv(SETTINGS_VARIABLE, str(file))
+    watched: list[Any] = []
+
+    async def watch(*arguments: Any, **named: Any) -> None:
+        watched.append((*arguments, named))
+
+    monkeypatch.setattr("cloister_llm.guard.middleware.watch_log_level", watch)
+    guard = Guard(application(), prepare=lambda *_: None)
+    monkeypatch.setattr(guard.drain, "on_signals", lambda stop: None)
+    await lifespan(guard)
+    await asyncio.sleep(0)
+    assert watched == [(file, {"service": "llm", "level": "warning"})]
 
 
 @pytest.mark.parametrize("reason", [SettingsError("no renderer"), ImportError("vllm")])

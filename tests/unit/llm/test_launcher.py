@@ -11,7 +11,6 @@ import pytest
 from cloister_common.settings import SettingsError
 from cloister_llm import launcher
 from cloister_llm.__main__ import main
-from cloister_llm.hardware import cpu_memory_bytes
 from cloister_llm.launcher import prepare
 
 from tests.support.certificates import certificate_for
@@ -166,6 +165,7 @@ def test_serve_becomes_vllm(
 ) -> None:
     seen = []
     monkeypatch.setattr(os, "execve", lambda *arguments: seen.append(arguments))
+    monkeypatch.setattr(launcher, "_stand_back", lambda nice: None)
     monkeypatch.setattr("cloister_llm.__main__.configure_logging", lambda **_: None)
     monkeypatch.setattr(launcher, "divert_output", lambda _: None)
     config = tmp_path / "llm.yaml"
@@ -173,6 +173,26 @@ def test_serve_becomes_vllm(
     assert main(["--config", str(config)]) == 0
     assert main(["serve", "--config", str(config)]) == 0
     assert [program for program, _, _ in seen] == [sys.executable] * 2
+
+
+@pytest.mark.parametrize(
+    ("engine", "inherited", "wanted"), [({}, 0, 10), ({}, 15, 15), ({"nice": 0}, 0, 0), ({"nice": 19}, 5, 19)]
+)
+def test_a_model_on_processors_stands_back(
+    make_settings: Any, model_folder: Path, engine: dict[str, int], inherited: int, wanted: int
+) -> None:
+    """Asked of a process of its own: who is lowered may not rise again."""
+    settings = make_settings(engine={"kv_cache_gib": 0.5, "max_model_len": 2048, **engine})
+    nice, ours = prepare(settings, CONFIG).nice, os.getpriority(os.PRIO_PROCESS, 0)
+    program = f"""
+import os
+from cloister_llm.launcher import _stand_back
+os.setpriority(os.PRIO_PROCESS, 0, {max(inherited, ours)})
+_stand_back({nice})
+print(os.getpriority(os.PRIO_PROCESS, 0))
+"""
+    seen = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(seen.stdout) == max(wanted, ours)
 
 
 def test_a_wrong_setting_is_one_sentence_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,21 +217,36 @@ def test_plan_says_what_does_not_fit(model_folder: Path, capsys: pytest.CaptureF
     assert "does not fit" in capsys.readouterr().err
 
 
-def test_memory_is_the_least_of_the_machines_and_the_containers(tmp_path: Path) -> None:
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal: 100 kB\nMemAvailable: 50 kB\n")
-    assert cpu_memory_bytes(tmp_path, meminfo) == 50 * 1024
-    (tmp_path / "memory.max").write_text("max\n")
-    assert cpu_memory_bytes(tmp_path, meminfo) == 50 * 1024
-    (tmp_path / "memory.max").write_text("30720\n")
-    (tmp_path / "memory.current").write_text("20480\n")
-    (tmp_path / "memory.stat").write_text("anon 10240\ninactive_file 8192\nactive_file 2048\n")
-    assert cpu_memory_bytes(tmp_path, meminfo) == 20480  # cached files are given up when memory is wanted
-
-
 def test_there_is_one_compiler_of_schemas_whatever_comes_first(make_settings: Any, model_folder: Path) -> None:
     ready = prepare(make_settings(), CONFIG)
     assert words_of(ready)["--structured-outputs-config"] == '{"backend": "guidance"}'
     assert ready.environment["VLLM_ENFORCE_STRICT_TOOL_CALLING"] == "0"
     with pytest.raises(ValueError, match="set by the launcher"):
         make_settings(engine={"extra_arguments": {"structured-outputs-config.backend": "outlines"}})
+
+
+def test_threads_are_as_many_as_cores_unless_the_operator_says(
+    make_settings: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(launcher, "cpu_cores", lambda: 3)
+    assert prepare(make_settings(), CONFIG).environment["OMP_NUM_THREADS"] == "3"
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert prepare(make_settings(), CONFIG).environment["OMP_NUM_THREADS"] == "7"
+
+
+def test_a_model_over_the_containers_limit_is_one_sentence_and_exit_code_2(
+    tmp_path: Path,
+    settings: Any,
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("cloister_llm.hardware.memory_left", lambda: 600 * 1024**2)
+    monkeypatch.setattr("cloister_llm.__main__.configure_logging", lambda **_: None)
+    config = tmp_path / "llm.yaml"
+    config.write_text(settings.model_dump_json())
+    assert main(["--config", str(config)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "does not fit" in said

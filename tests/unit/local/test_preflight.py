@@ -50,6 +50,13 @@ def test_too_little_disk_says_where(tmp_path: Path) -> None:
         preflight.check_machine(settings, tmp_path)
 
 
+def test_a_folder_too_deep_for_a_socket_says_so(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    with pytest.raises(NotReadyToStart, match=r"too long for the socket in it .* make run VAR=DIR"):
+        preflight.check_machine(settings_with(tmp_path, PRESENT + "needs: {memory_gib: 0, disk_gib: 0}\n"), deep)
+
+
 def test_a_port_in_use_is_named_with_its_key(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -8,7 +8,7 @@ from cloister_common.settings import SettingsError
 from cloister_retriever.parsing import chunking
 from cloister_retriever.parsing.chunking import Chunker, ModelLimits, load_tokenizer
 from cloister_retriever.parsing.document import Document, Segment
-from cloister_retriever.parsing.text import parse_text
+from cloister_retriever.parsing.kinds.text import parse_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer

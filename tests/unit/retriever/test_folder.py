@@ -7,9 +7,11 @@ import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cloister_common import disk
 from cloister_common.errors import Unavailable
 from cloister_retriever.storage.folder import FolderObjects
 
@@ -157,6 +159,33 @@ async def test_a_disk_that_fails_is_unavailable_and_leaves_nothing(
             await write(objects, "t/one")
     assert not (tmp_path / "t" / "one").exists()
     assert list((tmp_path / "staging").iterdir()) == []
+
+
+async def test_below_the_floor_nothing_is_taken_in_and_what_is_under_way_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = 300 * 1024 * 1024
+    monkeypatch.setattr(disk, "disk_usage", lambda _: SimpleNamespace(total=100 * 1024**3, free=free))
+    objects = FolderObjects(tmp_path, min_free_mib=256)
+
+    async def filling() -> AsyncIterator[bytes]:
+        nonlocal free
+        yield b"first"
+        free = 255 * 1024 * 1024
+        yield b"second"
+
+    await objects.put_stream("t/one", pieces(b"data"))
+    with pytest.raises(Unavailable, match="is full"):
+        await objects.put_stream("t/two", filling())
+    with pytest.raises(Unavailable, match="is full"):
+        objects.check_room()
+    assert await objects.get("t/two") is None
+    assert list((tmp_path / "staging").iterdir()) == []
+    await objects.put("t/lease", b"mine")
+    await objects.delete("t/lease")
+    assert await objects.get("t/one") == b"data"
+    free = 257 * 1024 * 1024
+    await objects.put_stream("t/two", pieces(b"data"))
 
 
 def test_only_what_a_dead_process_left_is_cleared_away(tmp_path: Path) -> None:

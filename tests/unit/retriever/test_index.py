@@ -1,7 +1,6 @@
 """What Milvus gets to see: quoted values, rotated vectors, rows that open only where they belong."""
 
 import json
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +11,9 @@ from cloister_retriever.index.passages import (
     open_passage,
     open_vector,
     passage_id,
-    seal_row,
+    seal_passage,
 )
+from cloister_retriever.index.protocol import SealedPassage
 from cloister_retriever.index.quoting import all_of, equals, one_of, quote
 from cloister_retriever.index.rotation import Rotations, normalised, rotation_matrix
 from cloister_retriever.keys import PassageKeys, passage_keys
@@ -74,10 +74,10 @@ def keys_of(store: bytes = b"s", file: bytes = b"f") -> PassageKeys:
     return passage_keys(DataKey(store * 32, tenant="proj_a"), DataKey(file * 32, tenant="proj_a"))
 
 
-def row_of(position: int = 3, keys: PassageKeys | None = None, owner: PassageOwner = OWNER) -> dict[str, Any]:
+def row_of(position: int = 3, keys: PassageKeys | None = None, owner: PassageOwner = OWNER) -> SealedPassage:
     vector = normalised(np.arange(1, 9, dtype=np.float32)[None])[0]
     passage = Passage(position=position, text="the zebra eats grass", start=10, end=30, page=2, section="Diet")
-    return seal_row(keys or keys_of(), owner, passage, vector, vector[::-1].copy())
+    return seal_passage(keys or keys_of(), owner, passage, vector)
 
 
 def test_a_row_opens_to_what_was_sealed_and_shows_none_of_it() -> None:
@@ -105,8 +105,8 @@ def test_a_row_needs_the_stores_key_and_the_files(keys: PassageKeys) -> None:
 
 
 def test_a_row_does_not_open_at_another_position_or_with_another_rows_field() -> None:
-    moved = {**row_of(3), "position": 4}
-    mixed = {**row_of(3), "sealed_vector": row_of(4)["sealed_vector"]}
+    moved = row_of(3)._replace(position=4)
+    mixed = row_of(3)._replace(sealed_vector=row_of(4).sealed_vector)
     for row in (moved, mixed):
         with pytest.raises(VaultError):
             open_vector(keys_of(), OWNER, row)
@@ -115,7 +115,7 @@ def test_a_row_does_not_open_at_another_position_or_with_another_rows_field() ->
 @pytest.mark.parametrize("value", ["", "not base64!", "QUJD"])
 def test_a_field_that_was_replaced_does_not_open(value: str) -> None:
     with pytest.raises(VaultError):
-        open_passage(keys_of(), OWNER, {**row_of(), "sealed_passage": value})
+        open_passage(keys_of(), OWNER, row_of()._replace(sealed_passage=value))
 
 
 def test_passage_ids_are_the_same_each_time_and_differ_by_attachment_and_store() -> None:

@@ -1,19 +1,18 @@
 """The pipeline and its workers beside callers that change their minds, and after others that died."""
 
-import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from cloister_common.errors import NotFound
 from cloister_common.wire.search import SearchRequest
 from cloister_retriever.ingestion import worker
-from cloister_retriever.ingestion.queue import Claim, Job
+from cloister_retriever.jobs.queue import Claim, Job
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateStore
 from cloister_retriever.vector_stores.service import OpenStore
 
 from tests.support.retriever_memory import TENANT, Killed, MemoryProcess, MemoryRoot, Stored
+from tests.support.waiting import until
 
 TEXT = "the zebra eats grass"
 
@@ -32,12 +31,6 @@ def stored() -> Stored:
 @pytest.fixture
 def process(stored: Stored) -> MemoryProcess:
     return MemoryProcess(stored, MemoryRoot())
-
-
-async def until(condition: Callable[[], Awaitable[object]]) -> None:
-    async with asyncio.timeout(10):
-        while not await condition():
-            await asyncio.sleep(0.005)
 
 
 async def queue_is_empty(process: MemoryProcess) -> bool:
@@ -101,7 +94,7 @@ async def test_a_worker_that_looks_before_the_attachment_is_there_does_not_forge
         job = await put(*arguments, **options)
         claim = await eager.queue.claim()
         assert claim is not None
-        await eager.workers._do(claim)
+        await eager.workers._do(claim, eager.workers.turns.begin("share"))
         return job
 
     monkeypatch.setattr(dying.queue, "put", put_and_be_seen)
@@ -121,8 +114,8 @@ def claimed(process: MemoryProcess, monkeypatch: pytest.MonkeyPatch, number: int
     """The workers find every job as one that was claimed ``number`` times before."""
     claim = process.queue.claim
 
-    async def again() -> Claim | None:
-        found = await claim()
+    async def again(*arguments: Any) -> Claim | None:
+        found = await claim(*arguments)
         return None if found is None else found.model_copy(update={"number": number})
 
     monkeypatch.setattr(process.queue, "claim", again)

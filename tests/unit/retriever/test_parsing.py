@@ -3,9 +3,12 @@
 import time
 
 import pytest
+from cloister_retriever.parsing.decoding import clean, decode
 from cloister_retriever.parsing.detect import detect
-from cloister_retriever.parsing.document import UnreadableFile
-from cloister_retriever.parsing.text import clean, decode, parse_text
+from cloister_retriever.parsing.document import Document, UnreadableFile
+from cloister_retriever.parsing.kinds.kind import Kind, Source
+from cloister_retriever.parsing.kinds.table import KINDS, SUPPORTED
+from cloister_retriever.parsing.kinds.text import parse_text
 
 
 @pytest.mark.parametrize(
@@ -22,7 +25,7 @@ from cloister_retriever.parsing.text import clean, decode, parse_text
     ],
 )
 def test_the_content_says_the_type(content: bytes, name: str, kind: str) -> None:
-    assert detect(content, name) == kind
+    assert detect(content, name).name == kind
 
 
 @pytest.mark.parametrize(
@@ -98,7 +101,7 @@ def test_only_hashes_that_stand_apart_close_a_heading(line: str, title: str | No
 @pytest.mark.parametrize("comment", [b"<!-- x -->\n", b"<!---->", b"<!-- ", b"--><!--", b" \n"])
 def test_a_file_that_begins_with_thousands_of_comments_takes_no_time_to_tell(comment: bytes) -> None:
     started = time.process_time()
-    assert detect(comment * 100_000 + b"words", "a.md") == "text"
+    assert detect(comment * 100_000 + b"words", "a.md").name == "text"
     assert time.process_time() - started < 2
 
 
@@ -124,3 +127,21 @@ def test_text_with_a_stray_hash_stays_one_segment() -> None:
     document = parse_text(b"# comment\nvalue = 1\n", "config.txt")
     assert not document.markdown
     assert [(part.start, part.end, part.section) for part in document.segments] == [(0, 20, None)]
+
+
+def test_the_sentence_of_a_refusal_names_every_kind_that_is_read() -> None:
+    assert SUPPORTED == "plain text, Markdown and PDF"
+    assert len({kind.name for kind in KINDS}) == len(KINDS)
+
+
+def test_a_kind_that_is_entered_in_the_table_is_told_by_what_it_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = Kind(
+        "zip",
+        called=("ZIP",),
+        parse=lambda source: Document(source.name),
+        claims=lambda content, _: content.startswith(b"PK"),
+    )
+    monkeypatch.setattr("cloister_retriever.parsing.detect.KINDS", (*KINDS, archive))
+    found = detect(b"PK\x03\x04....", "a.txt")
+    assert found.parse(Source(b"PK", "a.txt", 10)).text == "a.txt"
+    assert detect(b"words", "a.txt").name == "text"

@@ -31,6 +31,6 @@ def test_a_score_is_the_cosine_within_openais_range(cosine: float, score: float)
 
 
 def test_a_passage_that_does_not_open_makes_room_for_the_next() -> None:
-    moved = candidate(0.9, 0)._replace(row={**row_of(0), "position": 1})
+    moved = candidate(0.9, 0)._replace(sealed=row_of(0)._replace(position=1))
     found = _results([moved, candidate(0.8, 1), candidate(0.7, 2), candidate(0.6, 3)], 2)
     assert [one.passage.index for one in found] == [1, 2]

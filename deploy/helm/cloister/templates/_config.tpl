@@ -3,7 +3,7 @@ The settings file of every service: what the chart knows (addresses, files, port
 `config` from the values. The service's own settings class reads the result and refuses what it does not know.
 */}}
 
-{{/* cloister.config.server: the `server` and `log` sections. */}}
+{{/* cloister.config.server: the `server` and `log` sections. Takes root, api, metrics, and level, the part's own. */}}
 {{- define "cloister.config.server" -}}
 server:
   host: {{ .root.Values.listenAddress | quote }}
@@ -15,7 +15,7 @@ server:
     key_file: /run/cloister/tls/tls.key
 {{- end }}
 log:
-  level: {{ .root.Values.logLevel }}
+  level: {{ .level | default .root.Values.logLevel }}
 {{- end -}}
 
 {{/* cloister.config.peer: how one part calls another: token, and the CA that it must show a certificate of. */}}
@@ -25,6 +25,14 @@ token_file: /run/cloister/secrets/{{ .part }}-token
 tls:
   ca_file: /run/cloister/secrets/{{ .part }}-ca.crt
 {{- end }}
+{{- end -}}
+
+{{/*
+cloister.config.digest: what a service reads only at its start, as an annotation that replaces its pods when it changes.
+Not the log level, which it takes over from the mounted file while it runs.
+*/}}
+{{- define "cloister.config.digest" -}}
+{{- omit (fromYaml .) "log" | toYaml | sha256sum -}}
 {{- end -}}
 
 {{- define "cloister.gateway.config" -}}
@@ -39,7 +47,7 @@ tls:
 {{- end -}}
 
 {{- define "cloister.gateway.known" -}}
-{{ include "cloister.config.server" (dict "root" . "api" 8080 "metrics" 9080) }}
+{{ include "cloister.config.server" (dict "root" . "api" 8080 "metrics" 9080 "level" .Values.gateway.logLevel) }}
 vault:
   root_key_file: /run/cloister/secrets/root-key
 identity:
@@ -91,7 +99,7 @@ retriever:
 {{- end -}}
 
 {{- define "cloister.embedder.known" -}}
-{{ include "cloister.config.server" (dict "root" . "api" 8081 "metrics" 9081) }}
+{{ include "cloister.config.server" (dict "root" . "api" 8081 "metrics" 9081 "level" .Values.embedder.logLevel) }}
 token_file: /run/cloister/secrets/embedder-token
 {{- end -}}
 
@@ -103,7 +111,7 @@ token_file: /run/cloister/secrets/embedder-token
 
 {{- define "cloister.retriever.known" -}}
 {{- $values := .root.Values -}}
-{{ include "cloister.config.server" (dict "root" .root "api" 8082 "metrics" 9082) }}
+{{ include "cloister.config.server" (dict "root" .root "api" 8082 "metrics" 9082 "level" $values.retriever.logLevel) }}
 role: {{ .role }}
 token_file: /run/cloister/secrets/retriever-token
 vault:
@@ -189,7 +197,7 @@ again and again. The pods' own names in its settings would restart the gateways 
 {{- end -}}
 
 {{- define "cloister.llm.known" -}}
-{{ include "cloister.config.server" (dict "root" .root "api" 8083 "metrics" 9083) }}
+{{ include "cloister.config.server" (dict "root" .root "api" 8083 "metrics" 9083 "level" .model.logLevel) }}
 token_file: /run/cloister/secrets/llm-token
 model:
   name: {{ .model.name }}

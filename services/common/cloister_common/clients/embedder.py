@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from cloister_common.clients.call import RetryPolicy, call, check_ready
+from cloister_common.clients.call import AWAY_SECONDS, RetryPolicy, call, check_ready
 from cloister_common.errors import InvalidRequest, UpstreamFailed
 from cloister_common.http import http_client
 from cloister_common.internal import InternalTokens
@@ -105,7 +105,8 @@ class EmbedderClient:
 
         Args:
             texts: None may be empty or longer than the model reads.
-            bulk: Nobody is waiting: let people's queries go first.
+            bulk: Nobody is waiting: let people's queries go first, and be patient while the embedder is away. Else
+                that is said within `AWAY_SECONDS`.
 
         Raises:
             InvalidRequest: A text is empty or too long; ``param`` is ``input[i]`` with ``i`` counted in ``texts``.
@@ -193,6 +194,7 @@ class EmbedderClient:
             headers=self._tokens.headers(tenant),
             deadline_seconds=within_seconds or self._deadline_seconds,
             retry=RetryPolicy(attempts=1) if within_seconds else self._retry,
+            away_seconds=None if within_seconds else AWAY_SECONDS,
         )
         data = _json(response.content).get("data")
         if not isinstance(data, list):
@@ -216,6 +218,7 @@ class EmbedderClient:
             content=body,
             deadline_seconds=self._deadline_seconds,
             retry=self._retry,
+            away_seconds=None if bulk else AWAY_SECONDS,
         )
         return response.content
 

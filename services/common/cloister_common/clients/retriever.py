@@ -13,7 +13,7 @@ import httpx
 import orjson
 from pydantic import ValidationError
 
-from cloister_common.clients.call import RetryPolicy, call, check_ready
+from cloister_common.clients.call import AWAY_SECONDS, RetryPolicy, call, check_ready
 from cloister_common.errors import Unavailable, UpstreamFailed
 from cloister_common.http import http_client
 from cloister_common.internal import InternalTokens
@@ -133,7 +133,8 @@ class RetrieverClient:
             NotFound: A store is unknown to this tenant.
             InvalidRequest: A filter, option or query is wrong.
             Conflict: A store has expired.
-            Unavailable: The retriever, its index or its embedder is down.
+            Unavailable: The retriever, its index or its embedder is down. Where one of them is away this comes within
+                `AWAY_SECONDS`, and a moment.
             UpstreamFailed: It answered something else.
         """
         fields: dict[str, Any] = {
@@ -158,6 +159,7 @@ class RetrieverClient:
             content=request.model_dump_json(exclude_none=True).encode(),
             deadline_seconds=self._deadline_seconds,
             retry=self._retry,
+            away_seconds=AWAY_SECONDS,
         )
         try:
             return [FoundPassage.of_wire(result) for result in orjson.loads(response.content)["data"]]

@@ -5,7 +5,7 @@ is paused because the application has not taken what came. A request that comes 
 sets no timer; the way of a response is uvicorn's own, untouched.
 
 What passes a limit is answered in OpenAI's shape, and the connection is closed once the client had the time to read
-why: closing at once, with bytes unread, would reset it and might take the answer away again.
+why: closing at once, with bytes unread, would reset it, which may take the answer away again.
 """
 
 import json
@@ -53,11 +53,11 @@ class BoundedHttp(HttpToolsProtocol):
         self._limits = door.limits
         # uvicorn makes the protocol when the connection is accepted, before the TLS handshake.
         self._accepted = self.loop.time()
+        self.headers = []
         self._clock: Any = None  # the timer of the part that is waited for
         self._unread: Any = None  # runs while the client takes nothing of a response
         self._in_body = False
         self._head = 0  # bytes since the head began, at most; 0: it has not
-        self._trailers = 0
         self._content = 0  # bytes of the body without its framing
         self._framed = 0  # bytes of the body with its framing
         self._barren = 0  # bytes of framing since the last content
@@ -95,25 +95,45 @@ class BoundedHttp(HttpToolsProtocol):
             if self._ignored > _LINGER_BYTES:
                 self.transport.abort()
             return
-        content = self._content
+        content: int | None = None
         if self._in_body:
+            content = self._content
             self._framed += len(data)
             self._window += len(data)
         else:
-            self._head += len(data)
+            data = self._take_head(data)
+            if not data:
+                return
         super().data_received(data)
-        if self._refused or self.transport.is_closing() or self.transport.get_protocol() is not self:
+        if self._gone():
             return
         if self._in_body:
             self._look_at_body(len(data) if content == self._content else 0)
-        elif self._head > self._limits.head_bytes:
-            self._refuse(*self._head_is_large())
         elif self._head:
-            if self._clock is None and not self._answering():
-                self._start(self._limits.head_seconds, self._head_is_late)
+            self._look_at_head()
         elif self.timeout_keep_alive_task is None and self.cycle is not None and self.cycle.response_complete:
             # The rest of a body whose answer came before its end: uvicorn has stopped the idle clock for good.
             self._wait_idle()
+
+    def _take_head(self, data: bytes) -> bytes:
+        """Counts what begins in a head; gives what is left to be parsed of it, nothing where it was refused."""
+        room = self._limits.head_bytes - self._head
+        self._head += len(data)
+        if len(data) <= room:
+            return data
+        # Most of this is a body, or an attack, for which nothing is to be done.
+        super().data_received(data[:room])
+        if self._gone():
+            return b""
+        if self._head > self._limits.head_bytes:
+            self._refuse(*self._head_is_large())
+            return b""
+        if not self._in_body:
+            self._head += len(data) - room
+        return data[room:]
+
+    def _gone(self) -> bool:
+        return self._refused or self.transport.is_closing() or self.transport.get_protocol() is not self
 
     def handle_websocket_upgrade(self) -> None:
         """Hands over; the WebSocket protocol has limits of its own."""
@@ -133,19 +153,10 @@ class BoundedHttp(HttpToolsProtocol):
         self._head = self._head or 1
         super().on_message_begin()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; or a trailer, which is dropped: it must not pose as a header of a request that has begun."""
-        if self._in_body:
-            self._trailers += 1
-            if self._trailers > self._limits.headers:
-                self._stop_parser(*self._head_is_large())
-            return
-        super().on_header(name, value)
-        if len(self.headers) > self._limits.headers:
-            self._stop_parser(*self._head_is_large())
-
     def on_headers_complete(self) -> None:
         """The request can begin."""
+        if len(self.headers) > self._limits.headers:
+            self._stop_parser(*self._head_is_large())
         if self._head > self._limits.head_bytes:
             # At most so many: the body may have come with it.
             exact = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -158,7 +169,10 @@ class BoundedHttp(HttpToolsProtocol):
         self._stop()
         self._door.waits_no_more(self)
         self._in_body = True
-        self._head = self._trailers = self._content = self._framed = self._barren = self._window = 0
+        if self.cycle is not None and self.cycle.scope is self.scope:
+            # What comes as trailers must not pose as headers of a request that has begun.
+            self.headers = []
+        self._head = self._content = self._framed = self._barren = self._window = 0
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -247,10 +261,17 @@ class BoundedHttp(HttpToolsProtocol):
         )
         return error, "head"
 
+    def _look_at_head(self) -> None:
+        """After a piece of a head that goes on."""
+        if self._head > self._limits.head_bytes or len(self.headers) > self._limits.headers:
+            self._refuse(*self._head_is_large())
+        elif self._clock is None and not self._answering():
+            self._start(self._limits.head_seconds, self._head_is_late)
+
     def _look_at_body(self, barren: int) -> None:
         """After a piece of a body that goes on; ``barren`` are its bytes if none of them were content."""
         self._barren = self._barren + barren if barren else 0
-        if self._barren > self._limits.head_bytes:
+        if self._barren > self._limits.head_bytes or len(self.headers) > self._limits.headers:
             self._refuse(*self._head_is_large())  # extensions of a chunk, or trailers
         elif self._framed > 2 * self._content + self._limits.head_bytes:
             error = InvalidRequest("The body comes in chunks of a few bytes. Send larger ones.", code="invalid_http")
@@ -297,7 +318,11 @@ class BoundedHttp(HttpToolsProtocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self.transport.write(answer(error))
-        if self.transport.can_write_eof():
+        if self.transport.can_write_eof():  # not under TLS, whose closing would read on
+            if reason == "head":
+                # Whoever sends megabytes of headers is not listened to any longer; what was a little too long is here.
+                self.transport.close()
+                return
             self.transport.write_eof()
         self.flow.resume_reading()
         self._start(_LINGER_SECONDS, self.transport.abort)

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Scope, Send
 
+from cloister_common.disconnect import disconnected
 from cloister_common.internal import InternalTokens
 
 __all__ = ["FakeLlm", "RecordedRequest"]
@@ -133,7 +134,7 @@ class FakeLlm:
             return
         self.running += 1
         self.most_running = max(self.most_running, self.running)
-        gone = asyncio.ensure_future(_disconnected(receive))
+        gone = asyncio.ensure_future(disconnected(receive))
         try:
             if body.get("stream"):
                 await self._stream(body, prompt, gone, send)
@@ -282,11 +283,6 @@ async def _read(receive: Receive) -> bytes:
         body += bytes(message.get("body", b""))
         if not message.get("more_body"):
             return body
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _reply(send: Send, status: int, body: Body) -> None:

@@ -92,6 +92,22 @@ class Keyring:
             self._data_keys.put(f"{tenant}/{name}", key)
         return DataKey(key, tenant=tenant)
 
+    async def obtain(self, tenant: str, kind: str, object_id: str) -> DataKey:
+        """The object's data key, made at its first use. Of two makers one wins, and both use the winner's.
+
+        Raises:
+            VaultError: As `get`.
+        """
+        key = await self.get(tenant, kind, object_id)
+        if key is None:
+            try:
+                key = await self.create(tenant, kind, object_id)
+            except VaultError:
+                key = await self.get(tenant, kind, object_id)
+        if key is None:
+            raise VaultError
+        return key
+
     async def destroy(self, tenant: str, kind: str, object_id: str) -> None:
         """Destroys the object's data key: what it sealed can never be opened again."""
         self.forget(tenant, kind, object_id)

@@ -1,32 +1,46 @@
 """The rules of embedding: which texts are taken, how they are counted, where they wait."""
 
+from concurrent.futures import Executor
+
 from cloister_common.wire.embeddings import EmbeddingRequest, check_dimensions, render_embeddings
 
-from cloister_embedder.context import Context
+from cloister_embedder.registry import Registry
 from cloister_embedder.tokenizing import prepare
 
-__all__ = ["embed"]
+__all__ = ["EmbeddingService"]
 
 
-async def embed(context: Context, request: EmbeddingRequest, *, bulk: bool) -> bytes:
-    """The JSON answer to ``request``. Usage counts every text, duplicates too, with the model's special tokens.
+class EmbeddingService:
+    """Embeds texts.
 
-    Raises:
-        CloisterError: Any of the wire contract's errors, a model that is not there or not ready, a full queue.
+    Args:
+        registry: The models.
+        tokenizers: Threads to tokenise in.
     """
-    model = context.registry.get(request.model, "text", "image")
-    texts = request.texts()
-    dimensions = model.encoder.dimensions
-    assert dimensions is not None
-    check_dimensions(request, dimensions)
-    single = isinstance(request.input, str)
-    prepared = await prepare(
-        model.encoder, texts, context.tokenizers, lambda index: "input" if single else f"input[{index}]"
-    )
-    vectors: list[bytes] = await model.batcher.submit(prepared, bulk=bulk)
-    return await render_embeddings(
-        model=request.model,
-        vectors=vectors,
-        encoding_format=request.encoding_format,
-        prompt_tokens=sum(tokens.length for tokens in prepared),
-    )
+
+    def __init__(self, registry: Registry, tokenizers: Executor) -> None:
+        self._registry = registry
+        self._tokenizers = tokenizers
+
+    async def embed(self, request: EmbeddingRequest, *, bulk: bool) -> bytes:
+        """The JSON answer to ``request``. Usage counts every text, duplicates too, with the model's special tokens.
+
+        Raises:
+            CloisterError: Any of the wire contract's errors, a model that is not there or not ready, a full queue.
+        """
+        model = self._registry.get(request.model, "text", "image")
+        texts = request.texts()
+        dimensions = model.encoder.dimensions
+        assert dimensions is not None
+        check_dimensions(request, dimensions)
+        single = isinstance(request.input, str)
+        prepared = await prepare(
+            model.encoder, texts, self._tokenizers, lambda index: "input" if single else f"input[{index}]"
+        )
+        vectors: list[bytes] = await model.batcher.submit(prepared, bulk=bulk)
+        return await render_embeddings(
+            model=request.model,
+            vectors=vectors,
+            encoding_format=request.encoding_format,
+            prompt_tokens=sum(tokens.length for tokens in prepared),
+        )

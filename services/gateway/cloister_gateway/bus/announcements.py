@@ -7,12 +7,12 @@ import orjson
 from cloister_common.logs import get_logger
 
 from cloister_gateway.bus.connection import Bus
+from cloister_gateway.storage.layout import CONTROL_CHANNEL
 
 __all__ = ["Control"]
 
 log = get_logger(__name__)
 
-CHANNEL = "gw:control"
 _START_SECONDS = 20.0
 
 
@@ -26,7 +26,7 @@ class Control:
 
     async def start(self) -> None:
         """Subscribes. Raises `Unavailable` if Redis does not confirm, for which a start has more patience."""
-        await self._bus.subscribe(CHANNEL, self._receive, self._resync, confirm_seconds=_START_SECONDS)
+        await self._bus.subscribe(CONTROL_CHANNEL, self._receive, self._resync, confirm_seconds=_START_SECONDS)
 
     def subscribe(
         self, kind: str, callback: Callable[[dict[str, Any]], None], on_resync: Callable[[], None] | None = None
@@ -41,7 +41,7 @@ class Control:
 
     async def publish(self, kind: str, payload: dict[str, Any]) -> None:
         """Tells all gateways. ``payload`` holds ids, times and counts only: Redis sees it in the clear."""
-        await self._bus.publish(CHANNEL, orjson.dumps({"kind": kind, "payload": payload}))
+        await self._bus.publish(CONTROL_CHANNEL, orjson.dumps({"kind": kind, "payload": payload}))
 
     def _receive(self, raw: bytes) -> None:
         message = orjson.loads(raw)

@@ -9,7 +9,7 @@ Messages say that something changed, never what: payloads carry ids and position
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cloister_common.errors import Unavailable
@@ -79,6 +79,11 @@ class Bus:
     def connected(self) -> bool:
         """Whether messages arrive now. While they do not, nothing learned from the bus is current."""
         return self._connection is not None
+
+    @property
+    def subscribed(self) -> Mapping[str, int]:
+        """How many subscribers each channel has that any has."""
+        return {name: len(channel.subscriptions) for name, channel in self._channels.items()}
 
     async def publish(self, channel: str, payload: bytes) -> None:
         """Sends ``payload`` to every gateway that subscribed to ``channel``."""

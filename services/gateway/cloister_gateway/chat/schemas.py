@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from cloister_gateway.responses.schemas import LARGEST_NUMBER, Schema, Strict
+from cloister_gateway.wire.strict import LARGEST_NUMBER, Schema, Strict
 
 __all__ = ["ChatRequest"]
 

@@ -11,22 +11,17 @@ from contextlib import aclosing
 import anyio
 import orjson
 from cloister_common.app import error_response
+from cloister_common.disconnect import disconnected
 from cloister_common.errors import CloisterError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cloister_gateway.chat.tally import read_answer, read_block
 from cloister_gateway.usage import Metered
+from cloister_gateway.wire.keep_alive import STREAM_HEADERS
 from cloister_gateway.wire.readers import ReaderTooSlowError, in_time
 
 __all__ = ["CompletionResponse", "EventStreamResponse"]
-
-_STREAM_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    # Asks nginx and what behaves like it not to collect tokens.
-    (b"x-accel-buffering", b"no"),
-]
 
 
 class _WhileConnected(Response):
@@ -71,7 +66,7 @@ class EventStreamResponse(_WhileConnected):
                 async for block in events:
                     read_block(metered.used, block)
                     if not started:
-                        await send({"type": "http.response.start", "status": 200, "headers": list(_STREAM_HEADERS)})
+                        await send({"type": "http.response.start", "status": 200, "headers": list(STREAM_HEADERS)})
                         started = True
                     await send({"type": "http.response.body", "body": block, "more_body": True})
         except CloisterError as error:
@@ -109,6 +104,5 @@ class CompletionResponse(_WhileConnected):
 
 
 async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    await disconnected(receive)
     scope.cancel()

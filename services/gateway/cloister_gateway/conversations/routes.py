@@ -2,12 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
+from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute
 from fastapi import APIRouter, Depends, Query, Request
 
 from cloister_gateway.conversations.schemas import CreateConversation, CreateItems, UpdateConversation
 from cloister_gateway.conversations.service import ConversationService
-from cloister_gateway.identity import LET_END, Principal, require
+from cloister_gateway.identity.guard import LET_END, require
+from cloister_gateway.identity.principal import Principal
 from cloister_gateway.wire.lists import page
 from cloister_gateway.wire.query import NO_QUERY, asks_for_results, only_query
 
@@ -18,14 +20,7 @@ router = APIRouter(prefix="/v1/conversations", route_class=JsonRoute)
 _INCLUDE = frozenset({"include", "include[]"})
 
 Caller = Annotated[Principal, Depends(require("conversations"))]
-
-
-def _service(request: Request) -> ConversationService:
-    service: ConversationService = request.app.state.context.core.conversations
-    return service
-
-
-Service = Annotated[ConversationService, Depends(_service)]
+Service = Annotated[ConversationService, Depends(provided(ConversationService))]
 
 
 @router.post("", dependencies=[NO_QUERY, LET_END])

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cloister_gateway.responses.schemas import InputMessage, Metadata, Strict
+from cloister_gateway.wire.items import InputMessage
+from cloister_gateway.wire.strict import Metadata, Strict
 
 __all__ = ["CreateConversation", "CreateItems", "UpdateConversation"]
 

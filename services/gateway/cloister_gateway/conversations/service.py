@@ -10,11 +10,21 @@ from cloister_common.errors import Conflict, NotFound
 from cloister_common.ids import new_id
 from cloister_common.vault import Keyring
 
-from cloister_gateway.conversations.store import KIND, ConversationStore
+from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.responses.schemas import InputMessage
-from cloister_gateway.responses.shapes import input_item, without_results
-from cloister_gateway.storage import ItemLog, LogGoneError, LogLockedError, Owner, StoredItem, StoredLog
+from cloister_gateway.runs.engine import Engine
+from cloister_gateway.runs.unanswered import shown_items
+from cloister_gateway.storage import (
+    CONVERSATION,
+    ItemLog,
+    LogGoneError,
+    LogLockedError,
+    Owner,
+    StoredItem,
+    StoredLog,
+    damage_told,
+)
+from cloister_gateway.wire.items import InputMessage, input_item, without_results
 from cloister_gateway.wire.lists import page
 
 __all__ = ["ConversationService"]
@@ -23,8 +33,9 @@ __all__ = ["ConversationService"]
 class ConversationService:
     """Creates, reads, changes and deletes conversations and their items."""
 
-    def __init__(self, store: ConversationStore, items: ItemLog, keyring: Keyring) -> None:
+    def __init__(self, store: ConversationStore, items: ItemLog, keyring: Keyring, runs: Engine) -> None:
         self._store = store
+        self._runs = runs
         self._items = items
         self._keyring = keyring
 
@@ -34,8 +45,8 @@ class ConversationService:
         """A new conversation, with its first items if there are any."""
         _check_roles(principal, messages)
         conversation_id = new_id("conv_")
-        key = await self._keyring.create(principal.tenant, KIND, conversation_id)
-        owner = Owner(KIND, conversation_id, key)
+        key = await self._keyring.create(principal.tenant, CONVERSATION, conversation_id)
+        owner = Owner(CONVERSATION, conversation_id, key)
         created = int(time.time())
         await self._store.create(owner, created, metadata, self._items.new_head(owner))
         if messages:
@@ -45,14 +56,15 @@ class ConversationService:
     async def find(self, principal: Principal, conversation_id: str) -> Owner:
         """The conversation with its key. Raises `NotFound` for unknown, foreign and deleted ones alike."""
         if await self._store.tenant(conversation_id) == principal.tenant:
-            key = await self._keyring.get(principal.tenant, KIND, conversation_id)
+            with damage_told(f"the key of conversation '{conversation_id}'"):
+                key = await self._keyring.get(principal.tenant, CONVERSATION, conversation_id)
             if key is not None:
-                return Owner(KIND, conversation_id, key)
+                return Owner(CONVERSATION, conversation_id, key)
         raise _not_found(conversation_id)
 
     async def running(self, conversation: Owner) -> str | None:
         """The response that is being made in the conversation, if one is."""
-        return await self._store.running(conversation)
+        return await self._items.holder(conversation.kind, conversation.id)
 
     async def retrieve(self, principal: Principal, conversation_id: str) -> dict[str, Any]:
         """The conversation's own fields."""
@@ -75,9 +87,9 @@ class ConversationService:
         """
         if await self._store.tenant(conversation_id) != principal.tenant:
             raise _not_found(conversation_id)
-        await self._keyring.destroy(principal.tenant, KIND, conversation_id)
-        await self._store.destroy_responses(conversation_id)
-        await self._items.destroy(KIND, conversation_id)
+        await self._keyring.destroy(principal.tenant, CONVERSATION, conversation_id)
+        await self._runs.remove_those_of(principal.tenant, conversation_id)
+        await self._items.destroy(CONVERSATION, conversation_id)
 
     async def add_items(
         self, principal: Principal, conversation_id: str, messages: list[InputMessage]
@@ -108,13 +120,16 @@ class ConversationService:
     ) -> dict[str, Any]:
         """A page of items, and with the ``results`` of file searches, that is documents, for those who ask.
 
+        What was asked in a turn that got no answer has the status ``incomplete``.
+
         Raises:
             InvalidRequest: ``after`` names no item that is or was in the conversation.
         """
         log = await self._load(principal, conversation_id, results=results)
-        numbers = [item.seq for item in log.items]
+        items = shown_items(log.items)
+        numbers = [item.seq for item in items]
         return page(
-            [_shown(item, results=results) for item in log.items],
+            [_shown(item, results=results) for item in items],
             limit=limit,
             order=order,
             after=after,
@@ -123,7 +138,7 @@ class ConversationService:
 
     async def item(self, principal: Principal, conversation_id: str, item_id: str, *, results: bool) -> dict[str, Any]:
         """One item."""
-        for item in (await self._load(principal, conversation_id, results=results)).items:
+        for item in shown_items((await self._load(principal, conversation_id, results=results)).items):
             if item.id == item_id:
                 return _shown(item, results=results)
         raise NotFound(f"Item with id '{item_id}' not found.", param="item_id")

@@ -1,15 +1,13 @@
 """The record of one conversation in Redis. Its items are in `cloister_gateway.storage.items`."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 from redis.asyncio import Redis
 
-from cloister_gateway.runs.store import KIND as RESPONSE_KIND
-from cloister_gateway.storage import LogGoneError, Owner, open_field, record_key, seal_field
+from cloister_gateway.storage import CONVERSATION, LogGoneError, Owner, damage_told, open_field, record_key, seal_field
 
-__all__ = ["KIND", "ConversationStore"]
-
-KIND = "conv"
+__all__ = ["ConversationStore"]
 
 # A metadata write must not bring a deleted conversation back to life.
 _WRITE = (
@@ -28,41 +26,39 @@ class ConversationStore:
         """Makes the record. Durable when this returns."""
         fields: dict[Any, Any] = {
             "tenant": owner.key.tenant,
-            "created": created,
-            "metadata": seal_field(owner.key, KIND, owner.id, "metadata", metadata),
+            "created": seal_field(owner.key, CONVERSATION, owner.id, "created", created),
+            "metadata": seal_field(owner.key, CONVERSATION, owner.id, "metadata", metadata),
             **head,
         }
-        await self._redis.hset(record_key(KIND, owner.id), mapping=fields)
+        await self._redis.hset(record_key(CONVERSATION, owner.id), mapping=fields)
 
     async def tenant(self, conversation_id: str) -> str | None:
         """Whose conversation it is, or None if there is none."""
-        tenant: Any = await self._redis.hget(record_key(KIND, conversation_id), "tenant")
-        return None if tenant is None else tenant.decode()
+        with _told(conversation_id):
+            tenant: Any = await self._redis.hget(record_key(CONVERSATION, conversation_id), "tenant")
+        return None if tenant is None else tenant.decode(errors="replace")
 
     async def read(self, owner: Owner) -> tuple[int, dict[str, str]]:
         """When it was made (Unix seconds) and its metadata."""
-        values: Any = await self._redis.hmget(record_key(KIND, owner.id), ["created", "metadata"])
-        created, sealed = values
-        if created is None:
-            raise LogGoneError
-        return int(created), open_field(owner.key, KIND, owner.id, "metadata", sealed)
-
-    async def running(self, owner: Owner) -> str | None:
-        """The run that holds the conversation's log."""
-        run: Any = await self._redis.hget(record_key(KIND, owner.id), "run")
-        return None if run is None else run.decode()
+        with _told(owner.id):
+            values: Any = await self._redis.hmget(record_key(CONVERSATION, owner.id), ["tenant", "created", "metadata"])
+            tenant, created, sealed = values
+            if tenant is None:
+                raise LogGoneError
+            # The version before left the time unsealed.
+            made = int(created) if created and created.isdigit() else _open(owner, "created", created)
+            return made, _open(owner, "metadata", sealed)
 
     async def write_metadata(self, owner: Owner, metadata: dict[str, str]) -> None:
         """Replaces the metadata. Raises `LogGoneError` if the conversation was deleted."""
-        sealed = seal_field(owner.key, KIND, owner.id, "metadata", metadata)
-        if not await self._write_script(keys=[record_key(KIND, owner.id)], args=["metadata", sealed]):
+        sealed = seal_field(owner.key, CONVERSATION, owner.id, "metadata", metadata)
+        if not await self._write_script(keys=[record_key(CONVERSATION, owner.id)], args=["metadata", sealed]):
             raise LogGoneError
 
-    async def destroy_responses(self, conversation_id: str) -> None:
-        """Removes the records and streams of the conversation's responses, which its key sealed."""
-        index = f"{record_key(KIND, conversation_id)}:responses"
-        members: Any = await self._redis.smembers(index)
-        for response_id in members:
-            key = record_key(RESPONSE_KIND, response_id.decode())
-            await self._redis.delete(key, f"{key}:events")
-        await self._redis.delete(index)
+
+def _open(owner: Owner, field: str, sealed: bytes | None) -> Any:
+    return open_field(owner.key, CONVERSATION, owner.id, field, sealed)
+
+
+def _told(conversation_id: str) -> AbstractContextManager[None]:
+    return damage_told(f"conversation '{conversation_id}'")

@@ -4,6 +4,7 @@ Only what is on the lists below passes: no header, path or query of a caller rea
 """
 
 from cloister_common.clients.retriever import RetrieverClient
+from cloister_common.errors import CallerGone
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -21,8 +22,6 @@ _RESPONSE_HEADERS = (
     "retry-after",
     "x-content-type-options",
 )
-_CLIENT_CLOSED = 499
-"""nginx's status for a caller that went away; nobody receives it, the log shows it."""
 
 
 async def forward(
@@ -38,6 +37,7 @@ async def forward(
         send_seconds: The longest one piece of the answer may take to go out.
 
     Raises:
+        CallerGone: The caller left in the middle of its body.
         Unavailable: The retriever cannot be reached or does not answer in time.
         UpstreamFailed: It does not know this gateway.
         PayloadTooLarge: The body turned out to be over the limit.
@@ -51,8 +51,8 @@ async def forward(
             headers={name: request.headers[name] for name in _REQUEST_HEADERS if name in request.headers},
             content=request.stream() if request.method == "POST" else None,
         )
-    except ClientDisconnect:
-        return Response(status_code=_CLIENT_CLOSED)
+    except ClientDisconnect as error:
+        raise CallerGone from error
     return TimedStream(
         answer.body(),
         send_seconds=send_seconds,

@@ -4,13 +4,16 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated, NamedTuple
 
+from cloister_common.access import provided
+from cloister_common.clients.retriever import RetrieverClient
 from cloister_common.errors import NotFound
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from cloister_gateway.context import Context
 from cloister_gateway.documents.forward import forward
-from cloister_gateway.identity import Principal, require
+from cloister_gateway.identity.guard import require
+from cloister_gateway.identity.principal import Principal
+from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.wire.query import only_query
 
 __all__ = ["router"]
@@ -70,12 +73,15 @@ _ROUTES = {
 
 
 def _handler(route: _Route, scope: str) -> Callable[..., Awaitable[Response]]:
-    async def handle(request: Request, caller: Annotated[Principal, Depends(require(scope))]) -> Response:
+    async def handle(
+        request: Request,
+        caller: Annotated[Principal, Depends(require(scope))],
+        retriever: Annotated[RetrieverClient, Depends(provided(RetrieverClient))],
+        streaming: Annotated[ResponsesSettings, Depends(provided(ResponsesSettings))],
+    ) -> Response:
         only_query(request, route.query)
         path = route.path.format(**_checked_ids(request))
-        context: Context = request.app.state.context
-        send_seconds = context.settings.responses.send_seconds
-        return await forward(context.retriever, request, path, tenant=caller.tenant, send_seconds=send_seconds)
+        return await forward(retriever, request, path, tenant=caller.tenant, send_seconds=streaming.send_seconds)
 
     return handle
 

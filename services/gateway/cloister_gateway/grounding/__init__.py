@@ -3,5 +3,6 @@
 from cloister_gateway.grounding.attribution import attribute
 from cloister_gateway.grounding.excerpts import Passage, documents_turn
 from cloister_gateway.grounding.markers import MarkerFilter, Piece
+from cloister_gateway.grounding.search import FileSearch, Retrieval
 
-__all__ = ["MarkerFilter", "Passage", "Piece", "attribute", "documents_turn"]
+__all__ = ["FileSearch", "MarkerFilter", "Passage", "Piece", "Retrieval", "attribute", "documents_turn"]

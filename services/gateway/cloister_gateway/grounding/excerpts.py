@@ -6,7 +6,9 @@ arXiv 2403.14720; marking lines rather than words, which small models read badly
 instructions; nothing known makes it zero. That content cannot become a control token is the llm pod's work.
 """
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+
+from cloister_gateway.wire.items import SearchResult
 
 __all__ = ["CITING", "GROUNDING", "Passage", "documents_turn"]
 
@@ -21,19 +23,22 @@ CITING = "After each statement that an excerpt supports, write the excerpt's num
 
 _MARK = "| "
 
+Attributes = dict[str, str | bool | int | float]
 
-class Passage(NamedTuple):
+
+@dataclass(frozen=True, slots=True)
+class Passage:
     """One passage the retriever found."""
 
     file_id: str
     filename: str
     score: float
     text: str
-    attributes: dict[str, Any] | None
+    attributes: Attributes | None
     page: int | None
     section: str | None
 
-    def as_result(self) -> dict[str, Any]:
+    def as_result(self) -> SearchResult:
         """As ``file_search_call.results`` shows it."""
         return {
             "file_id": self.file_id,
@@ -42,10 +47,6 @@ class Passage(NamedTuple):
             "text": self.text,
             "attributes": self.attributes or {},
         }
-
-    def as_json(self) -> dict[str, Any]:
-        """All fields, for the sealed record of a run."""
-        return self._asdict()
 
 
 def documents_turn(passages: list[Passage], boundary: str) -> str:

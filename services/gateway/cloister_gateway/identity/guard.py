@@ -1,55 +1,110 @@
 """Who may pass: the ASGI guard before every route, and the scope each route asks for.
 
-The guard authenticates each request under ``/v1`` and ``/cloister`` before its body is read, known path or not; so a
-route that forgot to ask for a scope is still closed to strangers, and strangers learn nothing from a 404. It stays: a
-request whose credential ends while it is served gets a 401, or is cut off if its answer has begun.
+The guard authenticates each request and each WebSocket before its body is read or it is accepted, known path or not;
+so a route that forgot to ask for a scope is still closed to strangers, and strangers learn nothing from a 404. A route
+is open only if it says so (`OPEN`). The guard stays: a request whose credential ends while it is served gets a 401, or
+is cut off if its answer has begun; a socket is closed.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 
-from cloister_common.errors import Unauthenticated
+from cloister_common.access import services_of
+from cloister_common.errors import CloisterError, Unauthenticated
 from cloister_common.logs import bind_log_fields
+from cloister_common.middleware import HEALTH_PATHS, error_response
 from fastapi import Depends
+from fastapi.routing import APIRoute
+from redis.exceptions import RedisError
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloister_gateway.identity.authenticator import Authenticator
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.storage.client import REDIS_DOWN, store_unavailable
+from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.wire.closing import close_socket
+from cloister_gateway.wire.faults import fault_of
 
-__all__ = ["LET_END", "OPEN_PATHS", "GuardMiddleware", "log_caller", "require"]
+__all__ = ["LET_END", "OPEN", "GuardMiddleware", "open_routes", "require"]
 
-OPEN_PATHS = frozenset({"/livez", "/readyz"})
-"""All that answers without a credential."""
+
+async def _open() -> None:
+    """Asks for nothing: it marks the route."""
+
+
+OPEN = Depends(_open)
+"""Marks a route (``dependencies=[OPEN]``) that answers without a credential. All others are closed."""
+
+
+def open_routes(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
+    """Those of ``routes`` that need no credential: marked `OPEN`, or a health route of the shell."""
+    return [
+        route
+        for route in routes
+        if isinstance(route, APIRoute) and (OPEN in route.dependencies or route.path in HEALTH_PATHS)
+    ]
 
 
 class GuardMiddleware:
-    """Authenticates every HTTP request but those of `OPEN_PATHS`. WebSockets authenticate in their own handshake."""
+    """Authenticates every request and every WebSocket, but for those of open routes.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: What it guards.
+        open_routes: Those that need no credential.
+    """
+
+    def __init__(self, app: ASGIApp, *, open_routes: Collection[BaseRoute]) -> None:
         self.app = app
+        self.open_routes = open_routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+        if scope["type"] == "lifespan" or self._is_open(scope):
             await self.app(scope, receive, send)
-            return
-        authenticator: Authenticator = scope["app"].state.context.authenticator
+        elif scope["type"] == "websocket":
+            await self._serve_socket(scope, receive, send)
+        else:
+            await self._serve(scope, receive, send)
+
+    def _is_open(self, scope: Scope) -> bool:
+        return any(route.matches(scope)[0] is not Match.NONE for route in self.open_routes)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        authenticator = services_of(scope["app"]).get(Authenticator)
         try:
             principal = await authenticator.authenticate(Headers(scope=scope))
-        except REDIS_DOWN as error:
-            raise store_unavailable() from error
-        log_caller(principal)
+        except (*REDIS_DOWN, RedisError) as error:
+            raise fault_of(error) from error
+        _log_caller(principal)
         async with authenticator.while_valid(principal) as validity:
             scope.setdefault("state", {}).update(principal=principal, validity=validity)
             await self.app(scope, receive, send)
 
+    async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As a request. What it is refused with is an HTTP answer to the handshake, and after that a close code."""
+        accepted = False
 
-def log_caller(principal: Principal) -> None:
+        async def watched(message: Message) -> None:
+            nonlocal accepted
+            accepted = accepted or message["type"] == "websocket.accept"
+            await send(message)
+
+        try:
+            await self._serve(scope, receive, watched)
+        except Unauthenticated as error:
+            if not accepted:
+                await error_response(error)(scope, receive, send)
+                return
+            await close_socket(send, type(error).close_code, "The credential of this connection has ended.")
+        except CloisterError as error:
+            await error_response(error)(scope, receive, send)
+
+
+def _log_caller(principal: Principal) -> None:
     """Has the log lines of this request say whose it is: an administration key has no project."""
     if principal.tenant:
         bind_log_fields(project=principal.tenant)
-    bind_log_fields(key_id=principal.key_id)
+    bind_log_fields(key_id=principal.credential.id)
 
 
 def require(scope: str) -> Callable[[HTTPConnection], Awaitable[Principal]]:

@@ -5,7 +5,17 @@ from typing import Literal
 
 from cloister_common.errors import Forbidden
 
-__all__ = ["ADMIN_SCOPE", "API_SCOPE", "DATA_SCOPES", "SERVER_STATE_ONLY", "Principal"]
+__all__ = [
+    "ADMIN_SCOPE",
+    "API_SCOPE",
+    "DATA_SCOPES",
+    "SERVER_STATE_ONLY",
+    "Credential",
+    "CredentialKind",
+    "Principal",
+]
+
+CredentialKind = Literal["api_key"]
 
 API_SCOPE = "api"
 """All of the data API."""
@@ -26,22 +36,38 @@ DATA_SCOPES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Credential:
+    """What proved who calls.
+
+    Attributes:
+        kind: Which verifier judged it.
+        id: Its public name (``key_…``): in logs, and what revokes it.
+        expires_at: Unix seconds at which it ends, if it does: what is done for its caller ends then too.
+    """
+
+    kind: CredentialKind
+    id: str
+    expires_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
     """An authenticated caller.
 
     Attributes:
-        tenant: The project's id; empty for administration keys, which belong to no project.
-        key_id: The credential's id (``key_…``).
+        tenant: The project's id; empty for those who administer, who belong to no project.
+        subject: Who it is within the tenant: of an API key, its service account (which the key's HMAC does not cover,
+            so nothing may be allowed for its sake), or the `ORGANIZATION`.
+        credential: What proved it.
         scopes: What it may do, and the fences it has.
-        kind: Whether it acts in a project or administers the organization.
-        expires_at: Unix seconds at which the credential ends, if it does: open sockets end then too.
+        groups: What a provider of identities says it belongs to. API keys have none.
     """
 
     tenant: str
-    key_id: str
+    subject: str
+    credential: Credential
     scopes: frozenset[str]
-    kind: Literal["project", "admin"]
-    expires_at: int | None = None
+    groups: frozenset[str] = frozenset()
 
     @property
     def server_state_only(self) -> bool:
@@ -68,7 +94,7 @@ class Principal:
             return
         if scope == ADMIN_SCOPE:
             raise Forbidden("This needs an administration key; the key sent is a project's.")
-        if self.kind == "admin":
+        if not self.tenant:
             raise Forbidden("Administration keys cannot use models or data. Use a key of a project.")
         needed = "" if param is None else f", which '{param}' needs"
         raise Forbidden(

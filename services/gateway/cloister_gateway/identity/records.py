@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ORGANIZATION", "AccountRecord", "Credential", "KeyRecord", "Kind", "ProjectRecord"]
+__all__ = ["ORGANIZATION", "AccountRecord", "KeyRecord", "Kind", "ProjectRecord", "StoredKey"]
 
 ORGANIZATION = "organization"
 """Stands where a project's id would, for the keys that administer all of them."""
@@ -32,11 +32,12 @@ class AccountRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Credential:
+class StoredKey:
     """What authentication needs of a key.
 
     Attributes:
         adopted: Whether the key was made before there were rights; see `RightsStore.adopt`.
+        account: The service account whose it is; empty for the organization's. Not part of the grant.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Credential:
     scopes: frozenset[str]
     expires_at: int | None = None
     adopted: bool = False
+    account: str = ""
 
     @property
     def owner(self) -> str:
@@ -64,10 +66,9 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyRecord(Credential):
+class KeyRecord(StoredKey):
     """An API key as it is stored: everything but the secret."""
 
-    account: str = ""
     name: str = ""
     redacted: str = ""
     created_at: int = 0

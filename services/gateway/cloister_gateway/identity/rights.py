@@ -1,7 +1,5 @@
 """What keys stand on, in Redis: one sealed record for each project, and one for the organization.
 
-    identity:rights:{owner}      which keys live, and whether the project is archived
-
 What ends a right is here and nowhere else: a key that is not listed opens nothing, whatever its own record says, and
 without this record nothing of the owner does. So putting a revoked key's record back, or taking a project's
 ``archived_at`` away, gives nobody anything. (A project's record says that it is archived too, for gateways of an
@@ -20,8 +18,15 @@ from redis.exceptions import WatchError
 
 from cloister_gateway.identity.records import ORGANIZATION
 from cloister_gateway.identity.seals import Rights, Seals
+from cloister_gateway.storage.layout import (
+    IDENTITY_PROJECTS,
+    api_key_key,
+    project_key,
+    rights_key,
+    unlisted_keys_key,
+)
 
-__all__ = ["RightsStore", "rights_name"]
+__all__ = ["RightsStore"]
 
 log = get_logger(__name__)
 
@@ -42,20 +47,20 @@ class RightsStore:
         async with self._redis.pipeline(transaction=True) as pipeline:
             while True:
                 # A gateway of the earlier version may be making, revoking and archiving at this moment.
-                await pipeline.watch("identity:projects", rights_name(ORGANIZATION))
-                if await pipeline.exists(rights_name(ORGANIZATION)):
+                await pipeline.watch(IDENTITY_PROJECTS, rights_key(ORGANIZATION))
+                if await pipeline.exists(rights_key(ORGANIZATION)):
                     return
-                async for name in self._redis.scan_iter(match=rights_name("*")):
+                async for name in self._redis.scan_iter(match=rights_key("*")):
                     log.error("rights_missing", owner=ORGANIZATION, found=name.decode())
                     return
-                members: Any = await pipeline.zrange("identity:projects", 0, -1)
+                members: Any = await pipeline.zrange(IDENTITY_PROJECTS, 0, -1)
                 owners = [ORGANIZATION, *(member.decode() for member in members)]
-                await pipeline.watch(*(f"identity:{what}:{owner}" for owner in owners for what in ("keys", "project")))
+                await pipeline.watch(*(key(owner) for owner in owners for key in (unlisted_keys_key, project_key)))
                 found = {owner: await self._unlisted(owner) for owner in owners}
-                sealed = {rights_name(owner): await self._seals.seal_rights(owner, found[owner]) for owner in owners}
+                sealed = {rights_key(owner): await self._seals.seal_rights(owner, found[owner]) for owner in owners}
                 pipeline.multi()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
                 pipeline.mset(cast("Mapping[Any, Any]", sealed))
-                pipeline.delete(*(f"identity:keys:{owner}" for owner in owners))
+                pipeline.delete(*(unlisted_keys_key(owner) for owner in owners))
                 try:
                     await pipeline.execute()
                 except WatchError:
@@ -71,8 +76,8 @@ class RightsStore:
             VaultError: They are not what was written.
         """
         async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.get(rights_name(owner))
-            pipeline.hget(f"identity:project:{owner}", "archived_at")
+            pipeline.get(rights_key(owner))
+            pipeline.hget(project_key(owner), "archived_at")
             sealed, archived_at = await pipeline.execute()
         return await self._open(owner, sealed, archived_at)
 
@@ -80,10 +85,10 @@ class RightsStore:
         """Which of ``keys`` (ids by owner) are neither revoked nor of an archived project."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for owner, ids in keys.items():
-                pipeline.get(rights_name(owner))
-                pipeline.hget(f"identity:project:{owner}", "archived_at")
+                pipeline.get(rights_key(owner))
+                pipeline.hget(project_key(owner), "archived_at")
                 for key_id in ids:
-                    pipeline.exists(f"identity:key:{key_id}")
+                    pipeline.exists(api_key_key(key_id))
             answers = iter(await pipeline.execute())
         found: set[str] = set()
         for owner, ids in keys.items():
@@ -100,7 +105,7 @@ class RightsStore:
 
     async def change(self, owner: str, change: Callable[[Rights], Rights], write: Callable[[Pipeline], None]) -> None:
         """Replaces the owner's rights and does what ``write`` queues, in one transaction, on the newest rights."""
-        name = rights_name(owner)
+        name = rights_key(owner)
         async with self._redis.pipeline(transaction=True) as pipeline:
             while True:
                 await pipeline.watch(name)
@@ -126,13 +131,8 @@ class RightsStore:
 
     async def _unlisted(self, owner: str) -> Rights:
         """The rights that an earlier version meant by its index of keys and a field of the project."""
-        members: Any = await self._redis.zrange(f"identity:keys:{owner}", 0, -1)
+        members: Any = await self._redis.zrange(unlisted_keys_key(owner), 0, -1)
         # redis-py types its asynchronous hash commands as value or awaitable.
-        archived_at: Any = await cast("Any", self._redis.hget(f"identity:project:{owner}", "archived_at"))
+        archived_at: Any = await cast("Any", self._redis.hget(project_key(owner), "archived_at"))
         ids = tuple(member.decode() for member in members)
         return Rights(ids, frozenset(ids), None if archived_at is None else int(archived_at))
-
-
-def rights_name(owner: str) -> str:
-    """The Redis key of the rights of ``owner``: a project's id, or `ORGANIZATION`."""
-    return f"identity:rights:{owner}"

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import orjson
-from cloister_common.vault import DataKey, Keyring, VaultError, encode_context, open_record, seal
+from cloister_common.vault import DataKey, Keyring, encode_context, open_record, seal
 
 from cloister_gateway.identity.records import ORGANIZATION
+from cloister_gateway.storage.layout import IDENTITY
 
 __all__ = ["Rights", "Seals"]
-
-_KIND = "identity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +60,7 @@ class Seals:
         return Rights(tuple(value["keys"]), frozenset(value["adopted"]), value["archived_at"])
 
     async def _key(self, owner: str) -> DataKey:
-        key = await self._keyring.get(owner, _KIND, owner)
-        if key is None:
-            try:
-                key = await self._keyring.create(owner, _KIND, owner)
-            except VaultError:
-                # Another gateway made it in between: take that one.
-                key = await self._keyring.get(owner, _KIND, owner)
-        if key is None:
-            raise VaultError
-        return key
+        return await self._keyring.obtain(owner, IDENTITY, owner)
 
 
 def _name_context(owner: str, object_id: str) -> bytes:

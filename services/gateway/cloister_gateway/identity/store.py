@@ -1,13 +1,8 @@
 """Projects, service accounts and API keys in Redis. Only this file and `rights.py` of this domain speak to it.
 
-    identity:project:{id}        hash  name (sealed), created_at, archived_at
-    identity:projects            zset  ids by time
-    identity:account:{id}        hash  project, name (sealed), created_at
-    identity:accounts:{project}  zset
-    identity:key:{id}            hash  mac, kind, tenant, account, scopes, name (sealed), redacted, times
-    identity:rights:{owner}      which of the owner's keys live, and whether the project is archived; see `RightsStore`
-
-Names are sealed; ids, times and scopes are clear.
+A project has name (sealed), created_at and archived_at; an account project, name (sealed) and created_at; a key mac,
+kind, tenant, account, scopes, name (sealed), redacted and times. Ids, times and scopes are clear. Which keys live, and
+whether a project is archived, is in `RightsStore`.
 """
 
 import time
@@ -18,9 +13,18 @@ from typing import Any, cast
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-from cloister_gateway.identity.records import ORGANIZATION, AccountRecord, Credential, KeyRecord, Kind, ProjectRecord
-from cloister_gateway.identity.rights import RightsStore, rights_name
+from cloister_gateway.identity.records import ORGANIZATION, AccountRecord, KeyRecord, Kind, ProjectRecord, StoredKey
+from cloister_gateway.identity.rights import RightsStore
 from cloister_gateway.identity.seals import Rights, Seals
+from cloister_gateway.storage.layout import (
+    IDENTITY_BOOTSTRAP,
+    IDENTITY_PROJECTS,
+    account_key,
+    account_list_key,
+    api_key_key,
+    project_key,
+    rights_key,
+)
 
 __all__ = ["IdentityStore"]
 
@@ -40,12 +44,12 @@ class IdentityStore:
         async with self._redis.pipeline(transaction=True) as pipeline:
             _add(
                 pipeline,
-                f"identity:project:{record.id}",
+                project_key(record.id),
                 {"name": name, "created_at": record.created_at},
-                index="identity:projects",
+                index=IDENTITY_PROJECTS,
                 member=record.id,
             )
-            pipeline.set(rights_name(record.id), rights)
+            pipeline.set(rights_key(record.id), rights)
             await pipeline.execute()
 
     async def project(self, project_id: str) -> ProjectRecord | None:
@@ -54,7 +58,7 @@ class IdentityStore:
         Raises:
             VaultError: Its name or its rights are not what was written.
         """
-        fields = await self._read(f"identity:project:{project_id}")
+        fields = await self._read(project_key(project_id))
         if not fields:
             return None
         name = await self._seals.open_name(project_id, project_id, fields[b"name"])
@@ -74,7 +78,7 @@ class IdentityStore:
     async def rename_project(self, record: ProjectRecord) -> None:
         """Replaces the name."""
         name = await self._seals.seal_name(record.id, record.id, record.name)
-        await self._hash("hset", f"identity:project:{record.id}", "name", name)
+        await self._hash("hset", project_key(record.id), "name", name)
 
     async def archive_project(self, project_id: str) -> None:
         """Marks the project archived, once: a later call does not move the time."""
@@ -84,13 +88,13 @@ class IdentityStore:
             return rights if rights.archived_at is not None else replace(rights, archived_at=now)
 
         def write(pipeline: Pipeline) -> None:
-            pipeline.hsetnx(f"identity:project:{project_id}", "archived_at", str(now))
+            pipeline.hsetnx(project_key(project_id), "archived_at", str(now))
 
         await self.rights.change(project_id, archived, write)
 
     async def project_ids(self) -> list[str]:
         """All projects, oldest first."""
-        return await self._ids("identity:projects")
+        return await self._ids(IDENTITY_PROJECTS)
 
     async def add_account(self, record: AccountRecord) -> None:
         """Stores a new service account."""
@@ -98,16 +102,16 @@ class IdentityStore:
         async with self._redis.pipeline(transaction=True) as pipeline:
             _add(
                 pipeline,
-                f"identity:account:{record.id}",
+                account_key(record.id),
                 {"project": record.project, "name": name, "created_at": record.created_at},
-                index=f"identity:accounts:{record.project}",
+                index=account_list_key(record.project),
                 member=record.id,
             )
             await pipeline.execute()
 
     async def account(self, account_id: str) -> AccountRecord | None:
         """The service account, of whatever project: the caller compares."""
-        fields = await self._read(f"identity:account:{account_id}")
+        fields = await self._read(account_key(account_id))
         if not fields:
             return None
         project = fields[b"project"].decode()
@@ -116,13 +120,13 @@ class IdentityStore:
 
     async def account_ids(self, project_id: str) -> list[str]:
         """The project's service accounts, oldest first."""
-        return await self._ids(f"identity:accounts:{project_id}")
+        return await self._ids(account_list_key(project_id))
 
     async def remove_account(self, record: AccountRecord) -> None:
         """Removes the account, not its keys."""
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.delete(f"identity:account:{record.id}")
-            pipeline.zrem(f"identity:accounts:{record.project}", record.id)
+            pipeline.delete(account_key(record.id))
+            pipeline.zrem(account_list_key(record.project), record.id)
             await pipeline.execute()
 
     async def add_key(self, record: KeyRecord) -> None:
@@ -144,22 +148,30 @@ class IdentityStore:
             return replace(rights, keys=(*rights.keys, record.id))
 
         def write(pipeline: Pipeline) -> None:
-            pipeline.hset(f"identity:key:{record.id}", mapping=cast("dict[Any, Any]", fields))
+            pipeline.hset(api_key_key(record.id), mapping=cast("dict[Any, Any]", fields))
 
         await self.rights.change(record.owner, listed, write)
 
-    async def credential(self, key_id: str) -> Credential | None:
+    async def stored_key(self, key_id: str) -> StoredKey | None:
         """What authentication needs of a key that lives; its name stays sealed.
 
         Raises:
             VaultError: The rights of its owner are not what was written.
         """
-        names = ["mac", "kind", "tenant", "scopes", "expires_at"]
-        values: Any = await self._hash("hmget", f"identity:key:{key_id}", names)
-        mac, kind, tenant, scopes, expires_at = values
+        names = ["mac", "kind", "tenant", "scopes", "expires_at", "account"]
+        values: Any = await self._hash("hmget", api_key_key(key_id), names)
+        mac, kind, tenant, scopes, expires_at, account = values
         if mac is None:
             return None
-        found = Credential(key_id, mac, _kind(kind), tenant.decode(), _scopes(scopes), _optional_int(expires_at))
+        found = StoredKey(
+            key_id,
+            mac,
+            _kind(kind),
+            tenant.decode(),
+            _scopes(scopes),
+            _optional_int(expires_at),
+            account=(account or b"").decode(errors="replace"),
+        )
         rights = await self.rights.read(found.owner)
         if rights is None or key_id not in rights.keys:
             return None
@@ -167,7 +179,7 @@ class IdentityStore:
 
     async def key(self, key_id: str) -> KeyRecord | None:
         """The key, of whatever project: the caller compares."""
-        fields = await self._read(f"identity:key:{key_id}")
+        fields = await self._read(api_key_key(key_id))
         if b"mac" not in fields:
             return None
         tenant = fields[b"tenant"].decode()
@@ -193,23 +205,23 @@ class IdentityStore:
             return replace(rights, keys=keys, adopted=rights.adopted - {record.id})
 
         def write(pipeline: Pipeline) -> None:
-            pipeline.delete(f"identity:key:{record.id}")
+            pipeline.delete(api_key_key(record.id))
 
         await self.rights.change(record.owner, unlisted, write)
 
     async def touch_keys(self, used: dict[str, int]) -> None:
         """Writes the times of last use (key id → Unix seconds) of those keys that still exist."""
         for key_id, at in used.items():
-            if await self._redis.exists(f"identity:key:{key_id}"):
-                await self._hash("hset", f"identity:key:{key_id}", "last_used_at", str(at))
+            if await self._redis.exists(api_key_key(key_id)):
+                await self._hash("hset", api_key_key(key_id), "last_used_at", str(at))
 
     async def hold_bootstrap(self) -> bool:
         """Takes the right to make the first keys for 30 s, so that two who start do not both make them."""
-        return bool(await self._redis.set("identity:bootstrap", "1", nx=True, ex=30))
+        return bool(await self._redis.set(IDENTITY_BOOTSTRAP, "1", nx=True, ex=30))
 
     async def release_bootstrap(self) -> None:
         """Gives it back."""
-        await self._redis.delete("identity:bootstrap")
+        await self._redis.delete(IDENTITY_BOOTSTRAP)
 
     async def _read(self, name: str) -> dict[bytes, bytes]:
         return cast("dict[bytes, bytes]", await self._hash("hgetall", name))

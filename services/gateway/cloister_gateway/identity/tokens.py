@@ -12,18 +12,21 @@ import re
 import secrets
 import string
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from cloister_common.vault import encode_context
 
-__all__ = ["ApiKey", "digest", "matches", "mint", "parse"]
+__all__ = ["PREFIX", "ApiKey", "digest", "matches", "mint", "parse"]
+
+PREFIX = "clo_"
 
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _ID_LENGTH = 16
 _SECRET_LENGTH = 43
 _CHECK_LENGTH = 6
 _PATTERN = re.compile(
-    rf"clo_(?P<id>[0-9A-Za-z]{{{_ID_LENGTH}}})_(?P<secret>[0-9A-Za-z]{{{_SECRET_LENGTH}}})"
+    rf"{PREFIX}(?P<id>[0-9A-Za-z]{{{_ID_LENGTH}}})_(?P<secret>[0-9A-Za-z]{{{_SECRET_LENGTH}}})"
     rf"_(?P<check>[0-9A-Za-z]{{{_CHECK_LENGTH}}})"
 )
 
@@ -40,14 +43,14 @@ class ApiKey(NamedTuple):
     @property
     def redacted(self) -> str:
         """What may be shown again: the beginning and the last characters of the check, nothing of the secret."""
-        return f"clo_{self.id.removeprefix('key_')[:6]}…{self.token[-3:]}"
+        return f"{PREFIX}{self.id.removeprefix('key_')[:6]}…{self.token[-3:]}"
 
 
 def mint() -> ApiKey:
     """A fresh random key."""
     key_id = _random(_ID_LENGTH)
     secret = _random(_SECRET_LENGTH)
-    body = f"clo_{key_id}_{secret}"
+    body = f"{PREFIX}{key_id}_{secret}"
     return ApiKey(f"key_{key_id}", secret, f"{body}_{_check(body)}")
 
 
@@ -64,7 +67,7 @@ def digest(pepper: bytes, key: ApiKey, *grant: str) -> bytes:
     return hmac.new(pepper, encode_context("api-key", key.id, key.secret, *grant), hashlib.sha256).digest()
 
 
-def matches(peppers: list[bytes], key: ApiKey, stored: bytes, *grant: str) -> bool:
+def matches(peppers: Sequence[bytes], key: ApiKey, stored: bytes, *grant: str) -> bool:
     """Whether ``key`` was stored, with this grant, under any of the peppers. Compares in constant time."""
     return any(hmac.compare_digest(digest(pepper, key, *grant), stored) for pepper in peppers)
 

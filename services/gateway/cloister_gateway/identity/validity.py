@@ -1,7 +1,7 @@
 """What is done for a caller ends when its credential ends: revoked, expired, or its project archived.
 
 A credential is judged once, before the body. `Validity` goes on from there: it stands around a whole request (in the
-guard) or a whole socket, costs no task, and interrupts it wherever it waits: for the body, for a turn of its own, for
+guard), of a socket too, costs no task, and interrupts it wherever it waits: for the body, for a turn of its own, for
 another service, for the reader. It is a deadline, that of the credential, which a revocation moves to now.
 
 An interruption is a cancellation, once, so that ``finally`` may wait. What is written in several steps is one of two:
@@ -24,14 +24,15 @@ class Validity:
 
     Args:
         expires_at: When the credential ends by itself (Unix seconds), if it does.
-        watch: Has a function called when it is revoked; gives what undoes that. See `Authenticator.watch`.
+        watch: Has a function called when it is revoked; gives what undoes that. See `Revocations.watch`.
     """
 
-    __slots__ = ("_expires_at", "_limit", "_unwatch", "_watch")
+    __slots__ = ("_expires_at", "_limit", "_revoked", "_unwatch", "_watch")
 
     def __init__(self, expires_at: int | None, watch: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
         self._expires_at = expires_at
         self._watch = watch
+        self._revoked = False
 
     def let_end(self) -> None:
         """From here on the block is not interrupted: what is left is a few commands to the store, and the answer."""
@@ -52,11 +53,13 @@ class Validity:
         try:
             await self._limit.__aexit__(kind, error, traceback)
         except TimeoutError:
-            if self._expires_at is not None and self._expires_at <= time.time():
+            # Not asked of the clock: the loop counts by another one, and may be there a moment earlier.
+            if not self._revoked:
                 raise Unauthenticated("The API key has expired. Ask for a new one.", code="expired_api_key") from None
             raise Unauthenticated("The API key was revoked, or its project archived, while it was served.") from None
 
     def _end(self) -> None:
+        self._revoked = not self._limit.expired()
         self._move(asyncio.get_running_loop().time())
 
     def _move(self, when: float | None) -> None:

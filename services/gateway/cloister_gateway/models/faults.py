@@ -13,11 +13,14 @@ from cloister_common.errors import (
     UpstreamFailed,
 )
 
-__all__ = ["fault_of", "no_pod", "stream_fault"]
+__all__ = ["RequestFailed", "failed_again", "fault_of", "no_answer_in_time", "no_pod", "stream_fault"]
 
 _CONTEXT = re.compile(r"maximum context length|max_model_len|max_total_tokens", re.IGNORECASE)
 _NO_TOOLS = re.compile(r"--(tool-call-parser|enable-auto-tool-choice)")
 """The options that a pod was started without, in vLLM's words for the operator."""
+
+_FIELD = re.compile(r"[.\[]")
+"""What ends the name of a field in a path: ``tools[0].function.parameters``."""
 
 _PUBLIC_PARAMS = frozenset(
     {
@@ -29,6 +32,32 @@ _PUBLIC_PARAMS = frozenset(
 """Names that callers know; vLLM's own names of inner values are left out of what they are told."""
 
 _RETRY_SECONDS = 5
+
+
+class RequestFailed(UpstreamFailed):
+    """The pods are well and this request fails on them, or takes longer than any may: it is not tried again."""
+
+    code = "request_failed"
+
+    def headers(self) -> dict[str, str]:
+        """OpenAI's SDKs try a 5xx again by themselves, unless they are told not to."""
+        return {**super().headers(), "x-should-retry": "false"}
+
+
+def failed_again(model: str) -> RequestFailed:
+    """The same request failed a second time, on another pod where there is one."""
+    return RequestFailed(
+        f"The model '{model}' failed on this request twice, so it would fail again. Change the request; if it is an "
+        "ordinary one, the operator's log says more."
+    )
+
+
+def no_answer_in_time(model: str, seconds: float) -> RequestFailed:
+    """A pod took longer than any answer may."""
+    return RequestFailed(
+        f"The model '{model}' did not answer within {seconds:g} s. Try again later, or ask for less.",
+        code="model_timeout",
+    )
 
 
 def no_pod(model: str) -> Unavailable:
@@ -60,7 +89,9 @@ def _refusal(body: bytes) -> InvalidRequest:
     message = str(error.get("message") or "The model refused the request.")
     if _NO_TOOLS.search(message):
         return UnsupportedParameter("tools", "This model is not set up to call 'tools' here. Leave them out.")
-    param = error.get("param") if error.get("param") in _PUBLIC_PARAMS else None
+    param = error.get("param")
+    if not isinstance(param, str) or _FIELD.split(param, maxsplit=1)[0] not in _PUBLIC_PARAMS:
+        param = None
     if _CONTEXT.search(message):
         return InvalidRequest(message, param=param or "messages", code="context_length_exceeded")
     return InvalidRequest(message, param=param, code="invalid_value")

@@ -3,18 +3,22 @@
 Rendezvous hashing (Thaler and Ravishankar, 1998) ranks the pods for an affinity key, so that a conversation keeps
 meeting the prefix cache it filled, and losing a pod moves only that pod's conversations. The bound on load is that
 of consistent hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam, 2018): no pod gets more than
-`LOAD_FACTOR` times the mean. Health is what calls found out: a pod that failed is left out for a while, then tried.
+`LOAD_FACTOR` times the mean. Health is what calls found out: a pod that cannot be reached, or does not say that it is
+well after a call failed there, is left out for a while, then tried. A request that fails or is slow on a pod that is
+well says nothing of the pod: it must not be taken from everybody else.
 """
 
 import hashlib
 import math
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-__all__ = ["LOAD_FACTOR", "Pod", "Pods"]
+__all__ = ["LOAD_FACTOR", "Attempts", "Pod", "Pods"]
 
 LOAD_FACTOR = 1.25
+_MOST_LATE = 3
+"""So many requests in a row without an answer in time, and no other one answered between them: that is the pod."""
 
 
 @dataclass(eq=False, slots=True)
@@ -26,12 +30,27 @@ class Pod:
         server_name: The name that its certificate must have, where the address is none.
         running: Requests that this gateway has open there.
         out_until: Monotonic seconds until which it is left out.
+        late: Requests that it did not answer in time since it last answered one.
     """
 
     url: str
     server_name: str | None = None
     running: int = 0
     out_until: float = 0.0
+    late: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Attempts:
+    """What became of one request so far, over all calls made for it.
+
+    Attributes:
+        pods: Where it failed: a further call goes there last.
+        faults: How often it failed in a way that may be its own doing, since it last got an answer.
+    """
+
+    pods: set[Pod] = field(default_factory=set)
+    faults: int = 0
 
 
 class Pods:
@@ -75,9 +94,16 @@ class Pods:
         """Leaves ``pod`` out for a while."""
         pod.out_until = time.monotonic() + self._outage_seconds
 
+    def late(self, pod: Pod) -> None:
+        """Notes that ``pod``, which says that it is well, did not answer a request in time."""
+        pod.late += 1
+        if pod.late >= _MOST_LATE:
+            self.failed(pod)
+
     def answered(self, pod: Pod) -> None:
         """Notes that ``pod`` is well."""
         pod.out_until = 0.0
+        pod.late = 0
 
 
 def _score(url: str, affinity: str) -> bytes:

@@ -2,13 +2,16 @@
 
 from typing import Annotated, Any
 
+from cloister_common.access import provided
+from cloister_common.clients.embedder import EmbedderClient
 from cloister_common.errors import CloisterError
 from cloister_common.logs import get_logger
 from cloister_common.wire.models import model_not_found
 from fastapi import APIRouter, Depends, Request
 
-from cloister_gateway.context import Context
-from cloister_gateway.identity import Principal, require
+from cloister_gateway.identity.guard import require
+from cloister_gateway.identity.principal import Principal
+from cloister_gateway.models.catalog import Catalog
 from cloister_gateway.wire.query import only_query
 
 __all__ = ["router"]
@@ -17,6 +20,8 @@ log = get_logger(__name__)
 router = APIRouter(prefix="/v1/models")
 
 Caller = Annotated[Principal, Depends(require("models"))]
+Models = Annotated[Catalog, Depends(provided(Catalog))]
+Embedder = Annotated[EmbedderClient, Depends(provided(EmbedderClient))]
 Body = dict[str, Any]
 
 _EMBEDDER_SECONDS = 2.0
@@ -24,35 +29,34 @@ _EMBEDDER_SECONDS = 2.0
 
 
 @router.get("")
-async def list_models(request: Request, caller: Caller) -> Body:
+async def list_models(request: Request, caller: Caller, catalog: Models, embedder: Embedder) -> Body:
     """All models; those of the embedder are left out while it does not answer."""
     only_query(request, ())
-    return {"object": "list", "data": await _models(request.app.state.context, caller)}
+    return {"object": "list", "data": await _models(catalog, embedder, caller)}
 
 
 @router.get("/{model:path}")
-async def retrieve_model(model: str, request: Request, caller: Caller) -> Body:
+async def retrieve_model(model: str, request: Request, caller: Caller, catalog: Models, embedder: Embedder) -> Body:
     """One model."""
     only_query(request, ())
-    context: Context = request.app.state.context
-    for found in await _models(context, caller):
+    for found in await _models(catalog, embedder, caller):
         if found["id"] == model:
             return found
     raise model_not_found(model)
 
 
-async def _models(context: Context, caller: Principal) -> list[Body]:
+async def _models(catalog: Catalog, embedder: EmbedderClient, caller: Principal) -> list[Body]:
     chat = [
         _model(model.name, {"kind": "chat", "context_tokens": model.context_tokens})
-        for model in context.catalog
+        for model in catalog
         if "chat" in model.capabilities
     ]
-    return [*chat, *await _embedder_models(context, caller)]
+    return [*chat, *await _embedder_models(embedder, caller)]
 
 
-async def _embedder_models(context: Context, caller: Principal) -> list[Body]:
+async def _embedder_models(embedder: EmbedderClient, caller: Principal) -> list[Body]:
     try:
-        listed = await context.embedder.models(tenant=caller.tenant, within_seconds=_EMBEDDER_SECONDS)
+        listed = await embedder.models(tenant=caller.tenant, within_seconds=_EMBEDDER_SECONDS)
     except CloisterError as error:
         log.warning("embedder_models_unknown", error=type(error).__name__)
         return []

@@ -5,7 +5,8 @@ gets the tenant's ``cache_salt`` here, so that no caller of this module can forg
 tenant only, and timing tells nobody what another tenant asked.
 
 A request that fails before its first byte is tried on another pod; after it, the caller decides whether to go on
-(`cloister_gateway.runs` continues from the text so far).
+(`cloister_gateway.runs` continues from the text so far). One that fails a second time is given up: the pods are not at
+fault, and it would take down one after the other. Whether a pod is at fault, the pod itself is asked.
 """
 
 import asyncio
@@ -26,9 +27,9 @@ from cloister_common.vault import Keyring
 from prometheus_client import Counter, Gauge, Histogram
 
 from cloister_gateway.models.catalog import Catalog
-from cloister_gateway.models.faults import fault_of, no_pod, stream_fault
+from cloister_gateway.models.faults import failed_again, fault_of, no_answer_in_time, no_pod, stream_fault
 from cloister_gateway.models.fleet import Fleet, LookUp, addresses_of
-from cloister_gateway.models.pods import Pod
+from cloister_gateway.models.pods import Attempts, Pod
 from cloister_gateway.models.watchdog import Watchdog
 from cloister_gateway.settings import LlmSettings
 
@@ -44,7 +45,8 @@ _FIRST_TOKEN = Histogram(
     buckets=(0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120),
 )
 
-_ATTEMPTS = 3
+_MOST_PODS = 3
+_MOST_FAULTS = 2
 _KEEP_ALIVE_SECONDS = 4.0
 """Below the 5 s after which uvicorn, in vLLM, closes an idle connection: else a request may meet the closing."""
 _CHECK_SECONDS = 2.0
@@ -53,6 +55,9 @@ _LARGEST_ERROR_BYTES = 64 * 1024
 _SENT_WHOLE_BYTES = 64 * 1024
 _LOST = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)
 """What aiohttp raises when a pod cannot be reached, does not accept in time, or goes away."""
+
+_UNREACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+"""Those of them with which no request arrived: it cannot be what is wrong."""
 
 
 class ModelUpstream:
@@ -83,7 +88,13 @@ class ModelUpstream:
         return await self._keyring.name(tenant, "cache-salt")
 
     async def stream_chat(
-        self, model: str, body: Mapping[str, Any], *, tenant: str, affinity: str | None = None
+        self,
+        model: str,
+        body: Mapping[str, Any],
+        *,
+        tenant: str,
+        affinity: str | None = None,
+        attempts: Attempts | None = None,
     ) -> AsyncGenerator[bytes, None]:
         """The payloads of a streamed chat completion: the JSON bytes of each chunk, without ``[DONE]``.
 
@@ -94,11 +105,14 @@ class ModelUpstream:
             body: vLLM's request; ``model``, ``stream`` and ``cache_salt`` are set here.
             tenant: Whose request it is.
             affinity: Requests with the same key go to the same pod while its load allows it.
+            attempts: Of this request, where more than one call is made for it.
 
         Raises:
+            RequestFailed: It failed twice, or was not answered in time; trying again is of no use.
             CloisterError: The pods are down, refuse the request, or fail in the middle (`UpstreamFailed`).
         """
-        async with aclosing(self.stream_events(model, body, tenant=tenant, affinity=affinity)) as blocks:
+        stream = self.stream_events(model, body, tenant=tenant, affinity=affinity, attempts=attempts)
+        async with aclosing(stream) as blocks:
             async for block in blocks:
                 for event in block.split(b"\n\n"):
                     payload = event.removeprefix(b"data: ")
@@ -106,22 +120,30 @@ class ModelUpstream:
                         yield payload
 
     async def stream_events(
-        self, model: str, body: Mapping[str, Any], *, tenant: str, affinity: str | None = None
+        self,
+        model: str,
+        body: Mapping[str, Any],
+        *,
+        tenant: str,
+        affinity: str | None = None,
+        attempts: Attempts | None = None,
     ) -> AsyncGenerator[bytes, None]:
         """As `stream_chat`, but the events as they came: blocks of whole ``data: …`` events, ``[DONE]`` included.
 
         Nothing is parsed, for those who only pass them on. The pod's error events are raised, not passed.
         """
         raw = await self._request_bytes(model, {**body, "stream": True}, tenant)
-        pod, events, first = await self._begin(model, raw, affinity)
+        attempts = attempts or Attempts()
+        pod, events, first = await self._begin(model, raw, affinity, attempts)
         async with aclosing(events):
             try:
                 yield first
                 async for block in events:
                     yield block
             except (*_LOST, UpstreamFailed) as error:
-                # Left out for a while: a continuation must not meet the same fault at the same place.
-                self._pods[model].failed(pod)
+                # A continuation must not meet the same fault at the same place.
+                attempts.pods.add(pod)
+                await self._ask(model, pod)
                 _CALLS.labels(model, "cut").inc()
                 log.warning("llm_stream_cut", model=model, error=type(error).__name__)
                 raise stream_fault() from error
@@ -156,37 +178,46 @@ class ModelUpstream:
     async def check(self, model: str) -> None:
         """Raises `Unavailable` unless at least one pod of ``model`` says that it is healthy."""
         for pod in self._pods[model].all:
-            try:
-                timeout = aiohttp.ClientTimeout(total=_CHECK_SECONDS)
-                url = f"{pod.url}/health"
-                async with self._session.get(url, timeout=timeout, server_hostname=pod.server_name) as response:
-                    if response.status == 200:
-                        return
-            except (*_LOST, TimeoutError):
-                continue
+            if await self._is_well(pod):
+                return
         raise Unavailable("no pod is ready")
 
+    async def _is_well(self, pod: Pod) -> bool:
+        try:
+            timeout = aiohttp.ClientTimeout(total=_CHECK_SECONDS)
+            url = f"{pod.url}/health"
+            async with self._session.get(url, timeout=timeout, server_hostname=pod.server_name) as response:
+                return response.status == 200
+        except (*_LOST, TimeoutError):
+            return False
+
+    async def _ask(self, model: str, pod: Pod) -> bool:
+        """Whether ``pod`` is well, after a request failed there; one that does not say so is left out for a while."""
+        well = await self._is_well(pod)
+        if not well:
+            self._pods[model].failed(pod)
+        return well
+
     async def _begin(
-        self, model: str, raw: bytes, affinity: str | None
+        self, model: str, raw: bytes, affinity: str | None, attempts: Attempts
     ) -> tuple[Pod, AsyncGenerator[bytes, None], bytes]:
         """A pod, its stream that has begun, and the first block. Pods that fail before it are passed over."""
         tried: set[Pod] = set()
         fault: CloisterError | None = None
         while True:
-            pod = self._next_pod(model, affinity, tried, fault)
+            pod = self._next_pod(model, affinity, attempts, tried, fault)
             started = time.monotonic()
             events = self._attempt(model, pod, raw)
             try:
                 async with asyncio.timeout(self._llm.first_token_seconds):
                     first = await anext(events)
-            except _LOST as error:
-                self._lost(model, pod, error)
+            except (*_LOST, UpstreamFailed, Unavailable) as error:
+                fault = await self._passed_over(model, pod, error, attempts) or fault
             except TimeoutError as error:
-                raise self._late(model, pod, self._llm.first_token_seconds) from error
-            except (UpstreamFailed, Unavailable) as error:
-                fault = self._failed(model, pod, error)
+                raise await self._late(model, pod, self._llm.first_token_seconds) from error
             else:
                 self._pods[model].answered(pod)
+                attempts.faults = 0
                 _FIRST_TOKEN.labels(model).observe(time.monotonic() - started)
                 return pod, events, first
 
@@ -194,31 +225,45 @@ class ModelUpstream:
         self._catalog.get(model)
         return orjson.dumps({**body, "model": model, "cache_salt": await self.cache_salt(tenant)})
 
-    def _next_pod(self, model: str, affinity: str | None, tried: set[Pod], fault: CloisterError | None) -> Pod:
+    def _next_pod(
+        self, model: str, affinity: str | None, attempts: Attempts, tried: set[Pod], fault: CloisterError | None
+    ) -> Pod:
         """The pod for the next attempt. If there is none left, raises what the last one that answered said."""
-        pod = self._pods[model].choose(affinity, tried=tried) if len(tried) < _ATTEMPTS else None
+        pods = self._pods[model]
+        pod = None
+        if len(tried) < _MOST_PODS:
+            pod = pods.choose(affinity, tried=tried | attempts.pods) or pods.choose(affinity, tried=tried)
         if pod is None:
             raise fault or no_pod(model)
         tried.add(pod)
         return pod
 
-    def _failed(self, model: str, pod: Pod, fault: CloisterError) -> CloisterError:
-        self._pods[model].failed(pod)
-        _CALLS.labels(model, fault.error_code).inc()
-        return fault
+    async def _passed_over(self, model: str, pod: Pod, error: Exception, attempts: Attempts) -> CloisterError | None:
+        """What a pod said that failed before its first byte, if it said something.
 
-    def _lost(self, model: str, pod: Pod, error: Exception) -> None:
-        self._pods[model].failed(pod)
-        _CALLS.labels(model, "lost").inc()
-        log.warning("llm_pod_lost", model=model, error=type(error).__name__)
+        Raises:
+            RequestFailed: The request failed before, and may be what is wrong.
+        """
+        attempts.pods.add(pod)
+        said = error if isinstance(error, CloisterError) else None
+        _CALLS.labels(model, "lost" if said is None else said.error_code).inc()
+        if said is None:
+            log.warning("llm_pod_lost", model=model, error=type(error).__name__)
+        if isinstance(error, (*_UNREACHED, Unavailable)):
+            self._pods[model].failed(pod)
+            return said
+        well = await self._ask(model, pod)
+        attempts.faults += 1
+        if attempts.faults >= _MOST_FAULTS:
+            log.error("llm_request_failed_again", model=model, pod_well=well)
+            raise failed_again(model) from error
+        return said
 
-    def _late(self, model: str, pod: Pod, seconds: float) -> UpstreamFailed:
-        self._pods[model].failed(pod)
+    async def _late(self, model: str, pod: Pod, seconds: float) -> CloisterError:
         _CALLS.labels(model, "timeout").inc()
-        return UpstreamFailed(
-            f"The model '{model}' did not answer within {seconds:g} s. Try again, or ask for less.",
-            code="model_timeout",
-        )
+        if await self._ask(model, pod):
+            self._pods[model].late(pod)
+        return no_answer_in_time(model, seconds)
 
     @asynccontextmanager
     async def _post(
@@ -284,21 +329,19 @@ class ModelUpstream:
 
     async def _call(self, model: str, path: str, raw: bytes, *, affinity: str | None, seconds: float) -> bytes:
         tried: set[Pod] = set()
+        attempts = Attempts()
         fault: CloisterError | None = None
         limits = aiohttp.ClientTimeout(total=seconds, sock_connect=self._llm.connect_seconds)
         while True:
-            pod = self._next_pod(model, affinity, tried, fault)
+            pod = self._next_pod(model, affinity, attempts, tried, fault)
             try:
                 async with self._post(model, pod, path, raw, limits) as response:
                     body = await response.read()
-            except _LOST as error:
-                self._lost(model, pod, error)
+            except (*_LOST, UpstreamFailed, Unavailable) as error:
+                fault = await self._passed_over(model, pod, error, attempts) or fault
                 continue
             except TimeoutError as error:
-                raise self._late(model, pod, seconds) from error
-            except (UpstreamFailed, Unavailable) as error:
-                fault = self._failed(model, pod, error)
-                continue
+                raise await self._late(model, pod, seconds) from error
             self._pods[model].answered(pod)
             _CALLS.labels(model, "ok").inc()
             return body

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any
 
+from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute
 from cloister_common.errors import InvalidRequest
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 
 from cloister_gateway.identity.guard import LET_END, require
 from cloister_gateway.identity.principal import ADMIN_SCOPE
@@ -33,13 +34,8 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1/organization", dependencies=[Depends(require(ADMIN_SCOPE))], route_class=JsonRoute)
 
 
-def _directory(request: Request) -> Directory:
-    directory: Directory = request.app.state.context.directory
-    return directory
-
-
 Body = dict[str, Any]
-Admin = Annotated[Directory, Depends(_directory)]
+Admin = Annotated[Directory, Depends(provided(Directory))]
 
 
 @router.post("/admin_api_keys", dependencies=[LET_END])

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from cloister_common.wire.requests import RequestModel
 from pydantic import BaseModel, ConfigDict, Field
 
+from cloister_gateway.identity.keys import IssuedKey
 from cloister_gateway.identity.records import AccountRecord, KeyRecord, ProjectRecord
-from cloister_gateway.organization.service import IssuedKey
 
 __all__ = [
     "AccountCreate",

@@ -8,13 +8,13 @@ in the response. Policy ``disabled``: nothing is dropped, and what does not fit 
 
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cloister_gateway.grounding.excerpts import CITING, GROUNDING, Passage, documents_turn
+from cloister_gateway.wire.items import Message
 
-__all__ = ["Message", "Prompt", "PromptBuilder", "PromptTooLongError"]
+__all__ = ["Prompt", "PromptBuilder", "PromptTooLongError"]
 
-Message = dict[str, Any]
 CountTokens = Callable[[Sequence[Message]], Awaitable[int]]
 
 _DOCUMENTS_SHARE = 0.5
@@ -158,4 +158,4 @@ def _upper_bound(messages: Sequence[Message]) -> int:
 
     It spares most prompts the round trip of counting.
     """
-    return sum(len(str(message["content"]).encode()) + _MESSAGE_OVERHEAD_TOKENS for message in messages)
+    return sum(len(message["content"].encode()) + _MESSAGE_OVERHEAD_TOKENS for message in messages)

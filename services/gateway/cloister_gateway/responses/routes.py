@@ -1,31 +1,31 @@
 """``/v1/responses`` over HTTP: JSON, or server-sent events while the run goes on."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
+from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute
-from cloister_common.errors import CloisterError, InvalidRequest
-from cloister_common.logs import get_logger
-from cloister_common.vault import VaultError
+from cloister_common.disconnect import while_connected
+from cloister_common.errors import InvalidRequest
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from cloister_gateway.context import Context
-from cloister_gateway.identity import Principal, require
-from cloister_gateway.responses.schemas import LARGEST_NUMBER, CreateResponse
+from cloister_gateway.identity.guard import require
+from cloister_gateway.identity.principal import Principal
+from cloister_gateway.responses.schemas import CreateResponse
 from cloister_gateway.responses.service import ResponseService
+from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import Owner
-from cloister_gateway.storage.client import REDIS_DOWN, store_unavailable
 from cloister_gateway.wire.events import error_event, event_name
+from cloister_gateway.wire.faults import fault_of
+from cloister_gateway.wire.keep_alive import KeptAlive
 from cloister_gateway.wire.lists import page
 from cloister_gateway.wire.query import NO_QUERY, asks_for_results, only_query
 from cloister_gateway.wire.readers import TimedStream
+from cloister_gateway.wire.strict import LARGEST_NUMBER
 
 __all__ = ["router"]
-
-log = get_logger(__name__)
 
 router = APIRouter(prefix="/v1/responses", route_class=JsonRoute)
 
@@ -34,12 +34,8 @@ Caller = Annotated[Principal, Depends(require("responses"))]
 _SSE_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-def _service(request: Request) -> ResponseService:
-    service: ResponseService = request.app.state.context.core.responses
-    return service
-
-
-Service = Annotated[ResponseService, Depends(_service)]
+Service = Annotated[ResponseService, Depends(provided(ResponseService))]
+Streaming = Annotated[ResponsesSettings, Depends(provided(ResponsesSettings))]
 
 
 @router.post("", dependencies=[NO_QUERY])
@@ -47,6 +43,7 @@ async def create(
     body: CreateResponse,
     caller: Caller,
     service: Service,
+    streaming: Streaming,
     request: Request,
     idempotency_key: Annotated[str | None, Header(max_length=256)] = None,
 ) -> Response:
@@ -55,10 +52,10 @@ async def create(
         raise InvalidRequest("'background' needs 'store': the answer must be kept to be fetched.", param="store")
     created = await service.create(caller, body, background=bool(body.background), idempotency_key=idempotency_key)
     if body.stream:
-        return _stream(request, created.owner, after=-1)
+        return _stream(service, streaming, created.owner, after=-1)
     if body.background:
         return JSONResponse(await service.body(created.owner))
-    return await _while_connected(request, service.finish(created.owner))
+    return JSONResponse(await while_connected(request, service.finish(created.owner)))
 
 
 @router.get("/{response_id}")
@@ -66,6 +63,7 @@ async def retrieve(
     response_id: str,
     caller: Caller,
     service: Service,
+    streaming: Streaming,
     request: Request,
     stream: bool = False,
     starting_after: Annotated[int | None, Query(ge=0, le=LARGEST_NUMBER)] = None,
@@ -78,7 +76,7 @@ async def retrieve(
             raise InvalidRequest("'starting_after' needs 'stream=true'.", param="starting_after")
         return JSONResponse(await service.retrieve(caller, response_id, results=results))
     owner = await service.find(caller, response_id)
-    return _stream(request, owner, after=-1 if starting_after is None else starting_after)
+    return _stream(service, streaming, owner, after=-1 if starting_after is None else starting_after)
 
 
 @router.post("/{response_id}/cancel", dependencies=[NO_QUERY])
@@ -111,27 +109,7 @@ async def input_items(
     return page(await service.input_items(caller, response_id), limit=limit, order=order, after=after, before=before)
 
 
-async def _while_connected(request: Request, work: Coroutine[Any, Any, dict[str, Any]]) -> Response:
-    """What ``work`` gives, unless the client leaves first: then nobody watches the run any more."""
-    result, gone = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({result, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return JSONResponse(await result) if result.done() else Response(status_code=204)
-    finally:
-        result.cancel()
-        gone.cancel()
-        await asyncio.gather(result, gone, return_exceptions=True)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _stream(request: Request, owner: Owner, *, after: int) -> TimedStream:
-    context: Context = request.app.state.context
-    service = context.core.responses
-
+def _stream(service: ResponseService, streaming: ResponsesSettings, owner: Owner, *, after: int) -> Response:
     async def frames() -> AsyncGenerator[bytes, None]:
         number = after + 1
         try:
@@ -139,18 +117,13 @@ def _stream(request: Request, owner: Owner, *, after: int) -> TimedStream:
                 async for events in batches:
                     number += len(events)
                     yield b"".join(b"event: %b\ndata: %b\n\n" % (event_name(event), event) for event in events)
-        except CloisterError as error:
-            yield b"event: error\ndata: %b\n\n" % error_event(error, number)
-        except REDIS_DOWN:
-            yield b"event: error\ndata: %b\n\n" % error_event(store_unavailable(), number)
-        except VaultError as error:
-            log.error("stored_data_damaged", response_id=owner.id, exc_info=error)
-            damaged = CloisterError("The stored events of this response do not open.", code="stored_data_damaged")
-            yield b"event: error\ndata: %b\n\n" % error_event(damaged, number)
+        except Exception as error:  # noqa: BLE001 - whatever it is, a stream that only ends would look whole
+            yield b"event: error\ndata: %b\n\n" % error_event(fault_of(error, response_id=owner.id), number)
 
-    return TimedStream(
+    stream = TimedStream(
         frames(),
-        send_seconds=context.settings.responses.send_seconds,
+        send_seconds=streaming.send_seconds,
         media_type="text/event-stream",
         headers=_SSE_HEADERS,
     )
+    return KeptAlive(stream, seconds=streaming.keep_alive_seconds, send_seconds=streaming.send_seconds)

@@ -5,127 +5,21 @@ The *answers* are the ``openai`` package's own types; requests are ours, because
 
 from typing import Annotated, Any, ClassVar, Literal
 
-import orjson
 from cloister_common.wire.filters import Filter
-from cloister_common.wire.json_schema import SchemaError, check_json_schema
-from cloister_common.wire.requests import RequestModel
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from cloister_gateway.wire.items import InputMessage
+from cloister_gateway.wire.strict import LARGEST_NUMBER, MAX_INPUT_CHARACTERS, Metadata, Schema, Strict, Text, only
+
 __all__ = [
-    "LARGEST_NUMBER",
     "ConversationReference",
     "CreateResponse",
     "FileSearchTool",
-    "InputMessage",
-    "InputText",
-    "Metadata",
-    "Object",
-    "Schema",
+    "ResponseParameters",
     "SocketCreate",
-    "Strict",
     "TextFormat",
 ]
-
-LARGEST_NUMBER = 2**31 - 1
-"""A bound on counts that have none of their own, which every store and service behind this one can hold."""
-
-_DEEPEST_LEVELS = 240
-
-MAX_INPUT_CHARACTERS = 1_000_000
-"""A bound on one text. What fits into the model is decided later, by tokens; this keeps absurd bodies out."""
-
-Text = Annotated[str, StringConstraints(max_length=MAX_INPUT_CHARACTERS)]
-Metadata = Annotated[
-    dict[
-        Annotated[str, StringConstraints(min_length=1, max_length=64)],
-        Annotated[str, StringConstraints(max_length=512)],
-    ],
-    Field(max_length=16, fail_fast=True),
-]
-
-
-def _storable(value: Any) -> Any:
-    """Refuses what can be read and not be written again in a record or request around it: orjson writes 254 levels."""
-    around = value
-    for _ in range(254 - _DEEPEST_LEVELS):
-        around = [around]
-    try:
-        orjson.dumps(around)
-    except TypeError as error:
-        raise PydanticCustomError(
-            "not_storable", "must not be nested beyond {most} levels", {"most": _DEEPEST_LEVELS}
-        ) from error
-    return value
-
-
-Object = Annotated[dict[str, Any], AfterValidator(_storable)]
-
-
-def _compilable(value: dict[str, Any]) -> dict[str, Any]:
-    try:
-        check_json_schema(value)
-    except SchemaError as error:
-        raise PydanticCustomError("json_schema", "{reason}", {"reason": str(error)}) from error
-    return value
-
-
-Schema = Annotated[dict[str, Any], AfterValidator(_compilable)]
-"""A JSON schema that goes to a pod; its bounds are inside those of `Object`."""
-
-
-def _only(*known: Any) -> BeforeValidator:
-    """Refuses what OpenAI knows and we do not serve as *unsupported*, not as wrong."""
-
-    def check(value: Any) -> Any:
-        if value is not None and value not in known:
-            listed = ", ".join(str(one).lower() for one in known)
-            raise PydanticCustomError("unsupported_value", "only {known} is supported", {"known": listed})
-        return value
-
-    return BeforeValidator(check)
-
-
-class Strict(RequestModel):
-    """Base of the request models of the data API.
-
-    Attributes:
-        nullable: Fields that OpenAI lets callers set to null and that we do not serve: null says nothing, so it passes.
-    """
-
-    nullable: ClassVar[frozenset[str]] = frozenset()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        return {name: value for name, value in data.items() if value is not None or name not in cls.nullable}
-
-
-class InputText(Strict):
-    """A text part of an input message. ``output_text`` is what assistant messages of earlier turns carry."""
-
-    type: Annotated[Literal["input_text", "output_text"], _only("input_text", "output_text")] = "input_text"
-    text: Text
-    annotations: Annotated[list[Object], Field(fail_fast=True)] | None = None
-    logprobs: Annotated[list[Object], Field(fail_fast=True)] | None = None
-
-
-def _as_parts(content: Any) -> Any:
-    return [{"type": "input_text", "text": content}] if isinstance(content, str) else content
-
-
-class InputMessage(Strict):
-    """A message of the input."""
-
-    nullable: ClassVar[frozenset[str]] = frozenset({"phase"})
-
-    type: Annotated[Literal["message"], _only("message")] = "message"
-    id: str | None = Field(None, max_length=128)
-    status: Literal["in_progress", "completed", "incomplete"] | None = None
-    role: Literal["user", "assistant", "system", "developer"]
-    content: Annotated[list[InputText], Field(min_length=1, max_length=64, fail_fast=True), BeforeValidator(_as_parts)]
 
 
 def _as_messages(value: Any) -> Any:
@@ -152,14 +46,14 @@ def _as_reference(value: Any) -> Any:
 class RankingOptions(Strict):
     """How search results are scored."""
 
-    ranker: Annotated[Literal["auto"], _only("auto")] = "auto"
+    ranker: Annotated[Literal["auto"], only("auto")] = "auto"
     score_threshold: float | None = Field(None, ge=0, le=1)
 
 
 class FileSearchTool(Strict):
     """Search in vector stores. The server always searches; the model is not asked whether to."""
 
-    type: Annotated[Literal["file_search"], _only("file_search")]
+    type: Annotated[Literal["file_search"], only("file_search")]
     vector_store_ids: Annotated[list[str], Field(min_length=1, max_length=16, fail_fast=True)]
     max_num_results: int | None = Field(None, ge=1, le=50)
     filters: Filter | None = None
@@ -171,7 +65,7 @@ class Format(Strict):
 
     nullable: ClassVar[frozenset[str]] = frozenset({"name", "schema"})
 
-    type: Annotated[Literal["text", "json_object", "json_schema"], _only("text", "json_object", "json_schema")]
+    type: Annotated[Literal["text", "json_object", "json_schema"], only("text", "json_object", "json_schema")]
     name: str | None = Field(None, min_length=1, max_length=64)
     schema_: Schema | None = Field(None, alias="schema")
     description: str | None = None
@@ -198,10 +92,10 @@ class TextFormat(Strict):
 class StreamOptions(Strict):
     """OpenAI adds random padding unless told not to; we send none, so only ``false`` is true here."""
 
-    include_obfuscation: Annotated[Literal[False] | None, _only(False)] = None
+    include_obfuscation: Annotated[Literal[False] | None, only(False)] = None
 
 
-Result = Annotated[Literal["file_search_call.results"], _only("file_search_call.results")]
+Result = Annotated[Literal["file_search_call.results"], only("file_search_call.results")]
 
 
 class ResponseParameters(Strict):
@@ -237,7 +131,7 @@ class ResponseParameters(Strict):
     top_p: float | None = Field(None, gt=0, le=1)
     metadata: Metadata | None = None
     tools: Annotated[list[FileSearchTool], Field(max_length=1, fail_fast=True)] | None = None
-    tool_choice: Annotated[Literal["auto", "none", "required"] | None, _only("auto", "none", "required")] = None
+    tool_choice: Annotated[Literal["auto", "none", "required"] | None, only("auto", "none", "required")] = None
     include: Annotated[list[Result], Field(fail_fast=True)] | None = None
     text: TextFormat | None = None
     truncation: Literal["auto", "disabled"] | None = None
@@ -247,7 +141,7 @@ class ResponseParameters(Strict):
     prompt_cache_key: str | None = Field(
         None, max_length=512, description="Requests with the same key go to the pod that has their common beginning."
     )
-    service_tier: Annotated[Literal["auto", "default"] | None, _only("auto", "default")] = None
+    service_tier: Annotated[Literal["auto", "default"] | None, only("auto", "default")] = None
     client_request_id: str | None = Field(None, min_length=1, max_length=256)
 
     def conversation_id(self) -> str | None:
@@ -268,6 +162,6 @@ class SocketCreate(ResponseParameters):
     nullable: ClassVar[frozenset[str]] = ResponseParameters.nullable | {"background"}
 
     type: Literal["response.create"]
-    stream: Annotated[Literal[True] | None, _only(True)] = None
-    generate: Annotated[Literal[True] | None, _only(True)] = None
+    stream: Annotated[Literal[True] | None, only(True)] = None
+    generate: Annotated[Literal[True] | None, only(True)] = None
     stream_id: str | None = Field(None, min_length=1, max_length=128)

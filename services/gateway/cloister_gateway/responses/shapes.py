@@ -4,56 +4,39 @@ import time
 from typing import Any
 
 import orjson
-from cloister_common.ids import new_id
 
-from cloister_gateway.responses.schemas import InputMessage, ResponseParameters
-from cloister_gateway.runs.transcript import Assembler
+from cloister_gateway.grounding import FileSearch
+from cloister_gateway.responses.schemas import ResponseParameters
+from cloister_gateway.runs.records import TurnRequest
+from cloister_gateway.runs.transcript import Transcript
+from cloister_gateway.wire.items import ResponseBody, input_item
 
-__all__ = ["input_item", "last_event", "new_body", "response_format", "snapshot", "with_results", "without_results"]
+__all__ = [
+    "last_event",
+    "new_body",
+    "new_request",
+    "snapshot",
+]
 
 
-def last_event(body: dict[str, Any], number: int) -> bytes:
+def last_event(body: ResponseBody, number: int) -> bytes:
     """The event that carries a finished response, for readers who come after its stream was dropped."""
     kind = {"completed": "response.completed", "failed": "response.failed"}.get(body["status"], "response.incomplete")
     return orjson.dumps({"type": kind, "sequence_number": number, "response": body})
 
 
-def snapshot(body: dict[str, Any], events: list[bytes]) -> dict[str, Any]:
+def snapshot(body: ResponseBody, events: list[bytes]) -> ResponseBody:
     """The response after ``events``."""
-    assembler = Assembler(body)
-    assembler.replay(events)
-    response = {**assembler.response}
+    transcript = Transcript(body)
+    transcript.replay(events)
+    response = {**transcript.response}
     response["output"] = [
-        {**item, "content": [{**part, "text": assembler.text(place)} for part in item["content"]]}
+        {**item, "content": [{**part, "text": transcript.text(place)} for part in item["content"]]}
         if item["type"] == "message" and item["status"] == "in_progress"
         else item
-        for place, item in enumerate(assembler.output)
+        for place, item in enumerate(transcript.output)
     ]
     return response
-
-
-def input_item(message: InputMessage) -> dict[str, Any]:
-    """An input message as it is stored, with an id of its own."""
-    if message.role == "assistant":
-        content = [{"type": "output_text", "text": part.text, "annotations": []} for part in message.content]
-    else:
-        content = [{"type": "input_text", "text": part.text} for part in message.content]
-    return {"id": new_id("msg_"), "type": "message", "role": message.role, "status": "completed", "content": content}
-
-
-def with_results(output: list[dict[str, Any]], results: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
-    """``output`` with what its file search found, where that is known."""
-    if results is None:
-        return output
-    return [
-        {**item, "results": results} if item["type"] == "file_search_call" and item["status"] == "completed" else item
-        for item in output
-    ]
-
-
-def without_results(item: dict[str, Any]) -> dict[str, Any]:
-    """The item as those see it who did not ask for what a file search found."""
-    return {**item, "results": None} if item["type"] == "file_search_call" else item
 
 
 def response_format(parameters: ResponseParameters) -> dict[str, Any] | None:
@@ -67,7 +50,7 @@ def response_format(parameters: ResponseParameters) -> dict[str, Any] | None:
     return {"type": "json_schema", "json_schema": schema}
 
 
-def new_body(response_id: str, parameters: ResponseParameters, *, background: bool) -> dict[str, Any]:
+def new_body(response_id: str, parameters: ResponseParameters, *, background: bool) -> ResponseBody:
     """The response as created, in OpenAI's shape."""
     conversation = parameters.conversation_id()
     text_format = parameters.text.format if parameters.text else None
@@ -107,3 +90,26 @@ def new_body(response_id: str, parameters: ResponseParameters, *, background: bo
         "prompt_cache_key": parameters.prompt_cache_key,
         "metadata": parameters.metadata or {},
     }
+
+
+def new_request(response_id: str, parameters: ResponseParameters, *, key_id: str, background: bool) -> TurnRequest:
+    """What is stored of the request: all that another gateway needs to run it."""
+    tools = [] if parameters.tool_choice == "none" else (parameters.tools or [])
+    return TurnRequest(
+        model=parameters.model,
+        input=[input_item(message) for message in parameters.input],
+        instructions=parameters.instructions,
+        conversation=parameters.conversation_id(),
+        previous_response_id=parameters.previous_response_id,
+        tools=[FileSearch.model_validate(tool.model_dump(exclude_none=True)) for tool in tools],
+        show_results="file_search_call.results" in (parameters.include or []),
+        response_format=response_format(parameters),
+        temperature=parameters.temperature,
+        top_p=parameters.top_p,
+        max_output_tokens=parameters.max_output_tokens,
+        truncation=parameters.truncation or "auto",
+        background=background,
+        earlier=[],
+        affinity=parameters.conversation_id() or parameters.prompt_cache_key or response_id,
+        key_id=key_id,
+    )

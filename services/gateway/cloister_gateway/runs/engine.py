@@ -1,21 +1,23 @@
 """Starts runs, finds those whose gateway has died, and drops what is kept no longer."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Set
 from typing import Any
 
 from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
 from cloister_common.vault import VaultError
-from redis.asyncio import Redis
 
 from cloister_gateway.bus.announcements import Control
+from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.run import Run, RunParts
-from cloister_gateway.runs.store import KIND, Header
-from cloister_gateway.storage import Owner, record_key
-from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.runs.store import Header
+from cloister_gateway.runs.unanswered import unanswered_mark
+from cloister_gateway.storage import CONVERSATION, LogGoneError, LogLockedError, Owner, RecordGoneError
+from cloister_gateway.storage.client import REDIS_AWAY
 from cloister_gateway.streams.feeds import Hub
-from cloister_gateway.usage import Generation, Outcome, Used
+from cloister_gateway.usage import Ending, Generation, Used
+from cloister_gateway.wire.items import ResponseBody
 
 __all__ = ["Engine"]
 
@@ -30,24 +32,31 @@ _MOST_TAKEOVERS = 10
 class Engine:
     """The runs of this gateway."""
 
-    def __init__(self, parts: RunParts, *, hub: Hub, control: Control, supervisor: Supervisor, redis: Redis) -> None:
+    def __init__(self, parts: RunParts, *, hub: Hub, control: Control, supervisor: Supervisor) -> None:
         self._parts = parts
         self._hub = hub
         self._control = control
         self._supervisor = supervisor
-        self._redis = redis
         self._runs: dict[str, Run] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._draining = False
-        control.subscribe(_CANCEL, self._on_cancel)
-        supervisor.loop("runs-sweep", self._sweep)
 
-    async def start(
+    @property
+    def running(self) -> Set[str]:
+        """The responses whose runs this gateway holds now."""
+        return self._runs.keys() | self._tasks.keys()
+
+    def start(self) -> None:
+        """Begins to hear of cancellations, and to look for runs that lost their gateway."""
+        self._control.subscribe(_CANCEL, self._on_cancel)
+        self._supervisor.loop("runs-sweep", self._sweep)
+
+    async def begin(
         self,
         owner: Owner,
         conversation: Owner | None,
-        request: dict[str, Any],
-        body: dict[str, Any],
+        request: TurnRequest,
+        body: ResponseBody,
         *,
         give_up: bool = False,
     ) -> None:
@@ -70,6 +79,10 @@ class Engine:
         await self._parts.store.request_cancel(response_id)
         await self._control.publish(_CANCEL, {"id": response_id})
 
+    async def remove_those_of(self, tenant: str, conversation_id: str) -> None:
+        """Removes what is stored of the runs of a conversation whose key was destroyed."""
+        await self._parts.store.destroy_those_of(tenant, conversation_id)
+
     async def hand_over(self) -> None:
         """Stops this gateway's runs and lets others take them at once, when this process ends."""
         self._draining = True
@@ -79,16 +92,16 @@ class Engine:
         await asyncio.gather(*tasks.values(), return_exceptions=True)
         try:
             for response_id in tasks:
-                await self._parts.leases.hand_over(KIND, response_id)
-        except REDIS_DOWN as error:
+                await self._parts.leases.hand_over(response_id)
+        except REDIS_AWAY as error:
             log.warning("runs_not_handed_over", error=type(error).__name__)
 
     async def _run(
         self,
         owner: Owner,
         conversation: Owner | None,
-        request: dict[str, Any],
-        body: dict[str, Any],
+        request: TurnRequest,
+        body: ResponseBody,
         opened: asyncio.Event,
         *,
         give_up: bool,
@@ -102,9 +115,12 @@ class Engine:
                 opened.set()
                 await run.execute()
         except* VaultError as errors:
-            await self._give_up(
-                owner.key.tenant, owner.id, conversation.id if conversation else "", errors.exceptions[0]
-            )
+            header = await self._parts.store.header(owner.id)
+            if header is not None:
+                header = header._replace(conversation=conversation.id if conversation else "")
+                await self._give_up(header, errors.exceptions[0])
+            else:
+                self._settle(owner.key.tenant, owner.id, "cancelled")
         finally:
             opened.set()
             self._runs.pop(owner.id, None)
@@ -123,7 +139,7 @@ class Engine:
                         await self._guarded(response_id, self._adopt(response_id))
                 for response_id in await self._parts.leases.due():
                     await self._guarded(response_id, self._drop(response_id))
-            except REDIS_DOWN as error:
+            except REDIS_AWAY as error:
                 log.warning("runs_sweep_failed", error=type(error).__name__)
             await asyncio.sleep(_SWEEP_SECONDS)
 
@@ -131,18 +147,18 @@ class Engine:
         """One run that cannot be read must not keep the others from being taken over."""
         try:
             await work
-        except REDIS_DOWN:
+        except REDIS_AWAY:
             raise
         except Exception:
             log.exception("run_sweep_failed", response_id=response_id)
 
     async def _adopt(self, response_id: str) -> None:
         """Takes a run over whose owner let its lease go."""
-        if not await self._parts.leases.take(KIND, response_id):
+        if not await self._parts.leases.take(response_id):
             return
-        header = await self._parts.store.header(response_id)
+        header = await self._header(response_id)
         if header is None:
-            await self._parts.leases.release(KIND, response_id)
+            await self._parts.leases.release(response_id)
             return
         if header.done:
             await self._ended(response_id)
@@ -150,54 +166,79 @@ class Engine:
         if header.conversation and not await self._was_accepted(header):
             # The gateway died before the input was in the conversation: nobody was told that it was taken.
             await self._parts.store.destroy(header)
-            await self._parts.leases.release(KIND, response_id)
+            await self._parts.leases.release(response_id)
             self._settle(header.tenant, response_id, "cancelled")
             return
         try:
             owner, request, body = await self._stored(header)
         except VaultError as error:
-            await self._give_up(header.tenant, response_id, header.conversation, error)
+            await self._give_up(header, error)
             return
-        conversation = Owner("conv", header.conversation, owner.key) if header.conversation else None
+        except RecordGoneError:
+            await self._parts.leases.release(response_id)
+            self._settle(header.tenant, response_id, "cancelled")
+            return
+        conversation = Owner(CONVERSATION, header.conversation, owner.key) if header.conversation else None
         takeovers = await self._parts.store.count_takeover(response_id)
         log.info("run_adopted", response_id=response_id, takeovers=takeovers)
-        await self.start(owner, conversation, request, body, give_up=takeovers > _MOST_TAKEOVERS)
+        await self.begin(owner, conversation, request, body, give_up=takeovers > _MOST_TAKEOVERS)
 
-    async def _stored(self, header: Header) -> tuple[Owner, dict[str, Any], dict[str, Any]]:
+    async def _stored(self, header: Header) -> tuple[Owner, TurnRequest, ResponseBody]:
         """What is needed to run a response again. Raises `VaultError` if its record or key does not open."""
         owner = await self._parts.store.owner(header)
         if owner is None:
             raise VaultError
-        return owner, await self._parts.store.read(owner, "request"), await self._parts.store.read(owner, "body")
+        request, body = await self._parts.store.turn(owner)
+        return owner, request, body
 
-    async def _give_up(self, tenant: str, response_id: str, conversation_id: str, error: Exception) -> None:
+    async def _header(self, response_id: str) -> Header | None:
+        """What the record says, or None if there is none: one that Redis cannot read cannot be run either."""
+        try:
+            return await self._parts.store.header(response_id)
+        except VaultError as error:
+            log.error("run_unreadable", response_id=response_id, exc_info=error)
+            return None
+
+    async def _give_up(self, header: Header, error: Exception) -> None:
         """Ends a run that nobody can finish, since what is stored of it does not open."""
-        log.error("run_unreadable", response_id=response_id, exc_info=error)
-        if conversation_id:
-            await self._parts.items.free("conv", conversation_id, response_id)
-        await self._parts.store.give_up(response_id)
-        await self._ended(response_id)
-        self._settle(tenant, response_id, "failed")
+        log.error("run_unreadable", response_id=header.id, exc_info=error)
+        if header.conversation:
+            await self._leave_conversation(header)
+        await self._parts.store.give_up(header.id)
+        await self._ended(header.id)
+        self._settle(header.tenant, header.id, "failed")
 
-    def _settle(self, tenant: str, response_id: str, outcome: Outcome) -> None:
+    def _settle(self, tenant: str, response_id: str, ending: Ending) -> None:
         """Ends what was reserved for a response that never was a `Run`, or is one no more."""
-        self._parts.meter.settle(Generation(response_id, tenant, "", "", "response"), Used(), outcome)
+        self._parts.meter.settle(Generation(response_id, tenant, "", "", "response"), Used(), ending)
+
+    async def _leave_conversation(self, header: Header) -> None:
+        """Sets the conversation free; its turn got no answer, and the log says so if what was asked can be read."""
+        try:
+            owner = await self._parts.store.owner(header)
+            if owner is not None:
+                request = await self._parts.store.request(owner)
+                conversation = Owner(CONVERSATION, header.conversation, owner.key)
+                await self._parts.items.append(conversation, [unanswered_mark(request.input)], run=header.id)
+        except (VaultError, RecordGoneError, LogGoneError, LogLockedError) as error:
+            log.warning("unanswered_turn_not_marked", response_id=header.id, error=type(error).__name__)
+        await self._parts.items.free(CONVERSATION, header.conversation, header.id)
 
     async def _ended(self, response_id: str) -> None:
-        await self._parts.leases.ended(KIND, response_id, keep_seconds=self._parts.settings.keep_stream_seconds)
+        await self._parts.leases.ended(response_id, keep_seconds=self._parts.settings.keep_stream_seconds)
 
     async def _was_accepted(self, header: Header) -> bool:
-        holder: Any = await self._redis.hget(record_key("conv", header.conversation), "run")
-        return bool(holder is not None and holder.decode() == header.id) or bool(
-            await self._redis.exists(f"{record_key(KIND, header.id)}:events")
-        )
+        """Whether the input came into the conversation: then the run holds it, or has begun to write."""
+        holder = await self._parts.items.holder(CONVERSATION, header.conversation)
+        return holder == header.id or await self._parts.stream.exists(header.id)
 
     async def _drop(self, response_id: str) -> None:
         """Drops an ended run's stream and what its owners needed, and all of the record if it was not to be stored."""
-        header = await self._parts.store.header(response_id)
-        if header is not None and not header.stored:
+        header = await self._header(response_id)
+        if header is not None and header.whole and not header.stored:
             await self._parts.store.destroy(header)
         else:
-            await self._parts.stream.drop(KIND, response_id)
-            await self._parts.store.settle(response_id)
+            await self._parts.stream.drop(response_id)
+            if header is not None:
+                await self._parts.store.settle(response_id)
         await self._parts.leases.dropped(response_id)

@@ -1,17 +1,49 @@
 """What was said before this turn, from the server's own state and nothing else."""
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from cloister_common.errors import NotFound
 from cloister_common.vault import Keyring
 
-from cloister_gateway.runs.store import ResponseStore
-from cloister_gateway.storage import ItemLog, LogGoneError, Owner
+from cloister_gateway.runs.records import TurnRequest
+from cloister_gateway.runs.store import Header, ResponseStore
+from cloister_gateway.runs.unanswered import is_unanswered, sent_items
+from cloister_gateway.storage import (
+    CONVERSATION,
+    DamagedError,
+    ItemLog,
+    LogGoneError,
+    Owner,
+    RecordGoneError,
+    StoredItem,
+    damage_told,
+)
+from cloister_gateway.wire.items import Item, Message, item_messages
 
-__all__ = ["HistoryReader", "item_messages"]
+__all__ = ["HistoryReader", "earlier_links", "no_previous"]
 
-Message = dict[str, Any]
 _LONGEST_CHAIN = 2_000
+_KNOWN_LINKS = 64
+"""How many of the responses before it each request names: so many links of a chain are looked at in one round trip,
+and 2 KiB are stored for it."""
+
+
+def earlier_links(previous_id: str, previous: TurnRequest) -> list[str] | None:
+    """The responses before a request, newest first and `_KNOWN_LINKS` at most, from what its previous one names.
+
+    None if that was stored by a version that named none.
+    """
+    return None if previous.earlier is None else [previous_id, *previous.earlier][:_KNOWN_LINKS]
+
+
+def no_previous(response_id: str) -> NotFound:
+    """A link of a chain is unknown, deleted or another tenant's."""
+    return NotFound(
+        f"Previous response with id '{response_id}' not found.",
+        param="previous_response_id",
+        code="previous_response_not_found",
+    )
 
 
 class HistoryReader:
@@ -22,70 +54,124 @@ class HistoryReader:
         self._items = items
         self._keyring = keyring
 
-    async def before(self, tenant: str, request: dict[str, Any]) -> list[Message]:
-        """The messages before the request's own input, oldest first.
+    async def before(self, tenant: str, request: TurnRequest) -> list[Message]:
+        """The messages before the request's own input, oldest first, without those of turns that got no answer.
 
         Raises:
             NotFound: The conversation or a response of the chain was deleted meanwhile.
+            DamagedError: One of them is not what was written.
         """
-        if request["conversation"]:
-            own = {item["id"] for item in request["input"]}
-            return item_messages(await self._conversation(tenant, request["conversation"], until=own, inclusive=False))
-        if request["previous_response_id"]:
-            return item_messages(await self._chain(tenant, request["previous_response_id"]))
+        if request.conversation:
+            own = {item["id"] for item in request.input}
+            log = await self._log(tenant, request.conversation)
+            return item_messages(sent_items(log, _place(log, own, after=False)))
+        if request.previous_response_id:
+            return item_messages(await self._chain(tenant, request.previous_response_id))
         return []
 
-    async def _conversation(
-        self, tenant: str, conversation_id: str, *, until: set[str], inclusive: bool
-    ) -> list[dict[str, Any]]:
-        key = await self._keyring.get(tenant, "conv", conversation_id)
+    async def check_links(self, tenant: str, request: TurnRequest) -> None:
+        """Refuses a chain that was broken, however far back: one round trip for `_KNOWN_LINKS` links.
+
+        Raises:
+            NotFound: A response of the chain was deleted.
+        """
+        links, whole = _links(request)
+        checked = 0
+        while checked < _LONGEST_CHAIN:
+            headers = await self._store.headers(links)
+            for response_id, header in zip(links, headers, strict=True):
+                self._check_link(tenant, response_id, header)
+            oldest = headers[-1] if headers else None
+            if whole or oldest is None or oldest.conversation:
+                return
+            _, _, asked = await self.read_link(tenant, oldest.id, oldest)
+            links, whole = _links(asked)
+            checked += len(headers)
+
+    async def _log(self, tenant: str, conversation_id: str) -> list[StoredItem]:
+        with damage_told(f"the key of conversation '{conversation_id}'"):
+            key = await self._keyring.get(tenant, CONVERSATION, conversation_id)
         try:
-            stored = [] if key is None else await self._items.load(Owner("conv", conversation_id, key))
+            stored = [] if key is None else await self._items.load(Owner(CONVERSATION, conversation_id, key))
         except LogGoneError:
             key = None
         if key is None:
             raise NotFound(f"Conversation with id '{conversation_id}' not found.", param="conversation")
-        places = [place for place, item in enumerate(stored) if item.id in until]
-        if not places:
-            return [item.body for item in stored]
-        end = places[-1] + 1 if inclusive else places[0]
-        return [item.body for item in stored[:end]]
+        return stored
 
-    async def _chain(self, tenant: str, response_id: str) -> list[dict[str, Any]]:
-        newest_first: list[list[dict[str, Any]]] = []
+    async def _chain(self, tenant: str, response_id: str) -> list[Item]:
+        newest_first: list[list[Item]] = []
         next_id: str | None = response_id
         for _ in range(_LONGEST_CHAIN):
             if next_id is None:
                 break
-            header = await self._store.header(next_id)
-            owner = await self._store.owner(header) if header is not None and header.tenant == tenant else None
-            if header is None or owner is None:
-                raise NotFound(
-                    f"Previous response with id '{next_id}' not found.",
-                    param="previous_response_id",
-                    code="previous_response_not_found",
-                )
-            body, request = await self._store.read(owner, "body"), await self._store.read(owner, "request")
+            header, owner = await self._find_link(tenant, next_id, await self._store.header(next_id))
+            with _still_there(next_id):
+                request, body = await self._store.turn(owner)
             if header.conversation:
-                ids = {item["id"] for item in [*request["input"], *body["output"]]}
-                newest_first.append(await self._conversation(tenant, header.conversation, until=ids, inclusive=True))
+                ids = {item["id"] for item in [*request.input, *body["output"]]}
+                log = await self._log(tenant, header.conversation)
+                newest_first.append(sent_items(log, _place(log, ids, after=True)))
                 break
-            newest_first.append([*request["input"], *body["output"]])
-            next_id = request["previous_response_id"]
+            if not is_unanswered(body["status"], body["output"]):
+                newest_first.append([*request.input, *body["output"]])
+            next_id = request.previous_response_id
         return [item for items in reversed(newest_first) for item in items]
 
+    async def read_link(
+        self, tenant: str, response_id: str, header: Header | None
+    ) -> tuple[Header, Owner, TurnRequest]:
+        """What a link of a chain is, and what was asked in it.
 
-def item_messages(items: list[dict[str, Any]]) -> list[Message]:
-    """The messages among ``items``, as the model is given them: role and text.
+        Args:
+            tenant: Whose chain it is.
+            response_id: The link.
+            header: What its record says, or None if the caller may not know it.
 
-    ``developer`` is OpenAI's newer word for ``system``, and the only one of the two that chat templates do not know.
-    """
-    messages = []
-    for item in items:
-        if item["type"] != "message":
-            continue
-        text = "".join(part.get("text", "") for part in item["content"])
-        if text:
-            role = "system" if item["role"] == "developer" else item["role"]
-            messages.append({"role": role, "content": text})
-    return messages
+        Raises:
+            NotFound: It was deleted, or is another tenant's.
+            DamagedError: It is not what was written.
+        """
+        header, owner = await self._find_link(tenant, response_id, header)
+        with _still_there(response_id):
+            return header, owner, await self._store.request(owner)
+
+    async def _find_link(self, tenant: str, response_id: str, header: Header | None) -> tuple[Header, Owner]:
+        header = self._check_link(tenant, response_id, header)
+        owner = await self._store.owner(header)
+        if owner is None:
+            raise no_previous(response_id)
+        return header, owner
+
+    @staticmethod
+    def _check_link(tenant: str, response_id: str, header: Header | None) -> Header:
+        if header is None or header.tenant != tenant:
+            raise no_previous(response_id)
+        if not header.whole:
+            raise DamagedError(f"response '{response_id}'")
+        return header
+
+
+@contextmanager
+def _still_there(response_id: str) -> Iterator[None]:
+    """Raises `NotFound` for a link that somebody deleted after it was found."""
+    try:
+        yield
+    except RecordGoneError as error:
+        raise no_previous(response_id) from error
+
+
+def _links(request: TurnRequest) -> tuple[list[str], bool]:
+    """The responses before a request that it names, newest first, and whether these are all there are."""
+    if request.earlier is not None:
+        return request.earlier, len(request.earlier) < _KNOWN_LINKS
+    previous = request.previous_response_id
+    return ([previous], False) if previous else ([], True)
+
+
+def _place(log: Sequence[StoredItem], ids: set[str], *, after: bool) -> int:
+    """The place before the first of ``ids`` in a log, or after the last; the log's end if it has none of them."""
+    places = [place for place, item in enumerate(log) if item.id in ids]
+    if not places:
+        return len(log)
+    return places[-1] + 1 if after else places[0]

@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from cloister_common.errors import InvalidRequest, Unavailable, UpstreamFailed
 
-from cloister_gateway.grounding import Passage
-from cloister_gateway.grounding.search import Retrieval
+from cloister_gateway.grounding import FileSearch, Passage, Retrieval
 from cloister_gateway.models.catalog import Catalog
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.prompt import Prompt, PromptBuilder, PromptTooLongError
-from cloister_gateway.runs.history import HistoryReader, item_messages
+from cloister_gateway.runs.history import HistoryReader
+from cloister_gateway.runs.records import TurnRequest
+from cloister_gateway.wire.items import Message, item_messages
 
 __all__ = ["Preparation"]
-
-Message = dict[str, Any]
 
 
 class Preparation:
@@ -41,53 +39,53 @@ class Preparation:
         self._retrieval = retrieval
         self._history = history
 
-    async def check(self, tenant: str, request: dict[str, Any]) -> None:
+    async def check(self, tenant: str, request: TurnRequest) -> None:
         """Refuses, before anything is stored, a request that is known to fail.
 
         Raises:
             InvalidRequest: It does not fit into its model (``context_length_exceeded``).
             NotFound: The conversation, a response of the chain or a vector store is unknown to this tenant.
         """
-        everything = request["truncation"] == "disabled"
+        everything = request.truncation == "disabled"
         history = await self._history.before(tenant, request) if everything else []
         try:
-            await self._retrieval.check(tenant, request["tools"])
-            await self.prompt(request, history, [], item_messages(request["input"]))
+            await self._retrieval.check(tenant, request.tools)
+            await self.prompt(request, history, [], item_messages(request.input))
         except (Unavailable, UpstreamFailed):
             return  # Nobody can say now. The run asks again.
 
-    async def messages(self, tenant: str, request: dict[str, Any]) -> tuple[list[Message], list[Message]]:
+    async def messages(self, tenant: str, request: TurnRequest) -> tuple[list[Message], list[Message]]:
         """The messages before this turn, oldest first, and those of this turn."""
-        return await self._history.before(tenant, request), item_messages(request["input"])
+        return await self._history.before(tenant, request), item_messages(request.input)
 
     def queries(self, messages: list[Message]) -> list[str]:
         """What to search for."""
         return self._retrieval.queries(messages)
 
-    async def search(self, tenant: str, tool: dict[str, Any], queries: list[str]) -> list[Passage]:
+    async def search(self, tenant: str, tool: FileSearch, queries: list[str]) -> list[Passage]:
         """The passages for ``queries``, best first."""
         return await self._retrieval.search(tenant, tool, queries)
 
     async def prompt(
-        self, request: dict[str, Any], history: list[Message], passages: list[Passage], new: list[Message]
+        self, request: TurnRequest, history: list[Message], passages: list[Passage], new: list[Message]
     ) -> Prompt:
         """The prompt, with what had to be left out.
 
         Raises:
             InvalidRequest: What must stay does not fit (``context_length_exceeded``).
         """
-        model = self._models.get(request["model"])
+        model = self._models.get(request.model)
         budget = model.context_tokens - min(self.answer_tokens(request), model.context_tokens // 2)
-        builder = PromptBuilder(partial(self._count_tokens, request["model"]), budget=budget)
-        instructions = "\n\n".join(part for part in (model.instructions, request["instructions"]) if part)
+        builder = PromptBuilder(partial(self._count_tokens, request.model), budget=budget)
+        instructions = "\n\n".join(part for part in (model.instructions, request.instructions) if part)
         try:
             return await builder.build(
                 instructions=instructions or None,
                 history=history,
                 passages=passages,
                 new=new,
-                drop=request["truncation"] == "auto",
-                cite=request["response_format"] is None,
+                drop=request.truncation == "auto",
+                cite=request.response_format is None,
             )
         except PromptTooLongError as error:
             raise InvalidRequest(
@@ -97,9 +95,9 @@ class Preparation:
                 code="context_length_exceeded",
             ) from error
 
-    def answer_tokens(self, request: dict[str, Any]) -> int:
+    def answer_tokens(self, request: TurnRequest) -> int:
         """The longest answer, in tokens."""
-        return self._models.get(request["model"]).answer_tokens(request["max_output_tokens"])
+        return self._models.get(request.model).answer_tokens(request.max_output_tokens)
 
     async def _count_tokens(self, model: str, messages: Sequence[Message]) -> int:
         return len(await self._upstream.tokenize(model, messages=messages))

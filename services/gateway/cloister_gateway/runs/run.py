@@ -7,51 +7,36 @@ nobody has watched it for a while (background runs excepted), or when another ga
 import asyncio
 import contextlib
 import time
-from typing import Any, Protocol
+from dataclasses import asdict
 
 from cloister_common.errors import CloisterError
 from cloister_common.logs import get_logger
-from prometheus_client import Counter, Gauge, Histogram
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from prometheus_client import Counter, Gauge
+from redis.exceptions import RedisError
 
 from cloister_gateway.bus.connection import Bus
-from cloister_gateway.responses.shapes import with_results
 from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
-from cloister_gateway.runs.store import KIND, ResponseStore
-from cloister_gateway.runs.transcript import Assembler
+from cloister_gateway.runs.records import OUTCOME, PROMPT, Outcome, RunError, TurnRequest, Usage
+from cloister_gateway.runs.store import ResponseStore
+from cloister_gateway.runs.transcript import Transcript
+from cloister_gateway.runs.turn import Turn
+from cloister_gateway.runs.unanswered import is_unanswered, unanswered_mark
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import ItemLog, LogDamagedError, LogGoneError, LogLockedError, Owner, RecordGoneError
-from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.storage.client import REDIS_AWAY
+from cloister_gateway.storage.layout import conversation_channel
 from cloister_gateway.streams.events import DeposedError, EventStream
 from cloister_gateway.streams.feeds import Feed
-from cloister_gateway.usage import Generation, Meter, Outcome, Unmetered, Used
+from cloister_gateway.usage import Ending, Generation, Meter, Unmetered, Used
+from cloister_gateway.wire.items import ResponseBody, with_results
 
-__all__ = ["Run", "RunParts", "Work", "conversation_channel"]
+__all__ = ["Run", "RunParts"]
 
 log = get_logger(__name__)
 _RUNNING = Gauge("cloister_runs", "Runs of this gateway now.")
 _ENDED = Counter("cloister_runs_ended_total", "Runs by how they ended.", ["status"])
-_FIRST_TOKEN = Histogram(
-    "cloister_run_first_token_seconds",
-    "From the start of a run to its first token.",
-    buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60),
-)
 
-_OUTCOMES: dict[str, Outcome] = {"failed": "failed", "cancelled": "cancelled"}
-
-
-def conversation_channel(conversation_id: str) -> str:
-    """The pub/sub channel that says which run has begun in a conversation."""
-    return f"conversation:{conversation_id}"
-
-
-class Work(Protocol):
-    """What a run does; `cloister_gateway.runs.turn` is the one there is."""
-
-    async def perform(self, run: "Run") -> None:
-        """Emits the events of the turn on ``run.assembler``, calling ``run.wake`` for the writer."""
-        ...
+_ENDINGS: dict[str, Ending] = {"failed": "failed", "cancelled": "cancelled"}
 
 
 class RunParts:
@@ -64,7 +49,7 @@ class RunParts:
         leases: Leases,
         store: ResponseStore,
         items: ItemLog,
-        work: Work,
+        turn: Turn,
         settings: ResponsesSettings,
         bus: Bus,
         meter: Meter = Unmetered(),
@@ -75,7 +60,7 @@ class RunParts:
         self.leases = leases
         self.store = store
         self.items = items
-        self.work = work
+        self.turn = turn
         self.settings = settings
 
 
@@ -95,30 +80,23 @@ class Run:
         self,
         owner: Owner,
         conversation: Owner | None,
-        request: dict[str, Any],
-        body: dict[str, Any],
+        request: TurnRequest,
+        body: ResponseBody,
         parts: RunParts,
         feed: Feed,
     ) -> None:
         self.owner = owner
         self.conversation = conversation
         self.request = request
-        self.usage: dict[str, int] = {}
-        self.results: list[dict[str, Any]] | None = None
-        self.finish_reason: str | None = None
         self._parts = parts
         self._feed = feed
-        self._dirty = asyncio.Event()
         self._cancelled = False
         self._settled = False
-        self._error: Exception | None = None
+        self._given_up = False
         self._stopping = asyncio.Event()
-        self._work: asyncio.Task[None] | None = None
-        self._started = time.monotonic()
-        self._first_token_seen = False
-        self.assembler = Assembler(body)
-        self.assembler.replay(feed.events)
-        self.resumed = self.assembler.next_number > 0
+        self._work: asyncio.Task[Outcome] | None = None
+        self._transcript = Transcript(body)
+        self._transcript.replay(feed.events)
 
     def cancel(self) -> None:
         """Aborts the generation; the response ends as ``cancelled``. Doing it twice is no error."""
@@ -129,23 +107,14 @@ class Run:
 
     def give_up(self) -> None:
         """Lets the response fail without more work, since its owners die of it."""
-        self._error = CloisterError("The server failed on this response several times and has given it up.")
-
-    def wake(self, *, token: bool = False) -> None:
-        """Says that there are events to write."""
-        if token and not self._first_token_seen:
-            self._first_token_seen = True
-            _FIRST_TOKEN.observe(time.monotonic() - self._started)
-        self._dirty.set()
+        self._given_up = True
 
     async def execute(self) -> None:
         """Runs to the end, or until this gateway is not the owner any more."""
         _RUNNING.inc()
         try:
-            outcome = await self._parts.store.read(self.owner, "outcome") if self.resumed else None
-            if outcome is not None:
-                self.results = (await self._parts.store.read(self.owner, "prompt") or {}).get("results")
-            if not self.resumed:
+            outcome = await self._recall()
+            if not self._transcript.resumed:
                 self._announce()
             async with asyncio.TaskGroup() as tasks:
                 keeper = tasks.create_task(self._keep_lease(), name="lease")
@@ -153,112 +122,116 @@ class Run:
                 if outcome is None:
                     self._work = tasks.create_task(self._perform(), name="work")
                     await asyncio.wait([self._work])
-                    outcome = self._outcome()
+                    outcome = Outcome(status="cancelled") if self._cancelled else self._work.result()
                 self._stopping.set()
-                self._dirty.set()
+                self._transcript.changed.set()
                 await writer
                 await self._finish(outcome)
                 keeper.cancel()
             keep_seconds = self._parts.settings.keep_stream_seconds
-            await self._parts.leases.ended(KIND, self.owner.id, keep_seconds=keep_seconds)
+            await self._parts.leases.ended(self.owner.id, keep_seconds=keep_seconds)
         except* DeposedError:
             log.info("run_deposed", response_id=self.owner.id)
         except* RecordGoneError:
             log.info("run_gone", response_id=self.owner.id)
             if self.conversation is not None:
                 await self._parts.items.free(self.conversation.kind, self.conversation.id, self.owner.id)
-            await self._parts.leases.release(KIND, self.owner.id)
-            self.settle("cancelled")
-        except* REDIS_DOWN as errors:
+            await self._parts.leases.release(self.owner.id)
+            self._settle("cancelled", self._transcript.tokens.usage())
+        except* REDIS_AWAY as errors:
             log.warning("run_interrupted", response_id=self.owner.id, error=type(errors.exceptions[0]).__name__)
         finally:
             _RUNNING.dec()
 
-    def settle(self, outcome: Outcome) -> None:
+    def _settle(self, ending: Ending, usage: Usage) -> None:
         """Ends what was reserved for the response, where no other gateway will go on with it. Twice is no error."""
         if self._settled:
             return
         self._settled = True
-        key_id, model = self.request.get("key", ""), self.request.get("model", "")
-        generation = Generation(self.owner.id, self.owner.key.tenant, key_id, model, "response")
-        said = self.usage
-        used = Used(said.get("prompt", 0), said.get("cached", 0), said.get("output", 0))
-        self._parts.meter.settle(generation, used, outcome)
+        generation = Generation(
+            self.owner.id, self.owner.key.tenant, self.request.key_id, self.request.model, "response"
+        )
+        used = Used(usage.input_tokens, usage.input_tokens_details.cached_tokens, usage.output_tokens)
+        self._parts.meter.settle(generation, used, ending)
+
+    async def _recall(self) -> Outcome | None:
+        """How the work ended, if an earlier owner came so far and only the end is left to write."""
+        if not self._transcript.resumed:
+            return None
+        outcome = await self._parts.store.read(self.owner, OUTCOME)
+        if outcome is not None:
+            prompt = await self._parts.store.read(self.owner, PROMPT)
+            self._transcript.results = None if prompt is None else prompt.results
+        return outcome
 
     def _announce(self) -> None:
         """The events that begin every response, before anything can go wrong or be cancelled."""
-        self.assembler.lifecycle("response.created")
-        if self.request["background"]:
-            self.assembler.lifecycle("response.queued")
-        self.assembler.lifecycle("response.in_progress", status="in_progress")
-        self.wake()
+        self._transcript.lifecycle("response.created")
+        if self.request.background:
+            self._transcript.lifecycle("response.queued")
+        self._transcript.lifecycle("response.in_progress", status="in_progress")
 
-    async def _perform(self) -> None:
-        """The work. A failure of it ends the answer, not the run: the run still has to tell.
+    async def _perform(self) -> Outcome:
+        """The work, and how it ended. A failure of it ends the answer, not the run: the run still has to tell.
 
-        While Redis is down nothing can be told: then the run ends, and whoever takes its lease goes on.
+        While Redis is down or full nothing can be told: then the run ends, and whoever takes its lease goes on.
         """
+        if self._given_up:
+            message = "The server failed on this response several times and has given it up."
+            return Outcome(status="failed", error=RunError(code="server_error", message=message))
         try:
-            if self._error is not None:
-                return
             if self.conversation is not None:
                 await self._parts.bus.publish(conversation_channel(self.conversation.id), self.owner.id.encode())
             if self._cancelled or await self._parts.store.cancel_requested(self.owner.id):
                 self._cancelled = True
-                return
-            await self._parts.work.perform(self)
-        except (RedisConnectionError, RedisTimeoutError, RecordGoneError):
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, `_outcome` turns it into the response's error
-            self._error = error
+                return Outcome(status="cancelled")
+            return await self._parts.turn.perform(self.owner, self.request, self._transcript)
+        except Exception as error:
+            # (An OSError alone may be another machine's.)
+            if isinstance(error, RecordGoneError) or (isinstance(error, RedisError) and isinstance(error, REDIS_AWAY)):
+                raise
+            return Outcome(status="failed", error=self._error_told(error))
 
-    def _outcome(self) -> dict[str, Any]:
-        """How the work ended, as changes of the response."""
-        if self._cancelled:
-            return {"status": "cancelled"}
-        error = self._error
+    def _error_told(self, error: Exception) -> RunError:
         if isinstance(error, CloisterError):
             status = type(error).status
             code = "server_error" if status >= 500 else "rate_limit_exceeded" if status == 429 else "invalid_prompt"
-            return {"status": "failed", "error": {"code": code, "message": error.message}}
-        if error is not None:
-            log.error("run_failed", response_id=self.owner.id, exc_info=error)
-            message = "The server had an error while it answered. Try again; the operator's log has it."
-            return {"status": "failed", "error": {"code": "server_error", "message": message}}
-        if self.finish_reason == "length":
-            return {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
-        return {"status": "completed", "completed_at": int(time.time())}
+            return RunError(code=code, message=error.message)
+        log.error("run_failed", response_id=self.owner.id, exc_info=error)
+        message = "The server had an error while it answered. Try again; the operator's log has it."
+        return RunError(code="server_error", message=message)
 
-    async def _finish(self, outcome: dict[str, Any]) -> None:
+    async def _finish(self, outcome: Outcome) -> None:
         """Closes the output, stores it in the conversation, and writes the last event with the response.
 
         Another gateway may have to do this again from any point. So what the end will be is written down first, and
         what is stored is in the stream before: if the stream refuses it, another owner has come further.
         """
         await self._flush()
-        if not await self._parts.leases.renew(KIND, self.owner.id):
+        if not await self._parts.leases.renew(self.owner.id):
             raise DeposedError
-        said = self.assembler.response
-        kept = {name: said.get(name) for name in ("truncation_details", "citation_details")} | {"usage": self._usage()}
-        outcome = await self._parts.store.write_once(self.owner, "outcome", {**kept, **outcome})
-        status = outcome["status"]
-        self.assembler.close_output(failed=status == "failed", completed=status == "completed")
+        outcome = await self._parts.store.write_once(self.owner, OUTCOME, self._transcript.complete(outcome))
+        status = outcome.status
+        self._transcript.close_output(failed=status == "failed", completed=status == "completed")
         await self._flush()
-        await self._store_output()
+        await self._store_output(status)
         event = {"completed": "response.completed", "failed": "response.failed"}.get(status, "response.incomplete")
-        self.assembler.lifecycle(event, **outcome)
-        fields = self._parts.store.finished_fields(self.owner, self.assembler.response, self.results)
+        self._transcript.lifecycle(event, **outcome.changes())
+        response, results = self._transcript.response, self._transcript.results
+        fields = self._parts.store.finished_fields(self.owner, response, results)
         await self._flush(final=True, fields=fields)
-        self.settle(_OUTCOMES.get(status, "completed"))
+        self._settle(_ENDINGS.get(status, "completed"), outcome.usage or Usage())
         _ENDED.labels(status).inc()
-        log.info("run_ended", response_id=self.owner.id, status=status, **self.usage)
+        log.info("run_ended", response_id=self.owner.id, status=status, **asdict(self._transcript.tokens))
 
-    async def _store_output(self) -> None:
+    async def _store_output(self, status: str) -> None:
         """Adds the output to the conversation and sets its log free, once, however often it is tried."""
         if self.conversation is None:
             return
         try:
-            output = with_results(self.assembler.output, self.results)
+            output = with_results(self._transcript.output, self._transcript.results)
+            if is_unanswered(status, output):
+                output = [*output, unanswered_mark(self.request.input)]
             await self._parts.items.append(self.conversation, output, run=self.owner.id)
         except LogGoneError:
             log.info("conversation_gone", response_id=self.owner.id)
@@ -270,31 +243,20 @@ class Run:
             log.error("conversation_damaged", response_id=self.owner.id, exc_info=error)
             await self._parts.items.free(self.conversation.kind, self.conversation.id, self.owner.id)
 
-    def _usage(self) -> dict[str, Any]:
-        prompt, output = self.usage.get("prompt", 0), self.usage.get("output", 0)
-        return {
-            "input_tokens": prompt,
-            "input_tokens_details": {"cached_tokens": self.usage.get("cached", 0), "cache_write_tokens": 0},
-            "output_tokens": output,
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": prompt + output,
-        }
-
     async def _write_loop(self) -> None:
         """Writes what is pending: the first event at once, later ones joined over a short time.
 
         It is never cancelled in the middle of a write, whose outcome would be unknown.
         """
         while not self._stopping.is_set():
-            await self._dirty.wait()
-            self._dirty.clear()
+            await self._transcript.changed.wait()
             await self._flush()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._parts.settings.flush_seconds):
                     await self._stopping.wait()
 
     async def _flush(self, *, final: bool = False, fields: dict[str, bytes] | None = None) -> None:
-        first, events = self.assembler.take_pending()
+        first, events = self._transcript.take_pending()
         if not events:
             return
         await self._parts.stream.append(self.owner, first, events, final=final, fields=fields)
@@ -305,14 +267,12 @@ class Run:
         unwatched_since: float | None = None
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            if not await self._parts.leases.renew(KIND, self.owner.id):
+            if not await self._parts.leases.renew(self.owner.id):
                 raise DeposedError
             if await self._parts.store.cancel_requested(self.owner.id):
                 self.cancel()
             watched = (
-                self.request["background"]
-                or self._feed.watchers > 0
-                or await self._parts.stream.is_watched(self.owner.id)
+                self.request.background or self._feed.watchers > 0 or await self._parts.stream.is_watched(self.owner.id)
             )
             if watched:
                 unwatched_since = None

@@ -5,16 +5,22 @@ makes its responses unreadable too; any other has a key of its own.
 """
 
 import time
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, TypeVar
 
 from cloister_common.vault import Keyring
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
-from cloister_gateway.storage import Owner, RecordGoneError, open_field, record_key, seal_field
+from cloister_gateway.runs.records import BODY, OUTCOME, PROMPT, REQUEST, RESULTS, TurnRequest
+from cloister_gateway.storage import Owner, RecordGoneError, SealedField, damage_told, is_wrong_type
+from cloister_gateway.storage.layout import CONVERSATION, RESPONSE, events_key, record_key, responses_key
+from cloister_gateway.wire.items import ResponseBody, SearchResult
 
-__all__ = ["KIND", "Header", "ResponseStore"]
+__all__ = ["Header", "ResponseStore"]
 
-KIND = "resp"
+T = TypeVar("T")
 
 # No write may bring a destroyed record back to life. KEYS: record. ARGV: names and values of fields.
 _WRITE = "if redis.call('HEXISTS', KEYS[1], 'tenant') == 1 then redis.call('HSET', KEYS[1], unpack(ARGV)) end return 0"
@@ -24,15 +30,24 @@ if redis.call('HEXISTS', KEYS[1], 'tenant') == 0 then return false end
 redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
 return redis.call('HGET', KEYS[1], ARGV[1])
 """
-# KEYS: record. Counts how often the run was taken over.
+# KEYS: record. Counts how often the run was taken over; a count that is none begins anew.
 _COUNT = """
 if redis.call('HEXISTS', KEYS[1], 'tenant') == 0 then return 0 end
-return redis.call('HINCRBY', KEYS[1], 'taken', 1)
+local taken = (tonumber(redis.call('HGET', KEYS[1], 'taken') or '') or 0) + 1
+redis.call('HSET', KEYS[1], 'taken', taken)
+return taken
 """
+# KEYS: a response's record, its events. ARGV: the tenant and the conversation that it must say of itself.
+_DESTROY = """
+local said = redis.pcall('HMGET', KEYS[1], 'tenant', 'conversation')
+if said[1] and (said[1] ~= ARGV[1] or (said[2] or ARGV[2]) ~= ARGV[2]) then return 0 end
+return redis.call('DEL', KEYS[1], KEYS[2])
+"""
+_CLEAR = ("tenant", "conversation", "stored", "background", "done")
 
 
 class Header(NamedTuple):
-    """What a record says in the clear."""
+    """What a record says in the clear. ``whole`` is False if it does not say all of it: then it is damaged."""
 
     id: str
     tenant: str
@@ -40,6 +55,7 @@ class Header(NamedTuple):
     stored: bool
     background: bool
     done: bool
+    whole: bool = True
 
 
 class ResponseStore:
@@ -51,81 +67,103 @@ class ResponseStore:
         self._write_script = redis.register_script(_WRITE)
         self._write_once_script = redis.register_script(_WRITE_ONCE)
         self._count_script = redis.register_script(_COUNT)
+        self._destroy_script = redis.register_script(_DESTROY)
 
-    async def create(self, header: Header, *, body: dict[str, Any], request: dict[str, Any]) -> Owner:
+    async def create(self, header: Header, *, body: ResponseBody, request: TurnRequest) -> Owner:
         """Makes the record and, outside of a conversation, its key. Durable when this returns."""
         if header.conversation:
-            key = await self._keyring.get(header.tenant, "conv", header.conversation)
+            key = await self._keyring.get(header.tenant, CONVERSATION, header.conversation)
             if key is None:
                 raise KeyError(header.conversation)
         else:
-            key = await self._keyring.create(header.tenant, KIND, header.id)
+            key = await self._keyring.create(header.tenant, RESPONSE, header.id)
+        owner = Owner(RESPONSE, header.id, key)
         fields: dict[Any, Any] = {
             "tenant": header.tenant,
             "created": int(time.time()),
             "conversation": header.conversation,
             "stored": int(header.stored),
             "background": int(header.background),
-            "body": seal_field(key, KIND, header.id, "body", body),
-            "request": seal_field(key, KIND, header.id, "request", request),
+            BODY.name: BODY.seal(owner, body),
+            REQUEST.name: REQUEST.seal(owner, request),
         }
         async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.hset(record_key(KIND, header.id), mapping=fields)
+            pipeline.hset(record_key(RESPONSE, header.id), mapping=fields)
             if header.conversation:
-                pipeline.sadd(f"{record_key('conv', header.conversation)}:responses", header.id)
+                pipeline.sadd(responses_key(header.conversation), header.id)
             await pipeline.execute()
-        return Owner(KIND, header.id, key)
+        return owner
 
     async def header(self, response_id: str) -> Header | None:
         """What the record says in the clear, or None if there is none."""
-        names = ["tenant", "conversation", "stored", "background", "done"]
-        values: Any = await self._redis.hmget(record_key(KIND, response_id), names)
-        tenant, conversation, stored, background, done = values
-        if tenant is None:
-            return None
-        return Header(
-            response_id,
-            tenant.decode(),
-            (conversation or b"").decode(),
-            stored == b"1",
-            background == b"1",
-            done == b"1",
-        )
+        return (await self.headers([response_id]))[0]
+
+    async def headers(self, response_ids: Sequence[str]) -> list[Header | None]:
+        """What many records say in the clear, in one round trip."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for response_id in response_ids:
+                pipeline.hmget(record_key(RESPONSE, response_id), _CLEAR)
+            found = await pipeline.execute(raise_on_error=False)
+        return [_header(response_id, values) for response_id, values in zip(response_ids, found, strict=True)]
 
     async def owner(self, header: Header) -> Owner | None:
         """The record with the key that opens it, or None if that key was destroyed."""
-        kind, object_id = ("conv", header.conversation) if header.conversation else (KIND, header.id)
-        key = await self._keyring.get(header.tenant, kind, object_id)
-        return None if key is None else Owner(KIND, header.id, key)
+        kind, object_id = (CONVERSATION, header.conversation) if header.conversation else (RESPONSE, header.id)
+        with damage_told(f"the key of response '{header.id}'"):
+            key = await self._keyring.get(header.tenant, kind, object_id)
+        return None if key is None else Owner(RESPONSE, header.id, key)
 
-    async def read(self, owner: Owner, field: str) -> Any:
-        """A sealed field of the record (``body``, ``request``, ``prompt``, ``results``), or None."""
-        sealed: Any = await self._redis.hget(record_key(KIND, owner.id), field)
-        return None if sealed is None else open_field(owner.key, KIND, owner.id, field, sealed)
+    async def request(self, owner: Owner) -> TurnRequest:
+        """What was asked.
 
-    async def write_once(self, owner: Owner, field: str, value: Any) -> Any:
-        """Writes a sealed field unless another owner of the run has; returns what stands there.
+        Raises:
+            RecordGoneError: The response was destroyed.
+            DamagedError: There is a record, but this is missing or does not open.
+        """
+        (sealed,) = await self._sealed(owner, REQUEST)
+        with _told(owner.id):
+            return REQUEST.open(owner, sealed)
+
+    async def turn(self, owner: Owner) -> tuple[TurnRequest, ResponseBody]:
+        """What was asked, and the response as its record has it. Raises as `request`."""
+        asked, body = await self._sealed(owner, REQUEST, BODY)
+        with _told(owner.id):
+            return REQUEST.open(owner, asked), BODY.open(owner, body)
+
+    async def read(self, owner: Owner, field: SealedField[T]) -> T | None:
+        """A field of the record, or None where it has none.
+
+        Raises:
+            DamagedError: It has one, which does not open.
+        """
+        with _told(owner.id):
+            sealed: Any = await self._redis.hget(record_key(RESPONSE, owner.id), field.name)
+            return None if sealed is None else field.open(owner, sealed)
+
+    async def write_once(self, owner: Owner, field: SealedField[T], value: T) -> T:
+        """Writes a field unless another owner of the run has; returns what stands there.
 
         Raises:
             RecordGoneError: The response was destroyed.
         """
-        sealed = seal_field(owner.key, KIND, owner.id, field, value)
-        standing: Any = await self._write_once_script(keys=[record_key(KIND, owner.id)], args=[field, sealed])
+        sealed = field.seal(owner, value)
+        standing: Any = await self._write_once_script(keys=[record_key(RESPONSE, owner.id)], args=[field.name, sealed])
         if standing is None:
             raise RecordGoneError
-        return value if standing == sealed else open_field(owner.key, KIND, owner.id, field, standing)
+        with _told(owner.id):
+            return value if standing == sealed else field.open(owner, standing)
 
     @staticmethod
-    def finished_fields(owner: Owner, body: dict[str, Any], results: list[dict[str, Any]] | None) -> dict[str, bytes]:
+    def finished_fields(owner: Owner, body: ResponseBody, results: list[SearchResult] | None) -> dict[str, bytes]:
         """The fields that change when the run ends; ``results`` are what its file search found, if it had one."""
-        fields = {"body": seal_field(owner.key, KIND, owner.id, "body", body), "done": b"1"}
+        fields = {BODY.name: BODY.seal(owner, body), "done": b"1"}
         if results is not None:
-            fields["results"] = seal_field(owner.key, KIND, owner.id, "results", results)
+            fields[RESULTS.name] = RESULTS.seal(owner, results)
         return fields
 
     async def request_cancel(self, response_id: str) -> None:
         """Notes the wish, for an owner that does not hear the message."""
-        await self._write_script(keys=[record_key(KIND, response_id)], args=["cancel", "1"])
+        await self._write_script(keys=[record_key(RESPONSE, response_id)], args=["cancel", "1"])
 
     async def cancel_requested(self, response_id: str) -> bool:
         """Whether someone asked to cancel.
@@ -133,7 +171,7 @@ class ResponseStore:
         Raises:
             RecordGoneError: The response was destroyed.
         """
-        values: Any = await self._redis.hmget(record_key(KIND, response_id), ["tenant", "cancel"])
+        values: Any = await self._redis.hmget(record_key(RESPONSE, response_id), ["tenant", "cancel"])
         tenant, cancel = values
         if tenant is None:
             raise RecordGoneError
@@ -141,25 +179,78 @@ class ResponseStore:
 
     async def count_takeover(self, response_id: str) -> int:
         """Counts one more gateway that takes the run over; says how many have."""
-        return int(await self._count_script(keys=[record_key(KIND, response_id)]))
+        return int(await self._count_script(keys=[record_key(RESPONSE, response_id)]))
 
     async def give_up(self, response_id: str) -> None:
         """Marks a run that nobody can finish as ended, since its record does not open: its followers are told."""
-        await self._write_script(keys=[record_key(KIND, response_id)], args=["done", "1", "damaged", "1"])
+        await self._write_script(keys=[record_key(RESPONSE, response_id)], args=["done", "1", "damaged", "1"])
 
     async def settle(self, response_id: str) -> None:
         """Drops what was kept for a takeover: the prompt has the whole history in it."""
-        await self._redis.hdel(record_key(KIND, response_id), "prompt", "outcome", "cancel", "taken")
+        await self._redis.hdel(record_key(RESPONSE, response_id), PROMPT.name, OUTCOME.name, "cancel", "taken")
 
     async def hide(self, response_id: str) -> None:
         """Makes the record unreadable through the API at once, before it is destroyed."""
-        await self._write_script(keys=[record_key(KIND, response_id)], args=["stored", "0"])
+        await self._write_script(keys=[record_key(RESPONSE, response_id)], args=["stored", "0"])
 
     async def destroy(self, header: Header) -> None:
         """Removes the record, its events and, outside of a conversation, its key."""
-        key = record_key(KIND, header.id)
         if not header.conversation:
-            await self._keyring.destroy(header.tenant, KIND, header.id)
-        await self._redis.delete(key, f"{key}:events")
+            await self._keyring.destroy(header.tenant, RESPONSE, header.id)
+        await self._redis.delete(record_key(RESPONSE, header.id), events_key(header.id))
         if header.conversation:
-            await self._redis.srem(f"{record_key('conv', header.conversation)}:responses", header.id)
+            await self._redis.srem(responses_key(header.conversation), header.id)
+
+    async def destroy_those_of(self, tenant: str, conversation_id: str) -> None:
+        """Removes the records and streams of a conversation's responses, which its key sealed.
+
+        The index names them in the clear: those that say of themselves that they are another's stay.
+        """
+        index = responses_key(conversation_id)
+        for response_id in await self._indexed(index):
+            keys = [record_key(RESPONSE, response_id), events_key(response_id)]
+            await self._destroy_script(keys=keys, args=[tenant, conversation_id])
+        await self._redis.delete(index)
+
+    async def _sealed(self, owner: Owner, *fields: SealedField[Any]) -> list[bytes | None]:
+        """Fields of a record as they lie there. Raises `RecordGoneError` if there is none."""
+        with _told(owner.id):
+            names = ["tenant", *(field.name for field in fields)]
+            values: Any = await self._redis.hmget(record_key(RESPONSE, owner.id), names)
+            tenant: bytes | None = values[0]
+            sealed: list[bytes | None] = values[1:]
+        if tenant is None:
+            raise RecordGoneError
+        return sealed
+
+    async def _indexed(self, index: str) -> list[str]:
+        """The ids in an index. One that is no set any more names nothing, and must not keep the rest from going."""
+        try:
+            members: Any = await self._redis.smembers(index)
+        except ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+            return []
+        return [member.decode(errors="replace") for member in members]
+
+
+def _header(response_id: str, values: Any) -> Header | None:
+    with _told(response_id):
+        if isinstance(values, ResponseError):
+            raise values
+        tenant, conversation, stored, background, done = values
+        if tenant is None:
+            return None
+        return Header(
+            response_id,
+            tenant.decode(errors="replace"),
+            (conversation or b"").decode(errors="replace"),
+            stored == b"1",
+            background == b"1",
+            done == b"1",
+            whole=conversation is not None and {stored, background} <= {b"0", b"1"},
+        )
+
+
+def _told(response_id: str) -> AbstractContextManager[None]:
+    return damage_told(f"response '{response_id}'")

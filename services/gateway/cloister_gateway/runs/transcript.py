@@ -4,32 +4,48 @@ The response is a function of its events alone. So a gateway that takes a run ov
 have seen and goes on from there; it cannot contradict them.
 """
 
+import asyncio
+import time
 from typing import Any
 
 import orjson
 
-__all__ = ["TERMINAL", "Assembler"]
+from cloister_gateway.runs.records import Outcome, TokenCount
+from cloister_gateway.wire.items import Item, ResponseBody, SearchResult
 
-TERMINAL = {"response.completed", "response.incomplete", "response.failed"}
+__all__ = ["Transcript"]
 
 
-class Assembler:
+class Transcript:
     """The state of one response while it runs.
 
     Args:
         response: The response as created (`response.created`'s snapshot), without output.
+
+    Attributes:
+        next_number: The number of the next event.
+        resumed: Whether an earlier owner of the run has written events.
+        changed: Set while there are events that nobody took.
+        began: When this gateway took the run up (monotonic seconds).
+        tokens: What was used so far.
+        results: What the file search found, if there was one.
     """
 
-    def __init__(self, response: dict[str, Any]) -> None:
+    def __init__(self, response: ResponseBody) -> None:
         self.response = response
+        self.resumed = False
+        self.changed = asyncio.Event()
+        self.began = time.monotonic()
+        self.tokens = TokenCount()
+        self.results: list[SearchResult] | None = None
         self.next_number = 0
-        self.pending: list[bytes] = []
+        self._pending: list[bytes] = []
         self._texts: dict[tuple[int, int], list[str]] = {}
 
     @property
-    def output(self) -> list[dict[str, Any]]:
+    def output(self) -> list[Item]:
         """The output items so far."""
-        items: list[dict[str, Any]] = self.response["output"]
+        items: list[Item] = self.response["output"]
         return items
 
     def replay(self, events: list[bytes]) -> None:
@@ -38,18 +54,29 @@ class Assembler:
             event = orjson.loads(raw)
             self._apply(event)
             self.next_number = event["sequence_number"] + 1
+            self.resumed = True
 
     def emit(self, kind: str, **fields: Any) -> None:
         """Numbers an event, applies it and queues it for the stream."""
         event = {"type": kind, "sequence_number": self.next_number, **fields}
         self._apply(event)
         self.next_number += 1
-        self.pending.append(orjson.dumps(event))
+        self._pending.append(orjson.dumps(event))
+        self.changed.set()
 
     def lifecycle(self, kind: str, **changes: Any) -> None:
         """An event that carries the whole response (``response.created``, ``response.completed`` …)."""
         self.response.update(changes)
         self.emit(kind, response=self.response)
+
+    def note(self, **changes: Any) -> None:
+        """Changes the response without an event of its own: the last one tells."""
+        self.response.update(changes)
+
+    def complete(self, outcome: Outcome) -> Outcome:
+        """``outcome`` with what the response says of its prompt and citations, and with what was used."""
+        said = {name: self.response.get(name) for name in ("truncation_details", "citation_details")}
+        return Outcome.model_validate({**outcome.model_dump(), **said, "usage": self.tokens.usage()})
 
     def open_message(self, item_id: str) -> int:
         """Starts the assistant message; returns its output index."""
@@ -104,7 +131,7 @@ class Assembler:
         self.emit("response.file_search_call.searching", output_index=index, item_id=item_id)
         return index
 
-    def close_search(self, index: int, *, results: list[dict[str, Any]] | None) -> None:
+    def close_search(self, index: int, *, results: list[SearchResult] | None) -> None:
         """Ends the file search call. ``results`` only if the caller asked to see them."""
         item = {**self.output[index], "status": "completed", "results": results}
         self.emit("response.file_search_call.completed", output_index=index, item_id=item["id"])
@@ -131,7 +158,8 @@ class Assembler:
 
     def take_pending(self) -> tuple[int, list[bytes]]:
         """What is to be written next: the number of the first event, and the events."""
-        events, self.pending = self.pending, []
+        events, self._pending = self._pending, []
+        self.changed.clear()
         return self.next_number - len(events), events
 
     def _apply(self, event: dict[str, Any]) -> None:

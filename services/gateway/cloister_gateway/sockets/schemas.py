@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from cloister_gateway.responses.schemas import LARGEST_NUMBER, SocketCreate, Strict
+from cloister_gateway.responses.schemas import SocketCreate
+from cloister_gateway.wire.strict import LARGEST_NUMBER, Strict
 
 __all__ = ["CLIENT_EVENT", "Cancel", "ClientEvent", "SubscribeConversation", "SubscribeResponse"]
 

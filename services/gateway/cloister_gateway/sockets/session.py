@@ -13,19 +13,18 @@ from typing import Any
 
 import orjson
 from cloister_common.bodies import aside, parse_json
+from cloister_common.disconnect import SOCKET_GONE
 from cloister_common.errors import CloisterError, Forbidden, InvalidRequest, NotFound, TooManyRequests
-from cloister_common.logs import get_logger
 from cloister_common.validation import validation_error
 from cloister_common.values import check_values
-from cloister_common.vault import VaultError
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
-from redis.exceptions import RedisError
 
-from cloister_gateway.core import Core
-from cloister_gateway.identity import Principal
+from cloister_gateway.bus.connection import Bus
+from cloister_gateway.conversations.service import ConversationService
+from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.schemas import SocketCreate
-from cloister_gateway.runs.run import conversation_channel
+from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.sockets.schemas import (
     CLIENT_EVENT,
     Cancel,
@@ -34,18 +33,19 @@ from cloister_gateway.sockets.schemas import (
     SubscribeResponse,
 )
 from cloister_gateway.sockets.waiting import WaitingBytes
-from cloister_gateway.storage import LogDamagedError, Owner
-from cloister_gateway.storage.client import store_unavailable
+from cloister_gateway.storage import Owner
+from cloister_gateway.storage.layout import conversation_channel
 from cloister_gateway.wire.events import with_stream_id
+from cloister_gateway.wire.faults import fault_of
 
 __all__ = ["Session", "Shutdown"]
-
-log = get_logger(__name__)
 
 _MOST_WAITING = 16
 _MOST_FOLLOWED = 64
 _MOST_AT_ONCE = 256
 """More than all that may be followed. It bounds what a client asks for again and again without waiting."""
+_MOST_UNSTORED = 1024
+"""Responses with ``store: false`` that it may go on from, the latest: older ones have gone with their streams."""
 _TRY_AGAIN_LATER = 1013
 
 
@@ -69,7 +69,9 @@ class Session:
     Args:
         socket: Accepted already.
         principal: Who it is.
-        core: What it works with.
+        responses: Makes what it asks for.
+        conversations: Finds those it follows.
+        bus: Brings word of their runs.
         waiting: Where the turns that wait are counted.
         most_values: JSON values that one message may have.
         send_seconds: The longest one message may take to go out.
@@ -79,24 +81,28 @@ class Session:
         self,
         socket: WebSocket,
         principal: Principal,
-        core: Core,
         *,
+        responses: ResponseService,
+        conversations: ConversationService,
+        bus: Bus,
         waiting: WaitingBytes,
         most_values: int,
         send_seconds: float,
     ) -> None:
         self._socket = socket
         self._principal = principal
-        self._core = core
+        self._responses = responses
+        self._conversations = conversations
+        self._bus = bus
         self._waiting = waiting
         self._most_values = most_values
         self._send_seconds = send_seconds
         self._outgoing: asyncio.Queue[list[bytes]] = asyncio.Queue(maxsize=1)
         self._lanes: dict[str | None, deque[bytes]] = {}
-        self._unstored: list[str] = []
+        self._unstored: deque[str] = deque(maxlen=_MOST_UNSTORED)
         self._last: str | None = None
         self._followed: set[str] = set()
-        self._conversations = 0
+        self._following = 0
         self._at_once = 0
 
     async def run(self) -> Shutdown | None:
@@ -140,10 +146,10 @@ class Session:
             self._spawn(self._subscribe_response(event), event.stream_id)
         elif isinstance(event, SubscribeConversation):
             self._principal.require("conversations", param="conversation_id")
-            if self._conversations >= _MOST_FOLLOWED:
+            if self._following >= _MOST_FOLLOWED:
                 raise TooManyRequests(f"This connection follows {_MOST_FOLLOWED} conversations, the most it may.")
             self._spawn(self._subscribe_conversation(event), event.stream_id)
-            self._conversations += 1
+            self._following += 1
         elif isinstance(event, Cancel):
             self._spawn(self._cancel(event), None)
 
@@ -182,7 +188,7 @@ class Session:
         await work
 
     async def _create(self, event: SocketCreate) -> None:
-        created = await self._core.responses.create(self._principal, event, own_unstored=self._unstored)
+        created = await self._responses.create(self._principal, event, own_unstored=self._unstored)
         self._last = created.owner.id
         if event.store is False:
             self._unstored.append(created.owner.id)
@@ -191,7 +197,7 @@ class Session:
         await self._follow(created.owner, -1, stream_id)
 
     async def _subscribe_response(self, event: SubscribeResponse) -> None:
-        owner = await self._core.responses.find(self._principal, event.response_id, unstored=self._unstored)
+        owner = await self._responses.find(self._principal, event.response_id, unstored=self._unstored)
         after = -1 if event.starting_after is None else event.starting_after
         await self._follow(owner, after, event.stream_id)
 
@@ -199,10 +205,10 @@ class Session:
         try:
             await self._follow_conversation(event)
         finally:
-            self._conversations -= 1
+            self._following -= 1
 
     async def _follow_conversation(self, event: SubscribeConversation) -> None:
-        conversation = await self._core.conversations.find(self._principal, event.conversation_id)
+        conversation = await self._conversations.find(self._principal, event.conversation_id)
         begun: asyncio.Queue[str | None] = asyncio.Queue(maxsize=_MOST_FOLLOWED)
 
         def on_run(response_id: str | None) -> None:
@@ -210,10 +216,10 @@ class Session:
                 begun.put_nowait(response_id)
 
         async with AsyncExitStack() as stack:
-            subscription = await self._core.bus.subscribe(
+            subscription = await self._bus.subscribe(
                 conversation_channel(conversation.id), lambda payload: on_run(payload.decode()), lambda: on_run(None)
             )
-            stack.push_async_callback(self._core.bus.unsubscribe, subscription)
+            stack.push_async_callback(self._bus.unsubscribe, subscription)
             on_run(None)
             while True:
                 response_id = await begun.get()
@@ -221,17 +227,16 @@ class Session:
                     # The beginning, or words may have been lost: say from when on nothing is, and look for oneself.
                     subscribed = {"type": "conversation.subscribed", "conversation_id": conversation.id}
                     await self._send(subscribed, event.stream_id)
-                    response_id = await self._core.conversations.running(conversation)
+                    response_id = await self._conversations.running(conversation)
                 if response_id is not None:
-                    await self._follow_new(response_id, event.stream_id)
+                    await self._follow_new(conversation, response_id, event.stream_id)
 
-    async def _follow_new(self, response_id: str, stream_id: str | None) -> None:
+    async def _follow_new(self, conversation: Owner, response_id: str, stream_id: str | None) -> None:
         """Follows a response of a subscribed conversation, unless this socket does so already."""
         try:
-            # Who may read the conversation may read its responses, those with store: false too.
-            owner = await self._core.responses.find(self._principal, response_id, unstored=[response_id])
+            owner = await self._responses.find_within(self._principal, conversation, response_id)
         except NotFound:
-            return  # Deleted, or refused after all.
+            return  # Deleted, refused after all, or no response of this conversation: whoever said so is not believed.
         except Forbidden as error:
             # This one shows documents; the conversation's others may not.
             await self._send_error(error, stream_id)
@@ -244,14 +249,14 @@ class Session:
         response_id = event.response_id or self._last
         if response_id is None:
             raise InvalidRequest("There is no response to cancel on this connection.", param="response_id")
-        await self._core.responses.request_cancel(self._principal, response_id, unstored=self._unstored)
+        await self._responses.request_cancel(self._principal, response_id, unstored=self._unstored)
 
     async def _follow(self, owner: Owner, after: int, stream_id: str | None) -> None:
         self._followed.add(owner.id)
         try:
             if len(self._followed) > _MOST_FOLLOWED:
                 raise TooManyRequests(f"This connection follows {_MOST_FOLLOWED} responses, the most it may.")
-            async with aclosing(self._core.responses.events(owner, after=after)) as batches:
+            async with aclosing(self._responses.events(owner, after=after)) as batches:
                 async for events in batches:
                     if stream_id is not None:
                         events = [with_stream_id(event, stream_id) for event in events]
@@ -273,17 +278,8 @@ class Session:
         """Tells the client what went wrong; the socket goes on."""
         try:
             await work
-        except CloisterError as error:
-            await self._send_error(error, stream_id)
-        except RedisError:
-            await self._send_error(store_unavailable(), stream_id)
-        except (LogDamagedError, VaultError) as error:
-            log.error("stored_data_damaged", exc_info=error)
-            damaged = CloisterError("What is stored here is not what was written.", code="stored_data_damaged")
-            await self._send_error(damaged, stream_id)
-        except Exception:
-            log.exception("socket_request_failed")
-            await self._send_error(CloisterError("The server had an error while processing your request."), stream_id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this request only, and is told
+            await self._send_error(fault_of(error, route="/v1/responses"), stream_id)
 
     async def _send(self, event: dict[str, Any], stream_id: str | None) -> None:
         raw = orjson.dumps(event)
@@ -304,8 +300,7 @@ class Session:
                 raise Shutdown(
                     _TRY_AGAIN_LATER, "You read too slowly. Reconnect and resume with starting_after."
                 ) from error
-            except RuntimeError as error:
-                # Starlette's way of saying that the client has gone.
+            except SOCKET_GONE as error:
                 raise WebSocketDisconnect(1006) from error
 
 

@@ -1,25 +1,39 @@
 """Stored truth: sealed records and sealed, chained item logs in Redis. Nothing readable ever reaches the store."""
 
-from cloister_gateway.storage.items import (
-    ItemLog,
+from cloister_gateway.storage.damage import damage_told, is_wrong_type
+from cloister_gateway.storage.errors import (
+    DamagedError,
     LogDamagedError,
     LogGoneError,
     LogLockedError,
-    Owner,
+    RecordGoneError,
+    StoreError,
+)
+from cloister_gateway.storage.items import (
+    ItemLog,
     StoredItem,
     StoredLog,
 )
-from cloister_gateway.storage.records import RecordGoneError, open_field, record_key, seal_field
+from cloister_gateway.storage.layout import CONVERSATION, RESPONSE, record_key
+from cloister_gateway.storage.records import Owner, Record, SealedField, open_field, seal_field
 
 __all__ = [
+    "CONVERSATION",
+    "RESPONSE",
+    "DamagedError",
     "ItemLog",
     "LogDamagedError",
     "LogGoneError",
     "LogLockedError",
     "Owner",
+    "Record",
     "RecordGoneError",
+    "SealedField",
+    "StoreError",
     "StoredItem",
     "StoredLog",
+    "damage_told",
+    "is_wrong_type",
     "open_field",
     "record_key",
     "seal_field",

@@ -1,8 +1,8 @@
 """Redis clients, made in one place, and the check that this Redis keeps what it acknowledged.
 
-Three clients, since redis-py 8.1 bounds every read by the pool's ``socket_timeout``, blocking reads included:
-`command_client` for commands, `blocking_client` for ``XREAD BLOCK`` and the like, and `bus_connection` for the one
-pub/sub connection of the process (`cloister_gateway.bus.connection`).
+Two clients, since redis-py 8.1 bounds every read by the pool's ``socket_timeout``, those that wait included:
+`command_client` for commands, and `bus_connection` for the one pub/sub connection of the process
+(`cloister_gateway.bus.connection`).
 
 Commands are never repeated by the client: a write whose answer was lost may have happened, and only its caller knows
 whether doing it twice is harmless. An idle connection that Redis closed is replaced before it is used.
@@ -10,19 +10,20 @@ whether doing it twice is harmless. An idle connection that Redis closed is repl
 
 import asyncio
 import ssl
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from cloister_common.certificates import client_context
-from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.settings import SettingsError, read_secret
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio.connection import DefaultParser
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     NoPermissionError,
+    OutOfMemoryError,
     ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -30,14 +31,14 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from cloister_gateway.settings import RedisSettings
+from cloister_gateway.storage.errors import WritesRefusedError
 
 __all__ = [
+    "REDIS_AWAY",
     "REDIS_DOWN",
-    "blocking_client",
     "bus_connection",
     "check_durability",
     "command_client",
-    "store_unavailable",
     "wait_for_redis",
 ]
 
@@ -45,6 +46,10 @@ log = get_logger(__name__)
 
 REDIS_DOWN = (RedisConnectionError, RedisTimeoutError, OSError)
 """What a client raises when Redis cannot be reached, as opposed to what it raises when it refuses a command."""
+
+
+REDIS_AWAY = (*REDIS_DOWN, OutOfMemoryError, WritesRefusedError)
+"""What passes by itself: Redis cannot be reached, or takes nothing until there is room. Work under way goes on then."""
 
 _DURABLE = {
     "appendonly": "yes",
@@ -78,6 +83,16 @@ class _Sender:
             self.socket_timeout = seconds
 
 
+class _Parser(DefaultParser):  # type: ignore[valid-type,misc] # a variable: hiredis where it is installed
+    """Gives the errors a type of their own that redis-py does not tell apart."""
+
+    EXCEPTION_CLASSES: ClassVar[dict[str, Any]] = {
+        **DefaultParser.EXCEPTION_CLASSES,
+        "MISCONF": WritesRefusedError,
+        "NOREPLICAS": WritesRefusedError,
+    }
+
+
 class _Connection(_Sender, Connection):
     pass
 
@@ -93,11 +108,6 @@ class _TlsConnection(_Sender, SSLConnection):
 def command_client(settings: RedisSettings) -> Redis:
     """A client for commands: bytes in, bytes out, every reply within ``timeout_seconds``."""
     return Redis.from_pool(_pool(settings, settings.connections, socket_timeout=settings.timeout_seconds))
-
-
-def blocking_client(settings: RedisSettings) -> Redis:
-    """A client for commands that block on the server. The caller gives each its own ``BLOCK`` time."""
-    return Redis.from_pool(_pool(settings, settings.connections, socket_timeout=None))
 
 
 def bus_connection(settings: RedisSettings) -> Connection:
@@ -124,6 +134,7 @@ def _pool(settings: RedisSettings, connections: int, **arguments: Any) -> Blocki
         retry=Retry(NoBackoff(), 0),
         # With these on, as is the default, redis-py 8.1 does not notice that a pooled connection was closed.
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        parser_class=_Parser,
         **arguments,
     )
     pool.connection_class = _TlsConnection if secure else _Connection
@@ -190,8 +201,3 @@ async def check_durability(redis: Redis, settings: RedisSettings) -> None:
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def store_unavailable() -> Unavailable:
-    """What a caller is told while Redis cannot be reached."""
-    return Unavailable("The state store does not answer. Try again in a moment.", retry_after=2)

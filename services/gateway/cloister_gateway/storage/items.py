@@ -15,16 +15,20 @@ replaces the very head it was made from.
 import hashlib
 import hmac
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import orjson
-from cloister_common.vault import DataKey, VaultError, encode_context, open_record, seal
+from cloister_common.vault import VaultError, encode_context, open_record, seal
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from cloister_gateway.storage.records import open_field, record_key, seal_field
+from cloister_gateway.storage.damage import damage_told
+from cloister_gateway.storage.errors import LogDamagedError, LogGoneError, LogLockedError
+from cloister_gateway.storage.layout import items_key, record_key, removed_key
+from cloister_gateway.storage.records import Owner, open_field, seal_field
 
-__all__ = ["ItemLog", "LogDamagedError", "LogGoneError", "LogLockedError", "Owner", "StoredItem", "StoredLog"]
+__all__ = ["ItemLog", "StoredItem", "StoredLog"]
 
 _START = b"\0" * 32
 
@@ -58,26 +62,6 @@ return redis.status_reply('OK')
 
 # KEYS: object. ARGV: the run that is known to have ended.
 _FREE = "if redis.call('HGET', KEYS[1], 'run') == ARGV[1] then redis.call('HDEL', KEYS[1], 'run') end return 0"
-
-
-class LogGoneError(Exception):
-    """The object was deleted; nothing was written."""
-
-
-class LogLockedError(Exception):
-    """The log is not the writer's; nothing was written. ``args[0]`` is the run that holds it, empty if none does."""
-
-
-class LogDamagedError(Exception):
-    """The stored log is not what was written: an item is missing, moved, altered or cut off. Nothing is served."""
-
-
-class Owner(NamedTuple):
-    """The object a log belongs to, with its data key."""
-
-    kind: str
-    id: str
-    key: DataKey
 
 
 class StoredItem(NamedTuple):
@@ -126,17 +110,16 @@ class ItemLog:
             LogGoneError: There is no such object.
             LogDamagedError: The chain does not hold.
         """
-        object_key, items_key, removed_key = self._keys(owner)
+        record, items, holes = _keys(owner.kind, owner.id)
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hget(object_key, "head")
-            pipeline.xrange(items_key)
-            pipeline.hgetall(removed_key)
-            sealed_head, entries, removed = await pipeline.execute()
-        head = self._open_head(owner, sealed_head)
-        try:
+            pipeline.hget(record, "head")
+            pipeline.xrange(items)
+            pipeline.hgetall(holes)
+            with _damage_told(owner):
+                sealed_head, entries, removed = await pipeline.execute()
+        head = await self._open_head(owner, sealed_head)
+        with _damage_told(owner):
             return self._follow(owner, head, entries, removed)
-        except (VaultError, KeyError, ValueError) as error:
-            raise LogDamagedError from error
 
     async def append(
         self, owner: Owner, bodies: Sequence[dict[str, Any]], *, run: str = "", hold_for: str = ""
@@ -153,19 +136,21 @@ class ItemLog:
         Raises:
             LogGoneError, LogLockedError, LogDamagedError: Nothing was written.
         """
-        object_key, items_key, _ = self._keys(owner)
+        keys = _keys(owner.kind, owner.id)
         while True:
-            sealed_head: Any = await self._redis.hget(object_key, "head")
-            head = self._open_head(owner, sealed_head)
+            with _damage_told(owner):
+                sealed_head: Any = await self._redis.hget(keys[0], "head")
+            head = await self._open_head(owner, sealed_head)
             records, stored, chain = self._seal_items(owner, bodies, head)
             new_head = self._seal_head(owner, _Head(head.length + len(bodies), chain, head.removed))
             arguments: list[str | bytes | int] = [run, hold_for, sealed_head, new_head, head.length + 1]
             for item, record in zip(stored, records, strict=True):
                 arguments += [item.id, record]
             try:
-                await self._append_script(keys=[object_key, items_key], args=arguments)
+                with _damage_told(owner):
+                    await self._append_script(keys=keys[:2], args=arguments)
             except ResponseError as error:
-                if _must_retry(error):
+                if _must_retry(owner, error):
                     continue
                 raise
             return stored
@@ -176,41 +161,45 @@ class ItemLog:
         Raises:
             LogGoneError, LogDamagedError: Nothing was written.
         """
-        object_key, items_key, _ = self._keys(owner)
+        record, items, _ = keys = _keys(owner.kind, owner.id)
         while True:
             async with self._redis.pipeline(transaction=True) as pipeline:
-                pipeline.hget(object_key, "head")
-                pipeline.xrange(items_key)
-                sealed_head, entries = await pipeline.execute()
-            head = self._open_head(owner, sealed_head)
+                pipeline.hget(record, "head")
+                pipeline.xrange(items)
+                with _damage_told(owner):
+                    sealed_head, entries = await pipeline.execute()
+            head = await self._open_head(owner, sealed_head)
             found = next((entry for entry in entries if entry[1].get(b"i") == item_id.encode()), None)
             if found is None:
                 return False
             stream_id, fields = found
-            seq = _seq(stream_id)
-            left = {"digest": _digest(fields[b"r"]).hex(), "id": item_id}
+            with _damage_told(owner):
+                seq, digest = _seq(stream_id), _digest(fields[b"r"])
+            left = {"digest": digest.hex(), "id": item_id}
             mark = seal_field(owner.key, owner.kind, owner.id, f"removed:{seq}", left)
             new_head = self._seal_head(owner, head._replace(removed=head.removed + 1))
             try:
-                await self._remove_script(keys=self._keys(owner), args=[sealed_head, new_head, stream_id, seq, mark])
+                arguments: list[Any] = [sealed_head, new_head, stream_id, seq, mark]
+                with _damage_told(owner):
+                    await self._remove_script(keys=keys, args=arguments)
             except ResponseError as error:
-                if _must_retry(error):
+                if _must_retry(owner, error):
                     continue
                 raise
             return True
 
-    async def free(self, owner_kind: str, owner_id: str, run: str) -> None:
-        """Sets the object's log free of a run that will never write again."""
-        await self._free_script(keys=[record_key(owner_kind, owner_id)], args=[run])
+    async def holder(self, owner_kind: str, owner_id: str) -> str | None:
+        """The run that holds the object's log."""
+        run: Any = await self._redis.hget(record_key(owner_kind, owner_id), "run")
+        return None if run is None else run.decode(errors="replace")
+
+    async def free(self, owner_kind: str, owner_id: str, run: str) -> bool:
+        """Sets the object's log free of a run that will never write again; says whether that run held it."""
+        return bool(await self._free_script(keys=[record_key(owner_kind, owner_id)], args=[run]))
 
     async def destroy(self, owner_kind: str, owner_id: str) -> None:
         """Removes the object's hash and log. (The caller destroys the data key.)"""
-        key = record_key(owner_kind, owner_id)
-        await self._redis.delete(key, f"{key}:items", f"{key}:removed")
-
-    def _keys(self, owner: Owner) -> list[str]:
-        key = record_key(owner.kind, owner.id)
-        return [key, f"{key}:items", f"{key}:removed"]
+        await self._redis.delete(*_keys(owner_kind, owner_id))
 
     def _follow(
         self, owner: Owner, head: _Head, entries: list[tuple[bytes, dict[bytes, bytes]]], removed: dict[bytes, bytes]
@@ -219,7 +208,7 @@ class ItemLog:
         marks = {int(seq): mark for seq, mark in removed.items()}
         places = [*by_seq, *marks]
         if sorted(places) != list(range(1, head.length + 1)) or len(marks) != head.removed:
-            raise LogDamagedError
+            raise VaultError
         chain = _START
         items: list[StoredItem] = []
         gone: dict[str, int] = {}
@@ -238,7 +227,7 @@ class ItemLog:
                 digest = _digest(record)
             chain = _link(owner, chain, seq, digest)
         if not hmac.compare_digest(chain, head.chain):
-            raise LogDamagedError
+            raise VaultError
         return StoredLog(items, gone)
 
     def _seal_items(
@@ -259,18 +248,27 @@ class ItemLog:
         value = {"length": head.length, "chain": head.chain.hex(), "removed": head.removed}
         return seal_field(owner.key, owner.kind, owner.id, "head", value)
 
-    @staticmethod
-    def _open_head(owner: Owner, sealed: bytes | None) -> _Head:
-        if sealed is None:
+    async def _open_head(self, owner: Owner, sealed: bytes | None) -> _Head:
+        if sealed is None and not await self._redis.exists(record_key(owner.kind, owner.id)):
             raise LogGoneError
-        try:
+        with _damage_told(owner):
             value = open_field(owner.key, owner.kind, owner.id, "head", sealed)
-        except VaultError as error:
-            raise LogDamagedError from error
-        return _Head(value["length"], bytes.fromhex(value["chain"]), value["removed"])
+            return _Head(value["length"], bytes.fromhex(value["chain"]), value["removed"])
 
 
-def _must_retry(error: ResponseError) -> bool:
+def _keys(kind: str, object_id: str) -> list[str]:
+    return [record_key(kind, object_id), items_key(kind, object_id), removed_key(kind, object_id)]
+
+
+def _damage_told(owner: Owner) -> AbstractContextManager[None]:
+    return damage_told(_name(owner), LogDamagedError)
+
+
+def _name(owner: Owner) -> str:
+    return f"the items of '{owner.id}'"
+
+
+def _must_retry(owner: Owner, error: ResponseError) -> bool:
     """Whether a script was refused only because another write came first. Raises for the other refusals of ours."""
     kind, _, detail = str(error).partition(" ")
     if kind == "GONE":
@@ -279,7 +277,7 @@ def _must_retry(error: ResponseError) -> bool:
         raise LogLockedError(detail) from error
     if "equal or smaller" in detail:
         # The stream has more entries than the head says.
-        raise LogDamagedError from error
+        raise LogDamagedError(_name(owner)) from error
     return kind == "STALE"
 
 

@@ -5,9 +5,10 @@ from typing import cast
 
 from redis.asyncio import Redis
 
+from cloister_gateway.storage.layout import wrapped_key_key
+
 __all__ = ["RedisKeyStore"]
 
-_PREFIX = "vault:"
 _NAMES_A_STEP = 1000
 
 # KEYS: a wrapped key. ARGV: what must stand there, what shall.
@@ -26,22 +27,18 @@ class RedisKeyStore:
         self._replace_script = redis.register_script(_REPLACE)
 
     async def get(self, name: str) -> bytes | None:
-        return cast("bytes | None", await self._redis.get(_key(name)))
+        return cast("bytes | None", await self._redis.get(wrapped_key_key(name)))
 
     async def put_if_absent(self, name: str, wrapped: bytes) -> bool:
-        return bool(await self._redis.set(_key(name), wrapped, nx=True))
+        return bool(await self._redis.set(wrapped_key_key(name), wrapped, nx=True))
 
     async def replace(self, name: str, expected: bytes, wrapped: bytes) -> bool:
-        return bool(await self._replace_script(keys=[_key(name)], args=[expected, wrapped]))
+        return bool(await self._replace_script(keys=[wrapped_key_key(name)], args=[expected, wrapped]))
 
     async def delete(self, name: str) -> None:
-        await self._redis.delete(_key(name))
+        await self._redis.delete(wrapped_key_key(name))
 
     async def names(self, prefix: str) -> AsyncIterator[str]:
         # Names have no characters that mean something in a pattern.
-        async for key in self._redis.scan_iter(match=f"{_PREFIX}{prefix}*", count=_NAMES_A_STEP):
-            yield key.decode().removeprefix(_PREFIX)
-
-
-def _key(name: str) -> str:
-    return f"{_PREFIX}{name}"
+        async for key in self._redis.scan_iter(match=wrapped_key_key(f"{prefix}*"), count=_NAMES_A_STEP):
+            yield key.decode().removeprefix(wrapped_key_key(""))

@@ -8,13 +8,14 @@ of the record that change with it and the word to other gateways are one script:
 
 from typing import Any, NamedTuple
 
-from cloister_common.vault import VaultError, encode_context, open_record, seal
+from cloister_common.vault import encode_context, open_record, seal
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from cloister_gateway.storage import Owner, RecordGoneError, record_key
+from cloister_gateway.storage import DamagedError, Owner, RecordGoneError, StoreError, damage_told
+from cloister_gateway.storage.layout import events_key, record_key, run_channel
 
-__all__ = ["DeposedError", "EventGroup", "EventStream", "wake_channel"]
+__all__ = ["DeposedError", "EventGroup", "EventStream", "StreamDroppedError", "damaged_stream"]
 
 # KEYS: record, its events. ARGV: entry id, number of events, sealed group, whether it is the last, the channel to wake,
 # then names and values of fields of the record. A record that was destroyed must not come back to life.
@@ -27,8 +28,12 @@ return redis.status_reply('OK')
 """
 
 
-class DeposedError(Exception):
+class DeposedError(StoreError):
     """Another owner has written past this one. Stop: the run is not ours any more."""
+
+
+class StreamDroppedError(StoreError):
+    """The run has ended, and its events are kept no longer: what is left is the response in its record."""
 
 
 class EventGroup(NamedTuple):
@@ -38,11 +43,6 @@ class EventGroup(NamedTuple):
     first: int
     events: list[bytes]
     final: bool
-
-
-def wake_channel(response_id: str) -> str:
-    """The pub/sub channel that says "there is more to read". It never carries content: pub/sub may lose messages."""
-    return f"run:{response_id}"
 
 
 class EventStream:
@@ -69,11 +69,11 @@ class EventStream:
             RecordGoneError: The response was destroyed; nothing was written.
         """
         record = seal(owner.key.subkey("stream"), b"\n".join(events), _context(owner, first, len(events), final=final))
-        arguments: list[Any] = [f"{first + 1}-0", len(events), record, int(final), wake_channel(owner.id)]
+        arguments: list[Any] = [f"{first + 1}-0", len(events), record, int(final), run_channel(owner.id)]
         for name, value in (fields or {}).items():
             arguments += [name, value]
         try:
-            await self._append_script(keys=[record_key(owner.kind, owner.id), self._key(owner)], args=arguments)
+            await self._append_script(keys=[record_key(owner.kind, owner.id), events_key(owner.id)], args=arguments)
         except ResponseError as error:
             if str(error).startswith("GONE"):
                 raise RecordGoneError from error
@@ -82,40 +82,56 @@ class EventStream:
             raise
 
     async def read(self, owner: Owner, after: bytes = b"0-0") -> list[EventGroup]:
-        """All groups after the entry ``after``.
+        """All groups after the entry ``after``, which was not the last of the run.
 
         Raises:
             RecordGoneError: The response was destroyed.
-            VaultError: A group does not open, or the run was given up because its record does not.
+            StreamDroppedError: The run has ended and nothing is kept of its stream.
+            DamagedError: A group does not open, the last one of an ended run is missing, or the run was given up
+                because its record does not open.
         """
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hmget(record_key(owner.kind, owner.id), "tenant", "damaged")
-            pipeline.xrange(self._key(owner), min=b"(" + after)
-            (tenant, damaged), entries = await pipeline.execute()
+            pipeline.hmget(record_key(owner.kind, owner.id), "tenant", "damaged", "done")
+            pipeline.xrange(events_key(owner.id), min=b"(" + after)
+            pipeline.exists(events_key(owner.id))
+            with damage_told(damaged_stream(owner)):
+                (tenant, damaged, done), entries, kept = await pipeline.execute()
         if tenant is None:
             raise RecordGoneError
         if damaged is not None:
-            raise VaultError
-        groups = []
-        for entry_id, fields in entries:
-            first, count, final = int(entry_id.split(b"-")[0]) - 1, int(fields[b"n"]), fields[b"f"] == b"1"
-            plaintext = open_record(
-                owner.key.subkey("stream"), fields[b"d"], _context(owner, first, count, final=final)
-            )
-            groups.append(EventGroup(entry_id, first, plaintext.split(b"\n"), final))
+            raise DamagedError(damaged_stream(owner))
+        with damage_told(damaged_stream(owner)):
+            groups = [_open_group(owner, entry_id, fields) for entry_id, fields in entries]
+        if done is not None and not any(group.final for group in groups):
+            # The end of a run and its last group are written as one.
+            if kept:
+                raise DamagedError(damaged_stream(owner))
+            raise StreamDroppedError
         return groups
 
     async def is_watched(self, response_id: str) -> bool:
         """Whether another gateway follows the stream."""
-        counts: Any = await self._redis.pubsub_numsub(wake_channel(response_id))
+        counts: Any = await self._redis.pubsub_numsub(run_channel(response_id))
         return any(count > 0 for _, count in counts)
 
-    async def drop(self, owner_kind: str, response_id: str) -> None:
-        """Removes the stream, once late readers have had their time."""
-        await self._redis.delete(f"{record_key(owner_kind, response_id)}:events")
+    async def exists(self, response_id: str) -> bool:
+        """Whether a run has begun to write, and its stream is kept."""
+        return bool(await self._redis.exists(events_key(response_id)))
 
-    def _key(self, owner: Owner) -> str:
-        return f"{record_key(owner.kind, owner.id)}:events"
+    async def drop(self, response_id: str) -> None:
+        """Removes the stream, once late readers have had their time."""
+        await self._redis.delete(events_key(response_id))
+
+
+def damaged_stream(owner: Owner) -> str:
+    """What a `DamagedError` calls a stream."""
+    return f"the events of response '{owner.id}'"
+
+
+def _open_group(owner: Owner, entry_id: bytes, fields: dict[bytes, bytes]) -> EventGroup:
+    first, count, final = int(entry_id.split(b"-")[0]) - 1, int(fields[b"n"]), fields[b"f"] == b"1"
+    plaintext = open_record(owner.key.subkey("stream"), fields[b"d"], _context(owner, first, count, final=final))
+    return EventGroup(entry_id, first, plaintext.split(b"\n"), final)
 
 
 def _context(owner: Owner, first: int, count: int, *, final: bool) -> bytes:

@@ -7,17 +7,19 @@ there is more to read.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from types import MappingProxyType
 
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
 
 from cloister_gateway.bus.connection import Bus, Subscription
-from cloister_gateway.storage import Owner
+from cloister_gateway.storage import DamagedError, Owner
 from cloister_gateway.storage.client import REDIS_DOWN
-from cloister_gateway.streams.events import EventStream, wake_channel
+from cloister_gateway.storage.layout import run_channel
+from cloister_gateway.streams.events import EventStream, damaged_stream
 
 __all__ = ["Feed", "Hub"]
 
@@ -54,10 +56,14 @@ class Feed:
         self._reading = asyncio.Lock()
 
     def extend(self, first: int, events: list[bytes], *, final: bool, entry_id: bytes | None = None) -> None:
-        """Adds events from number ``first`` on; those that are here already are passed over."""
+        """Adds events from number ``first`` on; those that are here already are passed over.
+
+        Raises:
+            DamagedError: Events before ``first`` are missing.
+        """
         known = len(self.events) - first
         if known < 0:
-            raise ValueError("events must come without gaps")
+            raise DamagedError(damaged_stream(self.owner))
         self.events.extend(events[known:])
         self.final = self.final or final
         self._last_entry = entry_id or b"%d-0" % (first + 1)
@@ -69,8 +75,10 @@ class Feed:
         self._wake()
 
     async def pull(self, stream: EventStream) -> None:
-        """Reads what is new in Redis."""
+        """Reads what is new in Redis. Raises as `EventStream.read` and `extend`."""
         async with self._reading:
+            if self.final:
+                return
             for group in await stream.read(self.owner, self._last_entry):
                 self.extend(group.first, group.events, final=group.final, entry_id=group.entry_id)
 
@@ -106,10 +114,19 @@ class Hub:
     def __init__(self, stream: EventStream, bus: Bus, supervisor: Supervisor) -> None:
         self._stream = stream
         self._bus = bus
+        self._supervisor = supervisor
         self._feeds: dict[str, Feed] = {}
         self._stale: set[Feed] = set()
         self._something_stale = asyncio.Event()
-        supervisor.loop("feeds", self._keep_current)
+
+    @property
+    def held(self) -> Mapping[str, Feed]:
+        """The feeds there are now, by the id of their response."""
+        return MappingProxyType(self._feeds)
+
+    def start(self) -> None:
+        """Begins to keep the feeds current that others' runs fill."""
+        self._supervisor.loop("feeds", self._keep_current)
 
     @asynccontextmanager
     async def watch(self, owner: Owner) -> AsyncIterator[Feed]:
@@ -117,10 +134,11 @@ class Hub:
 
         Raises:
             RecordGoneError: The response was destroyed.
-            VaultError: Its stream does not open.
+            StreamDroppedError: Its run has ended, and nothing is kept of its stream.
+            DamagedError: Its stream does not open or has a gap.
             Unavailable: Redis does not answer.
         """
-        feed = self._feeds.setdefault(owner.id, Feed(owner))
+        feed = self._feed(owner)
         feed.watchers += 1
         try:
             await self._refresh(feed)
@@ -132,7 +150,7 @@ class Hub:
     @asynccontextmanager
     async def own(self, owner: Owner) -> AsyncIterator[Feed]:
         """The feed of a run that this gateway runs: the run itself extends it, not what is read from Redis."""
-        feed = self._feeds.setdefault(owner.id, Feed(owner))
+        feed = self._feed(owner)
         feed.local = True
         try:
             await self._detach(feed)
@@ -151,7 +169,7 @@ class Hub:
         async with feed.changing:
             # (Whoever asked for this may have left before it began: nobody would end the subscription.)
             if feed.subscription is None and feed.watchers and not feed.final:
-                channel = wake_channel(feed.owner.id)
+                channel = run_channel(feed.owner.id)
                 feed.subscription = await self._bus.subscribe(
                     channel, lambda _: self._mark_stale(feed), lambda: self._mark_stale(feed)
                 )
@@ -165,9 +183,19 @@ class Hub:
 
     async def _let_go(self, feed: Feed) -> None:
         if feed.watchers == 0 and not feed.local:
-            if self._feeds.get(feed.owner.id) is feed:
-                del self._feeds[feed.owner.id]
+            self._forget(feed)
             await self._detach(feed)
+
+    def _feed(self, owner: Owner) -> Feed:
+        """The feed of the owner's run. An id out of a store must not lead to what is held here for another tenant."""
+        feed = self._feeds.setdefault(owner.id, Feed(owner))
+        if feed.owner.key.tenant != owner.key.tenant:
+            raise DamagedError(damaged_stream(owner))
+        return feed
+
+    def _forget(self, feed: Feed) -> None:
+        if self._feeds.get(feed.owner.id) is feed:
+            del self._feeds[feed.owner.id]
 
     def _mark_stale(self, feed: Feed) -> None:
         self._stale.add(feed)
@@ -195,6 +223,5 @@ class Hub:
         except (*REDIS_DOWN, Unavailable):
             return  # The next poll tries again.
         except Exception as error:  # noqa: BLE001 - the watchers are told, whatever it is
-            if self._feeds.get(feed.owner.id) is feed:
-                del self._feeds[feed.owner.id]
+            self._forget(feed)
             feed.fail(error)

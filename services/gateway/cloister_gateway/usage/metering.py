@@ -17,13 +17,16 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
+from cloister_common.ids import new_id
+
+from cloister_gateway.identity.principal import Principal
 from cloister_gateway.wire.readers import ReaderTooSlowError
 
-__all__ = ["Generation", "Kind", "Meter", "Metered", "Outcome", "Unmetered", "Used", "reserved"]
+__all__ = ["Ending", "Generation", "Kind", "Meter", "Metered", "Metering", "Unmetered", "Used", "reserved"]
 
 Kind = Literal["response", "chat", "embeddings", "rerank"]
 
-Outcome = Literal["completed", "failed", "cancelled"]
+Ending = Literal["completed", "failed", "cancelled"]
 """``completed`` also where the answer reached its greatest length; ``cancelled`` whoever it was that stopped it: a
 caller that left, or whose credential ended, among them."""
 
@@ -77,7 +80,7 @@ class Meter(Protocol):
         """
         ...
 
-    def settle(self, generation: Generation, used: Used, outcome: Outcome) -> None:
+    def settle(self, generation: Generation, used: Used, ending: Ending) -> None:
         """Ends the reservation. Called while callers leave and tasks are cancelled, so it must not wait and must not
         raise; what takes time it hands to a task of its own.
 
@@ -94,7 +97,7 @@ class Unmetered:
     ) -> None:
         return
 
-    def settle(self, generation: Generation, used: Used, outcome: Outcome) -> None:
+    def settle(self, generation: Generation, used: Used, ending: Ending) -> None:
         return
 
 
@@ -120,7 +123,23 @@ class Metered:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._meter.settle(self._generation, self.used, _outcome(error))
+        self._meter.settle(self._generation, self.used, _ending(error))
+
+
+class Metering:
+    """Puts stateless calls behind the meter: what their routes ask for.
+
+    Args:
+        meter: What stands behind the seam.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+
+    def around(self, caller: Principal, model: str, kind: Kind, *, most_output_tokens: int = 0) -> Metered:
+        """What goes around one call that ``caller`` makes of ``model``."""
+        generation = Generation(new_id("gen_"), caller.tenant, caller.credential.id, model, kind)
+        return Metered(self._meter, generation, most_output_tokens=most_output_tokens)
 
 
 @asynccontextmanager
@@ -130,11 +149,11 @@ async def reserved(meter: Meter, generation: Generation, *, most_output_tokens: 
     try:
         yield
     except BaseException as error:
-        meter.settle(generation, Used(), _outcome(error))
+        meter.settle(generation, Used(), _ending(error))
         raise
 
 
-def _outcome(error: BaseException | None) -> Outcome:
+def _ending(error: BaseException | None) -> Ending:
     if error is None:
         return "completed"
     return "cancelled" if isinstance(error, asyncio.CancelledError | GeneratorExit | ReaderTooSlowError) else "failed"

@@ -9,7 +9,7 @@ _PREFIX = b'{"type":"'
 
 
 def event_name(event: bytes) -> bytes:
-    """The ``type`` of an event: it is always the first key, see `Assembler.emit`."""
+    """The ``type`` of an event: it is always the first key, see `Transcript.emit`."""
     return event[len(_PREFIX) : event.index(b'"', len(_PREFIX))]
 
 

@@ -7,6 +7,7 @@ that a streamed token costs nothing here.
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from cloister_common.certificates import watch_certificate
@@ -20,6 +21,7 @@ from cloister_common.errors import (
     Unavailable,
 )
 from cloister_common.internal import InternalTokens
+from cloister_common.log_level import watch_log_level
 from cloister_common.logs import get_logger
 from cloister_common.metrics import serve_metrics
 from cloister_common.middleware import check_encoding
@@ -35,7 +37,7 @@ from cloister_llm.guard.compiler_watch import CompilerWatch, asks_of
 from cloister_llm.guard.drain import Drain
 from cloister_llm.guard.rules import ALIVE, BODIES, HEALTH, PATHS, check_body
 from cloister_llm.guard.schemas import asks_for_structure, compiled_schemas
-from cloister_llm.settings import LlmSettings, pod_settings
+from cloister_llm.settings import LlmSettings, pod_settings, pod_settings_file
 
 __all__ = ["Guard"]
 
@@ -81,6 +83,7 @@ class Guard:
         """
         self.app = app
         self.settings = settings or pod_settings()
+        self._settings_file = pod_settings_file() if settings is None else None
         self.tokens = InternalTokens(read_secret_lines(self.settings.token_file, what="The llm pod's internal token"))
         self._supervisor = Supervisor()
         self.drain = Drain(self.settings.server.shutdown_seconds, self._supervisor)
@@ -117,6 +120,10 @@ class Guard:
             context = application.state.server.config.ssl
             self._supervisor.loop("certificate", lambda: watch_certificate(context, tls))
         self._supervisor.spawn("compiler-watch", self._end_when_the_compiler_hangs(application, stop))
+        if self._settings_file is not None:
+            level = self.settings.log.level
+            watch = partial(watch_log_level, self._settings_file, service="llm", level=level)
+            self._supervisor.loop("log-level", watch)
         self._prepared = True
         log.info("serving", model=self.settings.model.name)
         await self.app(scope, receive, send)
@@ -134,7 +141,7 @@ class Guard:
             elif not self.tokens.accepts(Headers(scope=scope).get("authorization")):
                 raise Unauthenticated("This is an internal service: it answers only Cloister's own parts.")
             elif path in BODIES:
-                check_encoding(scope)
+                check_encoding(scope["headers"])
                 raw, body = await self._checked_body(path, receive)
                 receive = _replay(raw, receive)
                 structured = path == _CHAT and asks_for_structure(body)

@@ -4,12 +4,14 @@ import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from cloister_common.access import provided
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from openai.types import FileDeleted
 
-from cloister_retriever.access import ContextOfApp, Tenant
+from cloister_retriever.access import Tenant, room
 from cloister_retriever.files.schemas import FileRecord, FilesQuery
+from cloister_retriever.files.service import FileService, FileUsers
 from cloister_retriever.files.upload import MultipartUpload
 from cloister_retriever.pages import wire_page
 
@@ -17,41 +19,44 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/v1/files")
 
+Files = Annotated[FileService, Depends(provided(FileService))]
+Users = Annotated[FileUsers, Depends(provided(FileUsers))]
+
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 
 
-@router.post("")
-async def upload_file(request: Request, tenant: Tenant, context: ContextOfApp) -> dict[str, Any]:
+@router.post("", dependencies=[Depends(room)])
+async def upload_file(request: Request, tenant: Tenant, files: Files) -> dict[str, Any]:
     form = MultipartUpload(request.headers.get("content-type", ""), aiter(request.stream()))
-    record = await context.files.upload(tenant, form)
+    record = await files.upload(tenant, form)
     return record.wire().model_dump(mode="json")
 
 
 @router.get("")
-async def list_files(tenant: Tenant, context: ContextOfApp, query: Annotated[FilesQuery, Query()]) -> dict[str, Any]:
-    records, has_more = await context.files.list(tenant, query)
+async def list_files(tenant: Tenant, files: Files, query: Annotated[FilesQuery, Query()]) -> dict[str, Any]:
+    records, has_more = await files.list(tenant, query)
     return wire_page([record.wire().model_dump(mode="json") for record in records], has_more=has_more)
 
 
 @router.get("/{file_id}")
-async def retrieve_file(file_id: str, tenant: Tenant, context: ContextOfApp) -> dict[str, Any]:
-    record = await context.files.get(tenant, file_id)
+async def retrieve_file(file_id: str, tenant: Tenant, files: Files) -> dict[str, Any]:
+    record = await files.describe(tenant, file_id)
     return record.wire().model_dump(mode="json")
 
 
 @router.delete("/{file_id}")
-async def delete_file(file_id: str, tenant: Tenant, context: ContextOfApp) -> JSONResponse:
-    await context.files.delete(tenant, file_id, context.vector_stores.detach_file)
+async def delete_file(file_id: str, tenant: Tenant, files: Files, users: Users) -> JSONResponse:
+    await files.delete(tenant, file_id, users.detach_file)
     return JSONResponse(FileDeleted(id=file_id, deleted=True, object="file").model_dump(mode="json"))
 
 
 @router.get("/{file_id}/content")
-async def file_content(file_id: str, request: Request, tenant: Tenant, context: ContextOfApp) -> Response:
-    record = await context.files.get(tenant, file_id)
+async def file_content(file_id: str, request: Request, tenant: Tenant, files: Files) -> Response:
+    record = await files.get(tenant, file_id)
     start, stop = _range(request.headers.get("range"), record)
     if start >= stop and record.size:
         return Response(status_code=416, headers={"content-range": f"bytes */{record.size}"})
-    chunks = context.files.content(tenant, record, start=start, stop=stop)
+    chunks = files.content(tenant, record, start=start, stop=stop)
     # The first segment is opened before the status is sent: a content that does not open is a 500, not a cut 200.
     first = await anext(chunks, b"")
     headers = {"content-length": str(stop - start), "accept-ranges": "bytes", "x-content-type-options": "nosniff"}

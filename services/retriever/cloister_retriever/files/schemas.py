@@ -6,6 +6,8 @@ from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from openai.types import FileObject
 from pydantic import BaseModel, ConfigDict, Field
 
+from cloister_retriever.damage import sentence
+from cloister_retriever.identifiers import place_in
 from cloister_retriever.pages import Order, Placed
 
 __all__ = ["PURPOSES", "FileRecord", "FilesQuery", "Purpose", "check_purpose"]
@@ -25,9 +27,27 @@ class FileRecord(Placed):
     purpose: Purpose
     size: int
     sha256: str
+    damage: str | None = Field(None, exclude=True)
+    """Never stored: what is wrong with what is stored of the file."""
+
+    @classmethod
+    def lost(cls, file_id: str) -> "FileRecord":
+        """What stands for a file whose record does not open: its id, and the time that is in it."""
+        place = place_in(file_id) or 0
+        return cls(
+            id=file_id,
+            name="",
+            purpose="assistants",
+            size=0,
+            sha256="",
+            created_at=place // 10**9,
+            created_ns=place,
+            damage=sentence("file", file_id),
+        )
 
     def wire(self) -> FileObject:
-        """OpenAI's shape. The deprecated ``status`` is always ``processed``: only whole uploads become files."""
+        """OpenAI's shape. Its deprecated ``status`` is ``error`` where what is stored is damaged, else ``processed``:
+        only whole uploads become files."""
         return FileObject(
             id=self.id,
             bytes=self.size,
@@ -35,7 +55,8 @@ class FileRecord(Placed):
             filename=self.name,
             object="file",
             purpose=self.purpose,
-            status="processed",
+            status="processed" if self.damage is None else "error",
+            status_details=self.damage,
         )
 
 

@@ -3,23 +3,35 @@
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol, runtime_checkable
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from cloister_common.logs import get_logger
 
+from cloister_retriever.damage import Damaged, damage_of, sentence, telling
 from cloister_retriever.files.schemas import FileRecord, FilesQuery, check_purpose
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.files.upload import MultipartUpload
 from cloister_retriever.identifiers import FILE_PREFIX, check_id, missing, new_placed_id
 from cloister_retriever.pages import page_of
-from cloister_retriever.storage.content import ContentFacts
+from cloister_retriever.storage.content import ContentFacts, sealed_size
+from cloister_retriever.storage.uses import FileUses
 
-__all__ = ["Detach", "FileService"]
+__all__ = ["Detach", "FileService", "FileUsers"]
 
 log = get_logger(__name__)
 
 Detach = Callable[[str, str, str], Awaitable[None]]
 """Takes (tenant, vector store id, file id) and removes the file and its passages from the store."""
+
+
+@runtime_checkable
+class FileUsers(Protocol):
+    """Those above that use files, as a deletion has to know them."""
+
+    async def detach_file(self, tenant: str, store_id: str, file_id: str) -> None:
+        """`Detach`."""
+
 
 _MAX_NAME = 255
 _MAX_ENDING = 32
@@ -32,8 +44,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 class FileService:
     """Uploads, lists, reads and deletes files."""
 
-    def __init__(self, store: FileStore, *, max_file_bytes: int) -> None:
+    def __init__(self, store: FileStore, uses: FileUses, *, max_file_bytes: int) -> None:
         self._store = store
+        self._uses = uses
         self._max_file_bytes = max_file_bytes
 
     async def upload(self, tenant: str, form: MultipartUpload) -> FileRecord:
@@ -69,17 +82,18 @@ class FileService:
         except BaseException:
             # Refused, cut off or failed: without a record nobody can see it, and without a key nobody can read it.
             await self._store.destroy_key(tenant, file_id)
+            await self._store.delete_content(tenant, file_id)
             await self._store.delete(tenant, file_id)
             raise
         log.info("file_stored", file=file_id, bytes=facts.size)
         return record
 
     async def list(self, tenant: str, query: FilesQuery) -> tuple[list[FileRecord], bool]:
-        """One page, and whether there are more."""
+        """One page, and whether there are more. What is damaged is among them; of what purpose, nobody can say."""
         records = await self._store.everything(tenant)
         if query.purpose is not None:
-            records = [record for record in records if record.purpose == query.purpose]
-        return page_of(
+            records = [record for record in records if record.purpose == query.purpose or record.damage is not None]
+        page, has_more = page_of(
             records,
             id_of=lambda record: record.id,
             place_of=lambda record: record.place,
@@ -87,14 +101,31 @@ class FileService:
             limit=query.limit,
             order=query.order,
         )
+        # After the records: of a file that is being stored the content is there first.
+        sizes = await self._store.sizes(tenant)
+        return [_whole(record, sizes.get(record.id)) for record in page], has_more
+
+    async def describe(self, tenant: str, file_id: str) -> FileRecord:
+        """The file's record, or what stands for one that is damaged.
+
+        Raises:
+            NotFound: Unknown, or another tenant's.
+        """
+        try:
+            record = await self.get(tenant, file_id)
+        except Damaged:
+            return FileRecord.lost(file_id)
+        return _whole(record, await self._store.size(tenant, file_id))
 
     async def get(self, tenant: str, file_id: str, *, param: str | None = None) -> FileRecord:
         """The file's record.
 
         Raises:
             NotFound: Unknown, or another tenant's.
+            Damaged: It does not open.
         """
-        record = await self._store.get(tenant, check_id(FILE_PREFIX, file_id, param=param))
+        with damage_of("file", check_id(FILE_PREFIX, file_id, param=param)):
+            record = await self._store.get(tenant, file_id)
         if record is None:
             raise missing(FILE_PREFIX, file_id, param=param)
         return record
@@ -102,8 +133,12 @@ class FileService:
     def content(
         self, tenant: str, record: FileRecord, *, start: int = 0, stop: int | None = None
     ) -> AsyncIterator[bytes]:
-        """The file's bytes ``start`` to ``stop`` (exclusive)."""
-        return self._store.read_content(tenant, record, start=start, stop=stop)
+        """The file's bytes ``start`` to ``stop`` (exclusive).
+
+        Raises:
+            Damaged: They do not open; also in the middle.
+        """
+        return telling("file", record.id, self._store.read_content(tenant, record, start=start, stop=stop))
 
     async def delete(self, tenant: str, file_id: str, detach: Detach) -> None:
         """Deletes the file: from every vector store, its key, its content.
@@ -121,11 +156,13 @@ class FileService:
         await self._store.destroy_key(tenant, file_id)
         # Where it was attached meanwhile; after this a worker finds that the file is gone.
         await self._detach_everywhere(tenant, file_id, detach)
+        await self._store.delete_content(tenant, file_id)
+        await self._uses.forget_all(tenant, file_id)
         await self._store.delete(tenant, file_id)
         log.info("file_deleted", file=file_id)
 
     async def _detach_everywhere(self, tenant: str, file_id: str, detach: Detach) -> None:
-        for store_id in await self._store.stores_using(tenant, file_id):
+        for store_id in await self._uses.stores(tenant, file_id):
             await detach(tenant, store_id, file_id)
 
 
@@ -138,6 +175,14 @@ def clean_name(name: str) -> str:
         kept = dot + ending if stem and len(ending) <= _MAX_ENDING else ""
         cleaned = cleaned[: _MAX_NAME - len(kept)] + kept
     return cleaned if cleaned.strip(".") else "unnamed"
+
+
+def _whole(record: FileRecord, stored: int | None) -> FileRecord:
+    """The record, with a word on its content if that is gone or was cut: ``stored`` is how many bytes it has."""
+    if record.damage is not None or stored == sealed_size(record.size):
+        return record
+    log.error("stored_data_damaged", what="file", id=record.id)
+    return record.model_copy(update={"damage": sentence("file", record.id)})
 
 
 def _check_fields(fields: dict[str, str]) -> None:

@@ -1,18 +1,17 @@
-"""Files at rest: the record, the sealed content, the list of vector stores that use a file."""
+"""Files at rest: the record and the sealed content."""
 
 from collections.abc import AsyncIterator
 
 from cloister_common.vault import DataKey, Keyring, encode_context
 
 from cloister_retriever.files.schemas import FileRecord
+from cloister_retriever.keys import FILE
 from cloister_retriever.storage.content import ContentFacts, SealedContent
 from cloister_retriever.storage.layout import tenant_paths
 from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
 
 __all__ = ["FileStore"]
-
-_KIND = "file"
 
 
 class FileStore:
@@ -25,10 +24,10 @@ class FileStore:
         self._content = SealedContent(objects)
 
     async def create_key(self, tenant: str, file_id: str) -> DataKey:
-        return await self._keyring.create(tenant, _KIND, file_id)
+        return await self._keyring.create(tenant, FILE, file_id)
 
     async def key(self, tenant: str, file_id: str) -> DataKey | None:
-        return await self._keyring.get(tenant, _KIND, file_id)
+        return await self._keyring.get(tenant, FILE, file_id)
 
     async def write_content(
         self, tenant: str, file_id: str, key: DataKey, chunks: AsyncIterator[bytes], *, max_bytes: int
@@ -57,7 +56,17 @@ class FileStore:
         async def key_of(file_id: str) -> DataKey | None:
             return await self.key(tenant, file_id)
 
-        return await self._records.list(paths.files, FileRecord, key_of)
+        return await self._records.list(paths.files, FileRecord, key_of, FileRecord.lost)
+
+    async def sizes(self, tenant: str) -> dict[str, int]:
+        """What every content has where it is stored, by its file: bytes."""
+        paths = await tenant_paths(self._keyring, tenant)
+        return {listed.leaf: listed.size for listed in await self._objects.list(paths.contents)}
+
+    async def size(self, tenant: str, file_id: str) -> int | None:
+        """What one content has where it is stored, or None if there is none."""
+        paths = await tenant_paths(self._keyring, tenant)
+        return await self._objects.size(paths.content(file_id))
 
     async def read_content(
         self, tenant: str, record: FileRecord, *, start: int = 0, stop: int | None = None
@@ -76,23 +85,6 @@ class FileStore:
         ):
             yield chunk
 
-    async def stores_using(self, tenant: str, file_id: str) -> list[str]:
-        paths = await tenant_paths(self._keyring, tenant)
-        return [listed.leaf for listed in await self._objects.list(paths.uses(file_id))]
-
-    async def note_use(self, tenant: str, file_id: str, store_id: str) -> None:
-        """Says that the store uses the file. Written before the attachment, so that a deletion finds every one."""
-        paths = await tenant_paths(self._keyring, tenant)
-        await self._objects.put(paths.use(file_id, store_id), b"")
-
-    async def is_used(self, tenant: str, file_id: str, store_id: str) -> bool:
-        paths = await tenant_paths(self._keyring, tenant)
-        return await self._objects.get(paths.use(file_id, store_id)) is not None
-
-    async def forget_use(self, tenant: str, file_id: str, store_id: str) -> None:
-        paths = await tenant_paths(self._keyring, tenant)
-        await self._objects.delete(paths.use(file_id, store_id))
-
     async def is_there(self, tenant: str, file_id: str) -> bool:
         """Whether there is a record; without its key, since a deletion that broke off may have destroyed that."""
         paths = await tenant_paths(self._keyring, tenant)
@@ -100,13 +92,15 @@ class FileStore:
 
     async def destroy_key(self, tenant: str, file_id: str) -> None:
         """From here on nothing of the file can be read, wherever copies lie."""
-        await self._keyring.destroy(tenant, _KIND, file_id)
+        await self._keyring.destroy(tenant, FILE, file_id)
 
-    async def delete(self, tenant: str, file_id: str) -> None:
-        """Removes what is left of the file, its record last."""
+    async def delete_content(self, tenant: str, file_id: str) -> None:
         paths = await tenant_paths(self._keyring, tenant)
         await self._objects.delete(paths.content(file_id))
-        await self._objects.delete_all(paths.uses(file_id))
+
+    async def delete(self, tenant: str, file_id: str) -> None:
+        """Removes the record, when nothing else is left of the file."""
+        paths = await tenant_paths(self._keyring, tenant)
         await self._records.delete(paths.file(file_id))
 
 

@@ -1,4 +1,4 @@
-"""The collection of passages: its schema, its alias, and the few operations the retriever needs.
+"""The index in Milvus: the collection's schema, its alias, and the operations of `cloister_retriever.index.protocol`.
 
 One collection per embedding model and layout version, behind an alias, so that a new version can be filled beside the
 old one and put in its place. Every vector store of every tenant shares it; a filter on the store's random id selects.
@@ -9,20 +9,23 @@ wrong partitions and then does not find them (15 of 16 rows in our test).
 import asyncio
 import hashlib
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from cloister_common.errors import Conflict
 from cloister_common.logs import get_logger
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from cloister_retriever.index.connection import MilvusConnection, NotPrepared
+from cloister_retriever.index.protocol import Entry, Found
 from cloister_retriever.index.quoting import all_of, equals, one_of
 from cloister_retriever.index.rotation import Vector
+from cloister_retriever.index.rows import FIELDS, ID_FIELDS, SEALED_FIELDS, Row, hit_of, row_of
 
 __all__ = ["PassageCollection"]
 
 log = get_logger(__name__)
+T = TypeVar("T")
 
 _LAYOUT = 1
 _PREPARE_SECONDS = 60.0
@@ -31,8 +34,6 @@ _PREPARE_SECONDS = 60.0
 _ROWS_A_WRITE = 128
 """About 1.5 MB at 384 dimensions; Milvus's message queue takes 5 MB at once."""
 
-_ID_FIELDS = ("id", "store_id", "attachment_id", "file_id")
-_SEALED_FIELDS = ("sealed_vector", "sealed_passage")
 _MAX_ID = 64
 _MAX_SEALED = 65_535
 """Milvus's own limit of a VARCHAR."""
@@ -55,28 +56,13 @@ class PassageCollection:
         self._dimensions = 0
         """Of the vectors in the collection, once it is ready."""
 
-    async def upsert(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Writes rows (see `passages.seal_row`), replacing those with the same id.
-
-        Raises:
-            Conflict: The collection's vectors have another length.
-        """
-        if not rows:
-            return
-        dimensions = len(rows[0]["dense"])
-        for first in range(0, len(rows), _ROWS_A_WRITE):
-            part = list(rows[first : first + _ROWS_A_WRITE])
-            await self._run(
-                lambda client, part=part: client.upsert(self.alias, part, timeout=self._connection.timeout),
-                dimensions=dimensions,
-                create=True,
-                write=True,
-            )
+    async def upsert(self, entries: Sequence[Entry]) -> None:
+        for first in range(0, len(entries), _ROWS_A_WRITE):
+            await self._write([row_of(entry) for entry in entries[first : first + _ROWS_A_WRITE]])
 
     async def delete(
         self, store_id: str, attachment_id: str | None = None, *, from_position: int | None = None
     ) -> None:
-        """Removes the passages of a store, of one attachment of it, or those of it from a position on."""
         condition = equals("store_id", store_id)
         if attachment_id is not None:
             condition = all_of(condition, equals("attachment_id", attachment_id))
@@ -87,7 +73,6 @@ class PassageCollection:
         )
 
     async def count(self, store_id: str, attachment_id: str | None = None) -> int:
-        """How many passages there are, after every write that was acknowledged before."""
         condition = equals("store_id", store_id)
         if attachment_id is not None:
             condition = all_of(condition, equals("attachment_id", attachment_id))
@@ -104,20 +89,8 @@ class PassageCollection:
 
     async def search(
         self, store_id: str, query: Vector, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
-    ) -> list[dict[str, Any]]:
-        """The rows nearest to ``query`` (rotated), best first.
-
-        Args:
-            store_id: The vector store.
-            query: One rotated unit vector.
-            limit: How many rows.
-            attachment_ids: Only passages of these, or None for all of the store.
-            fresh: Wait for every write that was acknowledged before (0.2 s on a Milvus server) instead of allowing
-                for a few seconds of delay (5 ms).
-
-        Raises:
-            Conflict: The collection's vectors have another length.
-        """
+    ) -> Found:
+        # Strong consistency takes 0.2 s on a Milvus server, bounded 5 ms.
         condition = equals("store_id", store_id)
         if attachment_ids is not None:
             condition = all_of(condition, one_of("attachment_id", attachment_ids))
@@ -128,16 +101,33 @@ class PassageCollection:
                 anns_field="dense",
                 filter=condition,
                 limit=limit,
-                output_fields=["attachment_id", "file_id", "position", *_SEALED_FIELDS],
+                output_fields=list(FIELDS),
                 search_params={"metric_type": "IP", "params": {"ef": max(128, limit)}},
                 consistency_level="Strong" if fresh else "Bounded",
                 timeout=self._connection.timeout,
             ),
             dimensions=len(query),
         )
-        return [] if not found else [{"id": hit["id"], **hit["entity"]} for hit in found[0]]
+        rows = found[0] if found else []
+        hits = [hit_of(store_id, {"id": row["id"], **row["entity"]}, row["distance"]) for row in rows]
+        return Found([hit for hit in hits if hit is not None], is_all=len(rows) < limit)
 
-    async def _run(self, call: Any, *, dimensions: int | None = None, create: bool = False, write: bool = False) -> Any:
+    async def _write(self, rows: list[Row]) -> None:
+        await self._run(
+            lambda client: client.upsert(self.alias, rows, timeout=self._connection.timeout),
+            dimensions=len(rows[0]["dense"]),
+            create=True,
+            write=True,
+        )
+
+    async def _run(
+        self,
+        call: Callable[[MilvusClient], T],
+        *,
+        dimensions: int | None = None,
+        create: bool = False,
+        write: bool = False,
+    ) -> T | None:
         """Runs ``call``, preparing the collection where that is needed. None if there is none and none is to be made.
 
         ``dimensions`` are those of the vectors in ``call``. They are compared at each call: an embedder that is
@@ -186,11 +176,11 @@ class PassageCollection:
 
     def _create(self, client: MilvusClient, dimensions: int) -> None:
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-        for name in _ID_FIELDS:
+        for name in ID_FIELDS:
             schema.add_field(name, DataType.VARCHAR, max_length=_MAX_ID, is_primary=name == "id")
         schema.add_field("position", DataType.INT64)
         schema.add_field("dense", DataType.FLOAT_VECTOR, dim=dimensions)
-        for name in _SEALED_FIELDS:
+        for name in SEALED_FIELDS:
             schema.add_field(name, DataType.VARCHAR, max_length=_MAX_SEALED)
         name = f"{self.alias}_v{_LAYOUT}"
         try:

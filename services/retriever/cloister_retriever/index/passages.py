@@ -1,23 +1,24 @@
-"""One passage as a row of Milvus: sealed text, sealed exact vector, and a rotated vector to search by.
+"""Sealing a passage for the index, and opening it: its text with its place, and its exact vector.
 
-In the clear are random ids, the passage's position and sizes. The context of both sealed fields names tenant, vector
-store, file, attachment and position, so a row that was copied, swapped or moved does not open and is not served.
+The context of both sealed fields names tenant, vector store, file, attachment and position, so one that was copied,
+swapped or moved does not open and is not served.
 """
 
 import base64
 import binascii
 import hashlib
 import hmac
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from cloister_common.vault import VaultError, encode_context, open_record, seal
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from cloister_retriever.index.protocol import SealedPassage
 from cloister_retriever.index.rotation import Vector
 from cloister_retriever.keys import PassageKeys
 
-__all__ = ["Passage", "PassageOwner", "open_passage", "open_vector", "passage_id", "seal_row"]
+__all__ = ["Passage", "PassageOwner", "open_passage", "open_vector", "passage_id", "seal_passage"]
 
 
 class Passage(BaseModel):
@@ -46,47 +47,46 @@ def passage_id(keys: PassageKeys, owner: PassageOwner, position: int) -> str:
     return "psg_" + hmac.new(keys.names, name, hashlib.sha256).hexdigest()[:48]
 
 
-def seal_row(
-    keys: PassageKeys, owner: PassageOwner, passage: Passage, exact: Vector, rotated: Vector
-) -> dict[str, Any]:
-    """A row ready for Milvus. ``exact`` is the unit vector, ``rotated`` what Milvus may see of it."""
+def seal_passage(keys: PassageKeys, owner: PassageOwner, passage: Passage, exact: Vector) -> SealedPassage:
+    """The passage as an index keeps it. ``exact`` is its unit vector."""
     text = passage.model_dump_json().encode()
-    return {
-        "id": passage_id(keys, owner, passage.position),
-        "store_id": owner.store_id,
-        "attachment_id": owner.attachment_id,
-        "file_id": owner.file_id,
-        "position": passage.position,
-        "dense": rotated.tolist(),
-        "sealed_vector": _base64(
-            seal(keys.vectors, exact.astype("<f4").tobytes(), _context("vector", owner, passage.position))
-        ),
-        "sealed_passage": _base64(seal(keys.passages, text, _context("passage", owner, passage.position))),
-    }
+    vector = exact.astype("<f4").tobytes()
+    return SealedPassage(
+        id=passage_id(keys, owner, passage.position),
+        store_id=owner.store_id,
+        attachment_id=owner.attachment_id,
+        file_id=owner.file_id,
+        position=passage.position,
+        sealed_vector=_base64(seal(keys.vectors, vector, _context("vector", owner, passage.position))),
+        sealed_passage=_base64(seal(keys.passages, text, _context("passage", owner, passage.position))),
+    )
 
 
-def open_vector(keys: PassageKeys, owner: PassageOwner, row: dict[str, Any]) -> Vector:
-    """The exact unit vector of a row.
+def open_vector(keys: PassageKeys, owner: PassageOwner, sealed: SealedPassage) -> Vector:
+    """The exact unit vector.
 
     Raises:
-        VaultError: The row is not ``owner``'s passage of that position, or was altered.
+        VaultError: It is not ``owner``'s passage of that position, or was altered.
     """
-    raw = open_record(keys.vectors, _bytes(row["sealed_vector"]), _context("vector", owner, row["position"]))
+    raw = open_record(keys.vectors, _bytes(sealed.sealed_vector), _context("vector", owner, sealed.position))
     return np.frombuffer(raw, dtype="<f4")
 
 
-def open_passage(keys: PassageKeys, owner: PassageOwner, row: dict[str, Any]) -> Passage:
-    """The passage of a row.
+def open_passage(keys: PassageKeys, owner: PassageOwner, sealed: SealedPassage) -> Passage:
+    """The passage.
 
     Raises:
-        VaultError: The row is not ``owner``'s passage of that position, or was altered.
+        VaultError: It is not ``owner``'s passage of that position, or was altered.
     """
-    raw = open_record(keys.passages, _bytes(row["sealed_passage"]), _context("passage", owner, row["position"]))
-    return Passage.model_validate_json(raw)
+    raw = open_record(keys.passages, _bytes(sealed.sealed_passage), _context("passage", owner, sealed.position))
+    try:
+        return Passage.model_validate_json(raw)
+    except ValidationError:
+        raise VaultError from None
 
 
 def _context(kind: str, owner: PassageOwner, position: int) -> bytes:
-    return encode_context(kind, owner.tenant, owner.store_id, owner.file_id, owner.attachment_id, int(position))
+    return encode_context(kind, owner.tenant, owner.store_id, owner.file_id, owner.attachment_id, position)
 
 
 def _base64(record: bytes) -> str:

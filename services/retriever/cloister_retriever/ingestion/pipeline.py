@@ -6,27 +6,27 @@ checkpoints: what counts is the outcome, which is created once, after every pass
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from typing import Any
 
 import numpy as np
 from cloister_common.clients.embedder import EmbedderClient
-from cloister_common.errors import CloisterError, Conflict, InvalidRequest, TooManyRequests, Unavailable
+from cloister_common.errors import CloisterError, Conflict, InvalidRequest, NotFound, TooManyRequests, Unavailable
 from cloister_common.logs import get_logger
-from cloister_common.vault import DataKey, VaultError
+from cloister_common.vault import VaultError
 from prometheus_client import Counter
 
+from cloister_retriever.damage import Damaged, sentence
+from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
-from cloister_retriever.files.store import FileStore
-from cloister_retriever.index.collection import PassageCollection
-from cloister_retriever.index.passages import Passage, PassageOwner, seal_row
+from cloister_retriever.index.passages import Passage, PassageOwner, seal_passage
+from cloister_retriever.index.protocol import Entry, Index
 from cloister_retriever.index.rotation import Rotations, normalised
-from cloister_retriever.ingestion.queue import Job, JobQueue
-from cloister_retriever.keys import PassageKeys, passage_keys
+from cloister_retriever.ingestion.turns import Turn
+from cloister_retriever.jobs.queue import Job, JobQueue
+from cloister_retriever.keys import PassageKeyring, PassageKeys
 from cloister_retriever.parsing.document import UnreadableFile
 from cloister_retriever.parsing.parser import Parsed, Parser
-from cloister_retriever.vector_stores.records import AttachmentRecord, ErrorCode, Outcome
-from cloister_retriever.vector_stores.store import VectorStoreStore
+from cloister_retriever.vector_stores.ingestions import Ingestion, IngestionService
+from cloister_retriever.vector_stores.records import ErrorCode
 
 __all__ = ["Pipeline"]
 
@@ -35,7 +35,8 @@ _INGESTED = Counter("cloister_ingested_files_total", "Files whose ingestion ende
 _PASSAGES = Counter("cloister_ingested_passages_total", "Passages indexed.")
 
 _PASSAGES_A_STEP = 64
-"""Embedded, sealed and written together: small enough that a cancellation is seen soon."""
+"""Embedded, sealed and written together: small enough that a cancellation is seen soon, and that another tenant's file
+gets its turn."""
 
 
 class _Gone(Exception):
@@ -49,38 +50,37 @@ class Pipeline:
         self,
         *,
         files: FileService,
-        file_store: FileStore,
-        stores: VectorStoreStore,
+        ingestions: IngestionService,
+        keys: PassageKeyring,
         parser: Parser,
         embedder: EmbedderClient,
-        index: PassageCollection,
+        index: Index,
         rotations: Rotations,
     ) -> None:
         self._files = files
-        self._file_store = file_store
-        self._stores = stores
+        self._ingestions = ingestions
+        self._keys = keys
         self._parser = parser
         self._embedder = embedder
         self._index = index
         self._rotations = rotations
 
-    async def work(self, job: Job) -> None:
-        """Does ``job`` to its end."""
+    async def work(self, job: Job, turn: Turn) -> None:
+        """Does ``job`` to its end. Where it takes long it stands aside when ``turn`` says so."""
         if job.kind == "purge":
             await self._purge(job)
             return
         await self._clear_replaced(job)
         try:
-            await self._ingest(job)
+            await self._ingest(job, turn)
         except _Gone:
             await self._clear(job)
 
     async def give_up(self, job: Job) -> None:
         """Ends an ingestion that took several workers down with it."""
-        found = await self._attachment(job)
-        if found is not None:
-            attachment, key = found
-            await self._fail(job, attachment, key, "server_error", "Reading this file failed again and again.")
+        ingestion = await self._of(job)
+        if ingestion is not None:
+            await self._fail(ingestion, "server_error", "Reading this file failed again and again.")
 
     async def is_early(self, job: Job) -> bool:
         """Whether there is no attachment to a job: not any more, or not yet.
@@ -88,7 +88,7 @@ class Pipeline:
         Whoever attaches a file writes the marker first. Should he die after the attachment, nobody else would put the
         marker back, so it must not be removed at the first look.
         """
-        return job.kind == "ingest" and await self._attachment(job) is None
+        return job.kind == "ingest" and await self._of(job) is None
 
     async def requeue(self, job: Job, queue: JobQueue) -> None:
         """Puts a job that has just ended again, if its attachment came to be in that moment.
@@ -98,8 +98,7 @@ class Pipeline:
         """
         if job.kind != "ingest":
             return
-        found = await self._attachment(job)
-        if found is not None and await self._stores.outcome(job.tenant, job.store_id, found[0].id, found[1]) is None:
+        if await self._is_wanted(job):
             await queue.put(
                 "ingest",
                 job.tenant,
@@ -109,62 +108,74 @@ class Pipeline:
                 replaces=job.replaces,
             )
 
-    async def _ingest(self, job: Job) -> None:
-        found = await self._attachment(job)
-        if found is None:
+    async def _ingest(self, job: Job, turn: Turn) -> None:
+        ingestion = await self._of(job)
+        if ingestion is None:
             raise _Gone
-        attachment, key = found
-        if await self._stores.outcome(job.tenant, job.store_id, attachment.id, key) is not None:
+        if await self._ingestions.outcome(ingestion) is not None:
             # Ended before the marker was removed. A cancelled one may have left passages.
             raise _Gone
         try:
-            await self._run(job, attachment, key)
+            await self._run(job, ingestion, turn)
         except UnreadableFile as error:
-            await self._fail(job, attachment, key, error.code, error.message)
+            await self._fail(ingestion, error.code, error.message)
         except (Unavailable, TooManyRequests):
             raise
         except (InvalidRequest, Conflict) as error:
-            await self._fail(job, attachment, key, "server_error", error.message)
-        except (CloisterError, VaultError) as error:
-            log.error("ingestion_failed", file=attachment.file_id, reason=type(error).__name__)
-            await self._fail(job, attachment, key, "server_error", "The server had an error while reading the file.")
+            await self._fail(ingestion, "server_error", error.message)
+        except (VaultError, Damaged):
+            log.error("stored_data_damaged", what="file", id=ingestion.file_id)
+            await self._fail(ingestion, "server_error", sentence("file", ingestion.file_id))
+        except CloisterError as error:
+            log.error("ingestion_failed", file=ingestion.file_id, reason=type(error).__name__)
+            await self._fail(ingestion, "server_error", "The server had an error while reading the file.")
 
-    async def _run(self, job: Job, attachment: AttachmentRecord, key: DataKey) -> None:
-        file_key = await self._file_store.key(job.tenant, attachment.file_id)
-        file = await self._file_store.get(job.tenant, attachment.file_id)
-        if file is None or file_key is None:
-            # Deleted while it was being attached: whoever deleted it could not see the attachment yet.
-            await self._file_store.forget_use(job.tenant, attachment.file_id, job.store_id)
-            await self._stores.delete_attachment(job.tenant, attachment)
-            raise _Gone
-        keys = passage_keys(key, file_key)
+    async def _run(self, job: Job, ingestion: Ingestion, turn: Turn) -> None:
+        file, keys = await self._file(ingestion)
+        self._ingestions.check_room()  # before the work whose result could not be stored
         started = time.monotonic()
+        chunking = ingestion.attachment.chunking
         parsed = await self._parser.parse(
             self._files.content(job.tenant, file),
             name=file.name,
-            max_tokens=attachment.chunking.max_tokens,
-            overlap_tokens=attachment.chunking.overlap_tokens,
+            max_tokens=chunking.max_tokens,
+            overlap_tokens=chunking.overlap_tokens,
+            turn=turn,
         )
         text = parsed.text.encode()
-        await self._stores.write_text(job.tenant, attachment, _once(text), keys.texts, max_bytes=len(text))
-        usage = await self._index_passages(job, attachment, key, keys, parsed)
-        await self._finish(job, attachment, key, parsed, usage_bytes=usage, text_bytes=len(text))
+        await self._ingestions.write_text(ingestion, text, keys)
+        usage = await self._index_passages(job, ingestion, keys, parsed, turn)
+        await self._finish(job, ingestion, passages=len(parsed.chunks), usage_bytes=usage, text_bytes=len(text))
         _PASSAGES.inc(len(parsed.chunks))
         log.info(
             "file_ingested",
-            file=attachment.file_id,
+            file=ingestion.file_id,
             passages=len(parsed.chunks),
             seconds=round(time.monotonic() - started, 3),
         )
 
+    async def _file(self, ingestion: Ingestion) -> tuple[FileRecord, PassageKeys]:
+        """The file that is to be read, and what seals its passages."""
+        keys = await self._keys.get(ingestion.tenant, ingestion.key, ingestion.file_id)
+        try:
+            file = await self._files.get(ingestion.tenant, ingestion.file_id)
+        except NotFound:
+            keys = None
+        if keys is None:
+            # Deleted while it was being attached: whoever deleted it could not see the attachment yet.
+            await self._ingestions.remove(ingestion)
+            raise _Gone
+        return file, keys
+
     async def _index_passages(
-        self, job: Job, attachment: AttachmentRecord, key: DataKey, keys: PassageKeys, parsed: Parsed
+        self, job: Job, ingestion: Ingestion, keys: PassageKeys, parsed: Parsed, turn: Turn
     ) -> int:
         """Embeds, seals and writes every passage; returns what they take in the index, in bytes."""
-        owner = PassageOwner(job.tenant, job.store_id, attachment.file_id, attachment.id)
+        owner = PassageOwner(job.tenant, job.store_id, ingestion.file_id, ingestion.attachment.id)
         usage = 0
         for first in range(0, len(parsed.chunks), _PASSAGES_A_STEP):
-            if first and await self._unwanted(job, attachment, key):
+            await turn.held()
+            if first and not await self._is_wanted(job):
                 raise _Gone
             passages = [
                 Passage(
@@ -178,108 +189,83 @@ class Pipeline:
                 for number, chunk in enumerate(parsed.chunks[first : first + _PASSAGES_A_STEP])
             ]
             embedded = await self._embedder.embed([passage.text for passage in passages], bulk=True)
-            rows = await asyncio.to_thread(self._seal, keys, owner, passages, embedded.vectors)
-            usage += sum(len(row["sealed_vector"]) + len(row["sealed_passage"]) + 4 * len(row["dense"]) for row in rows)
-            await self._index.upsert(rows)
+            entries = await asyncio.to_thread(self._seal, keys, owner, passages, embedded.vectors)
+            usage += sum(entry.stored_bytes for entry in entries)
+            await self._index.upsert(entries)
         return usage
 
     def _seal(
         self, keys: PassageKeys, owner: PassageOwner, passages: list[Passage], vectors: list[bytes]
-    ) -> list[dict[str, Any]]:
+    ) -> list[Entry]:
         exact = normalised(np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1))
         rotated = self._rotations.rotate(keys.rotation, exact)
-        return [seal_row(keys, owner, *row) for row in zip(passages, exact, rotated, strict=True)]
+        sealed = (seal_passage(keys, owner, *of) for of in zip(passages, exact, strict=True))
+        return [Entry(passage, dense) for passage, dense in zip(sealed, rotated.tolist(), strict=True)]
 
     async def _finish(
-        self,
-        job: Job,
-        attachment: AttachmentRecord,
-        key: DataKey,
-        parsed: Parsed,
-        *,
-        usage_bytes: int,
-        text_bytes: int,
+        self, job: Job, ingestion: Ingestion, *, passages: int, usage_bytes: int, text_bytes: int
     ) -> None:
-        count = len(parsed.chunks)
-        found = await self._index.count(job.store_id, attachment.id)
-        if found > count:
+        attachment_id = ingestion.attachment.id
+        found = await self._index.count(job.store_id, attachment_id)
+        if found > passages:
             # An earlier run, by another version of this program, had cut the file into more passages.
-            await self._index.delete(job.store_id, attachment.id, from_position=count)
-            found = await self._index.count(job.store_id, attachment.id)
-        if found != count:
-            log.warning("passages_not_all_there", file=attachment.file_id, expected=count, found=found)
+            await self._index.delete(job.store_id, attachment_id, from_position=passages)
+            found = await self._index.count(job.store_id, attachment_id)
+            if found > passages:
+                # Rows were copied. All of them go, and the next attempt writes those that belong there.
+                await self._index.delete(job.store_id, attachment_id)
+        if found != passages:
+            log.warning("passages_not_all_there", file=ingestion.file_id, expected=passages, found=found)
             raise Unavailable("The index has not taken every passage yet.", retry_after=1)
-        if await self._unwanted(job, attachment, key):
+        if not await self._is_wanted(job):
             raise _Gone
-        await self._stores.note_grown(job.tenant, job.store_id, key)
-        outcome = Outcome(
-            attachment_id=attachment.id,
-            status="completed",
-            passages=count,
-            usage_bytes=usage_bytes,
-            text_bytes=text_bytes,
-            finished_at=int(time.time()),
-        )
-        if not await self._stores.decide(job.tenant, attachment, outcome, key):
+        if not await self._ingestions.complete(
+            ingestion, passages=passages, usage_bytes=usage_bytes, text_bytes=text_bytes
+        ):
             raise _Gone
         _INGESTED.labels("completed").inc()
 
-    async def _fail(self, job: Job, attachment: AttachmentRecord, key: DataKey, code: ErrorCode, message: str) -> None:
-        await self._index.delete(job.store_id, attachment.id)
-        outcome = Outcome(
-            attachment_id=attachment.id, status="failed", code=code, message=message, finished_at=int(time.time())
-        )
-        if await self._stores.decide(job.tenant, attachment, outcome, key):
+    async def _fail(self, ingestion: Ingestion, code: ErrorCode, message: str) -> None:
+        await self._index.delete(ingestion.store_id, ingestion.attachment.id)
+        if await self._ingestions.fail(ingestion, code, message):
             _INGESTED.labels("failed").inc()
-            log.info("file_not_ingested", file=attachment.file_id, code=code)
+            log.info("file_not_ingested", file=ingestion.file_id, code=code)
 
-    async def _attachment(self, job: Job) -> tuple[AttachmentRecord, DataKey] | None:
-        """The attachment a job is for, unless it is gone or was replaced by a later one."""
+    async def _of(self, job: Job) -> Ingestion | None:
+        """What a job is about, unless that is gone or was replaced by a later one."""
         assert job.file_id is not None
-        key = await self._stores.key(job.tenant, job.store_id)
-        if key is None:
-            return None
-        attachment = await self._stores.attachment(job.tenant, job.store_id, job.file_id, key)
-        return None if attachment is None or attachment.id != job.attachment_id else (attachment, key)
+        return await self._ingestions.find(job.tenant, job.store_id, job.file_id, job.attachment_id)
 
-    async def _unwanted(self, job: Job, attachment: AttachmentRecord, key: DataKey) -> bool:
-        if await self._attachment(job) is None:
-            return True
-        return await self._stores.outcome(job.tenant, job.store_id, attachment.id, key) is not None
+    async def _is_wanted(self, job: Job) -> bool:
+        """Whether a job's attachment is there, and its ingestion has not ended."""
+        ingestion = await self._of(job)
+        return ingestion is not None and await self._ingestions.outcome(ingestion) is None
 
     async def _purge(self, job: Job) -> None:
         """Removes passages, after the records above them: who planned this may have died before they were gone."""
         if job.attachment_id is None:
-            await self._stores.delete(job.tenant, job.store_id)
-        elif job.file_id is not None and (found := await self._attachment(job)) is not None:
-            await self._file_store.forget_use(job.tenant, job.file_id, job.store_id)
-            await self._stores.delete_attachment(job.tenant, found[0])
+            await self._ingestions.remove_store(job.tenant, job.store_id)
+        elif job.file_id is not None and (ingestion := await self._of(job)) is not None:
+            await self._ingestions.remove(ingestion)
         await self._index.delete(job.store_id, job.attachment_id)
 
     async def _clear_replaced(self, job: Job) -> None:
         """Removes what the attachment left that this job's replaced, unless that is still the file's attachment."""
         assert job.file_id is not None
-        key = await self._stores.key(job.tenant, job.store_id)
-        if job.replaces is None or key is None:
+        if job.replaces is None:
             return
-        current = await self._stores.attachment(job.tenant, job.store_id, job.file_id, key)
-        if current is None or current.id != job.replaces:
+        if await self._ingestions.is_current(job.tenant, job.store_id, job.file_id, job.replaces) is False:
             await self._index.delete(job.store_id, job.replaces)
-            await self._stores.delete_ingested(job.tenant, job.store_id, job.replaces)
+            await self._ingestions.clear(job.tenant, job.store_id, job.replaces)
 
     async def _clear(self, job: Job) -> None:
         """Removes what was indexed for an attachment, unless it is one that was completed."""
         assert job.attachment_id is not None
-        found = await self._attachment(job)
-        if found is not None:
-            attachment, key = found
-            outcome = await self._stores.outcome(job.tenant, job.store_id, attachment.id, key)
+        ingestion = await self._of(job)
+        if ingestion is not None:
+            outcome = await self._ingestions.outcome(ingestion)
             if outcome is not None and outcome.status == "completed":
                 return
         await self._index.delete(job.store_id, job.attachment_id)
-        if found is None:
-            await self._stores.delete_ingested(job.tenant, job.store_id, job.attachment_id)
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
+        if ingestion is None:
+            await self._ingestions.clear(job.tenant, job.store_id, job.attachment_id)

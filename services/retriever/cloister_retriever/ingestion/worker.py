@@ -1,7 +1,8 @@
-"""The workers: claim a job, keep the claim alive, do it, try again while a part behind is down."""
+"""The workers: claim jobs by turns, keep the claims alive, do them, try again while a part behind is down."""
 
 import asyncio
 import random
+from functools import partial
 
 from cloister_common.errors import TooManyRequests, Unavailable
 from cloister_common.logs import get_logger
@@ -9,12 +10,13 @@ from cloister_common.supervisor import Supervisor
 from prometheus_client import Gauge
 
 from cloister_retriever.ingestion.pipeline import Pipeline
-from cloister_retriever.ingestion.queue import Claim, JobQueue
+from cloister_retriever.ingestion.turns import Rank, Turn, Turns
+from cloister_retriever.jobs.queue import Claim, JobQueue, share_of
 
 __all__ = ["IngestWorkers"]
 
 log = get_logger(__name__)
-_BUSY = Gauge("cloister_ingest_workers_busy", "Workers with a job.")
+_BUSY = Gauge("cloister_ingest_workers_busy", "Jobs in work, with those that stand aside for another tenant's.")
 
 _POLL_SECONDS = 2.0
 """How soon work put by another process is seen. Work of this process wakes its workers at once."""
@@ -28,31 +30,58 @@ _LONGEST_PAUSE_SECONDS = 15.0
 
 
 class IngestWorkers:
-    """A fixed number of workers over one queue."""
+    """A fixed number of turns over one queue.
 
-    def __init__(self, queue: JobQueue, pipeline: Pipeline, *, workers: int, lease_seconds: float) -> None:
+    Args:
+        queue: Where the jobs are.
+        pipeline: Does them.
+        workers: How many work at a time.
+        lease_seconds: After which a silent worker's job is taken over.
+        turn_seconds: How long a job works before another tenant's may take its turn.
+    """
+
+    def __init__(
+        self, queue: JobQueue, pipeline: Pipeline, *, workers: int, lease_seconds: float, turn_seconds: float = 10.0
+    ) -> None:
         self._queue = queue
         self._pipeline = pipeline
-        self._workers = workers
         self._keep_seconds = lease_seconds / 4
-        self._claiming = asyncio.Lock()
+        self.turns = Turns(workers, turn_seconds, queue.woken)
 
     def start(self, supervisor: Supervisor) -> None:
-        """Starts the workers under ``supervisor``."""
-        for number in range(self._workers):
-            supervisor.loop(f"ingest-{number}", self._work)
+        """Starts giving turns; the jobs run under ``supervisor``."""
+        supervisor.loop("ingest", lambda: self._give_turns(supervisor))
 
-    async def _work(self) -> None:
+    async def _give_turns(self, supervisor: Supervisor) -> None:
         while True:
-            # One worker of a process looks at a time: the others would see the same listing.
-            async with self._claiming:
-                self._queue.woken.clear()
-                claim = await self._queue.claim()
-                if claim is None:
-                    await self._wait()
-                    continue
+            self._queue.woken.clear()
+            if not self.turns.is_free:
+                self.turns.make_way(await self._queue.shares() if self.turns.has_room else ())
+            elif await self._give_turn(supervisor):
+                continue
+            await self._wait()
+
+    async def _give_turn(self, supervisor: Supervisor) -> bool:
+        """Gives the turn that is free, if any job wants it: to one that stands aside, or to one of the queue."""
+        aside = self.turns.first_aside()
+
+        def rank(share: str) -> Rank | None:
+            own = self.turns.rank(share)
+            return own if aside is None or own < self.turns.rank(aside.share) else None
+
+        claim = await self._queue.claim(rank) if self.turns.has_room else None
+        if claim is not None:
+            supervisor.spawn("ingest-job", self._work(claim, self.turns.begin(share_of(claim.job.name))))
+        elif aside is not None:
+            self.turns.resume(aside)
+        return claim is not None or aside is not None
+
+    async def _work(self, claim: Claim, turn: Turn) -> None:
+        try:
             with _BUSY.track_inprogress():
-                await self._do(claim)
+                await self._do(claim, turn)
+        finally:
+            self.turns.end(turn)
 
     async def _wait(self) -> None:
         try:
@@ -61,9 +90,9 @@ class IngestWorkers:
         except TimeoutError:
             return
 
-    async def _do(self, claim: Claim) -> None:
+    async def _do(self, claim: Claim, turn: Turn) -> None:
         try:
-            await self._do_kept(claim)
+            await self._do_kept(claim, turn)
         except asyncio.CancelledError:
             # This process is being stopped in good order: the job need not wait for its lease to run out.
             await self._queue.release(claim)
@@ -71,11 +100,11 @@ class IngestWorkers:
         finally:
             self._queue.abandon(claim)
 
-    async def _do_kept(self, claim: Claim) -> None:
+    async def _do_kept(self, claim: Claim, turn: Turn) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 keeping = tasks.create_task(self._keep(claim))
-                await self._try(claim)
+                await self._try(claim, turn)
                 keeping.cancel()
             if claim.number == 1 and await self._pipeline.is_early(claim.job):
                 return  # the lease runs out, and whoever claims the job then looks again
@@ -84,11 +113,11 @@ class IngestWorkers:
         except* _LeaseLost:
             log.warning("lease_lost", job=claim.job.name)
 
-    async def _try(self, claim: Claim) -> None:
-        act = self._pipeline.work
+    async def _try(self, claim: Claim, turn: Turn) -> None:
+        act = partial(self._pipeline.work, turn=turn)
         if claim.job.kind == "ingest" and claim.number > _MOST_CLAIMS:
             log.error("job_given_up", job=claim.job.name, claims=claim.number)
-            act = self._pipeline.give_up
+            act = partial(self._pipeline.give_up)
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
@@ -99,6 +128,7 @@ class IngestWorkers:
                 log.warning("ingestion_waits", job=claim.job.name, reason=error.error_code)
                 await asyncio.sleep(max(pause * random.uniform(0.5, 1.0), error.retry_after or 0))  # noqa: S311
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                await turn.held()
 
     async def _keep(self, claim: Claim) -> None:
         while True:

@@ -7,21 +7,23 @@ the machine could read it.
 
 import codecs
 import itertools
-import json
+import os
 import sys
-from pathlib import Path
-from typing import Any
 
 from charset_normalizer.constant import IANA_SUPPORTED
 
 from cloister_retriever.parsing.chunking import Chunk, Chunker, load_tokenizer
 from cloister_retriever.parsing.detect import detect
-from cloister_retriever.parsing.document import READY, Document, UnreadableFile
-from cloister_retriever.parsing.pdf import parse_pdf
+from cloister_retriever.parsing.document import Document, UnreadableFile, too_long
+from cloister_retriever.parsing.kinds.kind import Source
+from cloister_retriever.parsing.kinds.table import SUPPORTED
+from cloister_retriever.parsing.messages import READY, Answer, Refusal, Request
 from cloister_retriever.parsing.sandbox import confine
-from cloister_retriever.parsing.text import parse_text
 
 __all__ = ["main"]
+
+_STANDS_BACK = 10
+"""Of 19: nobody waits for a file as for an answer, so the processors go to whoever else wants them."""
 
 _MAX_PASSAGES = 100_000
 """More than 16 MiB of prose gives. A file of nothing but headings would give millions, and the index gigabytes."""
@@ -29,47 +31,41 @@ _MAX_PASSAGES = 100_000
 
 def main() -> None:
     """Parses the file on stdin."""
-    request = json.loads(sys.stdin.buffer.readline())
+    os.nice(_STANDS_BACK)
+    request = Request.model_validate_json(sys.stdin.buffer.readline())
     chunker = Chunker(
-        load_tokenizer(Path(request["tokenizer_path"])),
-        max_tokens=request["max_tokens"],
-        overlap_tokens=request["overlap_tokens"],
+        load_tokenizer(request.tokenizer_path), max_tokens=request.max_tokens, overlap_tokens=request.overlap_tokens
     )
     # Decoders are imported when first used, and after the filter nothing can be imported.
     for encoding in IANA_SUPPORTED:
         codecs.lookup(encoding)
-    confined = confine(memory_bytes=request["memory_bytes"], cpu_seconds=request["cpu_seconds"])
+    confined = confine(memory_bytes=request.memory_bytes, cpu_seconds=request.cpu_seconds)
     sys.stdout.buffer.write(READY)
     sys.stdout.buffer.flush()
-    answer = {"confined": confined, **_parse(chunker, request["name"], request["max_text_bytes"])}
-    sys.stdout.buffer.write(json.dumps(answer, ensure_ascii=False).encode())
+    answer = _answer(chunker, request, confined=confined)
+    sys.stdout.buffer.write(answer.model_dump_json(exclude_defaults=True).encode())
     sys.stdout.buffer.flush()
 
 
-def _parse(chunker: Chunker, name: str, max_text_bytes: int) -> dict[str, Any]:
+def _answer(chunker: Chunker, request: Request, *, confined: bool) -> Answer:
     try:
-        content = sys.stdin.buffer.read()
-        document = _document(content, name, max_text_bytes)
+        document = _document(Source(sys.stdin.buffer.read(), request.name, request.max_text_bytes))
         chunks = _passages(chunker, document)
     except UnreadableFile as error:
-        return {"error": {"code": error.code, "message": error.message}}
+        read = f" Supported: {SUPPORTED}." if error.code == "unsupported_file" else ""
+        return Answer(confined=confined, error=Refusal(code=error.code, message=error.message + read))
     except MemoryError:
-        return {"error": {"code": "invalid_file", "message": "The file needs more memory to be read than is allowed."}}
+        message = "The file needs more memory to be read than is allowed."
+        return Answer(confined=confined, error=Refusal(code="invalid_file", message=message))
     if not chunks:
-        return {"error": {"code": "invalid_file", "message": "The file has no text."}}
-    return {"text": document.text, "chunks": [list(chunk) for chunk in chunks]}
+        return Answer(confined=confined, error=Refusal(code="invalid_file", message="The file has no text."))
+    return Answer(confined=confined, text=document.text, chunks=chunks)
 
 
-def _document(content: bytes, name: str, max_text_bytes: int) -> Document:
-    too_long = UnreadableFile("invalid_file", f"The file has more than {max_text_bytes} bytes of text. Split it.")
-    if detect(content, name) == "pdf":
-        document = parse_pdf(content, max_characters=max_text_bytes)
-    elif len(content) > 4 * max_text_bytes:  # UTF-32 is the widest encoding
-        raise too_long
-    else:
-        document = parse_text(content, name)
-    if len(document.text.encode()) > max_text_bytes:
-        raise too_long
+def _document(source: Source) -> Document:
+    document = detect(source.content, source.name).parse(source)
+    if len(document.text.encode()) > source.max_text_bytes:
+        raise too_long(source.max_text_bytes)
     return document
 
 

@@ -1,15 +1,15 @@
-"""The type of a file, by its content; its name only tells Markdown and CSV from other text."""
+"""The kind of a file, by its content; its name only tells Markdown and CSV from other text."""
 
 import re
-from typing import Literal
 
-from cloister_retriever.parsing.document import SUPPORTED, UnreadableFile
+from cloister_retriever.parsing.document import UnreadableFile
+from cloister_retriever.parsing.kinds.kind import Kind
+from cloister_retriever.parsing.kinds.table import KINDS
+from cloister_retriever.parsing.kinds.text import TEXT
 
-__all__ = ["Kind", "detect"]
+__all__ = ["detect"]
 
-Kind = Literal["pdf", "text"]
-
-_MAGIC: tuple[tuple[bytes, str], ...] = (
+_UNREAD: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "an Office document or ZIP archive"),
     (b"PK\x05\x06", "an empty ZIP archive"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document"),
@@ -28,33 +28,39 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"MZ", "a program"),
     (b"%!PS", "a PostScript document"),
 )
-_PDF_HEADER_WITHIN = 1024
-"""Readers accept junk before ``%PDF-`` within the first KiB (PDF 1.7, implementation note 13)."""
-
 _HTML_STARTS = (b"<!doctype html", b"<html>", b"<html ", b"<html\t", b"<html\r", b"<html\n")
 _HTML_WITHIN = 4096
 """HTML that begins with more comments and blanks than this is read as the text it also is."""
 
 
 def detect(content: bytes, name: str) -> Kind:
-    """``pdf`` or ``text``.
+    """The kind that claims the file; where none does, and it is nothing else that we know, text.
 
     Raises:
         UnreadableFile: It is something we do not read, or nothing at all.
     """
     if not content.strip(b"\x00 \t\r\n\x0b\x0c"):
         raise UnreadableFile("invalid_file", "The file is empty.")
-    if b"%PDF-" in content[:_PDF_HEADER_WITHIN]:
-        return "pdf"
-    for magic, what in _MAGIC:
+    found = next((kind for kind in KINDS if kind.claims(content, name)), None)
+    if found is not None:
+        return found
+    what = _unread(content, name)
+    if what is not None:
+        raise UnreadableFile("unsupported_file", f"The file is {what}, which cannot be read yet.")
+    return TEXT
+
+
+def _unread(content: bytes, name: str) -> str | None:
+    """What the file is that we know and do not read."""
+    for magic, what in _UNREAD:
         # A text may begin with "MZ" or "BZh"; a program or archive has zero bytes near its beginning.
         if content.startswith(magic) and (len(magic) > 3 or not _looks_like_text(content[:512])):
-            raise _unsupported(what)
+            return what
     if _is_html(content[:_HTML_WITHIN]):
-        raise _unsupported("an HTML page")
+        return "an HTML page"
     if re.search(r"\.(csv|tsv)\Z", name, re.IGNORECASE):
-        raise _unsupported("a table (CSV)")
-    return "text"
+        return "a table (CSV)"
+    return None
 
 
 def _is_html(start: bytes) -> bool:
@@ -72,7 +78,3 @@ def _is_html(start: bytes) -> bool:
 
 def _looks_like_text(start: bytes) -> bool:
     return all(byte >= 32 or byte in b"\t\r\n\x0c" for byte in start)
-
-
-def _unsupported(what: str) -> UnreadableFile:
-    return UnreadableFile("unsupported_file", f"The file is {what}, which cannot be read yet. Supported: {SUPPORTED}.")

@@ -3,13 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-__all__ = ["READY", "SUPPORTED", "Document", "Segment", "UnreadableFile"]
-
-READY = b"ready\n"
-"""What the parser's process says once it is confined, before it reads the file."""
-
-SUPPORTED = "plain text, Markdown and PDF"
-"""For the sentence of a refusal."""
+__all__ = ["Document", "Segment", "UnreadableFile", "too_long"]
 
 
 class UnreadableFile(Exception):
@@ -17,13 +11,18 @@ class UnreadableFile(Exception):
 
     Args:
         code: OpenAI's: ``unsupported_file`` for a type we do not read, ``invalid_file`` for one that is broken.
-        message: What is wrong and what to do. Never content.
+        message: What is wrong and what to do, never content. What we do read is added to ``unsupported_file``.
     """
 
     def __init__(self, code: Literal["unsupported_file", "invalid_file"], message: str) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+def too_long(max_text_bytes: int) -> UnreadableFile:
+    """For a file of more text than is allowed."""
+    return UnreadableFile("invalid_file", f"The file has more than {max_text_bytes} bytes of text. Split it.")
 
 
 class Segment(NamedTuple):

@@ -2,23 +2,24 @@
 
 import asyncio
 import contextlib
-import json
 import math
+import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Protocol
 
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from prometheus_client import Histogram
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from cloister_retriever.parsing.chunking import Chunk
-from cloister_retriever.parsing.document import READY, UnreadableFile
+from cloister_retriever.parsing.document import UnreadableFile
+from cloister_retriever.parsing.messages import READY, Answer, Request
 from cloister_retriever.settings import IngestionSettings
 
-__all__ = ["Parsed", "Parser"]
+__all__ = ["Interruption", "Parsed", "Parser"]
 
 log = get_logger(__name__)
 _SECONDS = Histogram(
@@ -43,18 +44,14 @@ class Parsed:
     chunks: list[Chunk]
 
 
-class _Refusal(BaseModel):
-    code: Literal["unsupported_file", "invalid_file"]
-    message: str = Field(max_length=500)
+class Interruption(Protocol):
+    """Says when a file's process is to stand aside; see `cloister_retriever.ingestion.turns.Turn`."""
 
+    async def asked(self) -> None: ...
 
-class _Answer(BaseModel):
-    """What the process says: why it cannot read the file, or the text and its passages."""
+    async def stand_aside(self) -> None: ...
 
-    confined: bool
-    error: _Refusal | None = None
-    text: str = ""
-    chunks: list[Chunk] = []
+    async def held(self) -> None: ...
 
 
 class Parser:
@@ -64,23 +61,31 @@ class Parser:
         self._settings = settings
         self._warned = False
 
-    async def parse(self, content: AsyncIterator[bytes], *, name: str, max_tokens: int, overlap_tokens: int) -> Parsed:
-        """The text and passages of a file.
+    async def parse(
+        self,
+        content: AsyncIterator[bytes],
+        *,
+        name: str,
+        max_tokens: int,
+        overlap_tokens: int,
+        turn: Interruption | None = None,
+    ) -> Parsed:
+        """The text and passages of a file. While ``turn`` stands aside the process is stopped, and no clock runs.
 
         Raises:
             UnreadableFile: The file is not one we read, is broken, or is over a limit.
             Unavailable: The process could not be started; try again.
         """
         settings = self._settings
-        request = {
-            "name": name,
-            "tokenizer_path": str(settings.tokenizer_path),
-            "max_tokens": max_tokens,
-            "overlap_tokens": overlap_tokens,
-            "memory_bytes": settings.parse_memory_bytes,
-            "cpu_seconds": math.ceil(settings.parse_seconds),
-            "max_text_bytes": settings.max_text_bytes,
-        }
+        request = Request(
+            name=name,
+            tokenizer_path=settings.tokenizer_path,
+            max_tokens=max_tokens,
+            overlap_tokens=overlap_tokens,
+            memory_bytes=settings.parse_memory_bytes,
+            cpu_seconds=math.ceil(settings.parse_seconds),
+            max_text_bytes=settings.max_text_bytes,
+        )
         # -I: no environment, no current folder. One thread: the process has a limit of its own on everything else.
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -93,9 +98,12 @@ class Parser:
             env={"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "OPENBLAS_NUM_THREADS": "1"},
         )
         try:
-            await _start(process, json.dumps(request).encode() + b"\n")
+            await _start(process, request.model_dump_json().encode() + b"\n")
             with _SECONDS.time():
-                async with asyncio.timeout(_CLOCK_FACTOR * settings.parse_seconds):
+                async with (
+                    asyncio.timeout(_CLOCK_FACTOR * settings.parse_seconds) as clock,
+                    _interruptible(process, clock, turn),
+                ):
                     _, answer = await asyncio.gather(
                         _feed(process, content), _read(process, _ANSWER_FACTOR * settings.max_text_bytes)
                     )
@@ -117,7 +125,7 @@ class Parser:
             log.warning("parser_died", status=status)
             raise UnreadableFile("invalid_file", "The file is damaged, or needs more time or memory than is allowed.")
         try:
-            body = _Answer.model_validate_json(answer)
+            body = Answer.model_validate_json(answer)
         except ValidationError as error:
             # A file that got hold of the parser could write anything here.
             log.error("parser_answered_nonsense")
@@ -142,6 +150,44 @@ async def _start(process: asyncio.subprocess.Process, request: bytes) -> None:
     if ready != READY:
         log.error("parser_not_started", status=process.returncode)
         raise Unavailable("The parser did not start. Try again in a moment.", retry_after=5)
+
+
+@contextlib.asynccontextmanager
+async def _interruptible(
+    process: asyncio.subprocess.Process, clock: asyncio.Timeout, turn: Interruption | None
+) -> AsyncIterator[None]:
+    """Stops ``process``, and ``clock`` with it, for as long as ``turn`` stands aside."""
+    if turn is None:
+        yield
+        return
+
+    async def watch() -> None:
+        while True:
+            await turn.asked()
+            when = clock.when()
+            assert when is not None
+            left = when - loop.time()
+            try:
+                process.send_signal(signal.SIGSTOP)
+            except ProcessLookupError:
+                return  # it has ended, and its answer is being read
+            clock.reschedule(None)
+            try:
+                await turn.stand_aside()
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGCONT)
+            clock.reschedule(loop.time() + left)
+
+    loop = asyncio.get_running_loop()
+    watching = asyncio.ensure_future(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
+    # It may have ended in the moment it was to be stopped: then the turn is not ours yet.
+    await turn.held()
 
 
 async def _feed(process: asyncio.subprocess.Process, content: AsyncIterator[bytes]) -> None:

@@ -1,21 +1,25 @@
 """The search of one store in OpenAI's shape, and the gateway's search over several."""
 
-from typing import Any
+from typing import Annotated, Any
 
+from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute
 from cloister_common.wire.search import InternalSearch, StoreSearch
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
-from cloister_retriever.access import ContextOfApp, Tenant
+from cloister_retriever.access import Tenant
+from cloister_retriever.search.service import SearchService
 
 __all__ = ["router"]
 
 router = APIRouter(route_class=JsonRoute)
 
+Search = Annotated[SearchService, Depends(provided(SearchService))]
+
 
 @router.post("/v1/vector_stores/{store_id}/search")
-async def search_store(store_id: str, body: StoreSearch, tenant: Tenant, context: ContextOfApp) -> dict[str, Any]:
-    results = await context.search.search(tenant, [store_id], body)
+async def search_store(store_id: str, body: StoreSearch, tenant: Tenant, search: Search) -> dict[str, Any]:
+    results = await search.search(tenant, [store_id], body)
     return {
         "object": "vector_store.search_results.page",
         "search_query": body.queries,
@@ -26,6 +30,6 @@ async def search_store(store_id: str, body: StoreSearch, tenant: Tenant, context
 
 
 @router.post("/internal/search")
-async def search_stores(body: InternalSearch, tenant: Tenant, context: ContextOfApp) -> dict[str, Any]:
-    results = await context.search.search(tenant, body.vector_store_ids, body, param="vector_store_ids")
+async def search_stores(body: InternalSearch, tenant: Tenant, search: Search) -> dict[str, Any]:
+    results = await search.search(tenant, body.vector_store_ids, body, param="vector_store_ids")
     return {"data": [result.wire(with_store=True) for result in results]}

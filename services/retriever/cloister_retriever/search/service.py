@@ -1,40 +1,37 @@
 """Search: rotate the question, take candidates from the index, open them, score them exactly.
 
-What Milvus returns is a proposal. Every candidate must belong to a file that is attached and completed now, must open
-under the keys and context of this tenant, store, file and position, and is scored on its own exact vector. A row that
+What the index returns is a proposal. Each candidate must belong to a file that is attached and completed now, must open
+under the keys and context of this tenant, store, file and position, and is scored on its own exact vector. One that
 does not open was tampered with or misplaced: it is dropped, counted and logged, never served.
 """
 
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from cloister_common.clients.embedder import EmbedderClient
-from cloister_common.errors import InvalidRequest
+from cloister_common.errors import InvalidRequest, Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.vault import VaultError
 from cloister_common.wire.filters import Comparison, Compound, check_depth
 from cloister_common.wire.search import FoundPassage, PassagePlace, SearchRequest
-from prometheus_client import Counter, Histogram
+from prometheus_client import Histogram
 
-from cloister_retriever.files.store import FileStore
-from cloister_retriever.index.collection import PassageCollection
-from cloister_retriever.index.passages import PassageOwner, open_passage, open_vector
+from cloister_retriever.index.passages import PassageOwner, open_passage, open_vector, passage_id
+from cloister_retriever.index.protocol import DROPPED, Found, Index, SealedPassage
 from cloister_retriever.index.rotation import Rotations, Vector, normalised
-from cloister_retriever.keys import PassageKeys, passage_keys
+from cloister_retriever.keys import PassageKeyring, PassageKeys
 from cloister_retriever.parsing.chunking import Chunker
 from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.filters import matches
 from cloister_retriever.vector_stores.records import Attached
 from cloister_retriever.vector_stores.service import OpenStore, VectorStoreService
-from cloister_retriever.vector_stores.store import VectorStoreStore
 
 __all__ = ["SearchService"]
 
 log = get_logger(__name__)
-_DROPPED = Counter("cloister_search_rows_dropped_total", "Rows of the index that were not served.", ["why"])
 _SECONDS = Histogram(
     "cloister_search_seconds", "Seconds of a search by part.", ["part"], buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1)
 )
@@ -51,10 +48,10 @@ acknowledged write, so that a file whose status is completed is found."""
 
 
 class _Candidate(NamedTuple):
-    """A row that opened: its exact score, and what is needed to open its text."""
+    """A hit that opened: its exact score, and what is needed to open its text."""
 
     score: float
-    row: dict[str, Any]
+    sealed: SealedPassage
     attached: Attached
     keys: PassageKeys
     owner: PassageOwner
@@ -67,18 +64,16 @@ class SearchService:
         self,
         *,
         stores: VectorStoreService,
-        store: VectorStoreStore,
         attachments: AttachmentService,
-        file_store: FileStore,
+        keys: PassageKeyring,
         embedder: EmbedderClient,
-        index: PassageCollection,
+        index: Index,
         rotations: Rotations,
         pieces: Chunker,
     ) -> None:
         self._stores = stores
-        self._store = store
         self._attachments = attachments
-        self._file_store = file_store
+        self._keys = keys
         self._embedder = embedder
         self._index = index
         self._rotations = rotations
@@ -106,7 +101,7 @@ class SearchService:
             queries = await self._embed(request.queries)
         with _SECONDS.labels("index").time():
             found = await asyncio.gather(*(self._search_store(tenant, store, queries, request) for store in opened))
-        best = sorted((one for part in found for one in part), key=lambda one: (-one.score, one.row["id"]))
+        best = sorted((one for part in found for one in part), key=lambda one: (-one.score, one.sealed.id))
         return await asyncio.to_thread(_results, best, request.max_num_results)
 
     async def _embed(self, queries: Sequence[str]) -> Vector:
@@ -117,7 +112,14 @@ class SearchService:
             raise InvalidRequest(
                 "'query' is longer than can be searched at once. Search for its essence.", param="query"
             )
-        embedded = await self._embedder.embed(pieces)
+        try:
+            embedded = await self._embedder.embed(pieces)
+        except Unavailable as error:
+            raise Unavailable(
+                "Documents cannot be searched now: the embedding model does not answer. Try again in a moment.",
+                code="embedder_unavailable",
+                retry_after=error.retry_after,
+            ) from error
         return normalised(np.frombuffer(b"".join(embedded.vectors), dtype="<f4").reshape(len(pieces), -1))
 
     def _cut(self, queries: Sequence[str]) -> list[str]:
@@ -135,7 +137,7 @@ class SearchService:
         wanted = None if request.filters is None else await self._served(tenant, store, request.filters)
         if wanted == []:
             return []
-        grown_at = await self._store.grown_at(tenant, store.record.id, store.key)
+        grown_at = await self._stores.grown_at(tenant, store)
         if grown_at is None:
             return []
         fresh = time.time() - grown_at < _FRESH_SECONDS
@@ -145,9 +147,9 @@ class SearchService:
         )
         best: dict[str, _Candidate] = {}
         for candidate in (one for part in found for one in part):
-            known = best.get(candidate.row["id"])
+            known = best.get(candidate.sealed.id)
             if known is None or candidate.score > known.score:
-                best[candidate.row["id"]] = candidate
+                best[candidate.sealed.id] = candidate
         return [candidate for candidate in best.values() if candidate.score >= request.threshold]
 
     async def _served(self, tenant: str, store: OpenStore, filters: Comparison | Compound | None = None) -> list[str]:
@@ -173,9 +175,9 @@ class SearchService:
         """Candidates for one query, of the attachments ``wanted`` or of all."""
         limit = max(_LEAST_CANDIDATES, _CANDIDATES_A_RESULT * request.max_num_results)
         if wanted is None:
-            rows = await self._index.search(store.record.id, query, limit=limit, attachment_ids=None, fresh=fresh)
-            candidates = await self._open(tenant, store, queries, rows)
-            if len(candidates) >= request.max_num_results or len(rows) < limit:
+            found = await self._index.search(store.record.id, query, limit=limit, attachment_ids=None, fresh=fresh)
+            candidates = await self._open(tenant, store, queries, [found])
+            if len(candidates) >= request.max_num_results or found.is_all:
                 return candidates
             # The nearest are of files that are being read, or wait to be removed: ask for those of the others.
             wanted = await self._served(tenant, store)
@@ -191,36 +193,42 @@ class SearchService:
                 for first in range(0, len(wanted), _FILES_A_FILTER)
             )
         )
-        return await self._open(tenant, store, queries, [row for rows in parts for row in rows])
+        return await self._open(tenant, store, queries, parts)
 
-    async def _open(
-        self, tenant: str, store: OpenStore, queries: Vector, rows: Sequence[dict[str, Any]]
-    ) -> list[_Candidate]:
-        """The rows that may be served, with exact scores against the best of ``queries``."""
-        file_ids = sorted({row["file_id"] for row in rows})
+    async def _open(self, tenant: str, store: OpenStore, queries: Vector, parts: Sequence[Found]) -> list[_Candidate]:
+        """The hits that may be served, with exact scores against the best of ``queries``."""
+        proposed = [hit.passage for found in parts for hit in found.hits]
+        file_ids = sorted({sealed.file_id for sealed in proposed})
         attached = await self._attachments.get_many(tenant, store.record.id, store.key, file_ids)
         keys: dict[str, PassageKeys] = {}
         for file_id in attached:
-            file_key = await self._file_store.key(tenant, file_id)
-            if file_key is not None:
-                keys[file_id] = passage_keys(store.key, file_key)
+            found_keys = await self._keys.get(tenant, store.key, file_id)
+            if found_keys is not None:
+                keys[file_id] = found_keys
 
         def score() -> list[_Candidate]:
             candidates = []
-            for row in rows:
-                found = attached.get(row["file_id"])
-                if found is None or found.status != "completed" or found.record.id != row["attachment_id"]:
+            for sealed in proposed:
+                found = attached.get(sealed.file_id)
+                if found is None or found.status != "completed" or found.record.id != sealed.attachment_id:
                     # Detached, still being read, or of an earlier attachment: the clean-up has not come to it yet.
-                    _DROPPED.labels("not_current").inc()
+                    DROPPED.labels("not_current").inc()
                     continue
-                owner = PassageOwner(tenant, store.record.id, row["file_id"], row["attachment_id"])
+                owner = PassageOwner(tenant, store.record.id, sealed.file_id, sealed.attachment_id)
                 try:
-                    exact = open_vector(keys[row["file_id"]], owner, row)
+                    if sealed.id != passage_id(keys[sealed.file_id], owner, sealed.position):
+                        # It has a passage's place, text and vector, but that passage has another id.
+                        DROPPED.labels("copied").inc()
+                        log.error("passage_was_copied", store=store.record.id, passage=sealed.id)
+                        continue
+                    exact = open_vector(keys[sealed.file_id], owner, sealed)
                 except (VaultError, KeyError):
-                    _DROPPED.labels("did_not_open").inc()
-                    log.error("passage_did_not_open", store=store.record.id, passage=row["id"])
+                    DROPPED.labels("did_not_open").inc()
+                    log.error("passage_did_not_open", store=store.record.id, passage=sealed.id)
                     continue
-                candidates.append(_Candidate(float(np.max(queries @ exact)), row, found, keys[row["file_id"]], owner))
+                candidates.append(
+                    _Candidate(float(np.max(queries @ exact)), sealed, found, keys[sealed.file_id], owner)
+                )
             return candidates
 
         return await asyncio.to_thread(score)
@@ -231,12 +239,11 @@ def _results(best: Sequence[_Candidate], count: int) -> list[FoundPassage]:
     for candidate in best:
         if len(results) == count:
             break
-        row = candidate.row
         try:
-            passage = open_passage(candidate.keys, candidate.owner, row)
+            passage = open_passage(candidate.keys, candidate.owner, candidate.sealed)
         except VaultError:
-            _DROPPED.labels("did_not_open").inc()
-            log.error("passage_did_not_open", store=candidate.owner.store_id, passage=row["id"])
+            DROPPED.labels("did_not_open").inc()
+            log.error("passage_did_not_open", store=candidate.owner.store_id, passage=candidate.sealed.id)
             continue
         results.append(
             FoundPassage(
@@ -248,7 +255,7 @@ def _results(best: Sequence[_Candidate], count: int) -> list[FoundPassage]:
                 attributes=candidate.attached.record.attributes or {},
                 text=passage.text,
                 passage=PassagePlace(
-                    id=row["id"],
+                    id=candidate.sealed.id,
                     index=passage.position,
                     page=passage.page,
                     section=passage.section,

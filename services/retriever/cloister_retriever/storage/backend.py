@@ -30,7 +30,7 @@ def open_objects(settings: BlobSettings) -> Objects:
         return Objects(s3_store(settings))
     folder = Path(unquote(parts.path))
     try:
-        return FolderObjects(folder)
+        return FolderObjects(folder, min_free_mib=settings.min_free_mib)
     except (OSError, BaseError) as error:
         raise SettingsError(
             f"blobs.url: cannot use the folder {folder}: {type(error).__name__}. Make it writable for this user."

@@ -19,7 +19,7 @@ from cloister_common.vault import (
 
 from cloister_retriever.storage.objects import Objects
 
-__all__ = ["ContentFacts", "SealedContent"]
+__all__ = ["ContentFacts", "SealedContent", "sealed_size"]
 
 _SEALED_SEGMENT_BYTES = SEGMENT_BYTES + RECORD_OVERHEAD_BYTES
 _SEGMENTS_A_READ = 4
@@ -31,6 +31,12 @@ class ContentFacts(NamedTuple):
 
     size: int
     sha256: str
+
+
+def sealed_size(size: int) -> int:
+    """How many bytes a content of ``size`` bytes has where it is stored."""
+    segments = max(1, -(-size // SEGMENT_BYTES))
+    return size + segments * RECORD_OVERHEAD_BYTES
 
 
 class SealedContent:

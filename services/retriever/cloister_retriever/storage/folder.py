@@ -7,6 +7,7 @@ that names it is synced; then it is acknowledged. Deletions are synced too: what
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -15,10 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from cloister_common.disk import DiskFloor
 from cloister_common.ids import new_id
 from obstore.store import LocalStore
 
-from cloister_retriever.storage.objects import Objects, bounded
+from cloister_retriever.storage.objects import Objects, bounded, unavailable
 
 __all__ = ["FolderObjects"]
 
@@ -40,13 +42,16 @@ class FolderObjects(Objects):
 
     Args:
         root: The folder. It is made if it is missing.
+        min_free_mib: Below this on its disk nothing is taken in (`check_room`); what is under way, deletions too, may
+            write what it must.
 
     Raises:
         OSError: It cannot be made or written to.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, min_free_mib: int = 0) -> None:
         self._root = root
+        self._floor = DiskFloor(root, min_free_mib)
         self._staging = root / "staging"
         _make(self._staging)
         self._named: set[Path] = set()
@@ -56,6 +61,14 @@ class FolderObjects(Objects):
             with contextlib.suppress(FileNotFoundError):  # another process may clear away too
                 if time.time() - left.stat().st_mtime > _STALE_SECONDS:
                     left.unlink()
+
+    def check_room(self) -> None:
+        try:
+            short = self._floor.missing() > 0
+        except OSError as error:
+            raise unavailable(error) from error
+        if short:
+            raise unavailable(OSError(errno.ENOSPC, "below blobs.min_free_mib"))
 
     async def put(self, path: str, data: bytes) -> None:
         await bounded(self._in_thread(self._write, path, data, os.replace))
@@ -71,10 +84,12 @@ class FolderObjects(Objects):
         return await bounded(self._in_thread(self._replace, path, expected, data))
 
     async def put_stream(self, path: str, chunks: AsyncIterator[bytes]) -> None:
+        self.check_room()
         staged = self._staging / new_id("")
         file = await bounded(self._in_thread(_new_file, staged))
         try:
             async for chunk in chunks:
+                self.check_room()
                 await bounded(self._in_thread(file.write, chunk))
             await bounded(self._in_thread(self._finish, file, staged, path, os.replace))
         finally:

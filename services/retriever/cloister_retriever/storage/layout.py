@@ -13,7 +13,7 @@ t/<tenant>/detached/<store>/<hour>/<file>    where a detached file was in the li
 t/<tenant>/outcomes/<store>/<attachment>     how its ingestion ended; created once, never replaced
 t/<tenant>/texts/<store>/<attachment>        the text that was extracted
 t/<tenant>/batches/<store>/<batch>           a file batch
-queue/<time>-<job>                           work to do
+queue/<time>-<share>-<job>                   work to do          <share> is another HMAC of the tenant's id, cut
 leases/<job>-<number>                        who does it
 expiring/<store>                             stores that have an expiry
 staging/<random>                             what is being written; in a folder only
@@ -34,13 +34,14 @@ class TenantPaths:
     def __init__(self, name: str) -> None:
         self._root = f"t/{name}"
         self.files = f"{self._root}/files"
+        self.contents = f"{self._root}/contents"
         self.stores = f"{self._root}/stores"
 
     def file(self, file_id: str) -> str:
         return f"{self.files}/{file_id}"
 
     def content(self, file_id: str) -> str:
-        return f"{self._root}/contents/{file_id}"
+        return f"{self.contents}/{file_id}"
 
     def uses(self, file_id: str) -> str:
         return f"{self._root}/uses/{file_id}"

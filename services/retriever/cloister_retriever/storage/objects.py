@@ -19,7 +19,7 @@ from obstore.store import ObjectStore
 if TYPE_CHECKING:  # obstore has this name in its stubs only
     from obstore import UpdateVersion
 
-__all__ = ["ListedObject", "Objects", "bounded", "each"]
+__all__ = ["ListedObject", "Objects", "bounded", "each", "unavailable"]
 
 log = get_logger(__name__)
 A = TypeVar("A")
@@ -53,6 +53,9 @@ class Objects:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
+    def check_room(self) -> None:
+        """Raises `Unavailable` while the store may take nothing new in. A bucket says so by itself."""
+
     async def get(self, path: str) -> bytes | None:
         """The object, or None if there is none."""
 
@@ -76,6 +79,13 @@ class Objects:
             if (await bounded(obstore.head_async(self._store, path)))["size"] > start:
                 raise
             return b""
+
+    async def size(self, path: str) -> int | None:
+        """How many bytes the object has, or None if there is none."""
+        try:
+            return int((await bounded(obstore.head_async(self._store, path)))["size"])
+        except FileNotFoundError:
+            return None
 
     async def put(self, path: str, data: bytes) -> None:
         """Writes or replaces the object as a whole."""
@@ -113,7 +123,7 @@ class Objects:
         try:
             await obstore.put_async(self._store, path, chunks, chunk_size=_PART_BYTES, max_concurrency=2)
         except BaseError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     async def delete(self, path: str) -> None:
         """Removes the object; no error if there is none."""
@@ -166,12 +176,17 @@ async def bounded(call: Awaitable[T]) -> T:
     except (AlreadyExistsError, FileExistsError, FileNotFoundError, PreconditionError):
         raise
     except (BaseError, OSError) as error:
-        raise _unavailable(error) from error
+        raise unavailable(error) from error
 
 
-def _unavailable(error: Exception) -> Unavailable:
+def unavailable(error: Exception) -> Unavailable:
+    """What a caller is told of a store that failed with ``error``; the log has the reason."""
     number = error.errno if isinstance(error, OSError) else None
     log.error("object_store_failed", reason=errno.errorcode.get(number or 0, type(error).__name__))
     if number in {errno.ENOSPC, errno.EDQUOT}:
-        return Unavailable("The object store is full. Its operator must give it more space.", retry_after=60)
+        return Unavailable(
+            "The object store is full: its disk has no room left. What is stored can be read and deleted; nothing new "
+            "is taken until its operator has made room.",
+            retry_after=60,
+        )
     return Unavailable("The object store does not answer. Try again in a moment.", retry_after=5)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey, VaultError, encode_context, open_record, seal
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from cloister_retriever.storage.objects import ListedObject, Objects, each
 
@@ -43,7 +43,7 @@ class SealedRecords:
         """The record as it is now, or None.
 
         Raises:
-            VaultError: There is one, but it does not open here.
+            VaultError: There is one, but it does not open here, or lacks a field.
         """
         sealed = await self._objects.get(path)
         return None if sealed is None else self._open(path, model, key, sealed)
@@ -54,11 +54,17 @@ class SealedRecords:
         key = None if sealed is None else await key_of()
         return None if sealed is None or key is None else self._open(path, model, key, sealed)
 
-    async def list(self, prefix: str, model: type[R], key_of: Callable[[str], Awaitable[DataKey | None]]) -> list[R]:
+    async def list(
+        self,
+        prefix: str,
+        model: type[R],
+        key_of: Callable[[str], Awaitable[DataKey | None]],
+        lost: Callable[[str], R] | None = None,
+    ) -> list[R]:
         """Every record under ``prefix``. ``key_of`` gives the key for the last segment of a path.
 
-        A record whose key is gone (its object is being deleted) is left out; one that does not open is left out,
-        logged and so never served.
+        A record whose key is gone (its object is being deleted) is left out. One that does not open is logged, and
+        ``lost`` says, by the last segment of its path, what stands in its place; without it nothing does.
         """
 
         async def one(listed: ListedObject) -> R | None:
@@ -70,8 +76,8 @@ class SealedRecords:
                 key = await key_of(listed.leaf)
                 record = None if key is None else await self.get(listed.path, model, key)
             except VaultError:
-                log.error("record_did_not_open", kind=model.__name__)
-                return None
+                log.error("record_did_not_open", kind=model.__name__, id=listed.leaf)
+                return None if lost is None else lost(listed.leaf)
             if record is not None and listed.e_tag:
                 self._remember(listed.path, listed.e_tag, record)
             return record
@@ -94,7 +100,12 @@ class SealedRecords:
         return seal(key.subkey("metadata"), record.model_dump_json().encode(), self._context(path, type(record), key))
 
     def _open(self, path: str, model: type[R], key: DataKey, sealed: bytes) -> R:
-        return model.model_validate_json(open_record(key.subkey("metadata"), sealed, self._context(path, model, key)))
+        plain = open_record(key.subkey("metadata"), sealed, self._context(path, model, key))
+        try:
+            return model.model_validate_json(plain)
+        except ValidationError:
+            # Without its cause, which quotes the record.
+            raise VaultError from None
 
     def _context(self, path: str, model: type[BaseModel], key: DataKey) -> bytes:
         return encode_context("retriever-record", model.__name__, key.tenant, path)

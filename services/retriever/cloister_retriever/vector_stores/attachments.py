@@ -7,14 +7,15 @@ from cloister_common.errors import NotFound
 from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey
 
+from cloister_retriever.damage import damage_of, telling
 from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
-from cloister_retriever.files.store import FileStore
 from cloister_retriever.identifiers import ATTACHMENT_PREFIX, FILE_PREFIX, check_id, is_id, missing, new_placed_id
-from cloister_retriever.ingestion.purge import Purges
-from cloister_retriever.ingestion.queue import JobQueue
-from cloister_retriever.keys import passage_keys
+from cloister_retriever.jobs.purges import Purges
+from cloister_retriever.jobs.queue import JobQueue
+from cloister_retriever.keys import PassageKeyring
 from cloister_retriever.storage.objects import each
+from cloister_retriever.storage.uses import FileUses
 from cloister_retriever.vector_stores.records import Attached, AttachmentRecord, Chunking, Outcome
 from cloister_retriever.vector_stores.schemas import AttachFile, ChunkingStrategy, StaticChunking
 from cloister_retriever.vector_stores.store import VectorStoreStore
@@ -53,14 +54,16 @@ class AttachmentService:
         self,
         store: VectorStoreStore,
         files: FileService,
-        file_store: FileStore,
+        uses: FileUses,
+        keys: PassageKeyring,
         queue: JobQueue,
         purges: Purges,
         chunking: ChunkingPolicy,
     ) -> None:
         self._store = store
         self._files = files
-        self._file_store = file_store
+        self._uses = uses
+        self._keys = keys
         self._queue = queue
         self._purges = purges
         self._chunking = chunking
@@ -146,7 +149,15 @@ class AttachmentService:
         file_id: str,
         attributes: dict[str, str | bool | int | float] | None,
     ) -> Attached:
-        """Replaces the file's attributes. Searches see them at once: they are not in the index."""
+        """Replaces the file's attributes. Searches see them at once: they are not in the index.
+
+        Raises:
+            NotFound: It is not in this store.
+            Damaged: What is stored of it there does not open.
+        """
+        with damage_of("file", file_id):
+            # Opened anew: what stands for a record that does not open must not take its place.
+            await self._store.attachment(tenant, store_id, check_id(FILE_PREFIX, file_id), key)
         found = await self.get(tenant, store_id, key, file_id)
         record = found.record.model_copy(update={"attributes": attributes or {}})
         await self._put(tenant, record, key)
@@ -164,13 +175,16 @@ class AttachmentService:
         Raises:
             NotFound: It is not in this store.
         """
-        record = await self._store.attachment(tenant, store_id, check_id(FILE_PREFIX, file_id), key)
-        if record is None:
-            raise missing(FILE_PREFIX, file_id)
+        record = (await self.get(tenant, store_id, key, file_id)).record
+        if not record.id:
+            # It does not open, so which passages are its is not known. They are not served, and go with the store.
+            await self._uses.forget(tenant, file_id, store_id)
+            await self._store.delete_attachment(tenant, record)
+            return
         purge = await self._purges.plan(tenant, store_id, record.id, file_id=file_id)
         await self._store.note_detached(tenant, record, key)
         # The use first: whoever attaches the file anew, once the attachment is gone, notes it again.
-        await self._file_store.forget_use(tenant, file_id, store_id)
+        await self._uses.forget(tenant, file_id, store_id)
         await self._store.delete_attachment(tenant, record)
         await self._purges.run(purge)
         log.info("file_detached", file=file_id, store=store_id)
@@ -180,13 +194,14 @@ class AttachmentService:
 
         Raises:
             NotFound: It is not in this store, or has no text (yet).
+            Damaged: The text does not open.
         """
         found = await self.get(tenant, store_id, key, file_id)
-        file_key = await self._file_store.key(tenant, file_id)
-        if found.status != "completed" or found.outcome is None or file_key is None:
+        keys = await self._keys.get(tenant, key, file_id)
+        if found.status != "completed" or found.outcome is None or keys is None:
             raise NotFound(f"The file '{file_id}' has no text: its status is {found.status}.", code="no_content")
-        keys = passage_keys(key, file_key)
-        return self._store.read_text(tenant, found.record, keys.texts, size=found.outcome.text_bytes)
+        text = self._store.read_text(tenant, found.record, keys.texts, size=found.outcome.text_bytes)
+        return telling("text of the file", file_id, text)
 
     async def _put(self, tenant: str, record: AttachmentRecord, key: DataKey) -> None:
         """Replaces the record of a file that is in the store.
@@ -195,7 +210,7 @@ class AttachmentService:
             NotFound: It was detached in this moment; then it does not come back.
         """
         await self._store.put_attachment(tenant, record, key)
-        if not await self._file_store.is_used(tenant, record.file_id, record.store_id):
+        if not await self._uses.is_noted(tenant, record.file_id, record.store_id):
             await self._store.delete_attachment(tenant, record)
             raise missing(FILE_PREFIX, record.file_id)
 
@@ -219,9 +234,9 @@ class AttachmentService:
             kept = before.record.model_copy(update={"attributes": entry.attributes})
             await self._put(tenant, kept, key)
             return kept
-        await self._file_store.note_use(tenant, file.id, store_id)
+        await self._uses.note(tenant, file.id, store_id)
         # The marker first: a crash after it leaves a job without an attachment, which a worker drops.
-        replaces = None if before is None else before.record.id
+        replaces = None if before is None else before.record.id or None
         job = await self._queue.put(
             "ingest", tenant, store_id, file_id=file.id, attachment_id=record.id, replaces=replaces
         )

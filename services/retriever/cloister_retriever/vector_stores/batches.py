@@ -5,6 +5,7 @@ import time
 from cloister_common.ids import new_id
 from cloister_common.vault import DataKey
 
+from cloister_retriever.damage import damage_of
 from cloister_retriever.identifiers import BATCH_PREFIX, check_id, missing, place_in
 from cloister_retriever.storage.objects import each
 from cloister_retriever.vector_stores.attachments import AttachmentService
@@ -47,17 +48,24 @@ class BatchService:
 
         Raises:
             NotFound: The store has no such batch.
+            Damaged: It does not open.
         """
-        record = await self._store.batch(tenant, store_id, check_id(BATCH_PREFIX, batch_id), key)
+        with damage_of("file batch", check_id(BATCH_PREFIX, batch_id)):
+            record = await self._store.batch(tenant, store_id, batch_id, key)
         if record is None:
             raise missing(BATCH_PREFIX, batch_id)
         return record
 
     async def files(self, tenant: str, key: DataKey, record: BatchRecord) -> list[Attached]:
-        """The members that are still attached as this batch attached them, with their status."""
-        members = {member.attachment_id for member in record.members}
+        """The members that are still attached as this batch attached them, or are damaged, with their status."""
+        members = {member.file_id: member.attachment_id for member in record.members}
         everything = await self._attachments.list(tenant, record.store_id, key)
-        return [attached for attached in everything if attached.record.id in members]
+        return [
+            attached
+            for attached in everything
+            # The empty id is that of an attachment that does not open.
+            if (file_id := attached.record.file_id) in members and attached.record.id in {members[file_id], ""}
+        ]
 
     @staticmethod
     def places(record: BatchRecord) -> dict[str, int]:

@@ -12,7 +12,7 @@ from cloister_common.logs import get_logger
 from cloister_common.vault import Keyring, VaultError
 from pydantic import BaseModel
 
-from cloister_retriever.ingestion.queue import system_key
+from cloister_retriever.keys import system_key
 from cloister_retriever.storage.layout import EXPIRING
 from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords

@@ -2,69 +2,82 @@
 
 from typing import Annotated, Any
 
+from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from openai.types.vector_stores import VectorStoreFileDeleted
 
-from cloister_retriever.access import ContextOfApp, Tenant
+from cloister_retriever.access import Tenant, room
 from cloister_retriever.pages import page_of, wire_page
+from cloister_retriever.vector_stores.attachments import AttachmentService
+from cloister_retriever.vector_stores.batches import BatchService
 from cloister_retriever.vector_stores.records import Attached
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateBatch, FilesInStoreQuery, UpdateAttributes
+from cloister_retriever.vector_stores.service import VectorStoreService
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/v1/vector_stores/{store_id}", route_class=JsonRoute)
 
+Stores = Annotated[VectorStoreService, Depends(provided(VectorStoreService))]
+Attachments = Annotated[AttachmentService, Depends(provided(AttachmentService))]
+Batches = Annotated[BatchService, Depends(provided(BatchService))]
 Wire = dict[str, Any]
 
 
-@router.post("/files")
-async def attach_file(store_id: str, body: AttachFile, tenant: Tenant, context: ContextOfApp) -> Wire:
-    store = await context.vector_stores.open(tenant, store_id)
-    attached = await context.attachments.attach(tenant, store_id, store.key, body)
+@router.post("/files", dependencies=[Depends(room)])
+async def attach_file(
+    store_id: str, body: AttachFile, tenant: Tenant, stores: Stores, attachments: Attachments
+) -> Wire:
+    store = await stores.open(tenant, store_id)
+    attached = await attachments.attach(tenant, store_id, store.key, body)
     return attached.wire()
 
 
 @router.get("/files")
 async def list_files(
-    store_id: str, tenant: Tenant, context: ContextOfApp, query: Annotated[FilesInStoreQuery, Query()]
+    store_id: str,
+    tenant: Tenant,
+    stores: Stores,
+    attachments: Attachments,
+    query: Annotated[FilesInStoreQuery, Query()],
 ) -> Wire:
-    store = await context.vector_stores.get(tenant, store_id)
-    files = await context.attachments.list(tenant, store_id, store.key)
+    store = await stores.get(tenant, store_id)
+    files = await attachments.list(tenant, store_id, store.key)
     known = _places(files)
     cursors = [cursor for cursor in (query.after, query.before) if cursor is not None and cursor not in known]
-    gone = await context.attachments.places_of_gone(tenant, store_id, store.key, cursors)
+    gone = await attachments.places_of_gone(tenant, store_id, store.key, cursors)
     return _page(files, query, known | gone)
 
 
 @router.get("/files/{file_id}")
-async def retrieve_file(store_id: str, file_id: str, tenant: Tenant, context: ContextOfApp) -> Wire:
-    store = await context.vector_stores.get(tenant, store_id)
-    attached = await context.attachments.get(tenant, store_id, store.key, file_id)
+async def retrieve_file(store_id: str, file_id: str, tenant: Tenant, stores: Stores, attachments: Attachments) -> Wire:
+    store = await stores.get(tenant, store_id)
+    attached = await attachments.get(tenant, store_id, store.key, file_id)
     return attached.wire()
 
 
 @router.post("/files/{file_id}")
 async def update_file(
-    store_id: str, file_id: str, body: UpdateAttributes, tenant: Tenant, context: ContextOfApp
+    store_id: str, file_id: str, body: UpdateAttributes, tenant: Tenant, stores: Stores, attachments: Attachments
 ) -> Wire:
-    store = await context.vector_stores.get(tenant, store_id)
-    attached = await context.attachments.set_attributes(tenant, store_id, store.key, file_id, body.attributes)
+    store = await stores.get(tenant, store_id)
+    attached = await attachments.set_attributes(tenant, store_id, store.key, file_id, body.attributes)
     return attached.wire()
 
 
 @router.delete("/files/{file_id}")
-async def detach_file(store_id: str, file_id: str, tenant: Tenant, context: ContextOfApp) -> Wire:
-    store = await context.vector_stores.get(tenant, store_id)
-    await context.attachments.detach(tenant, store_id, store.key, file_id)
+async def detach_file(store_id: str, file_id: str, tenant: Tenant, stores: Stores, attachments: Attachments) -> Wire:
+    store = await stores.get(tenant, store_id)
+    await attachments.detach(tenant, store_id, store.key, file_id)
     deleted = VectorStoreFileDeleted(id=file_id, deleted=True, object="vector_store.file.deleted")
     return deleted.model_dump(mode="json")
 
 
 @router.get("/files/{file_id}/content")
-async def file_text(store_id: str, file_id: str, tenant: Tenant, context: ContextOfApp) -> Wire:
-    store = await context.vector_stores.get(tenant, store_id)
-    chunks = await context.attachments.text(tenant, store_id, store.key, file_id)
+async def file_text(store_id: str, file_id: str, tenant: Tenant, stores: Stores, attachments: Attachments) -> Wire:
+    store = await stores.get(tenant, store_id)
+    chunks = await attachments.text(tenant, store_id, store.key, file_id)
     text = b"".join([chunk async for chunk in chunks]).decode()
     return {
         "object": "vector_store.file_content.page",
@@ -74,26 +87,26 @@ async def file_text(store_id: str, file_id: str, tenant: Tenant, context: Contex
     }
 
 
-@router.post("/file_batches")
-async def create_batch(store_id: str, body: CreateBatch, tenant: Tenant, context: ContextOfApp) -> Wire:
-    store = await context.vector_stores.open(tenant, store_id)
-    record, files = await context.batches.create(tenant, store_id, store.key, body)
+@router.post("/file_batches", dependencies=[Depends(room)])
+async def create_batch(store_id: str, body: CreateBatch, tenant: Tenant, stores: Stores, batches: Batches) -> Wire:
+    store = await stores.open(tenant, store_id)
+    record, files = await batches.create(tenant, store_id, store.key, body)
     return record.wire(files).model_dump(mode="json")
 
 
 @router.get("/file_batches/{batch_id}")
-async def retrieve_batch(store_id: str, batch_id: str, tenant: Tenant, context: ContextOfApp) -> Wire:
-    store = await context.vector_stores.get(tenant, store_id)
-    record = await context.batches.get(tenant, store_id, store.key, batch_id)
-    return record.wire(await context.batches.files(tenant, store.key, record)).model_dump(mode="json")
+async def retrieve_batch(store_id: str, batch_id: str, tenant: Tenant, stores: Stores, batches: Batches) -> Wire:
+    store = await stores.get(tenant, store_id)
+    record = await batches.get(tenant, store_id, store.key, batch_id)
+    return record.wire(await batches.files(tenant, store.key, record)).model_dump(mode="json")
 
 
 @router.post("/file_batches/{batch_id}/cancel")
-async def cancel_batch(store_id: str, batch_id: str, tenant: Tenant, context: ContextOfApp) -> Wire:
-    store = await context.vector_stores.get(tenant, store_id)
-    record = await context.batches.get(tenant, store_id, store.key, batch_id)
-    await context.batches.cancel(tenant, store.key, record)
-    return record.wire(await context.batches.files(tenant, store.key, record)).model_dump(mode="json")
+async def cancel_batch(store_id: str, batch_id: str, tenant: Tenant, stores: Stores, batches: Batches) -> Wire:
+    store = await stores.get(tenant, store_id)
+    record = await batches.get(tenant, store_id, store.key, batch_id)
+    await batches.cancel(tenant, store.key, record)
+    return record.wire(await batches.files(tenant, store.key, record)).model_dump(mode="json")
 
 
 @router.get("/file_batches/{batch_id}/files")
@@ -101,13 +114,14 @@ async def list_batch_files(
     store_id: str,
     batch_id: str,
     tenant: Tenant,
-    context: ContextOfApp,
+    stores: Stores,
+    batches: Batches,
     query: Annotated[FilesInStoreQuery, Query()],
 ) -> Wire:
-    store = await context.vector_stores.get(tenant, store_id)
-    record = await context.batches.get(tenant, store_id, store.key, batch_id)
-    files = await context.batches.files(tenant, store.key, record)
-    return _page(files, query, context.batches.places(record) | _places(files))
+    store = await stores.get(tenant, store_id)
+    record = await batches.get(tenant, store_id, store.key, batch_id)
+    files = await batches.files(tenant, store.key, record)
+    return _page(files, query, batches.places(record) | _places(files))
 
 
 def _places(files: list[Attached]) -> dict[str, int]:

@@ -2,13 +2,20 @@
 
 from typing import Any, Literal
 
-from openai.types import StaticFileChunkingStrategy, StaticFileChunkingStrategyObject, VectorStore
+from openai.types import (
+    OtherFileChunkingStrategyObject,
+    StaticFileChunkingStrategy,
+    StaticFileChunkingStrategyObject,
+    VectorStore,
+)
 from openai.types.vector_store import ExpiresAfter, FileCounts
 from openai.types.vector_stores import VectorStoreFile, VectorStoreFileBatch
 from openai.types.vector_stores.vector_store_file import LastError
 from openai.types.vector_stores.vector_store_file_batch import FileCounts as BatchFileCounts
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from cloister_retriever.damage import sentence
+from cloister_retriever.identifiers import place_in
 from cloister_retriever.pages import Placed
 from cloister_retriever.vector_stores.schemas import FileStatus
 
@@ -37,7 +44,9 @@ class Chunking(BaseModel):
     max_tokens: int
     overlap_tokens: int
 
-    def wire(self) -> StaticFileChunkingStrategyObject:
+    def wire(self) -> StaticFileChunkingStrategyObject | OtherFileChunkingStrategyObject:
+        if not self.max_tokens:
+            return OtherFileChunkingStrategyObject(type="other")  # of a record that does not open: not known
         return StaticFileChunkingStrategyObject(
             type="static",
             static=StaticFileChunkingStrategy(
@@ -67,6 +76,24 @@ class StoreRecord(Placed):
     metadata: dict[str, str] | None
     expires_after_days: int | None
     model: str
+    damage: str | None = Field(None, exclude=True)
+    """Never stored: what is wrong with what is stored of the store."""
+
+    @classmethod
+    def lost(cls, store_id: str) -> "StoreRecord":
+        """What stands for a store whose record does not open: its id, and the time that is in it."""
+        place = place_in(store_id) or 0
+        return cls(
+            id=store_id,
+            name="",
+            description=None,
+            metadata={},
+            created_at=place // 10**9,
+            created_ns=place,
+            expires_after_days=None,
+            model="",
+            damage=sentence("vector store", store_id),
+        )
 
     def expires_at(self, last_active_at: int) -> int | None:
         """When the store expires, or None if it never does."""
@@ -94,7 +121,9 @@ class StoreRecord(Placed):
             else ExpiresAfter(anchor="last_active_at", days=self.expires_after_days),
             expires_at=expires_at,
         )
-        return {**store.model_dump(mode="json"), "description": self.description}
+        wire = {**store.model_dump(mode="json"), "description": self.description}
+        # OpenAI has no status for this. Its SDKs pass on what they do not know.
+        return wire if self.damage is None else {**wire, "status": "error", "status_details": self.damage}
 
 
 class AttachmentRecord(Placed):
@@ -106,6 +135,21 @@ class AttachmentRecord(Placed):
     file_name: str
     attributes: dict[str, str | bool | int | float] | None
     chunking: Chunking
+
+    @classmethod
+    def lost(cls, store_id: str, file_id: str) -> "AttachmentRecord":
+        """What stands for one that does not open. Its own id is not known, and so which passages are its."""
+        place = place_in(file_id) or 0
+        return cls(
+            id="",
+            store_id=store_id,
+            file_id=file_id,
+            file_name="",
+            created_at=place // 10**9,
+            created_ns=place,
+            attributes={},
+            chunking=Chunking(max_tokens=0, overlap_tokens=0),
+        )
 
 
 class Outcome(BaseModel):
@@ -119,6 +163,12 @@ class Outcome(BaseModel):
     usage_bytes: int = 0
     text_bytes: int = 0
     finished_at: int
+
+    @classmethod
+    def lost(cls, attachment_id: str) -> "Outcome":
+        """What stands for one that does not open, and for that of an attachment that does not: the file has failed."""
+        message = "What is stored of this file in this vector store is damaged. Remove it from there and add it again."
+        return cls(attachment_id=attachment_id, status="failed", code="server_error", message=message, finished_at=0)
 
 
 class Attached(BaseModel):

@@ -2,20 +2,22 @@
 
 import contextlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from cloister_common.errors import Conflict, NotFound, UnsupportedParameter
 from cloister_common.logs import get_logger
-from cloister_common.vault import DataKey
+from cloister_common.vault import DataKey, VaultError
 
-from cloister_retriever.files.store import FileStore
+from cloister_retriever.damage import damage_of
 from cloister_retriever.identifiers import STORE_PREFIX, check_id, missing, new_placed_id
-from cloister_retriever.ingestion.purge import Purges
+from cloister_retriever.jobs.purges import Purges
 from cloister_retriever.pages import ListQuery, page_of
 from cloister_retriever.storage.objects import each
+from cloister_retriever.storage.uses import FileUses
 from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.expiry import Expiries
-from cloister_retriever.vector_stores.records import StoreRecord
+from cloister_retriever.vector_stores.records import Attached, StoreRecord
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateStore, UpdateStore
 from cloister_retriever.vector_stores.store import VectorStoreStore
 
@@ -42,7 +44,7 @@ class VectorStoreService:
         self,
         store: VectorStoreStore,
         attachments: AttachmentService,
-        file_store: FileStore,
+        uses: FileUses,
         purges: Purges,
         expiries: Expiries,
         *,
@@ -50,7 +52,7 @@ class VectorStoreService:
     ) -> None:
         self._store = store
         self._attachments = attachments
-        self._file_store = file_store
+        self._uses = uses
         self._purges = purges
         self._expiries = expiries
         self._model = model
@@ -98,9 +100,11 @@ class VectorStoreService:
 
         Raises:
             NotFound: Unknown, or another tenant's.
+            Damaged: It does not open.
         """
-        record = await self._store.get(tenant, check_id(STORE_PREFIX, store_id, param=param))
-        key = None if record is None else await self._store.key(tenant, store_id)
+        with damage_of("vector store", check_id(STORE_PREFIX, store_id, param=param)):
+            record = await self._store.get(tenant, store_id)
+            key = None if record is None else await self._store.key(tenant, store_id)
         if record is None or key is None:
             raise missing(STORE_PREFIX, store_id, param=param)
         return OpenStore(record, key)
@@ -132,6 +136,10 @@ class VectorStoreService:
             self._noted[store_id] = time.monotonic()
         return opened
 
+    async def grown_at(self, tenant: str, opened: OpenStore) -> float | None:
+        """When passages were last added, in seconds since the epoch; None if none ever were."""
+        return await self._store.grown_at(tenant, opened.record.id, opened.key)
+
     async def list(self, tenant: str, query: ListQuery) -> tuple[list[dict[str, Any]], bool]:
         """One page of stores in OpenAI's shape, and whether there are more."""
         records, has_more = page_of(
@@ -145,6 +153,8 @@ class VectorStoreService:
         )
 
         async def one(record: StoreRecord) -> dict[str, Any] | None:
+            if record.damage is not None:
+                return record.wire([], last_active_at=record.created_at, now=time.time())
             key = await self._store.key(tenant, record.id)
             return None if key is None else await self.wire(tenant, OpenStore(record, key))
 
@@ -171,13 +181,14 @@ class VectorStoreService:
 
         The clean-up of the index is made durable first; then the store is gone at once for every reader.
         """
-        opened = await self.get(tenant, store_id)
+        if not await self._store.is_there(tenant, check_id(STORE_PREFIX, store_id)):
+            raise missing(STORE_PREFIX, store_id)
         purge = await self._purges.plan(tenant, store_id)
-        files = await self._store.attached_files(tenant, store_id, opened.key)
+        files = await self._attached_to(tenant, store_id)
         await self._store.delete(tenant, store_id)
 
         async def forget(file_id: str) -> None:
-            await self._file_store.forget_use(tenant, file_id, store_id)
+            await self._uses.forget(tenant, file_id, store_id)
 
         await each(forget, [file.record.file_id for file in files])
         await self._expiries.forget(store_id)
@@ -205,8 +216,13 @@ class VectorStoreService:
         """Removes a file from a store it may be in.
 
         A file that is noted as used may not be attached: the process that attached or detached it died in between.
+        A store whose key is damaged has nothing that could be read, and keeps no file from being deleted.
         """
-        key = await self._store.key(tenant, store_id)
+        try:
+            key = await self._store.key(tenant, store_id)
+        except VaultError:
+            log.error("stored_data_damaged", what="vector store", id=store_id)
+            return
         if key is not None:
             with contextlib.suppress(NotFound):
                 await self._attachments.detach(tenant, store_id, key, file_id)
@@ -215,6 +231,14 @@ class VectorStoreService:
         """OpenAI's shape, with the counts of this moment."""
         files = await self._store.attached_files(tenant, opened.record.id, opened.key)
         return opened.record.wire(files, last_active_at=await self._active_at(tenant, opened), now=time.time())
+
+    async def _attached_to(self, tenant: str, store_id: str) -> Sequence[Attached]:
+        """The files of a store, as far as it opens."""
+        try:
+            key = await self._store.key(tenant, store_id)
+        except VaultError:
+            key = None
+        return [] if key is None else await self._store.attached_files(tenant, store_id, key)
 
     async def _active_at(self, tenant: str, opened: OpenStore) -> int:
         noted = await self._store.active_at(tenant, opened.record.id, opened.key)

@@ -2,9 +2,12 @@
 
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 
-from cloister_common.vault import DataKey, Keyring, encode_context
+from cloister_common.logs import get_logger
+from cloister_common.vault import DataKey, Keyring, VaultError, encode_context
 
+from cloister_retriever.keys import VECTOR_STORE
 from cloister_retriever.storage.content import ContentFacts, SealedContent
 from cloister_retriever.storage.layout import TenantPaths, tenant_paths
 from cloister_retriever.storage.objects import Objects
@@ -21,7 +24,7 @@ from cloister_retriever.vector_stores.records import (
 
 __all__ = ["VectorStoreStore"]
 
-_KIND = "vector_store"
+log = get_logger(__name__)
 
 
 class VectorStoreStore:
@@ -34,13 +37,17 @@ class VectorStoreStore:
         self._content = SealedContent(objects)
         self._cleared: dict[str, int] = {}
 
+    def check_room(self) -> None:
+        """Raises `Unavailable` while the object store may take nothing new in."""
+        self._objects.check_room()
+
     async def key(self, tenant: str, store_id: str) -> DataKey | None:
-        return await self._keyring.get(tenant, _KIND, store_id)
+        return await self._keyring.get(tenant, VECTOR_STORE, store_id)
 
     # The store itself
 
     async def create(self, tenant: str, record: StoreRecord) -> None:
-        key = await self._keyring.create(tenant, _KIND, record.id)
+        key = await self._keyring.create(tenant, VECTOR_STORE, record.id)
         await self._records.put((await self._paths(tenant)).store(record.id), record, key)
 
     async def put(self, tenant: str, record: StoreRecord, key: DataKey) -> None:
@@ -54,13 +61,17 @@ class VectorStoreStore:
         async def key_of(store_id: str) -> DataKey | None:
             return await self.key(tenant, store_id)
 
-        return await self._records.list((await self._paths(tenant)).stores, StoreRecord, key_of)
+        return await self._records.list((await self._paths(tenant)).stores, StoreRecord, key_of, StoreRecord.lost)
+
+    async def is_there(self, tenant: str, store_id: str) -> bool:
+        """Whether there is a record, whether or not it opens."""
+        return await self._objects.size((await self._paths(tenant)).store(store_id)) is not None
 
     async def delete(self, tenant: str, store_id: str) -> None:
         """Removes everything of the store: the record first, then the key, then what the key sealed."""
         paths = await self._paths(tenant)
         await self._records.delete(paths.store(store_id))
-        await self._keyring.destroy(tenant, _KIND, store_id)
+        await self._keyring.destroy(tenant, VECTOR_STORE, store_id)
         for path in (paths.activity(store_id), paths.changes(store_id)):
             await self._records.delete(path)
         for folder in (paths.attachments, paths.detached, paths.outcomes, paths.texts, paths.batches):
@@ -69,18 +80,25 @@ class VectorStoreStore:
     # When it was last used and last grew
 
     async def active_at(self, tenant: str, store_id: str, key: DataKey) -> float | None:
-        moment = await self._records.get((await self._paths(tenant)).activity(store_id), Moment, key)
-        return None if moment is None else moment.at
+        return await self._moment((await self._paths(tenant)).activity(store_id), key)
 
     async def note_active(self, tenant: str, store_id: str, key: DataKey) -> None:
         await self._records.put((await self._paths(tenant)).activity(store_id), Moment(at=time.time()), key)
 
     async def grown_at(self, tenant: str, store_id: str, key: DataKey) -> float | None:
-        moment = await self._records.get((await self._paths(tenant)).changes(store_id), Moment, key)
-        return None if moment is None else moment.at
+        return await self._moment((await self._paths(tenant)).changes(store_id), key)
 
     async def note_grown(self, tenant: str, store_id: str, key: DataKey) -> None:
         await self._records.put((await self._paths(tenant)).changes(store_id), Moment(at=time.time()), key)
+
+    async def _moment(self, path: str, key: DataKey) -> float | None:
+        """The time that is kept there. One that does not open counts as this moment, which takes nothing away."""
+        try:
+            moment = await self._records.get(path, Moment, key)
+        except VaultError:
+            log.error("record_did_not_open", kind=Moment.__name__)
+            return time.time()
+        return None if moment is None else moment.at
 
     # Files in it
 
@@ -96,8 +114,12 @@ class VectorStoreStore:
         return await self._records.get(path, AttachmentRecord, key)
 
     async def attached(self, tenant: str, store_id: str, file_id: str, key: DataKey) -> Attached | None:
-        """The file's attachment with its outcome."""
-        record = await self.attachment(tenant, store_id, file_id, key)
+        """The file's attachment with its outcome; where that does not open, what stands for it."""
+        try:
+            record = await self.attachment(tenant, store_id, file_id, key)
+        except VaultError:
+            log.error("record_did_not_open", kind=AttachmentRecord.__name__, id=file_id)
+            return Attached(record=AttachmentRecord.lost(store_id, file_id), outcome=Outcome.lost(""))
         if record is None:
             return None
         return Attached(record=record, outcome=await self.outcome(tenant, store_id, record.id, key))
@@ -110,9 +132,11 @@ class VectorStoreStore:
 
         paths = await self._paths(tenant)
         # Attachments first: an ingestion that ends between the two listings may then look unfinished, never lost.
-        records = await self._records.list(paths.attachments(store_id), AttachmentRecord, key_of)
-        outcomes = await self._records.list(paths.outcomes(store_id), Outcome, key_of)
-        by_attachment = {outcome.attachment_id: outcome for outcome in outcomes}
+        records = await self._records.list(
+            paths.attachments(store_id), AttachmentRecord, key_of, partial(AttachmentRecord.lost, store_id)
+        )
+        outcomes = await self._records.list(paths.outcomes(store_id), Outcome, key_of, Outcome.lost)
+        by_attachment = {outcome.attachment_id: outcome for outcome in outcomes} | {"": Outcome.lost("")}
         return [Attached(record=record, outcome=by_attachment.get(record.id)) for record in records]
 
     # Where those were that are in it no more
@@ -144,7 +168,8 @@ class VectorStoreStore:
         """Removes the attachment, its outcome and its text."""
         paths = await self._paths(tenant)
         await self._records.delete(paths.attachment(record.store_id, record.file_id))
-        await self.delete_ingested(tenant, record.store_id, record.id)
+        if record.id:
+            await self.delete_ingested(tenant, record.store_id, record.id)
 
     async def delete_ingested(self, tenant: str, store_id: str, attachment_id: str) -> None:
         """Removes what an ingestion left: outcome and text."""
@@ -155,7 +180,11 @@ class VectorStoreStore:
     # How their ingestion ended
 
     async def outcome(self, tenant: str, store_id: str, attachment_id: str, key: DataKey) -> Outcome | None:
-        return await self._records.get((await self._paths(tenant)).outcome(store_id, attachment_id), Outcome, key)
+        try:
+            return await self._records.get((await self._paths(tenant)).outcome(store_id, attachment_id), Outcome, key)
+        except VaultError:
+            log.error("record_did_not_open", kind=Outcome.__name__, id=attachment_id)
+            return Outcome.lost(attachment_id)
 
     async def decide(self, tenant: str, record: AttachmentRecord, outcome: Outcome, key: DataKey) -> bool:
         """Ends an ingestion, unless it has ended; says whether this call did."""

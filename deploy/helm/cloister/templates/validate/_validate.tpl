@@ -70,26 +70,28 @@ says what is wrong, why it matters, and how to mend it.
 
 {{/* Ports, certificates and addresses stand in Services, probes and policies too: a setting alone would break them. */}}
 {{- define "cloister.validate.config" -}}
+{{- $levels := dict "gateway" .Values.gateway.logLevel "embedder" .Values.embedder.logLevel "retriever" .Values.retriever.logLevel -}}
+{{- range $key, $_ := .Values.llm.models -}}
+{{- $_ := set $levels (printf "llm.models.%s" $key) (include "cloister.llm.model" (dict "root" $ "key" $key) | fromYaml).logLevel -}}
+{{- end -}}
+{{- range $name, $level := $levels -}}
+{{- if not (has $level (list "" "debug" "info" "warning" "error")) -}}
+{{- include "cloister.fault" (dict "what" (printf "%s.logLevel is %q." $name $level) "why" "Its pods would refuse to start with a level that there is not." "mend" "Set it to debug, info, warning or error, or leave it empty for logLevel.") -}}
+{{- end -}}
+{{- end -}}
 {{- $sections := dict "gateway.config" .Values.gateway.config "embedder.config" .Values.embedder.config "retriever.config" .Values.retriever.config "llm.modelDefaults.config" .Values.llm.modelDefaults.config -}}
 {{- range $key, $model := .Values.llm.models -}}
 {{- $_ := set $sections (printf "llm.models.%s.config" $key) ($model.config | default dict) -}}
 {{- end -}}
 {{- range $name, $config := $sections -}}
-{{- range $setting := list "host" "port" "metrics_port" "tls" -}}
-{{- if hasKey ($config.server | default dict) $setting -}}
-{{- include "cloister.fault" (dict "what" (printf "%s.server.%s is set." $name $setting) "why" "The chart writes it into Services, probes and network policies as well." "mend" "Leave it out; tls.enabled and listenAddress are the values for it.") -}}
+{{- range $group := $.Files.Get "files/owned-settings.yaml" | fromYamlArray -}}
+{{- range $setting := $group.settings -}}
+{{- $path := splitList "." $setting -}}
+{{- $place := $config -}}
+{{- range initial $path -}}{{- $place = index $place . | default dict -}}{{- end -}}
+{{- if hasKey $place (last $path) -}}
+{{- include "cloister.fault" (dict "what" (printf "%s.%s is set." $name $setting) "why" $group.why "mend" $group.mend) -}}
 {{- end -}}
-{{- end -}}
-{{- range $section, $settings := dict "redis" (list "url" "username" "password_file" "tls") "llm" (list "token_file" "tls") "embedder" (list "url" "model" "token_file" "tls") "retriever" (list "url" "token_file" "tls") "engine" (list "device" "max_model_len" "tensor_parallel") "ingestion" (list "tokenizer_path") -}}
-{{- range $setting := $settings -}}
-{{- if hasKey (index $config $section | default dict) $setting -}}
-{{- include "cloister.fault" (dict "what" (printf "%s.%s.%s is set." $name $section $setting) "why" "The chart fits it to its Services, Secrets, mounts and network policies." "mend" "Leave it out and use the chart's value: redis, *.tokenSecret, retriever.embeddingModel, contextTokens, gpus.") -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- range $section := list "log" "vault" "identity" "token_file" "models" "model" "blobs" "milvus" "role" -}}
-{{- if hasKey $config $section -}}
-{{- include "cloister.fault" (dict "what" (printf "%s.%s is set." $name $section) "why" "The chart makes that section from its own values, and mounts the files it names." "mend" "Leave it out and use the chart's value: logLevel, vault, gateway.pepperSecret, *.tokenSecret, embedder.models, llm.models, blobs, milvus.") -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -1,0 +1,96 @@
+"""The assistant message of a run while it grows: what of the model's text is shown, and what it cites."""
+
+import time
+from collections.abc import Sequence
+
+from cloister_common.ids import new_id
+from prometheus_client import Histogram
+
+from cloister_gateway.grounding import MarkerFilter, Passage, Piece
+from cloister_gateway.runs.transcript import Transcript
+
+__all__ = ["Answer"]
+
+_FIRST_TOKEN = Histogram(
+    "cloister_run_first_token_seconds",
+    "From the start of a run to its first token.",
+    buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60),
+)
+
+
+class Answer:
+    """The message of one run.
+
+    Args:
+        transcript: Takes its events; an earlier owner of the run may have begun it there.
+        passages: The excerpts of the prompt, by the numbers that the model cites.
+        cite: Whether the model was asked for markers. Otherwise brackets are data.
+
+    Attributes:
+        passages: The same.
+        marked: The character positions at which the model itself has cited.
+    """
+
+    def __init__(self, transcript: Transcript, passages: list[Passage], *, cite: bool) -> None:
+        self.passages = passages
+        self.marked: list[int] = []
+        self._transcript = transcript
+        self._numbered = len(passages) if cite else 0
+        self._index = transcript.item_index("message")
+        self._filter = MarkerFilter(self._numbered, seen=self.visible())
+        self._length = len(self.visible())
+        self._shown = False
+        if self._index is not None:
+            # Another gateway began: what it cited is cited.
+            for part in transcript.output[self._index]["content"]:
+                self.marked += [annotation["index"] for annotation in part["annotations"]]
+
+    def visible(self) -> str:
+        """What readers have seen."""
+        return "" if self._index is None else self._transcript.text(self._index)
+
+    def restart(self) -> str:
+        """What readers have seen, for a continuation: what was held back comes again from there."""
+        self._filter = MarkerFilter(self._numbered, seen=self.visible())
+        return self.visible()
+
+    def feed(self, text: str) -> None:
+        """Takes text of the model."""
+        self._show(self._filter.feed(text))
+
+    def finish(self) -> None:
+        """Shows what was held back, and opens an empty message if there was nothing at all."""
+        self._show(self._filter.finish())
+        self._open()
+
+    def cite(self, passage: int, index: int) -> None:
+        """Adds a citation of the passage at a character position, unless it is there already."""
+        source = self.passages[passage]
+        annotation = {
+            "type": "file_citation",
+            "file_id": source.file_id,
+            "filename": source.filename,
+            "index": index,
+            "page": source.page,
+            "section": source.section,
+        }
+        place = self._open()
+        if annotation not in self._transcript.output[place]["content"][0]["annotations"]:
+            self._transcript.annotate(place, annotation)
+
+    def _show(self, pieces: Sequence[Piece]) -> None:
+        for piece in pieces:
+            if piece.text:
+                self._transcript.delta(self._open(), piece.text)
+                self._length += len(piece.text)
+                if not self._shown:
+                    self._shown = True
+                    _FIRST_TOKEN.observe(time.monotonic() - self._transcript.began)
+            for passage in piece.cited:
+                self.marked.append(self._length)
+                self.cite(passage, self._length)
+
+    def _open(self) -> int:
+        if self._index is None:
+            self._index = self._transcript.open_message(new_id("msg_"))
+        return self._index

@@ -1,0 +1,164 @@
+"""One answer out of the llm pods, however many of them it takes.
+
+A generation that broke off goes on on another pod, or on another gateway, from the text that readers have seen.
+"""
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+from cloister_common.errors import CloisterError, Unavailable, UpstreamFailed
+from cloister_common.logs import get_logger
+
+from cloister_gateway.models.faults import RequestFailed, failed_again
+from cloister_gateway.models.pods import Attempts
+from cloister_gateway.models.upstream import ModelUpstream
+from cloister_gateway.runs.answer import Answer
+from cloister_gateway.runs.records import TokenCount, TurnRequest
+from cloister_gateway.storage import Owner
+from cloister_gateway.wire.items import Message
+
+__all__ = ["Generation"]
+
+log = get_logger(__name__)
+
+_MOST_ATTEMPTS = 4
+_RETRY_SECONDS = 0.5
+
+
+class Generation:
+    """Generates one answer.
+
+    Args:
+        upstream: Calls the llm pods.
+        owner: The response.
+        request: What was asked.
+        messages: The prompt.
+        most_tokens: The longest answer.
+        answer: Takes the text.
+        tokens: Takes what is used.
+    """
+
+    def __init__(
+        self,
+        upstream: ModelUpstream,
+        owner: Owner,
+        request: TurnRequest,
+        messages: list[Message],
+        *,
+        most_tokens: int,
+        answer: Answer,
+        tokens: TokenCount,
+    ) -> None:
+        self._upstream = upstream
+        self._owner = owner
+        self._request = request
+        self._messages = messages
+        self._most_tokens = most_tokens
+        self._answer = answer
+        self._tokens = tokens
+
+    async def run(self) -> str:
+        """Streams the answer; goes on on another pod, from the text so far, when one fails.
+
+        A second failure at the same place of the text is not the pods'.
+
+        Returns:
+            vLLM's reason for the end: ``stop``, ``length``, …
+
+        Raises:
+            UpstreamFailed, Unavailable: No pod brought it to its end.
+            CloisterError: It broke off where it cannot be continued.
+        """
+        attempts = Attempts()
+        failed_at: int | None = None
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._stream_once(attempts)
+            except RequestFailed:
+                raise
+            except (UpstreamFailed, Unavailable) as error:
+                if attempt == _MOST_ATTEMPTS:
+                    raise
+                if isinstance(error, UpstreamFailed):
+                    if failed_at == len(self._answer.visible()):
+                        raise failed_again(self._request.model) from error
+                    failed_at = len(self._answer.visible())
+                log.warning("generation_continued", response_id=self._owner.id, attempt=attempt)
+                await asyncio.sleep(_RETRY_SECONDS * attempt)
+
+    async def _stream_once(self, attempts: Attempts) -> str:
+        body = self._body()
+        text = self._answer.restart()
+        before = 0
+        if text:
+            before = await self._continue(body, text)
+            if body["max_tokens"] <= 0:
+                return "length"
+        reason: str | None = None
+        stream = self._upstream.stream_chat(
+            self._request.model,
+            body,
+            tenant=self._owner.key.tenant,
+            affinity=self._request.affinity,
+            attempts=attempts,
+        )
+        async with aclosing(stream):
+            async for payload in stream:
+                reason = self._take(payload, before) or reason
+        if reason is None:
+            raise UpstreamFailed("The model stopped in the middle of its answer.")
+        return reason
+
+    def _body(self) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self._request.model,
+            "messages": self._messages,
+            "stream": True,
+            "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+            "max_tokens": self._most_tokens,
+        }
+        optional = {
+            "temperature": self._request.temperature,
+            "top_p": self._request.top_p,
+            "response_format": self._request.response_format,
+        }
+        return body | {name: value for name, value in optional.items() if value is not None}
+
+    async def _continue(self, body: dict[str, Any], text: str) -> int:
+        """Has ``body`` go on from ``text``; the tokens that this text has."""
+        if self._request.response_format is not None:
+            # vLLM's grammar begins anew with every generation: it would put a second beginning after the first.
+            raise CloisterError("The answer broke off, and structured output cannot be continued. Try again.")
+        body["messages"] = [*self._messages, {"role": "assistant", "content": text}]
+        body |= {"continue_final_message": True, "add_generation_prompt": False}
+        before = self._tokens.output
+        if before == 0:
+            # Another gateway or a pod that did not say began it: it counts towards limit and usage all the same.
+            before = len(await self._upstream.tokenize(self._request.model, prompt=text))
+        body["max_tokens"] -= before
+        return before
+
+    def _take(self, payload: bytes, before: int) -> str | None:
+        """Turns one chunk of vLLM into events; the reason of the end if this is it."""
+        chunk = orjson.loads(payload)
+        if "error" in chunk:
+            raise UpstreamFailed("The model reported an error in the middle of its answer.")
+        usage = chunk.get("usage")
+        if usage:
+            if self._tokens.prompt is None:
+                details = usage.get("prompt_tokens_details") or {}
+                # The prompt of a continuation ends with what was answered before: that is output.
+                self._tokens.prompt = usage["prompt_tokens"] - before
+                self._tokens.cached = details.get("cached_tokens") or 0
+            self._tokens.output = before + usage["completion_tokens"]
+        reason: str | None = None
+        for choice in chunk["choices"]:
+            content = choice["delta"].get("content")
+            if content:
+                self._answer.feed(content)
+            reason = choice.get("finish_reason") or reason
+        return reason

@@ -1,0 +1,193 @@
+"""What is kept of a run, sealed in its response's record: what was asked, what was prepared, how it ended.
+
+    field     holds             written                        by                  until
+    request   TurnRequest       when the turn is accepted      responses           the response is deleted
+    body      ResponseBody      then, and at the run's end     responses, the run  "
+    results   [SearchResult]    at the run's end, if it searched       the run     "
+    prompt    PreparedPrompt    before its first token, once   the run             its stream is dropped
+    outcome   Outcome           before its last events, once   the run             "
+
+Whoever takes a run over goes on from these and from its events. Items, response bodies and search results are
+OpenAI's, and stay in its JSON.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cloister_gateway.grounding import FileSearch, Passage
+from cloister_gateway.storage import Record, SealedField
+from cloister_gateway.wire.items import Item, Message, ResponseBody, SearchResult
+
+__all__ = [
+    "BODY",
+    "OUTCOME",
+    "PROMPT",
+    "REQUEST",
+    "RESULTS",
+    "CitationDetails",
+    "IncompleteDetails",
+    "Outcome",
+    "PreparedPrompt",
+    "RunError",
+    "TokenCount",
+    "TruncationDetails",
+    "TurnRequest",
+    "Usage",
+]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class TurnRequest(Record):
+    """What was asked: all that another gateway needs to run it.
+
+    Attributes:
+        model: The public name of the model.
+        input: The items of the turn, with the ids they are stored under.
+        instructions: The system turn of the caller.
+        conversation: The id of the conversation the turn is part of.
+        previous_response_id: The response before this one, in a chain.
+        tools: Where to search.
+        show_results: Whether the response shows what a search finds.
+        response_format: The form of the answer, as Chat Completions have it; None is prose.
+        temperature, top_p: As sent to the pod; None is the pod's default.
+        max_output_tokens: The longest answer, in tokens.
+        truncation: Whether history may be left out where it does not fit.
+        background: Whether the run goes on with nobody watching.
+        earlier: The responses before this one, newest first; see `cloister_gateway.runs.history`. None if it was
+            stored by a version that named none.
+        affinity: Requests with the same one go to the same pod.
+        key_id: The credential it was asked with; empty if it was stored by a version that did not note it.
+    """
+
+    model: str
+    input: list[Item]
+    instructions: str | None = None
+    conversation: str | None = None
+    previous_response_id: str | None = None
+    tools: list[FileSearch] = Field(default_factory=list)
+    show_results: bool = False
+    response_format: dict[str, Any] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_output_tokens: int | None = None
+    truncation: Literal["auto", "disabled"] = "auto"
+    background: bool = False
+    earlier: list[str] | None = None
+    affinity: str = ""
+    key_id: str = ""
+
+
+class PreparedPrompt(Record):
+    """What was prepared: a takeover sends the model the same.
+
+    Attributes:
+        messages: The prompt.
+        passages: The excerpts in it, by the numbers that the model cites.
+        dropped: How many messages of the history did not fit.
+        results: What the search found; None if nothing was searched.
+    """
+
+    messages: list[Message]
+    passages: list[Passage]
+    dropped: int
+    results: list[SearchResult] | None
+
+
+class TruncationDetails(_Part):
+    """Ours: what of the history did not fit."""
+
+    dropped_messages: int
+
+
+class CitationDetails(_Part):
+    """Ours: whether all of the answer could be compared with the passages."""
+
+    status: Literal["complete", "partial"]
+
+
+class IncompleteDetails(_Part):
+    """Why an answer is not whole."""
+
+    reason: Literal["max_output_tokens"]
+
+
+class RunError(_Part):
+    """Why a response failed: OpenAI's code, and a sentence for the caller."""
+
+    code: str
+    message: str
+
+
+class _InputTokens(_Part):
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+
+
+class _OutputTokens(_Part):
+    reasoning_tokens: int = 0
+
+
+class Usage(_Part):
+    """What was used, in OpenAI's shape."""
+
+    input_tokens: int = 0
+    input_tokens_details: _InputTokens = _InputTokens()
+    output_tokens: int = 0
+    output_tokens_details: _OutputTokens = _OutputTokens()
+    total_tokens: int = 0
+
+
+@dataclass(slots=True)
+class TokenCount:
+    """What is used while a run goes on, in tokens. Plain, since it is counted with each chunk of the model.
+
+    Attributes:
+        prompt: The prompt's; None until the model has said.
+        cached: Those of the prompt that the pod had in its cache.
+        output: The answer's so far, over all pods and gateways that made it.
+    """
+
+    prompt: int | None = None
+    cached: int = 0
+    output: int = 0
+
+    def usage(self) -> Usage:
+        """The same in OpenAI's shape."""
+        prompt = self.prompt or 0
+        return Usage(
+            input_tokens=prompt,
+            input_tokens_details=_InputTokens(cached_tokens=self.cached),
+            output_tokens=self.output,
+            total_tokens=prompt + self.output,
+        )
+
+
+class Outcome(Record):
+    """How it ended, as changes of the response.
+
+    It is written down before the last events, so that every gateway that has to write them writes the same.
+    """
+
+    status: Literal["completed", "incomplete", "failed", "cancelled"]
+    completed_at: int | None = None
+    incomplete_details: IncompleteDetails | None = None
+    error: RunError | None = None
+    truncation_details: TruncationDetails | None = None
+    citation_details: CitationDetails | None = None
+    usage: Usage | None = None
+
+    def changes(self) -> ResponseBody:
+        """The fields of the response that change."""
+        return self.model_dump(exclude={"v"}, exclude_none=True)
+
+
+REQUEST = SealedField("request", TurnRequest)
+BODY = SealedField("body", ResponseBody)
+RESULTS = SealedField("results", list[SearchResult])
+PROMPT = SealedField("prompt", PreparedPrompt)
+OUTCOME = SealedField("outcome", Outcome)

@@ -1,0 +1,160 @@
+"""Where everything lies in the gateway's Redis. Keys hold random ids, HMAC names and counts, and nothing else.
+
+key                                slot           lives until
+conv:{<conversation>}        hash  conversation   the conversation is deleted
+conv:{<…>}:items             stream  "            "                   its sealed, chained items
+conv:{<…>}:removed           hash    "            "                   what deleted items leave for the chain
+conv:{<…>}:responses         set     "            "                   the responses that its key seals
+resp:{<response>}            hash  response       the response is deleted; at the end of its stream with store: false
+resp:{<…>}:events            stream  "            keep_stream_seconds after the run's end
+resp:{<…>}:lease             string  "            5 s after its owner last renewed it: who runs it
+runs:active                  zset  one for all    runs by the time at which their lease is over, while they run
+runs:ended                   zset  one for all    runs by the time at which their stream is dropped, until it is
+idem:<hmac>                  string  its own      idempotency_seconds after the turn was asked for: an idempotency key
+vault:<kind>:<id>            string  its own      its object is deleted: the wrapped key that opens the object
+vault:tenant:<…>, root-check string  its own      for ever
+identity:project:<project>   hash   "             for ever; archived, not deleted
+identity:projects            zset   "             for ever
+identity:account:<account>   hash   "             the service account is deleted
+identity:accounts:<project>  zset   "             for ever
+identity:key:<key>           hash   "             the API key is revoked
+identity:rights:<owner>      string "             for ever: which keys of a project, or of the organization, live
+identity:keys:<owner>        zset   "             an upgrade from the version before rights, whose index of keys it was
+identity:bootstrap           string "             the first keys are made, 30 s at most
+
+The braces keep everything of one object in one slot of a Redis Cluster. What is written as one lies in one slot but for
+identity, whose transactions span its keys, and for lists that many share, which are written after what they point at.
+
+channel                      says, and never carries content
+run:<response>               there is more to read in the stream
+conversation:<conversation>  which run has begun in it
+gw:control                   what changed for all gateways: keys revoked or destroyed, projects archived, runs to cancel
+
+Who may touch what: `storage.items` the head, the holder and the items of a conversation; `storage.keys` the wrapped
+keys; `conversations.store` the rest of a conversation's hash; `runs.store` the records of responses and the index of
+them; `runs.lease` leases and the lists of runs; `streams.events` the events, and in the same step the record they
+change; `responses.idempotency` claims; `identity.store` and `identity.rights` identity.
+"""
+
+__all__ = [
+    "CLAIMS",
+    "CONTROL_CHANNEL",
+    "CONVERSATION",
+    "IDENTITY",
+    "IDENTITY_BOOTSTRAP",
+    "IDENTITY_PROJECTS",
+    "RESPONSE",
+    "RUNS_ACTIVE",
+    "RUNS_ENDED",
+    "account_key",
+    "account_list_key",
+    "api_key_key",
+    "claim_key",
+    "conversation_channel",
+    "events_key",
+    "items_key",
+    "lease_key",
+    "project_key",
+    "record_key",
+    "removed_key",
+    "responses_key",
+    "rights_key",
+    "run_channel",
+    "unlisted_keys_key",
+    "wrapped_key_key",
+]
+
+CONVERSATION = "conv"
+"""The kind of conversations: a part of their keys, and of what their records and data keys are bound to."""
+RESPONSE = "resp"
+"""The kind of responses."""
+CLAIMS = "claims"
+"""The kind of the data key that seals a tenant's idempotency claims."""
+IDENTITY = "identity"
+"""The kind of the data key that seals a project's names, and the organization's that seals all rights."""
+
+RUNS_ACTIVE = "runs:active"
+RUNS_ENDED = "runs:ended"
+IDENTITY_PROJECTS = "identity:projects"
+IDENTITY_BOOTSTRAP = "identity:bootstrap"
+CONTROL_CHANNEL = "gw:control"
+
+
+def record_key(kind: str, object_id: str) -> str:
+    """The hash of one object: its record."""
+    return f"{kind}:{{{object_id}}}"
+
+
+def items_key(kind: str, object_id: str) -> str:
+    """The object's item log."""
+    return f"{record_key(kind, object_id)}:items"
+
+
+def removed_key(kind: str, object_id: str) -> str:
+    """What the removed items of the log have left."""
+    return f"{record_key(kind, object_id)}:removed"
+
+
+def responses_key(conversation_id: str) -> str:
+    """The index of a conversation's responses."""
+    return f"{record_key(CONVERSATION, conversation_id)}:responses"
+
+
+def events_key(response_id: str) -> str:
+    """The event stream of a response's run."""
+    return f"{record_key(RESPONSE, response_id)}:events"
+
+
+def lease_key(response_id: str) -> str:
+    """The lease of a response's run."""
+    return f"{record_key(RESPONSE, response_id)}:lease"
+
+
+def claim_key(name: str) -> str:
+    """A claimed idempotency key, by the name that the tenant's naming key made."""
+    return f"idem:{name}"
+
+
+def wrapped_key_key(name: str) -> str:
+    """A wrapped key, by the name the keyring has for it. With ``*`` at its end it is a pattern."""
+    return f"vault:{name}"
+
+
+def project_key(project_id: str) -> str:
+    """A project's record."""
+    return f"identity:project:{project_id}"
+
+
+def account_key(account_id: str) -> str:
+    """A service account's record."""
+    return f"identity:account:{account_id}"
+
+
+def account_list_key(project_id: str) -> str:
+    """The service accounts of a project, by the time they were made."""
+    return f"identity:accounts:{project_id}"
+
+
+def api_key_key(key_id: str) -> str:
+    """An API key's record."""
+    return f"identity:key:{key_id}"
+
+
+def rights_key(owner: str) -> str:
+    """The rights of a project, or of the organization. ``*`` is a pattern for all of them."""
+    return f"identity:rights:{owner}"
+
+
+def unlisted_keys_key(owner: str) -> str:
+    """The index of keys of the version before there were rights."""
+    return f"identity:keys:{owner}"
+
+
+def run_channel(response_id: str) -> str:
+    """Says "there is more to read". It never carries content: pub/sub may lose messages."""
+    return f"run:{response_id}"
+
+
+def conversation_channel(conversation_id: str) -> str:
+    """Says which run has begun in a conversation."""
+    return f"conversation:{conversation_id}"

@@ -1,0 +1,86 @@
+"""What the request models of the data API share. What we do not serve is refused by name, never ignored."""
+
+from typing import Annotated, Any, ClassVar
+
+import orjson
+from cloister_common.wire.json_schema import SchemaError, check_json_schema
+from cloister_common.wire.requests import RequestModel
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+__all__ = ["LARGEST_NUMBER", "MAX_INPUT_CHARACTERS", "Metadata", "Object", "Schema", "Strict", "Text", "only"]
+
+LARGEST_NUMBER = 2**31 - 1
+"""A bound on counts that have none of their own, which every store and service behind this one can hold."""
+
+_DEEPEST_LEVELS = 240
+
+MAX_INPUT_CHARACTERS = 1_000_000
+"""A bound on one text. What fits into the model is decided later, by tokens; this keeps absurd bodies out."""
+
+Text = Annotated[str, StringConstraints(max_length=MAX_INPUT_CHARACTERS)]
+Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)],
+        Annotated[str, StringConstraints(max_length=512)],
+    ],
+    Field(max_length=16, fail_fast=True),
+]
+
+
+def _storable(value: Any) -> Any:
+    """Refuses what can be read and not be written again in a record or request around it: orjson writes 254 levels."""
+    around = value
+    for _ in range(254 - _DEEPEST_LEVELS):
+        around = [around]
+    try:
+        orjson.dumps(around)
+    except TypeError as error:
+        raise PydanticCustomError(
+            "not_storable", "must not be nested beyond {most} levels", {"most": _DEEPEST_LEVELS}
+        ) from error
+    return value
+
+
+Object = Annotated[dict[str, Any], AfterValidator(_storable)]
+
+
+def _compilable(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        check_json_schema(value)
+    except SchemaError as error:
+        raise PydanticCustomError("json_schema", "{reason}", {"reason": str(error)}) from error
+    return value
+
+
+Schema = Annotated[dict[str, Any], AfterValidator(_compilable)]
+"""A JSON schema that goes to a pod; its bounds are inside those of `Object`."""
+
+
+def only(*known: Any) -> BeforeValidator:
+    """Refuses what OpenAI knows and we do not serve as *unsupported*, not as wrong."""
+
+    def check(value: Any) -> Any:
+        if value is not None and value not in known:
+            listed = ", ".join(str(one).lower() for one in known)
+            raise PydanticCustomError("unsupported_value", "only {known} is supported", {"known": listed})
+        return value
+
+    return BeforeValidator(check)
+
+
+class Strict(RequestModel):
+    """Base of the request models of the data API.
+
+    Attributes:
+        nullable: Fields that OpenAI lets callers set to null and that we do not serve: null says nothing, so it passes.
+    """
+
+    nullable: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {name: value for name, value in data.items() if value is not None or name not in cls.nullable}

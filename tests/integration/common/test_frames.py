@@ -1,0 +1,92 @@
+"""Floods of frames on a WebSocket: it is closed with the reason, and others are not held up."""
+
+import base64
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.doors import Server, error_of, rest, send, serving
+
+
+def frame(opcode: int, payload: bytes, *, last: bool = True) -> bytes:
+    """A client's frame, masked with zeros."""
+    size = len(payload)
+    length = bytes([0x80 | size]) if size < 126 else bytes([0x80 | 127]) + size.to_bytes(8, "big")
+    return bytes([0x80 * last | opcode]) + length + bytes(4) + payload
+
+
+def open_socket(server: Server, more: bytes = b"") -> socket.socket:
+    connection = server.connect()
+    key = base64.b64encode(bytes(16))
+    connection.sendall(
+        b"GET /echo HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+        b"sec-websocket-key: " + key + b"\r\n" + more + b"\r\n"
+    )
+    return connection
+
+
+@contextlib.contextmanager
+def opened(server: Server) -> Iterator[socket.socket]:
+    """A WebSocket after its handshake."""
+    with open_socket(server) as connection:
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            answer += connection.recv(1)
+        assert answer.startswith(b"HTTP/1.1 101")
+        yield connection
+
+
+def close_of(connection: socket.socket) -> tuple[int, str]:
+    """Code and reason of the close frame that ends the connection."""
+    frames = rest(connection)
+    while frames[0] != 0x88:
+        frames = frames[2 + frames[1] :]  # pongs and short answers
+    return int.from_bytes(frames[2:4], "big"), frames[4 : 2 + frames[1]].decode()
+
+
+TEXT, CONTINUATION, PING, PONG = 1, 0, 9, 10
+FLOODS = {
+    "fragments of a byte": frame(TEXT, b"a", last=False) + frame(CONTINUATION, b"a", last=False) * 40_000,
+    "empty fragments": frame(TEXT, b"", last=False) + frame(CONTINUATION, b"", last=False) * 40_000,
+    "pings": frame(PING, b"a" * 125) * 40_000,
+    "pongs": frame(PONG, b"") * 40_000,
+    "messages": frame(TEXT, b"") * 40_000,
+    "pings inside a message": frame(TEXT, b"", last=False) + frame(PING, b"") * 40_000,
+    "bytes": frame(TEXT, b"a" * 300_000) * 20,
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_flood_of_frames_closes_its_socket_with_the_reason(server: Server, flood: str) -> None:
+    code, word = (1009, "fragments") if "fragments" in flood else (1008, "bytes a" if flood == "bytes" else "frames a")
+    with opened(server) as other, opened(server) as connection:
+        send(connection, FLOODS[flood])
+        other.sendall(frame(TEXT, b"hello"))
+        assert other.recv(3) == b"\x81\x015"
+        found = close_of(connection)
+    assert found[0] == code
+    assert word in found[1]
+
+
+def test_a_message_in_a_few_fragments_with_a_ping_between_passes(plain: Server) -> None:
+    fragments = frame(TEXT, b"a", last=False) + frame(PING, b"p") + frame(CONTINUATION, b"b")
+    with opened(plain) as connection:
+        connection.sendall(fragments)
+        assert b"".join(connection.recv(1) for _ in range(6)) == b"\x8a\x01p\x81\x012"
+
+
+def test_frames_before_the_handshakes_end_hold_nothing(plain: Server) -> None:
+    with open_socket(plain, b"\r\n" + FLOODS["pings"]) as connection:
+        rest(connection)
+    assert plain.ask().startswith(b"HTTP/1.1 200")
+
+
+def test_a_handshake_whose_header_no_websocket_takes_is_a_431(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, head_bytes=32768) as server,
+        open_socket(server, b"x: " + b"a" * 9000 + b"\r\n") as connection,
+    ):
+        assert error_of(connection)[0] == 431

@@ -1,0 +1,175 @@
+"""Which chat requests are accepted, and how the rest is refused."""
+
+from typing import Any
+
+import orjson
+import pytest
+from cloister_common.app import validation_error
+from cloister_common.errors import InvalidRequest
+from cloister_common.wire.json_schema import MOST_JSON_LEVELS
+from cloister_gateway.chat.schemas import ChatRequest
+from pydantic import ValidationError
+
+USER = {"role": "user", "content": "Hello"}
+TOOL = {"type": "function", "function": {"name": "look"}}
+
+
+def refusal(**fields: Any) -> InvalidRequest:
+    """The error that a request with ``fields`` gets."""
+    body = {"model": "fake", "messages": [USER], **fields}
+    try:
+        ChatRequest.model_validate(body).check()
+    except ValidationError as error:
+        return validation_error(error.errors())
+    except InvalidRequest as error:
+        return error
+    raise AssertionError("the request was accepted")
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """An object that deep."""
+    value: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "logit_bias", "priority", "cache_salt", "chat_template", "chat_template_kwargs", "prompt_token_ids", "echo",
+        "continue_final_message", "add_generation_prompt", "add_special_tokens", "documents", "top_k", "min_p",
+        "stop_token_ids", "guided_json", "structured_outputs", "functions", "function_call", "audio", "modalities",
+        "prediction", "reasoning_effort", "web_search_options", "verbosity", "prompt_cache_key", "safety_identifier",
+    ],
+)  # fmt: skip
+def test_parameter_that_is_not_served_is_refused_by_name(name: str) -> None:
+    error = refusal(**{name: 1})
+    assert (error.error_code, error.param) == ("unsupported_parameter", name)
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        (
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
+            "messages[1].content[0].type",
+        ),
+        ({"role": "user", "content": [{"type": "text", "text": "a", "cache": 1}]}, "messages[1].content[0].cache"),
+        ({"role": "user", "content": [{"type": "text", "text": 1}]}, "messages[1].content[0].text"),
+        ({"role": "user", "content": []}, "messages[1].content"),
+        ({"role": "user", "content": 5}, "messages[1].content"),
+        ({"role": "user"}, "messages[1].content"),
+        ({"role": "user", "content": "a", "name": "x"}, "messages[1].name"),
+        ({"role": "function", "content": "a"}, "messages[1].role"),
+        ({"role": "user", "content": "a", "tool_calls": []}, "messages[1].tool_calls"),
+        ({"role": "tool", "content": "a"}, "messages[1].tool_call_id"),
+        ({"role": "user", "content": "a", "tool_call_id": "x"}, "messages[1].tool_call_id"),
+        ({"role": "assistant"}, "messages[1].content"),
+    ],
+)
+def test_wrong_message_is_named_by_its_place(message: dict[str, Any], param: str) -> None:
+    assert refusal(messages=[USER, message]).param == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": []}, "messages"),
+        ({"temperature": 3}, "temperature"),
+        ({"n": 9}, "n"),
+        ({"stop": ["a"] * 5}, "stop"),
+        ({"stop": ["a", ""]}, "stop[1]"),
+        ({"tool_choice": "maybe", "tools": [TOOL]}, "tool_choice"),
+        ({"store": True}, "store"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"max_tokens": 1, "max_completion_tokens": 1}, "max_tokens"),
+        ({"tool_choice": "auto"}, "tool_choice"),
+        ({"service_tier": "flex"}, "service_tier"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"max_tokens": 2**31}, "max_tokens"),
+        ({"max_completion_tokens": 10**30}, "max_completion_tokens"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": nested(250)}}]},
+            "tools[0].function.parameters",
+        ),
+    ],
+)
+def test_wrong_value_names_its_field(fields: dict[str, Any], param: str) -> None:
+    assert refusal(**fields).param == param
+
+
+def test_upstream_body_has_what_was_sent_and_nothing_that_ends_here() -> None:
+    request = ChatRequest.model_validate(
+        {
+            "model": "fake",
+            "messages": [
+                {"role": "developer", "content": "Be brief."},
+                {"role": "user", "content": [{"type": "text", "text": "Hello"}]},
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+                },
+                {"role": "tool", "content": "1", "tool_call_id": "c"},
+            ],
+            "stop": ["\n"],
+            "user": "u",
+            "metadata": {"a": "b"},
+            "store": False,
+            "service_tier": "auto",
+            "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object"}}},
+        }
+    )
+    request.check()
+    body = request.upstream_body()
+    assert set(body) == {"model", "messages", "stop", "response_format"}
+    assert body["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert body["messages"][2]["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
+    assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+def test_the_deepest_schema_that_is_taken_can_be_written_for_vllm() -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": nested(MOST_JSON_LEVELS)}}
+    request = ChatRequest.model_validate({"model": "fake", "messages": [USER], "tools": [tool]})
+    assert orjson.loads(orjson.dumps(request.upstream_body()))["tools"] == [tool]
+
+
+def test_answer_of_vllm_can_be_sent_back_as_it_came() -> None:
+    answer: dict[str, Any] = {
+        "role": "assistant", "content": "Hi", "refusal": None, "annotations": None, "audio": None,
+        "function_call": None, "tool_calls": [], "reasoning": None,
+    }  # fmt: skip
+    request = ChatRequest.model_validate({"model": "fake", "messages": [USER, answer, USER]})
+    request.check()
+    assert request.upstream_body()["messages"][1] == {"role": "assistant", "content": "Hi", "tool_calls": []}
+
+
+def test_null_of_a_parameter_that_is_not_served_says_nothing_and_of_an_unknown_one_is_refused() -> None:
+    request = ChatRequest.model_validate({"model": "fake", "messages": [USER], "logit_bias": None, "verbosity": None})
+    assert set(request.upstream_body()) == {"model", "messages"}
+    assert refusal(top_k=None).param == "top_k"
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"properties": {"a": {"enum": list(range(1001))}}}, "#/properties/a/enum"),
+        ({"$ref": "#"}, "leads back to itself"),
+        ({"type": "array", "maxItems": 10**6}, "10,000"),
+        ({"properties": {"{reason}": 5}}, "#/properties/{reason}"),
+    ],
+)
+def test_a_schema_over_a_bound_is_refused_with_its_field_its_place_and_the_bound(
+    schema: dict[str, Any], said: str
+) -> None:
+    in_format = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+    in_tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    for more, param in (
+        ({"response_format": in_format}, "response_format.json_schema.schema"),
+        ({"tools": [in_tool]}, "tools[0].function.parameters"),
+    ):
+        error = refusal(**more)
+        assert (error.param, error.error_code) == (param, "invalid_value")
+        assert said in error.message

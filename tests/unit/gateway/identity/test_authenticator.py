@@ -1,0 +1,110 @@
+"""Who calls, for every kind of credential; and revocations that come at the worst moment."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any, Literal
+
+import pytest
+from cloister_common.errors import Unauthenticated
+from cloister_common.supervisor import Supervisor
+from cloister_gateway.identity import tokens
+from cloister_gateway.identity.api_keys import ApiKeyVerifier
+from cloister_gateway.identity.authenticator import Authenticator
+from cloister_gateway.identity.last_use import LastUse
+from cloister_gateway.identity.principal import Credential, Principal
+from cloister_gateway.identity.records import StoredKey
+from cloister_gateway.identity.verification import Verifier
+
+PEPPER = b"pepper"
+
+
+async def nowhere(used: dict[str, int]) -> None:
+    """Takes the times of last use."""
+
+
+def authenticator_of(*verifiers: Verifier) -> Authenticator:
+    control: Any = None
+    return Authenticator(verifiers, control, LastUse(nowhere), Supervisor())
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+class Tickets:
+    """Verifies tokens of another form than API keys have, each once."""
+
+    kind: Literal["api_key"] = "api_key"
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.asked: list[str] = []
+
+    def reads(self, token: str) -> bool:
+        return token.startswith(self.prefix)
+
+    async def verify(self, token: str) -> Principal:
+        self.asked.append(token)
+        return Principal("proj_a", "someone", Credential(self.kind, token), frozenset({"api"}), frozenset({"staff"}))
+
+    async def ended(self, principals: Collection[Principal]) -> Collection[Principal]:
+        return [one for one in principals if one.credential.id == f"{self.prefix}ended"]
+
+
+async def test_a_key_that_is_revoked_while_it_is_verified_is_not_let_in() -> None:
+    key = tokens.mint()
+    bare = StoredKey(key.id, b"", "project", "proj_a", frozenset({"api"}))
+    record = replace(bare, mac=tokens.digest(PEPPER, key, *bare.grant))
+
+    class Store:
+        """Has the key until it was read once: its revocation comes right behind that."""
+
+        asked = 0
+
+        async def stored_key(self, key_id: str) -> StoredKey | None:
+            self.asked += 1
+            return record if self.asked == 1 else None
+
+        async def project_is_active(self, project_id: str) -> bool:
+            authenticator.revocations.hear({"key_id": key.id})
+            return True
+
+    store: Any = Store()
+    authenticator = authenticator_of(ApiKeyVerifier(store, [PEPPER]))
+    with pytest.raises(Unauthenticated):
+        await authenticator.authenticate(bearer(key.token))
+    assert store.asked == 2
+
+
+async def test_a_token_is_judged_by_the_verifier_of_its_form_and_remembered() -> None:
+    first, second = Tickets("one_"), Tickets("two_")
+    authenticator = authenticator_of(first, second)
+    for _ in range(2):
+        assert (await authenticator.authenticate(bearer("two_x"))).groups == {"staff"}
+    assert (first.asked, second.asked) == ([], ["two_x"])
+
+
+async def test_a_token_of_no_known_form_proves_nobody() -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        await authenticator_of(Tickets("one_")).authenticate(bearer("other_x"))
+    assert refused.value.error_code == "invalid_api_key"
+
+
+async def test_what_is_remembered_goes_with_the_word_of_a_revocation() -> None:
+    tickets = Tickets("one_")
+    authenticator = authenticator_of(tickets)
+    for payload in ({"key_id": "one_x"}, {"tenant": "proj_a"}):
+        await authenticator.authenticate(bearer("one_x"))
+        authenticator.revocations.hear(payload)
+    await authenticator.authenticate(bearer("one_x"))
+    assert len(tickets.asked) == 3
+
+
+async def test_what_is_watched_ends_by_what_is_stored_where_no_word_came() -> None:
+    authenticator, ended = authenticator_of(Tickets("one_")), list[str]()
+    for token in ("one_ended", "one_stays"):
+        principal = await authenticator.authenticate(bearer(token))
+        authenticator.revocations.watch(principal, lambda token=token: ended.append(token))  # type: ignore[misc] # mypy infers no default of a lambda
+    await authenticator.revocations.recheck()
+    assert ended == ["one_ended"]
+    assert authenticator.revocations.watched == 1

@@ -1,0 +1,58 @@
+"""Sealed, versioned records: what opens, what does not, and what an error shows of them."""
+
+from typing import Any
+
+import pytest
+from cloister_common.vault import DataKey, VaultError
+from cloister_gateway.runs.records import OUTCOME, PROMPT, REQUEST, TokenCount, TurnRequest
+from cloister_gateway.storage import RESPONSE, Owner, SealedField, seal_field
+
+OWNER = Owner(RESPONSE, "resp_1", DataKey(bytes(32), tenant="proj_a"))
+ASKED: dict[str, Any] = {"model": "m", "input": [{"id": "msg_1", "type": "message", "content": []}], "affinity": "a"}
+
+
+def stored(field: SealedField[Any], value: Any) -> bytes:
+    return seal_field(OWNER.key, OWNER.kind, OWNER.id, field.name, value)
+
+
+def test_a_record_without_a_version_is_of_the_first() -> None:
+    request = REQUEST.open(OWNER, stored(REQUEST, ASKED))
+    assert (request.v, request.input, request.earlier) == (1, ASKED["input"], None)
+
+
+def test_what_a_later_version_adds_is_passed_over() -> None:
+    assert REQUEST.open(OWNER, stored(REQUEST, {**ASKED, "later": 1})) == TurnRequest(**ASKED)
+
+
+@pytest.mark.parametrize(
+    "altered", [{**ASKED, "v": 2}, {**ASKED, "model": None}, {"model": "m"}, {**ASKED, "tools": "secret words"}, []]
+)
+def test_what_lacks_its_type_does_not_open_and_is_not_shown(altered: Any) -> None:
+    with pytest.raises(VaultError) as refused:
+        REQUEST.open(OWNER, stored(REQUEST, altered))
+    assert refused.value.__cause__ is None
+    assert "secret words" not in repr(refused.value)
+
+
+def test_a_field_opens_as_itself_only() -> None:
+    with pytest.raises(VaultError):
+        OUTCOME.open(OWNER, stored(PROMPT, {"status": "completed"}))
+    with pytest.raises(VaultError):
+        OUTCOME.open(OWNER._replace(id="resp_2"), stored(OUTCOME, {"status": "completed"}))
+    with pytest.raises(VaultError):
+        OUTCOME.open(OWNER, None)
+
+
+def test_an_outcome_changes_only_what_it_knows() -> None:
+    outcome = OUTCOME.open(OWNER, stored(OUTCOME, {"status": "cancelled", "truncation_details": None}))
+    assert outcome.changes() == {"status": "cancelled"}
+
+
+def test_usage_has_openais_shape() -> None:
+    assert TokenCount(prompt=7, cached=2, output=3).usage().model_dump() == {
+        "input_tokens": 7,
+        "input_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 0},
+        "output_tokens": 3,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 10,
+    }
