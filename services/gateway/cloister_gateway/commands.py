@@ -21,7 +21,7 @@ from cloister_common.logs import configure_logging
 from cloister_common.settings import SettingsError, load_settings, read_secret_lines
 from cloister_common.supervisor import Supervisor
 
-from cloister_gateway.bus.announcements import Control
+from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.identity.keys import ApiKeys, IssuedKey
 from cloister_gateway.identity.projects import Projects
@@ -64,10 +64,10 @@ async def open_directory(settings: GatewaySettings) -> AsyncIterator[Directory]:
     peppers = read_secret_lines(settings.identity.pepper_file, what="the pepper of the API keys")
     async with open_storage(settings.redis, settings.vault) as (redis, keyring):
         # Never started: it only tells the gateways that serve.
-        control = Control(Bus(lambda: bus_connection(settings.redis), redis, Supervisor()))
+        announcements = Announcements(Bus(lambda: bus_connection(settings.redis), redis, Supervisor()))
         identity = IdentityStore(redis, Seals(keyring))
         await identity.rights.adopt()
-        yield Directory(Projects(identity, control), ApiKeys(identity, peppers[0], control))
+        yield Directory(Projects(identity, announcements), ApiKeys(identity, peppers[0], announcements))
 
 
 async def _run(options: argparse.Namespace, settings: GatewaySettings) -> None:

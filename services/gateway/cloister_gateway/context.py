@@ -17,7 +17,7 @@ from cloister_common.supervisor import Supervisor
 from cloister_common.vault import Keyring
 from redis.asyncio import Redis
 
-from cloister_gateway.bus.announcements import Control
+from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.bus.forgetting import share_forgetting
 from cloister_gateway.conversations.service import ConversationService
@@ -64,7 +64,7 @@ class Context:
     redis: Redis
     keyring: Keyring
     bus: Bus
-    control: Control
+    announcements: Announcements
     authenticator: Authenticator
     directory: Directory
     metering: Metering
@@ -123,14 +123,14 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         supervisor = Supervisor()
         stack.push_async_callback(supervisor.close)
         bus = Bus(lambda: bus_connection(settings.redis), redis, supervisor)
-        control = Control(bus)
+        announcements = Announcements(bus)
 
         identity = IdentityStore(redis, Seals(keyring))
         await identity.rights.adopt()
         last_use = LastUse(identity.touch_keys)
         stack.push_async_callback(last_use.flush)
-        authenticator = Authenticator([ApiKeyVerifier(identity, peppers)], control, last_use, supervisor)
-        directory = Directory(Projects(identity, control), ApiKeys(identity, peppers[0], control))
+        authenticator = Authenticator([ApiKeyVerifier(identity, peppers)], announcements, last_use, supervisor)
+        directory = Directory(Projects(identity, announcements), ApiKeys(identity, peppers[0], announcements))
 
         items = ItemLog(redis)
         stream = EventStream(redis)
@@ -150,7 +150,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
             bus=bus,
             meter=meter,
         )
-        engine = Engine(parts, hub=hub, control=control, supervisor=supervisor)
+        engine = Engine(parts, hub=hub, announcements=announcements, supervisor=supervisor)
         stack.push_async_callback(engine.hand_over)
 
         conversations = ConversationService(ConversationStore(redis), items, keyring, engine)
@@ -175,7 +175,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
             redis=redis,
             keyring=keyring,
             bus=bus,
-            control=control,
+            announcements=announcements,
             authenticator=authenticator,
             directory=directory,
             metering=Metering(meter),
@@ -198,8 +198,8 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
 async def _start(context: Context) -> None:
     """Begins what runs on its own, from the bottom up: what hears of others before what works for them."""
     context.bus.start()
-    share_forgetting(context.keyring, context.control)
-    await context.control.start()
+    share_forgetting(context.keyring, context.announcements)
+    await context.announcements.start()
     context.llm.start(context.supervisor)
     context.authenticator.start()
     context.hub.start()

@@ -19,7 +19,7 @@ from cloister_common.testing.llm import FakeLlm
 from cloister_common.testing.serving import served
 from cloister_common.vault import FileRootKey, Keyring, MemoryKeyStore
 from cloister_gateway.settings import RedisSettings
-from cloister_gateway.storage import ItemLog, Owner, record_key
+from cloister_gateway.storage import ItemLog, KeyedObject, record_key
 from cloister_gateway.storage.client import command_client
 from redis.asyncio import Redis
 
@@ -27,7 +27,7 @@ from tests.support.gateway import INTERNAL_TOKEN, GatewayFixture, first_keys, ga
 from tests.support.redis_server import RedisServer
 from tests.support.search import FakeSearch
 
-MakeOwner = Callable[..., Awaitable[Owner]]
+MakeKeyed = Callable[..., Awaitable[KeyedObject]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,11 +187,11 @@ def item(text: str = "hello") -> dict[str, Any]:
     return {"id": new_id("msg_"), "type": "message", "text": text}
 
 
-async def filled(items: ItemLog, owner: Owner, count: int = 5) -> list[dict[str, Any]]:
+async def filled(items: ItemLog, keyed: KeyedObject, count: int = 5) -> list[dict[str, Any]]:
     """Appends ``count`` items one by one."""
     written = [item(f"item {number}") for number in range(1, count + 1)]
     for body in written:
-        await items.append(owner, [body])
+        await items.append(keyed, [body])
     return written
 
 
@@ -222,14 +222,14 @@ def items(redis: Redis) -> ItemLog:
 
 
 @pytest.fixture
-def make_log(redis: Redis, keyring: Keyring, items: ItemLog) -> MakeOwner:
+def make_log(redis: Redis, keyring: Keyring, items: ItemLog) -> MakeKeyed:
     """Makes empty conversations, by default of one tenant."""
 
-    async def make(tenant: str = "proj_a") -> Owner:
+    async def make(tenant: str = "proj_a") -> KeyedObject:
         object_id = new_id("conv_")
-        owner = Owner("conv", object_id, await keyring.create(tenant, "conv", object_id))
-        fields: dict[Any, Any] = dict(items.new_head(owner))
+        keyed = KeyedObject("conv", object_id, await keyring.create(tenant, "conv", object_id))
+        fields: dict[Any, Any] = dict(items.new_head(keyed))
         await redis.hset(record_key("conv", object_id), mapping=fields)
-        return owner
+        return keyed
 
     return make

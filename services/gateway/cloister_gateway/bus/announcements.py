@@ -7,16 +7,16 @@ import orjson
 from cloister_common.logs import get_logger
 
 from cloister_gateway.bus.connection import Bus
-from cloister_gateway.storage.layout import CONTROL_CHANNEL
+from cloister_gateway.storage.layout import ANNOUNCEMENT_CHANNEL
 
-__all__ = ["Control"]
+__all__ = ["Announcements"]
 
 log = get_logger(__name__)
 
 _START_SECONDS = 20.0
 
 
-class Control:
+class Announcements:
     """Publishes to, and hears from, every gateway (this one included)."""
 
     def __init__(self, bus: Bus) -> None:
@@ -26,7 +26,7 @@ class Control:
 
     async def start(self) -> None:
         """Subscribes. Raises `Unavailable` if Redis does not confirm, for which a start has more patience."""
-        await self._bus.subscribe(CONTROL_CHANNEL, self._receive, self._resync, confirm_seconds=_START_SECONDS)
+        await self._bus.subscribe(ANNOUNCEMENT_CHANNEL, self._receive, self._resync, confirm_seconds=_START_SECONDS)
 
     def subscribe(
         self, kind: str, callback: Callable[[dict[str, Any]], None], on_resync: Callable[[], None] | None = None
@@ -41,7 +41,7 @@ class Control:
 
     async def publish(self, kind: str, payload: dict[str, Any]) -> None:
         """Tells all gateways. ``payload`` holds ids, times and counts only: Redis sees it in the clear."""
-        await self._bus.publish(CONTROL_CHANNEL, orjson.dumps({"kind": kind, "payload": payload}))
+        await self._bus.publish(ANNOUNCEMENT_CHANNEL, orjson.dumps({"kind": kind, "payload": payload}))
 
     def _receive(self, raw: bytes) -> None:
         message = orjson.loads(raw)

@@ -17,9 +17,9 @@ from cloister_gateway.runs.unanswered import shown_items
 from cloister_gateway.storage import (
     CONVERSATION,
     ItemLog,
+    KeyedObject,
     LogGoneError,
     LogLockedError,
-    Owner,
     StoredItem,
     StoredLog,
     damage_told,
@@ -46,38 +46,38 @@ class ConversationService:
         _check_roles(principal, messages)
         conversation_id = new_id("conv_")
         key = await self._keyring.create(principal.tenant, CONVERSATION, conversation_id)
-        owner = Owner(CONVERSATION, conversation_id, key)
+        keyed = KeyedObject(CONVERSATION, conversation_id, key)
         created = int(time.time())
-        await self._store.create(owner, created, metadata, self._items.new_head(owner))
+        await self._store.create(keyed, created, metadata, self._items.new_head(keyed))
         if messages:
-            await self._items.append(owner, [input_item(message) for message in messages])
+            await self._items.append(keyed, [input_item(message) for message in messages])
         return _wire(conversation_id, created, metadata)
 
-    async def find(self, principal: Principal, conversation_id: str) -> Owner:
+    async def find(self, principal: Principal, conversation_id: str) -> KeyedObject:
         """The conversation with its key. Raises `NotFound` for unknown, foreign and deleted ones alike."""
         if await self._store.tenant(conversation_id) == principal.tenant:
             with damage_told(f"the key of conversation '{conversation_id}'"):
                 key = await self._keyring.get(principal.tenant, CONVERSATION, conversation_id)
             if key is not None:
-                return Owner(CONVERSATION, conversation_id, key)
+                return KeyedObject(CONVERSATION, conversation_id, key)
         raise _not_found(conversation_id)
 
-    async def running(self, conversation: Owner) -> str | None:
+    async def running(self, conversation: KeyedObject) -> str | None:
         """The response that is being made in the conversation, if one is."""
         return await self._items.holder(conversation.kind, conversation.id)
 
     async def retrieve(self, principal: Principal, conversation_id: str) -> dict[str, Any]:
         """The conversation's own fields."""
-        owner = await self.find(principal, conversation_id)
+        keyed = await self.find(principal, conversation_id)
         with _still_there(conversation_id):
-            created, metadata = await self._store.read(owner)
+            created, metadata = await self._store.read(keyed)
         return _wire(conversation_id, created, metadata)
 
     async def update(self, principal: Principal, conversation_id: str, metadata: dict[str, str]) -> dict[str, Any]:
         """Replaces the metadata."""
-        owner = await self.find(principal, conversation_id)
+        keyed = await self.find(principal, conversation_id)
         with _still_there(conversation_id):
-            await self._store.write_metadata(owner, metadata)
+            await self._store.write_metadata(keyed, metadata)
         return await self.retrieve(principal, conversation_id)
 
     async def delete(self, principal: Principal, conversation_id: str) -> None:
@@ -96,10 +96,10 @@ class ConversationService:
     ) -> list[dict[str, Any]]:
         """Appends items. Refused while a response of the conversation is being made."""
         _check_roles(principal, messages)
-        owner = await self.find(principal, conversation_id)
+        keyed = await self.find(principal, conversation_id)
         try:
             with _still_there(conversation_id):
-                stored = await self._items.append(owner, [input_item(message) for message in messages])
+                stored = await self._items.append(keyed, [input_item(message) for message in messages])
         except LogLockedError as error:
             raise Conflict(
                 "A response of this conversation is being made. Wait for it to end, or cancel it.",
@@ -146,9 +146,9 @@ class ConversationService:
     async def delete_item(self, principal: Principal, conversation_id: str, item_id: str) -> dict[str, Any]:
         """Deletes one item; the conversation as it is then."""
         principal.keep_fence("delete items of a conversation")
-        owner = await self.find(principal, conversation_id)
+        keyed = await self.find(principal, conversation_id)
         with _still_there(conversation_id):
-            removed = await self._items.remove(owner, item_id)
+            removed = await self._items.remove(keyed, item_id)
         if not removed:
             raise NotFound(f"Item with id '{item_id}' not found.", param="item_id")
         return await self.retrieve(principal, conversation_id)
@@ -156,9 +156,9 @@ class ConversationService:
     async def _load(self, principal: Principal, conversation_id: str, *, results: bool) -> StoredLog:
         if results:
             principal.require("vector_stores", param="include")
-        owner = await self.find(principal, conversation_id)
+        keyed = await self.find(principal, conversation_id)
         with _still_there(conversation_id):
-            return await self._items.load_log(owner)
+            return await self._items.load_log(keyed)
 
 
 def _shown(item: StoredItem, *, results: bool) -> dict[str, Any]:

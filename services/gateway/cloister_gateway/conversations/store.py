@@ -5,7 +5,15 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from cloister_gateway.storage import CONVERSATION, LogGoneError, Owner, damage_told, open_field, record_key, seal_field
+from cloister_gateway.storage import (
+    CONVERSATION,
+    KeyedObject,
+    LogGoneError,
+    damage_told,
+    open_field,
+    record_key,
+    seal_field,
+)
 
 __all__ = ["ConversationStore"]
 
@@ -22,15 +30,17 @@ class ConversationStore:
         self._redis = redis
         self._write_script = redis.register_script(_WRITE)
 
-    async def create(self, owner: Owner, created: int, metadata: dict[str, str], head: dict[str, bytes | str]) -> None:
+    async def create(
+        self, keyed: KeyedObject, created: int, metadata: dict[str, str], head: dict[str, bytes | str]
+    ) -> None:
         """Makes the record. Durable when this returns."""
         fields: dict[Any, Any] = {
-            "tenant": owner.key.tenant,
-            "created": seal_field(owner.key, CONVERSATION, owner.id, "created", created),
-            "metadata": seal_field(owner.key, CONVERSATION, owner.id, "metadata", metadata),
+            "tenant": keyed.key.tenant,
+            "created": seal_field(keyed.key, CONVERSATION, keyed.id, "created", created),
+            "metadata": seal_field(keyed.key, CONVERSATION, keyed.id, "metadata", metadata),
             **head,
         }
-        await self._redis.hset(record_key(CONVERSATION, owner.id), mapping=fields)
+        await self._redis.hset(record_key(CONVERSATION, keyed.id), mapping=fields)
 
     async def tenant(self, conversation_id: str) -> str | None:
         """Whose conversation it is, or None if there is none."""
@@ -38,26 +48,26 @@ class ConversationStore:
             tenant: Any = await self._redis.hget(record_key(CONVERSATION, conversation_id), "tenant")
         return None if tenant is None else tenant.decode(errors="replace")
 
-    async def read(self, owner: Owner) -> tuple[int, dict[str, str]]:
+    async def read(self, keyed: KeyedObject) -> tuple[int, dict[str, str]]:
         """When it was made (Unix seconds) and its metadata."""
-        with _told(owner.id):
-            values: Any = await self._redis.hmget(record_key(CONVERSATION, owner.id), ["tenant", "created", "metadata"])
+        with _told(keyed.id):
+            values: Any = await self._redis.hmget(record_key(CONVERSATION, keyed.id), ["tenant", "created", "metadata"])
             tenant, created, sealed = values
             if tenant is None:
                 raise LogGoneError
             # The version before left the time unsealed.
-            made = int(created) if created and created.isdigit() else _open(owner, "created", created)
-            return made, _open(owner, "metadata", sealed)
+            made = int(created) if created and created.isdigit() else _open(keyed, "created", created)
+            return made, _open(keyed, "metadata", sealed)
 
-    async def write_metadata(self, owner: Owner, metadata: dict[str, str]) -> None:
+    async def write_metadata(self, keyed: KeyedObject, metadata: dict[str, str]) -> None:
         """Replaces the metadata. Raises `LogGoneError` if the conversation was deleted."""
-        sealed = seal_field(owner.key, CONVERSATION, owner.id, "metadata", metadata)
-        if not await self._write_script(keys=[record_key(CONVERSATION, owner.id)], args=["metadata", sealed]):
+        sealed = seal_field(keyed.key, CONVERSATION, keyed.id, "metadata", metadata)
+        if not await self._write_script(keys=[record_key(CONVERSATION, keyed.id)], args=["metadata", sealed]):
             raise LogGoneError
 
 
-def _open(owner: Owner, field: str, sealed: bytes | None) -> Any:
-    return open_field(owner.key, CONVERSATION, owner.id, field, sealed)
+def _open(keyed: KeyedObject, field: str, sealed: bytes | None) -> Any:
+    return open_field(keyed.key, CONVERSATION, keyed.id, field, sealed)
 
 
 def _told(conversation_id: str) -> AbstractContextManager[None]:

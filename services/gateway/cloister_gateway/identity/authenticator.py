@@ -15,7 +15,7 @@ from functools import partial
 from cloister_common.errors import Unauthenticated
 from cloister_common.supervisor import Supervisor
 
-from cloister_gateway.bus.announcements import Control
+from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.identity.cache import VerifiedCache
 from cloister_gateway.identity.last_use import LastUse
 from cloister_gateway.identity.principal import Principal
@@ -31,19 +31,19 @@ class Authenticator:
 
     Args:
         verifiers: Judge what is sent, one for each kind of credential.
-        control: Brings the word of revocations.
+        announcements: Brings the word of revocations.
         last_use: Told of each use.
         supervisor: Writes times of last use, and looks at watched credentials again.
     """
 
     def __init__(
-        self, verifiers: Sequence[Verifier], control: Control, last_use: LastUse, supervisor: Supervisor
+        self, verifiers: Sequence[Verifier], announcements: Announcements, last_use: LastUse, supervisor: Supervisor
     ) -> None:
         self._verifiers = verifiers
         self._last_use = last_use
         self._supervisor = supervisor
         self._cache = VerifiedCache()
-        self.revocations = Revocations(control, self._cache, self._ended)
+        self.revocations = Revocations(announcements, self._cache, self._ended)
 
     def start(self) -> None:
         """Begins to listen for revocations and to write times of use."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from cloister_common.errors import Conflict
 from cloister_common.logs import get_logger
 
-from cloister_gateway.bus.announcements import Control
+from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.identity import tokens
 from cloister_gateway.identity.records import KeyRecord
 from cloister_gateway.identity.revocation import tell_key_revoked
@@ -33,13 +33,13 @@ class ApiKeys:
     Args:
         store: Where they are.
         pepper: What their HMACs are made under.
-        control: Takes the word of revocations to every gateway.
+        announcements: Takes the word of revocations to every gateway.
     """
 
-    def __init__(self, store: IdentityStore, pepper: bytes, control: Control) -> None:
+    def __init__(self, store: IdentityStore, pepper: bytes, announcements: Announcements) -> None:
         self._store = store
         self._pepper = pepper
-        self._control = control
+        self._announcements = announcements
 
     async def issue(
         self, *, tenant: str, account: str, name: str, scopes: frozenset[str], lifetime_seconds: int | None
@@ -79,7 +79,7 @@ class ApiKeys:
     async def revoke(self, record: KeyRecord) -> None:
         """Ends the key: within two seconds it opens nothing on any gateway, and what it had open is closed."""
         await self._store.remove_key(record)
-        await tell_key_revoked(self._control, record.id)
+        await tell_key_revoked(self._announcements, record.id)
         log.info("api_key_revoked", key=record.id)
 
     @asynccontextmanager

@@ -5,7 +5,7 @@ import time
 from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
 
-from cloister_gateway.bus.announcements import Control
+from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.identity.records import AccountRecord, ProjectRecord
 from cloister_gateway.identity.revocation import tell_project_archived
 from cloister_gateway.identity.store import IdentityStore
@@ -18,9 +18,9 @@ log = get_logger(__name__)
 class Projects:
     """All projects and accounts. What ends one is written first and then told to every gateway."""
 
-    def __init__(self, store: IdentityStore, control: Control) -> None:
+    def __init__(self, store: IdentityStore, announcements: Announcements) -> None:
         self._store = store
-        self._control = control
+        self._announcements = announcements
 
     async def create(self, name: str) -> ProjectRecord:
         """Makes a project."""
@@ -45,7 +45,7 @@ class Projects:
     async def archive(self, project_id: str) -> None:
         """Ends the project: from now on its keys open nothing, on any gateway."""
         await self._store.archive_project(project_id)
-        await tell_project_archived(self._control, project_id)
+        await tell_project_archived(self._announcements, project_id)
         log.info("project_archived", project=project_id)
 
     async def create_account(self, project_id: str, name: str) -> AccountRecord:

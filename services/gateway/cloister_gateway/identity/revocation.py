@@ -12,7 +12,7 @@ from typing import Any
 from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
 
-from cloister_gateway.bus.announcements import Control
+from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.identity.cache import CACHE_SECONDS, VerifiedCache
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.storage.client import REDIS_DOWN
@@ -25,14 +25,14 @@ _KIND = "identity"
 """Payload ``{"key_id": …}`` for a revoked key, ``{"tenant": …}`` for an archived project."""
 
 
-async def tell_key_revoked(control: Control, key_id: str) -> None:
+async def tell_key_revoked(announcements: Announcements, key_id: str) -> None:
     """Tells every gateway that the key opens nothing any more. What says so is written already."""
-    await control.publish(_KIND, {"key_id": key_id})
+    await announcements.publish(_KIND, {"key_id": key_id})
 
 
-async def tell_project_archived(control: Control, tenant: str) -> None:
+async def tell_project_archived(announcements: Announcements, tenant: str) -> None:
     """Tells every gateway that no key of the project opens anything any more. What says so is written already."""
-    await control.publish(_KIND, {"tenant": tenant})
+    await announcements.publish(_KIND, {"tenant": tenant})
 
 
 @dataclass(eq=False, slots=True)
@@ -45,18 +45,18 @@ class Revocations:
     """Hears of credentials that end, and ends what is done for them.
 
     Args:
-        control: Brings the word.
+        announcements: Brings the word.
         cache: Must not remember those that ended.
         ended: Says, by what is stored, which of those who are watched have no credential any more.
     """
 
     def __init__(
         self,
-        control: Control,
+        announcements: Announcements,
         cache: VerifiedCache,
         ended: Callable[[Collection[Principal]], Awaitable[Collection[Principal]]],
     ) -> None:
-        self._control = control
+        self._announcements = announcements
         self._cache = cache
         self._ended = ended
         self._watches: set[_Watch] = set()
@@ -70,7 +70,7 @@ class Revocations:
 
     def start(self, supervisor: Supervisor) -> None:
         """Begins to listen, and to look again at what is watched; ends with the supervisor."""
-        self._control.subscribe(_KIND, self.hear, self._cache.clear)
+        self._announcements.subscribe(_KIND, self.hear, self._cache.clear)
         supervisor.loop("watched-keys", self._recheck_again_and_again)
 
     def watch(self, principal: Principal, ended: Callable[[], None]) -> Callable[[], None]:

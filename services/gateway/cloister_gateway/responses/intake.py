@@ -24,7 +24,7 @@ from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.records import REQUEST, TurnRequest
 from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.settings import ResponsesSettings
-from cloister_gateway.storage import CONVERSATION, DamagedError, ItemLog, LogGoneError, LogLockedError, Owner
+from cloister_gateway.storage import CONVERSATION, DamagedError, ItemLog, KeyedObject, LogGoneError, LogLockedError
 from cloister_gateway.usage import Generation, Meter, reserved
 from cloister_gateway.wire.items import Item
 
@@ -37,7 +37,7 @@ _BUSY = "Another response of this conversation is being made. Wait for it to end
 class Created(NamedTuple):
     """A response that was accepted: durable, and running."""
 
-    owner: Owner
+    keyed: KeyedObject
     replayed: bool
 
 
@@ -130,16 +130,16 @@ class Intake:
         claim: Claim | None = None
         if asked is not None:
             claimed = await self._idempotency.claim(asked, response_id, self._stored)
-            if isinstance(claimed, Owner):
+            if isinstance(claimed, KeyedObject):
                 return Created(claimed, replayed=True)
             claim = claimed
         try:
-            owner = await self._accept(principal, response_id, parameters, request, background=background)
+            keyed = await self._accept(principal, response_id, parameters, request, background=background)
         except CloisterError:
             if claim is not None:
                 await self._idempotency.release(claim)
             raise
-        return Created(owner, replayed=False)
+        return Created(keyed, replayed=False)
 
     async def _accept(
         self,
@@ -149,7 +149,7 @@ class Intake:
         request: TurnRequest,
         *,
         background: bool,
-    ) -> Owner:
+    ) -> KeyedObject:
         """Stores the turn and starts its run. From the moment it is stored, another gateway would run it too."""
         body = new_body(response_id, parameters, background=background)
         header = Header(
@@ -164,15 +164,15 @@ class Intake:
         async with reserved(self._meter, generation, most_output_tokens=self._preparation.answer_tokens(request)):
             await self._leases.take(response_id)
             try:
-                owner = await self._store.create(header, body=body, request=request)
+                keyed = await self._store.create(header, body=body, request=request)
             except KeyError as error:
                 await self._leases.release(response_id)
                 raise _no_conversation(header.conversation) from error
-            conversation = Owner(CONVERSATION, header.conversation, owner.key) if header.conversation else None
+            conversation = KeyedObject(CONVERSATION, header.conversation, keyed.key) if header.conversation else None
             if conversation is not None:
                 await self._append_input(header, conversation, request.input)
-        await self._engine.begin(owner, conversation, request, body)
-        return owner
+        await self._engine.begin(keyed, conversation, request, body)
+        return keyed
 
     def _check(self, principal: Principal, parameters: ResponseParameters) -> None:
         check_permissions(principal, parameters)
@@ -198,9 +198,9 @@ class Intake:
     async def _await_previous(self, principal: Principal, previous: str, unstored: Sequence[str]) -> TurnRequest:
         """Waits for the end of the previous response; what was asked then, as its prompt is the beginning of ours."""
         header = await self._reader.header(principal, previous, unstored)
-        header, owner, request = await self._history.read_link(principal.tenant, previous, header)
+        header, keyed, request = await self._history.read_link(principal.tenant, previous, header)
         if not header.done:
-            await self._reader.finish(owner)
+            await self._reader.finish(keyed)
         await self._check_chain(principal, request.previous_response_id)
         return request
 
@@ -208,13 +208,13 @@ class Intake:
         """Refuses a chain that begins in a conversation to those who may not read conversations."""
         while response_id is not None and not principal.allows("conversations"):
             header = await self._reader.header(principal, response_id, [response_id])
-            owner = None if header is None else await self._store.owner(header)
-            if owner is None:
+            keyed = None if header is None else await self._store.keyed(header)
+            if keyed is None:
                 return
-            request = await self._store.read(owner, REQUEST)
+            request = await self._store.read(keyed, REQUEST)
             response_id = None if request is None else request.previous_response_id
 
-    async def _append_input(self, header: Header, conversation: Owner, items: list[Item]) -> None:
+    async def _append_input(self, header: Header, conversation: KeyedObject, items: list[Item]) -> None:
         """Puts the input into the conversation, waiting a while for a turn that is under way."""
         deadline = time.monotonic() + self._settings.conversation_wait_seconds
         while True:
@@ -246,7 +246,7 @@ class Intake:
                 await self._discard(header)
                 raise
 
-    async def _holder(self, conversation: Owner, run: str) -> Header | None:
+    async def _holder(self, conversation: KeyedObject, run: str) -> Header | None:
         """The response whose run holds the conversation; None if there is none, or none of this conversation."""
         header = await self._store.header(run)
         if header is None or (header.tenant, header.conversation) != (conversation.key.tenant, conversation.id):
@@ -257,9 +257,9 @@ class Intake:
         await self._store.destroy(header)
         await self._leases.release(header.id)
 
-    async def _stored(self, principal: Principal, response_id: str) -> Owner | None:
+    async def _stored(self, principal: Principal, response_id: str) -> KeyedObject | None:
         header = await self._reader.header(principal, response_id, [response_id])
-        return None if header is None else await self._store.owner(header)
+        return None if header is None else await self._store.keyed(header)
 
 
 def _no_conversation(conversation_id: str) -> NotFound:

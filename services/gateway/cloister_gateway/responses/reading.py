@@ -10,7 +10,7 @@ from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.shapes import last_event, snapshot
 from cloister_gateway.runs.records import BODY, REQUEST, RESULTS
 from cloister_gateway.runs.store import Header, ResponseStore
-from cloister_gateway.storage import RESPONSE, DamagedError, Owner, RecordGoneError
+from cloister_gateway.storage import RESPONSE, DamagedError, KeyedObject, RecordGoneError
 from cloister_gateway.streams.events import StreamDroppedError, damaged_stream
 from cloister_gateway.streams.feeds import Feed, Hub
 from cloister_gateway.wire.items import Item, ResponseBody, has_searched, with_results
@@ -33,18 +33,18 @@ class ResponseReader:
         self._store = store
         self._hub = hub
 
-    async def find(self, principal: Principal, response_id: str, *, unstored: Sequence[str] = ()) -> Owner:
+    async def find(self, principal: Principal, response_id: str, *, unstored: Sequence[str] = ()) -> KeyedObject:
         """The response with its key. Raises `NotFound` for unknown, foreign, deleted and unstored ones alike.
 
         Raises `Forbidden` for one of a conversation, or with passages of documents, if the key lacks the scope of them.
         """
         header = await self.header(principal, response_id, unstored)
-        owner = None if header is None else await self._store.owner(header)
-        if owner is None:
+        keyed = None if header is None else await self._store.keyed(header)
+        if keyed is None:
             raise no_response(response_id)
-        return await self._permitted(principal, owner)
+        return await self._permitted(principal, keyed)
 
-    async def find_within(self, principal: Principal, conversation: Owner, response_id: str) -> Owner:
+    async def find_within(self, principal: Principal, conversation: KeyedObject, response_id: str) -> KeyedObject:
         """A response that Redis or its pub/sub says is of the conversation; `NotFound` unless it is.
 
         Who may read the conversation may read its responses, those with ``store: false`` too, and no others.
@@ -52,33 +52,33 @@ class ResponseReader:
         header = await self.header(principal, response_id, [response_id])
         if header is None or header.conversation != conversation.id:
             raise no_response(response_id)
-        return await self._permitted(principal, Owner(RESPONSE, response_id, conversation.key))
+        return await self._permitted(principal, KeyedObject(RESPONSE, response_id, conversation.key))
 
     async def retrieve(self, principal: Principal, response_id: str, *, results: bool) -> ResponseBody:
         """The response as it is now; with the ``results`` of its file search for those who ask now."""
         if results:
             principal.require("vector_stores", param="include")
-        owner = await self.find(principal, response_id)
-        body = await self.body(owner)
+        keyed = await self.find(principal, response_id)
+        body = await self.body(keyed)
         if not results:
             return body
-        found = await self._store.read(owner, RESULTS)
+        found = await self._store.read(keyed, RESULTS)
         if found is None and has_searched(body["output"]):
             raise DamagedError(f"the search results of response '{response_id}'")
         return {**body, "output": with_results(body["output"], found)}
 
-    async def body(self, owner: Owner) -> ResponseBody:
+    async def body(self, keyed: KeyedObject) -> ResponseBody:
         """The response's latest snapshot: from its record when it has ended, else from its events."""
-        body = await self._body(owner)
+        body = await self._body(keyed)
         if body["status"] not in RUNNING:
             return body
         try:
-            async with self._watch(owner) as feed:
+            async with self._watch(keyed) as feed:
                 return snapshot(body, feed.events)
         except StreamDroppedError:
-            return await self._body(owner)
+            return await self._body(keyed)
 
-    async def events(self, owner: Owner, *, after: int) -> AsyncGenerator[list[bytes], None]:
+    async def events(self, keyed: KeyedObject, *, after: int) -> AsyncGenerator[list[bytes], None]:
         """The events after number ``after``, those of the past first, until the run has ended.
 
         After the stream of an ended run was dropped, what is left is its last event: the finished response.
@@ -89,39 +89,39 @@ class ResponseReader:
             DamagedError: Events are missing or do not open.
         """
         # Before the events are read: the last of them and the finished response are written as one.
-        body = await self._body(owner)
+        body = await self._body(keyed)
         number = after + 1
         try:
-            async with self._watch(owner) as feed:
+            async with self._watch(keyed) as feed:
                 if body["status"] not in RUNNING:
-                    _check_end(owner, feed)
+                    _check_end(keyed, feed)
                 async with aclosing(feed.follow(after)) as batches:
                     async for batch in batches:
                         number += len(batch)
                         yield batch
         except StreamDroppedError:
-            yield [last_event(await self._body(owner), number)]
+            yield [last_event(await self._body(keyed), number)]
 
-    async def finish(self, owner: Owner) -> ResponseBody:
+    async def finish(self, keyed: KeyedObject) -> ResponseBody:
         """Waits for the end of the run; the final response."""
-        body = await self._body(owner)
+        body = await self._body(keyed)
         if body["status"] not in RUNNING:
             return body
         try:
-            async with self._watch(owner) as feed:
+            async with self._watch(keyed) as feed:
                 async with aclosing(feed.follow(len(feed.events) - 1)) as batches:
                     async for _ in batches:
                         pass
                 final: ResponseBody = orjson.loads(feed.events[-1])["response"]
                 return final
         except StreamDroppedError:
-            return await self._body(owner)
+            return await self._body(keyed)
 
     async def input_items(self, principal: Principal, response_id: str) -> list[Item]:
         """The input items of a response, in order."""
-        owner = await self.find(principal, response_id)
+        keyed = await self.find(principal, response_id)
         try:
-            return (await self._store.request(owner)).input
+            return (await self._store.request(keyed)).input
         except RecordGoneError as error:
             raise no_response(response_id) from error
 
@@ -138,37 +138,37 @@ class ResponseReader:
             principal.require("conversations")
         return header
 
-    async def _permitted(self, principal: Principal, owner: Owner) -> Owner:
-        """``owner``, for those who may see what it shows: with ``results`` of a search these are documents."""
+    async def _permitted(self, principal: Principal, keyed: KeyedObject) -> KeyedObject:
+        """``keyed``, for those who may see what it shows: with ``results`` of a search these are documents."""
         if not principal.allows("vector_stores"):
-            request = await self._store.read(owner, REQUEST)
+            request = await self._store.read(keyed, REQUEST)
             if request is not None and request.show_results:
                 principal.require("vector_stores")
-        return owner
+        return keyed
 
-    async def _body(self, owner: Owner) -> ResponseBody:
+    async def _body(self, keyed: KeyedObject) -> ResponseBody:
         """The body in the record. Raises `DamagedError` for a run that was given up, since its record does not open."""
-        header = await self._store.header(owner.id)
-        body = await self._store.read(owner, BODY)
-        if header is None or (body is None and await self._store.header(owner.id) is None):
-            raise no_response(owner.id)
+        header = await self._store.header(keyed.id)
+        body = await self._store.read(keyed, BODY)
+        if header is None or (body is None and await self._store.header(keyed.id) is None):
+            raise no_response(keyed.id)
         if body is None or (header.done and body["status"] in RUNNING):
-            raise DamagedError(f"response '{owner.id}'")
+            raise DamagedError(f"response '{keyed.id}'")
         return body
 
     @asynccontextmanager
-    async def _watch(self, owner: Owner) -> AsyncIterator[Feed]:
+    async def _watch(self, keyed: KeyedObject) -> AsyncIterator[Feed]:
         try:
-            async with self._hub.watch(owner) as feed:
+            async with self._hub.watch(keyed) as feed:
                 yield feed
         except RecordGoneError as error:
-            raise no_response(owner.id) from error
+            raise no_response(keyed.id) from error
 
 
-def _check_end(owner: Owner, feed: Feed) -> None:
+def _check_end(keyed: KeyedObject, feed: Feed) -> None:
     """Raises unless the feed of a run that has ended has its end too: it was cut, or is kept no longer."""
     if not feed.final:
-        raise DamagedError(damaged_stream(owner)) if feed.events else StreamDroppedError
+        raise DamagedError(damaged_stream(keyed)) if feed.events else StreamDroppedError
 
 
 def no_response(response_id: str) -> NotFound:

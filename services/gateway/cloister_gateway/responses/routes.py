@@ -16,7 +16,7 @@ from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.schemas import CreateResponse
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.settings import ResponsesSettings
-from cloister_gateway.storage import Owner
+from cloister_gateway.storage import KeyedObject
 from cloister_gateway.wire.events import error_event, event_name
 from cloister_gateway.wire.faults import fault_of
 from cloister_gateway.wire.keep_alive import KeptAlive
@@ -52,10 +52,10 @@ async def create(
         raise InvalidRequest("'background' needs 'store': the answer must be kept to be fetched.", param="store")
     created = await service.create(caller, body, background=bool(body.background), idempotency_key=idempotency_key)
     if body.stream:
-        return _stream(service, streaming, created.owner, after=-1)
+        return _stream(service, streaming, created.keyed, after=-1)
     if body.background:
-        return JSONResponse(await service.body(created.owner))
-    return JSONResponse(await while_connected(request, service.finish(created.owner)))
+        return JSONResponse(await service.body(created.keyed))
+    return JSONResponse(await while_connected(request, service.finish(created.keyed)))
 
 
 @router.get("/{response_id}")
@@ -75,8 +75,8 @@ async def retrieve(
         if starting_after is not None:
             raise InvalidRequest("'starting_after' needs 'stream=true'.", param="starting_after")
         return JSONResponse(await service.retrieve(caller, response_id, results=results))
-    owner = await service.find(caller, response_id)
-    return _stream(service, streaming, owner, after=-1 if starting_after is None else starting_after)
+    keyed = await service.find(caller, response_id)
+    return _stream(service, streaming, keyed, after=-1 if starting_after is None else starting_after)
 
 
 @router.post("/{response_id}/cancel", dependencies=[NO_QUERY])
@@ -109,16 +109,16 @@ async def input_items(
     return page(await service.input_items(caller, response_id), limit=limit, order=order, after=after, before=before)
 
 
-def _stream(service: ResponseService, streaming: ResponsesSettings, owner: Owner, *, after: int) -> Response:
+def _stream(service: ResponseService, streaming: ResponsesSettings, keyed: KeyedObject, *, after: int) -> Response:
     async def frames() -> AsyncGenerator[bytes, None]:
         number = after + 1
         try:
-            async with aclosing(service.events(owner, after=after)) as batches:
+            async with aclosing(service.events(keyed, after=after)) as batches:
                 async for events in batches:
                     number += len(events)
                     yield b"".join(b"event: %b\ndata: %b\n\n" % (event_name(event), event) for event in events)
         except Exception as error:  # noqa: BLE001 - whatever it is, a stream that only ends would look whole
-            yield b"event: error\ndata: %b\n\n" % error_event(fault_of(error, response_id=owner.id), number)
+            yield b"event: error\ndata: %b\n\n" % error_event(fault_of(error, response_id=keyed.id), number)
 
     stream = TimedStream(
         frames(),

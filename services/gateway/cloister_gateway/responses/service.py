@@ -49,12 +49,12 @@ class ResponseService(ResponseReader):
 
     async def cancel(self, principal: Principal, response_id: str) -> ResponseBody:
         """Stops the run and returns the response as it ended. A response that has ended already is returned as is."""
-        owner = await self.find(principal, response_id)
-        body = await self.body(owner)
+        keyed = await self.find(principal, response_id)
+        body = await self.body(keyed)
         if body["status"] not in RUNNING:
             return body
         await self._engine.cancel(response_id)
-        return await self.finish(owner)
+        return await self.finish(keyed)
 
     async def request_cancel(self, principal: Principal, response_id: str, *, unstored: Sequence[str] = ()) -> None:
         """Stops the run without waiting: whoever follows it sees its end."""
@@ -67,12 +67,12 @@ class ResponseService(ResponseReader):
         A gateway that dies meanwhile leaves a response that can be deleted again, or one that goes with its stream.
         """
         principal.keep_fence("delete single responses")
-        owner = await self.find(principal, response_id)
+        keyed = await self.find(principal, response_id)
         header = await self._store.header(response_id)
         if header is None:
             raise no_response(response_id)
         if not header.done:
             await self._store.hide(response_id)
             await self._engine.cancel(response_id)
-            await self.finish(owner)
+            await self.finish(keyed)
         await self._store.destroy(header)

@@ -22,7 +22,7 @@ class Answer:
     """The message of one run.
 
     Args:
-        transcript: Takes its events; an earlier owner of the run may have begun it there.
+        transcript: Takes its events; an earlier holder of the run may have begun it there.
         passages: The excerpts of the prompt, by the numbers that the model cites.
         cite: Whether the model was asked for markers. Otherwise brackets are data.
 

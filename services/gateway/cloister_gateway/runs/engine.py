@@ -8,12 +8,12 @@ from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
 from cloister_common.vault import VaultError
 
-from cloister_gateway.bus.announcements import Control
+from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.run import Run, RunParts
 from cloister_gateway.runs.store import Header
 from cloister_gateway.runs.unanswered import unanswered_mark
-from cloister_gateway.storage import CONVERSATION, LogGoneError, LogLockedError, Owner, RecordGoneError
+from cloister_gateway.storage import CONVERSATION, KeyedObject, LogGoneError, LogLockedError, RecordGoneError
 from cloister_gateway.storage.client import REDIS_AWAY
 from cloister_gateway.streams.feeds import Hub
 from cloister_gateway.usage import Ending, Generation, Used
@@ -32,10 +32,10 @@ _MOST_TAKEOVERS = 10
 class Engine:
     """The runs of this gateway."""
 
-    def __init__(self, parts: RunParts, *, hub: Hub, control: Control, supervisor: Supervisor) -> None:
+    def __init__(self, parts: RunParts, *, hub: Hub, announcements: Announcements, supervisor: Supervisor) -> None:
         self._parts = parts
         self._hub = hub
-        self._control = control
+        self._announcements = announcements
         self._supervisor = supervisor
         self._runs: dict[str, Run] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -48,13 +48,13 @@ class Engine:
 
     def start(self) -> None:
         """Begins to hear of cancellations, and to look for runs that lost their gateway."""
-        self._control.subscribe(_CANCEL, self._on_cancel)
+        self._announcements.subscribe(_CANCEL, self._on_cancel)
         self._supervisor.loop("runs-sweep", self._sweep)
 
     async def begin(
         self,
-        owner: Owner,
-        conversation: Owner | None,
+        keyed: KeyedObject,
+        conversation: KeyedObject | None,
         request: TurnRequest,
         body: ResponseBody,
         *,
@@ -63,21 +63,21 @@ class Engine:
         """Starts a run whose lease this gateway holds. Returns when its feed can be watched.
 
         Args:
-            owner: The response.
+            keyed: The response.
             conversation: The conversation that the output goes to.
             request: What was asked, as stored.
             body: The response as created.
             give_up: Only bring the run to its end, as failed.
         """
         opened = asyncio.Event()
-        work = self._run(owner, conversation, request, body, opened, give_up=give_up)
-        self._tasks[owner.id] = self._supervisor.spawn("run", work)
+        work = self._run(keyed, conversation, request, body, opened, give_up=give_up)
+        self._tasks[keyed.id] = self._supervisor.spawn("run", work)
         await opened.wait()
 
     async def cancel(self, response_id: str) -> None:
         """Asks whichever gateway runs it to stop. The end is seen in the run's events."""
         await self._parts.store.request_cancel(response_id)
-        await self._control.publish(_CANCEL, {"id": response_id})
+        await self._announcements.publish(_CANCEL, {"id": response_id})
 
     async def remove_those_of(self, tenant: str, conversation_id: str) -> None:
         """Removes what is stored of the runs of a conversation whose key was destroyed."""
@@ -98,8 +98,8 @@ class Engine:
 
     async def _run(
         self,
-        owner: Owner,
-        conversation: Owner | None,
+        keyed: KeyedObject,
+        conversation: KeyedObject | None,
         request: TurnRequest,
         body: ResponseBody,
         opened: asyncio.Event,
@@ -107,24 +107,24 @@ class Engine:
         give_up: bool,
     ) -> None:
         try:
-            async with self._hub.own(owner) as feed:
-                run = Run(owner, conversation, request, body, self._parts, feed)
-                self._runs[owner.id] = run
+            async with self._hub.own(keyed) as feed:
+                run = Run(keyed, conversation, request, body, self._parts, feed)
+                self._runs[keyed.id] = run
                 if give_up:
                     run.give_up()
                 opened.set()
                 await run.execute()
         except* VaultError as errors:
-            header = await self._parts.store.header(owner.id)
+            header = await self._parts.store.header(keyed.id)
             if header is not None:
                 header = header._replace(conversation=conversation.id if conversation else "")
                 await self._give_up(header, errors.exceptions[0])
             else:
-                self._settle(owner.key.tenant, owner.id, "cancelled")
+                self._settle(keyed.key.tenant, keyed.id, "cancelled")
         finally:
             opened.set()
-            self._runs.pop(owner.id, None)
-            self._tasks.pop(owner.id, None)
+            self._runs.pop(keyed.id, None)
+            self._tasks.pop(keyed.id, None)
 
     def _on_cancel(self, payload: dict[str, Any]) -> None:
         run = self._runs.get(payload["id"])
@@ -153,7 +153,7 @@ class Engine:
             log.exception("run_sweep_failed", response_id=response_id)
 
     async def _adopt(self, response_id: str) -> None:
-        """Takes a run over whose owner let its lease go."""
+        """Takes a run over whose holder let its lease go."""
         if not await self._parts.leases.take(response_id):
             return
         header = await self._header(response_id)
@@ -170,7 +170,7 @@ class Engine:
             self._settle(header.tenant, response_id, "cancelled")
             return
         try:
-            owner, request, body = await self._stored(header)
+            keyed, request, body = await self._stored(header)
         except VaultError as error:
             await self._give_up(header, error)
             return
@@ -178,18 +178,18 @@ class Engine:
             await self._parts.leases.release(response_id)
             self._settle(header.tenant, response_id, "cancelled")
             return
-        conversation = Owner(CONVERSATION, header.conversation, owner.key) if header.conversation else None
+        conversation = KeyedObject(CONVERSATION, header.conversation, keyed.key) if header.conversation else None
         takeovers = await self._parts.store.count_takeover(response_id)
         log.info("run_adopted", response_id=response_id, takeovers=takeovers)
-        await self.begin(owner, conversation, request, body, give_up=takeovers > _MOST_TAKEOVERS)
+        await self.begin(keyed, conversation, request, body, give_up=takeovers > _MOST_TAKEOVERS)
 
-    async def _stored(self, header: Header) -> tuple[Owner, TurnRequest, ResponseBody]:
+    async def _stored(self, header: Header) -> tuple[KeyedObject, TurnRequest, ResponseBody]:
         """What is needed to run a response again. Raises `VaultError` if its record or key does not open."""
-        owner = await self._parts.store.owner(header)
-        if owner is None:
+        keyed = await self._parts.store.keyed(header)
+        if keyed is None:
             raise VaultError
-        request, body = await self._parts.store.turn(owner)
-        return owner, request, body
+        request, body = await self._parts.store.turn(keyed)
+        return keyed, request, body
 
     async def _header(self, response_id: str) -> Header | None:
         """What the record says, or None if there is none: one that Redis cannot read cannot be run either."""
@@ -215,10 +215,10 @@ class Engine:
     async def _leave_conversation(self, header: Header) -> None:
         """Sets the conversation free; its turn got no answer, and the log says so if what was asked can be read."""
         try:
-            owner = await self._parts.store.owner(header)
-            if owner is not None:
-                request = await self._parts.store.request(owner)
-                conversation = Owner(CONVERSATION, header.conversation, owner.key)
+            keyed = await self._parts.store.keyed(header)
+            if keyed is not None:
+                request = await self._parts.store.request(keyed)
+                conversation = KeyedObject(CONVERSATION, header.conversation, keyed.key)
                 await self._parts.items.append(conversation, [unanswered_mark(request.input)], run=header.id)
         except (VaultError, RecordGoneError, LogGoneError, LogLockedError) as error:
             log.warning("unanswered_turn_not_marked", response_id=header.id, error=type(error).__name__)
@@ -233,7 +233,7 @@ class Engine:
         return holder == header.id or await self._parts.stream.exists(header.id)
 
     async def _drop(self, response_id: str) -> None:
-        """Drops an ended run's stream and what its owners needed, and all of the record if it was not to be stored."""
+        """Drops an ended run's stream and what its holders needed, and all of the record if it was not to be stored."""
         header = await self._header(response_id)
         if header is not None and header.whole and not header.stored:
             await self._parts.store.destroy(header)

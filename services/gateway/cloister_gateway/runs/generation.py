@@ -16,7 +16,7 @@ from cloister_gateway.models.pods import Attempts
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.runs.answer import Answer
 from cloister_gateway.runs.records import TokenCount, TurnRequest
-from cloister_gateway.storage import Owner
+from cloister_gateway.storage import KeyedObject
 from cloister_gateway.wire.items import Message
 
 __all__ = ["Generation"]
@@ -32,7 +32,7 @@ class Generation:
 
     Args:
         upstream: Calls the llm pods.
-        owner: The response.
+        keyed: The response.
         request: What was asked.
         messages: The prompt.
         most_tokens: The longest answer.
@@ -43,7 +43,7 @@ class Generation:
     def __init__(
         self,
         upstream: ModelUpstream,
-        owner: Owner,
+        keyed: KeyedObject,
         request: TurnRequest,
         messages: list[Message],
         *,
@@ -52,7 +52,7 @@ class Generation:
         tokens: TokenCount,
     ) -> None:
         self._upstream = upstream
-        self._owner = owner
+        self._keyed = keyed
         self._request = request
         self._messages = messages
         self._most_tokens = most_tokens
@@ -87,7 +87,7 @@ class Generation:
                     if failed_at == len(self._answer.visible()):
                         raise failed_again(self._request.model) from error
                     failed_at = len(self._answer.visible())
-                log.warning("generation_continued", response_id=self._owner.id, attempt=attempt)
+                log.warning("generation_continued", response_id=self._keyed.id, attempt=attempt)
                 await asyncio.sleep(_RETRY_SECONDS * attempt)
 
     async def _stream_once(self, attempts: Attempts) -> str:
@@ -102,7 +102,7 @@ class Generation:
         stream = self._upstream.stream_chat(
             self._request.model,
             body,
-            tenant=self._owner.key.tenant,
+            tenant=self._keyed.key.tenant,
             affinity=self._request.affinity,
             attempts=attempts,
         )

@@ -13,8 +13,8 @@ from cloister_gateway.storage import (
     CONVERSATION,
     DamagedError,
     ItemLog,
+    KeyedObject,
     LogGoneError,
-    Owner,
     RecordGoneError,
     StoredItem,
     damage_told,
@@ -92,7 +92,7 @@ class HistoryReader:
         with damage_told(f"the key of conversation '{conversation_id}'"):
             key = await self._keyring.get(tenant, CONVERSATION, conversation_id)
         try:
-            stored = [] if key is None else await self._items.load(Owner(CONVERSATION, conversation_id, key))
+            stored = [] if key is None else await self._items.load(KeyedObject(CONVERSATION, conversation_id, key))
         except LogGoneError:
             key = None
         if key is None:
@@ -105,9 +105,9 @@ class HistoryReader:
         for _ in range(_LONGEST_CHAIN):
             if next_id is None:
                 break
-            header, owner = await self._find_link(tenant, next_id, await self._store.header(next_id))
+            header, keyed = await self._find_link(tenant, next_id, await self._store.header(next_id))
             with _still_there(next_id):
-                request, body = await self._store.turn(owner)
+                request, body = await self._store.turn(keyed)
             if header.conversation:
                 ids = {item["id"] for item in [*request.input, *body["output"]]}
                 log = await self._log(tenant, header.conversation)
@@ -120,7 +120,7 @@ class HistoryReader:
 
     async def read_link(
         self, tenant: str, response_id: str, header: Header | None
-    ) -> tuple[Header, Owner, TurnRequest]:
+    ) -> tuple[Header, KeyedObject, TurnRequest]:
         """What a link of a chain is, and what was asked in it.
 
         Args:
@@ -132,16 +132,16 @@ class HistoryReader:
             NotFound: It was deleted, or is another tenant's.
             DamagedError: It is not what was written.
         """
-        header, owner = await self._find_link(tenant, response_id, header)
+        header, keyed = await self._find_link(tenant, response_id, header)
         with _still_there(response_id):
-            return header, owner, await self._store.request(owner)
+            return header, keyed, await self._store.request(keyed)
 
-    async def _find_link(self, tenant: str, response_id: str, header: Header | None) -> tuple[Header, Owner]:
+    async def _find_link(self, tenant: str, response_id: str, header: Header | None) -> tuple[Header, KeyedObject]:
         header = self._check_link(tenant, response_id, header)
-        owner = await self._store.owner(header)
-        if owner is None:
+        keyed = await self._store.keyed(header)
+        if keyed is None:
             raise no_previous(response_id)
-        return header, owner
+        return header, keyed
 
     @staticmethod
     def _check_link(tenant: str, response_id: str, header: Header | None) -> Header:

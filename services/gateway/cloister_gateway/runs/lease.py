@@ -1,7 +1,7 @@
 """Who runs a response: a lease in Redis with a deadline, and a list of all runs by deadline.
 
 A gateway that dies stops renewing; whoever finds the run past its deadline takes the lease. The lease only decides
-who *should* write. That a deposed owner *cannot* write is decided by the event stream's explicit ids.
+who *should* write. That a deposed holder *cannot* write is decided by the event stream's explicit ids.
 
 Every time here is Redis's own, taken inside the script that uses it: the clocks of two gateways may be an hour apart.
 """
@@ -17,9 +17,9 @@ from cloister_gateway.storage.layout import RUNS_ACTIVE, RUNS_ENDED, lease_key
 __all__ = ["LEASE_SECONDS", "RENEW_SECONDS", "Leases"]
 
 LEASE_SECONDS = 5.0
-"""How long a dead owner's run waits for the next one."""
+"""How long a dead holder's run waits for the next one."""
 RENEW_SECONDS = 1.5
-"""Three renewals fit in a lease, so that one slow answer from Redis does not depose a living owner."""
+"""Three renewals fit in a lease, so that one slow answer from Redis does not depose a living holder."""
 
 _NOW = "local time = redis.call('TIME') local now = time[1] + time[2] / 1e6 "
 # KEYS: list. ARGV: run, seconds from now.
@@ -36,14 +36,14 @@ end
 return over
 """
 )
-# KEYS: lease. ARGV: owner, milliseconds. What stands there without an end is no lease of ours, and would never go.
+# KEYS: lease. ARGV: holder, milliseconds. What stands there without an end is no lease of ours, and would never go.
 _TAKE = """
 if redis.call('PTTL', KEYS[1]) == -1 then redis.call('DEL', KEYS[1]) end
 return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
 """
-# KEYS: lease. ARGV: owner, milliseconds.
+# KEYS: lease. ARGV: holder, milliseconds.
 _RENEW = "if redis.pcall('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
-# KEYS: lease. ARGV: owner.
+# KEYS: lease. ARGV: holder.
 _RELEASE = "if redis.pcall('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 
@@ -52,7 +52,7 @@ class Leases:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._owner = secrets.token_hex(8)
+        self._holder = secrets.token_hex(8)
         self._note_script = redis.register_script(_NOTE)
         self._over_script = redis.register_script(_OVER)
         self._take_script = redis.register_script(_TAKE)
@@ -62,12 +62,14 @@ class Leases:
     async def take(self, response_id: str) -> bool:
         """Takes the run's lease if it is free; says whether it did."""
         await self._note_script(keys=[RUNS_ACTIVE], args=[response_id, LEASE_SECONDS])
-        taken = await self._take_script(keys=[lease_key(response_id)], args=[self._owner, int(LEASE_SECONDS * 1000)])
+        taken = await self._take_script(keys=[lease_key(response_id)], args=[self._holder, int(LEASE_SECONDS * 1000)])
         return bool(taken)
 
     async def renew(self, response_id: str) -> bool:
         """Extends a lease of ours. False if it is not ours any more."""
-        renewed = await self._renew_script(keys=[lease_key(response_id)], args=[self._owner, int(LEASE_SECONDS * 1000)])
+        renewed = await self._renew_script(
+            keys=[lease_key(response_id)], args=[self._holder, int(LEASE_SECONDS * 1000)]
+        )
         if renewed:
             await self._note_script(keys=[RUNS_ACTIVE], args=[response_id, LEASE_SECONDS])
         return bool(renewed)
@@ -75,7 +77,7 @@ class Leases:
     async def release(self, response_id: str) -> None:
         """Gives the lease up of a run of which nothing is left."""
         await self._redis.zrem(RUNS_ACTIVE, response_id)
-        await self._release_script(keys=[lease_key(response_id)], args=[self._owner])
+        await self._release_script(keys=[lease_key(response_id)], args=[self._holder])
 
     async def hand_over(self, response_id: str) -> None:
         """Gives the lease up so that another gateway goes on at once.
@@ -83,11 +85,11 @@ class Leases:
         The lease goes first: who found the run on the list and not its lease free would look again only after
         `LEASE_SECONDS`.
         """
-        await self._release_script(keys=[lease_key(response_id)], args=[self._owner])
+        await self._release_script(keys=[lease_key(response_id)], args=[self._holder])
         await self._redis.zadd(RUNS_ACTIVE, {response_id: 0})
 
     async def abandoned(self, limit: int = 32) -> list[str]:
-        """Runs whose owner let the deadline pass."""
+        """Runs whose holder let the deadline pass."""
         return await self._over(RUNS_ACTIVE, limit, within_seconds=2 * LEASE_SECONDS)
 
     async def ended(self, response_id: str, *, keep_seconds: float) -> None:

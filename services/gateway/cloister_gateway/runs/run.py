@@ -22,7 +22,14 @@ from cloister_gateway.runs.transcript import Transcript
 from cloister_gateway.runs.turn import Turn
 from cloister_gateway.runs.unanswered import is_unanswered, unanswered_mark
 from cloister_gateway.settings import ResponsesSettings
-from cloister_gateway.storage import ItemLog, LogDamagedError, LogGoneError, LogLockedError, Owner, RecordGoneError
+from cloister_gateway.storage import (
+    ItemLog,
+    KeyedObject,
+    LogDamagedError,
+    LogGoneError,
+    LogLockedError,
+    RecordGoneError,
+)
 from cloister_gateway.storage.client import REDIS_AWAY
 from cloister_gateway.storage.layout import conversation_channel
 from cloister_gateway.streams.events import DeposedError, EventStream
@@ -68,7 +75,7 @@ class Run:
     """One run on this gateway.
 
     Args:
-        owner: The response with its key.
+        keyed: The response with its key.
         conversation: The conversation the output goes to, if there is one.
         request: What was asked, as stored.
         body: The response as created.
@@ -78,14 +85,14 @@ class Run:
 
     def __init__(
         self,
-        owner: Owner,
-        conversation: Owner | None,
+        keyed: KeyedObject,
+        conversation: KeyedObject | None,
         request: TurnRequest,
         body: ResponseBody,
         parts: RunParts,
         feed: Feed,
     ) -> None:
-        self.owner = owner
+        self.keyed = keyed
         self.conversation = conversation
         self.request = request
         self._parts = parts
@@ -106,11 +113,11 @@ class Run:
                 self._work.cancel()
 
     def give_up(self) -> None:
-        """Lets the response fail without more work, since its owners die of it."""
+        """Lets the response fail without more work, since its holders die of it."""
         self._given_up = True
 
     async def execute(self) -> None:
-        """Runs to the end, or until this gateway is not the owner any more."""
+        """Runs to the end, or until this gateway is not the holder any more."""
         _RUNNING.inc()
         try:
             outcome = await self._recall()
@@ -129,17 +136,17 @@ class Run:
                 await self._finish(outcome)
                 keeper.cancel()
             keep_seconds = self._parts.settings.keep_stream_seconds
-            await self._parts.leases.ended(self.owner.id, keep_seconds=keep_seconds)
+            await self._parts.leases.ended(self.keyed.id, keep_seconds=keep_seconds)
         except* DeposedError:
-            log.info("run_deposed", response_id=self.owner.id)
+            log.info("run_deposed", response_id=self.keyed.id)
         except* RecordGoneError:
-            log.info("run_gone", response_id=self.owner.id)
+            log.info("run_gone", response_id=self.keyed.id)
             if self.conversation is not None:
-                await self._parts.items.free(self.conversation.kind, self.conversation.id, self.owner.id)
-            await self._parts.leases.release(self.owner.id)
+                await self._parts.items.free(self.conversation.kind, self.conversation.id, self.keyed.id)
+            await self._parts.leases.release(self.keyed.id)
             self._settle("cancelled", self._transcript.tokens.usage())
         except* REDIS_AWAY as errors:
-            log.warning("run_interrupted", response_id=self.owner.id, error=type(errors.exceptions[0]).__name__)
+            log.warning("run_interrupted", response_id=self.keyed.id, error=type(errors.exceptions[0]).__name__)
         finally:
             _RUNNING.dec()
 
@@ -149,18 +156,18 @@ class Run:
             return
         self._settled = True
         generation = Generation(
-            self.owner.id, self.owner.key.tenant, self.request.key_id, self.request.model, "response"
+            self.keyed.id, self.keyed.key.tenant, self.request.key_id, self.request.model, "response"
         )
         used = Used(usage.input_tokens, usage.input_tokens_details.cached_tokens, usage.output_tokens)
         self._parts.meter.settle(generation, used, ending)
 
     async def _recall(self) -> Outcome | None:
-        """How the work ended, if an earlier owner came so far and only the end is left to write."""
+        """How the work ended, if an earlier holder came so far and only the end is left to write."""
         if not self._transcript.resumed:
             return None
-        outcome = await self._parts.store.read(self.owner, OUTCOME)
+        outcome = await self._parts.store.read(self.keyed, OUTCOME)
         if outcome is not None:
-            prompt = await self._parts.store.read(self.owner, PROMPT)
+            prompt = await self._parts.store.read(self.keyed, PROMPT)
             self._transcript.results = None if prompt is None else prompt.results
         return outcome
 
@@ -181,11 +188,11 @@ class Run:
             return Outcome(status="failed", error=RunError(code="server_error", message=message))
         try:
             if self.conversation is not None:
-                await self._parts.bus.publish(conversation_channel(self.conversation.id), self.owner.id.encode())
-            if self._cancelled or await self._parts.store.cancel_requested(self.owner.id):
+                await self._parts.bus.publish(conversation_channel(self.conversation.id), self.keyed.id.encode())
+            if self._cancelled or await self._parts.store.cancel_requested(self.keyed.id):
                 self._cancelled = True
                 return Outcome(status="cancelled")
-            return await self._parts.turn.perform(self.owner, self.request, self._transcript)
+            return await self._parts.turn.perform(self.keyed, self.request, self._transcript)
         except Exception as error:
             # (An OSError alone may be another machine's.)
             if isinstance(error, RecordGoneError) or (isinstance(error, RedisError) and isinstance(error, REDIS_AWAY)):
@@ -197,7 +204,7 @@ class Run:
             status = type(error).status
             code = "server_error" if status >= 500 else "rate_limit_exceeded" if status == 429 else "invalid_prompt"
             return RunError(code=code, message=error.message)
-        log.error("run_failed", response_id=self.owner.id, exc_info=error)
+        log.error("run_failed", response_id=self.keyed.id, exc_info=error)
         message = "The server had an error while it answered. Try again; the operator's log has it."
         return RunError(code="server_error", message=message)
 
@@ -205,12 +212,12 @@ class Run:
         """Closes the output, stores it in the conversation, and writes the last event with the response.
 
         Another gateway may have to do this again from any point. So what the end will be is written down first, and
-        what is stored is in the stream before: if the stream refuses it, another owner has come further.
+        what is stored is in the stream before: if the stream refuses it, another holder has come further.
         """
         await self._flush()
-        if not await self._parts.leases.renew(self.owner.id):
+        if not await self._parts.leases.renew(self.keyed.id):
             raise DeposedError
-        outcome = await self._parts.store.write_once(self.owner, OUTCOME, self._transcript.complete(outcome))
+        outcome = await self._parts.store.write_once(self.keyed, OUTCOME, self._transcript.complete(outcome))
         status = outcome.status
         self._transcript.close_output(failed=status == "failed", completed=status == "completed")
         await self._flush()
@@ -218,11 +225,11 @@ class Run:
         event = {"completed": "response.completed", "failed": "response.failed"}.get(status, "response.incomplete")
         self._transcript.lifecycle(event, **outcome.changes())
         response, results = self._transcript.response, self._transcript.results
-        fields = self._parts.store.finished_fields(self.owner, response, results)
+        fields = self._parts.store.finished_fields(self.keyed, response, results)
         await self._flush(final=True, fields=fields)
         self._settle(_ENDINGS.get(status, "completed"), outcome.usage or Usage())
         _ENDED.labels(status).inc()
-        log.info("run_ended", response_id=self.owner.id, status=status, **asdict(self._transcript.tokens))
+        log.info("run_ended", response_id=self.keyed.id, status=status, **asdict(self._transcript.tokens))
 
     async def _store_output(self, status: str) -> None:
         """Adds the output to the conversation and sets its log free, once, however often it is tried."""
@@ -232,16 +239,16 @@ class Run:
             output = with_results(self._transcript.output, self._transcript.results)
             if is_unanswered(status, output):
                 output = [*output, unanswered_mark(self.request.input)]
-            await self._parts.items.append(self.conversation, output, run=self.owner.id)
+            await self._parts.items.append(self.conversation, output, run=self.keyed.id)
         except LogGoneError:
-            log.info("conversation_gone", response_id=self.owner.id)
+            log.info("conversation_gone", response_id=self.keyed.id)
         except LogLockedError:
-            # An earlier owner of this run came this far: the output is stored, and the log is no longer ours.
-            log.info("conversation_moved_on", response_id=self.owner.id)
+            # An earlier holder of this run came this far: the output is stored, and the log is no longer ours.
+            log.info("conversation_moved_on", response_id=self.keyed.id)
         except LogDamagedError as error:
             # The answer is whole, and its record will be; the next turn is told that the conversation is not.
-            log.error("conversation_damaged", response_id=self.owner.id, exc_info=error)
-            await self._parts.items.free(self.conversation.kind, self.conversation.id, self.owner.id)
+            log.error("conversation_damaged", response_id=self.keyed.id, exc_info=error)
+            await self._parts.items.free(self.conversation.kind, self.conversation.id, self.keyed.id)
 
     async def _write_loop(self) -> None:
         """Writes what is pending: the first event at once, later ones joined over a short time.
@@ -259,7 +266,7 @@ class Run:
         first, events = self._transcript.take_pending()
         if not events:
             return
-        await self._parts.stream.append(self.owner, first, events, final=final, fields=fields)
+        await self._parts.stream.append(self.keyed, first, events, final=final, fields=fields)
         self._feed.extend(first, events, final=final)
 
     async def _keep_lease(self) -> None:
@@ -267,12 +274,12 @@ class Run:
         unwatched_since: float | None = None
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            if not await self._parts.leases.renew(self.owner.id):
+            if not await self._parts.leases.renew(self.keyed.id):
                 raise DeposedError
-            if await self._parts.store.cancel_requested(self.owner.id):
+            if await self._parts.store.cancel_requested(self.keyed.id):
                 self.cancel()
             watched = (
-                self.request.background or self._feed.watchers > 0 or await self._parts.stream.is_watched(self.owner.id)
+                self.request.background or self._feed.watchers > 0 or await self._parts.stream.is_watched(self.keyed.id)
             )
             if watched:
                 unwatched_since = None

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from cloister_gateway.runs.records import BODY, OUTCOME, PROMPT, REQUEST, RESULTS, TurnRequest
-from cloister_gateway.storage import Owner, RecordGoneError, SealedField, damage_told, is_wrong_type
+from cloister_gateway.storage import KeyedObject, RecordGoneError, SealedField, damage_told, is_wrong_type
 from cloister_gateway.storage.layout import CONVERSATION, RESPONSE, events_key, record_key, responses_key
 from cloister_gateway.wire.items import ResponseBody, SearchResult
 
@@ -69,7 +69,7 @@ class ResponseStore:
         self._count_script = redis.register_script(_COUNT)
         self._destroy_script = redis.register_script(_DESTROY)
 
-    async def create(self, header: Header, *, body: ResponseBody, request: TurnRequest) -> Owner:
+    async def create(self, header: Header, *, body: ResponseBody, request: TurnRequest) -> KeyedObject:
         """Makes the record and, outside of a conversation, its key. Durable when this returns."""
         if header.conversation:
             key = await self._keyring.get(header.tenant, CONVERSATION, header.conversation)
@@ -77,22 +77,22 @@ class ResponseStore:
                 raise KeyError(header.conversation)
         else:
             key = await self._keyring.create(header.tenant, RESPONSE, header.id)
-        owner = Owner(RESPONSE, header.id, key)
+        keyed = KeyedObject(RESPONSE, header.id, key)
         fields: dict[Any, Any] = {
             "tenant": header.tenant,
             "created": int(time.time()),
             "conversation": header.conversation,
             "stored": int(header.stored),
             "background": int(header.background),
-            BODY.name: BODY.seal(owner, body),
-            REQUEST.name: REQUEST.seal(owner, request),
+            BODY.name: BODY.seal(keyed, body),
+            REQUEST.name: REQUEST.seal(keyed, request),
         }
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hset(record_key(RESPONSE, header.id), mapping=fields)
             if header.conversation:
                 pipeline.sadd(responses_key(header.conversation), header.id)
             await pipeline.execute()
-        return owner
+        return keyed
 
     async def header(self, response_id: str) -> Header | None:
         """What the record says in the clear, or None if there is none."""
@@ -106,63 +106,63 @@ class ResponseStore:
             found = await pipeline.execute(raise_on_error=False)
         return [_header(response_id, values) for response_id, values in zip(response_ids, found, strict=True)]
 
-    async def owner(self, header: Header) -> Owner | None:
+    async def keyed(self, header: Header) -> KeyedObject | None:
         """The record with the key that opens it, or None if that key was destroyed."""
         kind, object_id = (CONVERSATION, header.conversation) if header.conversation else (RESPONSE, header.id)
         with damage_told(f"the key of response '{header.id}'"):
             key = await self._keyring.get(header.tenant, kind, object_id)
-        return None if key is None else Owner(RESPONSE, header.id, key)
+        return None if key is None else KeyedObject(RESPONSE, header.id, key)
 
-    async def request(self, owner: Owner) -> TurnRequest:
+    async def request(self, keyed: KeyedObject) -> TurnRequest:
         """What was asked.
 
         Raises:
             RecordGoneError: The response was destroyed.
             DamagedError: There is a record, but this is missing or does not open.
         """
-        (sealed,) = await self._sealed(owner, REQUEST)
-        with _told(owner.id):
-            return REQUEST.open(owner, sealed)
+        (sealed,) = await self._sealed(keyed, REQUEST)
+        with _told(keyed.id):
+            return REQUEST.open(keyed, sealed)
 
-    async def turn(self, owner: Owner) -> tuple[TurnRequest, ResponseBody]:
+    async def turn(self, keyed: KeyedObject) -> tuple[TurnRequest, ResponseBody]:
         """What was asked, and the response as its record has it. Raises as `request`."""
-        asked, body = await self._sealed(owner, REQUEST, BODY)
-        with _told(owner.id):
-            return REQUEST.open(owner, asked), BODY.open(owner, body)
+        asked, body = await self._sealed(keyed, REQUEST, BODY)
+        with _told(keyed.id):
+            return REQUEST.open(keyed, asked), BODY.open(keyed, body)
 
-    async def read(self, owner: Owner, field: SealedField[T]) -> T | None:
+    async def read(self, keyed: KeyedObject, field: SealedField[T]) -> T | None:
         """A field of the record, or None where it has none.
 
         Raises:
             DamagedError: It has one, which does not open.
         """
-        with _told(owner.id):
-            sealed: Any = await self._redis.hget(record_key(RESPONSE, owner.id), field.name)
-            return None if sealed is None else field.open(owner, sealed)
+        with _told(keyed.id):
+            sealed: Any = await self._redis.hget(record_key(RESPONSE, keyed.id), field.name)
+            return None if sealed is None else field.open(keyed, sealed)
 
-    async def write_once(self, owner: Owner, field: SealedField[T], value: T) -> T:
-        """Writes a field unless another owner of the run has; returns what stands there.
+    async def write_once(self, keyed: KeyedObject, field: SealedField[T], value: T) -> T:
+        """Writes a field unless another holder of the run has; returns what stands there.
 
         Raises:
             RecordGoneError: The response was destroyed.
         """
-        sealed = field.seal(owner, value)
-        standing: Any = await self._write_once_script(keys=[record_key(RESPONSE, owner.id)], args=[field.name, sealed])
+        sealed = field.seal(keyed, value)
+        standing: Any = await self._write_once_script(keys=[record_key(RESPONSE, keyed.id)], args=[field.name, sealed])
         if standing is None:
             raise RecordGoneError
-        with _told(owner.id):
-            return value if standing == sealed else field.open(owner, standing)
+        with _told(keyed.id):
+            return value if standing == sealed else field.open(keyed, standing)
 
     @staticmethod
-    def finished_fields(owner: Owner, body: ResponseBody, results: list[SearchResult] | None) -> dict[str, bytes]:
+    def finished_fields(keyed: KeyedObject, body: ResponseBody, results: list[SearchResult] | None) -> dict[str, bytes]:
         """The fields that change when the run ends; ``results`` are what its file search found, if it had one."""
-        fields = {BODY.name: BODY.seal(owner, body), "done": b"1"}
+        fields = {BODY.name: BODY.seal(keyed, body), "done": b"1"}
         if results is not None:
-            fields[RESULTS.name] = RESULTS.seal(owner, results)
+            fields[RESULTS.name] = RESULTS.seal(keyed, results)
         return fields
 
     async def request_cancel(self, response_id: str) -> None:
-        """Notes the wish, for an owner that does not hear the message."""
+        """Notes the wish, for a holder that does not hear the message."""
         await self._write_script(keys=[record_key(RESPONSE, response_id)], args=["cancel", "1"])
 
     async def cancel_requested(self, response_id: str) -> bool:
@@ -212,11 +212,11 @@ class ResponseStore:
             await self._destroy_script(keys=keys, args=[tenant, conversation_id])
         await self._redis.delete(index)
 
-    async def _sealed(self, owner: Owner, *fields: SealedField[Any]) -> list[bytes | None]:
+    async def _sealed(self, keyed: KeyedObject, *fields: SealedField[Any]) -> list[bytes | None]:
         """Fields of a record as they lie there. Raises `RecordGoneError` if there is none."""
-        with _told(owner.id):
+        with _told(keyed.id):
             names = ["tenant", *(field.name for field in fields)]
-            values: Any = await self._redis.hmget(record_key(RESPONSE, owner.id), names)
+            values: Any = await self._redis.hmget(record_key(RESPONSE, keyed.id), names)
             tenant: bytes | None = values[0]
             sealed: list[bytes | None] = values[1:]
         if tenant is None:

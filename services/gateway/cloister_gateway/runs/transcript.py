@@ -24,7 +24,7 @@ class Transcript:
 
     Attributes:
         next_number: The number of the next event.
-        resumed: Whether an earlier owner of the run has written events.
+        resumed: Whether an earlier holder of the run has written events.
         changed: Set while there are events that nobody took.
         began: When this gateway took the run up (monotonic seconds).
         tokens: What was used so far.
@@ -49,7 +49,7 @@ class Transcript:
         return items
 
     def replay(self, events: list[bytes]) -> None:
-        """Takes over what an earlier owner has written."""
+        """Takes over what an earlier holder has written."""
         for raw in events:
             event = orjson.loads(raw)
             self._apply(event)

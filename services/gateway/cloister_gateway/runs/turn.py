@@ -26,7 +26,7 @@ from cloister_gateway.runs.records import (
 )
 from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.transcript import Transcript
-from cloister_gateway.storage import Owner
+from cloister_gateway.storage import KeyedObject
 
 __all__ = ["Turn"]
 
@@ -51,11 +51,11 @@ class Turn:
         self._retrieval = retrieval
         self._store = store
 
-    async def perform(self, owner: Owner, request: TurnRequest, transcript: Transcript) -> Outcome:
+    async def perform(self, keyed: KeyedObject, request: TurnRequest, transcript: Transcript) -> Outcome:
         """Searches if asked to, builds the prompt, generates, cites.
 
         Args:
-            owner: The response with its key.
+            keyed: The response with its key.
             request: What was asked.
             transcript: What has happened so far; takes the events, what was found and what was used.
 
@@ -67,9 +67,9 @@ class Turn:
         """
         prompt: PreparedPrompt | None = None
         if transcript.resumed:
-            prompt = await self._store.read(owner, PROMPT)
+            prompt = await self._store.read(keyed, PROMPT)
         if prompt is None:
-            prompt = await self._prepare(owner, request, transcript)
+            prompt = await self._prepare(keyed, request, transcript)
         transcript.results = prompt.results
         index = transcript.item_index("file_search_call")
         if index is not None and transcript.output[index]["status"] == "in_progress":
@@ -79,7 +79,7 @@ class Turn:
         answer = Answer(transcript, prompt.passages, cite=request.response_format is None)
         generation = Generation(
             self._upstream,
-            owner,
+            keyed,
             request,
             prompt.messages,
             most_tokens=self._preparation.answer_tokens(request),
@@ -88,16 +88,16 @@ class Turn:
         )
         reason = await generation.run()
         answer.finish()
-        await self._attribute(owner, transcript, answer)
+        await self._attribute(keyed, transcript, answer)
         if reason == "length":
             return Outcome(status="incomplete", incomplete_details=IncompleteDetails(reason="max_output_tokens"))
         # Another gateway may have made the response, by a clock that goes before ours.
         return Outcome(status="completed", completed_at=max(int(time.time()), transcript.response.get("created_at", 0)))
 
-    async def _prepare(self, owner: Owner, request: TurnRequest, transcript: Transcript) -> PreparedPrompt:
+    async def _prepare(self, keyed: KeyedObject, request: TurnRequest, transcript: Transcript) -> PreparedPrompt:
         """Searches and builds the prompt, and stores both before readers learn of them: who takes the run over must
         find the same."""
-        tenant = owner.key.tenant
+        tenant = keyed.key.tenant
         history, new = await self._preparation.messages(tenant, request)
         tool = next(iter(request.tools), None)
         found: list[Passage] = []
@@ -113,9 +113,9 @@ class Turn:
             dropped=prompt.dropped_messages,
             results=None if tool is None else [passage.as_result() for passage in found],
         )
-        return await self._store.write_once(owner, PROMPT, prepared)
+        return await self._store.write_once(keyed, PROMPT, prepared)
 
-    async def _attribute(self, owner: Owner, transcript: Transcript, answer: Answer) -> None:
+    async def _attribute(self, keyed: KeyedObject, transcript: Transcript, answer: Answer) -> None:
         """Cites, by similarity, the sentences that the model left without a marker."""
         if not answer.passages or not self._retrieval.can_embed:
             return
@@ -126,7 +126,7 @@ class Turn:
         except CloisterError as error:
             # The answer stands without them, and says so; markers the model made are there already.
             transcript.note(citation_details=CitationDetails(status="partial").model_dump())
-            log.warning("attribution_failed", response_id=owner.id, error=type(error).__name__)
+            log.warning("attribution_failed", response_id=keyed.id, error=type(error).__name__)
             return
         for attribution in found:
             answer.cite(attribution.passage, attribution.end)

@@ -33,7 +33,7 @@ from cloister_gateway.sockets.schemas import (
     SubscribeResponse,
 )
 from cloister_gateway.sockets.waiting import WaitingBytes
-from cloister_gateway.storage import Owner
+from cloister_gateway.storage import KeyedObject
 from cloister_gateway.storage.layout import conversation_channel
 from cloister_gateway.wire.events import with_stream_id
 from cloister_gateway.wire.faults import fault_of
@@ -189,17 +189,17 @@ class Session:
 
     async def _create(self, event: SocketCreate) -> None:
         created = await self._responses.create(self._principal, event, own_unstored=self._unstored)
-        self._last = created.owner.id
+        self._last = created.keyed.id
         if event.store is False:
-            self._unstored.append(created.owner.id)
+            self._unstored.append(created.keyed.id)
         stream_id = event.stream_id
         del event
-        await self._follow(created.owner, -1, stream_id)
+        await self._follow(created.keyed, -1, stream_id)
 
     async def _subscribe_response(self, event: SubscribeResponse) -> None:
-        owner = await self._responses.find(self._principal, event.response_id, unstored=self._unstored)
+        keyed = await self._responses.find(self._principal, event.response_id, unstored=self._unstored)
         after = -1 if event.starting_after is None else event.starting_after
-        await self._follow(owner, after, event.stream_id)
+        await self._follow(keyed, after, event.stream_id)
 
     async def _subscribe_conversation(self, event: SubscribeConversation) -> None:
         try:
@@ -231,10 +231,10 @@ class Session:
                 if response_id is not None:
                     await self._follow_new(conversation, response_id, event.stream_id)
 
-    async def _follow_new(self, conversation: Owner, response_id: str, stream_id: str | None) -> None:
+    async def _follow_new(self, conversation: KeyedObject, response_id: str, stream_id: str | None) -> None:
         """Follows a response of a subscribed conversation, unless this socket does so already."""
         try:
-            owner = await self._responses.find_within(self._principal, conversation, response_id)
+            keyed = await self._responses.find_within(self._principal, conversation, response_id)
         except NotFound:
             return  # Deleted, refused after all, or no response of this conversation: whoever said so is not believed.
         except Forbidden as error:
@@ -243,7 +243,7 @@ class Session:
             return
         if response_id not in self._followed:
             self._followed.add(response_id)
-            self._spawn(self._follow(owner, -1, stream_id), stream_id)
+            self._spawn(self._follow(keyed, -1, stream_id), stream_id)
 
     async def _cancel(self, event: Cancel) -> None:
         response_id = event.response_id or self._last
@@ -251,18 +251,18 @@ class Session:
             raise InvalidRequest("There is no response to cancel on this connection.", param="response_id")
         await self._responses.request_cancel(self._principal, response_id, unstored=self._unstored)
 
-    async def _follow(self, owner: Owner, after: int, stream_id: str | None) -> None:
-        self._followed.add(owner.id)
+    async def _follow(self, keyed: KeyedObject, after: int, stream_id: str | None) -> None:
+        self._followed.add(keyed.id)
         try:
             if len(self._followed) > _MOST_FOLLOWED:
                 raise TooManyRequests(f"This connection follows {_MOST_FOLLOWED} responses, the most it may.")
-            async with aclosing(self._responses.events(owner, after=after)) as batches:
+            async with aclosing(self._responses.events(keyed, after=after)) as batches:
                 async for events in batches:
                     if stream_id is not None:
                         events = [with_stream_id(event, stream_id) for event in events]
                     await self._outgoing.put(events)
         finally:
-            self._followed.discard(owner.id)
+            self._followed.discard(keyed.id)
 
     def _spawn(self, work: Coroutine[Any, Any, None], stream_id: str | None) -> None:
         if self._at_once >= _MOST_AT_ONCE:

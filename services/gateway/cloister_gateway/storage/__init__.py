@@ -15,17 +15,17 @@ from cloister_gateway.storage.items import (
     StoredLog,
 )
 from cloister_gateway.storage.layout import CONVERSATION, RESPONSE, record_key
-from cloister_gateway.storage.records import Owner, Record, SealedField, open_field, seal_field
+from cloister_gateway.storage.records import KeyedObject, Record, SealedField, open_field, seal_field
 
 __all__ = [
     "CONVERSATION",
     "RESPONSE",
     "DamagedError",
     "ItemLog",
+    "KeyedObject",
     "LogDamagedError",
     "LogGoneError",
     "LogLockedError",
-    "Owner",
     "Record",
     "RecordGoneError",
     "SealedField",

@@ -7,7 +7,7 @@
     ├── LogLockedError            the log is another's
     ├── DamagedError              not what was written (a `VaultError` and a `CloisterError` too)
     │   └── LogDamagedError       a chained log
-    ├── DeposedError              `streams.events`: another owner of the run has written past this one
+    ├── DeposedError              `streams.events`: another holder of the run has written past this one
     └── StreamDroppedError        `streams.events`: the run has ended, and its events are kept no longer
 
     redis.exceptions.RedisError

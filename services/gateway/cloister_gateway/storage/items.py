@@ -26,7 +26,7 @@ from redis.exceptions import ResponseError
 from cloister_gateway.storage.damage import damage_told
 from cloister_gateway.storage.errors import LogDamagedError, LogGoneError, LogLockedError
 from cloister_gateway.storage.layout import items_key, record_key, removed_key
-from cloister_gateway.storage.records import Owner, open_field, seal_field
+from cloister_gateway.storage.records import KeyedObject, open_field, seal_field
 
 __all__ = ["ItemLog", "StoredItem", "StoredLog"]
 
@@ -95,39 +95,39 @@ class ItemLog:
         self._remove_script = redis.register_script(_REMOVE)
         self._free_script = redis.register_script(_FREE)
 
-    def new_head(self, owner: Owner) -> dict[str, bytes | str]:
+    def new_head(self, keyed: KeyedObject) -> dict[str, bytes | str]:
         """The hash fields of an empty log, to be written when the object is created."""
-        return {"head": self._seal_head(owner, _Head(0, _START, 0))}
+        return {"head": self._seal_head(keyed, _Head(0, _START, 0))}
 
-    async def load(self, owner: Owner) -> list[StoredItem]:
+    async def load(self, keyed: KeyedObject) -> list[StoredItem]:
         """All items in order. Raises as `load_log`."""
-        return (await self.load_log(owner)).items
+        return (await self.load_log(keyed)).items
 
-    async def load_log(self, owner: Owner) -> StoredLog:
+    async def load_log(self, keyed: KeyedObject) -> StoredLog:
         """All items in order, and where items were, after checking the whole chain against the head.
 
         Raises:
             LogGoneError: There is no such object.
             LogDamagedError: The chain does not hold.
         """
-        record, items, holes = _keys(owner.kind, owner.id)
+        record, items, holes = _keys(keyed.kind, keyed.id)
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hget(record, "head")
             pipeline.xrange(items)
             pipeline.hgetall(holes)
-            with _damage_told(owner):
+            with _damage_told(keyed):
                 sealed_head, entries, removed = await pipeline.execute()
-        head = await self._open_head(owner, sealed_head)
-        with _damage_told(owner):
-            return self._follow(owner, head, entries, removed)
+        head = await self._open_head(keyed, sealed_head)
+        with _damage_told(keyed):
+            return self._follow(keyed, head, entries, removed)
 
     async def append(
-        self, owner: Owner, bodies: Sequence[dict[str, Any]], *, run: str = "", hold_for: str = ""
+        self, keyed: KeyedObject, bodies: Sequence[dict[str, Any]], *, run: str = "", hold_for: str = ""
     ) -> list[StoredItem]:
         """Appends items (each with its ``id``), all or none, durably.
 
         Args:
-            owner: The object.
+            keyed: The object.
             bodies: The items, as JSON.
             run: The run that writes, which must hold the log; without a run the log must be free. As a run's last
                 write sets the log free, a run that writes twice is refused the second time.
@@ -136,54 +136,54 @@ class ItemLog:
         Raises:
             LogGoneError, LogLockedError, LogDamagedError: Nothing was written.
         """
-        keys = _keys(owner.kind, owner.id)
+        keys = _keys(keyed.kind, keyed.id)
         while True:
-            with _damage_told(owner):
+            with _damage_told(keyed):
                 sealed_head: Any = await self._redis.hget(keys[0], "head")
-            head = await self._open_head(owner, sealed_head)
-            records, stored, chain = self._seal_items(owner, bodies, head)
-            new_head = self._seal_head(owner, _Head(head.length + len(bodies), chain, head.removed))
+            head = await self._open_head(keyed, sealed_head)
+            records, stored, chain = self._seal_items(keyed, bodies, head)
+            new_head = self._seal_head(keyed, _Head(head.length + len(bodies), chain, head.removed))
             arguments: list[str | bytes | int] = [run, hold_for, sealed_head, new_head, head.length + 1]
             for item, record in zip(stored, records, strict=True):
                 arguments += [item.id, record]
             try:
-                with _damage_told(owner):
+                with _damage_told(keyed):
                     await self._append_script(keys=keys[:2], args=arguments)
             except ResponseError as error:
-                if _must_retry(owner, error):
+                if _must_retry(keyed, error):
                     continue
                 raise
             return stored
 
-    async def remove(self, owner: Owner, item_id: str) -> bool:
+    async def remove(self, keyed: KeyedObject, item_id: str) -> bool:
         """Deletes an item's record, leaving its sealed digest for the chain. False if there is no such item.
 
         Raises:
             LogGoneError, LogDamagedError: Nothing was written.
         """
-        record, items, _ = keys = _keys(owner.kind, owner.id)
+        record, items, _ = keys = _keys(keyed.kind, keyed.id)
         while True:
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.hget(record, "head")
                 pipeline.xrange(items)
-                with _damage_told(owner):
+                with _damage_told(keyed):
                     sealed_head, entries = await pipeline.execute()
-            head = await self._open_head(owner, sealed_head)
+            head = await self._open_head(keyed, sealed_head)
             found = next((entry for entry in entries if entry[1].get(b"i") == item_id.encode()), None)
             if found is None:
                 return False
             stream_id, fields = found
-            with _damage_told(owner):
+            with _damage_told(keyed):
                 seq, digest = _seq(stream_id), _digest(fields[b"r"])
             left = {"digest": digest.hex(), "id": item_id}
-            mark = seal_field(owner.key, owner.kind, owner.id, f"removed:{seq}", left)
-            new_head = self._seal_head(owner, head._replace(removed=head.removed + 1))
+            mark = seal_field(keyed.key, keyed.kind, keyed.id, f"removed:{seq}", left)
+            new_head = self._seal_head(keyed, head._replace(removed=head.removed + 1))
             try:
                 arguments: list[Any] = [sealed_head, new_head, stream_id, seq, mark]
-                with _damage_told(owner):
+                with _damage_told(keyed):
                     await self._remove_script(keys=keys, args=arguments)
             except ResponseError as error:
-                if _must_retry(owner, error):
+                if _must_retry(keyed, error):
                     continue
                 raise
             return True
@@ -202,7 +202,11 @@ class ItemLog:
         await self._redis.delete(*_keys(owner_kind, owner_id))
 
     def _follow(
-        self, owner: Owner, head: _Head, entries: list[tuple[bytes, dict[bytes, bytes]]], removed: dict[bytes, bytes]
+        self,
+        keyed: KeyedObject,
+        head: _Head,
+        entries: list[tuple[bytes, dict[bytes, bytes]]],
+        removed: dict[bytes, bytes],
     ) -> StoredLog:
         by_seq = {_seq(stream_id): fields for stream_id, fields in entries}
         marks = {int(seq): mark for seq, mark in removed.items()}
@@ -215,44 +219,44 @@ class ItemLog:
         for seq in range(1, head.length + 1):
             fields = by_seq.get(seq)
             if fields is None:
-                left = open_field(owner.key, owner.kind, owner.id, f"removed:{seq}", marks[seq])
+                left = open_field(keyed.key, keyed.kind, keyed.id, f"removed:{seq}", marks[seq])
                 if isinstance(left, str):  # As marks were before they held ids: the digest alone.
                     left = {"digest": left, "id": ""}
                 digest = bytes.fromhex(left["digest"])
                 gone[left["id"]] = seq
             else:
                 item_id, record = fields[b"i"].decode(), fields[b"r"]
-                plaintext = open_record(owner.key.subkey("items"), record, _context(owner, seq, item_id, chain))
+                plaintext = open_record(keyed.key.subkey("items"), record, _context(keyed, seq, item_id, chain))
                 items.append(StoredItem(seq, item_id, orjson.loads(plaintext)))
                 digest = _digest(record)
-            chain = _link(owner, chain, seq, digest)
+            chain = _link(keyed, chain, seq, digest)
         if not hmac.compare_digest(chain, head.chain):
             raise VaultError
         return StoredLog(items, gone)
 
     def _seal_items(
-        self, owner: Owner, bodies: Sequence[dict[str, Any]], head: _Head
+        self, keyed: KeyedObject, bodies: Sequence[dict[str, Any]], head: _Head
     ) -> tuple[list[bytes], list[StoredItem], bytes]:
         records, stored, chain = [], [], head.chain
         for seq, body in enumerate(bodies, start=head.length + 1):
             item_id = str(body["id"])
-            context = _context(owner, seq, item_id, chain)
-            record = seal(owner.key.subkey("items"), orjson.dumps(body), context)
+            context = _context(keyed, seq, item_id, chain)
+            record = seal(keyed.key.subkey("items"), orjson.dumps(body), context)
             records.append(record)
             stored.append(StoredItem(seq, item_id, body))
-            chain = _link(owner, chain, seq, _digest(record))
+            chain = _link(keyed, chain, seq, _digest(record))
         return records, stored, chain
 
     @staticmethod
-    def _seal_head(owner: Owner, head: _Head) -> bytes:
+    def _seal_head(keyed: KeyedObject, head: _Head) -> bytes:
         value = {"length": head.length, "chain": head.chain.hex(), "removed": head.removed}
-        return seal_field(owner.key, owner.kind, owner.id, "head", value)
+        return seal_field(keyed.key, keyed.kind, keyed.id, "head", value)
 
-    async def _open_head(self, owner: Owner, sealed: bytes | None) -> _Head:
-        if sealed is None and not await self._redis.exists(record_key(owner.kind, owner.id)):
+    async def _open_head(self, keyed: KeyedObject, sealed: bytes | None) -> _Head:
+        if sealed is None and not await self._redis.exists(record_key(keyed.kind, keyed.id)):
             raise LogGoneError
-        with _damage_told(owner):
-            value = open_field(owner.key, owner.kind, owner.id, "head", sealed)
+        with _damage_told(keyed):
+            value = open_field(keyed.key, keyed.kind, keyed.id, "head", sealed)
             return _Head(value["length"], bytes.fromhex(value["chain"]), value["removed"])
 
 
@@ -260,15 +264,15 @@ def _keys(kind: str, object_id: str) -> list[str]:
     return [record_key(kind, object_id), items_key(kind, object_id), removed_key(kind, object_id)]
 
 
-def _damage_told(owner: Owner) -> AbstractContextManager[None]:
-    return damage_told(_name(owner), LogDamagedError)
+def _damage_told(keyed: KeyedObject) -> AbstractContextManager[None]:
+    return damage_told(_name(keyed), LogDamagedError)
 
 
-def _name(owner: Owner) -> str:
-    return f"the items of '{owner.id}'"
+def _name(keyed: KeyedObject) -> str:
+    return f"the items of '{keyed.id}'"
 
 
-def _must_retry(owner: Owner, error: ResponseError) -> bool:
+def _must_retry(keyed: KeyedObject, error: ResponseError) -> bool:
     """Whether a script was refused only because another write came first. Raises for the other refusals of ours."""
     kind, _, detail = str(error).partition(" ")
     if kind == "GONE":
@@ -277,7 +281,7 @@ def _must_retry(owner: Owner, error: ResponseError) -> bool:
         raise LogLockedError(detail) from error
     if "equal or smaller" in detail:
         # The stream has more entries than the head says.
-        raise LogDamagedError(_name(owner)) from error
+        raise LogDamagedError(_name(keyed)) from error
     return kind == "STALE"
 
 
@@ -293,9 +297,9 @@ def _digest(record: bytes) -> bytes:
     return hashlib.sha256(record).digest()
 
 
-def _link(owner: Owner, chain: bytes, seq: int, digest: bytes) -> bytes:
-    return hmac.new(owner.key.subkey("chain"), encode_context(chain, seq, digest), hashlib.sha256).digest()
+def _link(keyed: KeyedObject, chain: bytes, seq: int, digest: bytes) -> bytes:
+    return hmac.new(keyed.key.subkey("chain"), encode_context(chain, seq, digest), hashlib.sha256).digest()
 
 
-def _context(owner: Owner, seq: int, item_id: str, chain: bytes) -> bytes:
-    return encode_context("item", owner.key.tenant, owner.kind, owner.id, seq, item_id, chain)
+def _context(keyed: KeyedObject, seq: int, item_id: str, chain: bytes) -> bytes:
+    return encode_context("item", keyed.key.tenant, keyed.kind, keyed.id, seq, item_id, chain)

@@ -7,7 +7,7 @@ conv:{<…>}:removed           hash    "            "                   what del
 conv:{<…>}:responses         set     "            "                   the responses that its key seals
 resp:{<response>}            hash  response       the response is deleted; at the end of its stream with store: false
 resp:{<…>}:events            stream  "            keep_stream_seconds after the run's end
-resp:{<…>}:lease             string  "            5 s after its owner last renewed it: who runs it
+resp:{<…>}:lease             string  "            5 s after its holder last renewed it: who runs it
 runs:active                  zset  one for all    runs by the time at which their lease is over, while they run
 runs:ended                   zset  one for all    runs by the time at which their stream is dropped, until it is
 idem:<hmac>                  string  its own      idempotency_seconds after the turn was asked for: an idempotency key
@@ -37,8 +37,8 @@ change; `responses.idempotency` claims; `identity.store` and `identity.rights` i
 """
 
 __all__ = [
+    "ANNOUNCEMENT_CHANNEL",
     "CLAIMS",
-    "CONTROL_CHANNEL",
     "CONVERSATION",
     "IDENTITY",
     "IDENTITY_BOOTSTRAP",
@@ -77,7 +77,7 @@ RUNS_ACTIVE = "runs:active"
 RUNS_ENDED = "runs:ended"
 IDENTITY_PROJECTS = "identity:projects"
 IDENTITY_BOOTSTRAP = "identity:bootstrap"
-CONTROL_CHANNEL = "gw:control"
+ANNOUNCEMENT_CHANNEL = "gw:control"
 
 
 def record_key(kind: str, object_id: str) -> str:

@@ -6,12 +6,12 @@ import orjson
 from cloister_common.vault import DataKey, VaultError, encode_context, open_record, seal
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-__all__ = ["Owner", "Record", "SealedField", "open_field", "seal_field"]
+__all__ = ["KeyedObject", "Record", "SealedField", "open_field", "seal_field"]
 
 T = TypeVar("T")
 
 
-class Owner(NamedTuple):
+class KeyedObject(NamedTuple):
     """The object that records and logs belong to, with its data key."""
 
     kind: str
@@ -48,18 +48,18 @@ class SealedField(Generic[T]):
         self.name = name
         self._adapter: TypeAdapter[T] = TypeAdapter(model)
 
-    def seal(self, owner: Owner, value: T) -> bytes:
+    def seal(self, keyed: KeyedObject, value: T) -> bytes:
         """Seals ``value`` as this field of the object."""
         plain = value.model_dump() if isinstance(value, BaseModel) else value
-        return seal_field(owner.key, owner.kind, owner.id, self.name, plain)
+        return seal_field(keyed.key, keyed.kind, keyed.id, self.name, plain)
 
-    def open(self, owner: Owner, sealed: bytes | None) -> T:
+    def open(self, keyed: KeyedObject, sealed: bytes | None) -> T:
         """What the field holds.
 
         Raises:
             VaultError: It is missing, not exactly this object's and field's, or lacks what its type has.
         """
-        value = open_field(owner.key, owner.kind, owner.id, self.name, sealed)
+        value = open_field(keyed.key, keyed.kind, keyed.id, self.name, sealed)
         try:
             return self._adapter.validate_python(value)
         except ValidationError:

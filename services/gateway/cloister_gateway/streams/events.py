@@ -2,7 +2,7 @@
 
 Events are numbered from 0 without gaps. They are appended in groups: one stream entry holds a few events, sealed
 together, under the explicit id ``(first number + 1)-0``. Redis refuses an id that is not larger than the last one,
-and a deposed owner always writes from a number that is taken, so it is refused without any lock. A group, the fields
+and a deposed holder always writes from a number that is taken, so it is refused without any lock. A group, the fields
 of the record that change with it and the word to other gateways are one script: all of them happen, or none.
 """
 
@@ -12,7 +12,7 @@ from cloister_common.vault import encode_context, open_record, seal
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from cloister_gateway.storage import DamagedError, Owner, RecordGoneError, StoreError, damage_told
+from cloister_gateway.storage import DamagedError, KeyedObject, RecordGoneError, StoreError, damage_told
 from cloister_gateway.storage.layout import events_key, record_key, run_channel
 
 __all__ = ["DeposedError", "EventGroup", "EventStream", "StreamDroppedError", "damaged_stream"]
@@ -29,7 +29,7 @@ return redis.status_reply('OK')
 
 
 class DeposedError(StoreError):
-    """Another owner has written past this one. Stop: the run is not ours any more."""
+    """Another holder has written past this one. Stop: the run is not ours any more."""
 
 
 class StreamDroppedError(StoreError):
@@ -53,12 +53,18 @@ class EventStream:
         self._append_script = redis.register_script(_APPEND)
 
     async def append(
-        self, owner: Owner, first: int, events: list[bytes], *, final: bool, fields: dict[str, bytes] | None = None
+        self,
+        keyed: KeyedObject,
+        first: int,
+        events: list[bytes],
+        *,
+        final: bool,
+        fields: dict[str, bytes] | None = None,
     ) -> None:
         """Appends events ``first …`` durably and wakes other gateways.
 
         Args:
-            owner: The response.
+            keyed: The response.
             first: The number of the first of ``events``.
             events: JSON objects.
             final: Whether the last of them ends the run.
@@ -68,12 +74,12 @@ class EventStream:
             DeposedError: The place is taken; nothing was written.
             RecordGoneError: The response was destroyed; nothing was written.
         """
-        record = seal(owner.key.subkey("stream"), b"\n".join(events), _context(owner, first, len(events), final=final))
-        arguments: list[Any] = [f"{first + 1}-0", len(events), record, int(final), run_channel(owner.id)]
+        record = seal(keyed.key.subkey("stream"), b"\n".join(events), _context(keyed, first, len(events), final=final))
+        arguments: list[Any] = [f"{first + 1}-0", len(events), record, int(final), run_channel(keyed.id)]
         for name, value in (fields or {}).items():
             arguments += [name, value]
         try:
-            await self._append_script(keys=[record_key(owner.kind, owner.id), events_key(owner.id)], args=arguments)
+            await self._append_script(keys=[record_key(keyed.kind, keyed.id), events_key(keyed.id)], args=arguments)
         except ResponseError as error:
             if str(error).startswith("GONE"):
                 raise RecordGoneError from error
@@ -81,7 +87,7 @@ class EventStream:
                 raise DeposedError from error
             raise
 
-    async def read(self, owner: Owner, after: bytes = b"0-0") -> list[EventGroup]:
+    async def read(self, keyed: KeyedObject, after: bytes = b"0-0") -> list[EventGroup]:
         """All groups after the entry ``after``, which was not the last of the run.
 
         Raises:
@@ -91,21 +97,21 @@ class EventStream:
                 because its record does not open.
         """
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hmget(record_key(owner.kind, owner.id), "tenant", "damaged", "done")
-            pipeline.xrange(events_key(owner.id), min=b"(" + after)
-            pipeline.exists(events_key(owner.id))
-            with damage_told(damaged_stream(owner)):
+            pipeline.hmget(record_key(keyed.kind, keyed.id), "tenant", "damaged", "done")
+            pipeline.xrange(events_key(keyed.id), min=b"(" + after)
+            pipeline.exists(events_key(keyed.id))
+            with damage_told(damaged_stream(keyed)):
                 (tenant, damaged, done), entries, kept = await pipeline.execute()
         if tenant is None:
             raise RecordGoneError
         if damaged is not None:
-            raise DamagedError(damaged_stream(owner))
-        with damage_told(damaged_stream(owner)):
-            groups = [_open_group(owner, entry_id, fields) for entry_id, fields in entries]
+            raise DamagedError(damaged_stream(keyed))
+        with damage_told(damaged_stream(keyed)):
+            groups = [_open_group(keyed, entry_id, fields) for entry_id, fields in entries]
         if done is not None and not any(group.final for group in groups):
             # The end of a run and its last group are written as one.
             if kept:
-                raise DamagedError(damaged_stream(owner))
+                raise DamagedError(damaged_stream(keyed))
             raise StreamDroppedError
         return groups
 
@@ -123,16 +129,16 @@ class EventStream:
         await self._redis.delete(events_key(response_id))
 
 
-def damaged_stream(owner: Owner) -> str:
+def damaged_stream(keyed: KeyedObject) -> str:
     """What a `DamagedError` calls a stream."""
-    return f"the events of response '{owner.id}'"
+    return f"the events of response '{keyed.id}'"
 
 
-def _open_group(owner: Owner, entry_id: bytes, fields: dict[bytes, bytes]) -> EventGroup:
+def _open_group(keyed: KeyedObject, entry_id: bytes, fields: dict[bytes, bytes]) -> EventGroup:
     first, count, final = int(entry_id.split(b"-")[0]) - 1, int(fields[b"n"]), fields[b"f"] == b"1"
-    plaintext = open_record(owner.key.subkey("stream"), fields[b"d"], _context(owner, first, count, final=final))
+    plaintext = open_record(keyed.key.subkey("stream"), fields[b"d"], _context(keyed, first, count, final=final))
     return EventGroup(entry_id, first, plaintext.split(b"\n"), final)
 
 
-def _context(owner: Owner, first: int, count: int, *, final: bool) -> bytes:
-    return encode_context("events", owner.key.tenant, owner.id, first, count, int(final))
+def _context(keyed: KeyedObject, first: int, count: int, *, final: bool) -> bytes:
+    return encode_context("events", keyed.key.tenant, keyed.id, first, count, int(final))

@@ -16,7 +16,7 @@ from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
 
 from cloister_gateway.bus.connection import Bus, Subscription
-from cloister_gateway.storage import DamagedError, Owner
+from cloister_gateway.storage import DamagedError, KeyedObject
 from cloister_gateway.storage.client import REDIS_DOWN
 from cloister_gateway.storage.layout import run_channel
 from cloister_gateway.streams.events import EventStream, damaged_stream
@@ -33,7 +33,7 @@ class Feed:
     """The events of one run, as JSON bytes; the list index is the sequence number.
 
     Attributes:
-        owner: The response.
+        keyed: The response.
         events: What has happened so far.
         final: Whether the last of them ended the run.
         local: Whether the run is this gateway's own, and extends the feed itself.
@@ -42,8 +42,8 @@ class Feed:
         changing: Held while the subscription changes.
     """
 
-    def __init__(self, owner: Owner) -> None:
-        self.owner = owner
+    def __init__(self, keyed: KeyedObject) -> None:
+        self.keyed = keyed
         self.events: list[bytes] = []
         self.final = False
         self.local = False
@@ -63,7 +63,7 @@ class Feed:
         """
         known = len(self.events) - first
         if known < 0:
-            raise DamagedError(damaged_stream(self.owner))
+            raise DamagedError(damaged_stream(self.keyed))
         self.events.extend(events[known:])
         self.final = self.final or final
         self._last_entry = entry_id or b"%d-0" % (first + 1)
@@ -79,7 +79,7 @@ class Feed:
         async with self._reading:
             if self.final:
                 return
-            for group in await stream.read(self.owner, self._last_entry):
+            for group in await stream.read(self.keyed, self._last_entry):
                 self.extend(group.first, group.events, final=group.final, entry_id=group.entry_id)
 
     async def follow(self, after: int = -1) -> AsyncGenerator[list[bytes], None]:
@@ -129,7 +129,7 @@ class Hub:
         self._supervisor.loop("feeds", self._keep_current)
 
     @asynccontextmanager
-    async def watch(self, owner: Owner) -> AsyncIterator[Feed]:
+    async def watch(self, keyed: KeyedObject) -> AsyncIterator[Feed]:
         """The run's feed, filled with what has happened so far, kept current while the block runs.
 
         Raises:
@@ -138,7 +138,7 @@ class Hub:
             DamagedError: Its stream does not open or has a gap.
             Unavailable: Redis does not answer.
         """
-        feed = self._feed(owner)
+        feed = self._feed(keyed)
         feed.watchers += 1
         try:
             await self._refresh(feed)
@@ -148,9 +148,9 @@ class Hub:
             await self._let_go(feed)
 
     @asynccontextmanager
-    async def own(self, owner: Owner) -> AsyncIterator[Feed]:
+    async def own(self, keyed: KeyedObject) -> AsyncIterator[Feed]:
         """The feed of a run that this gateway runs: the run itself extends it, not what is read from Redis."""
-        feed = self._feed(owner)
+        feed = self._feed(keyed)
         feed.local = True
         try:
             await self._detach(feed)
@@ -158,7 +158,7 @@ class Hub:
             yield feed
         finally:
             feed.local = False
-            # Watchers that are left follow the next owner, or learn that there will be none.
+            # Watchers that are left follow the next holder, or learn that there will be none.
             self._mark_stale(feed)
             await self._let_go(feed)
 
@@ -169,7 +169,7 @@ class Hub:
         async with feed.changing:
             # (Whoever asked for this may have left before it began: nobody would end the subscription.)
             if feed.subscription is None and feed.watchers and not feed.final:
-                channel = run_channel(feed.owner.id)
+                channel = run_channel(feed.keyed.id)
                 feed.subscription = await self._bus.subscribe(
                     channel, lambda _: self._mark_stale(feed), lambda: self._mark_stale(feed)
                 )
@@ -186,16 +186,16 @@ class Hub:
             self._forget(feed)
             await self._detach(feed)
 
-    def _feed(self, owner: Owner) -> Feed:
-        """The feed of the owner's run. An id out of a store must not lead to what is held here for another tenant."""
-        feed = self._feeds.setdefault(owner.id, Feed(owner))
-        if feed.owner.key.tenant != owner.key.tenant:
-            raise DamagedError(damaged_stream(owner))
+    def _feed(self, keyed: KeyedObject) -> Feed:
+        """The feed of the object's run. An id out of a store must not lead to what is held here for another tenant."""
+        feed = self._feeds.setdefault(keyed.id, Feed(keyed))
+        if feed.keyed.key.tenant != keyed.key.tenant:
+            raise DamagedError(damaged_stream(keyed))
         return feed
 
     def _forget(self, feed: Feed) -> None:
-        if self._feeds.get(feed.owner.id) is feed:
-            del self._feeds[feed.owner.id]
+        if self._feeds.get(feed.keyed.id) is feed:
+            del self._feeds[feed.keyed.id]
 
     def _mark_stale(self, feed: Feed) -> None:
         self._stale.add(feed)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cloister_common.errors import Unavailable
 from cloister_common.supervisor import Supervisor
-from cloister_gateway.bus.announcements import Control
+from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.settings import RedisSettings
 from cloister_gateway.storage.client import bus_connection, command_client
@@ -95,12 +95,12 @@ async def test_subscribing_while_redis_is_down_is_unavailable(bus: Bus, redis_se
 
 
 async def test_control_messages_reach_only_their_kind(bus: Bus) -> None:
-    control = Control(bus)
-    await control.start()
+    announcements = Announcements(bus)
+    await announcements.start()
     received: list[dict[str, object]] = []
-    control.subscribe("x", received.append)
-    await control.publish("y", {"id": 1})
-    await control.publish("x", {"id": 2})
+    announcements.subscribe("x", received.append)
+    await announcements.publish("y", {"id": 1})
+    await announcements.publish("x", {"id": 2})
     await until(lambda: bool(received))
     assert received == [{"id": 2}]
 

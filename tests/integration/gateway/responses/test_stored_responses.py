@@ -12,7 +12,7 @@ from cloister_common.testing.llm import FakeLlm
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.runs.store import ResponseStore
-from cloister_gateway.storage import Owner
+from cloister_gateway.storage import KeyedObject
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.integration.gateway.conftest import Installation
@@ -155,11 +155,11 @@ def test_what_somebody_deletes_after_it_was_found_is_a_404(
     }
     find, find_response = ConversationService.find, ResponseService.find
 
-    async def found(service: Any, principal: Any, name: str, **options: Any) -> Owner:
-        owner = await (find if name.startswith("conv_") else find_response)(service, principal, name, **options)
+    async def found(service: Any, principal: Any, name: str, **options: Any) -> KeyedObject:
+        keyed = await (find if name.startswith("conv_") else find_response)(service, principal, name, **options)
         with installation.redis.client() as redis:
             redis.delete(f"{name.split('_')[0]}:{{{name}}}")
-        return owner
+        return keyed
 
     for what, call in calls.items():
         if what in {"response", "input", "cancel", "delete"}:

@@ -16,14 +16,14 @@ from cloister_gateway.runs.run import Run, RunParts
 from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.runs.transcript import Transcript
 from cloister_gateway.settings import RedisSettings, ResponsesSettings
-from cloister_gateway.storage import RESPONSE, ItemLog, LogLockedError, Owner, record_key
+from cloister_gateway.storage import RESPONSE, ItemLog, KeyedObject, LogLockedError, record_key
 from cloister_gateway.storage.client import command_client
 from cloister_gateway.streams.events import EventStream
 from cloister_gateway.streams.feeds import Feed
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tests.integration.gateway.conftest import MakeOwner, item
+from tests.integration.gateway.conftest import MakeKeyed, item
 
 FOUND = [{"file_id": "file-1", "text": "one"}]
 ANSWER = ["one", " two", " three", " four"]
@@ -39,9 +39,9 @@ class Words:
         self.store = store
         self.cancel: Callable[[], None] = lambda: None
 
-    async def perform(self, owner: Owner, _request: TurnRequest, transcript: Transcript) -> Outcome:
+    async def perform(self, keyed: KeyedObject, _request: TurnRequest, transcript: Transcript) -> Outcome:
         prepared = PreparedPrompt(messages=[], passages=[], dropped=0, results=FOUND)
-        transcript.results = (await self.store.write_once(owner, PROMPT, prepared)).results
+        transcript.results = (await self.store.write_once(keyed, PROMPT, prepared)).results
         if transcript.item_index("file_search_call") is None:
             transcript.close_search(transcript.open_search(new_id("fs_"), ["q"]), results=None)
         index = transcript.item_index("message")
@@ -87,8 +87,8 @@ class Dying:
 class Scene:
     """A response in a conversation, and the gateways that try to make it."""
 
-    conversation: Owner
-    owner: Owner
+    conversation: KeyedObject
+    keyed: KeyedObject
     question: dict[str, Any]
     end: str
     keyring: Keyring
@@ -110,11 +110,11 @@ class Scene:
                 settings=ResponsesSettings(flush_seconds=0),
                 bus=_Silence(),  # type: ignore[arg-type]  # all that a run asks of a bus
             )
-            await parts.leases.take(self.owner.id)
-            feed = Feed(self.owner)
+            await parts.leases.take(self.keyed.id)
+            feed = Feed(self.keyed)
             await feed.pull(stream)
-            request, body = await store.turn(self.owner)
-            run = Run(self.owner, self.conversation, request, body, parts, feed)
+            request, body = await store.turn(self.keyed)
+            run = Run(self.keyed, self.conversation, request, body, parts, feed)
             work.cancel = run.cancel
             async with asyncio.timeout(SECONDS):
                 await run.execute()
@@ -134,7 +134,7 @@ MakeScene = Callable[[str], Awaitable[Scene]]
 
 @pytest.fixture
 def make_scene(
-    redis: Redis, keyring: Keyring, items: ItemLog, make_log: MakeOwner, redis_settings: RedisSettings
+    redis: Redis, keyring: Keyring, items: ItemLog, make_log: MakeKeyed, redis_settings: RedisSettings
 ) -> MakeScene:
     async def make(end: str) -> Scene:
         conversation, question = await make_log(), item("question")
@@ -147,12 +147,12 @@ def make_scene(
             "truncation_details": {"dropped_messages": 0},
         }
         header = Header(response_id, "proj_a", conversation.id, True, False, False)
-        owner = await ResponseStore(redis, keyring).create(
+        keyed = await ResponseStore(redis, keyring).create(
             header, body=body, request=TurnRequest(model="fake", input=[])
         )
         await items.append(conversation, [question], hold_for=response_id)
 
-        return Scene(conversation, owner, question, end, keyring, lambda: command_client(redis_settings))
+        return Scene(conversation, keyed, question, end, keyring, lambda: command_client(redis_settings))
 
     return make
 
@@ -160,7 +160,7 @@ def make_scene(
 async def check(scene: Scene, redis: Redis, items: ItemLog) -> None:
     """What readers saw, what the conversation has, and what the record says are one and the same story, told once."""
     store = ResponseStore(redis, scene.keyring)
-    groups = await EventStream(redis).read(scene.owner)
+    groups = await EventStream(redis).read(scene.keyed)
     events = [orjson.loads(event) for group in groups for event in group.events]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert [group.final for group in groups] == [False] * (len(groups) - 1) + [True]
@@ -179,13 +179,13 @@ async def check(scene: Scene, redis: Redis, items: ItemLog) -> None:
     assert stored[0] == scene.question
     call, message = final["output"]
     assert stored[1:3] == [{**call, "results": FOUND}, message]
-    header = await store.header(scene.owner.id)
+    header = await store.header(scene.keyed.id)
     assert header is not None
     assert header.done
-    assert await store.read(scene.owner, BODY) == final
-    assert await store.read(scene.owner, RESULTS) == FOUND
+    assert await store.read(scene.keyed, BODY) == final
+    assert await store.read(scene.keyed, RESULTS) == FOUND
     # Whoever died: a gateway finds it again, so that its stream does not stay for ever.
-    listed = [await redis.zscore(name, scene.owner.id) for name in ("runs:active", "runs:ended")]
+    listed = [await redis.zscore(name, scene.keyed.id) for name in ("runs:active", "runs:ended")]
     assert listed != [None, None]
 
 
@@ -197,8 +197,8 @@ async def test_death_at_every_write_leaves_one_whole_response(
     for write in range(1, MOST_WRITES):
         scene = await make_scene(end)
         survived = await scene.gateway(dies_at=write, answered=answered)
-        await redis.delete(f"{record_key(RESPONSE, scene.owner.id)}:lease")
-        header = await ResponseStore(redis, scene.keyring).header(scene.owner.id)
+        await redis.delete(f"{record_key(RESPONSE, scene.keyed.id)}:lease")
+        header = await ResponseStore(redis, scene.keyring).header(scene.keyed.id)
         assert header is not None
         if not header.done:
             # Others may write once the log is free, before anyone takes the run over.
@@ -223,8 +223,8 @@ async def test_two_deaths_in_a_row_change_nothing(make_scene: MakeScene, redis: 
             scene = await make_scene("completed")
             for death in (first, second):
                 await scene.gateway(dies_at=death, answered=True)
-                await redis.delete(f"{record_key(RESPONSE, scene.owner.id)}:lease")
-            header = await ResponseStore(redis, scene.keyring).header(scene.owner.id)
+                await redis.delete(f"{record_key(RESPONSE, scene.keyed.id)}:lease")
+            header = await ResponseStore(redis, scene.keyring).header(scene.keyed.id)
             assert header is not None
             if not header.done:
                 assert await scene.gateway()
@@ -237,14 +237,14 @@ async def test_a_slow_owner_that_was_deposed_stops_and_changes_nothing(
     scene = await make_scene("completed")
     first = asyncio.create_task(scene.gateway())
     stream = EventStream(redis)
-    while not await stream.read(scene.owner):
+    while not await stream.read(scene.keyed):
         await asyncio.sleep(0)
-    await redis.delete(f"{record_key(RESPONSE, scene.owner.id)}:lease")
+    await redis.delete(f"{record_key(RESPONSE, scene.keyed.id)}:lease")
     await asyncio.gather(first, scene.gateway())
-    header = await ResponseStore(redis, scene.keyring).header(scene.owner.id)
+    header = await ResponseStore(redis, scene.keyring).header(scene.keyed.id)
     assert header is not None
     if not header.done:
         # Each deposed the other: the next one finds the lease free again.
-        await redis.delete(f"{record_key(RESPONSE, scene.owner.id)}:lease")
+        await redis.delete(f"{record_key(RESPONSE, scene.keyed.id)}:lease")
         assert await scene.gateway()
     await check(scene, redis, items)

@@ -23,8 +23,8 @@ async def nowhere(used: dict[str, int]) -> None:
 
 
 def authenticator_of(*verifiers: Verifier) -> Authenticator:
-    control: Any = None
-    return Authenticator(verifiers, control, LastUse(nowhere), Supervisor())
+    announcements: Any = None
+    return Authenticator(verifiers, announcements, LastUse(nowhere), Supervisor())
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -62,8 +62,8 @@ class Guarded:
 
     def __init__(self) -> None:
         self.verifier, self.reached, self.sent = Verifier(), list[str](), list[Message]()
-        control: Any = None
-        self.authenticator = Authenticator([self.verifier], control, LastUse(nowhere), Supervisor())
+        announcements: Any = None
+        self.authenticator = Authenticator([self.verifier], announcements, LastUse(nowhere), Supervisor())
         self.shell = Starlette()
         provide(self.shell.state, Services(self.authenticator))
         self.guard = GuardMiddleware(self._serve, open_routes=open_routes(router.routes))

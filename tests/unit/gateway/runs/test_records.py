@@ -5,23 +5,23 @@ from typing import Any
 import pytest
 from cloister_common.vault import DataKey, VaultError
 from cloister_gateway.runs.records import OUTCOME, PROMPT, REQUEST, TokenCount, TurnRequest
-from cloister_gateway.storage import RESPONSE, Owner, SealedField, seal_field
+from cloister_gateway.storage import RESPONSE, KeyedObject, SealedField, seal_field
 
-OWNER = Owner(RESPONSE, "resp_1", DataKey(bytes(32), tenant="proj_a"))
+KEYED = KeyedObject(RESPONSE, "resp_1", DataKey(bytes(32), tenant="proj_a"))
 ASKED: dict[str, Any] = {"model": "m", "input": [{"id": "msg_1", "type": "message", "content": []}], "affinity": "a"}
 
 
 def stored(field: SealedField[Any], value: Any) -> bytes:
-    return seal_field(OWNER.key, OWNER.kind, OWNER.id, field.name, value)
+    return seal_field(KEYED.key, KEYED.kind, KEYED.id, field.name, value)
 
 
 def test_a_record_without_a_version_is_of_the_first() -> None:
-    request = REQUEST.open(OWNER, stored(REQUEST, ASKED))
+    request = REQUEST.open(KEYED, stored(REQUEST, ASKED))
     assert (request.v, request.input, request.earlier) == (1, ASKED["input"], None)
 
 
 def test_what_a_later_version_adds_is_passed_over() -> None:
-    assert REQUEST.open(OWNER, stored(REQUEST, {**ASKED, "later": 1})) == TurnRequest(**ASKED)
+    assert REQUEST.open(KEYED, stored(REQUEST, {**ASKED, "later": 1})) == TurnRequest(**ASKED)
 
 
 @pytest.mark.parametrize(
@@ -29,22 +29,22 @@ def test_what_a_later_version_adds_is_passed_over() -> None:
 )
 def test_what_lacks_its_type_does_not_open_and_is_not_shown(altered: Any) -> None:
     with pytest.raises(VaultError) as refused:
-        REQUEST.open(OWNER, stored(REQUEST, altered))
+        REQUEST.open(KEYED, stored(REQUEST, altered))
     assert refused.value.__cause__ is None
     assert "secret words" not in repr(refused.value)
 
 
 def test_a_field_opens_as_itself_only() -> None:
     with pytest.raises(VaultError):
-        OUTCOME.open(OWNER, stored(PROMPT, {"status": "completed"}))
+        OUTCOME.open(KEYED, stored(PROMPT, {"status": "completed"}))
     with pytest.raises(VaultError):
-        OUTCOME.open(OWNER._replace(id="resp_2"), stored(OUTCOME, {"status": "completed"}))
+        OUTCOME.open(KEYED._replace(id="resp_2"), stored(OUTCOME, {"status": "completed"}))
     with pytest.raises(VaultError):
-        OUTCOME.open(OWNER, None)
+        OUTCOME.open(KEYED, None)
 
 
 def test_an_outcome_changes_only_what_it_knows() -> None:
-    outcome = OUTCOME.open(OWNER, stored(OUTCOME, {"status": "cancelled", "truncation_details": None}))
+    outcome = OUTCOME.open(KEYED, stored(OUTCOME, {"status": "cancelled", "truncation_details": None}))
     assert outcome.changes() == {"status": "cancelled"}
 
 

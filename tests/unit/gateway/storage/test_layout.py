@@ -37,7 +37,7 @@ def test_no_other_file_spells_a_key() -> None:
 
 
 def test_the_search_finds_keys_however_they_are_spelled() -> None:
-    source = "a = f'conv:{{{x}}}'; b = f'{key}:events'; c = 'runs:active'; d = Owner('resp', x); e = f'run:{x}'"
+    source = "a = f'conv:{{{x}}}'; b = f'{key}:events'; c = 'runs:active'; d = KeyedObject('resp', x); e = f'run:{x}'"
     found = {text for _, text in literals(source) if KEY.fullmatch(text)}
     assert found == {"conv:{", ":events", "runs:active", "resp", "run:"}
 
@@ -62,5 +62,5 @@ def test_no_two_keys_or_channels_can_be_one() -> None:
         if name in layout.__all__
     ]
     constants = [layout.RUNS_ACTIVE, layout.RUNS_ENDED, layout.IDENTITY_PROJECTS, layout.IDENTITY_BOOTSTRAP]
-    every = [*made, *constants, layout.CONTROL_CHANNEL]
+    every = [*made, *constants, layout.ANNOUNCEMENT_CHANNEL]
     assert len(set(every)) == len(every)
