@@ -2,14 +2,16 @@
 
 import datetime
 import ipaddress
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-__all__ = ["certificate_for"]
+__all__ = ["certificate_for", "one_authority"]
 
 
 def certificate_for(address: str, folder: Path) -> tuple[Path, Path]:
@@ -46,3 +48,15 @@ def _name(address: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(address))
     except ValueError:
         return x509.DNSName(address)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Clients that name no CA trust one that nobody has, instead of the 140 that everybody trusts.
+
+    No test speaks TLS to strangers, and loading those for each ``httpx.get`` was half of what the processors did.
+    """
+    certificate, _ = certificate_for("127.0.0.1", tmp_path_factory.mktemp("authority"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(certificate))
+        yield

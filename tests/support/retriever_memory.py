@@ -53,8 +53,8 @@ class Killed(BaseException):
 class MemoryRoot:
     """A root key in memory."""
 
-    def __init__(self) -> None:
-        self._key = os.urandom(32)
+    def __init__(self, key: bytes | None = None) -> None:
+        self._key = os.urandom(32) if key is None else key
 
     async def wrap(self, key: bytes, context: bytes) -> bytes:
         return seal(self._key, key, encode_context("root", context))
@@ -212,7 +212,7 @@ class MemoryProcess:
         chunking = ChunkingPolicy(model_tokens=254, auto=Chunking(max_tokens=200, overlap_tokens=40))
         self.attachments = AttachmentService(self.store, self.files, uses, keys, self.queue, purges, chunking)
         self.batches = BatchService(self.store, self.attachments)
-        expiries = Expiries(self.objects, keyring, records)
+        self.expiries = expiries = Expiries(self.objects, keyring, records)
         self.stores = VectorStoreService(self.store, self.attachments, uses, purges, expiries, model="m")
         self.pipeline = Pipeline(
             files=self.files,

@@ -17,9 +17,11 @@ __all__ = [
     "STORE_PREFIX",
     "check_id",
     "is_id",
+    "least_id",
     "missing",
     "new_placed_id",
     "place_in",
+    "places",
 ]
 
 FILE_PREFIX = "file-"
@@ -52,7 +54,7 @@ def is_id(prefix: str, value: str) -> bool:
 
 def new_placed_id(prefix: str, at_ns: int) -> str:
     """A fresh id of something made at ``at_ns``, in nanoseconds since the epoch: `check_id`'s shape."""
-    return f"{prefix}{at_ns:0{_PLACE_DIGITS}x}{secrets.token_hex(16)}"
+    return f"{least_id(prefix, at_ns)}{secrets.token_hex(16)}"
 
 
 def place_in(value: str) -> int | None:
@@ -60,8 +62,19 @@ def place_in(value: str) -> int | None:
     digits = value[-48:]
     if not _DIGITS.fullmatch(digits):
         return None
+    first, last = places()
     place = int(digits[:_PLACE_DIGITS], 16)
-    return place if _FIRST_PLACE_NS <= place <= time.time_ns() + _SKEW_NS else None
+    return place if first <= place <= last else None
+
+
+def places() -> tuple[int, int]:
+    """The first and the last place that an id can say now, both included."""
+    return _FIRST_PLACE_NS, time.time_ns() + _SKEW_NS
+
+
+def least_id(prefix: str, place: int) -> str:
+    """What no id of this kind made at ``place`` or later comes before, and none made earlier after."""
+    return f"{prefix}{place:0{_PLACE_DIGITS}x}"
 
 
 def missing(prefix: str, value: str, *, param: str | None = None) -> NotFound:

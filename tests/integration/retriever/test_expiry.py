@@ -52,9 +52,9 @@ async def test_an_expired_store_is_refused_then_emptied(
             await context.vector_stores.open(tenant, doomed)
         expiries = Expiries(objects, keyring, records)
         await expiries.sweep(context.vector_stores.settle_expiry)
-        expired = await context.vector_stores.wire(tenant, await context.vector_stores.get(tenant, doomed))
+        expired = (await context.vector_stores.describe(tenant, await context.vector_stores.get(tenant, doomed))).wire()
         assert (expired["status"], expired["file_counts"]["total"], expired["usage_bytes"]) == ("expired", 0, 0)
         assert (await context.files.get(tenant, file_id)).id == file_id
-        alive = await context.vector_stores.wire(tenant, await context.vector_stores.get(tenant, kept))
+        alive = (await context.vector_stores.describe(tenant, await context.vector_stores.get(tenant, kept))).wire()
         assert (alive["status"], alive["file_counts"]["completed"]) == ("completed", 1)
     assert not list((retriever.blobs / "expiring").iterdir())

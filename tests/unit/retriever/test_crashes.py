@@ -43,15 +43,15 @@ async def prepared(stored: Stored, root: MemoryRoot) -> tuple[str, str]:
     file = await process.upload(TEXT)
     store = await process.stores.create(TENANT, CreateStore(file_ids=[file.id]))
     await settled(process)
-    return store["id"], file.id
+    return store.id, file.id
 
 
 async def check_whole(stored: Stored, process: MemoryProcess) -> None:
     """No file is stuck, those that are completed have all of their passages, and the index holds nothing else."""
     wanted = 0
     for record in (await process.stores.list(TENANT, ListQuery()))[0]:
-        opened = await process.stores.get(TENANT, record["id"])
-        for attached in await process.attachments.list(TENANT, record["id"], opened.key):
+        opened = await process.stores.get(TENANT, record.id)
+        for attached in await process.attachments.list(TENANT, record.id, opened.key):
             assert attached.status in {"completed", "cancelled"}
             if attached.status == "completed":
                 rows = [row for row in stored.rows.values() if row["attachment_id"] == attached.record.id]
@@ -65,7 +65,7 @@ async def check_deletable(stored: Stored, process: MemoryProcess, *, unused_keys
     for file in (await process.files.list(TENANT, FilesQuery()))[0]:
         await process.files.delete(TENANT, file.id, process.stores.detach_file)
     for record in (await process.stores.list(TENANT, ListQuery()))[0]:
-        await process.stores.delete(TENANT, record["id"])
+        await process.stores.delete(TENANT, record.id)
     assert stored.rows == {}
     assert [listed.path for listed in await process.objects.list("t")] == []
     lasting = 3  # the tenant's, and the two of the records that have no tenant
@@ -79,8 +79,8 @@ async def attach_elsewhere(process: MemoryProcess, _: str, file: str) -> None:
 
 async def attach_and_cancel(process: MemoryProcess, _: str, file: str) -> None:
     store = await process.stores.create(TENANT, CreateStore(file_ids=[file]))
-    opened = await process.stores.get(TENANT, store["id"])
-    attached = await process.attachments.get(TENANT, store["id"], opened.key, file)
+    opened = await process.stores.get(TENANT, store.id)
+    attached = await process.attachments.get(TENANT, store.id, opened.key, file)
     await process.attachments.cancel(TENANT, opened.key, attached.record)
 
 

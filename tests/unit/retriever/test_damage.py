@@ -40,7 +40,7 @@ async def filled(process: MemoryProcess) -> tuple[str, list[str]]:
     process.workers.start(process.supervisor)
     await until(lambda: queue_is_empty(process))
     await process.supervisor.close()
-    return store["id"], files
+    return store.id, files
 
 
 async def damage(process: MemoryProcess, *parts: str, data: bytes = b"damaged") -> None:
@@ -98,8 +98,8 @@ async def test_a_damaged_content_fails_the_file_with_the_reason(process: MemoryP
     process.workers.start(process.supervisor)
     await until(lambda: queue_is_empty(process))
     await process.supervisor.close()
-    opened = await process.stores.get(TENANT, store["id"])
-    [attached] = await process.attachments.list(TENANT, store["id"], opened.key)
+    opened = await process.stores.get(TENANT, store.id)
+    [attached] = await process.attachments.list(TENANT, store.id, opened.key)
     assert attached.status == "failed"
     assert "damaged" in attached.wire()["last_error"]["message"]
 
@@ -117,7 +117,9 @@ async def test_a_damaged_file_of_a_store_is_failed_and_the_others_are_found(proc
     assert wire.last_error is not None
     assert "damaged" in wire.last_error.message
     assert (await process.attachments.get(TENANT, store, key, bad)).wire() == listed[bad].wire()
-    assert (await process.stores.wire(TENANT, await process.stores.get(TENANT, store)))["file_counts"]["failed"] == 1
+    assert (await process.stores.describe(TENANT, await process.stores.get(TENANT, store))).wire()["file_counts"][
+        "failed"
+    ] == 1
     assert {one.record.file_id for one in await process.batches.files(TENANT, key, batch)} == {bad, good}
     found = await process.search.search(TENANT, [store], SearchRequest(query="zebra"))
     assert {one.file_id for one in found} == {good}
@@ -136,9 +138,10 @@ async def test_a_damaged_file_of_a_store_is_failed_and_the_others_are_found(proc
 
 async def test_a_damaged_store_is_in_the_list_and_can_be_deleted(process: MemoryProcess) -> None:
     bad, files = await filled(process)
-    good = (await process.stores.create(TENANT, CreateStore(name="good")))["id"]
+    good = (await process.stores.create(TENANT, CreateStore(name="good"))).id
     await damage(process, "/stores/", bad)
-    listed, _ = await process.stores.list(TENANT, ListQuery())
+    page, _ = await process.stores.list(TENANT, ListQuery())
+    listed = [store.wire() for store in page]
     assert [(one["id"], one["status"]) for one in listed] == [(good, "completed"), (bad, "error")]
     assert bad in listed[1]["status_details"]
     refusals: list[Callable[[], Awaitable[object]]] = [
@@ -149,7 +152,7 @@ async def test_a_damaged_store_is_in_the_list_and_can_be_deleted(process: Memory
         with pytest.raises(Damaged, match=bad):
             await refused()
     await process.stores.delete(TENANT, bad)
-    assert [one["id"] for one in (await process.stores.list(TENANT, ListQuery()))[0]] == [good]
+    assert [one.id for one in (await process.stores.list(TENANT, ListQuery()))[0]] == [good]
     assert process.stored.rows == {}
     for file in files:
         assert await process.uses.stores(TENANT, file) == []
@@ -200,6 +203,6 @@ async def test_rows_copied_while_a_file_is_read_do_not_keep_it_from_being_comple
 
     monkeypatch.setattr(process.index, "upsert", upsert_and_copy)
     store, _ = await filled(process)
-    counts = (await process.stores.wire(TENANT, await process.stores.get(TENANT, store)))["file_counts"]
+    counts = (await process.stores.describe(TENANT, await process.stores.get(TENANT, store))).wire()["file_counts"]
     assert counts["completed"] == 2
     assert "psg_copy" not in process.stored.rows

@@ -43,7 +43,7 @@ async def refused(stored: Stored) -> bool:
 
 async def store_with(process: MemoryProcess, *file_ids: str) -> OpenStore:
     made = await process.stores.create(TENANT, CreateStore(file_ids=list(file_ids)))
-    return await process.stores.get(TENANT, made["id"])
+    return await process.stores.get(TENANT, made.id)
 
 
 async def test_a_file_deleted_while_it_is_attached_leaves_no_job_and_no_attachment(process: MemoryProcess) -> None:

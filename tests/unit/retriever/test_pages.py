@@ -95,8 +95,8 @@ async def test_every_file_is_deleted_by_who_deletes_while_listing(process: Memor
 async def test_files_of_one_request_are_listed_in_its_order(process: MemoryProcess) -> None:
     files = [(await process.upload(f"{number}")).id for number in range(20)]
     store = await process.stores.create(TENANT, CreateStore(file_ids=files[::-1]))
-    opened = await process.stores.get(TENANT, store["id"])
-    attached = await process.attachments.list(TENANT, store["id"], opened.key)
+    opened = await process.stores.get(TENANT, store.id)
+    attached = await process.attachments.list(TENANT, store.id, opened.key)
     assert [one.record.file_id for one in sorted(attached, key=lambda one: one.record.place)] == files[::-1]
 
 
@@ -105,19 +105,19 @@ async def test_the_place_of_a_detached_file_is_kept_for_an_hour_and_goes_with_it
 ) -> None:
     files = [(await process.upload(f"{number}")).id for number in range(2)]
     store = await process.stores.create(TENANT, CreateStore(file_ids=files))
-    key = (await process.stores.get(TENANT, store["id"])).key
-    [first, second] = await process.attachments.list(TENANT, store["id"], key)
-    await process.attachments.detach(TENANT, store["id"], key, first.record.file_id)
+    key = (await process.stores.get(TENANT, store.id)).key
+    [first, second] = await process.attachments.list(TENANT, store.id, key)
+    await process.attachments.detach(TENANT, store.id, key, first.record.file_id)
     asked = [first.record.file_id, second.record.file_id, "no id"]
-    gone = await process.attachments.places_of_gone(TENANT, store["id"], key, asked)
+    gone = await process.attachments.places_of_gone(TENANT, store.id, key, asked)
     assert gone == {first.record.file_id: first.record.place}
 
     later = time.time() + 7200
     monkeypatch.setattr("cloister_retriever.vector_stores.store.time.time", lambda: later)
-    assert await process.attachments.places_of_gone(TENANT, store["id"], key, asked) == {}
-    await process.attachments.attach(TENANT, store["id"], key, AttachFile(file_id=first.record.file_id))
-    await process.attachments.detach(TENANT, store["id"], key, second.record.file_id)
+    assert await process.attachments.places_of_gone(TENANT, store.id, key, asked) == {}
+    await process.attachments.attach(TENANT, store.id, key, AttachFile(file_id=first.record.file_id))
+    await process.attachments.detach(TENANT, store.id, key, second.record.file_id)
     kept = [listed.path for listed in await process.objects.list("t") if "/detached/" in listed.path]
     assert [path.rsplit("/", 1)[-1] for path in kept] == [second.record.file_id]
-    await process.stores.delete(TENANT, store["id"])
-    assert [listed.path for listed in await process.objects.list("t") if store["id"] in listed.path] == []
+    await process.stores.delete(TENANT, store.id)
+    assert [listed.path for listed in await process.objects.list("t") if store.id in listed.path] == []

@@ -14,7 +14,7 @@ from cloister_retriever.storage.backend import open_objects, s3_store
 from cloister_retriever.storage.content import SealedContent
 from cloister_retriever.storage.keys import ObjectKeyStore
 from cloister_retriever.storage.objects import Objects
-from cloister_retriever.storage.records import SealedRecords
+from cloister_retriever.storage.records import RecordKind, SealedRecords
 from cloister_retriever.vector_stores.records import Moment, Outcome
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -131,10 +131,10 @@ async def test_a_listing_sees_changes_and_leaves_out_what_does_not_open() -> Non
         return key
 
     await records.put("t/x/one", Moment(at=1), key)
-    assert await records.list("t/x", Moment, key_of) == [Moment(at=1)]
+    assert await records.list("t/x", RecordKind(Moment, key_of)) == [Moment(at=1)]
     await SealedRecords(objects).put("t/x/one", Moment(at=2), key)  # another replica
     await objects.put("t/x/bad", b"not a record")
-    assert await records.list("t/x", Moment, key_of) == [Moment(at=2)]
+    assert await records.list("t/x", RecordKind(Moment, key_of)) == [Moment(at=2)]
 
 
 async def test_of_two_outcomes_the_first_stands() -> None:

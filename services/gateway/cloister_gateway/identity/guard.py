@@ -82,22 +82,20 @@ class GuardMiddleware:
 
     async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As a request. What it is refused with is an HTTP answer to the handshake, and after that a close code."""
-        accepted = False
+        answered: str | None = None
 
         async def watched(message: Message) -> None:
-            nonlocal accepted
-            accepted = accepted or message["type"] == "websocket.accept"
+            nonlocal answered
+            answered = answered or message["type"]
             await send(message)
 
         try:
             await self._serve(scope, receive, watched)
-        except Unauthenticated as error:
-            if not accepted:
-                await error_response(error)(scope, receive, send)
-                return
-            await close_socket(send, type(error).close_code, "The credential of this connection has ended.")
         except CloisterError as error:
-            await error_response(error)(scope, receive, send)
+            if answered is None:
+                await error_response(error)(scope, receive, send)
+            elif answered == "websocket.accept":
+                await close_socket(send, type(error).close_code, "The credential of this connection has ended.")
 
 
 def _log_caller(principal: Principal) -> None:

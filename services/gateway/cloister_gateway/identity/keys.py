@@ -66,15 +66,15 @@ class ApiKeys:
 
     async def of(self, owner: str) -> list[KeyRecord]:
         """The keys of a project, or of the `ORGANIZATION`, oldest first."""
-        rights = await self._store.rights.read(owner)
-        found = [await self._store.key(key_id) for key_id in (rights.keys if rights is not None else ())]
-        return [record for record in found if record]
+        return await self._store.keys(owner)
+
+    async def gone(self, owner: str) -> dict[str, str]:
+        """As `IdentityStore.gone`."""
+        return await self._store.gone(owner, "keys")
 
     async def find(self, owner: str, key_id: str) -> KeyRecord | None:
         """The key, if it is one of this project's, or of the `ORGANIZATION`'s."""
-        rights = await self._store.rights.read(owner)
-        record = await self._store.key(key_id) if rights is not None and key_id in rights.keys else None
-        return record if record is not None and record.owner == owner else None
+        return await self._store.key(owner, key_id)
 
     async def revoke(self, record: KeyRecord) -> None:
         """Ends the key: within two seconds it opens nothing on any gateway, and what it had open is closed."""

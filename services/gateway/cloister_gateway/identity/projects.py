@@ -57,13 +57,17 @@ class Projects:
 
     async def find_account(self, project_id: str, account_id: str) -> AccountRecord | None:
         """The service account, if it is one of this project's."""
-        record = await self._store.account(account_id)
-        return record if record is not None and record.project == project_id else None
+        return await self._store.account(project_id, account_id)
 
     async def accounts(self, project_id: str) -> list[AccountRecord]:
         """The service accounts of the project, oldest first."""
-        found = [await self._store.account(account_id) for account_id in await self._store.account_ids(project_id)]
+        ids = await self._store.account_ids(project_id)
+        found = [await self._store.account(project_id, account_id) for account_id in ids]
         return [record for record in found if record]
+
+    async def gone_accounts(self, project_id: str) -> dict[str, str]:
+        """As `IdentityStore.gone`."""
+        return await self._store.gone(project_id, "accounts")
 
     async def remove_account(self, record: AccountRecord) -> None:
         """Removes the service account, not its keys."""

@@ -13,12 +13,17 @@ Kind = Literal["project", "admin"]
 
 @dataclass(frozen=True, slots=True)
 class ProjectRecord:
-    """A project, that is, a tenant. Times are Unix seconds."""
+    """A project, that is, a tenant. Times are Unix seconds.
+
+    Attributes:
+        damaged: Whether something of it is not what was written; that is empty then. (The same for the others.)
+    """
 
     id: str
     name: str
     created_at: int
     archived_at: int | None = None
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class AccountRecord:
     project: str
     name: str
     created_at: int
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +79,4 @@ class KeyRecord(StoredKey):
     redacted: str = ""
     created_at: int = 0
     last_used_at: int | None = None
+    damaged: bool = False

@@ -6,27 +6,34 @@ whether a project is archived, is in `RightsStore`.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+from cloister_common.vault import VaultError
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
+from redis.exceptions import ResponseError
 
+from cloister_gateway.identity.fields import StoredFields
 from cloister_gateway.identity.records import ORGANIZATION, AccountRecord, KeyRecord, Kind, ProjectRecord, StoredKey
 from cloister_gateway.identity.rights import RightsStore
 from cloister_gateway.identity.seals import Rights, Seals
+from cloister_gateway.storage import is_wrong_type
 from cloister_gateway.storage.layout import (
     IDENTITY_BOOTSTRAP,
     IDENTITY_PROJECTS,
     account_key,
     account_list_key,
     api_key_key,
+    gone_key,
     project_key,
     rights_key,
 )
 
 __all__ = ["IdentityStore"]
+
+_GONE_SECONDS = 86_400
 
 
 class IdentityStore:
@@ -53,18 +60,19 @@ class IdentityStore:
             await pipeline.execute()
 
     async def project(self, project_id: str) -> ProjectRecord | None:
-        """The project, archived or not. One without rights was never open to anyone: archived since it was made.
-
-        Raises:
-            VaultError: Its name or its rights are not what was written.
-        """
-        fields = await self._read(project_key(project_id))
-        if not fields:
+        """The project, archived or not. One without rights that open is open to nobody: archived since it was made."""
+        found = await self._read("project", project_key(project_id))
+        if found is None:
             return None
-        name = await self._seals.open_name(project_id, project_id, fields[b"name"])
-        rights = await self.rights.read(project_id)
-        created_at = int(fields[b"created_at"])
-        return ProjectRecord(project_id, name, created_at, created_at if rights is None else rights.archived_at)
+        name = await found.name(self._seals, project_id, project_id)
+        created_at = found.number("created_at")
+        try:
+            rights = await self.rights.read(project_id)
+        except VaultError as error:
+            found.damage("rights", error)
+            rights = None
+        archived_at = created_at if rights is None else rights.archived_at
+        return ProjectRecord(project_id, name, created_at, archived_at, found.damaged)
 
     async def project_is_active(self, project_id: str) -> bool:
         """Whether there is such a project and it is not archived.
@@ -109,14 +117,16 @@ class IdentityStore:
             )
             await pipeline.execute()
 
-    async def account(self, account_id: str) -> AccountRecord | None:
-        """The service account, of whatever project: the caller compares."""
-        fields = await self._read(account_key(account_id))
-        if not fields:
+    async def account(self, project_id: str, account_id: str) -> AccountRecord | None:
+        """The service account, if it is listed among this project's."""
+        listed: Any = await self._redis.zscore(account_list_key(project_id), account_id)
+        if listed is None:
             return None
-        project = fields[b"project"].decode()
-        name = await self._seals.open_name(project, account_id, fields[b"name"])
-        return AccountRecord(account_id, project, name, int(fields[b"created_at"]))
+        found = await self._read("service account", account_key(account_id)) or StoredFields(account_id, {})
+        if found.text("project") != project_id:
+            found.damage("project")
+        name = await found.name(self._seals, project_id, account_id)
+        return AccountRecord(account_id, project_id, name, found.number("created_at"), found.damaged)
 
     async def account_ids(self, project_id: str) -> list[str]:
         """The project's service accounts, oldest first."""
@@ -124,9 +134,11 @@ class IdentityStore:
 
     async def remove_account(self, record: AccountRecord) -> None:
         """Removes the account, not its keys."""
+        ids = await self.account_ids(record.project)
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.delete(account_key(record.id))
             pipeline.zrem(account_list_key(record.project), record.id)
+            _note_gone(pipeline, gone_key(record.project, "accounts"), record.id, ids)
             await pipeline.execute()
 
     async def add_key(self, record: KeyRecord) -> None:
@@ -168,8 +180,8 @@ class IdentityStore:
             mac,
             _kind(kind),
             tenant.decode(),
-            _scopes(scopes),
-            _optional_int(expires_at),
+            _scopes(scopes.decode()),
+            None if expires_at is None else int(expires_at),
             account=(account or b"").decode(errors="replace"),
         )
         rights = await self.rights.read(found.owner)
@@ -177,37 +189,57 @@ class IdentityStore:
             return None
         return replace(found, adopted=key_id in rights.adopted)
 
-    async def key(self, key_id: str) -> KeyRecord | None:
-        """The key, of whatever project: the caller compares."""
-        fields = await self._read(api_key_key(key_id))
-        if b"mac" not in fields:
-            return None
-        tenant = fields[b"tenant"].decode()
+    async def key(self, owner: str, key_id: str) -> KeyRecord | None:
+        """The key, if the rights of ``owner`` (a project, or the `ORGANIZATION`) list it."""
+        rights = await self.rights.read(owner)
+        return await self._key(owner, key_id) if rights is not None and key_id in rights.keys else None
+
+    async def keys(self, owner: str) -> list[KeyRecord]:
+        """The keys that the rights of ``owner`` list, oldest first."""
+        rights = await self.rights.read(owner)
+        return [await self._key(owner, key_id) for key_id in (rights.keys if rights is not None else ())]
+
+    async def _key(self, owner: str, key_id: str) -> KeyRecord:
+        tenant = "" if owner == ORGANIZATION else owner
+        found = await self._read("API key", api_key_key(key_id)) or StoredFields(key_id, {})
+        if found.text("tenant") != tenant:
+            found.damage("tenant")
         return KeyRecord(
             id=key_id,
-            mac=fields[b"mac"],
-            kind=_kind(fields[b"kind"]),
+            mac=found.raw("mac"),
+            kind="project" if tenant else "admin",
             tenant=tenant,
-            scopes=_scopes(fields[b"scopes"]),
-            expires_at=_optional_int(fields.get(b"expires_at")),
-            account=fields[b"account"].decode(),
-            name=await self._seals.open_name(tenant or ORGANIZATION, key_id, fields[b"name"]),
-            redacted=fields[b"redacted"].decode(),
-            created_at=int(fields[b"created_at"]),
-            last_used_at=_optional_int(fields.get(b"last_used_at")),
+            scopes=_scopes(found.text("scopes")),
+            expires_at=found.optional_number("expires_at"),
+            account=found.text("account"),
+            name=await found.name(self._seals, owner, key_id),
+            redacted=found.text("redacted"),
+            created_at=found.number("created_at"),
+            last_used_at=found.optional_number("last_used_at"),
+            damaged=found.damaged,
         )
 
     async def remove_key(self, record: KeyRecord) -> None:
         """Removes the key: it authenticates nobody from now on, even if its record were put back."""
 
+        before: tuple[str, ...] = ()
+
         def unlisted(rights: Rights) -> Rights:
+            nonlocal before
+            before = rights.keys
             keys = tuple(key_id for key_id in rights.keys if key_id != record.id)
             return replace(rights, keys=keys, adopted=rights.adopted - {record.id})
 
         def write(pipeline: Pipeline) -> None:
             pipeline.delete(api_key_key(record.id))
+            _note_gone(pipeline, gone_key(record.owner, "keys"), record.id, before)
 
         await self.rights.change(record.owner, unlisted, write)
+
+    async def gone(self, owner: str, what: Literal["accounts", "keys"]) -> dict[str, str]:
+        """What was deleted lately from a list of ``owner``: by its id, the id that stood before it, if one did."""
+        found = await self._hash("hgetall", gone_key(owner, what))
+        return {name.decode(): before.decode() for name, before in found.items()}
 
     async def touch_keys(self, used: dict[str, int]) -> None:
         """Writes the times of last use (key id → Unix seconds) of those keys that still exist."""
@@ -223,8 +255,15 @@ class IdentityStore:
         """Gives it back."""
         await self._redis.delete(IDENTITY_BOOTSTRAP)
 
-    async def _read(self, name: str) -> dict[bytes, bytes]:
-        return cast("dict[bytes, bytes]", await self._hash("hgetall", name))
+    async def _read(self, kind: str, name: str) -> StoredFields | None:
+        """The record, or None if there is none. Something else in its place is a record with nothing in it."""
+        try:
+            fields = await self._hash("hgetall", name)
+        except ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+            return StoredFields(f"{kind} {name}", {})
+        return StoredFields(f"{kind} {name}", fields) if fields else None
 
     async def _hash(self, command: str, *arguments: Any) -> Any:
         """redis-py types its asynchronous hash commands as value or awaitable; they are awaitables."""
@@ -240,13 +279,16 @@ def _add(pipeline: Pipeline, name: str, fields: Mapping[str, Any], *, index: str
     pipeline.zadd(index, {member: time.time_ns() // 1_000})
 
 
+def _note_gone(pipeline: Pipeline, name: str, gone: str, ids: Sequence[str]) -> None:
+    """Notes where ``gone`` stood, so that who deletes while listing can go on from there."""
+    place = ids.index(gone) if gone in ids else 0
+    pipeline.hset(name, gone, ids[place - 1] if place else "")
+    pipeline.expire(name, _GONE_SECONDS)
+
+
 def _kind(value: bytes) -> Kind:
     return "admin" if value == b"admin" else "project"
 
 
-def _scopes(value: bytes) -> frozenset[str]:
-    return frozenset(filter(None, value.decode().split(",")))
-
-
-def _optional_int(value: bytes | None) -> int | None:
-    return None if value is None else int(value)
+def _scopes(value: str) -> frozenset[str]:
+    return frozenset(filter(None, value.split(",")))

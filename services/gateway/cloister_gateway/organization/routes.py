@@ -1,5 +1,6 @@
 """``/v1/organization``: administration over HTTP, for administration keys only."""
 
+from itertools import pairwise
 from typing import Annotated, Any
 
 from cloister_common.access import provided
@@ -27,7 +28,7 @@ from cloister_gateway.organization.schemas import (
     project_body,
 )
 from cloister_gateway.organization.service import Directory
-from cloister_gateway.wire.lists import page
+from cloister_gateway.wire.lists import older_left, page
 
 __all__ = ["router"]
 
@@ -49,7 +50,8 @@ async def create_admin_key(body: AdminKeyCreate, directory: Admin) -> Body:
 async def list_admin_keys(query: Annotated[AdminKeyListQuery, Query()], directory: Admin) -> Body:
     """Lists the administration keys."""
     bodies = [admin_key_body(record) for record in await directory.admin_keys()]
-    return page(bodies, limit=query.limit, order=query.order, after=query.after)
+    gone = older_left(bodies, await directory.gone_keys(ORGANIZATION))
+    return page(bodies, limit=query.limit, order=query.order, after=query.after, gone=gone)
 
 
 @router.get("/admin_api_keys/{key_id}")
@@ -74,8 +76,14 @@ async def create_project(body: ProjectCreate, directory: Admin) -> Body:
 @router.get("/projects")
 async def list_projects(query: Annotated[ProjectListQuery, Query()], directory: Admin) -> Body:
     """Lists the projects."""
-    bodies = [project_body(record) for record in await directory.projects(include_archived=query.include_archived)]
-    return page(bodies, limit=query.limit, order="asc", after=query.after)
+    records = await directory.projects(include_archived=True)
+    bodies = [project_body(record) for record in records if query.include_archived or record.archived_at is None]
+    # Who archives while listing goes on from there.
+    ids = ["", *(record.id for record in records)]
+    shown = {body["id"] for body in bodies}
+    hidden = {project_id: before for before, project_id in pairwise(ids) if project_id not in shown}
+    gone = older_left(bodies, hidden)
+    return page(bodies, limit=query.limit, order="asc", after=query.after, gone=gone)
 
 
 @router.get("/projects/{project_id}")
@@ -116,7 +124,8 @@ async def create_account(project_id: str, body: AccountCreate, directory: Admin)
 async def list_accounts(project_id: str, query: Annotated[ListQuery, Query()], directory: Admin) -> Body:
     """Lists the service accounts of a project."""
     bodies = [account_body(record) for record in await directory.accounts(project_id)]
-    return page(bodies, limit=query.limit, order="asc", after=query.after)
+    gone = older_left(bodies, await directory.gone_accounts(project_id))
+    return page(bodies, limit=query.limit, order="asc", after=query.after, gone=gone)
 
 
 @router.get("/projects/{project_id}/service_accounts/{account_id}")
@@ -145,17 +154,20 @@ async def create_key(project_id: str, account_id: str, body: KeyCreate, director
 @router.get("/projects/{project_id}/api_keys")
 async def list_keys(project_id: str, query: Annotated[KeyListQuery, Query()], directory: Admin) -> Body:
     """Lists the keys of a project, of all its service accounts."""
-    accounts = {record.id: record for record in await directory.accounts(project_id)}
     records = [] if query.owner_project_access == "inactive" else await directory.keys(project_id)
-    bodies = [key_body(record, accounts[record.account]) for record in records if record.account in accounts]
-    return page(bodies, limit=query.limit, order="asc", after=query.after)
+    # After the keys, so that an account which was made with its key meanwhile is among them.
+    accounts = {account.id: account for account in await directory.accounts(project_id)}
+    bodies = [key_body(record, accounts.get(record.account)) for record in records]
+    gone = older_left(bodies, await directory.gone_keys(project_id))
+    return page(bodies, limit=query.limit, order="asc", after=query.after, gone=gone)
 
 
 @router.get("/projects/{project_id}/api_keys/{key_id}")
 async def retrieve_key(project_id: str, key_id: str, directory: Admin) -> Body:
     """One key of a project."""
     record = await directory.key(project_id, key_id)
-    return key_body(record, await directory.account(project_id, record.account))
+    accounts = {account.id: account for account in await directory.accounts(project_id)}
+    return key_body(record, accounts.get(record.account))
 
 
 @router.delete("/projects/{project_id}/api_keys/{key_id}", dependencies=[LET_END])

@@ -3,6 +3,7 @@
 Source: OpenAI API reference, "Administration", and the types of the ``openai`` package (3.54).
 """
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from cloister_common.wire.requests import RequestModel
@@ -103,6 +104,7 @@ def project_body(record: ProjectRecord) -> _Body:
         "created_at": record.created_at,
         "archived_at": record.archived_at,
         "status": "active" if record.archived_at is None else "archived",
+        **_damage(record),
     }
 
 
@@ -114,6 +116,7 @@ def account_body(record: AccountRecord) -> _Body:
         "name": record.name,
         "role": "member",
         "created_at": record.created_at,
+        **_damage(record),
     }
 
 
@@ -129,8 +132,10 @@ def issued_key_body(issued: IssuedKey) -> _Body:
     }
 
 
-def key_body(record: KeyRecord, account: AccountRecord) -> _Body:
-    """``organization.project.api_key``; ``scopes`` is ours."""
+def key_body(record: KeyRecord, account: AccountRecord | None) -> _Body:
+    """``organization.project.api_key``; ``scopes`` is ours. Without its account the record is a damaged one."""
+    if account is None:
+        account, record = AccountRecord(record.account, record.tenant, "", 0), replace(record, damaged=True)
     owner = {"id": account.id, "name": account.name, "role": "member", "created_at": account.created_at}
     return {
         "object": "organization.project.api_key",
@@ -158,4 +163,12 @@ def _common(record: KeyRecord) -> _Body:
         "created_at": record.created_at,
         "expires_at": record.expires_at,
         "last_used_at": record.last_used_at,
+        **_damage(record),
     }
+
+
+def _damage(record: ProjectRecord | AccountRecord | KeyRecord) -> _Body:
+    """What says of a record, in a field of ours, that part of it is not what was written."""
+    if not record.damaged:
+        return {}
+    return {"status_details": "Part of this record is not what was written, and left empty. The log has the place."}

@@ -59,11 +59,18 @@ class Directory:
         found = await self._projects.all()
         return [record for record in found if include_archived or record.archived_at is None]
 
+    async def gone_accounts(self, project_id: str) -> dict[str, str]:
+        """The service accounts deleted lately, by id, with the one that stood before each."""
+        return await self._projects.gone_accounts(project_id)
+
+    async def gone_keys(self, owner: str) -> dict[str, str]:
+        """The keys of a project, or of the `ORGANIZATION`, revoked lately, by id, with the one that stood before."""
+        return await self._keys.gone(owner)
+
     async def rename_project(self, project_id: str, name: str) -> ProjectRecord:
         """Gives the project another name."""
-        record = replace(await self.active_project(project_id), name=_checked_name(name))
-        await self._projects.rename(record)
-        return record
+        await self._projects.rename(replace(await self.active_project(project_id), name=_checked_name(name)))
+        return await self.project(project_id)
 
     async def archive_project(self, project_id: str) -> ProjectRecord:
         """Ends the project: from now on its keys open nothing, on any gateway."""

@@ -20,6 +20,7 @@ identity:accounts:<project>  zset   "             for ever
 identity:key:<key>           hash   "             the API key is revoked
 identity:rights:<owner>      string "             for ever: which keys of a project, or of the organization, live
 identity:keys:<owner>        zset   "             an upgrade from the version before rights, whose index of keys it was
+identity:gone:<list>         hash   "             a day after the last deletion: what stood before what is gone
 identity:bootstrap           string "             the first keys are made, 30 s at most
 
 The braces keep everything of one object in one slot of a Redis Cluster. What is written as one lies in one slot but for
@@ -78,6 +79,7 @@ RUNS_ENDED = "runs:ended"
 IDENTITY_PROJECTS = "identity:projects"
 IDENTITY_BOOTSTRAP = "identity:bootstrap"
 ANNOUNCEMENT_CHANNEL = "gw:control"
+"""Named as in earlier versions, whose gateways listen to it during an upgrade."""
 
 
 def record_key(kind: str, object_id: str) -> str:
@@ -148,6 +150,11 @@ def rights_key(owner: str) -> str:
 def unlisted_keys_key(owner: str) -> str:
     """The index of keys of the version before there were rights."""
     return f"identity:keys:{owner}"
+
+
+def gone_key(owner: str, what: str) -> str:
+    """What was deleted from the list of an owner's keys or accounts, and what stood before it."""
+    return f"identity:gone:{owner}:{what}"
 
 
 def run_channel(response_id: str) -> str:

@@ -5,7 +5,25 @@ from typing import Any
 
 from cloister_common.errors import InvalidRequest
 
-__all__ = ["page"]
+__all__ = ["older_left", "page"]
+
+
+def older_left(items: Sequence[dict[str, Any]], gone: Mapping[str, str]) -> dict[str, int]:
+    """Of each item that is no more, how many older ones of ``items`` (oldest first) are left.
+
+    Args:
+        items: The list, each with its ``id``.
+        gone: By the id of what is no more, the id that stood before it; that may be no more too.
+    """
+    places = {item["id"]: place for place, item in enumerate(items, start=1)}
+    found = {}
+    for item_id in gone:
+        before, seen = gone[item_id], {item_id}
+        while before not in places and before in gone and before not in seen:
+            seen.add(before)
+            before = gone[before]
+        found[item_id] = places.get(before, 0)
+    return found
 
 
 def page(

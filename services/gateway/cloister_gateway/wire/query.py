@@ -17,7 +17,7 @@ def only_query(request: Request, known: Collection[str]) -> None:
             raise UnsupportedParameter(name)
 
 
-def _none(request: Request) -> None:
+async def _none(request: Request) -> None:
     only_query(request, ())
 
 

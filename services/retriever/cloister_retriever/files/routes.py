@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from cloister_common.access import provided
 from fastapi import APIRouter, Depends, Query, Request
@@ -13,7 +13,7 @@ from cloister_retriever.access import Tenant, room
 from cloister_retriever.files.schemas import FileRecord, FilesQuery
 from cloister_retriever.files.service import FileService, FileUsers
 from cloister_retriever.files.upload import MultipartUpload
-from cloister_retriever.pages import wire_page
+from cloister_retriever.pages import Wire, wire_page
 
 __all__ = ["router"]
 
@@ -26,20 +26,20 @@ _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 
 
 @router.post("", dependencies=[Depends(room)])
-async def upload_file(request: Request, tenant: Tenant, files: Files) -> dict[str, Any]:
+async def upload_file(request: Request, tenant: Tenant, files: Files) -> Wire:
     form = MultipartUpload(request.headers.get("content-type", ""), aiter(request.stream()))
     record = await files.upload(tenant, form)
     return record.wire().model_dump(mode="json")
 
 
 @router.get("")
-async def list_files(tenant: Tenant, files: Files, query: Annotated[FilesQuery, Query()]) -> dict[str, Any]:
+async def list_files(tenant: Tenant, files: Files, query: Annotated[FilesQuery, Query()]) -> Wire:
     records, has_more = await files.list(tenant, query)
     return wire_page([record.wire().model_dump(mode="json") for record in records], has_more=has_more)
 
 
 @router.get("/{file_id}")
-async def retrieve_file(file_id: str, tenant: Tenant, files: Files) -> dict[str, Any]:
+async def retrieve_file(file_id: str, tenant: Tenant, files: Files) -> Wire:
     record = await files.describe(tenant, file_id)
     return record.wire().model_dump(mode="json")
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cloister_retriever.damage import sentence
 from cloister_retriever.identifiers import place_in
-from cloister_retriever.pages import Order, Placed
+from cloister_retriever.pages import Order, PlacedObject
 
 __all__ = ["PURPOSES", "FileRecord", "FilesQuery", "Purpose", "check_purpose"]
 
@@ -19,10 +19,9 @@ PURPOSES: tuple[str, ...] = get_args(Purpose)
 _REFUSED_PURPOSES = ("fine-tune", "fine-tune-results", "evals", "assistants_output", "batch_output")
 
 
-class FileRecord(Placed):
+class FileRecord(PlacedObject):
     """What is kept, sealed, about a file. Written once, when the whole content is stored; made when that began."""
 
-    id: str
     name: str
     purpose: Purpose
     size: int

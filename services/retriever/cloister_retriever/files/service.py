@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
@@ -13,7 +13,6 @@ from cloister_retriever.files.schemas import FileRecord, FilesQuery, check_purpo
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.files.upload import MultipartUpload
 from cloister_retriever.identifiers import FILE_PREFIX, check_id, missing, new_placed_id
-from cloister_retriever.pages import page_of
 from cloister_retriever.storage.content import ContentFacts, sealed_size
 from cloister_retriever.storage.uses import FileUses
 
@@ -90,19 +89,16 @@ class FileService:
 
     async def list(self, tenant: str, query: FilesQuery) -> tuple[list[FileRecord], bool]:
         """One page, and whether there are more. What is damaged is among them; of what purpose, nobody can say."""
-        records = await self._store.everything(tenant)
-        if query.purpose is not None:
-            records = [record for record in records if record.purpose == query.purpose or record.damage is not None]
-        page, has_more = page_of(
-            records,
-            id_of=lambda record: record.id,
-            place_of=lambda record: record.place,
-            after=query.after,
-            limit=query.limit,
-            order=query.order,
-        )
+        timeline = await self._store.timeline(tenant)
+        bounds = await timeline.bounds(after=query.after, order=query.order)
+
+        async def wanted() -> AsyncGenerator[Sequence[FileRecord]]:
+            async for step in timeline.steps(bounds, query.limit + 1):
+                yield [one for one in step if query.purpose in {None, one.purpose} or one.damage is not None]
+
+        page, has_more = await bounds.gather(wanted(), query.limit)
         # After the records: of a file that is being stored the content is there first.
-        sizes = await self._store.sizes(tenant)
+        sizes = await self._store.sizes(tenant, [record.id for record in page])
         return [_whole(record, sizes.get(record.id)) for record in page], has_more
 
     async def describe(self, tenant: str, file_id: str) -> FileRecord:

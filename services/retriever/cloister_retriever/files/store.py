@@ -1,15 +1,17 @@
 """Files at rest: the record and the sealed content."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 from cloister_common.vault import DataKey, Keyring, encode_context
 
 from cloister_retriever.files.schemas import FileRecord
+from cloister_retriever.identifiers import FILE_PREFIX
 from cloister_retriever.keys import FILE
 from cloister_retriever.storage.content import ContentFacts, SealedContent
 from cloister_retriever.storage.layout import tenant_paths
 from cloister_retriever.storage.objects import Objects
-from cloister_retriever.storage.records import SealedRecords
+from cloister_retriever.storage.records import RecordKind, SealedRecords
+from cloister_retriever.timeline import Timeline
 
 __all__ = ["FileStore"]
 
@@ -50,18 +52,24 @@ class FileStore:
         # The path is the tenant's own, so another tenant's file is simply not there: no key is asked for.
         return await self._records.find(paths.file(file_id), FileRecord, lambda: self.key(tenant, file_id))
 
-    async def everything(self, tenant: str) -> list[FileRecord]:
-        paths = await tenant_paths(self._keyring, tenant)
+    async def timeline(self, tenant: str) -> Timeline[FileRecord]:
+        """The list of the tenant's files."""
 
         async def key_of(file_id: str) -> DataKey | None:
             return await self.key(tenant, file_id)
 
-        return await self._records.list(paths.files, FileRecord, key_of, FileRecord.lost)
-
-    async def sizes(self, tenant: str) -> dict[str, int]:
-        """What every content has where it is stored, by its file: bytes."""
         paths = await tenant_paths(self._keyring, tenant)
-        return {listed.leaf: listed.size for listed in await self._objects.list(paths.contents)}
+        kind = RecordKind(FileRecord, key_of, FileRecord.lost)
+        return Timeline(self._objects, self._records, paths.files, FILE_PREFIX, kind)
+
+    async def sizes(self, tenant: str, file_ids: Collection[str]) -> dict[str, int]:
+        """What contents have where they are stored, by their file: bytes. What has none is not in it."""
+        if not file_ids:
+            return {}
+        paths = await tenant_paths(self._keyring, tenant)
+        wanted = set(file_ids)
+        around = self._objects.between(paths.contents, after=min(wanted)[:-1], until=f"{max(wanted)}~")
+        return {listed.leaf: listed.size async for part in around for listed in part if listed.leaf in wanted}
 
     async def size(self, tenant: str, file_id: str) -> int | None:
         """What one content has where it is stored, or None if there is none."""

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import grpc
 from cloister_common.errors import Unavailable
@@ -128,13 +128,13 @@ class MilvusConnection:
 
     def _connect(self) -> MilvusClient:
         settings = self._settings
-        options: dict[str, Any] = {}
+        tls: dict[str, str | bool] = {}
         if settings.uri.startswith("https:"):
-            options["secure"] = True
+            tls["secure"] = True
             if settings.tls.ca_file is not None:
-                options["server_pem_path"] = str(settings.tls.ca_file)
+                tls["server_pem_path"] = str(settings.tls.ca_file)
             if settings.tls.server_name is not None:
-                options["server_name"] = settings.tls.server_name
+                tls["server_name"] = settings.tls.server_name
         client = MilvusClient(
             uri=settings.uri,
             user=settings.user or "",
@@ -148,7 +148,7 @@ class MilvusConnection:
                 "grpc.initial_reconnect_backoff_ms": 200,
                 "grpc.max_reconnect_backoff_ms": 2000,
             },
-            **options,
+            **tls,
         )
         self.capabilities = _capabilities(client.get_server_version(timeout=5.0))
         log.info("milvus_connected", version=self.capabilities.version, sparse=self.capabilities.sparse_vectors)

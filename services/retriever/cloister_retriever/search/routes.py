@@ -1,6 +1,6 @@
 """The search of one store in OpenAI's shape, and the gateway's search over several."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute
@@ -8,6 +8,7 @@ from cloister_common.wire.search import InternalSearch, StoreSearch
 from fastapi import APIRouter, Depends
 
 from cloister_retriever.access import Tenant
+from cloister_retriever.pages import Wire
 from cloister_retriever.search.service import SearchService
 
 __all__ = ["router"]
@@ -18,7 +19,7 @@ Search = Annotated[SearchService, Depends(provided(SearchService))]
 
 
 @router.post("/v1/vector_stores/{store_id}/search")
-async def search_store(store_id: str, body: StoreSearch, tenant: Tenant, search: Search) -> dict[str, Any]:
+async def search_store(store_id: str, body: StoreSearch, tenant: Tenant, search: Search) -> Wire:
     results = await search.search(tenant, [store_id], body)
     return {
         "object": "vector_store.search_results.page",
@@ -30,6 +31,6 @@ async def search_store(store_id: str, body: StoreSearch, tenant: Tenant, search:
 
 
 @router.post("/internal/search")
-async def search_stores(body: InternalSearch, tenant: Tenant, search: Search) -> dict[str, Any]:
+async def search_stores(body: InternalSearch, tenant: Tenant, search: Search) -> Wire:
     results = await search.search(tenant, body.vector_store_ids, body, param="vector_store_ids")
     return {"data": [result.wire(with_store=True) for result in results]}

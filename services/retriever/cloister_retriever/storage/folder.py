@@ -20,7 +20,7 @@ from cloister_common.disk import DiskFloor
 from cloister_common.ids import new_id
 from obstore.store import LocalStore
 
-from cloister_retriever.storage.objects import Objects, bounded, unavailable
+from cloister_retriever.storage.objects import ListedObject, Objects, bounded, unavailable
 
 __all__ = ["FolderObjects"]
 
@@ -32,6 +32,9 @@ _STALE_SECONDS = 86_400.0
 _KNOWN_FOLDERS = 10_000
 _THREADS = 16
 """They wait for the disk, not for a processor, and what waits together is synced together."""
+
+_LOOKED_AT_AT_ONCE = 100
+"""About a millisecond."""
 
 Place = Callable[[Path, Path], None]
 """Gives a staged file its name."""
@@ -99,6 +102,14 @@ class FolderObjects(Objects):
     async def delete(self, path: str) -> None:
         await bounded(self._in_thread(self._delete, self._root / path))
 
+    async def between(
+        self, prefix: str, *, after: str = "", until: str | None = None
+    ) -> AsyncIterator[list[ListedObject]]:
+        # The names are all read, in no order, which is quick; what takes long is to look at each.
+        names = await bounded(self._in_thread(_names, self._root / prefix, after, until))
+        for first in range(0, len(names), _LOOKED_AT_AT_ONCE):
+            yield await bounded(self._in_thread(self._look_at, prefix, names[first : first + _LOOKED_AT_AT_ONCE]))
+
     def _in_thread(self, work: Callable[..., T], *arguments: object) -> Awaitable[T]:
         return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
@@ -137,6 +148,15 @@ class FolderObjects(Objects):
             self._write(path, data, os.replace)
         return True
 
+    def _look_at(self, prefix: str, names: list[str]) -> list[ListedObject]:
+        found = []
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                facts = (self._root / prefix / name).stat()
+                written = f"{facts.st_ino:x}-{facts.st_mtime_ns:x}-{facts.st_size:x}"
+                found.append(ListedObject(f"{prefix}/{name}", written, facts.st_size))
+        return found
+
     def _delete(self, target: Path) -> None:
         # What is being replaced at this moment is replaced first: else its new content would come after its end.
         with _locked(target):
@@ -165,6 +185,16 @@ def _locked(target: Path) -> Iterator[BinaryIO | None]:
                 yield file
                 return
         # Another file has the name by now: that is the one to hold.
+
+
+def _names(folder: Path, after: str, until: str | None) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                entry.name for entry in entries if after < entry.name and (until is None or entry.name < until)
+            )
+    except FileNotFoundError:
+        return []
 
 
 def _make(folder: Path) -> None:

@@ -7,7 +7,7 @@ S3 server offers compare-and-swap, so only what an operator may do without (wrap
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import obstore
@@ -16,8 +16,8 @@ from cloister_common.logs import get_logger
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import ObjectStore
 
-if TYPE_CHECKING:  # obstore has this name in its stubs only
-    from obstore import UpdateVersion
+if TYPE_CHECKING:  # obstore has these names in its stubs only
+    from obstore import ObjectMeta, UpdateVersion
 
 __all__ = ["ListedObject", "Objects", "bounded", "each", "unavailable"]
 
@@ -29,6 +29,10 @@ _CALL_SECONDS = 30.0
 _PARALLEL_CALLS = 16
 _PART_BYTES = 5 * 1024 * 1024
 """S3's least size of a part in a multipart upload, and so what one upload holds in memory at a time."""
+
+
+_LISTED_AT_ONCE = 1000
+"""What S3 gives in one answer."""
 
 
 class ListedObject(NamedTuple):
@@ -132,12 +136,29 @@ class Objects:
         except FileNotFoundError:
             return
 
+    async def between(
+        self, prefix: str, *, after: str = "", until: str | None = None
+    ) -> AsyncIterator[list[ListedObject]]:
+        """The objects of a folder whose last segment lies between the two, which are not among them; some at a time.
+
+        Ordered by path. A store reads no more of the folder than what is taken from here, give or take a thousand.
+        """
+        offset = f"{prefix}/{after}" if after else None
+        stream = obstore.list(self._store, prefix, offset=offset, chunk_size=_LISTED_AT_ONCE)
+        while (batch := await bounded(_next(stream))) is not None:
+            found = [ListedObject(meta["path"], meta["e_tag"] or "", meta["size"]) for meta in batch]
+            inside = [listed for listed in found if until is None or listed.leaf < until]
+            if inside:
+                yield inside
+            if len(inside) < len(found):
+                return
+
     async def list(self, prefix: str) -> list[ListedObject]:
         """All objects under ``prefix`` (a folder), ordered by path."""
 
         async def read() -> list[ListedObject]:
             found = []
-            async for batch in obstore.list(self._store, prefix, chunk_size=1000):
+            async for batch in obstore.list(self._store, prefix, chunk_size=_LISTED_AT_ONCE):
                 found += [ListedObject(meta["path"], meta["e_tag"] or "", meta["size"]) for meta in batch]
             return sorted(found)
 
@@ -161,6 +182,10 @@ async def each(act: Callable[[A], Awaitable[T]], items: Iterable[A]) -> list[T]:
             return await act(item)
 
     return list(await asyncio.gather(*(one(item) for item in items)))
+
+
+async def _next(stream: "AsyncIterator[Sequence[ObjectMeta]]") -> "Sequence[ObjectMeta] | None":
+    return await anext(stream, None)
 
 
 async def bounded(call: Awaitable[T]) -> T:

@@ -6,8 +6,9 @@ listing, not a read of every record.
 """
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey, VaultError, encode_context, open_record, seal
@@ -15,13 +16,29 @@ from pydantic import BaseModel, ValidationError
 
 from cloister_retriever.storage.objects import ListedObject, Objects, each
 
-__all__ = ["SealedRecords"]
+__all__ = ["RecordKind", "SealedRecords"]
 
 log = get_logger(__name__)
 R = TypeVar("R", bound=BaseModel)
 
 _CACHED_RECORDS = 20_000
 """About 1 KiB each: 20 MB of a process."""
+
+
+@dataclass(frozen=True)
+class RecordKind(Generic[R]):
+    """How the records of a folder are read.
+
+    Args:
+        model: What they are.
+        key_of: Gives the key for the last segment of a path. A record whose key is gone (its object is being deleted)
+            is left out.
+        lost: What stands, by the last segment of its path, in the place of one that does not open; by default nothing.
+    """
+
+    model: type[R]
+    key_of: Callable[[str], Awaitable[DataKey | None]]
+    lost: Callable[[str], R | None] = lambda _: None
 
 
 class SealedRecords:
@@ -54,36 +71,37 @@ class SealedRecords:
         key = None if sealed is None else await key_of()
         return None if sealed is None or key is None else self._open(path, model, key, sealed)
 
-    async def list(
-        self,
-        prefix: str,
-        model: type[R],
-        key_of: Callable[[str], Awaitable[DataKey | None]],
-        lost: Callable[[str], R] | None = None,
-    ) -> list[R]:
-        """Every record under ``prefix``. ``key_of`` gives the key for the last segment of a path.
+    async def some(self, prefix: str, names: Collection[str], kind: RecordKind[R]) -> list[R]:
+        """Those of the records of a folder that have these last segments, which should lie near each other."""
+        if not names:
+            return []
+        wanted = set(names)
+        around = self._objects.between(prefix, after=min(names)[:-1], until=f"{max(names)}~")
+        return await self.read([listed async for part in around for listed in part if listed.leaf in wanted], kind)
 
-        A record whose key is gone (its object is being deleted) is left out. One that does not open is logged, and
-        ``lost`` says, by the last segment of its path, what stands in its place; without it nothing does.
-        """
+    async def read(self, listed: Iterable[ListedObject], kind: RecordKind[R]) -> list[R]:
+        """The records of a listing, as far as there are any."""
 
         async def one(listed: ListedObject) -> R | None:
             cached = self._cache.get(listed.path)
-            if cached is not None and cached[0] == listed.e_tag and isinstance(cached[1], model):
+            if cached is not None and cached[0] == listed.e_tag and isinstance(cached[1], kind.model):
                 self._cache.move_to_end(listed.path)
                 return cached[1]
             try:
-                key = await key_of(listed.leaf)
-                record = None if key is None else await self.get(listed.path, model, key)
+                key = await kind.key_of(listed.leaf)
+                record = None if key is None else await self.get(listed.path, kind.model, key)
             except VaultError:
-                log.error("record_did_not_open", kind=model.__name__, id=listed.leaf)
-                return None if lost is None else lost(listed.leaf)
+                log.error("record_did_not_open", kind=kind.model.__name__, id=listed.leaf)
+                return kind.lost(listed.leaf)
             if record is not None and listed.e_tag:
                 self._remember(listed.path, listed.e_tag, record)
             return record
 
-        found = await each(one, await self._objects.list(prefix))
-        return [record for record in found if record is not None]
+        return [record for record in await each(one, listed) if record is not None]
+
+    async def list(self, prefix: str, kind: RecordKind[R]) -> list[R]:
+        """Every record of a folder."""
+        return await self.read([listed async for part in self._objects.between(prefix) for listed in part], kind)
 
     async def delete(self, path: str) -> None:
         """Removes the record; no error if there is none."""

@@ -1,7 +1,7 @@
 """The rules for files in a vector store: attaching, listing, changing attributes, cancelling, detaching."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 
 from cloister_common.errors import NotFound
 from cloister_common.logs import get_logger
@@ -14,10 +14,11 @@ from cloister_retriever.identifiers import ATTACHMENT_PREFIX, FILE_PREFIX, check
 from cloister_retriever.jobs.purges import Purges
 from cloister_retriever.jobs.queue import JobQueue
 from cloister_retriever.keys import PassageKeyring
+from cloister_retriever.pages import bounds_of, growing_steps
 from cloister_retriever.storage.objects import each
 from cloister_retriever.storage.uses import FileUses
 from cloister_retriever.vector_stores.records import Attached, AttachmentRecord, Chunking, Outcome
-from cloister_retriever.vector_stores.schemas import AttachFile, ChunkingStrategy, StaticChunking
+from cloister_retriever.vector_stores.schemas import AttachFile, ChunkingStrategy, FilesInStoreQuery, StaticChunking
 from cloister_retriever.vector_stores.store import VectorStoreStore
 
 __all__ = ["AttachmentService", "ChunkingPolicy"]
@@ -111,6 +112,33 @@ class AttachmentService:
         files = await self.known_files(tenant, [entry])
         record = await self._attach(tenant, store_id, key, entry, files[entry.file_id], time.time_ns())
         return Attached(record=record, outcome=await self._store.outcome(tenant, store_id, record.id, key))
+
+    async def page(
+        self, tenant: str, store_id: str, key: DataKey, query: FilesInStoreQuery
+    ) -> tuple[list[Attached], bool]:
+        """One page of the store's files, and whether there are more. Outcomes are read as far as it takes.
+
+        Raises:
+            InvalidRequest: A cursor that names no file of the store, nor one that was detached within the last hour.
+        """
+        records = await self._store.attachments(tenant, store_id, key)
+        places = {record.file_id: record.place for record in records}
+        cursors = [cursor for cursor in (query.after, query.before) if cursor is not None and cursor not in places]
+        places |= await self.places_of_gone(tenant, store_id, key, cursors)
+        bounds = bounds_of(after=query.after, before=query.before, order=query.order, place_of=places.get)
+
+        async def wanted() -> AsyncGenerator[Sequence[Attached]]:
+            ordered = bounds.part(records, lambda record: (record.place, record.file_id))
+            for part in growing_steps(ordered, query.limit + 1):
+                files = await self._store.with_outcomes(tenant, store_id, key, part)
+                yield [file for file in files if query.filter in {None, file.status}]
+
+        return await bounds.gather(wanted(), query.limit)
+
+    async def get_some(self, tenant: str, store_id: str, key: DataKey, file_ids: Collection[str]) -> list[Attached]:
+        """Those of the files that are in the store; for files that lie near each other in the list."""
+        records = await self._store.some_attachments(tenant, store_id, key, file_ids)
+        return await self._store.with_outcomes(tenant, store_id, key, records)
 
     async def list(self, tenant: str, store_id: str, key: DataKey) -> list[Attached]:
         """Every file of the store with its status."""

@@ -1,16 +1,18 @@
 """File batches: many files attached by one request, and watched as one."""
 
 import time
+from collections.abc import AsyncGenerator, Sequence
 
 from cloister_common.ids import new_id
 from cloister_common.vault import DataKey
 
 from cloister_retriever.damage import damage_of
 from cloister_retriever.identifiers import BATCH_PREFIX, check_id, missing, place_in
+from cloister_retriever.pages import bounds_of, growing_steps
 from cloister_retriever.storage.objects import each
 from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.records import Attached, BatchMember, BatchRecord
-from cloister_retriever.vector_stores.schemas import CreateBatch
+from cloister_retriever.vector_stores.schemas import CreateBatch, FilesInStoreQuery
 from cloister_retriever.vector_stores.store import VectorStoreStore
 
 __all__ = ["BatchService"]
@@ -58,20 +60,37 @@ class BatchService:
 
     async def files(self, tenant: str, key: DataKey, record: BatchRecord) -> list[Attached]:
         """The members that are still attached as this batch attached them, or are damaged, with their status."""
-        members = {member.file_id: member.attachment_id for member in record.members}
-        everything = await self._attachments.list(tenant, record.store_id, key)
-        return [
-            attached
-            for attached in everything
-            # The empty id is that of an attachment that does not open.
-            if (file_id := attached.record.file_id) in members and attached.record.id in {members[file_id], ""}
-        ]
+        return _members_of(record, await self._attachments.list(tenant, record.store_id, key))
 
-    @staticmethod
-    def places(record: BatchRecord) -> dict[str, int]:
-        """Where each member has, or had, its place in the list of the batch's files."""
-        places = ((member.file_id, place_in(member.attachment_id)) for member in record.members)
-        return {file_id: place for file_id, place in places if place is not None}
+    async def page(
+        self, tenant: str, key: DataKey, record: BatchRecord, query: FilesInStoreQuery
+    ) -> tuple[list[Attached], bool]:
+        """One page of `files`, and whether there are more. Members are read as far as it takes.
+
+        Raises:
+            InvalidRequest: A cursor that names no member.
+        """
+        places = await self._places(tenant, key, record)
+        bounds = bounds_of(after=query.after, before=query.before, order=query.order, place_of=places.get)
+
+        async def wanted() -> AsyncGenerator[Sequence[Attached]]:
+            ordered = bounds.part(places, lambda file_id: (places[file_id], file_id))
+            for part in growing_steps(ordered, query.limit + 1):
+                files = _members_of(record, await self._attachments.get_some(tenant, record.store_id, key, part))
+                there = {file.record.file_id: file for file in files if query.filter in {None, file.status}}
+                yield [there[file_id] for file_id in part if file_id in there]
+
+        return await bounds.gather(wanted(), query.limit)
+
+    async def _places(self, tenant: str, key: DataKey, record: BatchRecord) -> dict[str, int]:
+        """Where each member has, or had, its place in the list of the batch's files.
+
+        Members of a batch of the version before do not say theirs: their attachments are read, if they are still there.
+        """
+        places = {member.file_id: place_in(member.attachment_id) for member in record.members}
+        if None in places.values():
+            places |= {file.record.file_id: file.record.place for file in await self.files(tenant, key, record)}
+        return {file_id: place for file_id, place in places.items() if place is not None}
 
     async def cancel(self, tenant: str, key: DataKey, record: BatchRecord) -> None:
         """Cancels every ingestion of the batch that has not ended."""
@@ -81,3 +100,13 @@ class BatchService:
                 await self._attachments.cancel(tenant, key, attached.record)
 
         await each(one, await self.files(tenant, key, record))
+
+
+def _members_of(record: BatchRecord, files: Sequence[Attached]) -> list[Attached]:
+    members = {member.file_id: member.attachment_id for member in record.members}
+    # The empty id is that of an attachment that does not open.
+    return [
+        file
+        for file in files
+        if file.record.id in {members.get(file.record.file_id), ""} and file.record.file_id in members
+    ]

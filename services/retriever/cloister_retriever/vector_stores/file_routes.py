@@ -1,6 +1,6 @@
 """``/v1/vector_stores/{id}/files`` and ``…/file_batches`` in OpenAI's shape."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute
@@ -8,10 +8,9 @@ from fastapi import APIRouter, Depends, Query
 from openai.types.vector_stores import VectorStoreFileDeleted
 
 from cloister_retriever.access import Tenant, room
-from cloister_retriever.pages import page_of, wire_page
+from cloister_retriever.pages import Wire, wire_page
 from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.batches import BatchService
-from cloister_retriever.vector_stores.records import Attached
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateBatch, FilesInStoreQuery, UpdateAttributes
 from cloister_retriever.vector_stores.service import VectorStoreService
 
@@ -22,7 +21,6 @@ router = APIRouter(prefix="/v1/vector_stores/{store_id}", route_class=JsonRoute)
 Stores = Annotated[VectorStoreService, Depends(provided(VectorStoreService))]
 Attachments = Annotated[AttachmentService, Depends(provided(AttachmentService))]
 Batches = Annotated[BatchService, Depends(provided(BatchService))]
-Wire = dict[str, Any]
 
 
 @router.post("/files", dependencies=[Depends(room)])
@@ -43,11 +41,8 @@ async def list_files(
     query: Annotated[FilesInStoreQuery, Query()],
 ) -> Wire:
     store = await stores.get(tenant, store_id)
-    files = await attachments.list(tenant, store_id, store.key)
-    known = _places(files)
-    cursors = [cursor for cursor in (query.after, query.before) if cursor is not None and cursor not in known]
-    gone = await attachments.places_of_gone(tenant, store_id, store.key, cursors)
-    return _page(files, query, known | gone)
+    page, has_more = await attachments.page(tenant, store_id, store.key, query)
+    return wire_page([file.wire() for file in page], has_more=has_more)
 
 
 @router.get("/files/{file_id}")
@@ -120,26 +115,5 @@ async def list_batch_files(
 ) -> Wire:
     store = await stores.get(tenant, store_id)
     record = await batches.get(tenant, store_id, store.key, batch_id)
-    files = await batches.files(tenant, store.key, record)
-    return _page(files, query, batches.places(record) | _places(files))
-
-
-def _places(files: list[Attached]) -> dict[str, int]:
-    return {file.record.file_id: file.record.place for file in files}
-
-
-def _page(files: list[Attached], query: FilesInStoreQuery, places: dict[str, int]) -> Wire:
-    """One page. ``places`` has every file that a cursor may name, also those that are gone or filtered out."""
-    if query.filter is not None:
-        files = [file for file in files if file.status == query.filter]
-    page, has_more = page_of(
-        files,
-        id_of=lambda file: file.record.file_id,
-        place_of=lambda file: file.record.place,
-        after=query.after,
-        before=query.before,
-        limit=query.limit,
-        order=query.order,
-        place_of_gone=places.get,
-    )
+    page, has_more = await batches.page(tenant, store.key, record, query)
     return wire_page([file.wire() for file in page], has_more=has_more)

@@ -1,6 +1,8 @@
 """Vector stores at rest: what is kept, sealed with the store's key, and how it looks on the wire."""
 
-from typing import Any, Literal
+import time
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from openai.types import (
     OtherFileChunkingStrategyObject,
@@ -16,7 +18,7 @@ from pydantic import BaseModel, Field
 
 from cloister_retriever.damage import sentence
 from cloister_retriever.identifiers import place_in
-from cloister_retriever.pages import Placed
+from cloister_retriever.pages import Placed, PlacedObject, Wire
 from cloister_retriever.vector_stores.schemas import FileStatus
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "Moment",
     "Outcome",
     "StoreRecord",
+    "StoreView",
     "count_statuses",
 ]
 
@@ -67,10 +70,9 @@ class Detached(BaseModel):
     place: int
 
 
-class StoreRecord(Placed):
+class StoreRecord(PlacedObject):
     """A vector store. ``model`` is the embedding model its passages were embedded with."""
 
-    id: str
     name: str
     description: str | None
     metadata: dict[str, str] | None
@@ -98,32 +100,6 @@ class StoreRecord(Placed):
     def expires_at(self, last_active_at: int) -> int | None:
         """When the store expires, or None if it never does."""
         return None if self.expires_after_days is None else last_active_at + self.expires_after_days * _SECONDS_A_DAY
-
-    def wire(self, files: "list[Attached]", *, last_active_at: int, now: float) -> dict[str, Any]:
-        """OpenAI's shape, with counts taken from ``files`` as they are now."""
-        expires_at = self.expires_at(last_active_at)
-        counts = count_statuses(files)
-        status: Literal["expired", "in_progress", "completed"] = "in_progress" if counts["in_progress"] else "completed"
-        if expires_at is not None and expires_at <= now:
-            status = "expired"
-        store = VectorStore(
-            id=self.id,
-            created_at=self.created_at,
-            file_counts=FileCounts(**counts),
-            last_active_at=last_active_at,
-            metadata=self.metadata,
-            name=self.name,
-            object="vector_store",
-            status=status,
-            usage_bytes=sum(file.usage_bytes for file in files),
-            expires_after=None
-            if self.expires_after_days is None
-            else ExpiresAfter(anchor="last_active_at", days=self.expires_after_days),
-            expires_at=expires_at,
-        )
-        wire = {**store.model_dump(mode="json"), "description": self.description}
-        # OpenAI has no status for this. Its SDKs pass on what they do not know.
-        return wire if self.damage is None else {**wire, "status": "error", "status_details": self.damage}
 
 
 class AttachmentRecord(Placed):
@@ -185,7 +161,7 @@ class Attached(BaseModel):
     def usage_bytes(self) -> int:
         return 0 if self.outcome is None else self.outcome.usage_bytes
 
-    def wire(self) -> dict[str, Any]:
+    def wire(self) -> Wire:
         """OpenAI's shape."""
         error = None
         if self.outcome is not None and self.outcome.code is not None:
@@ -202,6 +178,45 @@ class Attached(BaseModel):
         )
         # OpenAI's type would turn whole numbers into floats; they go back as they were sent.
         return {**file.model_dump(mode="json"), "attributes": self.record.attributes or {}}
+
+
+class StoreView(NamedTuple):
+    """A vector store as it is now: with its files, and when it was last used (seconds since the epoch)."""
+
+    record: StoreRecord
+    files: Sequence[Attached]
+    last_active_at: int
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    def wire(self) -> Wire:
+        """OpenAI's shape."""
+        record = self.record
+        expires_at = record.expires_at(self.last_active_at)
+        counts = count_statuses(self.files)
+        status: Literal["expired", "in_progress", "completed"] = "in_progress" if counts["in_progress"] else "completed"
+        if expires_at is not None and expires_at <= time.time():
+            status = "expired"
+        store = VectorStore(
+            id=record.id,
+            created_at=record.created_at,
+            file_counts=FileCounts(**counts),
+            last_active_at=self.last_active_at,
+            metadata=record.metadata,
+            name=record.name,
+            object="vector_store",
+            status=status,
+            usage_bytes=sum(file.usage_bytes for file in self.files),
+            expires_after=None
+            if record.expires_after_days is None
+            else ExpiresAfter(anchor="last_active_at", days=record.expires_after_days),
+            expires_at=expires_at,
+        )
+        wire = {**store.model_dump(mode="json"), "description": record.description}
+        # OpenAI has no status for this. Its SDKs pass on what they do not know.
+        return wire if record.damage is None else {**wire, "status": "error", "status_details": record.damage}
 
 
 class BatchMember(BaseModel):
@@ -239,7 +254,7 @@ class BatchRecord(BaseModel):
         )
 
 
-def count_statuses(files: list[Attached]) -> dict[str, int]:
+def count_statuses(files: Sequence[Attached]) -> dict[str, int]:
     """How many files have which status, and ``total``."""
     counts = dict.fromkeys(("in_progress", "completed", "failed", "cancelled"), 0)
     for file in files:

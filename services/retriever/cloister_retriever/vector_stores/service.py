@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from cloister_common.errors import Conflict, NotFound, UnsupportedParameter
 from cloister_common.logs import get_logger
@@ -12,12 +11,12 @@ from cloister_common.vault import DataKey, VaultError
 from cloister_retriever.damage import damage_of
 from cloister_retriever.identifiers import STORE_PREFIX, check_id, missing, new_placed_id
 from cloister_retriever.jobs.purges import Purges
-from cloister_retriever.pages import ListQuery, page_of
+from cloister_retriever.pages import ListQuery
 from cloister_retriever.storage.objects import each
 from cloister_retriever.storage.uses import FileUses
 from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.expiry import Expiries
-from cloister_retriever.vector_stores.records import Attached, StoreRecord
+from cloister_retriever.vector_stores.records import Attached, StoreRecord, StoreView
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateStore, UpdateStore
 from cloister_retriever.vector_stores.store import VectorStoreStore
 
@@ -58,7 +57,7 @@ class VectorStoreService:
         self._model = model
         self._noted: dict[str, float] = {}
 
-    async def create(self, tenant: str, request: CreateStore) -> dict[str, Any]:
+    async def create(self, tenant: str, request: CreateStore) -> StoreView:
         """A new store, with the files it was asked to begin with.
 
         Raises:
@@ -93,7 +92,7 @@ class VectorStoreService:
         if entries:
             await self._attachments.attach_all(tenant, record.id, opened.key, entries, files)
         log.info("vector_store_created", store=record.id, files=len(entries))
-        return await self.wire(tenant, opened)
+        return await self.describe(tenant, opened)
 
     async def get(self, tenant: str, store_id: str, *, param: str | None = None) -> OpenStore:
         """The store, expired or not.
@@ -140,30 +139,24 @@ class VectorStoreService:
         """When passages were last added, in seconds since the epoch; None if none ever were."""
         return await self._store.grown_at(tenant, opened.record.id, opened.key)
 
-    async def list(self, tenant: str, query: ListQuery) -> tuple[list[dict[str, Any]], bool]:
-        """One page of stores in OpenAI's shape, and whether there are more."""
-        records, has_more = page_of(
-            await self._store.everything(tenant),
-            id_of=lambda record: record.id,
-            place_of=lambda record: record.place,
-            after=query.after,
-            before=query.before,
-            limit=query.limit,
-            order=query.order,
-        )
+    async def list(self, tenant: str, query: ListQuery) -> tuple[list[StoreView], bool]:
+        """One page of stores, and whether there are more."""
+        timeline = await self._store.timeline(tenant)
+        bounds = await timeline.bounds(after=query.after, before=query.before, order=query.order)
+        records, has_more = await bounds.gather(timeline.steps(bounds, query.limit + 1), query.limit)
 
-        async def one(record: StoreRecord) -> dict[str, Any] | None:
+        async def one(record: StoreRecord) -> StoreView | None:
             if record.damage is not None:
-                return record.wire([], last_active_at=record.created_at, now=time.time())
+                return StoreView(record, [], record.created_at)
             key = await self._store.key(tenant, record.id)
-            return None if key is None else await self.wire(tenant, OpenStore(record, key))
+            return None if key is None else await self.describe(tenant, OpenStore(record, key))
 
-        return [wire for wire in await each(one, records) if wire is not None], has_more
+        return [view for view in await each(one, records) if view is not None], has_more
 
-    async def update(self, tenant: str, store_id: str, request: UpdateStore) -> dict[str, Any]:
+    async def update(self, tenant: str, store_id: str, request: UpdateStore) -> StoreView:
         """Changes what was sent and nothing else."""
         opened = await self.get(tenant, store_id)
-        changes: dict[str, Any] = {}
+        changes: dict[str, object] = {}
         if "name" in request.model_fields_set:
             changes["name"] = request.name or ""
         if "metadata" in request.model_fields_set:
@@ -174,7 +167,7 @@ class VectorStoreService:
         if record.expires_after_days is not None:
             await self._expiries.watch(tenant, store_id)
         await self._store.put(tenant, record, opened.key)
-        return await self.wire(tenant, OpenStore(record, opened.key))
+        return await self.describe(tenant, OpenStore(record, opened.key))
 
     async def delete(self, tenant: str, store_id: str) -> None:
         """Deletes the store with its passages; the files stay.
@@ -227,10 +220,10 @@ class VectorStoreService:
             with contextlib.suppress(NotFound):
                 await self._attachments.detach(tenant, store_id, key, file_id)
 
-    async def wire(self, tenant: str, opened: OpenStore) -> dict[str, Any]:
-        """OpenAI's shape, with the counts of this moment."""
+    async def describe(self, tenant: str, opened: OpenStore) -> StoreView:
+        """The store as it is in this moment."""
         files = await self._store.attached_files(tenant, opened.record.id, opened.key)
-        return opened.record.wire(files, last_active_at=await self._active_at(tenant, opened), now=time.time())
+        return StoreView(opened.record, files, await self._active_at(tenant, opened))
 
     async def _attached_to(self, tenant: str, store_id: str) -> Sequence[Attached]:
         """The files of a store, as far as it opens."""

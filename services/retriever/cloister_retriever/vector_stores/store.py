@@ -1,17 +1,21 @@
 """Vector stores at rest: records, attachments, outcomes, batches and extracted texts in the object store."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from functools import partial
+from typing import TypeVar
 
 from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey, Keyring, VaultError, encode_context
+from pydantic import BaseModel
 
+from cloister_retriever.identifiers import STORE_PREFIX
 from cloister_retriever.keys import VECTOR_STORE
 from cloister_retriever.storage.content import ContentFacts, SealedContent
 from cloister_retriever.storage.layout import TenantPaths, tenant_paths
 from cloister_retriever.storage.objects import Objects
-from cloister_retriever.storage.records import SealedRecords
+from cloister_retriever.storage.records import RecordKind, SealedRecords
+from cloister_retriever.timeline import Timeline
 from cloister_retriever.vector_stores.records import (
     Attached,
     AttachmentRecord,
@@ -25,6 +29,7 @@ from cloister_retriever.vector_stores.records import (
 __all__ = ["VectorStoreStore"]
 
 log = get_logger(__name__)
+R = TypeVar("R", bound=BaseModel)
 
 
 class VectorStoreStore:
@@ -57,11 +62,15 @@ class VectorStoreStore:
         path = (await self._paths(tenant)).store(store_id)
         return await self._records.find(path, StoreRecord, lambda: self.key(tenant, store_id))
 
-    async def everything(self, tenant: str) -> list[StoreRecord]:
+    async def timeline(self, tenant: str) -> Timeline[StoreRecord]:
+        """The list of the tenant's vector stores."""
+
         async def key_of(store_id: str) -> DataKey | None:
             return await self.key(tenant, store_id)
 
-        return await self._records.list((await self._paths(tenant)).stores, StoreRecord, key_of, StoreRecord.lost)
+        paths = await self._paths(tenant)
+        kind = RecordKind(StoreRecord, key_of, StoreRecord.lost)
+        return Timeline(self._objects, self._records, paths.stores, STORE_PREFIX, kind)
 
     async def is_there(self, tenant: str, store_id: str) -> bool:
         """Whether there is a record, whether or not it opens."""
@@ -126,18 +135,32 @@ class VectorStoreStore:
 
     async def attached_files(self, tenant: str, store_id: str, key: DataKey) -> list[Attached]:
         """Every file of the store with its outcome."""
-
-        async def key_of(_: str) -> DataKey | None:
-            return key
-
-        paths = await self._paths(tenant)
         # Attachments first: an ingestion that ends between the two listings may then look unfinished, never lost.
-        records = await self._records.list(
-            paths.attachments(store_id), AttachmentRecord, key_of, partial(AttachmentRecord.lost, store_id)
-        )
-        outcomes = await self._records.list(paths.outcomes(store_id), Outcome, key_of, Outcome.lost)
-        by_attachment = {outcome.attachment_id: outcome for outcome in outcomes} | {"": Outcome.lost("")}
-        return [Attached(record=record, outcome=by_attachment.get(record.id)) for record in records]
+        records = await self.attachments(tenant, store_id, key)
+        paths = await self._paths(tenant)
+        outcomes = await self._records.list(paths.outcomes(store_id), _read_by(key, Outcome, Outcome.lost))
+        return _joined(records, outcomes)
+
+    async def attachments(self, tenant: str, store_id: str, key: DataKey) -> list[AttachmentRecord]:
+        """Every file of the store. In the list they have the order of attaching, which is not in the objects' names."""
+        paths = await self._paths(tenant)
+        return await self._records.list(paths.attachments(store_id), _attachments(store_id, key))
+
+    async def some_attachments(
+        self, tenant: str, store_id: str, key: DataKey, file_ids: Collection[str]
+    ) -> list[AttachmentRecord]:
+        """Those of the files that are in the store."""
+        paths = await self._paths(tenant)
+        return await self._records.some(paths.attachments(store_id), file_ids, _attachments(store_id, key))
+
+    async def with_outcomes(
+        self, tenant: str, store_id: str, key: DataKey, records: Sequence[AttachmentRecord]
+    ) -> list[Attached]:
+        """The attachments with their outcomes, in the same order. It is quick for such as were made at about a time."""
+        paths = await self._paths(tenant)
+        names = [record.id for record in records if record.id]
+        kind = _read_by(key, Outcome, Outcome.lost)
+        return _joined(records, await self._records.some(paths.outcomes(store_id), names, kind))
 
     # Where those were that are in it no more
 
@@ -216,6 +239,23 @@ class VectorStoreStore:
 
     async def _paths(self, tenant: str) -> TenantPaths:
         return await tenant_paths(self._keyring, tenant)
+
+
+def _attachments(store_id: str, key: DataKey) -> RecordKind[AttachmentRecord]:
+    return _read_by(key, AttachmentRecord, partial(AttachmentRecord.lost, store_id))
+
+
+def _read_by(key: DataKey, model: type[R], lost: Callable[[str], R]) -> RecordKind[R]:
+    async def key_of(_: str) -> DataKey | None:
+        return key
+
+    return RecordKind(model, key_of, lost)
+
+
+def _joined(records: Sequence[AttachmentRecord], outcomes: Sequence[Outcome]) -> list[Attached]:
+    # The empty id is that of an attachment that does not open.
+    by_attachment = {outcome.attachment_id: outcome for outcome in outcomes} | {"": Outcome.lost("")}
+    return [Attached(record=record, outcome=by_attachment.get(record.id)) for record in records]
 
 
 def _hour() -> int:
