@@ -1,6 +1,12 @@
 """The queries of a turn."""
 
+from typing import Any
+
 from cloister_gateway.grounding.search import Retrieval
+
+
+def said(*texts: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": text} for text in texts]
 
 
 def test_queries_join_the_last_questions_while_they_are_short() -> None:
