@@ -26,11 +26,17 @@ async def watch_log_level(settings_file: Path, *, service: str, level: str, ever
         level: The level of the start.
         every: Seconds between two looks.
     """
+    looked_at = None
     while True:
         await asyncio.sleep(every)
         try:
+            facts = settings_file.stat()  # noqa: ASYNC240 - no disk: the kernel has it at hand
+            version = (facts.st_ino, facts.st_mtime_ns, facts.st_size)
+            if version == looked_at:
+                continue
+            looked_at = version
             named = load_log_settings(settings_file).level
-        except SettingsError:
+        except (OSError, SettingsError):
             continue
         if named == level:
             continue

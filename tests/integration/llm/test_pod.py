@@ -126,7 +126,7 @@ async def test_schemas_within_the_bounds_are_answered(client: httpx.AsyncClient,
 
 
 async def test_schemas_that_would_hold_up_the_compiler_are_refused_at_once(client: httpx.AsyncClient) -> None:
-    huge = {"type": "object", "properties": {"a": {"enum": [f"value number {n} of many" for n in range(100_000)]}}}
+    huge = {"type": "object", "properties": {"a": {"enum": [f"value number {n} of many" for n in range(40_000)]}}}
     for schema in (huge, {"$ref": "#"}, {"type": "string", "not": {"const": "a"}}):
         begun = time.monotonic()
         answer = await client.post("/v1/chat/completions", json={**CHAT, "response_format": schema_form(schema)})

@@ -45,7 +45,7 @@ class ApiKeyVerifier:
             stored = await self._store.stored_key(key.id)
             if stored is None or not tokens.matches(self._peppers, key, stored.mac, *stored.grant):
                 raise refusal
-            if stored.kind == "project" and not await self._store.project_is_active(stored.tenant):
+            if stored.archived:
                 raise Unauthenticated("The project of this API key is archived.", code="project_archived")
         except VaultError as error:
             log.error("rights_damaged", key=key.id, exc_info=error)

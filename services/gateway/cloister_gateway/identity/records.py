@@ -44,6 +44,7 @@ class StoredKey:
     Attributes:
         adopted: Whether the key was made before there were rights; see `RightsStore.adopt`.
         account: The service account whose it is; empty for the organization's. Not part of the grant.
+        archived: Whether its project is archived.
     """
 
     id: str
@@ -54,6 +55,7 @@ class StoredKey:
     expires_at: int | None = None
     adopted: bool = False
     account: str = ""
+    archived: bool = False
 
     @property
     def owner(self) -> str:

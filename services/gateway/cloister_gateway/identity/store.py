@@ -16,10 +16,10 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError
 
 from cloister_gateway.identity.fields import StoredFields
-from cloister_gateway.identity.records import ORGANIZATION, AccountRecord, KeyRecord, Kind, ProjectRecord, StoredKey
+from cloister_gateway.identity.records import ORGANIZATION, AccountRecord, KeyRecord, ProjectRecord, StoredKey
 from cloister_gateway.identity.rights import RightsStore
 from cloister_gateway.identity.seals import Rights, Seals
-from cloister_gateway.storage import is_wrong_type
+from cloister_gateway.storage import damage_told, is_wrong_type
 from cloister_gateway.storage.layout import (
     IDENTITY_BOOTSTRAP,
     IDENTITY_PROJECTS,
@@ -73,15 +73,6 @@ class IdentityStore:
             rights = None
         archived_at = created_at if rights is None else rights.archived_at
         return ProjectRecord(project_id, name, created_at, archived_at, found.damaged)
-
-    async def project_is_active(self, project_id: str) -> bool:
-        """Whether there is such a project and it is not archived.
-
-        Raises:
-            VaultError: Its rights are not what was written.
-        """
-        rights = await self.rights.read(project_id)
-        return rights is not None and rights.archived_at is None
 
     async def rename_project(self, record: ProjectRecord) -> None:
         """Replaces the name."""
@@ -168,26 +159,27 @@ class IdentityStore:
         """What authentication needs of a key that lives; its name stays sealed.
 
         Raises:
-            VaultError: The rights of its owner are not what was written.
+            VaultError: It, or the rights of its owner, are not what was written.
         """
         names = ["mac", "kind", "tenant", "scopes", "expires_at", "account"]
-        values: Any = await self._hash("hmget", api_key_key(key_id), names)
-        mac, kind, tenant, scopes, expires_at, account = values
-        if mac is None:
-            return None
-        found = StoredKey(
-            key_id,
-            mac,
-            _kind(kind),
-            tenant.decode(),
-            _scopes(scopes.decode()),
-            None if expires_at is None else int(expires_at),
-            account=(account or b"").decode(errors="replace"),
-        )
+        with damage_told(f"API key '{key_id}'"):
+            values: Any = await self._hash("hmget", api_key_key(key_id), names)
+            mac, kind, tenant, scopes, expires_at, account = values
+            if mac is None:
+                return None
+            found = StoredKey(
+                key_id,
+                mac,
+                "admin" if kind == b"admin" else "project",
+                tenant.decode(),
+                _scopes(scopes.decode()),
+                None if expires_at is None else int(expires_at),
+                account=(account or b"").decode(errors="replace"),
+            )
         rights = await self.rights.read(found.owner)
         if rights is None or key_id not in rights.keys:
             return None
-        return replace(found, adopted=key_id in rights.adopted)
+        return replace(found, adopted=key_id in rights.adopted, archived=rights.archived_at is not None)
 
     async def key(self, owner: str, key_id: str) -> KeyRecord | None:
         """The key, if the rights of ``owner`` (a project, or the `ORGANIZATION`) list it."""
@@ -284,10 +276,6 @@ def _note_gone(pipeline: Pipeline, name: str, gone: str, ids: Sequence[str]) -> 
     place = ids.index(gone) if gone in ids else 0
     pipeline.hset(name, gone, ids[place - 1] if place else "")
     pipeline.expire(name, _GONE_SECONDS)
-
-
-def _kind(value: bytes) -> Kind:
-    return "admin" if value == b"admin" else "project"
 
 
 def _scopes(value: str) -> frozenset[str]:
