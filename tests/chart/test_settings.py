@@ -89,16 +89,33 @@ def test_addresses_in_the_settings_are_services_of_the_release(rendered: Rendere
                 assert host.rpartition(".")[2] in services, (name, text)
 
 
-def test_gateway_knows_every_pod_of_every_model() -> None:
-    gateway = settings(render("production"))["cloister-gateway"]
+def test_gateway_finds_the_pods_of_every_model_by_its_headless_service() -> None:
+    rendered = render("production")
+    gateway = settings(rendered)["cloister-gateway"]
     assert isinstance(gateway, GatewaySettings)
-    assert {name: len(model.urls) for name, model in gateway.models.items()} == {
-        "qwen3-8b": 2,
-        "llama-3.3-70b-instruct": 1,
-    }
-    large = settings(render("production"))["cloister-llm-large"]
+    for name, key in {"qwen3-8b": "small", "llama-3.3-70b-instruct": "large"}.items():
+        service = rendered.one("Service", f"cloister-llm-{key}")
+        (port,) = service["spec"]["ports"]
+        assert service["spec"]["clusterIP"] == "None"
+        assert gateway.models[name].service == f"https://cloister-llm-{key}.chat.svc.cluster.local:{port['port']}"
+        assert service["spec"]["selector"].items() <= (
+            rendered.one("StatefulSet", f"cloister-llm-{key}")["spec"]["template"]["metadata"]["labels"].items()
+        )
+    large = settings(rendered)["cloister-llm-large"]
     assert isinstance(large, LlmSettings)
     assert (large.engine.device, large.engine.tensor_parallel) == ("gpu", 4)
+
+
+def test_other_replicas_of_a_model_leave_the_gateways_pods_as_they_are() -> None:
+    few, many = (
+        render("production", values={"llm": {"models": {"small": {"replicas": replicas}}}}) for replicas in (1, 5)
+    )
+    models = [rendered.one("StatefulSet", "cloister-llm-small")["spec"]["replicas"] for rendered in (few, many)]
+    assert models == [1, 5]
+    pods = [rendered.one("Deployment", "cloister-gateway")["spec"]["template"] for rendered in (few, many)]
+    assert pods[0] == pods[1]
+    files = [rendered.one("ConfigMap", "cloister-gateway")["data"] for rendered in (few, many)]
+    assert files[0] == files[1]
 
 
 def test_config_of_the_values_reaches_the_service() -> None:

@@ -15,7 +15,7 @@ __all__ = ["certificate_for", "one_authority"]
 
 
 def certificate_for(address: str, folder: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for an IP address, valid for an hour, and its key, as PEM files in ``folder``.
+    """A self-signed certificate for an IP address or host name, valid for an hour, and its key, as files in ``folder``.
 
     The certificate is its own authority: whoever trusts the file trusts the server.
     """
@@ -31,7 +31,7 @@ def certificate_for(address: str, folder: Path) -> tuple[Path, Path]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(minutes=5))
         .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_name(address)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -41,6 +41,13 @@ def certificate_for(address: str, folder: Path) -> tuple[Path, Path]:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return certificate_file, key_file
+
+
+def _name(address: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(address))
+    except ValueError:
+        return x509.DNSName(address)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -26,7 +26,8 @@ from cloister_retriever.keys import PassageKeyring
 from cloister_retriever.parsing.chunking import Chunk, Chunker
 from cloister_retriever.parsing.parser import Interruption, Parsed, Parser
 from cloister_retriever.search.service import SearchService
-from cloister_retriever.storage.objects import ObjectKeyStore, Objects
+from cloister_retriever.storage.keys import ObjectKeyStore
+from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
 from cloister_retriever.storage.uses import FileUses
 from cloister_retriever.vector_stores.attachments import AttachmentService, ChunkingPolicy

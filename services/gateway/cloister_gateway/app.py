@@ -28,6 +28,7 @@ from cloister_gateway.responses.routes import router as responses_router
 from cloister_gateway.settings import GatewaySettings
 from cloister_gateway.sockets.routes import router as sockets_router
 from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.usage import Meter, Unmetered
 from cloister_gateway.wire.faults import fault_of
 
 __all__ = ["create_app"]
@@ -55,13 +56,18 @@ NOT_SERVED = (
 """Operations of OpenAI's whose paths match other methods' routes here: a 404 like all that is not served, no 405."""
 
 
-def create_app(settings: GatewaySettings) -> FastAPI:
-    """The application; what it holds is opened when it starts serving."""
+def create_app(settings: GatewaySettings, *, meter: Meter | None = None) -> FastAPI:
+    """The application; what it holds is opened when it starts serving.
+
+    Args:
+        settings: The settings file.
+        meter: What stands behind every generation; nothing by default.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with open_context(settings) as context:
+            async with open_context(settings, meter or Unmetered()) as context:
                 app.state.context = context
                 provide(app.state, context.services)
                 yield
@@ -99,7 +105,7 @@ async def _on_store_fault(request: Request, error: Exception) -> JSONResponse:
 
 
 def _checks(context: Context) -> Mapping[str, ReadinessCheck]:
-    models = {f"model {name}": partial(context.llm.check, name) for name in context.settings.models}
+    models = {f"model {model.name}": partial(context.llm.check, model.name) for model in context.catalog}
     return {
         "redis": lambda: _check_redis(context),
         **models,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from cloister_common.access import Services
 from cloister_common.clients.embedder import EmbedderClient
 from cloister_common.clients.retriever import RetrieverClient
-from cloister_common.http import http_client
 from cloister_common.internal import InternalTokens
 from cloister_common.settings import read_secret_lines
 from cloister_common.supervisor import Supervisor
@@ -20,6 +19,7 @@ from redis.asyncio import Redis
 
 from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.bus.connection import Bus
+from cloister_gateway.bus.forgetting import share_forgetting
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.grounding.search import Retrieval
@@ -30,7 +30,7 @@ from cloister_gateway.identity.last_use import LastUse
 from cloister_gateway.identity.projects import Projects
 from cloister_gateway.identity.seals import Seals
 from cloister_gateway.identity.store import IdentityStore
-from cloister_gateway.models import ModelUpstream, open_upstream
+from cloister_gateway.models import Catalog, ModelUpstream, open_upstream
 from cloister_gateway.organization.service import Directory
 from cloister_gateway.responses.idempotency import IdempotencyKeys
 from cloister_gateway.responses.intake import Intake
@@ -50,7 +50,7 @@ from cloister_gateway.storage.client import bus_connection
 from cloister_gateway.storage.opening import open_storage
 from cloister_gateway.streams.events import EventStream
 from cloister_gateway.streams.feeds import Hub
-from cloister_gateway.wire.inside import Embedder, Retriever
+from cloister_gateway.usage import Meter, Metering
 
 __all__ = ["Context", "open_context"]
 
@@ -67,9 +67,11 @@ class Context:
     announcements: Announcements
     authenticator: Authenticator
     directory: Directory
+    metering: Metering
+    catalog: Catalog
     llm: ModelUpstream
-    embedder: Embedder
-    retriever: Retriever
+    embedder: EmbedderClient
+    retriever: RetrieverClient
     hub: Hub
     engine: Engine
     conversations: ConversationService
@@ -82,6 +84,8 @@ class Context:
         return Services(
             self.authenticator,
             self.directory,
+            self.metering,
+            self.catalog,
             self.llm,
             self.embedder,
             self.retriever,
@@ -93,8 +97,12 @@ class Context:
 
 
 @asynccontextmanager
-async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
+async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator[Context]:
     """Makes everything, secrets first, then Redis, then what needs it; and starts it.
+
+    Args:
+        settings: The settings file.
+        meter: What stands behind every generation.
 
     Raises:
         SettingsError: A secret is missing, or Redis is not there or not durable, or the root key is another than
@@ -104,13 +112,13 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
         peppers = read_secret_lines(settings.identity.pepper_file, what="the pepper of the API keys")
         redis, keyring = await stack.enter_async_context(open_storage(settings.redis, settings.vault))
         tokens = InternalTokens(read_secret_lines(settings.llm.token_file, what="the llm pods' token"))
-        llm = await stack.enter_async_context(open_upstream(settings.models, settings.llm, tokens, keyring))
-        embedder = await _open_embedder(settings.embedder, stack)
-        retriever = await _open_retriever(settings.retriever, stack)
-        retrieval = Retrieval(
-            _search_client(settings.retriever, retriever, stack),
-            _attribution_client(settings.embedder, embedder, stack),
-        )
+        catalog = Catalog.of(settings.models)
+        llm = await stack.enter_async_context(open_upstream(catalog, settings.llm, tokens, keyring))
+        embedder = _embedder(settings.embedder)
+        stack.push_async_callback(embedder.close)
+        retriever = _retriever(settings.retriever)
+        stack.push_async_callback(retriever.close)
+        retrieval = Retrieval(retriever, embedder)
 
         supervisor = Supervisor()
         stack.push_async_callback(supervisor.close)
@@ -130,10 +138,17 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
         store = ResponseStore(redis, keyring)
         leases = Leases(redis)
         history = HistoryReader(store, items, keyring)
-        preparation = Preparation(models=settings.models, upstream=llm, retrieval=retrieval, history=history)
+        preparation = Preparation(models=catalog, upstream=llm, retrieval=retrieval, history=history)
         turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store)
         parts = RunParts(
-            stream=stream, leases=leases, store=store, items=items, turn=turn, settings=settings.responses, bus=bus
+            stream=stream,
+            leases=leases,
+            store=store,
+            items=items,
+            turn=turn,
+            settings=settings.responses,
+            bus=bus,
+            meter=meter,
         )
         engine = Engine(parts, hub=hub, announcements=announcements, supervisor=supervisor)
         stack.push_async_callback(engine.hand_over)
@@ -149,7 +164,8 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
             engine=engine,
             preparation=preparation,
             history=history,
-            models=settings.models,
+            models=catalog,
+            meter=meter,
             settings=settings.responses,
         )
         responses = ResponseService(store, hub, intake=intake, engine=engine)
@@ -162,6 +178,8 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
             announcements=announcements,
             authenticator=authenticator,
             directory=directory,
+            metering=Metering(meter),
+            catalog=catalog,
             llm=llm,
             embedder=embedder,
             retriever=retriever,
@@ -180,33 +198,28 @@ async def open_context(settings: GatewaySettings) -> AsyncIterator[Context]:
 async def _start(context: Context) -> None:
     """Begins what runs on its own, from the bottom up: what hears of others before what works for them."""
     context.bus.start()
+    share_forgetting(context.keyring, context.announcements)
     await context.announcements.start()
+    context.llm.start(context.supervisor)
     context.authenticator.start()
     context.hub.start()
     context.engine.start()
 
 
-async def _open_embedder(settings: EmbedderSettings, stack: AsyncExitStack) -> Embedder:
-    tokens = InternalTokens(read_secret_lines(settings.token_file, what="the embedder's token"))
-    client = http_client(settings.url, tls=settings.tls, timeout_seconds=settings.timeout_seconds)
-    return Embedder(await stack.enter_async_context(client), tokens, settings.timeout_seconds)
+def _embedder(settings: EmbedderSettings) -> EmbedderClient:
+    return EmbedderClient(
+        settings.url,
+        InternalTokens(read_secret_lines(settings.token_file, what="the embedder's token")),
+        settings.tls,
+        settings.attribution_model,
+        deadline_seconds=settings.timeout_seconds,
+    )
 
 
-async def _open_retriever(settings: RetrieverSettings, stack: AsyncExitStack) -> Retriever:
-    tokens = InternalTokens(read_secret_lines(settings.token_file, what="the retriever's token"))
-    client = http_client(settings.url, tls=settings.tls, timeout_seconds=settings.timeout_seconds)
-    return Retriever(await stack.enter_async_context(client), tokens, settings.timeout_seconds)
-
-
-def _attribution_client(settings: EmbedderSettings, service: Embedder, stack: AsyncExitStack) -> EmbedderClient | None:
-    if settings.attribution_model is None:
-        return None
-    client = EmbedderClient(settings.url, service.tokens, settings.tls, settings.attribution_model)
-    stack.push_async_callback(client.close)
-    return client
-
-
-def _search_client(settings: RetrieverSettings, service: Retriever, stack: AsyncExitStack) -> RetrieverClient:
-    client = RetrieverClient(settings.url, service.tokens, settings.tls, deadline_seconds=settings.timeout_seconds)
-    stack.push_async_callback(client.close)
-    return client
+def _retriever(settings: RetrieverSettings) -> RetrieverClient:
+    return RetrieverClient(
+        settings.url,
+        InternalTokens(read_secret_lines(settings.token_file, what="the retriever's token")),
+        settings.tls,
+        deadline_seconds=settings.timeout_seconds,
+    )

@@ -1,11 +1,11 @@
 """What the gateway can be told: one YAML file, read once at start. Everything else derives from it."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from cloister_common.settings import ClientTls, ServiceSettings, Settings
 from cloister_common.values import MOST_VALUES
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 __all__ = [
     "BodySettings",
@@ -72,12 +72,23 @@ class RedisSettings(Settings):
 class ModelSettings(Settings):
     """One chat model and the pods that serve it."""
 
-    urls: list[HttpUrl] = Field(min_length=1, description="One address for each pod.")
+    urls: list[HttpUrl] = Field([], description="One address for each pod; or give `service`.")
+    service: HttpUrl | None = Field(
+        None,
+        description="Instead of `urls`: the address of a name that stands for all pods, as a headless Service's does. "
+        "It is looked up again and again, so pods may come and go.",
+    )
     context_tokens: int = Field(ge=128, description="The longest prompt and answer together, in tokens.")
     default_output_tokens: int = Field(
         1024, ge=1, description="The longest answer, in tokens, where the caller sets no max_output_tokens."
     )
     instructions: str | None = Field(None, description="A system turn before every conversation with this model.")
+
+    @model_validator(mode="after")
+    def _pods_are_found_in_one_way(self) -> Self:
+        if bool(self.urls) == (self.service is not None):
+            raise ValueError("give either urls, one for each pod, or service, the name that stands for all of them")
+        return self
 
 
 class LlmSettings(Settings):
@@ -99,6 +110,9 @@ class LlmSettings(Settings):
     )
     outage_seconds: float = Field(
         5.0, gt=0, description="Seconds that a pod which failed is left out, before it is tried again."
+    )
+    look_up_seconds: float = Field(
+        5.0, gt=0, description="How often, in seconds, the names of `models.<name>.service` are looked up."
     )
 
 

@@ -25,7 +25,8 @@ from cloister_retriever.parsing.parser import Parser
 from cloister_retriever.search.service import SearchService
 from cloister_retriever.settings import RetrieverSettings
 from cloister_retriever.storage.backend import open_objects
-from cloister_retriever.storage.objects import ObjectKeyStore, Objects
+from cloister_retriever.storage.keys import ObjectKeyStore
+from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
 from cloister_retriever.storage.uses import FileUses
 from cloister_retriever.vector_stores.attachments import AttachmentService, ChunkingPolicy
@@ -37,6 +38,10 @@ from cloister_retriever.vector_stores.service import VectorStoreService
 from cloister_retriever.vector_stores.store import VectorStoreStore
 
 __all__ = ["Context", "open_context"]
+
+_KEY_SECONDS = 60.0
+"""How long a key that another replica destroyed may still be used here: replicas have no way to tell each other. Each
+time over, a key costs one small object to read, so a search in a store of hundreds of files feels it once a minute."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,9 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
     """
     async with AsyncExitStack() as stack:
         objects = open_objects(settings.blobs)
-        keyring = Keyring("retriever", FileRootKey(settings.vault.root_key_file), ObjectKeyStore(objects))
+        keyring = Keyring(
+            "retriever", FileRootKey(settings.vault.root_key_file), ObjectKeyStore(objects), cache_seconds=_KEY_SECONDS
+        )
         await _check_root_key(keyring)
         records = SealedRecords(objects)
         uses = FileUses(objects, keyring)

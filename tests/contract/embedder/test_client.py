@@ -4,6 +4,7 @@ import asyncio
 import math
 import struct
 
+import orjson
 import pytest
 from cloister_common.errors import (
     InvalidRequest,
@@ -75,6 +76,33 @@ async def test_models_say_what_callers_plan_with(make_client: ClientMaker, url: 
     models = {model["id"]: model["cloister"] for model in await client.models()}
     assert models[MINILM] == {"kind": "text", "dimensions": 384, "max_tokens": 256}
     assert models[RERANKER]["dimensions"] is None
+
+
+async def test_what_is_passed_on_comes_as_it_was_with_what_it_cost(make_client: ClientMaker, url: str) -> None:
+    client = make_client(url)
+    body = {"model": MINILM, "input": ["two texts", 'one "usage":{"prompt_tokens":9}']}
+    vectors = await client.pass_embeddings(orjson.dumps(body), tenant="proj_a")
+    answer = orjson.loads(vectors.content)
+    assert vectors.prompt_tokens == answer["usage"]["prompt_tokens"] > 4
+    assert len(answer["data"]) == 2
+    question = {"model": RERANKER, "query": "is it", "documents": ['"usage":{"prompt_tokens":9}', "b"]}
+    ranked = await client.pass_rerank(orjson.dumps(question | {"return_documents": True}), tenant="proj_a")
+    assert ranked.prompt_tokens == orjson.loads(ranked.content)["usage"]["prompt_tokens"] > 4
+
+
+async def test_readiness_is_asked_of_the_same_client(make_client: ClientMaker, url: str) -> None:
+    await make_client(url).check()
+    with pytest.raises(Unavailable):
+        await make_client(f"http://127.0.0.1:{free_port()}").check()
+
+
+async def test_who_can_do_without_the_models_asks_once(make_client: ClientMaker) -> None:
+    fake = FakeEmbedder(EMBEDDER_TOKEN)
+    fake.errors = [Unavailable("loading"), Unavailable("loading")]
+    with served(fake) as url:
+        with pytest.raises(Unavailable):
+            await make_client(url).models(tenant="proj_a", within_seconds=1)
+        assert len(fake.errors) == 1
 
 
 async def test_the_callers_faults_keep_their_names(make_client: ClientMaker, url: str) -> None:
@@ -158,5 +186,9 @@ async def test_answer_that_is_not_the_schema_is_upstreams_failure(
         return Response(body, status_code=status)
 
     app = Starlette(routes=[Route("/v1/embeddings", answer, methods=["POST"])])
-    with served(app) as url, pytest.raises(UpstreamFailed):
-        await make_client(url).embed(["x"])
+    with served(app) as url:
+        with pytest.raises(UpstreamFailed):
+            await make_client(url).embed(["x"])
+        if b"usage" not in body:
+            with pytest.raises(UpstreamFailed):
+                await make_client(url).pass_embeddings(b"{}", tenant="proj_a")

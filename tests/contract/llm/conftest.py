@@ -11,7 +11,7 @@ from cloister_common.internal import InternalTokens
 from cloister_common.testing.llm import FakeLlm
 from cloister_common.testing.serving import served
 from cloister_common.vault import FileRootKey, Keyring, MemoryKeyStore
-from cloister_gateway.models import ModelUpstream, open_upstream
+from cloister_gateway.models import Catalog, ModelUpstream, open_upstream
 from cloister_gateway.settings import LlmSettings, ModelSettings
 
 from tests.support.gateway import INTERNAL_TOKEN, secret_file
@@ -81,8 +81,8 @@ async def http(pod: Pod) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def upstream(pod: Pod, tmp_path: Path) -> AsyncIterator[ModelUpstream]:
     """The gateway's own client."""
-    models = {MODEL: ModelSettings(urls=[pod.url], context_tokens=CONTEXT_TOKENS)}
+    catalog = Catalog.of({MODEL: ModelSettings(urls=[pod.url], context_tokens=CONTEXT_TOKENS)})
     settings = LlmSettings(token_file=secret_file(tmp_path, "token", pod.token))
     keyring = Keyring("gateway", FileRootKey(secret_file(tmp_path, "root")), MemoryKeyStore())
-    async with open_upstream(models, settings, InternalTokens([pod.token.encode()]), keyring) as opened:
+    async with open_upstream(catalog, settings, InternalTokens([pod.token.encode()]), keyring) as opened:
         yield opened

@@ -8,8 +8,8 @@ from cloister_common.vault import FileRootKey, Keyring
 from cloister_retriever.context import open_context
 from cloister_retriever.settings import RetrieverSettings
 from cloister_retriever.storage.backend import open_objects
+from cloister_retriever.storage.keys import ObjectKeyStore
 from cloister_retriever.storage.layout import tenant_paths
-from cloister_retriever.storage.objects import ObjectKeyStore
 from cloister_retriever.storage.records import SealedRecords
 from cloister_retriever.vector_stores.expiry import Expiries
 from cloister_retriever.vector_stores.records import Moment

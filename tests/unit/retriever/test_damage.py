@@ -4,12 +4,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from cloister_common.vault import seal
+from cloister_common.wire.search import SearchRequest
 from cloister_retriever.damage import Damaged
 from cloister_retriever.files.schemas import FilesQuery
 from cloister_retriever.index.protocol import Entry
 from cloister_retriever.index.rows import row_of
 from cloister_retriever.pages import ListQuery
-from cloister_retriever.search.schemas import SearchRequest
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateBatch, CreateStore
 from openai.types import FileObject
 from openai.types.vector_stores import VectorStoreFile

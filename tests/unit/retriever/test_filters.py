@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from cloister_common.errors import InvalidRequest
 from cloister_common.wire.filters import check_depth
-from cloister_retriever.search.schemas import SearchRequest
+from cloister_common.wire.search import SearchRequest
 from cloister_retriever.vector_stores.filters import matches
 from hypothesis import given
 from hypothesis import strategies as st

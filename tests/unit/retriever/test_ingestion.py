@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from cloister_common.errors import NotFound
+from cloister_common.wire.search import SearchRequest
 from cloister_retriever.ingestion import worker
 from cloister_retriever.jobs.queue import Claim, Job
-from cloister_retriever.search.schemas import SearchRequest
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateStore
 from cloister_retriever.vector_stores.service import OpenStore
 

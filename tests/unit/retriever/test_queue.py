@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from cloister_common.vault import Keyring
 from cloister_retriever.jobs.queue import Claim, JobQueue
-from cloister_retriever.storage.objects import ObjectKeyStore, Objects
+from cloister_retriever.storage.keys import ObjectKeyStore
+from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
 from obstore.store import MemoryStore
 

@@ -12,7 +12,8 @@ from cloister_common.vault import SEGMENT_BYTES, DataKey, VaultError
 from cloister_retriever.settings import BlobSettings
 from cloister_retriever.storage.backend import open_objects, s3_store
 from cloister_retriever.storage.content import SealedContent
-from cloister_retriever.storage.objects import ObjectKeyStore, Objects
+from cloister_retriever.storage.keys import ObjectKeyStore
+from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import RecordKind, SealedRecords
 from cloister_retriever.vector_stores.records import Moment, Outcome
 from hypothesis import given, settings

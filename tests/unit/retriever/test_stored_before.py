@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cloister_common.wire.search import SearchRequest
 from cloister_retriever.files.schemas import FilesQuery
 from cloister_retriever.pages import ListQuery
-from cloister_retriever.search.schemas import SearchRequest
 from cloister_retriever.vector_stores.schemas import FilesInStoreQuery
 
 from tests.support.retriever_memory import TENANT, MemoryProcess, MemoryRoot, Stored

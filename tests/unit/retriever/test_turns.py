@@ -7,7 +7,8 @@ import pytest
 from cloister_common.vault import Keyring
 from cloister_retriever.ingestion.turns import Turn, Turns
 from cloister_retriever.jobs.queue import JobQueue, share_of
-from cloister_retriever.storage.objects import ObjectKeyStore, Objects
+from cloister_retriever.storage.keys import ObjectKeyStore
+from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
 from obstore.store import MemoryStore
 

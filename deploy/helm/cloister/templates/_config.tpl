@@ -39,7 +39,7 @@ Not the log level, which it takes over from the mounted file while it runs.
 {{- $models := dict -}}
 {{- range $key, $entry := .Values.llm.models -}}
 {{- $model := include "cloister.llm.model" (dict "root" $ "key" $key) | fromYaml -}}
-{{- $_ := set $models $model.name (dict "urls" (include "cloister.llm.urls" (dict "root" $ "key" $key) | fromYamlArray) "context_tokens" ($model.contextTokens | int)) -}}
+{{- $_ := set $models $model.name (dict "service" (include "cloister.llm.service" (dict "root" $ "key" $key)) "context_tokens" ($model.contextTokens | int)) -}}
 {{- end -}}
 {{- $known := include "cloister.gateway.known" . | fromYaml -}}
 {{- $_ := set $known "models" $models -}}
@@ -182,14 +182,12 @@ blobs:
 {{- toYaml (mergeOverwrite (deepCopy .root.Values.llm.modelDefaults) (deepCopy (index .root.Values.llm.models .key))) -}}
 {{- end -}}
 
-{{/* cloister.llm.urls: one address for each pod of a model, so that the gateway can choose among them. */}}
-{{- define "cloister.llm.urls" -}}
-{{- $part := printf "llm-%s" .key -}}
-{{- $model := include "cloister.llm.model" . | fromYaml -}}
-{{- $name := include "cloister.name" (dict "root" .root "part" $part) -}}
-{{- range $i := until ($model.replicas | int) }}
-- {{ include "cloister.scheme" $.root }}://{{ $name }}-{{ $i }}.{{ include "cloister.host" (dict "root" $.root "part" $part) }}:8083
-{{- end -}}
+{{/*
+cloister.llm.service: the name of a model's headless Service, which stands for each of its pods: the gateway looks it up
+again and again. The pods' own names in its settings would restart the gateways with every change of replicas.
+*/}}
+{{- define "cloister.llm.service" -}}
+{{- include "cloister.scheme" .root }}://{{ include "cloister.host" (dict "root" .root "part" (printf "llm-%s" .key)) }}:8083
 {{- end -}}
 
 {{- define "cloister.llm.config" -}}

@@ -25,7 +25,7 @@ from cloister_common.errors import (
     UpstreamFailed,
 )
 
-__all__ = ["AWAY_SECONDS", "RetryPolicy", "call", "upstream_error"]
+__all__ = ["AWAY_SECONDS", "RetryPolicy", "call", "check_ready", "upstream_error"]
 
 AWAY_SECONDS = 2.0
 """How long somebody who waits is kept waiting by a part that is not there."""
@@ -123,6 +123,16 @@ async def call(
             f"The {part} did not answer within {deadline_seconds:g} s. Try again.", retry_after=_RETRY_AFTER_SECONDS
         ) from None
     raise AssertionError("every attempt returns or raises")
+
+
+async def check_ready(client: httpx.AsyncClient, part: str) -> None:
+    """Raises `Unavailable` unless ``part`` says that it is ready. Who asks has a deadline of his own."""
+    try:
+        response = await client.get("/readyz")
+    except httpx.TransportError as error:
+        raise _unreachable(part) from error
+    if not response.is_success:
+        raise Unavailable("not ready")
 
 
 class _Silent(Exception):

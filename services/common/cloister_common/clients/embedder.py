@@ -16,19 +16,34 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from cloister_common.clients.call import AWAY_SECONDS, RetryPolicy, call
+from cloister_common.clients.call import AWAY_SECONDS, RetryPolicy, call, check_ready
 from cloister_common.errors import InvalidRequest, UpstreamFailed
 from cloister_common.http import http_client
 from cloister_common.internal import InternalTokens
 from cloister_common.settings import ClientTls
 from cloister_common.wire.embeddings import BULK, FLOAT_BYTES, LANE_HEADER
 
-__all__ = ["EmbedderClient", "Embeddings", "Ranked"]
+__all__ = ["Answer", "EmbedderClient", "Embeddings", "Ranked"]
 
 _PART = "embedder"
 
+_USAGE = b'"usage":'
+"""As it stands in an answer. In a string of the answer its quotes would be escaped."""
+
 _TEXTS_A_CALL = 256
 """Texts in one call of `EmbedderClient.embed`: long lists go in several, so that no answer is huge."""
+
+
+class Answer(NamedTuple):
+    """An answer as it came, for those who pass it on.
+
+    Attributes:
+        content: Its JSON.
+        prompt_tokens: What the model read for it.
+    """
+
+    content: bytes
+    prompt_tokens: int
 
 
 class Embeddings(NamedTuple):
@@ -60,7 +75,7 @@ class EmbedderClient:
         url: Its base URL, without ``/v1``.
         tokens: The embedder's internal tokens.
         tls: Whom to trust where the URL is https.
-        model: The model of `embed`.
+        model: The model of `embed`; None where nothing is embedded but what callers of ours ask for.
         deadline_seconds: Bound of one call, its retries included.
         retry: How often and how patiently calls are repeated.
     """
@@ -70,7 +85,7 @@ class EmbedderClient:
         url: str,
         tokens: InternalTokens,
         tls: ClientTls,
-        model: str,
+        model: str | None,
         *,
         deadline_seconds: float = 60.0,
         retry: RetryPolicy = RetryPolicy(),
@@ -99,6 +114,8 @@ class EmbedderClient:
             TooManyRequests: Its queue stayed full.
             UpstreamFailed: It answered something else.
         """
+        if self.model is None:
+            raise ValueError("this client was made without a model of its own")
         vectors: list[bytes] = []
         tokens = 0
         for start in range(0, len(texts), _TEXTS_A_CALL):
@@ -112,12 +129,28 @@ class EmbedderClient:
         return Embeddings(vectors, len(vectors[0]) // FLOAT_BYTES if vectors else 0, tokens)
 
     async def create(self, body: Mapping[str, Any], *, bulk: bool = False) -> dict[str, Any]:
-        """OpenAI's ``POST /v1/embeddings`` as it is: ``body`` in, the answer's JSON out. For the gateway's own route.
+        """OpenAI's ``POST /v1/embeddings`` as it is: ``body`` in, the answer's JSON out.
 
         Raises:
             CloisterError: As `embed`.
         """
-        return await self._post("/v1/embeddings", body, bulk=bulk)
+        return _json(await self._post("/v1/embeddings", orjson.dumps(body), bulk=bulk))
+
+    async def pass_embeddings(self, body: bytes, *, tenant: str) -> Answer:
+        """``POST /v1/embeddings`` for a caller of ours, whose ``body`` was checked. The vectors are not looked at.
+
+        Raises:
+            CloisterError: As `embed`.
+        """
+        return _answer(await self._post("/v1/embeddings", body, bulk=False, tenant=tenant))
+
+    async def pass_rerank(self, body: bytes, *, tenant: str) -> Answer:
+        """``POST /v1/rerank`` for a caller of ours, whose ``body`` was checked.
+
+        Raises:
+            CloisterError: As `embed`.
+        """
+        return _answer(await self._post("/v1/rerank", body, bulk=False, tenant=tenant))
 
     async def rerank(
         self,
@@ -137,31 +170,43 @@ class EmbedderClient:
         body: dict[str, Any] = {"model": model, "query": query, "documents": list(documents)}
         if top_n is not None:
             body["top_n"] = top_n
-        answer = await self._post("/v1/rerank", body, bulk=bulk)
+        answer = _json(await self._post("/v1/rerank", orjson.dumps(body), bulk=bulk))
         try:
             return [Ranked(int(hit["index"]), float(hit["relevance_score"])) for hit in answer["results"]]
         except (KeyError, TypeError, ValueError) as error:
             raise _malformed() from error
 
-    async def models(self) -> list[dict[str, Any]]:
-        """OpenAI's model objects, each with ``cloister: {kind, dimensions, max_tokens}``."""
+    async def models(self, *, tenant: str | None = None, within_seconds: float | None = None) -> list[dict[str, Any]]:
+        """OpenAI's model objects, each with ``cloister: {kind, dimensions, max_tokens}``.
+
+        Args:
+            tenant: For whom it is asked.
+            within_seconds: For those who can do without: asks once, and waits no longer than this.
+
+        Raises:
+            CloisterError: As `embed`.
+        """
         response = await call(
             self._http,
             _PART,
             "GET",
             "/v1/models",
-            headers=self._tokens.headers(),
-            deadline_seconds=self._deadline_seconds,
-            retry=self._retry,
-            away_seconds=AWAY_SECONDS,
+            headers=self._tokens.headers(tenant),
+            deadline_seconds=within_seconds or self._deadline_seconds,
+            retry=RetryPolicy(attempts=1) if within_seconds else self._retry,
+            away_seconds=None if within_seconds else AWAY_SECONDS,
         )
         data = _json(response.content).get("data")
         if not isinstance(data, list):
             raise _malformed()
         return data
 
-    async def _post(self, path: str, body: Mapping[str, Any], *, bulk: bool) -> dict[str, Any]:
-        headers = self._tokens.headers() | {"content-type": "application/json"}
+    async def check(self) -> None:
+        """Raises `Unavailable` unless the embedder says that it is ready."""
+        await check_ready(self._http, _PART)
+
+    async def _post(self, path: str, body: bytes, *, bulk: bool, tenant: str | None = None) -> bytes:
+        headers = self._tokens.headers(tenant) | {"content-type": "application/json"}
         if bulk:
             headers[LANE_HEADER] = BULK
         response = await call(
@@ -170,12 +215,12 @@ class EmbedderClient:
             "POST",
             path,
             headers=headers,
-            content=orjson.dumps(body),
+            content=body,
             deadline_seconds=self._deadline_seconds,
             retry=self._retry,
             away_seconds=None if bulk else AWAY_SECONDS,
         )
-        return _json(response.content)
+        return response.content
 
 
 def _counted_from(error: InvalidRequest, start: int) -> InvalidRequest:
@@ -199,6 +244,21 @@ def _json(content: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise _malformed()
     return body
+
+
+def _answer(content: bytes) -> Answer:
+    """The answer with its usage, which comes last in it: megabytes of vectors are not read for one number."""
+    place = content.rfind(_USAGE)
+    try:
+        usage = orjson.loads(content[place + len(_USAGE) : -1]) if place >= 0 else None
+    except orjson.JSONDecodeError:
+        usage = None
+    if not isinstance(usage, dict):
+        usage = _json(content).get("usage")
+    tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    if not isinstance(tokens, int):
+        raise _malformed()
+    return Answer(content, tokens)
 
 
 def _vectors(answer: dict[str, Any], expected: int) -> list[bytes]:

@@ -1,59 +1,65 @@
-"""The client of the retriever, for the gateway: what a turn with ``file_search`` needs.
+"""The client of the retriever, for the gateway: the search of a turn, and what of files and vector stores it hands on.
 
-Files and vector stores the gateway forwards as they are, so they need no methods here.
+Both go over one pool. What is handed on may take as long as a caller's line is slow, so it gets half of the pool, and
+searches never wait behind uploads.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from cloister_common.clients.call import AWAY_SECONDS, RetryPolicy, call
-from cloister_common.errors import UpstreamFailed
+from cloister_common.clients.call import AWAY_SECONDS, RetryPolicy, call, check_ready
+from cloister_common.errors import Unavailable, UpstreamFailed
 from cloister_common.http import http_client
 from cloister_common.internal import InternalTokens
+from cloister_common.logs import get_logger
 from cloister_common.settings import ClientTls
+from cloister_common.validation import validation_error
+from cloister_common.wire.search import FoundPassage, InternalSearch, PassagePlace
 
-__all__ = ["FoundPassage", "PassagePlace", "RetrieverClient"]
+__all__ = ["FoundPassage", "HandedOn", "PassagePlace", "RetrieverClient"]
+
+log = get_logger(__name__)
 
 _PART = "retriever"
 _CHECK_SECONDS = 3.0
 """A check that takes longer is not worth waiting for: the search finds the same."""
 
+_CONNECTIONS = 200
+_MOST_HANDED_ON = 100
+_RETRY_SECONDS = 5
 
-class PassagePlace(BaseModel):
-    """Where a passage is in its file.
+
+class HandedOn:
+    """An answer as it comes, its body unread. `close` it, whatever happened.
 
     Attributes:
-        id: Of the passage.
-        index: Its number in the file, from 0.
-        page: 1-based, where the file has pages.
-        section: The headings above it, outermost first, joined by `` > ``, where the file has headings.
-        start: First character in the file's extracted text.
-        end: One after the last.
+        status: HTTP's.
+        headers: All that the retriever sent; who passes them on chooses.
     """
 
-    id: str
-    index: int
-    page: int | None
-    section: str | None
-    start: int
-    end: int
+    def __init__(self, response: httpx.Response, place: asyncio.Semaphore) -> None:
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self._response = response
+        self._place: asyncio.Semaphore | None = place
 
+    async def body(self) -> AsyncGenerator[bytes, None]:
+        """The body in pieces. If the retriever breaks off so does this: who reads on sees a cut, never a short file."""
+        async for chunk in self._response.aiter_raw():
+            yield chunk
 
-class FoundPassage(BaseModel):
-    """One result of a search. ``score`` is the cosine of the exact vectors, from 0 to 1."""
-
-    vector_store_id: str
-    file_id: str
-    filename: str
-    score: float
-    attributes: dict[str, str | bool | int | float]
-    text: str
-    passage: PassagePlace
+    async def close(self) -> None:
+        """Gives the connection back, or cuts it where the body was not read; doing it twice is no error."""
+        place, self._place = self._place, None
+        if place is not None:
+            place.release()
+            await self._response.aclose()
 
 
 class RetrieverClient:
@@ -63,8 +69,8 @@ class RetrieverClient:
         url: Its base URL.
         tokens: The retriever's internal tokens.
         tls: Whom to trust where the URL is https.
-        deadline_seconds: Bound of one call, its retries included.
-        retry: How often and how patiently calls are repeated.
+        deadline_seconds: Bound of one call, its retries included; of what is handed on, of each wait in it.
+        retry: How often and how patiently calls are repeated. What is handed on is sent once.
     """
 
     def __init__(
@@ -79,11 +85,16 @@ class RetrieverClient:
         self._tokens = tokens
         self._deadline_seconds = deadline_seconds
         self._retry = retry
-        self._http = http_client(url, tls=tls, timeout_seconds=deadline_seconds)
+        self._http = http_client(url, tls=tls, timeout_seconds=deadline_seconds, connections=_CONNECTIONS)
+        self._places = asyncio.Semaphore(_MOST_HANDED_ON)
 
     async def close(self) -> None:
         """Closes the connections."""
         await self._http.aclose()
+
+    async def check(self) -> None:
+        """Raises `Unavailable` unless the retriever says that it is ready."""
+        await check_ready(self._http, _PART)
 
     async def check_stores(self, tenant: str, vector_store_ids: Sequence[str]) -> None:
         """Looks whether the tenant has all these stores. Asks once, and not for long.
@@ -126,32 +137,85 @@ class RetrieverClient:
                 `AWAY_SECONDS`, and a moment.
             UpstreamFailed: It answered something else.
         """
-        body: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "vector_store_ids": list(vector_store_ids),
             "query": query if isinstance(query, str) else list(query),
             "max_num_results": max_num_results,
+            "filters": filters,
+            "ranking_options": ranking_options,
         }
-        if filters is not None:
-            body["filters"] = dict(filters)
-        if ranking_options is not None:
-            body["ranking_options"] = dict(ranking_options)
+        try:
+            request = InternalSearch.model_validate(
+                {name: value for name, value in fields.items() if value is not None}
+            )
+        except ValidationError as error:
+            raise validation_error(error.errors(include_input=False, include_url=False)) from None
         response = await call(
             self._http,
             _PART,
             "POST",
             "/internal/search",
             headers=self._tokens.headers(tenant) | {"content-type": "application/json"},
-            content=orjson.dumps(body),
+            content=request.model_dump_json(exclude_none=True).encode(),
             deadline_seconds=self._deadline_seconds,
             retry=self._retry,
             away_seconds=AWAY_SECONDS,
         )
         try:
-            return [_found(result) for result in orjson.loads(response.content)["data"]]
+            return [FoundPassage.of_wire(result) for result in orjson.loads(response.content)["data"]]
         except (ValidationError, orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise UpstreamFailed("The retriever answered something that is not its schema.") from error
 
+    async def forward(
+        self,
+        tenant: str,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+        content: AsyncIterator[bytes] | None = None,
+    ) -> HandedOn:
+        """Hands one request on and the answer back, both as streams: a file of any size never lies here.
 
-def _found(result: dict[str, Any]) -> FoundPassage:
-    text = "".join(part["text"] for part in result["content"])
-    return FoundPassage.model_validate({**result, "text": text})
+        Args:
+            tenant: For whom.
+            method, path, query, headers: HTTP's, of what was looked at already. The token and tenant are set here.
+            content: The body. What it raises comes out of here.
+
+        Raises:
+            Unavailable: The retriever cannot be reached, does not begin its answer in time, or as much is being
+                handed on as may be.
+            UpstreamFailed: It does not know its caller.
+        """
+        request = self._http.build_request(
+            method,
+            path,
+            params=list(query),
+            headers={**(headers or {}), **self._tokens.headers(tenant)},
+            content=content,
+        )
+        try:
+            async with asyncio.timeout(self._deadline_seconds):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise _no_documents() from error
+        try:
+            response = await self._http.send(request, stream=True)
+        except httpx.TransportError as error:
+            self._places.release()
+            log.warning("retriever_unreachable", error=type(error).__name__)
+            raise _no_documents() from error
+        except BaseException:
+            self._places.release()
+            raise
+        answer = HandedOn(response, self._places)
+        if answer.status in {401, 403}:
+            await answer.close()
+            log.error("retriever_refused_gateway", status=answer.status)
+            raise UpstreamFailed("Files and vector stores do not know this gateway. The operator's log has the reason.")
+        return answer
+
+
+def _no_documents() -> Unavailable:
+    return Unavailable("Files and vector stores cannot be reached now. Try again.", retry_after=_RETRY_SECONDS)

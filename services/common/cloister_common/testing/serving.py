@@ -22,7 +22,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def served(app: Any, port: int = 0) -> Iterator[str]:
+def served(app: Any, port: int = 0, *, host: str = "127.0.0.1") -> Iterator[str]:
     """Serves the ASGI application ``app`` while the block runs; gives its base URL, without a path.
 
     At the end open requests are cut off, as a pod that is killed cuts them off.
@@ -30,11 +30,12 @@ def served(app: Any, port: int = 0) -> Iterator[str]:
     Args:
         app: The application; its lifespan runs in the server's thread and loop.
         port: The port, or 0 for a free one.
+        host: An address of the loopback interface.
 
     Raises:
         RuntimeError: It did not start.
     """
-    listener = socket.create_server(("127.0.0.1", port))
+    listener = socket.create_server((host, port))
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -55,7 +56,7 @@ def served(app: Any, port: int = 0) -> Iterator[str]:
             if not thread.is_alive() or time.monotonic() > deadline:
                 raise RuntimeError("the application did not start; its log says why")
             threading.Event().wait(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"http://{host}:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(_START_SECONDS)

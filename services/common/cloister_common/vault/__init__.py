@@ -11,11 +11,13 @@ It fails closed. No key: no start. An unknown key, a missing header, a wrong con
 one error for all of them, and never plaintext.
 """
 
+from cloister_common.vault.data_key import DataKey
 from cloister_common.vault.encoding import encode_context
-from cloister_common.vault.keyring import DataKey, Keyring, KeyStore, MemoryKeyStore
+from cloister_common.vault.keyring import Keyring
 from cloister_common.vault.record import RECORD_OVERHEAD_BYTES, VaultError, open_record, seal
 from cloister_common.vault.root import FileRootKey, RootKeyProvider
 from cloister_common.vault.segments import SEGMENT_BYTES, open_segment, seal_segment
+from cloister_common.vault.store import KeyStore, MemoryKeyStore
 
 __all__ = [
     "RECORD_OVERHEAD_BYTES",

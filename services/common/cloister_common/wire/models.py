@@ -1,4 +1,4 @@
-"""What the embedder's models are, for callers that plan with it and for the fake that has to look the same."""
+"""What models are to callers: the embedder's model objects, and the errors of models that are not there."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -35,5 +35,9 @@ def refusal_of_model(name: str, kinds: Mapping[str, ModelKind], *served: ModelKi
 
 
 def model_not_found(name: str) -> NotFound:
-    """OpenAI's error of an unknown model."""
-    return NotFound(f"The model '{name}' does not exist.", param="model", code="model_not_found")
+    """OpenAI's error of an unknown model, the same from whichever part knows that it is."""
+    return NotFound(
+        f"The model '{name}' does not exist here. GET /v1/models lists those that do.",
+        param="model",
+        code="model_not_found",
+    )

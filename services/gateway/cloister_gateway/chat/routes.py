@@ -12,8 +12,9 @@ from cloister_gateway.chat.schemas import ChatRequest
 from cloister_gateway.chat.stream import CompletionResponse, EventStreamResponse
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.models.upstream import ModelUpstream
+from cloister_gateway.models import Catalog, ModelUpstream
 from cloister_gateway.settings import ResponsesSettings
+from cloister_gateway.usage import Metering
 from cloister_gateway.wire.keep_alive import KeptAlive
 from cloister_gateway.wire.query import only_query
 
@@ -22,26 +23,37 @@ __all__ = ["router"]
 router = APIRouter(route_class=JsonRoute)
 
 Caller = Annotated[Principal, Depends(require("chat"))]
+Models = Annotated[Catalog, Depends(provided(Catalog))]
 Upstream = Annotated[ModelUpstream, Depends(provided(ModelUpstream))]
+Meters = Annotated[Metering, Depends(provided(Metering))]
 Streaming = Annotated[ResponsesSettings, Depends(provided(ResponsesSettings))]
 
 
 @router.post("/v1/chat/completions")
 async def create(
-    request: Request, body: ChatRequest, caller: Caller, upstream: Upstream, streaming: Streaming
+    request: Request,
+    body: ChatRequest,
+    caller: Caller,
+    catalog: Models,
+    upstream: Upstream,
+    metering: Meters,
+    streaming: Streaming,
 ) -> Response:
     """A chat completion over messages that the caller wrote, streamed or whole."""
     only_query(request, ())
     caller.keep_fence("send a history of its own, as chat completions do; use /v1/responses")
     size = len(await request.body())
     await aside(size, body.check)
-    upstream.settings_of(body.model)
+    model = catalog.get(body.model)
     # Asked for here, where an error of Redis is still answered as one; the call finds it in the cache.
     await upstream.cache_salt(caller.tenant)
     upstream_body = await aside(size, body.upstream_body)
+    # Without a limit of its caller's, vLLM lets an answer go on to the end of the context.
+    most = min(body.max_completion_tokens or body.max_tokens or model.context_tokens, model.context_tokens)
+    metered = metering.around(caller, body.model, "chat", most_output_tokens=most * (body.n or 1))
     if body.stream:
         events = upstream.stream_events(body.model, upstream_body, tenant=caller.tenant)
-        stream = EventStreamResponse(events, send_seconds=streaming.send_seconds)
+        stream = EventStreamResponse(events, metered, send_seconds=streaming.send_seconds)
         return KeptAlive(stream, seconds=streaming.keep_alive_seconds, send_seconds=streaming.send_seconds)
     work = partial(upstream.complete_chat, body.model, upstream_body, tenant=caller.tenant)
-    return CompletionResponse(work, send_seconds=streaming.send_seconds)
+    return CompletionResponse(work, metered, send_seconds=streaming.send_seconds)

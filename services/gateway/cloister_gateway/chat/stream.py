@@ -16,6 +16,8 @@ from cloister_common.errors import CloisterError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from cloister_gateway.chat.tally import read_answer, read_block
+from cloister_gateway.usage import Metered
 from cloister_gateway.wire.keep_alive import STREAM_HEADERS
 from cloister_gateway.wire.readers import ReaderTooSlowError, in_time
 
@@ -48,28 +50,31 @@ class EventStreamResponse(_WhileConnected):
 
     Args:
         events: Whole events, ``data: [DONE]`` included. Closed at the end, whatever the end is.
+        metered: Around them.
         send_seconds: The longest one block may take to go out.
     """
 
-    def __init__(self, events: AsyncGenerator[bytes, None], *, send_seconds: float) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None], metered: Metered, *, send_seconds: float) -> None:
         super().__init__(send_seconds)
         self._events = events
+        self._metered = metered
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._events) as events:
-            started = False
-            try:
+        started = False
+        try:
+            async with aclosing(self._events) as events, self._metered as metered:
                 async for block in events:
+                    read_block(metered.used, block)
                     if not started:
                         await send({"type": "http.response.start", "status": 200, "headers": list(STREAM_HEADERS)})
                         started = True
                     await send({"type": "http.response.body", "body": block, "more_body": True})
-            except CloisterError as error:
-                if not started:
-                    await error_response(error)(scope, receive, send)
-                    return
-                last = b"data: " + orjson.dumps(error.body()) + b"\n\ndata: [DONE]\n\n"
-                await send({"type": "http.response.body", "body": last, "more_body": True})
+        except CloisterError as error:
+            if not started:
+                await error_response(error)(scope, receive, send)
+                return
+            last = b"data: " + orjson.dumps(error.body()) + b"\n\ndata: [DONE]\n\n"
+            await send({"type": "http.response.body", "body": last, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -78,16 +83,21 @@ class CompletionResponse(_WhileConnected):
 
     Args:
         work: Gives the JSON bytes.
+        metered: Around it.
         send_seconds: The longest they may take to go out.
     """
 
-    def __init__(self, work: Callable[[], Awaitable[bytes]], *, send_seconds: float) -> None:
+    def __init__(self, work: Callable[[], Awaitable[bytes]], metered: Metered, *, send_seconds: float) -> None:
         super().__init__(send_seconds)
         self._work = work
+        self._metered = metered
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            response = Response(await self._work(), media_type="application/json")
+            async with self._metered as metered:
+                answer = await self._work()
+                read_answer(metered.used, answer)
+            response = Response(answer, media_type="application/json")
         except CloisterError as error:
             response = error_response(error)
         await response(scope, receive, send)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, NamedTuple
 
 from cloister_common.access import provided
+from cloister_common.clients.retriever import RetrieverClient
 from cloister_common.errors import NotFound
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
@@ -13,7 +14,6 @@ from cloister_gateway.documents.forward import forward
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.settings import ResponsesSettings
-from cloister_gateway.wire.inside import Retriever
 from cloister_gateway.wire.query import only_query
 
 __all__ = ["router"]
@@ -76,7 +76,7 @@ def _handler(route: _Route, scope: str) -> Callable[..., Awaitable[Response]]:
     async def handle(
         request: Request,
         caller: Annotated[Principal, Depends(require(scope))],
-        retriever: Annotated[Retriever, Depends(provided(Retriever))],
+        retriever: Annotated[RetrieverClient, Depends(provided(RetrieverClient))],
         streaming: Annotated[ResponsesSettings, Depends(provided(ResponsesSettings))],
     ) -> Response:
         only_query(request, route.query)

@@ -41,10 +41,10 @@ class Retrieval:
 
     Args:
         retriever: Searches.
-        embedder: Embeds for attribution; None if attribution is off.
+        embedder: Embeds for attribution, which is off if it has no model of its own.
     """
 
-    def __init__(self, retriever: RetrieverClient, embedder: EmbedderClient | None) -> None:
+    def __init__(self, retriever: RetrieverClient, embedder: EmbedderClient) -> None:
         self._retriever = retriever
         self._embedder = embedder
 
@@ -96,9 +96,8 @@ class Retrieval:
     @property
     def can_embed(self) -> bool:
         """Whether attribution by similarity is on."""
-        return self._embedder is not None
+        return self._embedder.model is not None
 
     async def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
         """A unit vector for each text."""
-        assert self._embedder is not None
         return [array("f", vector) for vector in (await self._embedder.embed(texts)).vectors]

@@ -27,12 +27,14 @@ class Pod:
 
     Attributes:
         url: Its address.
+        server_name: The name that its certificate must have, where the address is none.
         running: Requests that this gateway has open there.
         out_until: Monotonic seconds until which it is left out.
         late: Requests that it did not answer in time since it last answered one.
     """
 
     url: str
+    server_name: str | None = None
     running: int = 0
     out_until: float = 0.0
     late: int = 0
@@ -60,8 +62,16 @@ class Pods:
     """
 
     def __init__(self, urls: Sequence[str], *, outage_seconds: float) -> None:
-        self.all = [Pod(url.rstrip("/")) for url in urls]
+        self.all: list[Pod] = []
         self._outage_seconds = outage_seconds
+        self.replace(urls)
+
+    def replace(self, urls: Sequence[str], *, server_name: str | None = None) -> bool:
+        """Makes these the pods; says whether any came or went. Those that stay keep their load and their health."""
+        before = {(pod.url, pod.server_name): pod for pod in self.all}
+        keys = [(url.rstrip("/"), server_name) for url in urls]
+        self.all = [before.get(key) or Pod(*key) for key in keys]
+        return before.keys() != set(keys)
 
     def choose(self, affinity: str | None, *, tried: Collection[Pod] = ()) -> Pod | None:
         """The pod for the next request, or None if all were tried.

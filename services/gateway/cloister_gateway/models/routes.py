@@ -1,17 +1,17 @@
-"""``/v1/models``: the chat models of the settings and what the embedder serves."""
+"""``/v1/models``: the chat models of the catalog and what the embedder serves."""
 
 from typing import Annotated, Any
 
 from cloister_common.access import provided
-from cloister_common.clients.call import RetryPolicy, call
-from cloister_common.errors import CloisterError, NotFound
+from cloister_common.clients.embedder import EmbedderClient
+from cloister_common.errors import CloisterError
 from cloister_common.logs import get_logger
+from cloister_common.wire.models import model_not_found
 from fastapi import APIRouter, Depends, Request
 
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.models.upstream import ModelUpstream
-from cloister_gateway.wire.inside import Embedder
+from cloister_gateway.models.catalog import Catalog
 from cloister_gateway.wire.query import only_query
 
 __all__ = ["router"]
@@ -20,8 +20,8 @@ log = get_logger(__name__)
 router = APIRouter(prefix="/v1/models")
 
 Caller = Annotated[Principal, Depends(require("models"))]
-Upstream = Annotated[ModelUpstream, Depends(provided(ModelUpstream))]
-EmbedderAsked = Annotated[Embedder, Depends(provided(Embedder))]
+Models = Annotated[Catalog, Depends(provided(Catalog))]
+Embedder = Annotated[EmbedderClient, Depends(provided(EmbedderClient))]
 Body = dict[str, Any]
 
 _EMBEDDER_SECONDS = 2.0
@@ -29,48 +29,34 @@ _EMBEDDER_SECONDS = 2.0
 
 
 @router.get("")
-async def list_models(request: Request, caller: Caller, upstream: Upstream, embedder: EmbedderAsked) -> Body:
+async def list_models(request: Request, caller: Caller, catalog: Models, embedder: Embedder) -> Body:
     """All models; those of the embedder are left out while it does not answer."""
     only_query(request, ())
-    return {"object": "list", "data": await _models(upstream, embedder, caller)}
+    return {"object": "list", "data": await _models(catalog, embedder, caller)}
 
 
 @router.get("/{model:path}")
-async def retrieve_model(
-    model: str, request: Request, caller: Caller, upstream: Upstream, embedder: EmbedderAsked
-) -> Body:
+async def retrieve_model(model: str, request: Request, caller: Caller, catalog: Models, embedder: Embedder) -> Body:
     """One model."""
     only_query(request, ())
-    for found in await _models(upstream, embedder, caller):
+    for found in await _models(catalog, embedder, caller):
         if found["id"] == model:
             return found
-    raise NotFound(
-        f"The model '{model}' does not exist here. GET /v1/models lists those that do.",
-        param="model",
-        code="model_not_found",
-    )
+    raise model_not_found(model)
 
 
-async def _models(upstream: ModelUpstream, embedder: Embedder, caller: Principal) -> list[Body]:
+async def _models(catalog: Catalog, embedder: EmbedderClient, caller: Principal) -> list[Body]:
     chat = [
-        _model(name, {"kind": "chat", "context_tokens": settings.context_tokens})
-        for name, settings in upstream.models.items()
+        _model(model.name, {"kind": "chat", "context_tokens": model.context_tokens})
+        for model in catalog
+        if "chat" in model.capabilities
     ]
     return [*chat, *await _embedder_models(embedder, caller)]
 
 
-async def _embedder_models(embedder: Embedder, caller: Principal) -> list[Body]:
+async def _embedder_models(embedder: EmbedderClient, caller: Principal) -> list[Body]:
     try:
-        response = await call(
-            embedder.client,
-            "embedder",
-            "GET",
-            "/v1/models",
-            headers=embedder.headers(caller.tenant),
-            deadline_seconds=_EMBEDDER_SECONDS,
-            retry=RetryPolicy(attempts=1),
-        )
-        listed = response.json()["data"]
+        listed = await embedder.models(tenant=caller.tenant, within_seconds=_EMBEDDER_SECONDS)
     except CloisterError as error:
         log.warning("embedder_models_unknown", error=type(error).__name__)
         return []

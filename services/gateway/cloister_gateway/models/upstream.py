@@ -11,7 +11,6 @@ fault, and it would take down one after the other. Whether a pod is at fault, th
 
 import asyncio
 import io
-import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -19,17 +18,20 @@ from typing import Any
 
 import aiohttp
 import orjson
-from cloister_common.errors import CloisterError, NotFound, Unavailable, UpstreamFailed
+from cloister_common.errors import CloisterError, Unavailable, UpstreamFailed
 from cloister_common.http import client_ssl_context
 from cloister_common.internal import InternalTokens
 from cloister_common.logs import get_logger
+from cloister_common.supervisor import Supervisor
 from cloister_common.vault import Keyring
 from prometheus_client import Counter, Gauge, Histogram
 
+from cloister_gateway.models.catalog import Catalog
 from cloister_gateway.models.faults import failed_again, fault_of, no_answer_in_time, no_pod, stream_fault
-from cloister_gateway.models.pods import Attempts, Pod, Pods
+from cloister_gateway.models.fleet import Fleet, LookUp, addresses_of
+from cloister_gateway.models.pods import Attempts, Pod
 from cloister_gateway.models.watchdog import Watchdog
-from cloister_gateway.settings import LlmSettings, ModelSettings
+from cloister_gateway.settings import LlmSettings
 
 __all__ = ["ModelUpstream", "open_upstream"]
 
@@ -63,33 +65,23 @@ class ModelUpstream:
 
     def __init__(
         self,
-        models: Mapping[str, ModelSettings],
+        catalog: Catalog,
+        pods: Fleet,
         llm: LlmSettings,
         tokens: InternalTokens,
         keyring: Keyring,
         session: aiohttp.ClientSession,
     ) -> None:
-        self.models = models
+        self._catalog = catalog
+        self._pods = pods
         self._llm = llm
         self._headers = {**tokens.headers(), "content-type": "application/json", "accept-encoding": "identity"}
         self._keyring = keyring
         self._session = session
-        self._pods = {name: Pods(model.urls, outage_seconds=llm.outage_seconds) for name, model in models.items()}
 
-    def settings_of(self, model: str) -> ModelSettings:
-        """The settings of a chat model by its public name.
-
-        Raises:
-            NotFound: There is no such chat model.
-        """
-        found = self.models.get(model)
-        if found is None:
-            raise NotFound(
-                f"The model '{model}' does not exist here. GET /v1/models lists those that do.",
-                param="model",
-                code="model_not_found",
-            )
-        return found
+    def start(self, supervisor: Supervisor) -> None:
+        """Begins to follow which pods there are; ends with the supervisor."""
+        self._pods.start(supervisor)
 
     async def cache_salt(self, tenant: str) -> str:
         """What separates the tenant's prefix cache from every other's."""
@@ -174,7 +166,7 @@ class ModelUpstream:
         self, model: str, *, messages: Sequence[Mapping[str, Any]] | None = None, prompt: str | None = None
     ) -> list[int]:
         """The token ids of a chat (with the template around it) or of a text, by the model's own tokenizer."""
-        self.settings_of(model)
+        self._catalog.get(model)
         body: dict[str, Any] = {"model": model}
         if messages is not None:
             body["messages"] = messages
@@ -193,7 +185,8 @@ class ModelUpstream:
     async def _is_well(self, pod: Pod) -> bool:
         try:
             timeout = aiohttp.ClientTimeout(total=_CHECK_SECONDS)
-            async with self._session.get(f"{pod.url}/health", timeout=timeout) as response:
+            url = f"{pod.url}/health"
+            async with self._session.get(url, timeout=timeout, server_hostname=pod.server_name) as response:
                 return response.status == 200
         except (*_LOST, TimeoutError):
             return False
@@ -229,7 +222,7 @@ class ModelUpstream:
                 return pod, events, first
 
     async def _request_bytes(self, model: str, body: dict[str, Any], tenant: str) -> bytes:
-        self.settings_of(model)
+        self._catalog.get(model)
         return orjson.dumps({**body, "model": model, "cache_salt": await self.cache_salt(tenant)})
 
     def _next_pod(
@@ -286,6 +279,7 @@ class ModelUpstream:
                 data=raw if len(raw) <= _SENT_WHOLE_BYTES else io.BytesIO(raw),
                 headers=self._headers,
                 timeout=limits,
+                server_hostname=pod.server_name,
             ) as response:
                 if response.status != 200:
                     raise await self._refused(model, response)
@@ -355,15 +349,21 @@ class ModelUpstream:
 
 @asynccontextmanager
 async def open_upstream(
-    models: Mapping[str, ModelSettings], llm: LlmSettings, tokens: InternalTokens, keyring: Keyring
+    catalog: Catalog,
+    llm: LlmSettings,
+    tokens: InternalTokens,
+    keyring: Keyring,
+    *,
+    look_up: LookUp = addresses_of,
 ) -> AsyncIterator[ModelUpstream]:
-    """Opens the client; at the end every stream that is still open is cut off."""
-    tls: ssl.SSLContext | bool = True
-    if any(url.startswith("https:") for model in models.values() for url in model.urls):
-        tls = client_ssl_context(llm.tls)
+    """Opens the client, which knows the pods that there are now; at the end every stream still open is cut off."""
+    pods = Fleet(catalog, llm, look_up)
+    await pods.look_up()
+    # Made even where no address is https: the catalog may get one.
+    tls = client_ssl_context(llm.tls)
     connector = aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=_KEEP_ALIVE_SECONDS, ttl_dns_cache=5)
     session = aiohttp.ClientSession(
         connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=256 * 1024
     )
     async with session:
-        yield ModelUpstream(models, llm, tokens, keyring, session)
+        yield ModelUpstream(catalog, pods, llm, tokens, keyring, session)

@@ -11,6 +11,7 @@ from cloister_common.wire.filters import check_depth
 
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.identity.principal import Principal
+from cloister_gateway.models import Catalog
 from cloister_gateway.responses.idempotency import Asked, Claim, IdempotencyKeys
 from cloister_gateway.responses.permissions import check_permissions
 from cloister_gateway.responses.reading import ResponseReader
@@ -22,8 +23,9 @@ from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.records import REQUEST, TurnRequest
 from cloister_gateway.runs.store import Header, ResponseStore
-from cloister_gateway.settings import ModelSettings, ResponsesSettings
+from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import CONVERSATION, DamagedError, ItemLog, KeyedObject, LogGoneError, LogLockedError
+from cloister_gateway.usage import Generation, Meter, reserved
 from cloister_gateway.wire.items import Item
 
 __all__ = ["Created", "Intake"]
@@ -52,7 +54,8 @@ class Intake:
         engine: Runs it.
         preparation: Says whether it fits into the model.
         history: Checks the chain before it.
-        models: The chat models by public name.
+        models: The chat models.
+        meter: Says whether its caller may have it made.
         settings: How long a turn waits for its conversation.
     """
 
@@ -68,7 +71,8 @@ class Intake:
         engine: Engine,
         preparation: Preparation,
         history: HistoryReader,
-        models: dict[str, ModelSettings],
+        models: Catalog,
+        meter: Meter,
         settings: ResponsesSettings,
     ) -> None:
         self._reader = reader
@@ -81,6 +85,7 @@ class Intake:
         self._preparation = preparation
         self._history = history
         self._models = models
+        self._meter = meter
         self._settings = settings
 
     async def create(
@@ -113,7 +118,7 @@ class Intake:
             if earlier is not None:
                 return Created(earlier, replayed=True)
         response_id = new_id("resp_")
-        request = new_request(response_id, parameters, background=background)
+        request = new_request(response_id, parameters, key_id=principal.credential.id, background=background)
         if request.conversation is not None:
             await self._check_conversation(principal, request.conversation)
         if request.previous_response_id is not None:
@@ -155,26 +160,23 @@ class Intake:
             background,
             False,
         )
-        await self._leases.take(response_id)
-        try:
-            keyed = await self._store.create(header, body=body, request=request)
-        except KeyError as error:
-            await self._leases.release(response_id)
-            raise _no_conversation(header.conversation) from error
-        conversation = KeyedObject(CONVERSATION, header.conversation, keyed.key) if header.conversation else None
-        if conversation is not None:
-            await self._append_input(header, conversation, request.input)
+        generation = Generation(response_id, principal.tenant, request.key_id, request.model, "response")
+        async with reserved(self._meter, generation, most_output_tokens=self._preparation.answer_tokens(request)):
+            await self._leases.take(response_id)
+            try:
+                keyed = await self._store.create(header, body=body, request=request)
+            except KeyError as error:
+                await self._leases.release(response_id)
+                raise _no_conversation(header.conversation) from error
+            conversation = KeyedObject(CONVERSATION, header.conversation, keyed.key) if header.conversation else None
+            if conversation is not None:
+                await self._append_input(header, conversation, request.input)
         await self._engine.begin(keyed, conversation, request, body)
         return keyed
 
     def _check(self, principal: Principal, parameters: ResponseParameters) -> None:
         check_permissions(principal, parameters)
-        if parameters.model not in self._models:
-            raise NotFound(
-                f"The model '{parameters.model}' does not exist. GET /v1/models lists those that do.",
-                param="model",
-                code="model_not_found",
-            )
+        self._models.get(parameters.model)
         if parameters.conversation is not None and parameters.previous_response_id is not None:
             raise InvalidRequest(
                 "'previous_response_id' cannot be used with 'conversation'. Send one of them.",

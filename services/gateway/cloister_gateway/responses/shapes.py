@@ -92,7 +92,7 @@ def new_body(response_id: str, parameters: ResponseParameters, *, background: bo
     }
 
 
-def new_request(response_id: str, parameters: ResponseParameters, *, background: bool) -> TurnRequest:
+def new_request(response_id: str, parameters: ResponseParameters, *, key_id: str, background: bool) -> TurnRequest:
     """What is stored of the request: all that another gateway needs to run it."""
     tools = [] if parameters.tool_choice == "none" else (parameters.tools or [])
     return TurnRequest(
@@ -111,4 +111,5 @@ def new_request(response_id: str, parameters: ResponseParameters, *, background:
         background=background,
         earlier=[],
         affinity=parameters.conversation_id() or parameters.prompt_cache_key or response_id,
+        key_id=key_id,
     )

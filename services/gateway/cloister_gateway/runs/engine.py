@@ -16,6 +16,7 @@ from cloister_gateway.runs.unanswered import unanswered_mark
 from cloister_gateway.storage import CONVERSATION, KeyedObject, LogGoneError, LogLockedError, RecordGoneError
 from cloister_gateway.storage.client import REDIS_AWAY
 from cloister_gateway.streams.feeds import Hub
+from cloister_gateway.usage import Ending, Generation, Used
 from cloister_gateway.wire.items import ResponseBody
 
 __all__ = ["Engine"]
@@ -118,6 +119,8 @@ class Engine:
             if header is not None:
                 header = header._replace(conversation=conversation.id if conversation else "")
                 await self._give_up(header, errors.exceptions[0])
+            else:
+                self._settle(keyed.key.tenant, keyed.id, "cancelled")
         finally:
             opened.set()
             self._runs.pop(keyed.id, None)
@@ -164,6 +167,7 @@ class Engine:
             # The gateway died before the input was in the conversation: nobody was told that it was taken.
             await self._parts.store.destroy(header)
             await self._parts.leases.release(response_id)
+            self._settle(header.tenant, response_id, "cancelled")
             return
         try:
             keyed, request, body = await self._stored(header)
@@ -172,6 +176,7 @@ class Engine:
             return
         except RecordGoneError:
             await self._parts.leases.release(response_id)
+            self._settle(header.tenant, response_id, "cancelled")
             return
         conversation = KeyedObject(CONVERSATION, header.conversation, keyed.key) if header.conversation else None
         takeovers = await self._parts.store.count_takeover(response_id)
@@ -201,6 +206,11 @@ class Engine:
             await self._leave_conversation(header)
         await self._parts.store.give_up(header.id)
         await self._ended(header.id)
+        self._settle(header.tenant, header.id, "failed")
+
+    def _settle(self, tenant: str, response_id: str, ending: Ending) -> None:
+        """Ends what was reserved for a response that never was a `Run`, or is one no more."""
+        self._parts.meter.settle(Generation(response_id, tenant, "", "", "response"), Used(), ending)
 
     async def _leave_conversation(self, header: Header) -> None:
         """Sets the conversation free; its turn got no answer, and the log says so if what was asked can be read."""

@@ -6,11 +6,11 @@ from functools import partial
 from cloister_common.errors import InvalidRequest, Unavailable, UpstreamFailed
 
 from cloister_gateway.grounding import FileSearch, Passage, Retrieval
+from cloister_gateway.models.catalog import Catalog
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.prompt import Prompt, PromptBuilder, PromptTooLongError
 from cloister_gateway.runs.history import HistoryReader
 from cloister_gateway.runs.records import TurnRequest
-from cloister_gateway.settings import ModelSettings
 from cloister_gateway.wire.items import Message, item_messages
 
 __all__ = ["Preparation"]
@@ -20,7 +20,7 @@ class Preparation:
     """Prepares turns. One instance serves all runs.
 
     Args:
-        models: The chat models by public name.
+        models: The chat models.
         upstream: Counts tokens with a model's own tokenizer.
         retrieval: Searches.
         history: Reads what was said before.
@@ -29,7 +29,7 @@ class Preparation:
     def __init__(
         self,
         *,
-        models: dict[str, ModelSettings],
+        models: Catalog,
         upstream: ModelUpstream,
         retrieval: Retrieval,
         history: HistoryReader,
@@ -74,11 +74,10 @@ class Preparation:
         Raises:
             InvalidRequest: What must stay does not fit (``context_length_exceeded``).
         """
-        settings = self._models[request.model]
-        answer_tokens = self.answer_tokens(request)
-        budget = settings.context_tokens - min(answer_tokens, settings.context_tokens // 2)
+        model = self._models.get(request.model)
+        budget = model.context_tokens - min(self.answer_tokens(request), model.context_tokens // 2)
         builder = PromptBuilder(partial(self._count_tokens, request.model), budget=budget)
-        instructions = "\n\n".join(part for part in (settings.instructions, request.instructions) if part)
+        instructions = "\n\n".join(part for part in (model.instructions, request.instructions) if part)
         try:
             return await builder.build(
                 instructions=instructions or None,
@@ -97,9 +96,8 @@ class Preparation:
             ) from error
 
     def answer_tokens(self, request: TurnRequest) -> int:
-        """The longest answer, in tokens. vLLM lets it end where the context does, but refuses more than all of it."""
-        settings = self._models[request.model]
-        return min(request.max_output_tokens or settings.default_output_tokens, settings.context_tokens)
+        """The longest answer, in tokens."""
+        return self._models.get(request.model).answer_tokens(request.max_output_tokens)
 
     async def _count_tokens(self, model: str, messages: Sequence[Message]) -> int:
         return len(await self._upstream.tokenize(model, messages=messages))

@@ -61,6 +61,7 @@ class TurnRequest(Record):
         earlier: The responses before this one, newest first; see `cloister_gateway.runs.history`. None if it was
             stored by a version that named none.
         affinity: Requests with the same one go to the same pod.
+        key_id: The credential it was asked with; empty if it was stored by a version that did not note it.
     """
 
     model: str
@@ -78,6 +79,7 @@ class TurnRequest(Record):
     background: bool = False
     earlier: list[str] | None = None
     affinity: str = ""
+    key_id: str = ""
 
 
 class PreparedPrompt(Record):

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
-from cloister_gateway.runs.records import OUTCOME, PROMPT, Outcome, RunError, TurnRequest
+from cloister_gateway.runs.records import OUTCOME, PROMPT, Outcome, RunError, TurnRequest, Usage
 from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.transcript import Transcript
 from cloister_gateway.runs.turn import Turn
@@ -34,6 +34,7 @@ from cloister_gateway.storage.client import REDIS_AWAY
 from cloister_gateway.storage.layout import conversation_channel
 from cloister_gateway.streams.events import DeposedError, EventStream
 from cloister_gateway.streams.feeds import Feed
+from cloister_gateway.usage import Ending, Generation, Meter, Unmetered, Used
 from cloister_gateway.wire.items import ResponseBody, with_results
 
 __all__ = ["Run", "RunParts"]
@@ -41,6 +42,8 @@ __all__ = ["Run", "RunParts"]
 log = get_logger(__name__)
 _RUNNING = Gauge("cloister_runs", "Runs of this gateway now.")
 _ENDED = Counter("cloister_runs_ended_total", "Runs by how they ended.", ["status"])
+
+_ENDINGS: dict[str, Ending] = {"failed": "failed", "cancelled": "cancelled"}
 
 
 class RunParts:
@@ -56,8 +59,10 @@ class RunParts:
         turn: Turn,
         settings: ResponsesSettings,
         bus: Bus,
+        meter: Meter = Unmetered(),
     ) -> None:
         self.bus = bus
+        self.meter = meter
         self.stream = stream
         self.leases = leases
         self.store = store
@@ -93,6 +98,7 @@ class Run:
         self._parts = parts
         self._feed = feed
         self._cancelled = False
+        self._settled = False
         self._given_up = False
         self._stopping = asyncio.Event()
         self._work: asyncio.Task[Outcome] | None = None
@@ -138,10 +144,22 @@ class Run:
             if self.conversation is not None:
                 await self._parts.items.free(self.conversation.kind, self.conversation.id, self.keyed.id)
             await self._parts.leases.release(self.keyed.id)
+            self._settle("cancelled", self._transcript.tokens.usage())
         except* REDIS_AWAY as errors:
             log.warning("run_interrupted", response_id=self.keyed.id, error=type(errors.exceptions[0]).__name__)
         finally:
             _RUNNING.dec()
+
+    def _settle(self, ending: Ending, usage: Usage) -> None:
+        """Ends what was reserved for the response, where no other gateway will go on with it. Twice is no error."""
+        if self._settled:
+            return
+        self._settled = True
+        generation = Generation(
+            self.keyed.id, self.keyed.key.tenant, self.request.key_id, self.request.model, "response"
+        )
+        used = Used(usage.input_tokens, usage.input_tokens_details.cached_tokens, usage.output_tokens)
+        self._parts.meter.settle(generation, used, ending)
 
     async def _recall(self) -> Outcome | None:
         """How the work ended, if an earlier holder came so far and only the end is left to write."""
@@ -209,6 +227,7 @@ class Run:
         response, results = self._transcript.response, self._transcript.results
         fields = self._parts.store.finished_fields(self.keyed, response, results)
         await self._flush(final=True, fields=fields)
+        self._settle(_ENDINGS.get(status, "completed"), outcome.usage or Usage())
         _ENDED.labels(status).inc()
         log.info("run_ended", response_id=self.keyed.id, status=status, **asdict(self._transcript.tokens))
 

@@ -29,7 +29,7 @@ identity, whose transactions span its keys, and for lists that many share, which
 channel                      says, and never carries content
 run:<response>               there is more to read in the stream
 conversation:<conversation>  which run has begun in it
-gw:control                   what changed for every gateway: keys revoked, projects archived, runs to cancel
+gw:control                   what changed for all gateways: keys revoked or destroyed, projects archived, runs to cancel
 
 Who may touch what: `storage.items` the head, the holder and the items of a conversation; `storage.keys` the wrapped
 keys; `conversations.store` the rest of a conversation's hash; `runs.store` the records of responses and the index of
@@ -118,7 +118,7 @@ def claim_key(name: str) -> str:
 
 
 def wrapped_key_key(name: str) -> str:
-    """A wrapped key, by the name the keyring has for it."""
+    """A wrapped key, by the name the keyring has for it. With ``*`` at its end it is a pattern."""
     return f"vault:{name}"
 
 

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute
+from cloister_common.wire.search import InternalSearch, StoreSearch
 from fastapi import APIRouter, Depends
 
 from cloister_retriever.access import Tenant
 from cloister_retriever.pages import Wire
-from cloister_retriever.search.schemas import InternalSearch, StoreSearch
 from cloister_retriever.search.service import SearchService
 
 __all__ = ["router"]

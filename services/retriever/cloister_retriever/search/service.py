@@ -16,6 +16,7 @@ from cloister_common.errors import InvalidRequest, Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.vault import VaultError
 from cloister_common.wire.filters import Comparison, Compound, check_depth
+from cloister_common.wire.search import FoundPassage, PassagePlace, SearchRequest
 from prometheus_client import Histogram
 
 from cloister_retriever.index.passages import PassageOwner, open_passage, open_vector, passage_id
@@ -23,7 +24,6 @@ from cloister_retriever.index.protocol import DROPPED, Found, Index, SealedPassa
 from cloister_retriever.index.rotation import Rotations, Vector, normalised
 from cloister_retriever.keys import PassageKeyring, PassageKeys
 from cloister_retriever.parsing.chunking import Chunker
-from cloister_retriever.search.schemas import PassagePlace, SearchRequest, SearchResult
 from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.filters import matches
 from cloister_retriever.vector_stores.records import Attached
@@ -81,7 +81,7 @@ class SearchService:
 
     async def search(
         self, tenant: str, store_ids: Sequence[str], request: SearchRequest, *, param: str | None = None
-    ) -> list[SearchResult]:
+    ) -> list[FoundPassage]:
         """The best passages of all the stores, best first. Scores are cosines of exact vectors, 0 where that is less.
 
         With several queries, or a query longer than the model reads (which is searched in pieces), a passage has its
@@ -234,8 +234,8 @@ class SearchService:
         return await asyncio.to_thread(score)
 
 
-def _results(best: Sequence[_Candidate], count: int) -> list[SearchResult]:
-    results: list[SearchResult] = []
+def _results(best: Sequence[_Candidate], count: int) -> list[FoundPassage]:
+    results: list[FoundPassage] = []
     for candidate in best:
         if len(results) == count:
             break
@@ -246,7 +246,7 @@ def _results(best: Sequence[_Candidate], count: int) -> list[SearchResult]:
             log.error("passage_did_not_open", store=candidate.owner.store_id, passage=candidate.sealed.id)
             continue
         results.append(
-            SearchResult(
+            FoundPassage(
                 vector_store_id=candidate.owner.store_id,
                 file_id=candidate.owner.file_id,
                 filename=candidate.attached.record.file_name,

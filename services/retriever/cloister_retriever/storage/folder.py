@@ -8,9 +8,10 @@ that names it is synced; then it is acknowledged. Deletions are synced too: what
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -82,6 +83,9 @@ class FolderObjects(Objects):
             return False
         return True
 
+    async def replace(self, path: str, expected: bytes, data: bytes) -> bool:
+        return await bounded(self._in_thread(self._replace, path, expected, data))
+
     async def put_stream(self, path: str, chunks: AsyncIterator[bytes]) -> None:
         self.check_room()
         staged = self._staging / new_id("")
@@ -137,6 +141,13 @@ class FolderObjects(Objects):
             self._named.clear()
         self._named.add(folder)
 
+    def _replace(self, path: str, expected: bytes, data: bytes) -> bool:
+        with _locked(self._root / path) as file:
+            if file is None or file.read() != expected:
+                return False
+            self._write(path, data, os.replace)
+        return True
+
     def _look_at(self, prefix: str, names: list[str]) -> list[ListedObject]:
         found = []
         for name in names:
@@ -147,10 +158,33 @@ class FolderObjects(Objects):
         return found
 
     def _delete(self, target: Path) -> None:
-        target.unlink(missing_ok=True)
+        # What is being replaced at this moment is replaced first: else its new content would come after its end.
+        with _locked(target):
+            target.unlink(missing_ok=True)
         # Also where it was gone already: whoever removed it may not have synced that yet.
         with contextlib.suppress(FileNotFoundError):
             _sync(target.parent)
+
+
+@contextlib.contextmanager
+def _locked(target: Path) -> Iterator[BinaryIO | None]:
+    """The file, held against every process that replaces or deletes it; None if there is none. Readers do not wait."""
+    while True:
+        try:
+            file = target.open("rb")
+        except FileNotFoundError:
+            yield None
+            return
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                same = target.stat().st_ino == os.fstat(file.fileno()).st_ino
+            except FileNotFoundError:
+                same = False
+            if same:
+                yield file
+                return
+        # Another file has the name by now: that is the one to hold.
 
 
 def _names(folder: Path, after: str, until: str | None) -> list[str]:

@@ -1,6 +1,7 @@
 """Where everything lies in the object store. Paths hold random ids, HMAC names and nothing else.
 
 keys/<sha256>                                wrapped keys
+key-names/<kind>/<id>                        which of them there are; tenants' keys are not named
 t/<tenant>/files/<file>                      a file's record          <tenant> is an HMAC of the tenant's id
 t/<tenant>/contents/<file>                   its sealed segments
 t/<tenant>/uses/<file>/<store>               the vector stores it is attached to

@@ -1,26 +1,25 @@
 """The object store: whole objects by path, through obstore (`cloister_retriever.storage.folder` writes to folders).
 
 It stores bytes that are sealed already. Two operations carry all of the retriever's coordination between replicas:
-`Objects.create`, which exactly one of several writers wins, and `Objects.put`, which replaces whole objects. Neither
-a folder nor every S3 server offers compare-and-swap, so nothing here needs it.
+`Objects.create`, which exactly one of several writers wins, and `Objects.put`, which replaces whole objects. Not every
+S3 server offers compare-and-swap, so only what an operator may do without (wrapping keys anew) needs `Objects.replace`.
 """
 
 import asyncio
 import errno
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import obstore
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import ObjectStore
 
-if TYPE_CHECKING:  # obstore has it in its stubs only
-    from obstore import ObjectMeta
+if TYPE_CHECKING:  # obstore has these names in its stubs only
+    from obstore import ObjectMeta, UpdateVersion
 
-__all__ = ["ListedObject", "ObjectKeyStore", "Objects", "bounded", "each", "unavailable"]
+__all__ = ["ListedObject", "Objects", "bounded", "each", "unavailable"]
 
 log = get_logger(__name__)
 A = TypeVar("A")
@@ -104,6 +103,22 @@ class Objects:
             return False
         return True
 
+    async def replace(self, path: str, expected: bytes, data: bytes) -> bool:
+        """Writes ``data`` in the place of ``expected``; says whether it did, which is not if anything else is there.
+
+        Raises:
+            Unavailable: As all calls; also where an S3 server does not know ``If-Match``.
+        """
+        try:
+            found = await bounded(obstore.get_async(self._store, path))
+            if bytes(await bounded(found.bytes_async())) != expected:
+                return False
+            unchanged: UpdateVersion = {"e_tag": found.meta["e_tag"] or ""}
+            await bounded(obstore.put_async(self._store, path, data, mode=unchanged))
+        except (FileNotFoundError, PreconditionError):
+            return False
+        return True
+
     async def put_stream(self, path: str, chunks: AsyncIterator[bytes]) -> None:
         """Writes the object from a stream; it appears only when the stream has ended well.
 
@@ -158,25 +173,6 @@ class Objects:
         await self.get("keys/none")
 
 
-class ObjectKeyStore:
-    """The vault's key store over the object store. Values are wrapped keys; names are hashed to be flat paths."""
-
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
-
-    async def get(self, name: str) -> bytes | None:
-        return await self._objects.get(self._path(name))
-
-    async def put_if_absent(self, name: str, wrapped: bytes) -> bool:
-        return await self._objects.create(self._path(name), wrapped)
-
-    async def delete(self, name: str) -> None:
-        await self._objects.delete(self._path(name))
-
-    def _path(self, name: str) -> str:
-        return f"keys/{hashlib.sha256(name.encode()).hexdigest()}"
-
-
 async def each(act: Callable[[A], Awaitable[T]], items: Iterable[A]) -> list[T]:
     """Runs ``act`` on every item, a few at a time, and returns the results in order."""
     gate = asyncio.Semaphore(_PARALLEL_CALLS)
@@ -196,13 +192,13 @@ async def bounded(call: Awaitable[T]) -> T:
     """``call`` under the deadline of one call to the store.
 
     Raises:
-        FileNotFoundError, FileExistsError: What they say; the caller knows what to make of it.
+        FileNotFoundError, FileExistsError, PreconditionError: What they say; the caller knows what to make of it.
         Unavailable: The store failed, or took too long.
     """
     try:
         async with asyncio.timeout(_CALL_SECONDS):
             return await call
-    except (AlreadyExistsError, FileExistsError, FileNotFoundError):
+    except (AlreadyExistsError, FileExistsError, FileNotFoundError, PreconditionError):
         raise
     except (BaseError, OSError) as error:
         raise unavailable(error) from error

@@ -13,8 +13,8 @@ from cloister_common.internal import InternalTokens
 from cloister_common.testing.llm import FakeLlm
 from cloister_common.testing.serving import served
 from cloister_common.vault import FileRootKey, Keyring, MemoryKeyStore
-from cloister_gateway.models import ModelUpstream, RequestFailed, open_upstream
-from cloister_gateway.settings import LlmSettings, ModelSettings
+from cloister_gateway.models import Catalog, ChatModel, ModelUpstream, RequestFailed, open_upstream
+from cloister_gateway.settings import LlmSettings
 from starlette.types import Receive, Scope, Send
 
 from tests.support.gateway import INTERNAL_TOKEN, secret_file
@@ -93,7 +93,7 @@ async def read(receive: Receive) -> bytes:
 
 @asynccontextmanager
 async def upstream(folder: Path, *urls: str, **llm_settings: Any) -> AsyncIterator[ModelUpstream]:
-    models = {"fake": ModelSettings(urls=list(urls), context_tokens=2048)}
+    models = Catalog([ChatModel("fake", 2048, 1024, urls=urls)])
     llm = LlmSettings(token_file=folder / "token", **llm_settings)
     keyring = Keyring("gateway", FileRootKey(secret_file(folder, "root")), MemoryKeyStore())
     async with open_upstream(models, llm, InternalTokens([INTERNAL_TOKEN.encode()]), keyring) as made:

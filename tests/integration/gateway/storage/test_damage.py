@@ -161,12 +161,12 @@ def altered(scene: Scene, key: bytes, alter: Callable[[], Any]) -> Iterator[None
     """The key altered, for as long as the block runs. (Keys that were opened before are read anew.)"""
     kept = scene.redis.dump(key)
     alter()
-    scene.app.state.context.keyring._cache.clear()
+    scene.app.state.context.keyring.forget_all()
     try:
         yield
     finally:
         scene.redis.restore(key, 0, kept, replace=True)
-        scene.app.state.context.keyring._cache.clear()
+        scene.app.state.context.keyring.forget_all()
 
 
 def check(what: str, right: Any, read: Callable[[], Any]) -> None:

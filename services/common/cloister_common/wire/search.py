@@ -1,15 +1,21 @@
-"""Search requests, and results in OpenAI's shape with our additions."""
+"""The search of documents: what both routes of the retriever take and give, and its client sends and reads.
 
-from typing import Annotated
+    POST /v1/vector_stores/{id}/search   `StoreSearch`, OpenAI's, with `FoundPassage.wire` in ``data``
+    POST /internal/search                `InternalSearch`, over several stores, for the gateway's turns
+
+Source: OpenAI API reference, "Search vector store". ``passage`` and ``vector_store_id`` of a result are ours.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, Field, StringConstraints
 
 from cloister_common.errors import UnsupportedParameter
 from cloister_common.wire.filters import Filter
 from cloister_common.wire.requests import RequestModel
-from openai.types import VectorStoreSearchResponse
-from openai.types.vector_store_search_response import Content
-from pydantic import BaseModel, Field, StringConstraints
 
-__all__ = ["InternalSearch", "PassagePlace", "RankingOptions", "SearchRequest", "SearchResult", "StoreSearch"]
+__all__ = ["FoundPassage", "InternalSearch", "PassagePlace", "RankingOptions", "SearchRequest", "StoreSearch"]
 
 _Query = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
 
@@ -70,7 +76,16 @@ class InternalSearch(SearchRequest):
 
 
 class PassagePlace(BaseModel):
-    """Where a passage is: characters ``start`` to ``end`` of the extracted text, and its page or section."""
+    """Where a passage is in its file.
+
+    Attributes:
+        id: Of the passage.
+        index: Its number in the file, from 0.
+        page: 1-based, where the file has pages.
+        section: The headings above it, outermost first, joined by `` > ``, where the file has headings.
+        start: First character in the file's extracted text.
+        end: One after the last.
+    """
 
     id: str
     index: int
@@ -80,8 +95,8 @@ class PassagePlace(BaseModel):
     end: int
 
 
-class SearchResult(BaseModel):
-    """One passage. OpenAI's fields, ``passage``, and ``vector_store_id`` where several stores were searched."""
+class FoundPassage(BaseModel):
+    """One result of a search. ``score`` is the cosine of the exact vectors, from 0 to 1."""
 
     vector_store_id: str
     file_id: str
@@ -91,16 +106,24 @@ class SearchResult(BaseModel):
     text: str
     passage: PassagePlace
 
-    def wire(self, *, with_store: bool) -> dict[str, object]:
-        """The JSON of a result."""
-        openai = VectorStoreSearchResponse(
-            file_id=self.file_id,
-            filename=self.filename,
-            score=self.score,
-            attributes=dict(self.attributes),
-            content=[Content(type="text", text=self.text)],
-        )
-        ours: dict[str, object] = {"passage": self.passage.model_dump()}
-        if with_store:
-            ours["vector_store_id"] = self.vector_store_id
-        return {**openai.model_dump(mode="json"), "attributes": self.attributes, **ours}
+    def wire(self, *, with_store: bool) -> dict[str, Any]:
+        """The JSON of a result; with its store where several were searched."""
+        result: dict[str, Any] = {
+            "file_id": self.file_id,
+            "filename": self.filename,
+            "score": self.score,
+            "attributes": self.attributes,
+            "content": [{"type": "text", "text": self.text}],
+            "passage": self.passage.model_dump(),
+        }
+        return {**result, "vector_store_id": self.vector_store_id} if with_store else result
+
+    @classmethod
+    def of_wire(cls, result: Mapping[str, Any]) -> Self:
+        """The passage of a result that names its store.
+
+        Raises:
+            ValidationError, KeyError, TypeError: It is not a result.
+        """
+        text = "".join(part["text"] for part in result["content"])
+        return cls.model_validate({**result, "text": text})

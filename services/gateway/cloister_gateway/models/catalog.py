@@ -1,0 +1,107 @@
+"""Which chat models there are, and what each can: read by everything that names a model, changed in one place.
+
+It can change while the gateway runs (`Catalog.replace`): who keeps something for each model listens. What was asked of
+a model before it was taken out goes on there.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from cloister_common.wire.models import model_not_found
+
+from cloister_gateway.settings import ModelSettings
+
+__all__ = ["Capability", "Catalog", "ChatModel"]
+
+Capability = Literal["chat"]
+"""What a model can be asked for. All that are served answer chats; what only some can will stand here."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatModel:
+    """One entry.
+
+    Attributes:
+        name: As callers know it.
+        context_tokens: The longest prompt and answer together.
+        default_output_tokens: The longest answer where the caller does not say.
+        instructions: A system turn before every conversation.
+        urls: Its pods' addresses, where they are known beforehand.
+        service: Else the address of the name that stands for all of them.
+        capabilities: What it can.
+    """
+
+    name: str
+    context_tokens: int
+    default_output_tokens: int
+    instructions: str | None = None
+    urls: tuple[str, ...] = ()
+    service: str | None = None
+    capabilities: frozenset[Capability] = frozenset({"chat"})
+
+    def answer_tokens(self, asked: int | None) -> int:
+        """The longest answer, in tokens, to a caller who asked for at most ``asked``.
+
+        vLLM lets an answer end where the context does, but refuses a request for more than all of it.
+        """
+        return min(asked or self.default_output_tokens, self.context_tokens)
+
+
+class Catalog:
+    """The chat models by name."""
+
+    def __init__(self, models: Iterable[ChatModel]) -> None:
+        self._models = _by_name(models)
+        self._listeners: list[Callable[[], None]] = []
+
+    @classmethod
+    def of(cls, settings: Mapping[str, ModelSettings]) -> Self:
+        """What the settings say."""
+        return cls(
+            ChatModel(
+                name,
+                model.context_tokens,
+                model.default_output_tokens,
+                model.instructions,
+                tuple(model.urls),
+                model.service,
+            )
+            for name, model in settings.items()
+        )
+
+    def get(self, name: str) -> ChatModel:
+        """The model called ``name``.
+
+        Raises:
+            NotFound: There is none (``model_not_found``).
+        """
+        found = self._models.get(name)
+        if found is None:
+            raise model_not_found(name)
+        return found
+
+    def find(self, name: str) -> ChatModel | None:
+        """The model called ``name``, or None."""
+        return self._models.get(name)
+
+    def __iter__(self) -> Iterator[ChatModel]:
+        return iter(tuple(self._models.values()))
+
+    def replace(self, models: Iterable[ChatModel]) -> None:
+        """Puts ``models`` in the place of all there were, and tells the listeners."""
+        self._models = _by_name(models)
+        for listener in self._listeners:
+            listener()
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Calls ``listener`` after every change. It must be quick and must not wait."""
+        self._listeners.append(listener)
+
+
+def _by_name(models: Iterable[ChatModel]) -> dict[str, ChatModel]:
+    found: dict[str, ChatModel] = {}
+    for model in models:
+        if found.setdefault(model.name, model) is not model:
+            raise ValueError(f"the model '{model.name}' is there twice")
+    return found
