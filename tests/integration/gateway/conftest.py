@@ -26,6 +26,7 @@ from redis.asyncio import Redis
 
 from tests.support.gateway import INTERNAL_TOKEN, GatewayFixture, first_keys, gateway_settings, secret_file
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 MakeKeyed = Callable[..., Awaitable[KeyedObject]]
 
@@ -70,6 +71,8 @@ def llm(installation: Installation) -> Iterator[FakeLlm]:
     _reset(installation.llm)
     yield installation.llm
     _reset(installation.llm)
+    # A run that a test left behind would meet what the next one sets.
+    wait_until(lambda: installation.llm.running == 0, what="the generations that the test left behind have ended")
 
 
 def _reset(llm: FakeLlm) -> None:

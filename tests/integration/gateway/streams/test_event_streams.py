@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import orjson
@@ -19,6 +20,8 @@ from cloister_gateway.storage.client import bus_connection
 from cloister_gateway.streams.events import DeposedError, EventStream
 from cloister_gateway.streams.feeds import Hub
 from redis.asyncio import Redis
+
+from tests.support.waiting import until
 
 SECONDS = 15.0
 CANARY = "CANARY-93b1"
@@ -208,8 +211,7 @@ async def test_watchers_that_come_at_once_share_one_subscription_and_leave_none(
     stream: EventStream, keyed: KeyedObject, watcher: Gateway
 ) -> None:
     readers = [asyncio.create_task(collect(watcher, keyed)) for _ in range(20)]
-    while not await stream.is_watched(keyed.id):
-        await asyncio.sleep(0.01)
+    await until(partial(stream.is_watched, keyed.id), what="the reader watches")
     assert list(watcher.bus.subscribed.values()) == [1]
     for reader in readers[:10]:
         reader.cancel()
@@ -228,8 +230,7 @@ async def test_watchers_of_a_destroyed_response_are_told(
 ) -> None:
     await stream.append(keyed, 0, events(0, 1), final=False)
     reader = asyncio.create_task(collect(watcher, keyed))
-    while not await stream.is_watched(keyed.id):
-        await asyncio.sleep(0.01)
+    await until(partial(stream.is_watched, keyed.id), what="the reader watches")
     header = await store.header(keyed.id)
     assert header is not None
     await store.destroy(header)
@@ -257,11 +258,9 @@ async def test_a_lost_wake_up_is_made_good_by_the_next_look(
     stream: EventStream, keyed: KeyedObject, redis: Redis, watcher: Gateway
 ) -> None:
     reader = asyncio.create_task(collect(watcher, keyed))
-    while not await stream.is_watched(keyed.id):
-        await asyncio.sleep(0.01)
-    feed = watcher.hub.held[keyed.id]
-    assert feed.subscription is not None
-    await watcher.bus.unsubscribe(feed.subscription)
+    await until(partial(stream.is_watched, keyed.id), what="the reader watches")
+    subscription = await until(lambda: watcher.hub.held[keyed.id].subscription, what="it is subscribed")
+    await watcher.bus.unsubscribe(subscription)
     await stream.append(keyed, 0, events(0, 2), final=True)
     assert await reader == events(0, 2)
 
@@ -270,8 +269,7 @@ async def test_a_lost_bus_connection_loses_no_event(
     stream: EventStream, keyed: KeyedObject, redis: Redis, watcher: Gateway
 ) -> None:
     reader = asyncio.create_task(collect(watcher, keyed))
-    while not await stream.is_watched(keyed.id):
-        await asyncio.sleep(0.01)
+    await until(partial(stream.is_watched, keyed.id), what="the reader watches")
     for number in range(8):
         await redis.client_kill_filter(_type="pubsub")
         await stream.append(keyed, number, events(number, 1), final=number == 7)

@@ -58,7 +58,3 @@ def test_before_ends_the_page_and_unknown_cursors_are_named() -> None:
     assert page([], limit=2, order="asc", after=None) == {
         "object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False
     }  # fmt: skip
-
-
-def said(*texts: str) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": text} for text in texts]
