@@ -46,7 +46,7 @@ async def test_sigterm_lets_a_short_answer_finish_and_cuts_off_an_endless_one(
                 assert (await client.get("/livez")).status_code == 200
 
             async with anyio.create_task_group() as group:
-                group.start_soon(read, client, "short", 20, begun[0])
+                group.start_soon(read, client, "short", 6, begun[0])
                 group.start_soon(read, client, "endless", 2000, begun[1])
                 group.start_soon(end_it)
         assert ends == {"short": "whole", "endless": "cut off"}
