@@ -78,9 +78,9 @@ def test_milvus_ends_when_it_is_told_to(installation: Installation) -> None:
     (pod,) = installation.pods("milvus")
     began = time.monotonic()
     installation.run("kubectl", "delete", "pod", pod, seconds=120)
-    # Ten seconds of the pod's, the rest the kubelet's: a kill at the end of the grace period takes thirty.
-    assert time.monotonic() - began < 20
-    installation.wait_until_whole(seconds=60)
+    # Ten seconds of the pod, the rest of the kubelet on two busy cores: a kill at the end of the grace takes over 30.
+    assert time.monotonic() - began < 28
+    installation.wait_until_whole(seconds=120)
 
 
 @pytest.mark.parametrize("part", ["gateway", "embedder", "retriever", "llm", "redis", "milvus"])
