@@ -70,7 +70,7 @@ def prepare(settings: LlmSettings, settings_file: Path) -> Launch:
     _make_cache(settings, mark)
     return Launch(
         command_line(settings, capacity, device=load.device),
-        environment(settings, settings_file.resolve(), inherited_environment(), device=load.device, cores=cpu_cores()),
+        environment(settings, settings_file.absolute(), inherited_environment(), device=load.device, cores=cpu_cores()),
         capacity,
         load.device,
         mark,

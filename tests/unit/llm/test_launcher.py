@@ -49,11 +49,20 @@ def test_the_environment_keeps_vllm_off_the_network_and_caches_private(settings:
     assert environment["HF_HUB_OFFLINE"] == environment["VLLM_NO_USAGE_STATS"] == environment["DO_NOT_TRACK"] == "1"
     assert environment["VLLM_PLUGINS"] == "cloister_llm"
     assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
-    assert environment["CLOISTER_LLM_SETTINGS"] == str(CONFIG.resolve())
+    assert environment["CLOISTER_LLM_SETTINGS"] == str(CONFIG.absolute())
     cache = settings.engine.cache_dir
     assert environment["VLLM_CACHE_ROOT"] == str(cache / "vllm")
     assert cache.stat().st_mode & 0o077 == 0
     assert "VLLM_SERVER_DEV_MODE" not in environment
+
+
+def test_the_settings_file_is_named_as_it_was_given_and_outlives_the_turn_of_its_link(
+    settings: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "..1").mkdir()
+    (tmp_path / "..data").symlink_to("..1")
+    named = tmp_path / "..data" / "llm.yaml"
+    assert prepare(settings, named).environment["CLOISTER_LLM_SETTINGS"] == str(named)
 
 
 def test_tls_is_served_by_vllm(make_settings: Any, model_folder: Path, tmp_path: Path) -> None:
