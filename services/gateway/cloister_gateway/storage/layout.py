@@ -12,7 +12,7 @@ runs:active                  zset  one for all    runs by the time at which thei
 runs:ended                   zset  one for all    runs by the time at which their stream is dropped, until it is
 idem:<hmac>                  string  its own      idempotency_seconds after the turn was asked for: an idempotency key
 vault:<kind>:<id>            string  its own      its object is deleted: the wrapped key that opens the object
-vault:resp:{<response>}      string  response     the same of a response with steering digits in its id
+vault:resp:{<…>}:key         string  response     the same of a response with steering digits in its id
 vault:tenant:<…>, root-check string  its own      for ever
 identity:project:<project>   hash   "             for ever; archived, not deleted
 identity:projects            zset   "             for ever
@@ -138,13 +138,13 @@ def wrapped_key_key(name: str) -> str:
     """A wrapped key, by the name the keyring has for it (``KIND:ID``). With ``*`` at its end it is a pattern."""
     kind, _, object_id = name.partition(":")
     if kind == RESPONSE and len(object_id) > _PLAIN_ID_CHARACTERS:
-        return f"vault:{kind}:{{{object_id}}}"
+        return f"vault:{kind}:{{{object_id}}}:key"
     return f"vault:{name}"
 
 
 def wrapped_key_name(key: str) -> str:
     """The name of the wrapped key that lies there."""
-    return key.removeprefix("vault:").replace("{", "").replace("}", "")
+    return key.removeprefix("vault:").removesuffix("}:key").replace("{", "")
 
 
 def project_key(project_id: str) -> str:
