@@ -12,7 +12,7 @@ runs:active                  zset  one for all    runs by the time at which thei
 runs:ended                   zset  one for all    runs by the time at which their stream is dropped, until it is
 idem:<hmac>                  string  its own      idempotency_seconds after the turn was asked for: an idempotency key
 vault:<kind>:<id>            string  its own      its object is deleted: the wrapped key that opens the object
-vault:resp:{<…>}:key         string  response     the same of a response with steering digits in its id
+vault:resp:{<…>}:key         string  response     the same of a response whose id `new_response_id` made
 vault:tenant:<…>, root-check string  its own      for ever
 identity:project:<project>   hash   "             for ever; archived, not deleted
 identity:projects            zset   "             for ever
@@ -42,7 +42,7 @@ change; `responses.idempotency` claims; `identity.store` and `identity.rights` i
 
 from cloister_common.ids import new_id
 
-from cloister_gateway.storage.slots import new_id_beside
+from cloister_gateway.storage.slots import is_steered, new_id_beside
 
 __all__ = [
     "ANNOUNCEMENT_CHANNEL",
@@ -90,9 +90,6 @@ IDENTITY_BOOTSTRAP = "identity:bootstrap"
 ANNOUNCEMENT_CHANNEL = "gw:control"
 """Named as in earlier versions, whose gateways listen to it during an upgrade."""
 
-_PLAIN_ID_CHARACTERS = len(f"{RESPONSE}_") + 48
-"""Of the ids that earlier versions made, without digits that steer them."""
-
 
 def new_response_id(beside: str | None = None) -> str:
     """An id for a response of which everything comes into the slot of the key ``beside``, or into any."""
@@ -137,7 +134,7 @@ def claim_key(name: str) -> str:
 def wrapped_key_key(name: str) -> str:
     """A wrapped key, by the name the keyring has for it (``KIND:ID``). With ``*`` at its end it is a pattern."""
     kind, _, object_id = name.partition(":")
-    if kind == RESPONSE and len(object_id) > _PLAIN_ID_CHARACTERS:
+    if kind == RESPONSE and is_steered(object_id):
         return f"vault:{kind}:{{{object_id}}}:key"
     return f"vault:{name}"
 

@@ -3,7 +3,8 @@
 Redis Cluster has 16,384 slots, and the slot of a key is CRC-16 (XMODEM) of its hash tag, the part in braces: of an
 object's id (`cloister_gateway.storage.layout`). A turn writes into its response and into its conversation, so the id
 of the response is chosen so that both have one slot. CRC is linear: a text with fourteen digits 0 or 1 at its end can
-be brought into each slot, and by exactly one choice of them. The rest of such an id is as random as any other.
+be brought into each slot, and by exactly one choice of them. Before them such an id has 136 random bits, and it is as
+long as any other.
 
 Source: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#key-distribution-model
 """
@@ -11,14 +12,15 @@ Source: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spe
 from binascii import crc_hqx
 from functools import cache
 from itertools import product
+from secrets import token_hex
 
-from cloister_common.ids import new_id
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-__all__ = ["new_id_beside", "slot_of"]
+__all__ = ["is_steered", "new_id_beside", "slot_of"]
 
+_RANDOM_DIGITS = 34
 _STEERING_DIGITS = 14
-"""Digits after the random part of an id: two to the power of them are the slots."""
+"""Two to the power of them are the slots."""
 
 
 def slot_of(key: str) -> int:
@@ -27,10 +29,15 @@ def slot_of(key: str) -> int:
 
 
 def new_id_beside(prefix: str, key: str) -> str:
-    """A fresh id, as `new_id` makes it, with digits at its end that bring it into the slot of ``key``."""
-    stem = new_id(prefix)
+    """A fresh id whose last digits bring it into the slot of ``key``."""
+    stem = prefix + token_hex(_RANDOM_DIGITS // 2)
     reached = crc_hqx(b"\0" * _STEERING_DIGITS, crc_hqx(stem.encode(), 0)) % REDIS_CLUSTER_HASH_SLOTS
     return stem + _steering()[reached ^ slot_of(key)]
+
+
+def is_steered(object_id: str) -> bool:
+    """Whether `new_id_beside` made the id. (One of 4·10¹² of those that are random to their end looks so too.)"""
+    return not object_id[-_STEERING_DIGITS:].strip("01")
 
 
 @cache
