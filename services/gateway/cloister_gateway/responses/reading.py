@@ -89,11 +89,11 @@ class ResponseReader:
             DamagedError: Events are missing or do not open.
         """
         # Before the events are read: the last of them and the finished response are written as one.
-        body = await self._body(keyed)
+        ended = not self._hub.is_own(keyed) and (await self._body(keyed))["status"] not in RUNNING
         number = after + 1
         try:
             async with self._watch(keyed) as feed:
-                if body["status"] not in RUNNING:
+                if ended:
                     _check_end(keyed, feed)
                 async with aclosing(feed.follow(after)) as batches:
                     async for batch in batches:
@@ -104,9 +104,10 @@ class ResponseReader:
 
     async def finish(self, keyed: KeyedObject) -> ResponseBody:
         """Waits for the end of the run; the final response."""
-        body = await self._body(keyed)
-        if body["status"] not in RUNNING:
-            return body
+        if not self._hub.is_own(keyed):
+            body = await self._body(keyed)
+            if body["status"] not in RUNNING:
+                return body
         try:
             async with self._watch(keyed) as feed:
                 async with aclosing(feed.follow(len(feed.events) - 1)) as batches:

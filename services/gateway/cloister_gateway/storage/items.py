@@ -28,7 +28,7 @@ from cloister_gateway.storage.errors import LogDamagedError, LogGoneError, LogLo
 from cloister_gateway.storage.layout import items_key, record_key, removed_key
 from cloister_gateway.storage.records import KeyedObject, open_field, seal_field
 
-__all__ = ["ItemLog", "StoredItem", "StoredLog"]
+__all__ = ["Addition", "ItemLog", "StoredItem", "StoredLog"]
 
 _START = b"\0" * 32
 
@@ -78,6 +78,24 @@ class StoredLog(NamedTuple):
     items: list[StoredItem]
     removed: dict[str, int]
     """The numbers of deleted items by their ids."""
+
+
+class Addition(NamedTuple):
+    """Items that are sealed for one place of one log: they can be appended as long as nothing else is written there.
+
+    Attributes:
+        before: The sealed head that must still stand.
+        after: The sealed head that takes its place.
+        first: The number of the first item.
+        entries: The id and the sealed record of each item, one after another.
+        stored: The items.
+    """
+
+    before: bytes
+    after: bytes
+    first: int
+    entries: list[str | bytes]
+    stored: list[StoredItem]
 
 
 class _Head(NamedTuple):
@@ -140,20 +158,33 @@ class ItemLog:
         while True:
             with _damage_told(keyed):
                 sealed_head: Any = await self._redis.hget(keys[0], "head")
-            head = await self._open_head(keyed, sealed_head)
-            records, stored, chain = self._seal_items(keyed, bodies, head)
-            new_head = self._seal_head(keyed, _Head(head.length + len(bodies), chain, head.removed))
-            arguments: list[str | bytes | int] = [run, hold_for, sealed_head, new_head, head.length + 1]
-            for item, record in zip(stored, records, strict=True):
-                arguments += [item.id, record]
+            if sealed_head is None and not await self._redis.exists(keys[0]):
+                raise LogGoneError
+            new = self.addition(keyed, sealed_head, bodies)
             try:
                 with _damage_told(keyed):
+                    arguments = [run, hold_for, new.before, new.after, new.first, *new.entries]
                     await self._append_script(keys=keys[:2], args=arguments)
             except ResponseError as error:
                 if _must_retry(keyed, error):
                     continue
                 raise
-            return stored
+            return new.stored
+
+    def addition(self, keyed: KeyedObject, sealed_head: bytes | None, bodies: Sequence[dict[str, Any]]) -> Addition:
+        """Seals items (each with its ``id``) as those that follow a head. They are appended here (`append`), or by
+        whoever writes them in one step with something else.
+
+        Raises:
+            LogDamagedError: The head does not open.
+        """
+        head = _opened_head(keyed, sealed_head)
+        records, stored, chain = self._seal_items(keyed, bodies, head)
+        after = self._seal_head(keyed, _Head(head.length + len(bodies), chain, head.removed))
+        entries: list[str | bytes] = []
+        for item, record in zip(stored, records, strict=True):
+            entries += [item.id, record]
+        return Addition(sealed_head or b"", after, head.length + 1, entries, stored)
 
     async def remove(self, keyed: KeyedObject, item_id: str) -> bool:
         """Deletes an item's record, leaving its sealed digest for the chain. False if there is no such item.
@@ -187,6 +218,12 @@ class ItemLog:
                     continue
                 raise
             return True
+
+    async def head(self, keyed: KeyedObject) -> bytes | None:
+        """The sealed head that stands now, for `addition`; None if there is none."""
+        with _damage_told(keyed):
+            head: Any = await self._redis.hget(record_key(keyed.kind, keyed.id), "head")
+        return None if head is None else bytes(head)
 
     async def holder(self, owner_kind: str, owner_id: str) -> str | None:
         """The run that holds the object's log."""
@@ -255,9 +292,13 @@ class ItemLog:
     async def _open_head(self, keyed: KeyedObject, sealed: bytes | None) -> _Head:
         if sealed is None and not await self._redis.exists(record_key(keyed.kind, keyed.id)):
             raise LogGoneError
-        with _damage_told(keyed):
-            value = open_field(keyed.key, keyed.kind, keyed.id, "head", sealed)
-            return _Head(value["length"], bytes.fromhex(value["chain"]), value["removed"])
+        return _opened_head(keyed, sealed)
+
+
+def _opened_head(keyed: KeyedObject, sealed: bytes | None) -> _Head:
+    with _damage_told(keyed):
+        value = open_field(keyed.key, keyed.kind, keyed.id, "head", sealed)
+        return _Head(value["length"], bytes.fromhex(value["chain"]), value["removed"])
 
 
 def _keys(kind: str, object_id: str) -> list[str]:
