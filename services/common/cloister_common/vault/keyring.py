@@ -49,7 +49,7 @@ class Keyring:
         self._part = part
         self._root = root
         self._store = store
-        self._data_keys: ShortCache[bytes] = ShortCache(seconds=cache_seconds, most=_CACHE_KEYS)
+        self._data_keys: ShortCache[DataKey] = ShortCache(seconds=cache_seconds, most=_CACHE_KEYS)
         self._tenant_keys: ShortCache[bytes] = ShortCache(seconds=_CACHE_SECONDS, most=_CACHE_KEYS)
         self._epochs: ShortCache[int] = ShortCache(seconds=_CACHE_SECONDS, most=_CACHE_KEYS)
         self._forgotten = 0
@@ -69,8 +69,9 @@ class Keyring:
         wrapped = await self._wrap(tenant, kind, object_id, key, await self._epoch(tenant))
         if not await self._store.put_if_absent(name, wrapped):
             raise VaultError
-        self._data_keys.put(f"{tenant}/{name}", key)
-        return DataKey(key, tenant=tenant)
+        made = DataKey(key, tenant=tenant)
+        self._data_keys.put(f"{tenant}/{name}", made)
+        return made
 
     async def get(self, tenant: str, kind: str, object_id: str) -> DataKey | None:
         """The object's data key, or None if it has none (never made, or destroyed).
@@ -82,15 +83,15 @@ class Keyring:
         forgotten = self._forgotten
         cached = self._data_keys.get(f"{tenant}/{name}")
         if cached is not None:
-            return DataKey(cached, tenant=tenant)
+            return cached
         wrapped = await self._store.get(name)
         if wrapped is None:
             return None
-        key = await self._unwrap(tenant, kind, object_id, wrapped)
+        key = DataKey(await self._unwrap(tenant, kind, object_id, wrapped), tenant=tenant)
         # A key that was destroyed while it was being read must not come back through the cache.
         if forgotten == self._forgotten:
             self._data_keys.put(f"{tenant}/{name}", key)
-        return DataKey(key, tenant=tenant)
+        return key
 
     async def obtain(self, tenant: str, kind: str, object_id: str) -> DataKey:
         """The object's data key, made at its first use. Of two makers one wins, and both use the winner's.
