@@ -129,17 +129,18 @@ class ItemLog:
         return log
 
     async def newest(self, keyed: KeyedObject, count: int) -> StoredLog:
-        """At least the last ``count`` items, where there are as many, checked from the head to the first of them.
+        """The last ``count`` items, or all if there are not as many, checked from the head to the first of them.
 
         `StoredLog.older` says how many it leaves out. Raises as `load_log`.
         """
+        count = max(1, count)
         if self._opened.get(keyed) is not None:
-            return await self.load_log(keyed)
+            return (await self.load_log(keyed)).end(count)
         record, items, _ = _keys(keyed)
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hget(record, "head")
             pipeline.xlen(items)
-            pipeline.xrevrange(items, count=max(1, count))
+            pipeline.xrevrange(items, count=count)
             with _damage_told(keyed):
                 sealed, stored, found = await pipeline.execute()
         head = await self._open_head(keyed, sealed)
@@ -148,7 +149,7 @@ class ItemLog:
             first = min(entries, default=head.length + 1)
             before = entries[first].before if entries else b""
             if head.holes is None or not before:
-                return await self.load_log(keyed)
+                return (await self.load_log(keyed)).end(count)
             log = StoredLog.of(*await self._checked(keyed, head, first, entries, before), head, sealed)
             # As many as the head says: none was taken out of those that are not read either.
             if stored != head.length - head.removed or (log.older and len(entries) < count):

@@ -1,10 +1,10 @@
 """Logs that were opened are kept in memory for a while, so that the next reader opens only what is new.
 
 A turn in a long conversation needs all of it, and opening a thousand items takes 25 ms. What is kept is plaintext: for
-as long as the vault keeps the key that opened it (`cloister_common.vault.Keyring`), or a run works with it. It is bound to that
-very key, and so to its tenant and object, and leaves the memory with it: after a while, when the object is deleted on
-any gateway, and when this one may have missed the word of that. Nothing of it is served without asking the store: its
-head must be that of the kept log, or go on from it (`cloister_gateway.storage.items`).
+as long as the vault keeps the key that opened it (`cloister_common.vault.Keyring`), or a run works with it. It is bound
+to that very key, and so to its tenant and object, and leaves the memory with it: after a while, when the object is
+deleted on any gateway, and when this one may have missed the word of that. Nothing of it is served without asking the
+store: its head must be that of the kept log, or go on from it (`cloister_gateway.storage.items`).
 """
 
 import weakref
@@ -55,6 +55,10 @@ class StoredLog:
     def older(self) -> int:
         """How many items stand before these."""
         return self.head.length - self.head.removed - len(self.items)
+
+    def end(self, count: int) -> Self:
+        """The last ``count`` items, or all if there are not as many."""
+        return self.of(self.items[-count:], self.removed, self.head, self.sealed_head)
 
     def with_added(self, items: list[StoredItem], removed: dict[str, int], head: Head, sealed_head: bytes) -> Self:
         """The log with more at its end: items, and places whose items were deleted again."""

@@ -350,10 +350,10 @@ async def test_a_log_of_the_version_before_chains_lay_beside_records_is_read_and
     await rewrite(redis, keyed, entries)
     keeping = ItemLog(redis, OpenedLogs(1024 * 1024))
     for log in (items, keeping):
-        assert [one.body for one in (await log.newest(keyed, 1)).items][-1] == written[-1]
+        assert [one.body for one in (await log.newest(keyed, 1)).items] == written[-1:]
         assert [one.body for one in await log.load(keyed)] == written
         written += await filled(log, keyed, 1)
         assert [one.body for one in await log.load(keyed)] == written
         await log.remove(keyed, written.pop(0)["id"])
         assert [one.body for one in await log.load(keyed)] == written
-        assert [one.body for one in (await log.newest(keyed, 1)).items][-1] == written[-1]
+        assert [one.body for one in (await log.newest(keyed, 1)).items] == written[-1:]
