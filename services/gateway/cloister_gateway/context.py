@@ -47,7 +47,7 @@ from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.turn import Turn
 from cloister_gateway.settings import EmbedderSettings, GatewaySettings, RetrieverSettings
 from cloister_gateway.sockets.service import SocketService
-from cloister_gateway.storage import ItemLog
+from cloister_gateway.storage import ItemLog, OpenedLogs
 from cloister_gateway.storage.client import bus_connection, command_client
 from cloister_gateway.storage.opening import open_storage
 from cloister_gateway.streams.events import EventStream
@@ -138,7 +138,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         authenticator = Authenticator([ApiKeyVerifier(identity, peppers)], announcements, last_use, supervisor)
         directory = Directory(Projects(identity, announcements), ApiKeys(identity, peppers[0], announcements))
 
-        items = ItemLog(redis)
+        items = ItemLog(redis, OpenedLogs(settings.responses.history_bytes))
         stream = EventStream(redis)
         hub = Hub(stream, bus, supervisor)
         store = ResponseStore(redis, keyring)

@@ -1,128 +1,33 @@
-"""The gateway's cost beside vLLM itself, in one run: ``python -m tests.bench.gateway [--rounds N] [--streams N]``.
+"""What the gateway costs: ``python -m tests.bench.gateway --quick WAY [--against CHECKOUT]``, and more; see ``--help``.
 
-Starts the whole stack in a temporary folder. Rounds of the ways are interleaved, so that noise of the machine falls
-on all of them; medians and ratios are what to read. The gateway runs with everything on: authentication, sealing,
-events written to Redis with ``appendfsync always``.
+The subject is pinned to one core, and everything else (pod, Redis, clients) to another. Rounds of what is compared are
+interleaved, so that noise of the machine falls on all of them; medians and ratios are what to read. The gateway runs
+with everything on: authentication, sealing, what it keeps written to Redis with ``appendfsync always``.
 """
 
 import argparse
-import asyncio
-import statistics
-import tempfile
-import time
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
-from openai import AsyncOpenAI
+import uvloop
 
-from tests.support.stack import Stack, running_stack
-
-_MODEL = "SmolLM2-135M-Instruct"
-_QUESTION = "Write a long story about a lighthouse."
-
-Way = Callable[[int], AsyncIterator[str]]
+from tests.bench.gateway.costs import Load
+from tests.bench.gateway.quick import run_quick
+from tests.bench.gateway.ways import WAYS
 
 
-async def main() -> None:
-    """Runs the benchmark and prints two tables."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=15, help="questions of each way, one at a time")
-    parser.add_argument("--streams", type=int, default=16, help="streams at once")
-    parser.add_argument("--tokens", type=int, default=64, help="tokens of each answer")
+def main() -> None:
+    """Runs what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.gateway")
+    parser.add_argument("--quick", choices=WAYS, required=True, metavar="WAY", help=", ".join(WAYS))
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another one, with its .venv, in turns")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--streams", type=int, default=64, help="at once")
+    parser.add_argument("--rate", type=float, default=20.0, help="tokens a second of each")
+    parser.add_argument("--tokens", type=int, default=72, help="of a long answer; a short one has 8")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
-        ways = _ways(stack, options.tokens)
-        await _first_tokens(ways, options.rounds)
-        await _throughput(ways, options.streams, rounds=3)
-
-
-def _ways(stack: Stack, tokens: int) -> dict[str, Way]:
-    direct_url = f"http://127.0.0.1:{stack.settings['ports']['llm']}/v1"
-    direct_key = (stack.var / "secrets" / "llm-token").read_text().strip()
-    direct = AsyncOpenAI(base_url=direct_url, api_key=direct_key, max_retries=0)
-    gateway: Any = AsyncOpenAI(base_url=stack.base_url, api_key=stack.api_key, max_retries=0)
-
-    def chat(client: Any) -> Way:
-        async def pieces(number: int) -> AsyncIterator[str]:
-            stream = await client.chat.completions.create(
-                model=_MODEL, messages=[_message(number)], max_tokens=tokens, temperature=0, stream=True
-            )
-            async for chunk in stream:
-                if chunk.choices and chunk.choices[0].delta.content:
-                    yield chunk.choices[0].delta.content
-
-        return pieces
-
-    async def responses(number: int) -> AsyncIterator[str]:
-        stream = await gateway.responses.create(
-            model=_MODEL, input=[_message(number)], max_output_tokens=tokens, temperature=0, stream=True
-        )
-        async for event in stream:
-            if event.type == "response.output_text.delta":
-                yield event.delta
-
-    async def socket(number: int) -> AsyncIterator[str]:
-        async with gateway.responses.connect() as connection:
-            await connection.response.create(
-                model=_MODEL, input=[_message(number)], max_output_tokens=tokens, temperature=0
-            )
-            async for event in connection:
-                if event.type == "response.output_text.delta":
-                    yield event.delta
-                elif event.type in {"response.completed", "response.incomplete"}:
-                    return
-
-    return {
-        "vLLM directly": chat(direct),
-        "gateway, chat completions": chat(gateway),
-        "gateway, responses over SSE": responses,
-        "gateway, responses over WebSocket": socket,
-    }
-
-
-def _message(number: int) -> Any:
-    """A question of its own each time, so that no prefix cache answers."""
-    return {"role": "user", "content": f"{number}. {_QUESTION}"}
-
-
-async def _first_tokens(ways: dict[str, Way], rounds: int) -> None:
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(-2, rounds):
-        for place, (name, way) in enumerate(ways.items()):
-            started = time.perf_counter()
-            first = None
-            async for _ in way(number * len(ways) + place):
-                first = first or time.perf_counter() - started
-            if number >= 0 and first is not None:
-                seconds[name].append(first)
-    print(f"time to first token, one stream at a time, {rounds} rounds")
-    base = statistics.median(next(iter(seconds.values())))
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        print(f"  {name:36} median {median * 1000:7.1f} ms   +{(median - base) * 1000:6.1f} ms   x{median / base:.2f}")
-
-
-async def _throughput(ways: dict[str, Way], streams: int, *, rounds: int) -> None:
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    number = 10_000
-    for _ in range(rounds):
-        for name, way in ways.items():
-            started = time.perf_counter()
-            counts = await asyncio.gather(*(_count(way, number + place) for place in range(streams)))
-            rates[name].append(sum(counts) / (time.perf_counter() - started))
-            number += streams
-    print(f"characters per second, {streams} streams at once, {rounds} rounds")
-    base = statistics.median(next(iter(rates.values())))
-    for name, values in rates.items():
-        median = statistics.median(values)
-        print(f"  {name:36} median {median:7.0f} /s   {median / base:.0%} of vLLM directly")
-
-
-async def _count(way: Way, number: int) -> int:
-    """Characters, since a busy vLLM sends several tokens in one chunk."""
-    return sum([len(piece) async for piece in way(number)])
+    load = Load(streams=options.streams, tokens_per_second=options.rate, long=options.tokens)
+    uvloop.run(run_quick(options.quick, against=options.against, rounds=options.rounds, load=load))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

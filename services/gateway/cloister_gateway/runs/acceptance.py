@@ -27,6 +27,7 @@ from cloister_gateway.storage import (
     StoreError,
     damage_told,
 )
+from cloister_gateway.storage.items import PreparedItems
 from cloister_gateway.storage.layout import (
     conversation_channel,
     events_key,
@@ -64,7 +65,7 @@ return {'OK'}
 # KEYS: record, lease, events, wrapped key. ARGV: …, the wrapped key.
 _ALONE = _CLAIMED + "redis.call('SET', KEYS[4], ARGV[rest])" + _BEGIN
 # KEYS: record, lease, events, conversation, its items, its responses. ARGV: …, the response, the head to replace, the
-# new head, the first item's number, the channel to wake, then item id and record for each item.
+# new head, the channel to wake, then the first item's number and id, record and the chain before it for each item.
 _IN_CONVERSATION = (
     _CLAIMED
     + """
@@ -72,15 +73,15 @@ local said = redis.call('HMGET', KEYS[4], 'head', 'run')
 if not said[1] then return {'GONE'} end
 if said[2] and said[2] ~= '' then return {'LOCKED', said[2]} end
 if said[1] ~= ARGV[rest + 1] then return {'STALE'} end
-for i = rest + 5, #ARGV, 2 do
-  local place = (tonumber(ARGV[rest + 3]) + (i - rest - 5) / 2) .. '-0'
-  local added = redis.pcall('XADD', KEYS[5], place, 'i', ARGV[i], 'r', ARGV[i + 1])
+for i = rest + 5, #ARGV, 3 do
+  local place = string.format('%d-0', tonumber(ARGV[rest + 4]) + (i - rest - 5) / 3)
+  local added = redis.pcall('XADD', KEYS[5], place, 'i', ARGV[i], 'r', ARGV[i + 1], 'c', ARGV[i + 2])
   if added.err then return {'DAMAGED'} end
 end
 redis.call('HSET', KEYS[4], 'head', ARGV[rest + 2], 'run', ARGV[rest])
 -- An index that somebody made something else of names nothing; it must not keep the turn from being taken.
 redis.pcall('SADD', KEYS[6], ARGV[rest])
-redis.call('PUBLISH', ARGV[rest + 4], ARGV[rest])
+redis.call('PUBLISH', ARGV[rest + 3], ARGV[rest])
 """
     + _BEGIN
 )
@@ -234,6 +235,7 @@ class Acceptance:
         """
         header, log = turn.header, turn.log
         made: NewKey | None = None
+        new: PreparedItems | None = None
         after: Log | None = None
         keys = [record_key(RESPONSE, header.id), lease_key(header.id), events_key(header.id)]
         rest: list[Any]
@@ -245,10 +247,10 @@ class Acceptance:
         else:
             kind, object_id, key = log.keyed
             keyed = KeyedObject(RESPONSE, header.id, key)
-            new = self._items.addition(log.keyed, log.head, turn.request.input)
-            after = log._replace(head=new.after)
+            new = self._items.prepare_behind(log.keyed, turn.request.input, log.head)
+            after = log._replace(head=new.new_head)
             keys += [record_key(kind, object_id), items_key(kind, object_id), responses_key(object_id)]
-            rest = [header.id, new.before, new.after, new.first, conversation_channel(object_id), *new.entries]
+            rest = [header.id, new.old_head, new.new_head, conversation_channel(object_id), *new.addition.arguments()]
         claim = turn.claim
         if claim is not None:
             keys.append(claim.key)
@@ -271,6 +273,8 @@ class Acceptance:
             raise
         if made is not None:
             self._keyring.stored(made)
+        if log is not None and new is not None:
+            self._items.written(log.keyed, new)
         return Accepted(keyed, after, turn.request, transcript, events)
 
 

@@ -14,8 +14,8 @@ from redis.exceptions import ResponseError
 from cloister_gateway.runs.acceptance import Log
 from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.store import ResponseStore
-from cloister_gateway.storage import ItemLog, KeyedObject, LogDamagedError, RecordGoneError
-from cloister_gateway.storage.items import Addition
+from cloister_gateway.storage import ItemLog, KeyedObject, LogDamagedError, LogGoneError, RecordGoneError
+from cloister_gateway.storage.items import PreparedItems
 from cloister_gateway.storage.layout import events_key, items_key, lease_key, record_key, run_channel
 from cloister_gateway.streams.events import DeposedError, sealed_group
 from cloister_gateway.wire.items import Item
@@ -27,7 +27,7 @@ log = get_logger(__name__)
 # KEYS: record, events, lease, and of the conversation, if there is one: record, items. ARGV: holder; the last events'
 # entry (id, n, d, f); the channel to wake; number of fields of the record, these; in a conversation: the run, the head
 # to replace (empty where it does not open: then the conversation is only set free), the new head, the first item's
-# number, then item id and record for each item.
+# number, then item id, record and the chain before it for each item.
 _END = """
 local stands = redis.call('HMGET', KEYS[1], 'tenant', 'done')
 if not stands[1] then return redis.error_reply('GONE the record was destroyed') end
@@ -47,9 +47,10 @@ end
 redis.call('XADD', KEYS[2], ARGV[2], 'n', ARGV[3], 'd', ARGV[4], 'f', ARGV[5])
 redis.call('HSET', KEYS[1], unpack(ARGV, 8, 7 + fields))
 if told == 'STORED' then
-  for i = rest + 4, #ARGV, 2 do
-    local place = (tonumber(ARGV[rest + 3]) + (i - rest - 4) / 2) .. '-0'
-    if redis.pcall('XADD', KEYS[5], place, 'i', ARGV[i], 'r', ARGV[i + 1]).err then told = 'DAMAGED' break end
+  for i = rest + 4, #ARGV, 3 do
+    local place = string.format('%d-0', tonumber(ARGV[rest + 3]) + (i - rest - 4) / 3)
+    local added = redis.pcall('XADD', KEYS[5], place, 'i', ARGV[i], 'r', ARGV[i + 1], 'c', ARGV[i + 2])
+    if added.err then told = 'DAMAGED' break end
   end
   if told == 'STORED' then redis.call('HSET', KEYS[4], 'head', ARGV[rest + 2]) end
   redis.call('HDEL', KEYS[4], 'run')
@@ -112,21 +113,22 @@ class Endings:
         if conversation is not None:
             kind, object_id = conversation.keyed.kind, conversation.keyed.id
             keys += [record_key(kind, object_id), items_key(kind, object_id)]
-        head = None if conversation is None else conversation.head
+        anew = False
         while True:
+            new: PreparedItems | None = None
             added: list[Any] = []
             if conversation is not None:
-                if head is None:
-                    head = await self._items.head(conversation.keyed)
-                new = self._addition(conversation.keyed, head, output)
-                added = [keyed.id, new.before, new.after, new.first, *new.entries]
+                new = await self._prepared(conversation, output, anew=anew)
+                added = [keyed.id, "", "", 0]
+                if new is not None:
+                    added = [keyed.id, new.old_head, new.new_head, *new.addition.arguments()]
             try:
                 told = await self._script(keys=keys, args=[*arguments, *added])
             except ResponseError as error:
                 reason = str(error)
                 if reason.startswith("STALE"):
                     # An item was deleted meanwhile: that changes the head, whoever holds the log.
-                    head = None
+                    anew = True
                     continue
                 if reason.startswith("GONE"):
                     raise RecordGoneError from error
@@ -135,15 +137,20 @@ class Endings:
                 raise
             if told in _UNSTORED:
                 log.warning(_UNSTORED[told], response_id=keyed.id)
+            if told == b"STORED" and conversation is not None and new is not None:
+                self._items.written(conversation.keyed, new)
             return
 
-    def _addition(self, conversation: KeyedObject, head: bytes | None, output: Sequence[Item]) -> Addition:
-        """The output as it follows the head. Nothing can follow one that does not open: the log is only set free."""
-        if head is None:
-            # (The conversation is gone, and the script says so.)
-            return Addition(b"", b"", 0, [], [])
+    async def _prepared(self, conversation: Log, output: Sequence[Item], *, anew: bool) -> PreparedItems | None:
+        """The output as it follows the head. None where nothing can: the conversation is gone, which the script finds
+        too, or its head does not open, and it is only set free."""
+        keyed, head = conversation
         try:
-            return self._items.addition(conversation, head, output)
+            if head is not None and not anew:
+                return self._items.prepare_behind(keyed, output, head)
+            return await self._items.prepare(keyed, output, anew=anew)
+        except LogGoneError:
+            return None
         except LogDamagedError as error:
-            log.error("conversation_damaged", conversation_id=conversation.id, exc_info=error)
-            return Addition(b"", b"", 0, [], [])
+            log.error("conversation_damaged", conversation_id=keyed.id, exc_info=error)
+            return None
