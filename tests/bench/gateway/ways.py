@@ -16,7 +16,7 @@ from tests.bench.gateway.clients import HttpConnection, SocketConnection, reques
 from tests.bench.gateway.mock import TOKEN
 from tests.bench.gateway.subjects import Subject
 
-__all__ = ["QUESTION", "WAYS", "Outcome", "Seat", "open_seats"]
+__all__ = ["QUESTION", "WAYS", "Outcome", "Seat", "is_delta", "new_conversation", "open_seats"]
 
 QUESTION = "Tell me a story about a fox."
 _TOKEN = TOKEN.encode()
@@ -201,7 +201,8 @@ class _Socket(Seat):
         if self.conversation is not None:
             body["conversation"] = self.conversation
         self._connection.send(orjson.dumps(body))
-        await asyncio.wait({ended, self._connection.closed}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {ended, self._connection.closed}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
             clock.outcome.fault = f"closed with {self._connection.closed.result()}"
 
