@@ -75,6 +75,7 @@ def _litellm(folder: Path, pod: MockPod) -> Subject:
     settings = {
         "model_list": [{"model_name": MODEL, "litellm_params": model}],
         "general_settings": {"master_key": "sk-none"},
+        "router_settings": {"disable_cooldowns": True},
     }
     config = folder / "litellm.yaml"
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")

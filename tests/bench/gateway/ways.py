@@ -16,7 +16,7 @@ from tests.bench.gateway.clients import HttpConnection, SocketConnection, reques
 from tests.bench.gateway.mock import TOKEN
 from tests.bench.gateway.subjects import Subject
 
-__all__ = ["QUESTION", "WAYS", "Outcome", "Seat", "is_delta", "new_conversation", "open_seats"]
+__all__ = ["QUESTION", "WAYS", "Outcome", "Seat", "SocketInConversation", "open_seats"]
 
 QUESTION = "Tell me a story about a fox."
 _TOKEN = TOKEN.encode()
@@ -207,7 +207,7 @@ class _Socket(Seat):
             clock.outcome.fault = f"closed with {self._connection.closed.result()}"
 
 
-class _SocketInConversation(_Socket):
+class SocketInConversation(_Socket):
     async def open(self) -> None:
         await super().open()
         self.conversation = await new_conversation(self.subject)
@@ -238,5 +238,5 @@ WAYS: dict[str, type[Seat]] = {
     "sse": _Responses,
     "ws": _Socket,
     "sse-conversation": _ResponsesInConversation,
-    "ws-conversation": _SocketInConversation,
+    "ws-conversation": SocketInConversation,
 }
