@@ -68,6 +68,8 @@ class _Peer(Subject):
 
 
 _CHAT = frozenset({"chat", "chat-stream"})
+_RESPONSES = frozenset({"sse"})
+"""Responses that the pod makes, and they pass on: nothing is stored."""
 
 
 def _litellm(folder: Path, pod: MockPod) -> Subject:
@@ -80,22 +82,25 @@ def _litellm(folder: Path, pod: MockPod) -> Subject:
     config = folder / "litellm.yaml"
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     program = _installed("litellm", "litellm[proxy]==1.100.0")
-    arguments = ["--config", str(config), "--num_workers", "1", "--telemetry", "False", "--port", "{port}"]
-    return _Peer("LiteLLM 1.100", folder, [program, *arguments], _CHAT | {"sse"})
+    arguments = ["--config", str(config), "--num_workers", "1", "--telemetry", "False"]
+    place = ["--host", "127.0.0.1", "--port", "{port}"]
+    return _Peer("LiteLLM 1.100", folder, [program, *arguments, *place], _CHAT | _RESPONSES)
 
 
 def _vllm_router(folder: Path, pod: MockPod) -> Subject:
     program = _installed("vllm-router", "vllm-router==0.1.17")
     arguments = ["--worker-urls", pod.url, "--policy", "consistent_hash", "--log-level", "error"]
-    ports = ["--port", "{port}", "--prometheus-port", str(free_port())]
-    return _Peer("vllm-router 0.1.17", folder, [program, *arguments, *ports], _CHAT)
+    return _Peer("vllm-router 0.1.17", folder, [program, *arguments, *_on_loopback()], _CHAT)
 
 
 def _smg(folder: Path, pod: MockPod) -> Subject:
     program = _installed("smg", "smg==1.13.0")
     arguments = ["launch", "--worker-urls", pod.url, "--policy", "cache_aware", "--log-level", "error"]
-    ports = ["--port", "{port}", "--prometheus-port", str(free_port())]
-    return _Peer("smg 1.13", folder, [program, *arguments, *ports], _CHAT)
+    return _Peer("smg 1.13", folder, [program, *arguments, *_on_loopback()], _CHAT | _RESPONSES)
+
+
+def _on_loopback() -> Sequence[str]:
+    return ["--host", "127.0.0.1", "--port", "{port}", "--prometheus-port", str(free_port())]
 
 
 _PEERS = {"litellm": _litellm, "vllm-router": _vllm_router, "smg": _smg}

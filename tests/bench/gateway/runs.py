@@ -12,7 +12,7 @@ from tests.bench.gateway.history import ITEMS, Past, history_table, past_of
 from tests.bench.gateway.overload import Stand, overload_table, stand_of
 from tests.bench.gateway.peers import REFERENCES, peers_of
 from tests.bench.gateway.sockets import (
-    RATES,
+    PACES,
     WATCHERS,
     FanOut,
     Idle,
@@ -102,11 +102,12 @@ class Bench:
 
     async def sockets(self) -> None:
         """What watchers and idle sockets cost, of each gateway."""
-        watched: dict[str, list[FanOut]] = {subject.name: [] for subject in self._gateways}
-        for rate in RATES:
-            for watchers in WATCHERS:
-                for subject in self._gateways:
-                    watched[subject.name].append(await fan_out_of(subject, self._pod, watchers, rate))
-        fan_out_table(watched)
+        # First, since what watchers needed would be there for idle ones to use.
         idle: dict[str, Idle] = {subject.name: await idle_of(subject) for subject in self._gateways}
         idle_table(idle)
+        watched: dict[str, list[FanOut]] = {subject.name: [] for subject in self._gateways}
+        for rate, tokens in PACES:
+            for watchers in WATCHERS:
+                for subject in self._gateways:
+                    watched[subject.name].append(await fan_out_of(subject, self._pod, watchers, rate, tokens))
+        fan_out_table(watched)

@@ -9,18 +9,17 @@ from dataclasses import dataclass
 import orjson
 
 from tests.bench.gateway.clients import SocketConnection
-from tests.bench.gateway.mock import TOKEN
+from tests.bench.gateway.mock_events import TOKEN
 from tests.bench.gateway.subjects import MockPod, Subject
 from tests.bench.gateway.table import print_table
 from tests.bench.gateway.ways import SocketInConversation
 
-__all__ = ["RATES", "WATCHERS", "FanOut", "Idle", "fan_out_of", "fan_out_table", "idle_of", "idle_table"]
+__all__ = ["PACES", "WATCHERS", "FanOut", "Idle", "fan_out_of", "fan_out_table", "idle_of", "idle_table"]
 
 WATCHERS = (1, 10, 50, 200, 500)
-RATES = (50.0, 1000.0)
-"""Tokens a second: of an answer as models write it, and of one that comes faster than it can be sent one by one."""
+PACES = ((50.0, 200), (1000.0, 1000))
+"""Tokens a second, and how many: an answer as models write it, and one that comes faster than it can be sent on."""
 
-_RUN_SECONDS = 4.0
 _SETTLE_SECONDS = 0.3
 _IDLE_SECONDS = 3.0
 _LONG_ENOUGH_SECONDS = 60.0
@@ -105,9 +104,8 @@ class _Watchers:
         return read
 
 
-async def fan_out_of(subject: Subject, pod: MockPod, watchers: int, rate: float) -> FanOut:
-    """Has so many sockets follow a conversation in which one answer is written at ``rate`` tokens a second for 4 s."""
-    tokens = int(rate * _RUN_SECONDS)
+async def fan_out_of(subject: Subject, pod: MockPod, watchers: int, rate: float, tokens: int) -> FanOut:
+    """Has so many sockets follow a conversation in which an answer is written at ``rate`` tokens a second."""
     pod.pace()
     seat = SocketInConversation(subject)
     await seat.open()

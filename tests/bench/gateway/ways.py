@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from tests.bench.gateway.clients import HttpConnection, SocketConnection, request_bytes
-from tests.bench.gateway.mock import TOKEN
+from tests.bench.gateway.mock_events import TOKEN
 from tests.bench.gateway.subjects import Subject
 
 __all__ = ["QUESTION", "WAYS", "Outcome", "Seat", "SocketInConversation", "open_seats"]
