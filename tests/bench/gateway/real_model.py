@@ -1,11 +1,10 @@
-"""The gateway's cost beside vLLM itself, in one run: ``python -m tests.bench.gateway [--rounds N] [--streams N]``.
+"""The gateway's cost beside vLLM itself, in one run.
 
 Starts the whole stack in a temporary folder. Rounds of the ways are interleaved, so that noise of the machine falls
 on all of them; medians and ratios are what to read. The gateway runs with everything on: authentication, sealing,
 events written to Redis with ``appendfsync always``.
 """
 
-import argparse
 import asyncio
 import statistics
 import tempfile
@@ -21,20 +20,23 @@ from tests.support.stack import Stack, running_stack
 _MODEL = "SmolLM2-135M-Instruct"
 _QUESTION = "Write a long story about a lighthouse."
 
+__all__ = ["run_beside_vllm"]
+
 Way = Callable[[int], AsyncIterator[str]]
 
 
-async def main() -> None:
-    """Runs the benchmark and prints two tables."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=15, help="questions of each way, one at a time")
-    parser.add_argument("--streams", type=int, default=16, help="streams at once")
-    parser.add_argument("--tokens", type=int, default=64, help="tokens of each answer")
-    options = parser.parse_args()
+async def run_beside_vllm(*, rounds: int, streams: int, tokens: int) -> None:
+    """Runs the benchmark and prints two tables.
+
+    Args:
+        rounds: Questions of each way, one at a time.
+        streams: At once.
+        tokens: Of each answer.
+    """
     with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
-        ways = _ways(stack, options.tokens)
-        await _first_tokens(ways, options.rounds)
-        await _throughput(ways, options.streams, rounds=3)
+        ways = _ways(stack, tokens)
+        await _first_tokens(ways, rounds)
+        await _throughput(ways, streams, rounds=3)
 
 
 def _ways(stack: Stack, tokens: int) -> dict[str, Way]:
@@ -122,7 +124,3 @@ async def _throughput(ways: dict[str, Way], streams: int, *, rounds: int) -> Non
 async def _count(way: Way, number: int) -> int:
     """Characters, since a busy vLLM sends several tokens in one chunk."""
     return sum([len(piece) async for piece in way(number)])
-
-
-if __name__ == "__main__":
-    asyncio.run(main())

@@ -13,10 +13,10 @@ from typing import Any
 import orjson
 
 from tests.bench.gateway.clients import HttpConnection, SocketConnection, request_bytes
-from tests.bench.gateway.mock import TOKEN
+from tests.bench.gateway.mock_events import TOKEN
 from tests.bench.gateway.subjects import Subject
 
-__all__ = ["QUESTION", "WAYS", "Outcome", "Seat", "open_seats"]
+__all__ = ["QUESTION", "WAYS", "Outcome", "Seat", "SocketInConversation", "open_seats"]
 
 QUESTION = "Tell me a story about a fox."
 _TOKEN = TOKEN.encode()
@@ -201,12 +201,13 @@ class _Socket(Seat):
         if self.conversation is not None:
             body["conversation"] = self.conversation
         self._connection.send(orjson.dumps(body))
-        await asyncio.wait({ended, self._connection.closed}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {ended, self._connection.closed}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
             clock.outcome.fault = f"closed with {self._connection.closed.result()}"
 
 
-class _SocketInConversation(_Socket):
+class SocketInConversation(_Socket):
     async def open(self) -> None:
         await super().open()
         self.conversation = await new_conversation(self.subject)
@@ -237,5 +238,5 @@ WAYS: dict[str, type[Seat]] = {
     "sse": _Responses,
     "ws": _Socket,
     "sse-conversation": _ResponsesInConversation,
-    "ws-conversation": _SocketInConversation,
+    "ws-conversation": SocketInConversation,
 }

@@ -1,41 +1,12 @@
-"""One way, in under 30 seconds: what a change costs or saves, against another checkout where one is given."""
+"""How what `costs` measured is printed."""
 
 import statistics
-import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
-from pathlib import Path
 
-from tests.bench.gateway.costs import Load, PlainCost, StreamCost, median_cost, plain_cost, stream_cost
-from tests.bench.gateway.subjects import ROOT, MockPod, gateway_of, pinned
+from tests.bench.gateway.costs import Load, PlainCost, StreamCost, median_cost
 from tests.bench.gateway.table import print_table
 
-__all__ = ["plain_table", "run_quick", "stream_table"]
-
-
-async def run_quick(way: str, *, against: Path | None, rounds: int, load: Load) -> None:
-    """Measures ``way`` on the gateway of this checkout, and on that of another in turns, and prints a table."""
-    with ExitStack() as stack:
-        stack.enter_context(pinned())
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        pod = MockPod(folder / "pod").start()
-        stack.callback(pod.kill)
-        subjects = [stack.enter_context(gateway_of(ROOT, folder / "new", pod, name="this checkout"))]
-        if against is not None:
-            other = gateway_of(against.resolve(), folder / "old", pod, name=str(against))
-            subjects.insert(0, stack.enter_context(other))
-        if way == "chat":
-            plain: dict[str, list[PlainCost]] = {subject.name: [] for subject in subjects}
-            for _ in range(rounds):
-                for subject in subjects:
-                    plain[subject.name].append(await plain_cost(subject, pod, load))
-            plain_table(plain, load)
-        else:
-            streamed: dict[str, list[StreamCost]] = {subject.name: [] for subject in subjects}
-            for _ in range(rounds):
-                for subject in subjects:
-                    streamed[subject.name].append(await stream_cost(subject, pod, way, load))
-            stream_table(way, streamed, load)
+__all__ = ["plain_table", "stream_table"]
 
 
 def plain_table(costs: dict[str, list[PlainCost]], load: Load) -> None:
