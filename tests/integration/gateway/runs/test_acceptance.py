@@ -59,7 +59,8 @@ def acceptance(redis: Redis, keyring: Keyring, items: ItemLog) -> Acceptance:
 
 async def traces(redis: Redis, turn: NewTurn) -> set[str]:
     """What there is in Redis of a turn, but for the list of runs."""
-    found = {key.decode().replace(turn.header.id, "*") for key in await redis.keys(f"*{turn.header.id}*")}
+    keys: Any = await redis.keys(f"*{turn.header.id}*")
+    found = {key.decode().replace(turn.header.id, "*") for key in keys}
     if turn.log is not None:
         place = record_key("conv", turn.log.keyed.id)
         holder: Any = await redis.hget(place, "run")
