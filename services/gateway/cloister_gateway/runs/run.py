@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
-from cloister_gateway.runs.records import OUTCOME, PROMPT, Outcome, RunError, TurnRequest, Usage
+from cloister_gateway.runs.records import OUTCOME, Outcome, RunError, TurnRequest, Usage
 from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.transcript import Transcript
 from cloister_gateway.runs.turn import Turn
@@ -167,8 +167,7 @@ class Run:
             return None
         outcome = await self._parts.store.read(self.keyed, OUTCOME)
         if outcome is not None:
-            prompt = await self._parts.store.read(self.keyed, PROMPT)
-            self._transcript.results = None if prompt is None else prompt.results
+            self._transcript.results = await self._parts.store.search_results(self.keyed)
         return outcome
 
     def _announce(self) -> None:
