@@ -16,6 +16,7 @@ from cloister_common.wire.filters import check_depth
 
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models import Catalog
+from cloister_gateway.prompt import Prompt
 from cloister_gateway.responses.idempotency import Asked, IdempotencyKeys
 from cloister_gateway.responses.permissions import check_permissions
 from cloister_gateway.responses.reading import ResponseReader
@@ -25,7 +26,7 @@ from cloister_gateway.runs.acceptance import Acceptance, Accepted, Claim, Claime
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader, earlier_links
 from cloister_gateway.runs.preparation import Preparation
-from cloister_gateway.runs.records import REQUEST, PreparedPrompt, TurnRequest
+from cloister_gateway.runs.records import REQUEST, TurnRequest
 from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import (
@@ -214,7 +215,7 @@ class Intake:
             response_id = None if request is None else request.previous_response_id
 
     async def _accepted(
-        self, turn: _Turn, conversation: KeyedObject | None, seen: Seen, draft: PreparedPrompt | None
+        self, turn: _Turn, conversation: KeyedObject | None, seen: Seen, draft: Prompt | None
     ) -> Accepted | KeyedObject:
         """Stores the turn, waiting a while for one that is under way in its conversation.
 
@@ -239,7 +240,7 @@ class Intake:
                 else:
                     log = None if conversation is None else Log(conversation, seen.head)
                     accepted = await self._take(turn, log, claim)
-                    accepted.transcript.prepared = draft
+                    accepted.transcript.draft = draft
                     return accepted
             except LogGoneError as error:
                 raise _no_conversation(turn.request.conversation or "") from error

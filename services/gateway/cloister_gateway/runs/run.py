@@ -18,7 +18,7 @@ from cloister_gateway.bus.connection import Bus
 from cloister_gateway.runs.acceptance import Accepted, Log
 from cloister_gateway.runs.ending import Endings
 from cloister_gateway.runs.lease import Leases
-from cloister_gateway.runs.records import OUTCOME, PROMPT, Outcome, RunError, TurnRequest, Usage
+from cloister_gateway.runs.records import OUTCOME, Outcome, RunError, TurnRequest, Usage
 from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.transcript import Transcript
 from cloister_gateway.runs.turn import Turn
@@ -209,8 +209,7 @@ class Run:
             return None
         outcome = await self._parts.store.read(self.keyed, OUTCOME)
         if outcome is not None:
-            prompt = await self._parts.store.read(self.keyed, PROMPT)
-            self._transcript.results = None if prompt is None else prompt.results
+            self._transcript.results = await self._parts.store.search_results(self.keyed)
         return outcome
 
     async def _perform(self) -> Outcome:
@@ -277,6 +276,5 @@ class Run:
         first, events = self._transcript.take_pending()
         if not events:
             return
-        fields, self._transcript.fields = self._transcript.fields, {}
-        await self._parts.stream.append(self.keyed, first, events, final=False, fields=fields)
+        await self._parts.stream.append(self.keyed, first, events, final=False)
         self._feed.extend(first, events, final=False)

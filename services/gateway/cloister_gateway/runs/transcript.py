@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-from cloister_gateway.runs.records import Outcome, PreparedPrompt, TokenCount
+from cloister_gateway.prompt import Prompt
+from cloister_gateway.runs.records import Outcome, TokenCount
 from cloister_gateway.wire.items import Item, ResponseBody, SearchResult
 
 __all__ = ["Transcript"]
@@ -29,8 +30,7 @@ class Transcript:
         began: When this gateway took the run up (monotonic seconds).
         tokens: What was used so far.
         results: What the file search found, if there was one.
-        prepared: The prompt, where this gateway has made it before the run began.
-        fields: Fields of the record that are written in one step with the next events.
+        draft: The prompt, where this gateway has made it before it accepted the turn.
     """
 
     def __init__(self, response: ResponseBody) -> None:
@@ -40,8 +40,7 @@ class Transcript:
         self.began = time.monotonic()
         self.tokens = TokenCount()
         self.results: list[SearchResult] | None = None
-        self.prepared: PreparedPrompt | None = None
-        self.fields: dict[str, bytes] = {}
+        self.draft: Prompt | None = None
         self.next_number = 0
         self._pending: list[bytes] = []
         self._texts: dict[tuple[int, int], list[str]] = {}
