@@ -90,6 +90,8 @@ class Engine:
         for task in tasks.values():
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
+        # A write of ours that is still under way would meet the first one of whoever goes on.
+        await self._parts.commits.settled()
         try:
             for response_id in tasks:
                 await self._parts.leases.hand_over(response_id)

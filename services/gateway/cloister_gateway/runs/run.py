@@ -5,7 +5,6 @@ nobody has watched it for a while (background runs excepted), or when another ga
 """
 
 import asyncio
-import contextlib
 import time
 from dataclasses import asdict
 
@@ -32,6 +31,7 @@ from cloister_gateway.storage import (
 )
 from cloister_gateway.storage.client import REDIS_AWAY
 from cloister_gateway.storage.layout import conversation_channel
+from cloister_gateway.streams.commits import Commits
 from cloister_gateway.streams.events import DeposedError, EventStream
 from cloister_gateway.streams.feeds import Feed
 from cloister_gateway.usage import Ending, Generation, Meter, Unmetered, Used
@@ -53,6 +53,7 @@ class RunParts:
         self,
         *,
         stream: EventStream,
+        commits: Commits,
         leases: Leases,
         store: ResponseStore,
         items: ItemLog,
@@ -64,6 +65,7 @@ class RunParts:
         self.bus = bus
         self.meter = meter
         self.stream = stream
+        self.commits = commits
         self.leases = leases
         self.store = store
         self.items = items
@@ -100,10 +102,11 @@ class Run:
         self._cancelled = False
         self._settled = False
         self._given_up = False
-        self._stopping = asyncio.Event()
         self._work: asyncio.Task[Outcome] | None = None
         self._transcript = Transcript(body)
         self._transcript.replay(feed.events)
+        self._writer = parts.commits.writer(keyed, feed, self._transcript)
+        self._transcript.on_event = self._writer.notice
 
     def cancel(self) -> None:
         """Aborts the generation; the response ends as ``cancelled``. Doing it twice is no error."""
@@ -125,16 +128,14 @@ class Run:
                 self._announce()
             async with asyncio.TaskGroup() as tasks:
                 keeper = tasks.create_task(self._keep_lease(), name="lease")
-                writer = tasks.create_task(self._write_loop(), name="writer")
+                writer = tasks.create_task(self._writer.watch(), name="writer")
                 if outcome is None:
                     self._work = tasks.create_task(self._perform(), name="work")
                     await asyncio.wait([self._work])
                     outcome = Outcome(status="cancelled") if self._cancelled else self._work.result()
-                self._stopping.set()
-                self._transcript.changed.set()
-                await writer
                 await self._finish(outcome)
                 keeper.cancel()
+                writer.cancel()
             keep_seconds = self._parts.settings.keep_stream_seconds
             await self._parts.leases.ended(self.keyed.id, keep_seconds=keep_seconds)
         except* DeposedError:
@@ -148,6 +149,7 @@ class Run:
         except* REDIS_AWAY as errors:
             log.warning("run_interrupted", response_id=self.keyed.id, error=type(errors.exceptions[0]).__name__)
         finally:
+            self._writer.close()
             _RUNNING.dec()
 
     def _settle(self, ending: Ending, usage: Usage) -> None:
@@ -214,19 +216,19 @@ class Run:
         Another gateway may have to do this again from any point. So what the end will be is written down first, and
         what is stored is in the stream before: if the stream refuses it, another holder has come further.
         """
-        await self._flush()
+        await self._writer.commit()
         if not await self._parts.leases.renew(self.keyed.id):
             raise DeposedError
         outcome = await self._parts.store.write_once(self.keyed, OUTCOME, self._transcript.complete(outcome))
         status = outcome.status
         self._transcript.close_output(failed=status == "failed", completed=status == "completed")
-        await self._flush()
+        await self._writer.commit()
         await self._store_output(status)
         event = {"completed": "response.completed", "failed": "response.failed"}.get(status, "response.incomplete")
         self._transcript.lifecycle(event, **outcome.changes())
         response, results = self._transcript.response, self._transcript.results
         fields = self._parts.store.finished_fields(self.keyed, response, results)
-        await self._flush(final=True, fields=fields)
+        await self._writer.commit(end=fields)
         self._settle(_ENDINGS.get(status, "completed"), outcome.usage or Usage())
         _ENDED.labels(status).inc()
         log.info("run_ended", response_id=self.keyed.id, status=status, **asdict(self._transcript.tokens))
@@ -249,25 +251,6 @@ class Run:
             # The answer is whole, and its record will be; the next turn is told that the conversation is not.
             log.error("conversation_damaged", response_id=self.keyed.id, exc_info=error)
             await self._parts.items.free(self.conversation.kind, self.conversation.id, self.keyed.id)
-
-    async def _write_loop(self) -> None:
-        """Writes what is pending: the first event at once, later ones joined over a short time.
-
-        It is never cancelled in the middle of a write, whose outcome would be unknown.
-        """
-        while not self._stopping.is_set():
-            await self._transcript.changed.wait()
-            await self._flush()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._parts.settings.flush_seconds):
-                    await self._stopping.wait()
-
-    async def _flush(self, *, final: bool = False, fields: dict[str, bytes] | None = None) -> None:
-        first, events = self._transcript.take_pending()
-        if not events:
-            return
-        await self._parts.stream.append(self.keyed, first, events, final=final, fields=fields)
-        self._feed.extend(first, events, final=final)
 
     async def _keep_lease(self) -> None:
         """Renews the lease; hears of a cancel or deletion whose message was lost; ends what nobody watches."""
