@@ -50,6 +50,7 @@ from cloister_gateway.sockets.service import SocketService
 from cloister_gateway.storage import ItemLog, OpenedLogs
 from cloister_gateway.storage.client import bus_connection, command_client
 from cloister_gateway.storage.opening import open_storage
+from cloister_gateway.streams.commits import Commits
 from cloister_gateway.streams.events import EventStream
 from cloister_gateway.streams.feeds import Hub
 from cloister_gateway.usage import Meter, Metering
@@ -78,6 +79,7 @@ class Context:
     llm: ModelUpstream
     embedder: EmbedderClient
     retriever: RetrieverClient
+    commits: Commits
     hub: Hub
     engine: Engine
     conversations: ConversationService
@@ -140,6 +142,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
 
         items = ItemLog(redis, OpenedLogs(settings.responses.history_bytes))
         stream = EventStream(redis)
+        commits = Commits(stream, tick_seconds=settings.responses.flush_seconds)
         hub = Hub(stream, bus, supervisor)
         store = ResponseStore(redis, keyring)
         leases = Leases(redis)
@@ -148,6 +151,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store)
         parts = RunParts(
             stream=stream,
+            commits=commits,
             leases=leases,
             store=store,
             items=items,
@@ -192,6 +196,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
             llm=llm,
             embedder=embedder,
             retriever=retriever,
+            commits=commits,
             hub=hub,
             engine=engine,
             conversations=conversations,
@@ -211,6 +216,7 @@ async def _start(context: Context) -> None:
     await context.announcements.start()
     context.llm.start(context.supervisor)
     context.authenticator.start()
+    context.commits.start(context.supervisor)
     context.hub.start()
     context.engine.start()
 

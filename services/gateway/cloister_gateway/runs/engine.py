@@ -108,6 +108,8 @@ class Engine:
         for task in tasks.values():
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
+        # A write of ours that is still under way would meet the first one of whoever goes on.
+        await self._parts.commits.settled()
         try:
             await self._parts.leases.hand_over(list(tasks))
         except REDIS_AWAY as error:

@@ -5,7 +5,6 @@ nobody has watched it for a while (background runs excepted), or when another ga
 """
 
 import asyncio
-import contextlib
 import time
 from dataclasses import asdict
 
@@ -30,6 +29,7 @@ from cloister_gateway.storage import (
     RecordGoneError,
 )
 from cloister_gateway.storage.client import REDIS_AWAY
+from cloister_gateway.streams.commits import Commits
 from cloister_gateway.streams.events import DeposedError, EventStream
 from cloister_gateway.streams.feeds import Feed
 from cloister_gateway.usage import Ending, Generation, Meter, Unmetered, Used
@@ -51,6 +51,7 @@ class RunParts:
         self,
         *,
         stream: EventStream,
+        commits: Commits,
         leases: Leases,
         store: ResponseStore,
         items: ItemLog,
@@ -62,6 +63,7 @@ class RunParts:
         self.bus = bus
         self.meter = meter
         self.stream = stream
+        self.commits = commits
         self.leases = leases
         self.store = store
         self.items = items
@@ -101,7 +103,6 @@ class Run:
         self._cancelled = False
         self._settled = False
         self._given_up = False
-        self._stopping = asyncio.Event()
         self._work: asyncio.Task[Outcome] | None = None
         self._lost: Exception | None = None
         self._unfollowed_since: float | None = None
@@ -114,6 +115,8 @@ class Run:
         else:
             self._transcript = Transcript(body)
             self._transcript.replay(feed.events)
+        self._writer = parts.commits.writer(keyed, feed, self._transcript)
+        self._transcript.on_event = self._writer.notice
 
     @property
     def id(self) -> str:
@@ -165,7 +168,7 @@ class Run:
             if not self._transcript.resumed and not self._fresh:
                 self._transcript.announce(background=self.request.background)
             async with asyncio.TaskGroup() as tasks:
-                writer = tasks.create_task(self._write_loop(), name="writer")
+                writer = tasks.create_task(self._writer.watch(), name="writer")
                 if outcome is None:
                     self._work = tasks.create_task(self._perform(), name="work")
                     await asyncio.wait([self._work])
@@ -173,10 +176,8 @@ class Run:
                         raise self._lost
                     worked = Outcome(status="cancelled") if self._cancelled else self._work.result()
                     outcome = self._transcript.complete(worked)
-                self._stopping.set()
-                self._transcript.changed.set()
-                await writer
                 await self._finish(outcome)
+                writer.cancel()
             keep_seconds = self._parts.settings.keep_stream_seconds
             await self._parts.leases.ended(self.keyed.id, keep_seconds=keep_seconds)
         except* DeposedError:
@@ -190,6 +191,7 @@ class Run:
         except* REDIS_AWAY as errors:
             log.warning("run_interrupted", response_id=self.keyed.id, error=type(errors.exceptions[0]).__name__)
         finally:
+            self._writer.close()
             _RUNNING.dec()
 
     def _settle(self, ending: Ending, usage: Usage) -> None:
@@ -253,28 +255,10 @@ class Run:
         transcript.lifecycle(event, **outcome.changes())
         fields = self._parts.store.finished_fields(self.keyed, transcript.response, transcript.results)
         conversation = None if self.conversation is None else Log(self.conversation, self._head)
+        await self._writer.leave()
         first, events = transcript.take_pending()
         await self._parts.endings.write(self.keyed, conversation, output, first, events, fields)
         self._feed.extend(first, events, final=True)
         self._settle(_ENDINGS.get(status, "completed"), outcome.usage or Usage())
         _ENDED.labels(status).inc()
         log.info("run_ended", response_id=self.keyed.id, status=status, **asdict(transcript.tokens))
-
-    async def _write_loop(self) -> None:
-        """Writes what is pending: the first event at once, later ones joined over a short time.
-
-        It is never cancelled in the middle of a write, whose outcome would be unknown.
-        """
-        while not self._stopping.is_set():
-            await self._transcript.changed.wait()
-            await self._flush()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._parts.settings.flush_seconds):
-                    await self._stopping.wait()
-
-    async def _flush(self) -> None:
-        first, events = self._transcript.take_pending()
-        if not events:
-            return
-        await self._parts.stream.append(self.keyed, first, events, final=False)
-        self._feed.extend(first, events, final=False)
