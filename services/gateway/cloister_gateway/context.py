@@ -162,7 +162,12 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         )
         renewing = command_client(settings.redis.model_copy(update={"connections": _RENEWING_CONNECTIONS}))
         stack.push_async_callback(renewing.aclose)
-        keeper = Keeper(Leases(renewing, holder=leases.holder), EventStream(renewing), supervisor)
+        keeper = Keeper(
+            Leases(renewing, holder=leases.holder),
+            EventStream(renewing),
+            supervisor,
+            keep_seconds=settings.responses.keep_stream_seconds,
+        )
         engine = Engine(parts, keeper=keeper, hub=hub, announcements=announcements, supervisor=supervisor)
         stack.push_async_callback(engine.hand_over)
 

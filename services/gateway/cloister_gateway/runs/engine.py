@@ -112,6 +112,7 @@ class Engine:
         await self._parts.commits.settled()
         try:
             await self._parts.leases.hand_over(list(tasks))
+            await self._keeper.list_ended()
         except REDIS_AWAY as error:
             log.warning("runs_not_handed_over", error=type(error).__name__)
 
@@ -147,6 +148,8 @@ class Engine:
             opened.set()
             if run is not None:
                 self._keeper.let_go(run)
+                if run.ended:
+                    self._keeper.note_ended(run)
             self._runs.pop(keyed.id, None)
             self._tasks.pop(keyed.id, None)
 

@@ -175,10 +175,14 @@ class Leases:
 
         In this order: a gateway that dies in between leaves the run on a list, so that what is kept does not stay.
         """
+        await self.list_ended([response_id], keep_seconds=keep_seconds)
+        await self._release_script(keys=[lease_key(response_id)], args=[self.holder])
+
+    async def list_ended(self, response_ids: Sequence[str], *, keep_seconds: float) -> None:
+        """The same of many runs whose leases were given up with the write that ended them."""
         async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.eval(_NOTE, 1, RUNS_ENDED, str(keep_seconds), response_id)
-            pipeline.zrem(RUNS_ACTIVE, response_id)
-            pipeline.eval(_RELEASE, 1, lease_key(response_id), self.holder)
+            pipeline.eval(_NOTE, 1, RUNS_ENDED, str(keep_seconds), *response_ids)
+            pipeline.zrem(RUNS_ACTIVE, *response_ids)
             await pipeline.execute()
 
     async def due(self, limit: int = 128) -> list[str]:

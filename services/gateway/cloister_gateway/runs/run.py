@@ -83,6 +83,9 @@ class Run:
         parts: What it works with.
         feed: Where watchers of this gateway read.
         accepted: What acceptance made already, where this gateway has just accepted it.
+
+    Attributes:
+        ended: Whether its end was written here.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Run:
         self.request = request
         self._parts = parts
         self._feed = feed
+        self.ended = False
         self._cancelled = False
         self._settled = False
         self._given_up = False
@@ -178,8 +182,7 @@ class Run:
                     outcome = self._transcript.complete(worked)
                 await self._finish(outcome)
                 writer.cancel()
-            keep_seconds = self._parts.settings.keep_stream_seconds
-            await self._parts.leases.ended(self.keyed.id, keep_seconds=keep_seconds)
+            self.ended = True
         except* DeposedError:
             log.info("run_deposed", response_id=self.keyed.id)
         except* RecordGoneError:
