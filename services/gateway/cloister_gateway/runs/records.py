@@ -1,11 +1,11 @@
 """What is kept of a run, sealed in its response's record: what was asked, what was prepared, how it ended.
 
     field     holds             written                        by                  until
-    request   TurnRequest       when the turn is accepted      responses           the response is deleted
-    body      ResponseBody      then, and at the run's end     responses, the run  "
+    request   TurnRequest       when the turn is accepted      acceptance          the response is deleted
+    body      ResponseBody      then, and at the run's end     acceptance, the run "
     results   [SearchResult]    at the run's end, if it searched       the run     "
     found     Found             once it has searched           the run             its stream is dropped
-    outcome   Outcome           before its last events, once   the run             "
+    outcome   Outcome           by the version before          the run             "
     prompt    PreparedPrompt    by the version before          the run             "
 
 Whoever takes a run over goes on from these and from its events. The prompt itself is not kept: it is put together again
@@ -190,7 +190,7 @@ class TokenCount:
 class Outcome(Record):
     """How it ended, as changes of the response.
 
-    It is written down before the last events, so that every gateway that has to write them writes the same.
+    The version before wrote it down before the last events, in several writes; a run that broke off between them ends so.
     """
 
     status: Literal["completed", "incomplete", "failed", "cancelled"]
