@@ -190,7 +190,8 @@ class TokenCount:
 class Outcome(Record):
     """How it ended, as changes of the response.
 
-    The version before wrote it down before the last events, in several writes; a run that broke off between them ends so.
+    The version before wrote it down before its last events, which were several writes; a run that broke off between
+    them ends so.
     """
 
     status: Literal["completed", "incomplete", "failed", "cancelled"]

@@ -13,7 +13,6 @@ from cloister_common.logs import get_logger
 from prometheus_client import Counter, Gauge
 from redis.exceptions import RedisError
 
-from cloister_gateway.bus.connection import Bus
 from cloister_gateway.runs.acceptance import Accepted, Log
 from cloister_gateway.runs.ending import Endings
 from cloister_gateway.runs.lease import Leases
@@ -57,10 +56,8 @@ class RunParts:
         items: ItemLog,
         turn: Turn,
         settings: ResponsesSettings,
-        bus: Bus,
         meter: Meter = Unmetered(),
     ) -> None:
-        self.bus = bus
         self.meter = meter
         self.stream = stream
         self.commits = commits
