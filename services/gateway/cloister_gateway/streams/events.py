@@ -3,29 +3,57 @@
 Events are numbered from 0 without gaps. They are appended in groups: one stream entry holds a few events, sealed
 together, under the explicit id ``(first number + 1)-0``. Redis refuses an id that is not larger than the last one,
 and a deposed holder always writes from a number that is taken, so it is refused without any lock. A group, the fields
-of the record that change with it and the word to other gateways are one script: all of them happen, or none.
+of the record that change with it and the word to other gateways are one step of a script: all of them happen, or none.
+One script takes such steps of many runs, which fail apart.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cloister_common.vault import encode_context, open_record, seal
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError
 
 from cloister_gateway.storage import DamagedError, KeyedObject, RecordGoneError, StoreError, damage_told
 from cloister_gateway.storage.layout import events_key, record_key, run_channel
 
-__all__ = ["DeposedError", "EventGroup", "EventStream", "StreamDroppedError", "damaged_stream"]
+__all__ = [
+    "Append",
+    "DeposedError",
+    "EventGroup",
+    "EventStream",
+    "StreamDroppedError",
+    "damaged_stream",
+    "sealed_group",
+]
 
-# KEYS: record, its events. ARGV: entry id, number of events, sealed group, whether it is the last, the channel to wake,
-# then names and values of fields of the record. A record that was destroyed must not come back to life.
+# KEYS: for each run its record and its events. ARGV: for each run the entry id, the number of events, the sealed group,
+# whether it is the last, the channel to wake, how many fields of the record follow, then their names and values. Returns
+# for each run 'OK' or its error. A record that was destroyed must not come back to life.
 _APPEND = """
-if redis.call('HEXISTS', KEYS[1], 'tenant') == 0 then return redis.error_reply('GONE the record was destroyed') end
-redis.call('XADD', KEYS[2], ARGV[1], 'n', ARGV[2], 'd', ARGV[3], 'f', ARGV[4])
-if #ARGV > 5 then redis.call('HSET', KEYS[1], unpack(ARGV, 6)) end
-redis.call('PUBLISH', ARGV[5], '')
-return redis.status_reply('OK')
+local results, place = {}, 1
+for run = 1, #KEYS / 2 do
+  local record, events = KEYS[2 * run - 1], KEYS[2 * run]
+  local id, count, group, final, channel, fields = unpack(ARGV, place, place + 5)
+  local last = place + 5 + fields
+  local result = redis.pcall('HEXISTS', record, 'tenant')
+  if result == 0 then
+    result = redis.error_reply('GONE the record was destroyed')
+  elseif result == 1 then
+    result = redis.pcall('XADD', events, id, 'n', count, 'd', group, 'f', final)
+    if not result.err then
+      if last > place + 5 then redis.call('HSET', record, unpack(ARGV, place + 6, last)) end
+      redis.call('PUBLISH', channel, '')
+      result = redis.status_reply('OK')
+    end
+  end
+  results[run] = result
+  place = last + 1
+end
+return results
 """
+_MOST_TOGETHER = 256
+"""Runs in one script, for which Redis does nothing else: under 3 ms."""
 
 
 class DeposedError(StoreError):
@@ -45,6 +73,22 @@ class EventGroup(NamedTuple):
     final: bool
 
 
+class Append(NamedTuple):
+    """Events to append to one run's stream.
+
+    Attributes:
+        keyed: The response.
+        first: The number of the first event.
+        events: JSON objects; at least one.
+        end: Where the last of them ends the run: fields of the response's record that change together with the stream.
+    """
+
+    keyed: KeyedObject
+    first: int
+    events: list[bytes]
+    end: Mapping[str, bytes] | None = None
+
+
 class EventStream:
     """Appends and reads event streams. One instance serves all runs."""
 
@@ -61,31 +105,49 @@ class EventStream:
         final: bool,
         fields: dict[str, bytes] | None = None,
     ) -> None:
-        """Appends events ``first …`` durably and wakes other gateways.
+        """Appends events ``first …`` of one run durably and wakes other gateways.
 
         Args:
             keyed: The response.
             first: The number of the first of ``events``.
             events: JSON objects.
             final: Whether the last of them ends the run.
-            fields: Fields of the response's record that change together with the stream.
+            fields: Fields of the response's record that change together with the stream, where it ends.
 
         Raises:
             DeposedError: The place is taken; nothing was written.
             RecordGoneError: The response was destroyed; nothing was written.
+            RedisError, OSError: Redis refuses it, or it is unknown whether it was written.
         """
-        record = seal(keyed.key.subkey("stream"), b"\n".join(events), _context(keyed, first, len(events), final=final))
-        arguments: list[Any] = [f"{first + 1}-0", len(events), record, int(final), run_channel(keyed.id)]
-        for name, value in (fields or {}).items():
-            arguments += [name, value]
-        try:
-            await self._append_script(keys=[record_key(keyed.kind, keyed.id), events_key(keyed.id)], args=arguments)
-        except ResponseError as error:
-            if str(error).startswith("GONE"):
-                raise RecordGoneError from error
-            if "equal or smaller" in str(error):
-                raise DeposedError from error
-            raise
+        (error,) = await self.append_all([Append(keyed, first, events, (fields or {}) if final else None)])
+        if error is not None:
+            raise error
+
+    async def append_all(self, appends: Sequence[Append]) -> list[Exception | None]:
+        """Appends to the streams of many runs, in as few commands as there can be. Durable when this returns.
+
+        Returns:
+            For each of ``appends`` None if it was written, or else what `append` raises. With a `RedisError` or an
+            `OSError` it is unknown whether it was.
+        """
+        errors: list[Exception | None] = []
+        for place in range(0, len(appends), _MOST_TOGETHER):
+            together = appends[place : place + _MOST_TOGETHER]
+            keys: list[Any] = []
+            arguments: list[Any] = []
+            for append in together:
+                keyed, fields = append.keyed, append.end or {}
+                keys += (record_key(keyed.kind, keyed.id), events_key(keyed.id))
+                arguments += sealed_group(keyed, append.first, append.events, final=append.end is not None)
+                arguments += (run_channel(keyed.id), 2 * len(fields))
+                for name, value in fields.items():
+                    arguments += (name, value)
+            try:
+                results: Any = await self._append_script(keys=keys, args=arguments)
+            except (RedisError, OSError) as error:
+                results = [error] * len(together)
+            errors += [_refusal(result) for result in results]
+        return errors
 
     async def read(self, keyed: KeyedObject, after: bytes = b"0-0") -> list[EventGroup]:
         """All groups after the entry ``after``, which was not the last of the run.
@@ -115,10 +177,15 @@ class EventStream:
             raise StreamDroppedError
         return groups
 
+    async def watched(self, response_ids: Sequence[str]) -> set[str]:
+        """Those of the streams that another gateway follows."""
+        channels = {run_channel(response_id).encode(): response_id for response_id in response_ids}
+        counts: Any = await self._redis.pubsub_numsub(*channels)
+        return {channels[channel] for channel, count in counts if count > 0}
+
     async def is_watched(self, response_id: str) -> bool:
         """Whether another gateway follows the stream."""
-        counts: Any = await self._redis.pubsub_numsub(run_channel(response_id))
-        return any(count > 0 for _, count in counts)
+        return bool(await self.watched([response_id]))
 
     async def exists(self, response_id: str) -> bool:
         """Whether a run has begun to write, and its stream is kept."""
@@ -129,9 +196,26 @@ class EventStream:
         await self._redis.delete(events_key(response_id))
 
 
+def sealed_group(keyed: KeyedObject, first: int, events: list[bytes], *, final: bool) -> list[str | int | bytes]:
+    """Events ``first …`` as they lie in the stream: the entry's id, and its fields ``n``, ``d`` and ``f``."""
+    record = seal(keyed.key.subkey("stream"), b"\n".join(events), _context(keyed, first, len(events), final=final))
+    return [f"{first + 1}-0", len(events), record, int(final)]
+
+
 def damaged_stream(keyed: KeyedObject) -> str:
     """What a `DamagedError` calls a stream."""
     return f"the events of response '{keyed.id}'"
+
+
+def _refusal(result: Any) -> Exception | None:
+    """Why the script did not append, or None if it did."""
+    if not isinstance(result, Exception):
+        return None
+    if str(result).startswith("GONE"):
+        return RecordGoneError()
+    if "equal or smaller" in str(result):
+        return DeposedError()
+    return result
 
 
 def _open_group(keyed: KeyedObject, entry_id: bytes, fields: dict[bytes, bytes]) -> EventGroup:
