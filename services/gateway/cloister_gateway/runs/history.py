@@ -1,6 +1,6 @@
 """What was said before this turn, from the server's own state and nothing else."""
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,7 +20,6 @@ from cloister_gateway.storage import (
     LogGoneError,
     Opened,
     RecordGoneError,
-    StoredItem,
     StoredLog,
     damage_told,
     size_in_memory,
@@ -103,7 +102,7 @@ class HistoryReader:
         if request.conversation:
             own = {item["id"] for item in request.input}
             log = await self._log(tenant, request.conversation)
-            return Spoken.of(log).until(_place(log.items, own, after=False))
+            return Spoken.before(log, own)
         return await self._chain(tenant, request)
 
     async def check_links(self, tenant: str, request: TurnRequest) -> None:
@@ -147,7 +146,7 @@ class HistoryReader:
         if newest_first and newest_first[-1].conversation:
             root = newest_first.pop()
             log = await self._log(tenant, root.conversation)
-            before = Spoken.of(log).until(_place(log.items, root.items, after=True)).messages
+            before = Spoken.until(log, root.items).messages
             return History.of([*before, *(message for link in reversed(newest_first) for message in link.messages)])
         place = next((place for place, link in enumerate(newest_first) if link.until is not None), len(newest_first))
         history = newest_first[place].until if place < len(newest_first) else None
@@ -267,19 +266,3 @@ def _links(request: TurnRequest) -> tuple[list[str], bool]:
         return request.earlier, len(request.earlier) < _KNOWN_LINKS
     previous = request.previous_response_id
     return ([previous], False) if previous else ([], True)
-
-
-def _place(log: Sequence[StoredItem], ids: Set[str], *, after: bool) -> int:
-    """The place before the first of ``ids`` in a log, or after the last; the log's end if it has none of them.
-
-    It looks from the end, where a turn's own items are, and no further than to the last of them that is to be found.
-    """
-    places: list[int] = []
-    for place in range(len(log) - 1, -1, -1):
-        if log[place].id in ids:
-            places.append(place)
-            if after or len(places) == len(ids):
-                break
-    if not places:
-        return len(log)
-    return places[0] + 1 if after else places[-1]
