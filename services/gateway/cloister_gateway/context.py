@@ -47,7 +47,7 @@ from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.turn import Turn
 from cloister_gateway.settings import EmbedderSettings, GatewaySettings, RetrieverSettings
 from cloister_gateway.sockets.service import SocketService
-from cloister_gateway.storage import ItemLog, OpenedLogs
+from cloister_gateway.storage import ItemLog, Opened
 from cloister_gateway.storage.client import bus_connection, command_client
 from cloister_gateway.storage.opening import open_storage
 from cloister_gateway.streams.commits import Commits
@@ -140,13 +140,14 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         authenticator = Authenticator([ApiKeyVerifier(identity, peppers)], announcements, last_use, supervisor)
         directory = Directory(Projects(identity, announcements), ApiKeys(identity, peppers[0], announcements))
 
-        items = ItemLog(redis, OpenedLogs(settings.responses.history_bytes))
+        opened = Opened(settings.responses.history_bytes)
+        items = ItemLog(redis, opened)
         stream = EventStream(redis)
         commits = Commits(stream, tick_seconds=settings.responses.flush_seconds)
         hub = Hub(stream, bus, supervisor)
         store = ResponseStore(redis, keyring)
         leases = Leases(redis)
-        history = HistoryReader(store, items, keyring)
+        history = HistoryReader(store, items, keyring, opened)
         preparation = Preparation(models=catalog, upstream=llm, retrieval=retrieval, history=history)
         turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store)
         parts = RunParts(

@@ -94,6 +94,15 @@ class History:
         said.extend(messages)
         return cls(said, len(said.messages))
 
+    def with_added(self, messages: Iterable[Message]) -> "History":
+        """The history with more at its end. Of two that go on from one, the second gets a copy."""
+        said = self.said
+        if self.end < len(said.messages):
+            said = Said()
+            said.extend(self.messages)
+        said.extend(messages)
+        return History(said, len(said.messages))
+
     @property
     def messages(self) -> list[Message]:
         """All of them."""

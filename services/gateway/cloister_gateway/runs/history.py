@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from cloister_common.errors import NotFound
 from cloister_common.vault import Keyring
@@ -12,14 +13,16 @@ from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.runs.unanswered import Spoken, is_unanswered
 from cloister_gateway.storage import (
     CONVERSATION,
+    RESPONSE,
     DamagedError,
     ItemLog,
     KeyedObject,
     LogGoneError,
+    Opened,
     RecordGoneError,
-    StoredItem,
     StoredLog,
     damage_told,
+    size_in_memory,
 )
 from cloister_gateway.wire.items import Message, item_messages
 
@@ -48,13 +51,46 @@ def no_previous(response_id: str) -> NotFound:
     )
 
 
-class HistoryReader:
-    """Reads history from a conversation, or along a chain of ``previous_response_id``."""
+@dataclass(slots=True, eq=False)
+class _Link:
+    """A response of a chain, as later turns send it.
 
-    def __init__(self, store: ResponseStore, items: ItemLog, keyring: Keyring) -> None:
+    Attributes:
+        id: It.
+        previous: The one before it.
+        messages: What it says to the model; nothing if it got no answer.
+        conversation: The conversation it belongs to, if it does: then that has all that was said until its end.
+        items: The ids of its items, by which that end is found there.
+        until: All that was said until its end, if somebody has put it together, and nothing of it in a conversation.
+    """
+
+    id: str
+    previous: str | None
+    messages: list[Message]
+    conversation: str = ""
+    items: frozenset[str] = frozenset()
+    until: History | None = None
+
+    def before(self) -> tuple[list[str], bool]:
+        """As `_links`: what it knows of those before it."""
+        return ([self.previous], False) if self.previous else ([], True)
+
+
+class HistoryReader:
+    """Reads history from a conversation, or along a chain of ``previous_response_id``.
+
+    Args:
+        store: The records of responses.
+        items: The logs of conversations.
+        keyring: Their keys.
+        opened: Keeps links that were read.
+    """
+
+    def __init__(self, store: ResponseStore, items: ItemLog, keyring: Keyring, opened: Opened | None = None) -> None:
         self._store = store
         self._items = items
         self._keyring = keyring
+        self._opened = opened or Opened(0)
 
     async def before(self, tenant: str, request: TurnRequest) -> History:
         """The messages before the request's own input, oldest first, without those of turns that got no answer.
@@ -66,29 +102,34 @@ class HistoryReader:
         if request.conversation:
             own = {item["id"] for item in request.input}
             log = await self._log(tenant, request.conversation)
-            return Spoken.of(log).until(_place(log.items, own, after=False))
-        if request.previous_response_id:
-            return History.of(await self._chain(tenant, request.previous_response_id))
-        return History.of([])
+            return Spoken.before(log, own)
+        return await self._chain(tenant, request)
 
     async def check_links(self, tenant: str, request: TurnRequest) -> None:
-        """Refuses a chain that was broken, however far back: one round trip for `_KNOWN_LINKS` links.
+        """Refuses a chain that was broken, however far back: one round trip for all links that are kept, and one for
+        `_KNOWN_LINKS` others.
 
         Raises:
             NotFound: A response of the chain was deleted.
         """
         links, whole = _links(request)
-        checked = 0
-        while checked < _LONGEST_CHAIN:
-            headers = await self._store.headers(links)
-            for response_id, header in zip(links, headers, strict=True):
+        checked: list[str] = []
+        while links and len(checked) < _LONGEST_CHAIN:
+            kept = [self._kept(tenant, response_id) for response_id in links]
+            unknown = [response_id for response_id, link in zip(links, kept, strict=True) if link is None]
+            headers = await self._store.headers(unknown) if unknown else []
+            for response_id, header in zip(unknown, headers, strict=True):
                 self._check_link(tenant, response_id, header)
-            oldest = headers[-1] if headers else None
-            if whole or oldest is None or oldest.conversation:
-                return
-            _, _, asked = await self.read_link(tenant, oldest.id, oldest)
-            links, whole = _links(asked)
-            checked += len(headers)
+            checked += [link.id for link in kept if link is not None]
+            oldest = kept[-1]
+            if whole or (oldest is None and headers[-1] is not None and headers[-1].conversation):
+                break
+            if oldest is None:
+                _, _, asked = await self.read_link(tenant, links[-1], headers[-1])
+                links, whole = _links(asked)
+            else:
+                links, whole = oldest.before()
+        await self._still_there(checked)
 
     async def _log(self, tenant: str, conversation_id: str) -> StoredLog:
         with damage_told(f"the key of conversation '{conversation_id}'"):
@@ -100,24 +141,81 @@ class HistoryReader:
             pass
         raise NotFound(f"Conversation with id '{conversation_id}' not found.", param="conversation")
 
-    async def _chain(self, tenant: str, response_id: str) -> list[Message]:
-        newest_first: list[list[Message]] = []
-        next_id: str | None = response_id
-        for _ in range(_LONGEST_CHAIN):
-            if next_id is None:
+    async def _chain(self, tenant: str, request: TurnRequest) -> History:
+        newest_first = await self._walk(tenant, request)
+        if newest_first and newest_first[-1].conversation:
+            root = newest_first.pop()
+            log = await self._log(tenant, root.conversation)
+            before = Spoken.until(log, root.items).messages
+            return History.of([*before, *(message for link in reversed(newest_first) for message in link.messages)])
+        place = next((place for place, link in enumerate(newest_first) if link.until is not None), len(newest_first))
+        history = newest_first[place].until if place < len(newest_first) else None
+        history = (history or History.of([])).with_added(
+            message for link in reversed(newest_first[:place]) for message in link.messages
+        )
+        if newest_first:
+            newest_first[0].until = history
+        return history
+
+    async def _walk(self, tenant: str, request: TurnRequest) -> list[_Link]:
+        """The links of a chain, newest first, up to one that is part of a conversation. Those that are not kept are
+        read: two round trips for `_KNOWN_LINKS` of them."""
+        links, whole = _links(request)
+        walked: list[_Link] = []
+        kept: list[str] = []
+        while links and len(walked) < _LONGEST_CHAIN:
+            known = {response_id: self._kept(tenant, response_id) for response_id in links}
+            unknown = [response_id for response_id, link in known.items() if link is None]
+            read = await self._read_links(tenant, unknown) if unknown else {}
+            kept += [link.id for link in known.values() if link is not None]
+            for response_id in links:
+                link = known[response_id] or read[response_id][0]
+                walked.append(link)
+                if link.conversation:
+                    break
+            if whole or link.conversation:
                 break
-            header, keyed = await self._find_link(tenant, next_id, await self._store.header(next_id))
-            with _still_there(next_id):
-                request, body = await self._store.turn(keyed)
+            links, whole = link.before() if known[response_id] else _links(read[response_id][1])
+        await self._still_there(kept)
+        return walked
+
+    async def _read_links(self, tenant: str, links: Sequence[str]) -> dict[str, tuple[_Link, TurnRequest]]:
+        """Links of a chain, newest first, up to one that is part of a conversation, and what was asked in them."""
+        found: list[tuple[Header, KeyedObject]] = []
+        for response_id, header in zip(links, await self._store.headers(links), strict=True):
+            found.append(await self._find_link(tenant, response_id, header))
+            if found[-1][0].conversation:
+                break
+        try:
+            turns = await self._store.turns([keyed for _, keyed in found])
+        except RecordGoneError as error:
+            raise no_previous(error.args[0]) from error
+        read = {}
+        for (header, keyed), (request, body) in zip(found, turns, strict=True):
+            items = [*request.input, *body["output"]]
+            messages = [] if is_unanswered(body["status"], body["output"]) else item_messages(items)
+            link = _Link(header.id, request.previous_response_id, messages)
             if header.conversation:
-                ids = {item["id"] for item in [*request.input, *body["output"]]}
-                log = await self._log(tenant, header.conversation)
-                newest_first.append(Spoken.of(log).until(_place(log.items, ids, after=True)).messages)
-                break
-            if not is_unanswered(body["status"], body["output"]):
-                newest_first.append(item_messages([*request.input, *body["output"]]))
-            next_id = request.previous_response_id
-        return [message for messages in reversed(newest_first) for message in messages]
+                link.conversation, link.items = header.conversation, frozenset(item["id"] for item in items)
+            elif header.done:
+                size = sum(len(message["content"].encode()) for message in messages)
+                self._opened.put(keyed, link, size_in_memory(size, 1 + len(messages)))
+            read[header.id] = (link, request)
+        return read
+
+    def _kept(self, tenant: str, response_id: str) -> _Link | None:
+        """A link that is kept. Whether it is still there has yet to be asked."""
+        key = self._keyring.in_cache(tenant, RESPONSE, response_id)
+        link: _Link | None = None if key is None else self._opened.get(KeyedObject(RESPONSE, response_id, key))
+        return link
+
+    async def _still_there(self, kept: Sequence[str]) -> None:
+        """Raises `NotFound` if one of the links that were kept was deleted; in one round trip unless it was."""
+        if not kept or await self._store.all_there(kept):
+            return
+        for response_id, header in zip(kept, await self._store.headers(kept), strict=True):
+            if header is None:
+                raise no_previous(response_id)
 
     async def read_link(
         self, tenant: str, response_id: str, header: Header | None
@@ -168,19 +266,3 @@ def _links(request: TurnRequest) -> tuple[list[str], bool]:
         return request.earlier, len(request.earlier) < _KNOWN_LINKS
     previous = request.previous_response_id
     return ([previous], False) if previous else ([], True)
-
-
-def _place(log: Sequence[StoredItem], ids: set[str], *, after: bool) -> int:
-    """The place before the first of ``ids`` in a log, or after the last; the log's end if it has none of them.
-
-    It looks from the end, where a turn's own items are, and no further than to the last of them that is to be found.
-    """
-    places: list[int] = []
-    for place in range(len(log) - 1, -1, -1):
-        if log[place].id in ids:
-            places.append(place)
-            if after or len(places) == len(ids):
-                break
-    if not places:
-        return len(log)
-    return places[0] + 1 if after else places[-1]

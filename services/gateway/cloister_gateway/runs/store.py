@@ -105,6 +105,12 @@ class ResponseStore:
             found = await pipeline.execute(raise_on_error=False)
         return [_header(response_id, values) for response_id, values in zip(response_ids, found, strict=True)]
 
+    async def all_there(self, response_ids: Sequence[str]) -> bool:
+        """Whether none of these records was destroyed: one question, however many there are."""
+        return int(await self._redis.exists(*(record_key(RESPONSE, each) for each in response_ids))) == len(
+            response_ids
+        )
+
     async def keyed(self, header: Header) -> KeyedObject | None:
         """The record with the key that opens it, or None if that key was destroyed."""
         kind, object_id = (CONVERSATION, header.conversation) if header.conversation else (RESPONSE, header.id)
@@ -125,9 +131,24 @@ class ResponseStore:
 
     async def turn(self, keyed: KeyedObject) -> tuple[TurnRequest, ResponseBody]:
         """What was asked, and the response as its record has it. Raises as `request`."""
-        asked, body = await self._sealed(keyed, REQUEST, BODY)
-        with _told(keyed.id):
-            return REQUEST.open(keyed, asked), BODY.open(keyed, body)
+        return (await self.turns([keyed]))[0]
+
+    async def turns(self, keyed: Sequence[KeyedObject]) -> list[tuple[TurnRequest, ResponseBody]]:
+        """The same of many, in one round trip. ``RecordGoneError.args`` is the id of the one that was destroyed."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for one in keyed:
+                pipeline.hmget(record_key(RESPONSE, one.id), ["tenant", REQUEST.name, BODY.name])
+            found = await pipeline.execute(raise_on_error=False)
+        turns = []
+        for one, values in zip(keyed, found, strict=True):
+            with _told(one.id):
+                if isinstance(values, ResponseError):
+                    raise values
+                tenant, asked, body = values
+                if tenant is None:
+                    raise RecordGoneError(one.id)
+                turns.append((REQUEST.open(one, asked), BODY.open(one, body)))
+        return turns
 
     async def read(self, keyed: KeyedObject, field: SealedField[T]) -> T | None:
         """A field of the record, or None where it has none.

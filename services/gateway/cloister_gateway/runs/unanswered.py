@@ -6,7 +6,7 @@ answered in the wrong place. So the end of such a run appends a *mark* to the lo
 The mark names the items of the turn's input. It is sealed and chained like every item, and never shown.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from cloister_common.ids import new_id
 
@@ -48,17 +48,34 @@ class Spoken:
 
     def __init__(self) -> None:
         self._said = Said()
-        # After each item, how many messages there are.
+        # After each item, how many messages there are; and the place of each.
         self._ends: list[int] = []
+        self._places: dict[str, int] = {}
 
     @classmethod
-    def of(cls, log: StoredLog) -> "Spoken":
-        """What is sent of ``log``."""
+    def before(cls, log: StoredLog, ids: Set[str]) -> History:
+        """What is sent of the items before the first of ``ids``; of all if it is none of them."""
+        spoken = cls._of(log)
+        return spoken._until(min(spoken._found(log, ids), default=len(log.items)))
+
+    @classmethod
+    def until(cls, log: StoredLog, ids: Set[str]) -> History:
+        """What is sent of the items up to the last of ``ids``; of all if it is none of them."""
+        spoken = cls._of(log)
+        return spoken._until(max(spoken._found(log, ids), default=len(log.items) - 1) + 1)
+
+    @classmethod
+    def _of(cls, log: StoredLog) -> "Spoken":
         spoken: Spoken = log.views.setdefault(_VIEW, cls())
         spoken._read(log.items)
         return spoken
 
-    def until(self, place: int) -> History:
+    def _found(self, log: StoredLog, ids: Set[str]) -> list[int]:
+        # It may have gone on already with what was added after ``log`` was read.
+        places = (self._places.get(item_id, len(log.items)) for item_id in ids)
+        return [place for place in places if place < len(log.items)]
+
+    def _until(self, place: int) -> History:
         """What is sent of the first ``place`` items. (The marks of these items may stand after them.)"""
         return History(self._said, self._ends[place - 1] if place else 0)
 
@@ -71,6 +88,7 @@ class Spoken:
         for item in new:
             if item.body["type"] != _MARK and item.id not in unanswered:
                 self._said.extend(item_messages([item.body]))
+            self._places[item.id] = len(self._ends)
             self._ends.append(len(self._said.messages))
 
 

@@ -12,7 +12,7 @@ from cloister_gateway.storage.errors import (
 )
 from cloister_gateway.storage.items import ItemLog, PreparedItems, must_retry
 from cloister_gateway.storage.layout import CONVERSATION, RESPONSE, record_key
-from cloister_gateway.storage.opened import OpenedLogs, StoredLog
+from cloister_gateway.storage.opened import Opened, StoredLog, size_in_memory
 from cloister_gateway.storage.records import KeyedObject, Record, SealedField, open_field, seal_field
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "LogDamagedError",
     "LogGoneError",
     "LogLockedError",
-    "OpenedLogs",
+    "Opened",
     "PreparedItems",
     "Record",
     "RecordGoneError",
@@ -38,4 +38,5 @@ __all__ = [
     "open_field",
     "record_key",
     "seal_field",
+    "size_in_memory",
 ]

@@ -34,7 +34,7 @@ from cloister_gateway.storage.chain import (
 from cloister_gateway.storage.damage import damage_told
 from cloister_gateway.storage.errors import LogDamagedError, LogGoneError, LogLockedError
 from cloister_gateway.storage.layout import items_key, record_key, removed_key
-from cloister_gateway.storage.opened import OpenedLogs, StoredLog
+from cloister_gateway.storage.opened import Opened, StoredLog
 from cloister_gateway.storage.records import KeyedObject
 
 __all__ = ["ItemLog", "PreparedItems", "must_retry"]
@@ -98,9 +98,9 @@ class ItemLog:
         opened: Keeps whole logs that were read; without it all of a log is read each time.
     """
 
-    def __init__(self, redis: Redis, opened: OpenedLogs | None = None) -> None:
+    def __init__(self, redis: Redis, opened: Opened | None = None) -> None:
         self._redis = redis
-        self._opened = opened or OpenedLogs(0)
+        self._opened = opened or Opened(0)
         self._append_script = redis.register_script(_APPEND)
         self._remove_script = redis.register_script(_REMOVE)
         self._free_script = redis.register_script(_FREE)
@@ -120,12 +120,12 @@ class ItemLog:
             LogGoneError: There is no such object.
             LogDamagedError: The chain does not hold.
         """
-        known = self._opened.get(keyed)
+        known: StoredLog | None = self._opened.get(keyed)
         log = None if known is None else await self._gone_on(keyed, known)
         if log is None:
             log = await self._whole(keyed)
         if log is not known:
-            self._opened.put(keyed, log)
+            self._opened.put(keyed, log, log.size)
         return log
 
     async def newest(self, keyed: KeyedObject, count: int) -> StoredLog:
@@ -196,7 +196,7 @@ class ItemLog:
         Raises:
             LogGoneError, LogDamagedError: There is no head to seal them behind.
         """
-        known = None if anew else self._opened.get(keyed)
+        known: StoredLog | None = None if anew else self._opened.get(keyed)
         sealed: Any
         if known is not None:
             sealed = known.sealed_head
@@ -222,12 +222,13 @@ class ItemLog:
 
     def written(self, keyed: KeyedObject, prepared: PreparedItems) -> None:
         """Notes that prepared items are in the store: the next reader need not open them."""
-        known = self._opened.get(keyed)
+        known: StoredLog | None = self._opened.get(keyed)
         if prepared.addition.first == 1:
             known = StoredLog.of([], {}, Head(), prepared.old_head)
         if known is not None and known.sealed_head == prepared.old_head:
             addition = prepared.addition
-            self._opened.put(keyed, known.with_added(addition.items, {}, addition.head, prepared.new_head))
+            log = known.with_added(addition.items, {}, addition.head, prepared.new_head)
+            self._opened.put(keyed, log, log.size)
 
     async def remove(self, keyed: KeyedObject, item_id: str) -> bool:
         """Deletes an item's record, leaving its sealed digest for the chain. False if there is no such item.

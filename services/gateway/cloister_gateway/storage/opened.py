@@ -1,6 +1,7 @@
-"""Logs that were opened are kept in memory for a while, so that the next reader opens only what is new.
+"""What was opened is kept in memory for a while, so that the next reader opens only what is new.
 
-A turn in a long conversation needs all of it, and opening a thousand items takes 25 ms. What is kept is plaintext: for
+A turn in a long conversation needs all of it, and opening a thousand items takes 25 ms; so it is with a chain of
+responses. What is kept is plaintext: for
 as long as the vault keeps the key that opened it (`cloister_common.vault.Keyring`), or a run works with it. It is bound
 to that very key, and so to its tenant and object, and leaves the memory with it: after a while, when the object is
 deleted on any gateway, and when this one may have missed the word of that. Nothing of it is served without asking the
@@ -17,7 +18,7 @@ from cloister_common.vault import DataKey
 from cloister_gateway.storage.chain import Head, StoredItem
 from cloister_gateway.storage.records import KeyedObject
 
-__all__ = ["OpenedLogs", "StoredLog"]
+__all__ = ["Opened", "StoredLog", "size_in_memory"]
 
 _ITEM_BYTES = 1536
 """What an item takes beside its text: its objects here, and those that its readers make of it."""
@@ -76,14 +77,15 @@ class StoredLog:
 
 class _Kept(NamedTuple):
     key: "weakref.ref[DataKey]"
-    log: StoredLog
+    value: Any
+    size: int
 
 
-class OpenedLogs:
-    """Whole logs by their objects; those that nobody asked for longest go first.
+class Opened:
+    """What was opened of objects, one thing of each; what nobody asked for longest goes first.
 
     Args:
-        most_bytes: How much memory they may take, about. One that needs more by itself is not kept.
+        most_bytes: How much memory all of it may take, about. What needs more by itself is not kept.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -93,27 +95,27 @@ class OpenedLogs:
 
     @property
     def in_memory(self) -> int:
-        """The bytes that all of them take, about."""
+        """The bytes that all of it takes, about."""
         return self._bytes
 
-    def get(self, keyed: KeyedObject) -> StoredLog | None:
-        """The log of the object, if this very key has opened it."""
+    def get(self, keyed: KeyedObject) -> Any:
+        """What is kept of the object, if this very key has opened it; else None."""
         name = (keyed.kind, keyed.id)
         kept = self._kept.get(name)
         if kept is None or kept.key() is not keyed.key:
             return None
         self._kept.move_to_end(name)
-        return kept.log
+        return kept.value
 
-    def put(self, keyed: KeyedObject, log: StoredLog) -> None:
-        """Keeps the log, in the place of what was kept of this object."""
+    def put(self, keyed: KeyedObject, value: Any, size: int) -> None:
+        """Keeps ``value``, which takes ``size`` bytes, in the place of what was kept of this object."""
         name = (keyed.kind, keyed.id)
         self._drop(name)
-        if log.size > self._most_bytes:
+        if size > self._most_bytes:
             return
         key = weakref.ref(keyed.key, lambda dead: self._forget(name, dead))
-        self._kept[name] = _Kept(key, log)
-        self._bytes += log.size
+        self._kept[name] = _Kept(key, value, size)
+        self._bytes += size
         while self._bytes > self._most_bytes:
             self._drop(next(iter(self._kept)))
 
@@ -125,8 +127,13 @@ class OpenedLogs:
     def _drop(self, name: tuple[str, str]) -> None:
         kept = self._kept.pop(name, None)
         if kept is not None:
-            self._bytes -= kept.log.size
+            self._bytes -= kept.size
+
+
+def size_in_memory(text_bytes: int, items: int) -> int:
+    """How much so many items take, and what their readers make of them, with so many bytes of JSON in all; about."""
+    return text_bytes * _TEXT_COPIES + items * _ITEM_BYTES
 
 
 def _size(items: list[StoredItem]) -> int:
-    return sum(item.size for item in items) * _TEXT_COPIES + len(items) * _ITEM_BYTES
+    return size_in_memory(sum(item.size for item in items), len(items))

@@ -10,7 +10,7 @@ from cloister_gateway.storage import (
     ItemLog,
     KeyedObject,
     LogDamagedError,
-    OpenedLogs,
+    Opened,
     open_field,
     record_key,
     seal_field,
@@ -348,7 +348,7 @@ async def test_a_log_of_the_version_before_chains_lay_beside_records_is_read_and
     for _, fields in entries:
         del fields[b"c"]
     await rewrite(redis, keyed, entries)
-    keeping = ItemLog(redis, OpenedLogs(1024 * 1024))
+    keeping = ItemLog(redis, Opened(1024 * 1024))
     for log in (items, keeping):
         assert [one.body for one in (await log.newest(keyed, 1)).items] == written[-1:]
         assert [one.body for one in await log.load(keyed)] == written

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from cloister_common.vault import Keyring
-from cloister_gateway.storage import ItemLog, KeyedObject, LogDamagedError, LogGoneError, OpenedLogs, record_key
+from cloister_gateway.storage import ItemLog, KeyedObject, LogDamagedError, LogGoneError, Opened, record_key
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
@@ -19,12 +19,12 @@ SAME_REDIS = settings(
 
 
 @pytest.fixture
-def opened() -> OpenedLogs:
-    return OpenedLogs(MEBIBYTE)
+def opened() -> Opened:
+    return Opened(MEBIBYTE)
 
 
 @pytest.fixture
-def keeping(redis: Redis, opened: OpenedLogs) -> ItemLog:
+def keeping(redis: Redis, opened: Opened) -> ItemLog:
     """The log of a gateway that keeps what it opened. (`items` is that of another one, which keeps nothing.)"""
     return ItemLog(redis, opened)
 
@@ -130,7 +130,7 @@ async def test_an_older_head_is_refused_though_the_log_is_kept(
 
 
 async def test_what_was_deleted_elsewhere_is_not_kept(
-    opened: OpenedLogs, items: ItemLog, keeping: ItemLog, make_log: MakeKeyed
+    opened: Opened, items: ItemLog, keeping: ItemLog, make_log: MakeKeyed
 ) -> None:
     keyed = await make_log()
     written = await filled(keeping, keyed, 3)
@@ -145,7 +145,7 @@ async def test_what_was_deleted_elsewhere_is_not_kept(
 
 @pytest.mark.parametrize("how", ["destroyed", "forgotten", "all forgotten"])
 async def test_a_kept_log_leaves_the_memory_with_its_key(
-    how: str, keyring: Keyring, opened: OpenedLogs, keeping: ItemLog, make_log: MakeKeyed
+    how: str, keyring: Keyring, opened: Opened, keeping: ItemLog, make_log: MakeKeyed
 ) -> None:
     made = await make_log()
     tenant, kind, object_id = made.key.tenant, made.kind, made.id
@@ -163,7 +163,7 @@ async def test_a_kept_log_leaves_the_memory_with_its_key(
 
 
 async def test_a_log_is_served_to_the_key_that_opened_it_only(
-    opened: OpenedLogs, keyring: Keyring, keeping: ItemLog, make_log: MakeKeyed
+    opened: Opened, keyring: Keyring, keeping: ItemLog, make_log: MakeKeyed
 ) -> None:
     """An id out of a store may name another tenant's object: with that tenant's own key nothing is found."""
     keyed = await make_log("proj_a")
@@ -176,7 +176,7 @@ async def test_a_log_is_served_to_the_key_that_opened_it_only(
 
 
 async def test_kept_logs_take_no_more_memory_than_they_may(redis: Redis, make_log: MakeKeyed) -> None:
-    opened = OpenedLogs(60_000)
+    opened = Opened(60_000)
     keeping = ItemLog(redis, opened)
     logs = [await make_log() for _ in range(4)]
     for keyed in logs:
