@@ -32,7 +32,7 @@ def main() -> None:
         uvloop.run(run_beside_vllm(rounds=options.rounds or 15, streams=options.streams or 16, tokens=options.tokens))
         return
     load = Load(streams=options.streams or 64, tokens_per_second=options.rate, long=options.tokens)
-    bench = Bench(load, against=options.against, peers=options.table and not options.alone)
+    bench = Bench(load, against=options.against, peers=options.table if options.peers is None else options.peers)
     with bench:
         if options.quick:
             uvloop.run(bench.ways([options.quick], rounds=options.rounds or 2))
@@ -55,7 +55,7 @@ def _options() -> argparse.Namespace:
     for name in ("table", "overload", "history", "sockets", "real-model"):
         what.add_argument(f"--{name}", action="store_true")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another one, with its .venv")
-    parser.add_argument("--alone", action="store_true", help="the table without peers")
+    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, help="beside peers; the table is")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--streams", type=int, help="at once")
     parser.add_argument("--rate", type=float, default=20.0, help="tokens a second of each")

@@ -17,8 +17,9 @@ TOKEN = " fox"
 """The text of every token: readers count it."""
 
 _FINGERPRINT = b',"system_fingerprint":"vllm-0.32.0-00000000"'
+_NOT_CACHED = b'"cached_tokens":0,"created_cache_tokens":0'
 _DEFAULT_TOKENS = 64
-_ids = itertools.count(0xD00D_0000_0000_0000_0000_0000_0000_0000)
+_ids = itertools.count(0xD00D_0000_0000_0000)
 
 
 class Events(ABC):
@@ -81,13 +82,13 @@ class ChatEvents(Events):
     def tail(self) -> bytes:
         if not self._usage:
             return b"data: [DONE]\n\n"
-        used = _usage(self._prompt, self.tokens)
+        used = _usage(self._prompt, self.tokens, b',"prompt_tokens_details":{%b}' % _NOT_CACHED)
         return b'%b],"usage":%b%b}\n\ndata: [DONE]\n\n' % (self._start, used, _FINGERPRINT)
 
     def _chunk(self, choice: bytes, sent: int, rest: bytes = b"") -> bytes:
         if not self._continuous:
             return b"%b%b]%b}\n\n" % (self._start, choice, rest)
-        counted = _usage(self._prompt, sent)[:-1] + b',"completion_tokens_details":null}'
+        counted = _usage(self._prompt, sent, b',"completion_tokens_details":null')
         return b'%b%b],"usage":%b%b}\n\n' % (self._start, choice, counted, rest)
 
 
@@ -158,18 +159,20 @@ class ResponseEvents(Events):
 def completion(body: dict[str, Any]) -> bytes:
     """A whole chat completion."""
     tokens = most_tokens(body)
+    details = b',"prompt_tokens_details":{%b,"multimodal_tokens":null},"completion_tokens_details":null' % _NOT_CACHED
     return (
         b'{"id":"chatcmpl-%x","object":"chat.completion","created":%d,"model":%b,"choices":[{"index":0,"message":'
         b'{"role":"assistant","content":"%b","refusal":null,"annotations":null,"audio":null,"function_call":null,'
-        b'"tool_calls":[],"reasoning":null},"logprobs":null,"finish_reason":"stop","stop_reason":null,"token_ids":null}'
-        b'],"service_tier":null,"system_fingerprint":null,"usage":%b,"prompt_logprobs":null,"prompt_token_ids":null,'
-        b'"kv_transfer_params":null}'
+        b'"reasoning":null},"logprobs":null,"finish_reason":"stop","stop_reason":null,"token_ids":null,'
+        b'"routed_experts":null}],"service_tier":null%b,"usage":%b,"prompt_logprobs":null,"prompt_token_ids":null,'
+        b'"prompt_text":null,"kv_transfer_params":null,"ec_transfer_params":null,"metrics":null}'
     ) % (
         next(_ids),
         int(time.time()),
         orjson.dumps(body["model"]),
         (TOKEN * tokens).encode(),
-        _usage(prompt_tokens(body), tokens),
+        _FINGERPRINT,
+        _usage(prompt_tokens(body), tokens, details),
     )
 
 
@@ -186,8 +189,9 @@ def most_tokens(body: dict[str, Any]) -> int:
     return int(next((limit for limit in limits if limit), _DEFAULT_TOKENS))
 
 
-def _usage(prompt: int, tokens: int) -> bytes:
-    return b'{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d}' % (prompt, prompt + tokens, tokens)
+def _usage(prompt: int, tokens: int, details: bytes) -> bytes:
+    counts = b'"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d' % (prompt, prompt + tokens, tokens)
+    return b"{%b%b}" % (counts, details)
 
 
 def _text(content: Any) -> str:

@@ -1,6 +1,6 @@
 """What is measured: a gateway of some checkout with a Redis of its own, as a process on a core of its own.
 
-The subject has core 1, and everything else core 0: the pod, Redis, and the clients in this process.
+The subject has one core, and everything else another: the pod, Redis, and the clients in this process.
 """
 
 import os
@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +23,34 @@ from tests.support.gateway import INTERNAL_TOKEN, secret_file
 from tests.support.process import Process
 from tests.support.redis_server import RedisServer
 
-__all__ = ["ROOT", "SUBJECT_CORE", "MockPod", "Subject", "gateway_of", "on_own_core", "pinned"]
+__all__ = ["ROOT", "MockPod", "Subject", "gateway_of", "on_own_core", "pinned"]
 
 ROOT = Path(__file__).parents[3]
-SUBJECT_CORE, OTHERS_CORE = 1, 0
+
+
+@cache
+def _cores() -> tuple[int, int]:
+    """The core of what is measured and that of all else, of those this process had when it was first asked.
+
+    Raises:
+        RuntimeError: There is one only.
+    """
+    others, *rest = sorted(os.sched_getaffinity(0))
+    if not rest:
+        raise RuntimeError("the benchmark needs two cores: one for what is measured, one for all else")
+    return rest[0], others
 
 
 def on_own_core(command: Sequence[str]) -> Sequence[str]:
     """The command on the subject's core. What this process starts otherwise stays on its own, see `pinned`."""
-    return ["taskset", "--cpu-list", str(SUBJECT_CORE), *command]
+    return ["taskset", "--cpu-list", str(_cores()[0]), *command]
 
 
 @contextmanager
 def pinned() -> Iterator[None]:
-    """This process and what it starts on the core of all that is not measured, while the block runs.
-
-    Raises:
-        RuntimeError: The machine has one core only.
-    """
+    """This process and what it starts on the core of all that is not measured, while the block runs."""
     before = os.sched_getaffinity(0)
-    if not {SUBJECT_CORE, OTHERS_CORE} <= before:
-        raise RuntimeError("the benchmark needs two cores: one for what is measured, one for all else")
-    os.sched_setaffinity(0, {OTHERS_CORE})
+    os.sched_setaffinity(0, {_cores()[1]})
     try:
         yield
     finally:
