@@ -9,6 +9,8 @@ import struct
 __all__ = ["encode_context"]
 
 Part = str | int | bytes
+_COUNT = struct.Struct(">H").pack
+_HEAD = struct.Struct(">cI").pack
 
 
 def encode_context(*parts: Part) -> bytes:
@@ -17,13 +19,13 @@ def encode_context(*parts: Part) -> bytes:
     Layout: count (u16 BE), then for each part its type (1 byte), length (u32 BE) and bytes. Integers are written in
     decimal, text in UTF-8.
     """
-    pieces = [struct.pack(">H", len(parts))]
+    pieces = [_COUNT(len(parts))]
     for part in parts:
-        if isinstance(part, bytes):
-            kind, raw = b"b", part
-        elif isinstance(part, str):
+        if isinstance(part, str):
             kind, raw = b"s", part.encode()
+        elif isinstance(part, bytes):
+            kind, raw = b"b", part
         else:
-            kind, raw = b"i", str(int(part)).encode()
-        pieces.append(kind + struct.pack(">I", len(raw)) + raw)
+            kind, raw = b"i", b"%d" % part
+        pieces += (_HEAD(kind, len(raw)), raw)
     return b"".join(pieces)

@@ -33,7 +33,7 @@ from cloister_gateway.models.pods import Attempts, Pod
 from cloister_gateway.models.watchdog import Watchdog
 from cloister_gateway.settings import LlmSettings
 
-__all__ = ["ModelUpstream", "open_upstream"]
+__all__ = ["ModelUpstream", "open_upstream", "payloads"]
 
 log = get_logger(__name__)
 _CALLS = Counter("cloister_llm_calls_total", "Calls to llm pods by outcome.", ["model", "outcome"])
@@ -114,10 +114,8 @@ class ModelUpstream:
         stream = self.stream_events(model, body, tenant=tenant, affinity=affinity, attempts=attempts)
         async with aclosing(stream) as blocks:
             async for block in blocks:
-                for event in block.split(b"\n\n"):
-                    payload = event.removeprefix(b"data: ")
-                    if payload and payload != b"[DONE]":
-                        yield payload
+                for payload in payloads(block):
+                    yield payload
 
     async def stream_events(
         self,
@@ -347,6 +345,12 @@ class ModelUpstream:
             self._pods[model].answered(pod)
             _CALLS.labels(model, "ok").inc()
             return body
+
+
+def payloads(block: bytes) -> list[bytes]:
+    """The JSON of each event in a block of `ModelUpstream.stream_events`, without ``[DONE]``."""
+    found = [event.removeprefix(b"data: ") for event in block.split(b"\n\n")]
+    return [payload for payload in found if payload and payload != b"[DONE]"]
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from cloister_common.logs import get_logger
 
 from cloister_gateway.models.faults import RequestFailed, failed_again
 from cloister_gateway.models.pods import Attempts
-from cloister_gateway.models.upstream import ModelUpstream
+from cloister_gateway.models.upstream import ModelUpstream, payloads
 from cloister_gateway.runs.answer import Answer
 from cloister_gateway.runs.records import TokenCount, TurnRequest
 from cloister_gateway.storage import KeyedObject
@@ -99,16 +99,16 @@ class Generation:
             if body["max_tokens"] <= 0:
                 return "length"
         reason: str | None = None
-        stream = self._upstream.stream_chat(
+        stream = self._upstream.stream_events(
             self._request.model,
             body,
             tenant=self._keyed.key.tenant,
             affinity=self._request.affinity,
             attempts=attempts,
         )
-        async with aclosing(stream):
-            async for payload in stream:
-                reason = self._take(payload, before) or reason
+        async with aclosing(stream) as blocks:
+            async for block in blocks:
+                reason = self._take(block, before) or reason
         if reason is None:
             raise UpstreamFailed("The model stopped in the middle of its answer.")
         return reason
@@ -142,23 +142,37 @@ class Generation:
         body["max_tokens"] -= before
         return before
 
-    def _take(self, payload: bytes, before: int) -> str | None:
-        """Turns one chunk of vLLM into events; the reason of the end if this is it."""
-        chunk = orjson.loads(payload)
-        if "error" in chunk:
-            raise UpstreamFailed("The model reported an error in the middle of its answer.")
-        usage = chunk.get("usage")
-        if usage:
-            if self._tokens.prompt is None:
-                details = usage.get("prompt_tokens_details") or {}
-                # The prompt of a continuation ends with what was answered before: that is output.
-                self._tokens.prompt = usage["prompt_tokens"] - before
-                self._tokens.cached = details.get("cached_tokens") or 0
-            self._tokens.output = before + usage["completion_tokens"]
+    def _take(self, block: bytes, before: int) -> str | None:
+        """Turns what vLLM sent together into events; the reason of the end if it is among it.
+
+        One chunk is one event, as a rule. Those that came in one read, since this gateway was busy or the model is
+        fast, are joined: readers get them together anyway, and each event costs every one of them a frame.
+
+        A chunk is parsed whole: orjson takes 1.0 µs for one, and cutting the text out of the known shape 0.8.
+        """
+        text = ""
         reason: str | None = None
-        for choice in chunk["choices"]:
-            content = choice["delta"].get("content")
-            if content:
-                self._answer.feed(content)
-            reason = choice.get("finish_reason") or reason
+        usage: dict[str, Any] | None = None
+        for payload in payloads(block):
+            chunk = orjson.loads(payload)
+            if "error" in chunk:
+                self._answer.feed(text)
+                raise UpstreamFailed("The model reported an error in the middle of its answer.")
+            usage = chunk.get("usage") or usage
+            for choice in chunk["choices"]:
+                text += choice["delta"].get("content") or ""
+                reason = choice.get("finish_reason") or reason
+        if usage is not None:
+            self._count(usage, before)
+        if text:
+            self._answer.feed(text)
         return reason
+
+    def _count(self, usage: dict[str, Any], before: int) -> None:
+        """Notes what the model says it used, of which ``before`` tokens were answered earlier."""
+        if self._tokens.prompt is None:
+            details = usage.get("prompt_tokens_details") or {}
+            # The prompt of a continuation ends with what was answered before: that is output.
+            self._tokens.prompt = usage["prompt_tokens"] - before
+            self._tokens.cached = details.get("cached_tokens") or 0
+        self._tokens.output = before + usage["completion_tokens"]

@@ -19,6 +19,7 @@ from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnecti
 from redis.asyncio.connection import DefaultParser
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -64,13 +65,20 @@ _START_PAUSE_SECONDS = 0.2
 
 
 class _Sender:
-    """Sends with a timeout of its own in place of redis-py's.
+    """Sends with a timeout of its own in place of redis-py's, and packs in C what redis-py packs in Python.
+
+    hiredis takes a sixth of the time; redis-py has it pack for its synchronous connections only.
 
     redis-py 8.1 sends inside `asyncio.wait_for`, which in Python 3.11 returns instead of raising when a cancellation
     meets the end of what it waits for. That is each time a task is cancelled just as it sends: the task would go on.
     """
 
     socket_timeout: float | None
+    _packer = HiredisRespSerializer()
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        packed: list[bytes] = self._packer.pack(*args)
+        return packed
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         seconds, self.socket_timeout = self.socket_timeout, None

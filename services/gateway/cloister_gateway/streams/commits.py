@@ -232,5 +232,5 @@ class Commits:
             errors = await self._stream.append_all([append for _, append in group])
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             errors = [error] * len(group)
-        for (writer, append), error in zip(group, errors, strict=True):
-            writer.written(append, error)
+        for (writer, append), refusal in zip(group, errors, strict=True):
+            writer.written(append, refusal)

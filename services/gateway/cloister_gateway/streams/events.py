@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 # KEYS: for each run its record and its events. ARGV: for each run the entry id, the number of events, the sealed group,
-# whether it is the last, the channel to wake, how many fields of the record follow, then their names and values. Returns
-# for each run 'OK' or its error. A record that was destroyed must not come back to life.
+# whether it is the last, the channel to wake, how many strings follow, and these: names and values of fields of the
+# record. Returns for each run 'OK' or its error. A record that was destroyed must not come back to life.
 _APPEND = """
 local results, place = {}, 1
 for run = 1, #KEYS / 2 do

@@ -17,9 +17,13 @@ from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.settings import RedisSettings
 from cloister_gateway.storage import KeyedObject, RecordGoneError, record_key
 from cloister_gateway.storage.client import bus_connection
-from cloister_gateway.streams.events import DeposedError, EventStream
+from cloister_gateway.storage.layout import events_key
+from cloister_gateway.streams import events as streams_events
+from cloister_gateway.streams.events import Append, DeposedError, EventStream
 from cloister_gateway.streams.feeds import Hub
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from tests.support.waiting import until
 
@@ -137,6 +141,57 @@ async def test_a_destroyed_response_takes_no_events_and_leaves_none(
     await store.give_up(keyed.id)
     assert await store.count_takeover(keyed.id) == 0
     assert await redis.keys(f"*{keyed.id}*") == []
+
+
+async def test_in_one_write_of_many_runs_each_fails_alone(
+    stream: EventStream, store: ResponseStore, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # More than go into one script.
+    monkeypatch.setattr(streams_events, "_MOST_TOGETHER", 4)
+    runs = []
+    for _ in range(6):
+        header = Header(new_id("resp_"), "proj_a", "", True, False, False)
+        runs.append(await store.create(header, body={}, request=TurnRequest(model="fake", input=[])))
+    deposed, gone, broken, *fine, ending = runs
+    await stream.append(deposed, 0, events(0, 2), final=False)
+    await store.destroy(Header(gone.id, "proj_a", "", True, False, False))
+    await redis.set(events_key(broken.id), "no stream")
+    appends = [Append(keyed, 0, events(0, 2)) for keyed in runs[:-1]]
+    found = await stream.append_all([*appends, Append(ending, 0, events(0, 1), {"done": b"1", "body": b"x"})])
+    assert [type(error) for error in found] == [DeposedError, RecordGoneError, ResponseError, *[type(None)] * 3]
+    for keyed in fine:
+        assert [group.events for group in await stream.read(keyed)] == [events(0, 2)]
+    assert [group.final for group in await stream.read(ending)] == [True]
+    assert await redis.hmget(record_key("resp", ending.id), "done", "body") == [b"1", b"x"]
+    assert not await redis.exists(events_key(gone.id))
+
+
+async def test_a_redis_that_forgot_the_script_is_told_it_again(
+    stream: EventStream, keyed: KeyedObject, redis: Redis
+) -> None:
+    await stream.append(keyed, 0, events(0, 1), final=False)
+    await redis.script_flush()
+    await stream.append(keyed, 1, events(1, 1), final=False)
+    assert [group.events for group in await stream.read(keyed)] == [events(0, 1), events(1, 1)]
+
+
+async def test_a_write_that_redis_does_not_answer_is_of_unknown_outcome_for_all(
+    stream: EventStream, keyed: KeyedObject, store: ResponseStore, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = Header(new_id("resp_"), "proj_a", "", True, False, False)
+    other = await store.create(header, body={}, request=TurnRequest(model="fake", input=[]))
+    await stream.append(keyed, 0, events(0, 1), final=False)
+    execute = redis.execute_command
+
+    async def cut(*args: Any, **options: Any) -> Any:
+        await execute(*args, **options)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        raise RedisConnectionError("the answer was lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(redis, "execute_command", cut)
+        found = await stream.append_all([Append(keyed, 1, events(1, 1)), Append(other, 0, events(0, 1))])
+    assert [type(error) for error in found] == [RedisConnectionError] * 2
+    assert [group.events for group in await stream.read(keyed)] == [events(0, 1), events(1, 1)]
 
 
 async def test_events_are_sealed_in_every_encoding(stream: EventStream, keyed: KeyedObject, redis: Redis) -> None:

@@ -7,6 +7,7 @@ from cloister_gateway.responses.shapes import snapshot
 from cloister_gateway.runs.transcript import Transcript
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.responses import ResponseTextDeltaEvent
 
 
 def new_body() -> dict[str, Any]:
@@ -85,6 +86,42 @@ def test_open_items_are_closed_by_how_the_run_ended() -> None:
         before = transcript.next_number
         transcript.close_output(completed=completed, failed=failed)
         assert transcript.next_number == before
+
+
+@given(text=st.text(min_size=1, max_size=20), before=st.integers(0, 3))
+def test_a_token_is_the_event_that_the_sdk_knows_whatever_its_text(text: str, before: int) -> None:
+    transcript = begin()
+    for _ in range(before):
+        transcript.close_search(transcript.open_search("fs_1", ["q"]), results=None)
+    index = transcript.open_message('msg_"1"')
+    _, earlier = transcript.take_pending()
+    transcript.delta(index, text)
+    number, (raw,) = transcript.take_pending()
+    event = orjson.loads(raw)
+    assert orjson.dumps(event) == raw, "as orjson writes it: no space, no escape of another kind"
+    assert list(event) == [
+        "type", "sequence_number", "item_id", "output_index", "content_index", "delta", "logprobs",
+    ]  # fmt: skip
+    assert event["sequence_number"] == number == orjson.loads(earlier[-1])["sequence_number"] + 1
+    told = ResponseTextDeltaEvent.model_validate(event, strict=True)
+    assert (told.delta, told.item_id, told.output_index, told.content_index) == (text, 'msg_"1"', before, 0)
+
+
+def test_a_reader_waits_for_no_tick_before_the_first_text_and_at_the_end() -> None:
+    transcript = begin()
+    heard: list[bool] = []
+    transcript.on_event = lambda *, at_once: heard.append(at_once)
+    index = transcript.open_message("msg_1")
+    assert heard == [True, True]
+    heard.clear()
+    for word in ("one", "two", "three"):
+        transcript.delta(index, word)
+    transcript.annotate(index, {"type": "file_citation", "index": 3})
+    assert heard == [True, False, False, False]
+    heard.clear()
+    transcript.close_output(completed=True, failed=False)
+    transcript.lifecycle("response.completed", status="completed")
+    assert all(heard)
 
 
 def test_the_type_is_the_first_key_of_every_event() -> None:
