@@ -57,10 +57,14 @@ class FrameWriter(Protocol):
     """Writes to an accepted socket without waiting, for those who keep to its room themselves.
 
     Attributes:
-        on_room: Called when there is room again, after `write` said that there is none.
+        on_room: Called when there is room again, after `write` said that there is none, and when the client has gone.
     """
 
     on_room: Callable[[], None] | None
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing is sent any more, whatever is written."""
 
     def write(self, frames: bytes) -> bool:
         """Sends whole frames behind all that was sent before. False: hold back until `on_room`, there is no room.
@@ -266,10 +270,12 @@ class BoundedWebSocket(asyncio.Protocol):
             return
         self._state = _State.GONE
         self._leave_pings()
-        self.on_room = None
         if self._room is not None:
             self._room.set()
             self._room = None
+        on_room, self.on_room = self.on_room, None
+        if on_room is not None:
+            on_room()
         self._tell({"type": "websocket.disconnect", "code": code, "reason": reason})
 
     def _leave_pings(self) -> None:
@@ -341,6 +347,11 @@ class BoundedWebSocket(asyncio.Protocol):
             self._transport.write(frame(BINARY, message["bytes"]))
         else:
             self._transport.write(frame(TEXT, message["text"].encode()))
+
+    @property
+    def gone(self) -> bool:
+        """As `FrameWriter` says."""
+        return self._state > _State.OPEN
 
     def write(self, frames: bytes) -> bool:
         """As `FrameWriter` says."""

@@ -158,6 +158,8 @@ async def test_a_full_socket_says_so_and_calls_when_there_is_room() -> None:
 
 async def test_a_client_that_goes_ends_what_waits_for_it() -> None:
     socket, _, application = await accepted()
+    told = []
+    application.frames.on_room = lambda: told.append(application.frames.gone)
     socket.pause_writing()
     sending = asyncio.create_task(application.send({"type": "websocket.send", "text": "2"}))
     await asyncio.sleep(0)
@@ -166,6 +168,7 @@ async def test_a_client_that_goes_ends_what_waits_for_it() -> None:
         await sending
     await until(lambda: application.messages, what="the application is told")
     assert application.messages == [{"type": "websocket.disconnect", "code": 1006, "reason": ""}]
+    assert told == [True]
     assert not application.frames.write(text_frames([b"1"]))
 
 
