@@ -2,7 +2,6 @@
 
 from cloister_common.access import services_of
 from cloister_common.doors.websocket import FRAMES
-from cloister_common.logs import get_logger
 from fastapi import APIRouter
 from starlette.requests import HTTPConnection
 from starlette.routing import WebSocketRoute
@@ -13,8 +12,6 @@ from cloister_gateway.sockets.service import SocketService
 from cloister_gateway.wire.closing import close_socket
 
 __all__ = ["router"]
-
-log = get_logger(__name__)
 
 _caller = require("responses")
 
@@ -34,7 +31,6 @@ class ResponsesSocket:
         with sockets.admitted(caller.tenant):
             await receive()
             await send({"type": "websocket.accept"})
-            log.info("socket_opened")
             end = await sockets.session(receive, scope["extensions"][FRAMES], caller).run()
             if end is not None:
                 await close_socket(send, end.code, end.reason)
