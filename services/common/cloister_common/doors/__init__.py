@@ -1,7 +1,7 @@
 """What stands before the application on every port of ours: limits on what a connection may take, key or none.
 
-uvicorn's protocols have no limits of their own. `http` and `websocket` are theirs with limits, `listener` puts them in
-place, in our servers and in vLLM's, which is uvicorn too.
+uvicorn's protocols have no limits of their own. `http` is theirs with limits; `websocket`, with `handshake`, `frames`
+and `pings`, is ours. `listener` puts them in place, in our servers and in vLLM's, which is uvicorn too.
 """
 
 from cloister_common.doors.listener import allow_files, bound_connections, listen, serve_bounded

@@ -16,6 +16,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from cloister_common.doors.door import REFUSED, Door
+from cloister_common.doors.handshake import check_handshake
 from cloister_common.errors import CloisterError, HeadTooLarge, InvalidRequest, RequestTimeout, Unavailable
 
 __all__ = ["BoundedHttp", "answer"]
@@ -136,10 +137,24 @@ class BoundedHttp(HttpToolsProtocol):
         return self._refused or self.transport.is_closing() or self.transport.get_protocol() is not self
 
     def handle_websocket_upgrade(self) -> None:
-        """Hands over; the WebSocket protocol has limits of its own."""
+        """Hands over what has been read, unless it opens no WebSocket; that protocol has limits of its own."""
         self._stop()
         self._read_again()
-        super().handle_websocket_upgrade()
+        accept, error = check_handshake(self.scope["method"], self.scope["http_version"], self.url, self.headers)
+        if error is not None:
+            self._refused = True
+            REFUSED.labels("head" if isinstance(error, HeadTooLarge) else "invalid").inc()
+            self.transport.write(answer(error))
+            self.transport.close()
+            return
+        self.connections.discard(self)
+        protocol = self.ws_protocol_class(  # type: ignore[call-arg, misc]
+            config=self.config, server_state=self.server_state, request=self.scope, url=self.url, accept=accept
+        )
+        protocol.connection_made(self.transport)
+        self.transport.set_protocol(protocol)
+        # They hold each other: the collector would find them much later.
+        self.parser = None  # type: ignore[assignment]
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's answer to all that the parser refuses, ours included."""

@@ -1,6 +1,7 @@
 """Listening sockets, and the bounded protocols in the place of uvicorn's."""
 
 import asyncio
+import math
 import resource
 import socket
 from functools import partial
@@ -67,9 +68,11 @@ def bound_connections(config: uvicorn.Config, limits: ConnectionLimits) -> None:
     config.http_protocol_class = cast("Any", partial(BoundedHttp, door=door))
     if config.ws_protocol_class is not None:
         # Only the gateway's image and vLLM's have websockets.
+        from cloister_common.doors.pings import Pings
         from cloister_common.doors.websocket import BoundedWebSocket
 
-        config.ws_protocol_class = cast("Any", partial(BoundedWebSocket, door=door))
+        pings = Pings(config.ws_ping_interval or 0, patience=config.ws_ping_timeout or math.inf)
+        config.ws_protocol_class = cast("Any", partial(BoundedWebSocket, limits=limits, pings=pings))
     if config.ssl is not None:
         # uvicorn cannot be told how long a handshake may take, and the loop's own limit is a minute.
         loop = asyncio.get_running_loop()

@@ -9,6 +9,9 @@ from typing import Any
 
 import uvicorn
 
+from cloister_common.doors import bound_connections
+from cloister_common.settings import ConnectionLimits
+
 __all__ = ["free_port", "served"]
 
 _START_SECONDS = 20.0
@@ -19,6 +22,14 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class _Server(uvicorn.Server):
+    """With the same protocols as in production, at their default limits."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        bound_connections(self.config, ConnectionLimits())
+        await super().startup(sockets)
 
 
 @contextlib.contextmanager
@@ -47,7 +58,7 @@ def served(app: Any, port: int = 0, *, host: str = "127.0.0.1") -> Iterator[str]
         lifespan="on",
         timeout_graceful_shutdown=0,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="served-app", daemon=True)
     thread.start()
     try:

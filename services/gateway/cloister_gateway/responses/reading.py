@@ -12,6 +12,7 @@ from cloister_gateway.runs.records import BODY, REQUEST, RESULTS
 from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.storage import RESPONSE, DamagedError, KeyedObject, RecordGoneError
 from cloister_gateway.streams.events import StreamDroppedError, damaged_stream
+from cloister_gateway.streams.fanout import Follower
 from cloister_gateway.streams.feeds import Feed, Hub
 from cloister_gateway.wire.items import Item, ResponseBody, has_searched, with_results
 
@@ -109,6 +110,17 @@ class ResponseReader:
                     return
         except StreamDroppedError:
             yield [last_event(await self._body(keyed), number)]
+
+    async def hand_on(self, keyed: KeyedObject, follower: Follower) -> None:
+        """As `events`, but ``follower`` is handed them, and no task woken; returns when it was handed the end."""
+        body = await self._body(keyed)
+        try:
+            async with self._watch(keyed) as feed:
+                if body["status"] not in RUNNING:
+                    _check_end(keyed, feed)
+                await feed.hand_on(follower)
+        except StreamDroppedError:
+            follower.hand([last_event(await self._body(keyed), follower.position)])
 
     async def finish(self, keyed: KeyedObject) -> ResponseBody:
         """Waits for the end of the run; the final response."""

@@ -4,16 +4,17 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cloister_common.doors.websocket import FrameWriter
 from cloister_common.errors import TooManyRequests
-from fastapi import WebSocket
 from prometheus_client import Gauge
+from starlette.types import Receive
 
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.settings import ResponsesSettings
-from cloister_gateway.sockets.session import Session
+from cloister_gateway.sockets.session import Session, SessionParts
 from cloister_gateway.sockets.waiting import WaitingBytes
 
 __all__ = ["SocketService"]
@@ -41,14 +42,18 @@ class SocketService:
         *,
         most_values: int,
     ) -> None:
-        self._responses = responses
-        self._conversations = conversations
-        self._bus = bus
         self._settings = settings
-        self._most_values = most_values
         self.open: Counter[str] = Counter()
         """Open sockets, by tenant."""
         self.waiting = WaitingBytes(settings.waiting_bytes_per_tenant)
+        self._parts = SessionParts(
+            responses=responses,
+            conversations=conversations,
+            bus=bus,
+            waiting=self.waiting,
+            most_values=most_values,
+            send_seconds=settings.send_seconds,
+        )
 
     @contextmanager
     def admitted(self, tenant: str) -> Iterator[None]:
@@ -69,15 +74,6 @@ class SocketService:
                 del self.open[tenant]
             _OPEN.dec()
 
-    def session(self, socket: WebSocket, principal: Principal) -> Session:
-        """What serves ``socket``, which is accepted already."""
-        return Session(
-            socket,
-            principal,
-            responses=self._responses,
-            conversations=self._conversations,
-            bus=self._bus,
-            waiting=self.waiting,
-            most_values=self._most_values,
-            send_seconds=self._settings.send_seconds,
-        )
+    def session(self, receive: Receive, writer: FrameWriter, principal: Principal) -> Session:
+        """What serves a socket, which is accepted already."""
+        return Session(receive, writer, principal, self._parts)

@@ -1,6 +1,6 @@
-"""One open socket: what its client asks is done in tasks, what it watches is sent by one writer.
+"""One open socket: what its client asks is done in tasks, what it watches goes out without one (`outlet`).
 
-Nothing waits for a slow client but its own writer, and that only for a bounded time: then the socket is closed with
+Nothing waits for a slow client but its own answers, and that only for a bounded time: then the socket is closed with
 code 1013, and the client resumes with ``response.subscribe`` from the last number it saw. Runs belong to leases, so
 they go on meanwhile.
 """
@@ -8,23 +8,25 @@ they go on meanwhile.
 import asyncio
 from collections import deque
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack, aclosing
-from typing import Any
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple
 
 import orjson
 from cloister_common.bodies import aside, parse_json
-from cloister_common.disconnect import SOCKET_GONE
+from cloister_common.doors.websocket import FrameWriter
 from cloister_common.errors import CloisterError, Forbidden, InvalidRequest, NotFound, TooManyRequests
 from cloister_common.validation import validation_error
 from cloister_common.values import check_values
-from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
+from starlette.types import Receive
+from starlette.websockets import WebSocketDisconnect
 
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.schemas import SocketCreate
 from cloister_gateway.responses.service import ResponseService
+from cloister_gateway.sockets.outlet import Outlet
 from cloister_gateway.sockets.schemas import (
     CLIENT_EVENT,
     Cancel,
@@ -35,10 +37,9 @@ from cloister_gateway.sockets.schemas import (
 from cloister_gateway.sockets.waiting import WaitingBytes
 from cloister_gateway.storage import KeyedObject
 from cloister_gateway.storage.layout import conversation_channel
-from cloister_gateway.wire.events import with_stream_id
 from cloister_gateway.wire.faults import fault_of
 
-__all__ = ["Session", "Shutdown"]
+__all__ = ["Session", "SessionParts", "Shutdown"]
 
 _MOST_WAITING = 16
 _MOST_FOLLOWED = 64
@@ -49,57 +50,72 @@ _MOST_UNSTORED = 1024
 _TRY_AGAIN_LATER = 1013
 
 
-class Shutdown(Exception):
-    """Ends a session with a close code.
+class Shutdown(NamedTuple):
+    """How the server ends a session.
 
-    Args:
+    Attributes:
         code: The WebSocket close code.
         reason: A short sentence for the client.
     """
 
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
+    code: int
+    reason: str
+
+
+class SessionParts(NamedTuple):
+    """What every session of this gateway uses.
+
+    Attributes:
+        responses: Makes what it asks for.
+        conversations: Finds those it follows.
+        bus: Brings word of their runs.
+        waiting: Where the turns that wait are counted.
+        most_values: JSON values that one message may have.
+        send_seconds: How long something may wait for a client that does not read.
+    """
+
+    responses: ResponseService
+    conversations: ConversationService
+    bus: Bus
+    waiting: WaitingBytes
+    most_values: int
+    send_seconds: float
 
 
 class Session:
     """One socket of one authenticated client.
 
     Args:
-        socket: Accepted already.
+        receive: Gives what the client sends. The socket is accepted already.
+        writer: Sends to it.
         principal: Who it is.
-        responses: Makes what it asks for.
-        conversations: Finds those it follows.
-        bus: Brings word of their runs.
-        waiting: Where the turns that wait are counted.
-        most_values: JSON values that one message may have.
-        send_seconds: The longest one message may take to go out.
+        parts: What it works with.
     """
 
-    def __init__(
-        self,
-        socket: WebSocket,
-        principal: Principal,
-        *,
-        responses: ResponseService,
-        conversations: ConversationService,
-        bus: Bus,
-        waiting: WaitingBytes,
-        most_values: int,
-        send_seconds: float,
-    ) -> None:
-        self._socket = socket
+    __slots__ = (
+        "_at_once",
+        "_followed",
+        "_following",
+        "_lanes",
+        "_last",
+        "_outlet",
+        "_parts",
+        "_patience",
+        "_principal",
+        "_receive",
+        "_tasks",
+        "_unstored",
+    )
+
+    def __init__(self, receive: Receive, writer: FrameWriter, principal: Principal, parts: SessionParts) -> None:
+        self._receive = receive
         self._principal = principal
-        self._responses = responses
-        self._conversations = conversations
-        self._bus = bus
-        self._waiting = waiting
-        self._most_values = most_values
-        self._send_seconds = send_seconds
-        self._outgoing: asyncio.Queue[list[bytes]] = asyncio.Queue(maxsize=1)
+        self._parts = parts
+        self._patience = asyncio.timeout(None)
+        self._tasks = asyncio.TaskGroup()
+        self._outlet = Outlet(writer, patience=parts.send_seconds, give_up=self._end)
         self._lanes: dict[str | None, deque[bytes]] = {}
-        self._unstored: deque[str] = deque(maxlen=_MOST_UNSTORED)
+        self._unstored: deque[str] | None = None
         self._last: str | None = None
         self._followed: set[str] = set()
         self._following = 0
@@ -107,24 +123,29 @@ class Session:
 
     async def run(self) -> Shutdown | None:
         """Serves until the client leaves (None) or the server ends it."""
-        end: Shutdown | None = None
         try:
-            async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
-                tasks.create_task(self._write(), name="socket-writer")
-                tasks.create_task(self._read(), name="socket-reader")
-        except* Shutdown as group:
-            end = next(error for error in group.exceptions if isinstance(error, Shutdown))
+            async with self._patience, self._tasks:
+                await self._read()
         except* WebSocketDisconnect:
             pass  # The usual end: the client has left.
+        except* TimeoutError:
+            if not self._patience.expired():
+                raise
         finally:
+            self._outlet.close()
             left = sum(len(raw) for lane in self._lanes.values() for raw in lane)
-            self._waiting.remove(self._principal.tenant, left)
-        return end
+            self._parts.waiting.remove(self._principal.tenant, left)
+        if not self._patience.expired():
+            return None
+        return Shutdown(_TRY_AGAIN_LATER, "You read too slowly. Reconnect and resume with starting_after.")
+
+    def _end(self) -> None:
+        """The client does not read: interrupts whatever the session is at."""
+        self._patience.reschedule(asyncio.get_running_loop().time())
 
     async def _read(self) -> None:
         while True:
-            message = await self._socket.receive()
+            message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1005))
             text = message.get("text")
@@ -133,7 +154,7 @@ class Session:
     async def _take(self, raw: bytes) -> None:
         data: Any = None
         try:
-            await check_values(raw, self._most_values)
+            await check_values(raw, self._parts.most_values)
             data = parse_json(raw)
             await self._handle(await aside(len(raw), _parse, data), raw)
         except CloisterError as error:
@@ -164,7 +185,7 @@ class Session:
         elif len(lane) >= _MOST_WAITING:
             raise TooManyRequests("Too many responses wait on this connection. Wait for one to end.")
         else:
-            self._waiting.add(self._principal.tenant, len(raw))
+            self._parts.waiting.add(self._principal.tenant, len(raw))
             lane.append(raw)
 
     async def _work_lane(self, event: SocketCreate, lane: deque[bytes]) -> None:
@@ -179,7 +200,7 @@ class Session:
 
     async def _create_waiting(self, lane: deque[bytes]) -> None:
         raw = lane.popleft()
-        self._waiting.remove(self._principal.tenant, len(raw))
+        self._parts.waiting.remove(self._principal.tenant, len(raw))
         event = await aside(len(raw), _parse, parse_json(raw))
         del raw
         assert isinstance(event, SocketCreate)
@@ -188,16 +209,18 @@ class Session:
         await work
 
     async def _create(self, event: SocketCreate) -> None:
-        created = await self._responses.create(self._principal, event, own_unstored=self._unstored)
+        created = await self._parts.responses.create(self._principal, event, own_unstored=self._unstored or ())
         self._last = created.keyed.id
         if event.store is False:
+            if self._unstored is None:
+                self._unstored = deque(maxlen=_MOST_UNSTORED)
             self._unstored.append(created.keyed.id)
         stream_id = event.stream_id
         del event
         await self._follow(created.keyed, -1, stream_id)
 
     async def _subscribe_response(self, event: SubscribeResponse) -> None:
-        keyed = await self._responses.find(self._principal, event.response_id, unstored=self._unstored)
+        keyed = await self._parts.responses.find(self._principal, event.response_id, unstored=self._unstored or ())
         after = -1 if event.starting_after is None else event.starting_after
         await self._follow(keyed, after, event.stream_id)
 
@@ -208,7 +231,7 @@ class Session:
             self._following -= 1
 
     async def _follow_conversation(self, event: SubscribeConversation) -> None:
-        conversation = await self._conversations.find(self._principal, event.conversation_id)
+        conversation = await self._parts.conversations.find(self._principal, event.conversation_id)
         begun: asyncio.Queue[str | None] = asyncio.Queue(maxsize=_MOST_FOLLOWED)
 
         def on_run(response_id: str | None) -> None:
@@ -216,25 +239,25 @@ class Session:
                 begun.put_nowait(response_id)
 
         async with AsyncExitStack() as stack:
-            subscription = await self._bus.subscribe(
+            subscription = await self._parts.bus.subscribe(
                 conversation_channel(conversation.id), lambda payload: on_run(payload.decode()), lambda: on_run(None)
             )
-            stack.push_async_callback(self._bus.unsubscribe, subscription)
+            stack.push_async_callback(self._parts.bus.unsubscribe, subscription)
             on_run(None)
             while True:
                 response_id = await begun.get()
                 if response_id is None:
                     # The beginning, or words may have been lost: say from when on nothing is, and look for oneself.
                     subscribed = {"type": "conversation.subscribed", "conversation_id": conversation.id}
-                    await self._send(subscribed, event.stream_id)
-                    response_id = await self._conversations.running(conversation)
+                    await self._outlet.send(orjson.dumps(subscribed), event.stream_id)
+                    response_id = await self._parts.conversations.running(conversation)
                 if response_id is not None:
                     await self._follow_new(conversation, response_id, event.stream_id)
 
     async def _follow_new(self, conversation: KeyedObject, response_id: str, stream_id: str | None) -> None:
         """Follows a response of a subscribed conversation, unless this socket does so already."""
         try:
-            keyed = await self._responses.find_within(self._principal, conversation, response_id)
+            keyed = await self._parts.responses.find_within(self._principal, conversation, response_id)
         except NotFound:
             return  # Deleted, refused after all, or no response of this conversation: whoever said so is not believed.
         except Forbidden as error:
@@ -249,18 +272,15 @@ class Session:
         response_id = event.response_id or self._last
         if response_id is None:
             raise InvalidRequest("There is no response to cancel on this connection.", param="response_id")
-        await self._responses.request_cancel(self._principal, response_id, unstored=self._unstored)
+        await self._parts.responses.request_cancel(self._principal, response_id, unstored=self._unstored or ())
 
     async def _follow(self, keyed: KeyedObject, after: int, stream_id: str | None) -> None:
         self._followed.add(keyed.id)
         try:
             if len(self._followed) > _MOST_FOLLOWED:
                 raise TooManyRequests(f"This connection follows {_MOST_FOLLOWED} responses, the most it may.")
-            async with aclosing(self._responses.events(keyed, after=after)) as batches:
-                async for events in batches:
-                    if stream_id is not None:
-                        events = [with_stream_id(event, stream_id) for event in events]
-                    await self._outgoing.put(events)
+            with self._outlet.follower(stream_id, after=after) as follower:
+                await self._parts.responses.hand_on(keyed, follower)
         finally:
             self._followed.discard(keyed.id)
 
@@ -281,27 +301,9 @@ class Session:
         except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this request only, and is told
             await self._send_error(fault_of(error, route="/v1/responses"), stream_id)
 
-    async def _send(self, event: dict[str, Any], stream_id: str | None) -> None:
-        raw = orjson.dumps(event)
-        await self._outgoing.put([raw if stream_id is None else with_stream_id(raw, stream_id)])
-
     async def _send_error(self, error: CloisterError, stream_id: str | None) -> None:
-        await self._send({"type": "error", "status": type(error).status, **error.body()}, stream_id)
-
-    async def _write(self) -> None:
-        while True:
-            events = await self._outgoing.get()
-            try:
-                async with asyncio.timeout(None) as limit:
-                    for event in events:
-                        limit.reschedule(asyncio.get_running_loop().time() + self._send_seconds)
-                        await self._socket.send_text(event.decode())
-            except TimeoutError as error:
-                raise Shutdown(
-                    _TRY_AGAIN_LATER, "You read too slowly. Reconnect and resume with starting_after."
-                ) from error
-            except SOCKET_GONE as error:
-                raise WebSocketDisconnect(1006) from error
+        event = orjson.dumps({"type": "error", "status": type(error).status, **error.body()})
+        await self._outlet.send(event, stream_id)
 
 
 def _parse(data: Any) -> ClientEvent:

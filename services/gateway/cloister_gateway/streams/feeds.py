@@ -1,7 +1,8 @@
 """Fan-out inside one gateway: every run that anyone here watches is held once, and each watcher is a position in it.
 
 A watcher has no queue of its own that could fill up: it reads `Feed.events` from where it stands, at its own pace,
-and is woken when there is more. So a slow reader costs nothing, and the run never waits for one. Runs of this
+and is woken when there is more (`Feed.follow`), or is handed what there is without a task of its own (`Feed.hand_on`,
+for the many sockets). So a slow reader costs nothing, and the run never waits for one. Runs of this
 gateway put their events in directly; for runs of others, a message on the gateway's one Redis subscription says that
 there is more to read.
 """
@@ -20,6 +21,7 @@ from cloister_gateway.storage import DamagedError, KeyedObject
 from cloister_gateway.storage.client import REDIS_DOWN
 from cloister_gateway.storage.layout import run_channel
 from cloister_gateway.streams.events import EventStream, damaged_stream
+from cloister_gateway.streams.fanout import Fanout, Follower
 
 __all__ = ["Feed", "Hub"]
 
@@ -53,6 +55,7 @@ class Feed:
         self._error: Exception | None = None
         self._last_entry = b"0-0"
         self._wakers: set[Callable[[], None]] = set()
+        self._fanout = Fanout(self.events)
         self._reading = asyncio.Lock()
 
     def extend(self, first: int, events: list[bytes], *, final: bool, entry_id: bytes | None = None) -> None:
@@ -103,7 +106,13 @@ class Feed:
         finally:
             self._wakers.discard(more.set)
 
+    async def hand_on(self, follower: Follower) -> None:
+        """As `follow`, but ``follower`` is handed the events; returns when it was handed the end."""
+        await follower.until_end(self._fanout)
+
     def _wake(self) -> None:
+        error = None if self.final else self._error
+        self._fanout.tell(ended=self.final or error is not None, error=error)
         for wake in tuple(self._wakers):
             wake()
 

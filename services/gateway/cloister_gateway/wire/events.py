@@ -1,9 +1,11 @@
 """The events of a response as they go out: raw JSON bytes, looked into as little as possible."""
 
+from collections.abc import Sequence
+
 import orjson
 from cloister_common.errors import CloisterError
 
-__all__ = ["error_event", "event_name", "with_stream_id"]
+__all__ = ["error_event", "event_name", "in_lane"]
 
 _PREFIX = b'{"type":"'
 
@@ -13,9 +15,12 @@ def event_name(event: bytes) -> bytes:
     return event[len(_PREFIX) : event.index(b'"', len(_PREFIX))]
 
 
-def with_stream_id(event: bytes, stream_id: str) -> bytes:
-    """The event with the WebSocket lane it belongs to as a last key."""
-    return event[:-1] + b',"stream_id":' + orjson.dumps(stream_id) + b"}"
+def in_lane(events: Sequence[bytes], stream_id: str | None) -> Sequence[bytes]:
+    """The events with the WebSocket lane they belong to, if it has a name, as a last key."""
+    if stream_id is None:
+        return events
+    last = b',"stream_id":' + orjson.dumps(stream_id) + b"}"
+    return [event[:-1] + last for event in events]
 
 
 def error_event(error: CloisterError, number: int) -> bytes:

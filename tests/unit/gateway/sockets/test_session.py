@@ -1,16 +1,17 @@
 """What one socket keeps for its life."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import orjson
 from cloister_common.vault import DataKey
 from cloister_gateway.identity.principal import Credential, Principal
-from cloister_gateway.sockets.session import Session
+from cloister_gateway.sockets.session import Session, SessionParts
 from cloister_gateway.sockets.waiting import WaitingBytes
 from cloister_gateway.storage import KeyedObject
 from cloister_gateway.storage.layout import RESPONSE
+from cloister_gateway.streams.fanout import Follower
 
 CALLER = Principal("proj_a", "svc_acct_a", Credential("api_key", "key_a"), frozenset({"api"}))
 TURNS = 1500
@@ -30,14 +31,15 @@ class Responses:
         keyed = KeyedObject(RESPONSE, f"resp_{self.made}", DataKey(bytes(32), tenant="proj_a"))
         return type("Created", (), {"keyed": keyed})
 
-    async def events(self, keyed: KeyedObject, *, after: int) -> AsyncGenerator[list[bytes], None]:
+    async def hand_on(self, keyed: KeyedObject, follower: Follower) -> None:
         self.ended.set()
-        return
-        yield []
 
 
 class Socket:
-    """A client that asks for one unstored response after the other, and leaves."""
+    """A client that asks for one unstored response after the other, and leaves. It is sent nothing."""
+
+    on_room = None
+    gone = False
 
     def __init__(self, responses: Responses) -> None:
         self.responses = responses
@@ -56,9 +58,8 @@ class Socket:
 
 async def test_a_socket_remembers_the_latest_unstored_responses_and_not_all_for_its_life() -> None:
     responses = Responses()
-    session = Session(
-        cast("Any", Socket(responses)),
-        CALLER,
+    socket = Socket(responses)
+    parts = SessionParts(
         responses=cast("Any", responses),
         conversations=cast("Any", None),
         bus=cast("Any", None),
@@ -66,6 +67,7 @@ async def test_a_socket_remembers_the_latest_unstored_responses_and_not_all_for_
         most_values=1000,
         send_seconds=1,
     )
+    session = Session(socket.receive, cast("Any", socket), CALLER, parts)
     assert await session.run() is None
     assert responses.made == TURNS
     assert len(responses.known) == 1024
