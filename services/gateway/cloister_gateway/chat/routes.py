@@ -4,7 +4,8 @@ from functools import partial
 from typing import Annotated
 
 from cloister_common.access import provided
-from cloister_common.bodies import JsonRoute, aside
+from cloister_common.bodies import aside
+from cloister_common.direct import DirectRoute
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
@@ -20,7 +21,7 @@ from cloister_gateway.wire.query import only_query
 
 __all__ = ["router"]
 
-router = APIRouter(route_class=JsonRoute)
+router = APIRouter(route_class=DirectRoute)
 
 Caller = Annotated[Principal, Depends(require("chat"))]
 Models = Annotated[Catalog, Depends(provided(Catalog))]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute
+from cloister_common.direct import DirectRoute
 from cloister_common.disconnect import while_connected
 from cloister_common.errors import InvalidRequest
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -38,7 +39,6 @@ Service = Annotated[ResponseService, Depends(provided(ResponseService))]
 Streaming = Annotated[ResponsesSettings, Depends(provided(ResponsesSettings))]
 
 
-@router.post("", dependencies=[NO_QUERY])
 async def create(
     body: CreateResponse,
     caller: Caller,
@@ -56,6 +56,9 @@ async def create(
     if body.background:
         return JSONResponse(await service.body(created.keyed))
     return JSONResponse(await while_connected(request, service.finish(created.keyed)))
+
+
+router.add_api_route("", create, methods=["POST"], dependencies=[NO_QUERY], route_class_override=DirectRoute)
 
 
 @router.get("/{response_id}")
