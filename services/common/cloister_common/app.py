@@ -60,8 +60,9 @@ class BaseApp(FastAPI):
         self._inside: ASGIApp = self._route
         self._direct: dict[tuple[str, str], DirectRoute] = {}
 
-    def guard(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:
-        """Puts ``layer`` between the shell and all routes: what it refuses is still logged and counted."""
+    def add_layer(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:
+        """Puts ``layer`` between the shell and all routes, around the layers that are there: what it refuses is still
+        logged and counted."""
         self._inside = layer(self._inside)
 
     def include_router(self, router: APIRouter, **keywords: Any) -> None:
@@ -74,7 +75,13 @@ class BaseApp(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """FastAPI's layers that the shell does not stand for: not its telemetry, its limit of bodies and its answer to
-        the unforeseen, which cost every message."""
+        the unforeseen, which cost every message.
+
+        Raises:
+            TypeError: A layer was added as to FastAPI: it would not stand around what is called directly.
+        """
+        if self.user_middleware:
+            raise TypeError("put layers around this application with add_layer")
         return ExceptionMiddleware(AsyncExitStackMiddleware(self.router), handlers=self.exception_handlers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

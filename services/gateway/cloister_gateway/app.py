@@ -91,7 +91,7 @@ def create_app(settings: GatewaySettings, *, meter: Meter | None = None) -> Base
         app.add_api_route(path, _not_served, methods=[method])
     # Inside of the shell, so that refusals are logged and counted too; it still comes before routing and any body.
     routes = [*app.routes, *(route for router in ROUTERS for route in router.routes)]
-    app.guard(partial(GuardMiddleware, open_routes=open_routes(routes)))
+    app.add_layer(partial(GuardMiddleware, open_routes=open_routes(routes)))
     return app
 
 
