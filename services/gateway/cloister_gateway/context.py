@@ -17,6 +17,7 @@ from cloister_common.supervisor import Supervisor
 from cloister_common.vault import Keyring
 from redis.asyncio import Redis
 
+from cloister_gateway.admission import Admission
 from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.bus.forgetting import share_forgetting
@@ -66,6 +67,7 @@ class Context:
     bus: Bus
     announcements: Announcements
     authenticator: Authenticator
+    admission: Admission
     directory: Directory
     metering: Metering
     catalog: Catalog
@@ -83,6 +85,7 @@ class Context:
         """What the guard, routes and sockets may ask for."""
         return Services(
             self.authenticator,
+            self.admission,
             self.directory,
             self.metering,
             self.catalog,
@@ -132,6 +135,8 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         authenticator = Authenticator([ApiKeyVerifier(identity, peppers)], announcements, last_use, supervisor)
         directory = Directory(Projects(identity, announcements), ApiKeys(identity, peppers[0], announcements))
 
+        admission = Admission(settings.admission, redis.ping)
+
         items = ItemLog(redis)
         stream = EventStream(redis)
         hub = Hub(stream, bus, supervisor)
@@ -150,7 +155,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
             bus=bus,
             meter=meter,
         )
-        engine = Engine(parts, hub=hub, announcements=announcements, supervisor=supervisor)
+        engine = Engine(parts, admission=admission, hub=hub, announcements=announcements, supervisor=supervisor)
         stack.push_async_callback(engine.hand_over)
 
         conversations = ConversationService(ConversationStore(redis), items, keyring, engine)
@@ -177,6 +182,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
             bus=bus,
             announcements=announcements,
             authenticator=authenticator,
+            admission=admission,
             directory=directory,
             metering=Metering(meter),
             catalog=catalog,
@@ -188,7 +194,12 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
             conversations=conversations,
             responses=responses,
             sockets=SocketService(
-                responses, conversations, bus, settings.responses, most_values=settings.bodies.json_values
+                responses,
+                conversations,
+                bus,
+                admission,
+                settings.responses,
+                most_values=settings.bodies.json_values,
             ),
         )
         await _start(context)
@@ -202,6 +213,7 @@ async def _start(context: Context) -> None:
     await context.announcements.start()
     context.llm.start(context.supervisor)
     context.authenticator.start()
+    context.admission.start(context.supervisor)
     context.hub.start()
     context.engine.start()
 

@@ -8,6 +8,7 @@ from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
 from cloister_common.vault import VaultError
 
+from cloister_gateway.admission import Admission
 from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.run import Run, RunParts
@@ -32,8 +33,17 @@ _MOST_TAKEOVERS = 10
 class Engine:
     """The runs of this gateway."""
 
-    def __init__(self, parts: RunParts, *, hub: Hub, announcements: Announcements, supervisor: Supervisor) -> None:
+    def __init__(
+        self,
+        parts: RunParts,
+        *,
+        admission: Admission,
+        hub: Hub,
+        announcements: Announcements,
+        supervisor: Supervisor,
+    ) -> None:
         self._parts = parts
+        self._admission = admission
         self._hub = hub
         self._announcements = announcements
         self._supervisor = supervisor
@@ -107,7 +117,7 @@ class Engine:
         give_up: bool,
     ) -> None:
         try:
-            async with self._hub.own(keyed) as feed:
+            async with self._admission.counted(), self._hub.own(keyed) as feed:
                 run = Run(keyed, conversation, request, body, self._parts, feed)
                 self._runs[keyed.id] = run
                 if give_up:
