@@ -63,7 +63,12 @@ class RedisSettings(Settings):
         "append-only file, or without `appendfsync always`), that may evict keys, or whose default user may not do "
         "what transactions do: Redis replays them as that user, which may be `off`. `best_effort` warns.",
     )
-    connections: int = Field(64, ge=4, description="Connections of the command pool; callers wait for a free one.")
+    connections: int = Field(
+        64,
+        ge=4,
+        description="Connections, beside the four that commands share, for transactions that need one to themselves "
+        "(administration); callers wait for a free one.",
+    )
     timeout_seconds: float = Field(
         5.0, gt=0, description="Longest wait for a reply, and for a free connection, in seconds."
     )
