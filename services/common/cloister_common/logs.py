@@ -83,23 +83,25 @@ def _is_heard(record: logging.LogRecord) -> bool:
     return _is_ours(record) or record.levelno >= logging.WARNING
 
 
-def _shared_processors(service: str) -> list[structlog.typing.Processor]:
+def _shared_processors(service: str, worker: int | None = None) -> list[structlog.typing.Processor]:
+    origin: dict[str, Any] = {"service": service} if worker is None else {"service": service, "worker": worker}
     return [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        lambda _, __, event: {"service": service, **event},
+        lambda _, __, event: {**origin, **event},
         _exception_without_message,
     ]
 
 
-def json_handler(service: str, *, mark: str = "") -> logging.Handler:
+def json_handler(service: str, *, mark: str = "", worker: int | None = None) -> logging.Handler:
     """A handler of our format, for any logger: also where somebody else's ``dictConfig`` sets logging up (vLLM's).
 
     Args:
         service: Which service logs.
         mark: What each line begins with, for a reader that takes it off again.
+        worker: Which of several processes this is.
     """
     # What fails while it logs would be printed with its arguments.
     logging.raiseExceptions = False
@@ -107,7 +109,7 @@ def json_handler(service: str, *, mark: str = "") -> logging.Handler:
     handler.addFilter(_is_heard)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*_shared_processors(service), _library_without_content],
+            foreign_pre_chain=[*_shared_processors(service, worker), _library_without_content],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(),
@@ -124,11 +126,11 @@ def levels(service: str, level: str) -> dict[str, str]:
     return dict.fromkeys((f"{_OURS}common", f"{_OURS}{service}"), level.upper())
 
 
-def configure_logging(*, service: str, level: str = "info") -> None:
-    """Sets up logging for the process. Called once, from ``__main__``."""
-    logging.getLogger().handlers = [json_handler(service)]
+def configure_logging(*, service: str, level: str = "info", worker: int | None = None) -> None:
+    """Sets up logging for the process, which may be one of several ``worker`` s. Called once, from ``__main__``."""
+    logging.getLogger().handlers = [json_handler(service, worker=worker)]
     set_level(service=service, level=level)
-    configure_our_loggers(service)
+    configure_our_loggers(service, worker)
 
 
 def set_level(*, service: str, level: str) -> None:
@@ -138,10 +140,10 @@ def set_level(*, service: str, level: str) -> None:
         logging.getLogger(name).setLevel(own)
 
 
-def configure_our_loggers(service: str) -> None:
+def configure_our_loggers(service: str, worker: int | None = None) -> None:
     """The part of `configure_logging` that is left to do where somebody else has made the handlers."""
     structlog.configure(
-        processors=[*_shared_processors(service), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*_shared_processors(service, worker), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,

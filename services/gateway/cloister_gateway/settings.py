@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from cloister_common.settings import ClientTls, ServiceSettings, Settings
+from cloister_common.settings import ClientTls, ServiceSettings, Settings, SharedServerSettings
 from cloister_common.values import MOST_VALUES
 from pydantic import Field, StringConstraints, model_validator
 
@@ -237,6 +237,7 @@ class AdmissionSettings(Settings):
 class GatewaySettings(ServiceSettings):
     """The gateway's settings file."""
 
+    server: SharedServerSettings
     vault: VaultSettings
     identity: IdentitySettings
     redis: RedisSettings
