@@ -1,37 +1,42 @@
 """The app shell: what every FastAPI application of ours has before its own routes.
 
-Pure ASGI middleware, in this order from the outside: request id and log line, metrics, body limit, the unforeseen.
-Errors of the `cloister_common.errors` tree, validation failures and everything unforeseen leave as OpenAI's error
-object.
+A request goes through the shell (`cloister_common.middleware`), the guard where there is one, and then either straight
+to a route that is called directly (`cloister_common.direct`) or through FastAPI's router. Errors of the
+`cloister_common.errors` tree, validation failures and everything unforeseen leave as OpenAI's error object.
 ``/livez`` says the process turns; ``/readyz`` runs the service's checks and names those that fail.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloister_common.bodies import set_most_values
+from cloister_common.direct import DirectRoute
 from cloister_common.errors import CloisterError, error_object
 from cloister_common.logs import get_logger
-from cloister_common.metrics import MetricsMiddleware
-from cloister_common.middleware import (
-    HEALTH_PATHS,
-    BodyLimitMiddleware,
-    RequestLogMiddleware,
-    UnforeseenMiddleware,
-    error_response,
-    unforeseen,
-)
+from cloister_common.middleware import HEALTH_PATHS, Shell, error_response
 from cloister_common.validation import field_path, validation_error
 from cloister_common.values import MOST_VALUES
 
-__all__ = ["HEALTH_PATHS", "ReadinessCheck", "create_base_app", "error_response", "field_path", "validation_error"]
+__all__ = [
+    "HEALTH_PATHS",
+    "BaseApp",
+    "ReadinessCheck",
+    "create_base_app",
+    "error_response",
+    "field_path",
+    "validation_error",
+]
 
 log = get_logger(__name__)
 
@@ -39,6 +44,65 @@ ReadinessCheck = Callable[[], Awaitable[None]]
 """Returns when its part is ready, raises with a reason otherwise."""
 
 _READINESS_SECONDS = 5.0
+
+
+class BaseApp(FastAPI):
+    """FastAPI inside of our shell.
+
+    Args:
+        shell: What is outside of everything.
+        keywords: As `FastAPI`.
+    """
+
+    def __init__(self, shell: Callable[[ASGIApp], ASGIApp], **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self._shell = shell(self._enter)
+        self._inside: ASGIApp = self._route
+        self._direct: dict[tuple[str, str], DirectRoute] = {}
+
+    def add_layer(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:
+        """Puts ``layer`` between the shell and all routes, around the layers that are there: what it refuses is still
+        logged and counted."""
+        self._inside = layer(self._inside)
+
+    def include_router(self, router: APIRouter, **keywords: Any) -> None:
+        """Serves the routes of ``router``."""
+        super().include_router(router, **keywords)
+        # A prefix would be FastAPI's to add: it serves those itself, as it serves all that is not found here.
+        for route in () if keywords else router.routes:
+            if isinstance(route, DirectRoute):
+                self._direct.update({(method, route.path): route for method in route.methods or ()})
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """FastAPI's layers that the shell does not stand for: not its telemetry, its limit of bodies and its answer to
+        the unforeseen, which cost every message.
+
+        Raises:
+            TypeError: A layer was added as to FastAPI: it would not stand around what is called directly.
+        """
+        if self.user_middleware:
+            raise TypeError("put layers around this application with add_layer")
+        return ExceptionMiddleware(AsyncExitStackMiddleware(self.router), handlers=self.exception_handlers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self
+        await self._shell(scope, receive, send)
+
+    async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+        else:
+            await self._inside(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            route = self._direct.get((scope["method"], scope["path"]))
+            if route is not None:
+                await route.serve(scope, receive, send)
+                return
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        await self.middleware_stack(scope, receive, send)
 
 
 def create_base_app(
@@ -49,8 +113,8 @@ def create_base_app(
     max_body_bytes: int,
     larger_bodies: Mapping[str, int] | None = None,
     max_json_values: int = MOST_VALUES,
-) -> FastAPI:
-    """A FastAPI application with our middleware, error shape and health routes, and nothing else.
+) -> BaseApp:
+    """A FastAPI application in our shell, with our error shape and health routes, and nothing else.
 
     Args:
         title: The service's name.
@@ -61,7 +125,8 @@ def create_base_app(
         max_json_values: JSON bodies of more values are refused with 413 before anything is made of them.
     """
     # FastAPI's own telemetry would record validation failures, which quote request bodies.
-    app = FastAPI(
+    app = BaseApp(
+        partial(Shell, max_body_bytes=max_body_bytes, larger=larger_bodies),
         title=title,
         lifespan=_reported(lifespan),
         openapi_url=None,
@@ -70,14 +135,9 @@ def create_base_app(
         telemetry={"logs": False},
     )
     set_most_values(app, max_json_values)
-    app.add_middleware(UnforeseenMiddleware)
-    app.add_middleware(BodyLimitMiddleware, max_body_bytes=max_body_bytes, larger=larger_bodies)
-    app.add_middleware(MetricsMiddleware)
-    app.add_middleware(RequestLogMiddleware)
     app.add_exception_handler(CloisterError, _on_cloister_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(Exception, _on_unforeseen)
 
     @app.get("/livez")
     async def livez() -> dict[str, str]:
@@ -153,7 +213,3 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
         )
     kind = "invalid_request_error" if error.status_code < 500 else "server_error"
     return JSONResponse(error_object(str(error.detail), type=kind), status_code=error.status_code)
-
-
-async def _on_unforeseen(_: Request, error: Exception) -> JSONResponse:
-    return error_response(unforeseen(error))

@@ -12,28 +12,42 @@ import sys
 import threading
 import traceback
 import warnings
+from collections.abc import Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
+import orjson
 import structlog
 
 __all__ = [
     "bind_log_fields",
+    "clear_log_fields",
     "configure_logging",
     "configure_our_loggers",
     "get_logger",
     "json_handler",
     "levels",
+    "log_plainly",
     "report_failures",
     "set_level",
 ]
 
 _OURS = "cloister_"
 
+_BOUND: ContextVar[Mapping[str, str]] = ContextVar("log_fields", default={})  # noqa: B039 - it is never changed
+"""What `bind_log_fields` bound: one mapping in one variable, since structlog's own, a variable for each field, cost
+each request ten times as much."""
+
 _ASYNCIO_WORDS = re.compile(
     r"Task exception was never retrieved|Future exception was never retrieved|Task was destroyed but it is pending!"
     r"|Exception(?= in callback)|Executing(?= <)|Unclosed (?:client session|connector|connection|response)"
 )
 """How asyncio's reports begin. What follows quotes tasks and callbacks by their repr, with arguments in it."""
+
+
+def _with_bound_fields(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {**_BOUND.get(), **event}
 
 
 def _exception_without_message(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -83,10 +97,15 @@ def _is_heard(record: logging.LogRecord) -> bool:
     return _is_ours(record) or record.levelno >= logging.WARNING
 
 
+def _origin(service: str, worker: int | None) -> dict[str, Any]:
+    """What every line begins with."""
+    return {"service": service} if worker is None else {"service": service, "worker": worker}
+
+
 def _shared_processors(service: str, worker: int | None = None) -> list[structlog.typing.Processor]:
-    origin: dict[str, Any] = {"service": service} if worker is None else {"service": service, "worker": worker}
+    origin = _origin(service, worker)
     return [
-        structlog.contextvars.merge_contextvars,
+        _with_bound_fields,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -108,7 +127,9 @@ def json_handler(service: str, *, mark: str = "", worker: int | None = None) -> 
     handler = logging.StreamHandler(sys.stdout)
     handler.addFilter(_is_heard)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        _Formatter(
+            _origin(service, worker),
+            mark,
             foreign_pre_chain=[*_shared_processors(service, worker), _library_without_content],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -119,6 +140,35 @@ def json_handler(service: str, *, mark: str = "", worker: int | None = None) -> 
         )
     )
     return handler
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Makes lines through the processors; those of `log_plainly` at once.
+
+    Args:
+        origin: What each line says of where it comes from.
+        mark: What each line begins with.
+        keywords: As `structlog.stdlib.ProcessorFormatter`.
+    """
+
+    def __init__(self, origin: Mapping[str, Any], mark: str, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self._origin = origin
+        self._mark = mark
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: Mapping[str, Any] | None = getattr(record, "plain_fields", None)
+        if fields is None:
+            return super().format(record)
+        line = {
+            **self._origin,
+            **fields,
+            "event": record.msg,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "timestamp": datetime.now(UTC),
+        }
+        return self._mark + orjson.dumps(line, option=orjson.OPT_UTC_Z).decode()
 
 
 def levels(service: str, level: str) -> dict[str, str]:
@@ -143,7 +193,11 @@ def set_level(*, service: str, level: str) -> None:
 def configure_our_loggers(service: str, worker: int | None = None) -> None:
     """The part of `configure_logging` that is left to do where somebody else has made the handlers."""
     structlog.configure(
-        processors=[*_shared_processors(service, worker), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_shared_processors(service, worker),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
@@ -181,9 +235,26 @@ def report_failures() -> None:
 
 def bind_log_fields(**fields: str) -> None:
     """Has every line that this request, or a task begun in it, logs from now on carry ``fields``: ids, no content."""
-    structlog.contextvars.bind_contextvars(**fields)
+    _BOUND.set({**_BOUND.get(), **fields})
+
+
+def clear_log_fields() -> None:
+    """Has no later line carry what was bound."""
+    _BOUND.set({})
 
 
 def get_logger(name: str) -> Any:
     """A structlog logger bound to ``name``."""
     return structlog.stdlib.get_logger(name)
+
+
+def log_plainly(logger: logging.Logger, event: str, fields: Mapping[str, str | int | float | None]) -> None:
+    """Logs one line at ``info`` that carries what is bound too, for what is logged with each request.
+
+    It looks as one of `get_logger` and costs a quarter (66 µs, and 13 where the level hides it): its values need no
+    processor, being ids, numbers and constants of ours, and it is made in one piece.
+    """
+    if logger.isEnabledFor(logging.INFO):
+        record = logging.LogRecord(logger.name, logging.INFO, "", 0, event, None, None)
+        record.plain_fields = {**_BOUND.get(), **fields}
+        logger.handle(record)

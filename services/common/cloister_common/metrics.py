@@ -13,12 +13,12 @@ from collections.abc import Callable
 
 from prometheus_client import Counter, Histogram, make_asgi_app
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloister_common.doors import listen, serve_bounded
 from cloister_common.settings import ConnectionLimits, ServerSettings
 
-__all__ = ["DEAD_SECONDS", "Heart", "MetricsMiddleware", "metrics_limits", "serve_metrics", "with_health"]
+__all__ = ["DEAD_SECONDS", "Heart", "count_answer", "metrics_limits", "serve_metrics", "with_health"]
 
 _REQUESTS = Counter("cloister_http_requests_total", "HTTP requests by route and status.", ["method", "route", "status"])
 _SECONDS = Histogram(
@@ -28,30 +28,23 @@ _SECONDS = Histogram(
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
 
+_METERS: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+"""What `count_answer` counts in. Finding it by its labels costs the client library 2 µs each time."""
+
 _MOST_READERS = 64
 """Open connections of the metrics port: a few scrapers each keep one."""
 
 
-class MetricsMiddleware:
-    """Counts requests and times their first byte. Pure ASGI: it adds no task and buffers nothing."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        started = time.perf_counter()
-
-        async def counted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                template = getattr(scope.get("route"), "path", "(none)")
-                _REQUESTS.labels(scope["method"], template, message["status"]).inc()
-                _SECONDS.labels(scope["method"], template).observe(time.perf_counter() - started)
-            await send(message)
-
-        await self.app(scope, receive, counted)
+def count_answer(method: str, route: str | None, status: int, seconds: float) -> None:
+    """Counts a request whose answer began after ``seconds``; ``route`` is None where none matched."""
+    labels = (method, route or "(none)", status)
+    meters = _METERS.get(labels)
+    if meters is None:
+        # Statuses, templates and the methods that a parser knows: there are few.
+        meters = _METERS[labels] = (_REQUESTS.labels(*labels), _SECONDS.labels(*labels[:2]))
+    requests, histogram = meters
+    requests.inc()
+    histogram.observe(seconds)
 
 
 DEAD_SECONDS = 30.0

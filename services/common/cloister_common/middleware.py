@@ -1,29 +1,33 @@
-"""The middleware of the app shell: pure ASGI, so that nothing is buffered and no task is added."""
+"""The shell around an application: one layer of pure ASGI, so that nothing is buffered and no task is added.
 
+It gives each request an id and one log line, counts it, bounds its body, and answers what nobody foresaw. It is one
+layer rather than one for each of these, since every layer costs every message: a token of a stream, once its answer
+has begun, costs one call here.
+"""
+
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 
-import structlog
-from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloister_common.errors import CloisterError, PayloadTooLarge, UnsupportedMediaType
 from cloister_common.ids import new_id
-from cloister_common.logs import bind_log_fields, get_logger
+from cloister_common.logs import bind_log_fields, clear_log_fields, get_logger, log_plainly
+from cloister_common.metrics import count_answer
 
 __all__ = [
     "HEALTH_PATHS",
-    "BodyLimitMiddleware",
-    "RequestLogMiddleware",
-    "UnforeseenMiddleware",
+    "Shell",
     "check_encoding",
     "error_response",
     "unforeseen",
 ]
 
 log = get_logger(__name__)
+_request_log = logging.getLogger(__name__)
 
 HEALTH_PATHS = frozenset({"/livez", "/readyz"})
 """What every service answers whoever asks, and does not log: probes come every few seconds."""
@@ -63,142 +67,161 @@ def check_encoding(headers: Sequence[tuple[bytes, bytes]]) -> None:
         )
 
 
-class RequestLogMiddleware:
-    """Gives each request an id (``x-request-id``, which OpenAI's SDKs show) and logs one line without content.
+class Shell:
+    """What stands around every application of ours.
 
-    A WebSocket's line comes when it ends: ``status`` is 101 where it was accepted. Whoever finds out who calls puts
-    that into the line with `bind_log_fields`.
-    """
+    - Each request gets an id (``x-request-id``, which OpenAI's SDKs show) and one log line without content. A
+      WebSocket's line comes when it ends: ``status`` is 101 where it was accepted. Whoever finds out who calls puts
+      that into the line with `bind_log_fields`.
+    - Its answer is counted by route and status, and timed until it begins.
+    - A body over the limit is refused by its declared length, or as soon as that many bytes have come in; one that is
+      compressed before that, since what it would become is in no limit. Whatever the application makes of a body that
+      broke off, the caller gets the refusal.
+    - An exception nobody foresaw becomes a 500. When the start or the end of the application fails, Starlette hands
+      the whole traceback to the server's log, with messages that may quote content; this takes them out.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or scope["path"] in HEALTH_PATHS:
-            await self.app(scope, receive, send)
-            return
-        request_id = new_id("req_")
-        started = time.perf_counter()
-        status = 0
-
-        async def with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] in _ANSWERS:
-                status = message.get("status", 101)
-                headers = MutableHeaders(raw=list(message.get("headers", ())))
-                headers["x-request-id"] = request_id
-                message = {**message, "headers": headers.raw}
-            await send(message)
-
-        bind_log_fields(request_id=request_id)
-        try:
-            await self.app(scope, receive, with_id)
-        finally:
-            log.info(
-                "request",
-                method=scope.get("method", "WEBSOCKET"),
-                route=getattr(scope.get("route"), "path", None),
-                status=status,
-                seconds=round(time.perf_counter() - started, 4),
-            )
-            # What was bound belongs to this request; a server may go on in the same context.
-            structlog.contextvars.clear_contextvars()
-
-
-class BodyLimitMiddleware:
-    """Refuses a body over the limit by its declared length, or as soon as that many bytes have come in.
-
-    One that is compressed is refused before: what it would become is in no limit.
-
-    Whatever the application makes of a body that broke off, the caller gets the refusal: FastAPI would call it a body
-    that cannot be parsed. A path prefix in ``larger`` may have a limit of its own (uploads).
+    Args:
+        app: The application.
+        max_body_bytes: The longest body.
+        larger: Other limits by path prefix (uploads).
     """
 
     def __init__(self, app: ASGIApp, *, max_body_bytes: int, larger: Mapping[str, int] | None = None) -> None:
-        self.app = app
-        self.max_body_bytes = max_body_bytes
-        self.larger = dict(larger or {})
-
-    def limit(self, path: str) -> int:
-        return next((size for prefix, size in self.larger.items() if path.startswith(prefix)), self.max_body_bytes)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        headers = dict(scope["headers"])
-        if b"content-encoding" in headers:
-            try:
-                check_encoding(scope["headers"])
-            except UnsupportedMediaType as error:
-                await error_response(error)(scope, receive, send)
-                return
-        limit = self.limit(scope["path"])
-        refusal = PayloadTooLarge(f"The request body is over the limit of {limit} bytes. Send less.")
-        declared = headers.get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared) > limit:
-            await error_response(refusal)(scope, receive, send)
-            return
-        received = 0
-        started = refused = False
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            if message["type"] == "http.request":
-                received += len(message.get("body", b""))
-                if received > limit:
-                    raise refusal
-            return message
-
-        async def judged(message: Message) -> None:
-            nonlocal started, refused
-            if received > limit and not started:
-                if not refused:
-                    refused = True
-                    await error_response(refusal)(scope, receive, send)
-                return
-            started = True
-            await send(message)
-
-        await self.app(scope, counted, judged)
-
-
-class UnforeseenMiddleware:
-    """Turns an exception nobody foresaw into a 500 before the other middleware, which counts, logs and names it.
-
-    Starlette's own place for this is outside of all middleware: such answers had no request id and were in no metric.
-    When the start or the end of the application fails, Starlette hands the whole traceback to the server's log, with
-    messages that may quote content; this takes them out.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+        self._larger = tuple((larger or {}).items())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self.app(scope, receive, partial(_without_traceback, send))
+            await self._app(scope, receive, partial(_without_traceback, send))
             return
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
+        exchange = _Exchange(scope, receive, send, self._limit(scope["path"]))
+        bind_log_fields(request_id=exchange.request_id)
         try:
-            await self.app(scope, receive, watched)
+            if scope["type"] == "http":
+                await self._serve(exchange)
+            else:
+                await self._app(scope, receive, exchange.send)
+        finally:
+            exchange.log()
+            # What was bound belongs to this request; a server may go on in the same context.
+            clear_log_fields()
+
+    def _limit(self, path: str) -> int:
+        for prefix, size in self._larger:
+            if path.startswith(prefix):
+                return size
+        return self._max_body_bytes
+
+    async def _serve(self, exchange: "_Exchange") -> None:
+        try:
+            exchange.check_head()
+            await self._app(exchange.scope, exchange.receive, exchange.send)
+        except CloisterError as error:
+            # Where half an answer is on its way, the server cuts what returns unfinished, without a traceback.
+            if not exchange.answered:
+                await exchange.refuse(error)
         except Exception as error:
-            if started and isinstance(error, CloisterError):
-                return  # As below; the server cuts what returns unfinished, without a traceback in its log.
-            if started:
-                # Half an answer is on its way: only cutting the connection tells the caller that it is half.
+            answer = unforeseen(error, exchange.scope)
+            if exchange.answered:
+                # Only cutting the connection tells the caller that it is half an answer.
                 raise
-            answer = error if isinstance(error, CloisterError) else unforeseen(error, scope)
-            await error_response(answer)(scope, receive, send)
+            await exchange.refuse(answer)
+
+
+class _Exchange:
+    """One request and its answer, as far as the shell looks at them.
+
+    Attributes:
+        scope: The request's.
+        request_id: Its id.
+    """
+
+    __slots__ = ("_begun_at", "_limit", "_next", "_receive", "_received", "_send", "_status", "request_id", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
+        self.scope = scope
+        self.request_id = new_id("req_")
+        self._receive = receive
+        self._send = send
+        self._limit = limit
+        self._received = 0
+        self._status = 0
+        self._next: Send = self._begin
+        self._begun_at = time.perf_counter()
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer has begun."""
+        return self._status != 0
+
+    def check_head(self) -> None:
+        """Raises what a request is refused with before any of its body is read."""
+        declared = b"0"
+        for name, value in self.scope["headers"]:
+            if name == b"content-length":
+                declared = value
+            elif name == b"content-encoding":
+                check_encoding(self.scope["headers"])
+        if not declared.isdigit() or int(declared) > self._limit:
+            raise self._too_large()
+
+    async def receive(self) -> Message:
+        """The next message of the request, for the application."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._received += len(message.get("body", b""))
+            if self._received > self._limit:
+                raise self._too_large()
+        return message
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Sends a message of the answer. No coroutine of its own: that would cost a microsecond for each token."""
+        return self._next(message)
+
+    async def refuse(self, error: CloisterError) -> None:
+        """Makes ``error`` the answer, which has not begun."""
+        await error_response(error)(self.scope, self._receive, self.send)
+
+    def log(self) -> None:
+        """Logs the request, which has ended."""
+        if self.scope["path"] not in HEALTH_PATHS:
+            fields = {
+                "method": self.scope.get("method", "WEBSOCKET"),
+                "route": self._route,
+                "status": self._status,
+                "seconds": round(time.perf_counter() - self._begun_at, 4),
+            }
+            log_plainly(_request_log, "request", fields)
+
+    @property
+    def _route(self) -> str | None:
+        return getattr(self.scope.get("route"), "path", None)
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"The request body is over the limit of {self._limit} bytes. Send less.")
+
+    async def _begin(self, message: Message) -> None:
+        """Sends the first message of an answer, with what the shell adds."""
+        if self._received > self._limit:
+            # Whatever the application makes of a body that broke off: FastAPI would call it one that cannot be parsed.
+            self._received = 0
+            await self.refuse(self._too_large())
+            self._next = _nowhere
+            return
+        if message["type"] in _ANSWERS:
+            self._next = self._send
+            self._status = message.get("status", 101)
+            if self.scope["type"] == "http":
+                seconds = time.perf_counter() - self._begun_at
+                count_answer(self.scope["method"], self._route, self._status, seconds)
+            headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+
+async def _nowhere(_: Message) -> None:
+    """Where an answer goes that another has taken the place of."""
 
 
 async def _without_traceback(send: Send, message: Message) -> None:

@@ -3,9 +3,11 @@
 import re
 from typing import Any
 
+from pydantic import ValidationError
+
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 
-__all__ = ["field_path", "validation_error"]
+__all__ = ["body_error", "field_path", "validation_error"]
 
 _ARM_OF_UNION = re.compile(r"constrained-\w+|(literal|list|dict|function-\w+)?\[.*\]")
 _LONGEST_PATH = 256
@@ -41,6 +43,13 @@ def validation_error(errors: Any) -> InvalidRequest:
     if not param:
         return InvalidRequest(f"The request contradicts itself or lacks something: {rule}.", code="invalid_value")
     return InvalidRequest(f"Invalid value for '{param}': {rule}.", param=param, code="invalid_value")
+
+
+def body_error(error: ValidationError) -> InvalidRequest:
+    """What a model of ours found in a body or message, as `validation_error` tells it."""
+    # The place is told from inside of the body, where a field may have any name, "body" too.
+    findings = error.errors(include_input=False, include_url=False)
+    return validation_error({**finding, "loc": ("body", *finding["loc"])} for finding in findings)
 
 
 def field_path(loc: tuple[int | str, ...]) -> str:

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from cloister_common.access import provide
-from cloister_common.app import ReadinessCheck, create_base_app, error_response
+from cloister_common.app import BaseApp, ReadinessCheck, create_base_app, error_response
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.settings import SettingsError
@@ -14,7 +14,6 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 
 from cloister_gateway.admission.middleware import AdmissionMiddleware
 from cloister_gateway.chat.routes import router as chat_router
@@ -57,7 +56,7 @@ NOT_SERVED = (
 """Operations of OpenAI's whose paths match other methods' routes here: a 404 like all that is not served, no 405."""
 
 
-def create_app(settings: GatewaySettings, *, meter: Meter | None = None) -> FastAPI:
+def create_app(settings: GatewaySettings, *, meter: Meter | None = None) -> BaseApp:
     """The application; what it holds is opened when it starts serving.
 
     Args:
@@ -91,10 +90,10 @@ def create_app(settings: GatewaySettings, *, meter: Meter | None = None) -> Fast
         app.include_router(router)
     for method, path in NOT_SERVED:
         app.add_api_route(path, _not_served, methods=[method])
-    # The innermost, so that refusals are logged and counted too; it still comes before routing and before any body.
+    # Inside of the shell, so that refusals are logged and counted too; it still comes before routing and any body.
     routes = [*app.routes, *(route for router in ROUTERS for route in router.routes)]
-    app.user_middleware.append(Middleware(GuardMiddleware, open_routes=open_routes(routes)))
-    app.user_middleware.append(Middleware(AdmissionMiddleware))
+    app.add_layer(AdmissionMiddleware)
+    app.add_layer(partial(GuardMiddleware, open_routes=open_routes(routes)))
     return app
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from cloister_common.bodies import parse_json
-from cloister_common.validation import validation_error
+from cloister_common.validation import body_error
 
 __all__ = ["RequestModel", "parse_request"]
 
@@ -46,4 +46,4 @@ def parse_request(cls: type[M], raw: bytes) -> M:
     try:
         return cls.model_validate(parse_json(raw))
     except ValidationError as error:
-        raise validation_error(error.errors(include_input=False, include_url=False)) from None
+        raise body_error(error) from None

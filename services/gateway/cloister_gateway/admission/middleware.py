@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 
-from cloister_common.access import services_of
+from cloister_common.access import Direct, services_of
 from cloister_common.errors import CallerGone
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -40,10 +40,13 @@ class AdmissionMiddleware:
             place.give_back()
 
 
-async def place_of(connection: HTTPConnection) -> Place:
-    """A dependency: the place of this request, for a route that hands it over."""
+def _place(connection: HTTPConnection) -> Place:
     place: Place = connection.scope["state"]["place"]
     return place
+
+
+place_of = Direct(_place)
+"""A dependency: the place of this request, for a route that hands it over."""
 
 
 async def _wait_while_connected(place: Place, receive: Receive) -> Receive:

@@ -4,7 +4,8 @@ from functools import partial
 from typing import Annotated
 
 from cloister_common.access import provided
-from cloister_common.bodies import JsonRoute, aside
+from cloister_common.bodies import aside
+from cloister_common.direct import DirectRoute
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
@@ -15,12 +16,11 @@ from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models import Catalog, ModelUpstream
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.usage import Metering
-from cloister_gateway.wire.keep_alive import KeptAlive
 from cloister_gateway.wire.query import only_query
 
 __all__ = ["router"]
 
-router = APIRouter(route_class=JsonRoute)
+router = APIRouter(route_class=DirectRoute)
 
 Caller = Annotated[Principal, Depends(require("chat"))]
 Models = Annotated[Catalog, Depends(provided(Catalog))]
@@ -53,7 +53,6 @@ async def create(
     metered = metering.around(caller, body.model, "chat", most_output_tokens=most * (body.n or 1))
     if body.stream:
         events = upstream.stream_events(body.model, upstream_body, tenant=caller.tenant)
-        stream = EventStreamResponse(events, metered, send_seconds=streaming.send_seconds)
-        return KeptAlive(stream, seconds=streaming.keep_alive_seconds, send_seconds=streaming.send_seconds)
+        return EventStreamResponse(events, metered, streaming)
     work = partial(upstream.complete_chat, body.model, upstream_body, tenant=caller.tenant)
-    return CompletionResponse(work, metered, send_seconds=streaming.send_seconds)
+    return CompletionResponse(work, metered, streaming)

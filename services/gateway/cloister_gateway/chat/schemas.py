@@ -7,7 +7,7 @@ name the place (``messages[2].content[0].type``) that a validator inside the mod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
 
 from cloister_gateway.wire.strict import LARGEST_NUMBER, Schema, Strict
 
@@ -183,13 +183,19 @@ class ChatRequest(Strict):
 
     def upstream_body(self) -> dict[str, Any]:
         """The body for vLLM: only what was sent, without what ends at the gateway."""
-        body = self.model_dump(
-            by_alias=True,
-            exclude_none=True,
-            exclude={"user", "metadata", "store", "service_tier", "stream", "messages"},
-        )
+        body = {name: _plain(value) for name, value in self if value is not None and name not in _ENDS_HERE}
         body["messages"] = [_upstream_message(message) for message in self.messages]
         return body
+
+
+_ENDS_HERE = frozenset({"user", "metadata", "store", "service_tier", "stream", "messages"})
+
+
+def _plain(value: Any) -> Any:
+    """A field's value as it is sent. Most are plain already, which is found out quicker than by dumping the model."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(by_alias=True, exclude_none=True)
+    return [_plain(element) for element in value] if isinstance(value, list) else value
 
 
 def _check_message(message: Message, path: str) -> None:
@@ -228,8 +234,12 @@ def _check_content(content: Any, path: str) -> None:
 
 
 def _upstream_message(message: Message) -> dict[str, Any]:
-    body = message.model_dump(exclude_none=True)
-    if message.role == "developer":
-        # OpenAI's newer word for the operator's turn; the chat templates of open models know the older one.
-        body["role"] = "system"
+    # OpenAI's newer word for the operator's turn; the chat templates of open models know the older one.
+    body: dict[str, Any] = {"role": "system" if message.role == "developer" else message.role}
+    if message.content is not None:
+        body["content"] = message.content
+    if message.tool_calls is not None:
+        body["tool_calls"] = _plain(message.tool_calls)
+    if message.tool_call_id is not None:
+        body["tool_call_id"] = message.tool_call_id
     return body

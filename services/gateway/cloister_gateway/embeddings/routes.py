@@ -5,6 +5,7 @@ from typing import Annotated
 from cloister_common.access import provided
 from cloister_common.bodies import read_body
 from cloister_common.clients.embedder import EmbedderClient
+from cloister_common.direct import DirectRoute
 from cloister_common.wire.embeddings import parse_embedding_request
 from cloister_common.wire.rerank import parse_rerank_request
 from fastapi import APIRouter, Depends, Request
@@ -17,7 +18,7 @@ from cloister_gateway.wire.query import only_query
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=DirectRoute)
 
 Embedder = Annotated[EmbedderClient, Depends(provided(EmbedderClient))]
 Meters = Annotated[Metering, Depends(provided(Metering))]

@@ -6,9 +6,9 @@ is open only if it says so (`OPEN`). The guard stays: a request whose credential
 is cut off if its answer has begun; a socket is closed.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 
-from cloister_common.access import services_of
+from cloister_common.access import Direct, services_of
 from cloister_common.errors import CloisterError, Unauthenticated
 from cloister_common.logs import bind_log_fields
 from cloister_common.middleware import HEALTH_PATHS, error_response
@@ -37,7 +37,7 @@ OPEN = Depends(_open)
 """Marks a route (``dependencies=[OPEN]``) that answers without a credential. All others are closed."""
 
 
-def open_routes(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
+def open_routes(routes: Iterable[BaseRoute]) -> list[APIRoute]:
     """Those of ``routes`` that need no credential: marked `OPEN`, or a health route of the shell."""
     return [
         route
@@ -54,9 +54,11 @@ class GuardMiddleware:
         open_routes: Those that need no credential.
     """
 
-    def __init__(self, app: ASGIApp, *, open_routes: Collection[BaseRoute]) -> None:
+    def __init__(self, app: ASGIApp, *, open_routes: Collection[APIRoute]) -> None:
         self.app = app
-        self.open_routes = open_routes
+        # Few have variables in their paths: only they are worth a pattern for each request.
+        self.open_paths = {route.path: route for route in open_routes if not route.param_convertors}
+        self.open_patterns = [route for route in open_routes if route.param_convertors]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or self._is_open(scope):
@@ -67,7 +69,8 @@ class GuardMiddleware:
             await self._serve(scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
-        return any(route.matches(scope)[0] is not Match.NONE for route in self.open_routes)
+        candidates = [self.open_paths[scope["path"]]] if scope["path"] in self.open_paths else self.open_patterns
+        return any(route.matches(scope)[0] is not Match.NONE for route in candidates)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         authenticator = services_of(scope["app"]).get(Authenticator)
@@ -100,31 +103,26 @@ class GuardMiddleware:
 
 def _log_caller(principal: Principal) -> None:
     """Has the log lines of this request say whose it is: an administration key has no project."""
-    if principal.tenant:
-        bind_log_fields(project=principal.tenant)
-    bind_log_fields(key_id=principal.credential.id)
+    project = {"project": principal.tenant} if principal.tenant else {}
+    bind_log_fields(**project, key_id=principal.credential.id)
 
 
-def require(scope: str) -> Callable[[HTTPConnection], Awaitable[Principal]]:
+def require(scope: str) -> Direct[Principal]:
     """A dependency that gives the caller, after checking that its credential covers ``scope``.
 
     Use it as ``Annotated[Principal, Depends(require("responses"))]``.
     """
 
-    async def caller(connection: HTTPConnection) -> Principal:
+    def caller(connection: HTTPConnection) -> Principal:
         principal: Principal | None = connection.scope.get("state", {}).get("principal")
         if principal is None:
             raise Unauthenticated("No API key was verified for this connection.")
         principal.require(scope)
         return principal
 
-    return caller
+    return Direct(caller)
 
 
-async def _let_end(connection: HTTPConnection) -> None:
-    connection.scope["state"]["validity"].let_end()
-
-
-LET_END = Depends(_let_end)
+LET_END = Depends(Direct(lambda connection: connection.scope["state"]["validity"].let_end()))
 """A dependency of routes that write in a few short steps. Their bodies have been read when it is asked for: from there
 on they are done whole, whatever becomes of the credential. Who revokes the key they call with still gets an answer."""

@@ -84,6 +84,8 @@ class Pods:
         present = [pod for pod in untried if pod.out_until <= now]
         if not present:
             return min(untried, key=lambda pod: pod.out_until, default=None)
+        if len(present) == 1:
+            return present[0]
         if affinity is None:
             return min(present, key=lambda pod: (pod.running, _score(pod.url, str(now))))
         share = math.ceil(LOAD_FACTOR * (sum(pod.running for pod in present) + 1) / len(present))

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute
+from cloister_common.direct import DirectRoute
 from cloister_common.disconnect import while_connected
 from cloister_common.errors import InvalidRequest
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -21,7 +22,6 @@ from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import KeyedObject
 from cloister_gateway.wire.events import error_event, event_name
 from cloister_gateway.wire.faults import fault_of
-from cloister_gateway.wire.keep_alive import KeptAlive
 from cloister_gateway.wire.lists import page
 from cloister_gateway.wire.query import NO_QUERY, asks_for_results, only_query
 from cloister_gateway.wire.readers import TimedStream
@@ -40,7 +40,6 @@ Service = Annotated[ResponseService, Depends(provided(ResponseService))]
 Streaming = Annotated[ResponsesSettings, Depends(provided(ResponsesSettings))]
 
 
-@router.post("", dependencies=[NO_QUERY])
 async def create(
     body: CreateResponse,
     caller: Caller,
@@ -60,6 +59,9 @@ async def create(
     if body.background:
         return JSONResponse(await service.body(created.keyed))
     return JSONResponse(await while_connected(request, service.finish(created.keyed)))
+
+
+router.add_api_route("", create, methods=["POST"], dependencies=[NO_QUERY], route_class_override=DirectRoute)
 
 
 @router.get("/{response_id}")
@@ -124,10 +126,10 @@ def _stream(service: ResponseService, streaming: ResponsesSettings, keyed: Keyed
         except Exception as error:  # noqa: BLE001 - whatever it is, a stream that only ends would look whole
             yield b"event: error\ndata: %b\n\n" % error_event(fault_of(error, response_id=keyed.id), number)
 
-    stream = TimedStream(
+    return TimedStream(
         frames(),
         send_seconds=streaming.send_seconds,
+        keep_alive_seconds=streaming.keep_alive_seconds,
         media_type="text/event-stream",
         headers=_SSE_HEADERS,
     )
-    return KeptAlive(stream, seconds=streaming.keep_alive_seconds, send_seconds=streaming.send_seconds)

@@ -20,7 +20,6 @@ from typing import Literal, Protocol, Self
 from cloister_common.ids import new_id
 
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.wire.readers import ReaderTooSlowError
 
 __all__ = ["Ending", "Generation", "Kind", "Meter", "Metered", "Metering", "Unmetered", "Used", "reserved"]
 
@@ -156,4 +155,4 @@ async def reserved(meter: Meter, generation: Generation, *, most_output_tokens: 
 def _ending(error: BaseException | None) -> Ending:
     if error is None:
         return "completed"
-    return "cancelled" if isinstance(error, asyncio.CancelledError | GeneratorExit | ReaderTooSlowError) else "failed"
+    return "cancelled" if isinstance(error, asyncio.CancelledError | GeneratorExit) else "failed"

@@ -2,26 +2,24 @@
 
 from collections.abc import Collection
 
+from cloister_common.access import Direct
 from cloister_common.errors import UnsupportedParameter
 from fastapi import Depends, Request
+from starlette.requests import HTTPConnection
 
 __all__ = ["NO_QUERY", "asks_for_results", "only_query"]
 
 _RESULTS = "file_search_call.results"
 
 
-def only_query(request: Request, known: Collection[str]) -> None:
+def only_query(request: HTTPConnection, known: Collection[str]) -> None:
     """Raises `UnsupportedParameter` for the first query parameter that is not ``known``."""
-    for name in request.query_params:
+    for name in request.query_params if request.scope["query_string"] else ():
         if name not in known:
             raise UnsupportedParameter(name)
 
 
-async def _none(request: Request) -> None:
-    only_query(request, ())
-
-
-NO_QUERY = Depends(_none)
+NO_QUERY = Depends(Direct(lambda connection: only_query(connection, ())))
 """For routes without query parameters."""
 
 

@@ -1,44 +1,143 @@
-"""Readers over HTTP who stop reading are cut off as sockets are.
+"""Readers over HTTP: what is sent to them ends when they leave or stop reading, and is never silent for long.
 
 A stalled reader would keep a run's events in memory, a generation open in a pod, or a connection to the retriever.
+Proxies hang up on a stream that is silent for a minute, some after less: so, while a long prompt is read or a run
+waits, a comment goes out (``: keep-alive``), which every reader of server-sent events passes over.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
 
+from cloister_common.disconnect import WhileConnected
 from cloister_common.logs import get_logger
-from fastapi.responses import StreamingResponse
+from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-__all__ = ["ReaderTooSlowError", "TimedStream", "in_time"]
+__all__ = ["STREAM_HEADERS", "Reader", "TimedStream"]
 
 log = get_logger(__name__)
 
+STREAM_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    # Asks nginx and what behaves like it not to collect tokens.
+    (b"x-accel-buffering", b"no"),
+)
 
-class ReaderTooSlowError(Exception):
-    """The reader took longer for a message than it may. A response that returns then closes the connection."""
+_COMMENT = b": keep-alive\n\n"
+_END = b"\n\ndata: [DONE]\n\n"
 
 
-def in_time(send: Send, seconds: float) -> Send:
-    """``send``, which raises `ReaderTooSlowError` if a message takes longer than ``seconds`` to go out."""
+class Reader(WhileConnected):
+    """Whoever reads an answer that takes its time: ``async with`` around making and sending it.
 
-    async def timed(message: Message) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await send(message)
-        except TimeoutError as error:
-            log.info("slow_reader_cut_off")
-            raise ReaderTooSlowError from error
+    The block ends, without an error, when the reader leaves or takes too long for a message; a response that returns
+    then closes the connection. An answer costs one timer, as in `cloister_gateway.models.watchdog`, and a message a
+    reading of the clock.
 
-    return timed
+    Where the first comment comes before the answer has begun, it begins there, with 200: an error that is found later
+    is told as an event, in the same words.
+
+    Args:
+        receive: The request's.
+        send: Where messages go.
+        send_seconds: The longest one message may take to go out.
+        keep_alive_seconds: The longest silence, of a stream of server-sent events.
+    """
+
+    def __init__(
+        self, receive: Receive, send: Send, *, send_seconds: float, keep_alive_seconds: float | None = None
+    ) -> None:
+        super().__init__(receive)
+        self._send = send
+        self._send_seconds = send_seconds
+        self._silent_seconds = keep_alive_seconds
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.time()
+        self._sending = False  # since `_last`
+        self._begun = False
+        self._comment: asyncio.Task[None] | None = None
+        self._begun_by_comment = False
+        self._error: bytes | None = None
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        self._wait(self._last)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self._timer.cancel()
+        if self._comment is not None:
+            self._comment.cancel()
+        return await super().__aexit__(kind, error, traceback)
+
+    async def send(self, message: Message) -> None:
+        """Sends a message of the answer."""
+        if self._comment is not None:
+            await self._comment
+        self._last = self._loop.time()
+        self._sending = self._begun = True
+        if self._begun_by_comment:
+            await self._send_after_comment(message)
+        else:
+            await self._send(message)
+        self._sending = False
+
+    async def _send_after_comment(self, message: Message) -> None:
+        """Sends a message of an answer that has begun with 200 already: an error becomes the last event."""
+        if message["type"] == "http.response.start":
+            self._error = b"" if message["status"] != 200 else None
+        elif self._error is None:
+            await self._send(message)
+        else:
+            self._error += message.get("body", b"")
+            if not message.get("more_body"):
+                await self._send({"type": "http.response.body", "body": b"data: " + self._error + _END})
+
+    def _wait(self, now: float) -> None:
+        """Sets the timer to what is due next."""
+        due = (self._last if self._sending else now) + self._send_seconds
+        if self._silent_seconds is not None:
+            silent = self._last + self._silent_seconds
+            due = min(due, silent if silent > now else now + self._silent_seconds)
+        self._timer = self._loop.call_at(due, self._check)
+
+    def _check(self) -> None:
+        now = self._loop.time()
+        if self._sending:
+            if self._last + self._send_seconds <= now:
+                log.info("slow_reader_cut_off")
+                self.interrupt()
+                return
+        elif self._comment is None and self._silent_seconds is not None and self._last + self._silent_seconds <= now:
+            # Does not outlive the answer: `send` waits for it, and the end of the block ends it.
+            self._comment = self._loop.create_task(self._send_comment(), name="keep-alive")
+        self._wait(now)
+
+    async def _send_comment(self) -> None:
+        self._last = self._loop.time()
+        self._sending = True
+        # A reader who is gone is found by who listens.
+        with suppress(OSError):
+            if not self._begun:
+                self._begun = self._begun_by_comment = True
+                await self._send({"type": "http.response.start", "status": 200, "headers": list(STREAM_HEADERS)})
+            await self._send({"type": "http.response.body", "body": _COMMENT, "more_body": True})
+        self._sending = False
+        self._comment = None
 
 
 class TimedStream(StreamingResponse):
-    """A streaming response that ends where its reader stops reading.
+    """A streaming response that ends with its `Reader`.
 
     Args:
         content: What it sends. Closed at the end, whatever the end is.
-        send_seconds: The longest one message may take to go out.
+        send_seconds, keep_alive_seconds: As `Reader`.
         close: Called at the end too, even where ``content`` was never begun.
         status_code, headers, media_type: As `StreamingResponse`.
     """
@@ -48,6 +147,7 @@ class TimedStream(StreamingResponse):
         content: AsyncGenerator[bytes, None],
         *,
         send_seconds: float,
+        keep_alive_seconds: float | None = None,
         close: Callable[[], Awaitable[None]] | None = None,
         status_code: int = 200,
         headers: Mapping[str, str] | None = None,
@@ -57,12 +157,13 @@ class TimedStream(StreamingResponse):
         self._content = content
         self._close = close
         self._send_seconds = send_seconds
+        self._keep_alive_seconds = keep_alive_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reader = Reader(receive, send, send_seconds=self._send_seconds, keep_alive_seconds=self._keep_alive_seconds)
         try:
-            await super().__call__(scope, receive, in_time(send, self._send_seconds))
-        except* ReaderTooSlowError:
-            pass  # What returns unfinished is cut off.
+            async with reader:
+                await self.stream_response(reader.send)
         finally:
             await self._content.aclose()
             if self._close is not None:

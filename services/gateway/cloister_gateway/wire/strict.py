@@ -81,6 +81,7 @@ class Strict(RequestModel):
     @model_validator(mode="before")
     @classmethod
     def _drop_nulls(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
+        # Nearly all bodies have none.
+        if not isinstance(data, dict) or not cls.nullable or not any(value is None for value in data.values()):
             return data
         return {name: value for name, value in data.items() if value is not None or name not in cls.nullable}
