@@ -57,7 +57,8 @@ def _definitions(owned: set[str]) -> dict[str, Any]:
     made: dict[str, Any] = {"serverConfig": {"$comment": _MADE, **shared}}
     for name, cls in _CONFIGS.items():
         config = _closed(cls, owned)
-        config["properties"]["server"] = {"$ref": "#/$defs/serverConfig"}
+        if config["properties"]["server"] == shared:
+            config["properties"]["server"] = {"$ref": "#/$defs/serverConfig"}
         made[name] = config
     model = _closed(ModelSettings, set())
     properties = {"folder": _FOLDER, **model.pop("properties")}

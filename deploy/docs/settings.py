@@ -42,12 +42,12 @@ class Setting:
 def settings_of(cls: type[BaseModel]) -> list[Setting]:
     """Every setting of ``cls`` in the order of the class, a section before its keys.
 
-    `server` and `log`, which every service has, are left out of those of one service.
+    What every service has in `server` and `log` is left out of those of one service.
     """
     schema = cls.model_json_schema()
     service = issubclass(cls, ServiceSettings) and cls is not ServiceSettings
-    shared = set(ServiceSettings.model_fields) if service else set()
-    return [item for item in _below(schema, schema["$defs"], "") if item.path.partition(".")[0] not in shared]
+    shared = {item.path for item in settings_of(ServiceSettings)} if service else set()
+    return [item for item in _below(schema, schema["$defs"], "") if item.path not in shared]
 
 
 def described(cls: type[BaseModel]) -> list[Setting]:

@@ -170,9 +170,20 @@ def test_probes_use_tls_where_the_parts_do(rendered: Rendered) -> None:
         if workload["kind"] == "Pod":
             continue
         (container, *_) = workload["spec"]["template"]["spec"]["containers"]
-        for port in container.get("ports", []):
-            if port["name"] == "api":
-                assert container["startupProbe"]["httpGet"]["scheme"] == "HTTPS"
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            asked = container.get(probe, {}).get("httpGet", {})
+            if asked.get("port") == "api":
+                assert asked["scheme"] == "HTTPS"
+            if asked.get("port") == "metrics":
+                assert asked["scheme"] == "HTTP", "the metrics port has no TLS"
+
+
+def test_busy_gateways_and_retrievers_are_asked_where_they_always_answer(rendered: Rendered) -> None:
+    for name in ("cloister-gateway", "cloister-retriever"):
+        (container, *_) = rendered.one("Deployment", name)["spec"]["template"]["spec"]["containers"]
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            asked = container[probe]["httpGet"]
+            assert (asked["path"], asked["port"]) == ("/livez", "metrics")
 
 
 def test_disruption_budgets_never_block_a_drain(rendered: Rendered) -> None:

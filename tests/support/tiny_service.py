@@ -1,24 +1,28 @@
 """The smallest service there is, to start as a process: ``python -m tests.support.tiny_service --config FILE``.
 
 ``GET /slow`` begins its answer at once and ends it after ``slow_seconds``; ``POST /upload`` says how many bytes came,
-``POST /lazy`` begins to read only after ``slow_seconds``, ``GET /large`` is 64 MB, and ``/echo`` is a WebSocket. With
-``fails_to_start`` its lifespan raises.
+``POST /lazy`` begins to read only after ``slow_seconds``, ``GET /large`` is 64 MB, ``GET /process`` says which process
+answers, ``GET /stuck`` holds the event loop for ``slow_seconds``, and ``/echo`` is a WebSocket. With ``fails_to_start``
+its lifespan raises.
 """
 
 import asyncio
 import contextlib
+import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
 
 from cloister_common.app import create_base_app
 from cloister_common.serve import main
-from cloister_common.settings import ServiceSettings, SettingsError
+from cloister_common.settings import ServiceSettings, SettingsError, SharedServerSettings
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from starlette.responses import Response, StreamingResponse
 
 
 class TinySettings(ServiceSettings):
+    server: SharedServerSettings
     slow_seconds: float = 1.0
     fails_to_start: Literal["unforeseen", "settings"] | None = None
 
@@ -69,7 +73,18 @@ def create_app(settings: TinySettings) -> FastAPI:
             while True:
                 await socket.send_text(str(len(await socket.receive_text())))
 
+    _add_process(app, settings)
     return app
+
+
+def _add_process(app: FastAPI, settings: TinySettings) -> None:
+    @app.get("/process")
+    async def process() -> int:
+        return os.getpid()
+
+    @app.get("/stuck")
+    async def stuck() -> None:
+        time.sleep(settings.slow_seconds)
 
 
 if __name__ == "__main__":

@@ -97,23 +97,30 @@ def _is_heard(record: logging.LogRecord) -> bool:
     return _is_ours(record) or record.levelno >= logging.WARNING
 
 
-def _shared_processors(service: str) -> list[structlog.typing.Processor]:
+def _origin(service: str, worker: int | None) -> dict[str, Any]:
+    """What every line begins with."""
+    return {"service": service} if worker is None else {"service": service, "worker": worker}
+
+
+def _shared_processors(service: str, worker: int | None = None) -> list[structlog.typing.Processor]:
+    origin = _origin(service, worker)
     return [
         _with_bound_fields,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        lambda _, __, event: {"service": service, **event},
+        lambda _, __, event: {**origin, **event},
         _exception_without_message,
     ]
 
 
-def json_handler(service: str, *, mark: str = "") -> logging.Handler:
+def json_handler(service: str, *, mark: str = "", worker: int | None = None) -> logging.Handler:
     """A handler of our format, for any logger: also where somebody else's ``dictConfig`` sets logging up (vLLM's).
 
     Args:
         service: Which service logs.
         mark: What each line begins with, for a reader that takes it off again.
+        worker: Which of several processes this is.
     """
     # What fails while it logs would be printed with its arguments.
     logging.raiseExceptions = False
@@ -121,9 +128,9 @@ def json_handler(service: str, *, mark: str = "") -> logging.Handler:
     handler.addFilter(_is_heard)
     handler.setFormatter(
         _Formatter(
-            service,
+            _origin(service, worker),
             mark,
-            foreign_pre_chain=[*_shared_processors(service), _library_without_content],
+            foreign_pre_chain=[*_shared_processors(service, worker), _library_without_content],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(),
@@ -139,14 +146,14 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
     """Makes lines through the processors; those of `log_plainly` at once.
 
     Args:
-        service: Which service logs.
+        origin: What each line says of where it comes from.
         mark: What each line begins with.
         keywords: As `structlog.stdlib.ProcessorFormatter`.
     """
 
-    def __init__(self, service: str, mark: str, **keywords: Any) -> None:
+    def __init__(self, origin: Mapping[str, Any], mark: str, **keywords: Any) -> None:
         super().__init__(**keywords)
-        self._service = service
+        self._origin = origin
         self._mark = mark
 
     def format(self, record: logging.LogRecord) -> str:
@@ -154,7 +161,7 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
         if fields is None:
             return super().format(record)
         line = {
-            "service": self._service,
+            **self._origin,
             **fields,
             "event": record.msg,
             "level": record.levelname.lower(),
@@ -169,11 +176,11 @@ def levels(service: str, level: str) -> dict[str, str]:
     return dict.fromkeys((f"{_OURS}common", f"{_OURS}{service}"), level.upper())
 
 
-def configure_logging(*, service: str, level: str = "info") -> None:
-    """Sets up logging for the process. Called once, from ``__main__``."""
-    logging.getLogger().handlers = [json_handler(service)]
+def configure_logging(*, service: str, level: str = "info", worker: int | None = None) -> None:
+    """Sets up logging for the process, which may be one of several ``worker`` s. Called once, from ``__main__``."""
+    logging.getLogger().handlers = [json_handler(service, worker=worker)]
     set_level(service=service, level=level)
-    configure_our_loggers(service)
+    configure_our_loggers(service, worker)
 
 
 def set_level(*, service: str, level: str) -> None:
@@ -183,12 +190,12 @@ def set_level(*, service: str, level: str) -> None:
         logging.getLogger(name).setLevel(own)
 
 
-def configure_our_loggers(service: str) -> None:
+def configure_our_loggers(service: str, worker: int | None = None) -> None:
     """The part of `configure_logging` that is left to do where somebody else has made the handlers."""
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *_shared_processors(service),
+            *_shared_processors(service, worker),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),

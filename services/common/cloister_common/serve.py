@@ -24,8 +24,16 @@ from cloister_common.doors import allow_files, bound_connections, listen
 from cloister_common.errors import CloisterError
 from cloister_common.log_level import watch_log_level
 from cloister_common.logs import configure_logging, get_logger, report_failures
-from cloister_common.metrics import serve_metrics
-from cloister_common.settings import ConnectionLimits, ServerTls, ServiceSettings, SettingsError, load_settings
+from cloister_common.metrics import Heart, serve_metrics
+from cloister_common.settings import (
+    ConnectionLimits,
+    ServerTls,
+    ServiceSettings,
+    SettingsError,
+    SharedServerSettings,
+    load_settings,
+)
+from cloister_common.workers import Worker, run_workers
 
 __all__ = ["main", "serve"]
 
@@ -49,33 +57,49 @@ def main(service: str, settings_class: type[S], create_app: Callable[[S], FastAP
     """Command line of a service: ``python -m cloister_NAME --config FILE``."""
     parser = argparse.ArgumentParser(prog=f"cloister_{service}")
     parser.add_argument("--config", type=Path, required=True, help="the settings file (YAML)")
+    # What the parent of several processes (`cloister_common.workers`) gives each of them.
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--link", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     try:
         settings = load_settings(settings_class, arguments.config)
-        level = settings.log.level
-        configure_logging(service=service, level=level)
+        level, number = settings.log.level, arguments.worker
+        configure_logging(service=service, level=level, worker=number)
         report_failures()
+        workers = settings.server.workers if isinstance(settings.server, SharedServerSettings) else 1
+        if workers > 1 and number is None:
+            sys.exit(run_workers(settings.server, workers))
         watch = partial(watch_log_level, arguments.config, service=service, level=level)
-        serve(create_app(settings), settings, watches={"log-level": watch})
+        worker = None if number is None else Worker(number, arguments.link)
+        serve(create_app(settings), settings, watches={"log-level": watch}, worker=worker)
     except SettingsError as error:
         sys.exit(_stop(str(error)))
 
 
-def serve(app: FastAPI, settings: ServiceSettings, *, watches: Mapping[str, Watch] | None = None) -> None:
+def serve(
+    app: FastAPI,
+    settings: ServiceSettings,
+    *,
+    watches: Mapping[str, Watch] | None = None,
+    worker: Worker | None = None,
+) -> None:
     """Serves ``app`` until SIGTERM or SIGINT.
 
     Args:
         app: The application.
         settings: Where and how.
         watches: What runs beside it, by name, beyond the watch on its certificate.
+        worker: Which of several processes this is, where it is one.
 
     Raises:
         SettingsError: A port is taken, the certificate cannot be read, or too few files may be open.
     """
     server = settings.server
     allow_files(server.limits.connections)
-    listener = listen(server.host, server.port, setting="server.port")
-    serve_metrics(server)
+    listener = listen(server.host, server.port, setting="server.port", shared=worker is not None)
+    heart = Heart()
+    if worker is None:
+        serve_metrics(server, heart)
     context = _server_context(server.tls) if server.tls else None
     config = uvicorn.Config(
         app,
@@ -99,7 +123,8 @@ def serve(app: FastAPI, settings: ServiceSettings, *, watches: Mapping[str, Watc
     all_watches = dict(watches or {})
     if context is not None and server.tls is not None:
         all_watches["certificate"] = partial(watch_certificate, context, server.tls)
-    runner = _Server(config, server.limits, all_watches)
+    all_watches["heart"] = heart.beat
+    runner = _Server(config, server.limits, all_watches, lambda: worker.answer(heart) if worker else None)
     try:
         runner.run(sockets=[listener])
     except SystemExit:
@@ -111,10 +136,17 @@ def serve(app: FastAPI, settings: ServiceSettings, *, watches: Mapping[str, Watc
 class _Server(uvicorn.Server):
     """uvicorn's server that bounds its connections, with watches on its certificate and its log level beside it."""
 
-    def __init__(self, config: uvicorn.Config, limits: ConnectionLimits, watches: Mapping[str, Watch]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        limits: ConnectionLimits,
+        watches: Mapping[str, Watch],
+        serving: Callable[[], None],
+    ) -> None:
         super().__init__(config)
         self._limits = limits
         self._watches = watches
+        self._serving = serving
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         bound_connections(self.config, self._limits)
@@ -126,6 +158,7 @@ class _Server(uvicorn.Server):
         gc.collect()
         gc.freeze()
         log.info("serving")
+        self._serving()
         tasks = [asyncio.create_task(watch(), name=f"{name}-watch") for name, watch in self._watches.items()]
         try:
             await super().main_loop()

@@ -20,6 +20,7 @@ __all__ = [
     "ServerTls",
     "ServiceSettings",
     "SettingsError",
+    "SharedServerSettings",
     "load_log_settings",
     "load_settings",
     "read_secret",
@@ -111,6 +112,18 @@ class ServerSettings(Settings):
     tls: ServerTls | None = None
     limits: ConnectionLimits = ConnectionLimits()
     shutdown_seconds: float = Field(20.0, ge=0, description="Seconds that open requests may take after SIGTERM.")
+
+
+class SharedServerSettings(ServerSettings):
+    """Where a service listens that may be several processes: one that holds nothing which is dear to hold twice."""
+
+    workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that share the port; a core each is worth it. Each is a service of its own: all limits, "
+        "`server.limits` too, are those of one process.",
+    )
 
 
 class LogSettings(Settings):

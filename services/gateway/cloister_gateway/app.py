@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 
+from cloister_gateway.admission.middleware import AdmissionMiddleware
 from cloister_gateway.chat.routes import router as chat_router
 from cloister_gateway.context import Context, open_context
 from cloister_gateway.conversations.routes import router as conversations_router
@@ -92,6 +93,7 @@ def create_app(settings: GatewaySettings, *, meter: Meter | None = None) -> Base
         app.add_api_route(path, _not_served, methods=[method])
     # Inside of the shell, so that refusals are logged and counted too; it still comes before routing and any body.
     routes = [*app.routes, *(route for router in ROUTERS for route in router.routes)]
+    app.add_layer(AdmissionMiddleware)
     app.add_layer(partial(GuardMiddleware, open_routes=open_routes(routes)))
     return app
 

@@ -77,8 +77,9 @@ env:
 {{- end -}}
 
 {{/*
-cloister.probes: how the kubelet knows a service of ours. Takes root, startupSeconds, and path where it is not /livez.
-A pod gets traffic while it works itself, whatever becomes of the parts it calls: one that is down should be an error
+cloister.probes: how the kubelet knows a service of ours. Takes root, startupSeconds, and path where it is one of the API.
+Without one it is /livez of the metrics port, which has a thread and connections of its own: a pod that is busy, or has
+all the connections it may have, must neither be killed nor hand its callers on to the next. A pod gets traffic while it works itself, whatever becomes of the parts it calls: one that is down should be an error
 in an answer, not a closed door. What /readyz says of them is for people, and for the chart's test. Loading a model
 takes minutes, so liveness is not asked before the start has succeeded.
 */}}
@@ -88,8 +89,8 @@ takes minutes, so liveness is not asked before the start has succeeded.
 {{ $probe }}:
   httpGet:
     path: {{ $.path | default "/livez" }}
-    port: api
-    scheme: {{ $scheme }}
+    port: {{ ternary "api" "metrics" (hasKey $ "path") }}
+    scheme: {{ ternary $scheme "HTTP" (hasKey $ "path") }}
   periodSeconds: {{ index $times 0 }}
   timeoutSeconds: {{ index $times 1 }}
   failureThreshold: {{ index $times 2 }}

@@ -14,7 +14,7 @@ from cloister_common.doors.door import Door
 from cloister_common.doors.http import BoundedHttp
 from cloister_common.settings import ConnectionLimits, SettingsError
 
-__all__ = ["allow_files", "bound_connections", "listen", "serve_bounded"]
+__all__ = ["allow_files", "bound_connections", "claim", "listen", "serve_bounded"]
 
 _OWN_FILES = 1024
 """What a service opens besides its callers' connections: stores, other services, workers, files."""
@@ -37,15 +37,42 @@ def allow_files(connections: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def listen(host: str, port: int, *, setting: str) -> socket.socket:
+def listen(host: str, port: int, *, setting: str, shared: bool = False) -> socket.socket:
     """A listening socket on ``host:port``, where the key ``setting`` puts it.
+
+    Args:
+        host: An address of this machine.
+        port: The port.
+        setting: Its name, for the error.
+        shared: Whether other processes listen on it too: the system then spreads connections over them.
 
     Raises:
         SettingsError: The port is taken.
     """
+    listener = _bound(host, port, setting=setting, shared=shared)
+    listener.listen(2048)
+    listener.setblocking(False)
+    return listener
+
+
+def claim(host: str, port: int, *, setting: str) -> socket.socket:
+    """Keeps a port for processes that will share it, while the socket that is given stays open.
+
+    A port that is shared may be bound by anybody else who shares it, so whether it is free is tried out alone first.
+
+    Raises:
+        SettingsError: The port is taken.
+    """
+    listen(host, port, setting=setting).close()
+    return _bound(host, port, setting=setting, shared=True)
+
+
+def _bound(host: str, port: int, *, setting: str, shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
     except OSError as error:
@@ -53,8 +80,6 @@ def listen(host: str, port: int, *, setting: str) -> socket.socket:
         raise SettingsError(
             f"Cannot listen on {host}:{port}: {error.strerror}. Stop what uses the port, or set {setting}."
         ) from error
-    listener.listen(2048)
-    listener.setblocking(False)
     return listener
 
 

@@ -9,6 +9,7 @@ from cloister_common.errors import TooManyRequests
 from prometheus_client import Gauge
 from starlette.types import Receive
 
+from cloister_gateway.admission import Admission
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.identity.principal import Principal
@@ -29,6 +30,7 @@ class SocketService:
         responses: Makes what is asked for.
         conversations: Finds those that are followed.
         bus: Brings word of their runs.
+        admission: Has the places for them.
         settings: How many sockets, how large what waits in them, how slow a reader.
         most_values: JSON values that one message may have.
     """
@@ -38,6 +40,7 @@ class SocketService:
         responses: ResponseService,
         conversations: ConversationService,
         bus: Bus,
+        admission: Admission,
         settings: ResponsesSettings,
         *,
         most_values: int,
@@ -50,6 +53,7 @@ class SocketService:
             responses=responses,
             conversations=conversations,
             bus=bus,
+            admission=admission,
             waiting=self.waiting,
             most_values=most_values,
             send_seconds=settings.send_seconds,

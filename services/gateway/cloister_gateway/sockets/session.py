@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from starlette.types import Receive
 from starlette.websockets import WebSocketDisconnect
 
+from cloister_gateway.admission import Admission
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.identity.principal import Principal
@@ -69,6 +70,7 @@ class SessionParts(NamedTuple):
         responses: Makes what it asks for.
         conversations: Finds those it follows.
         bus: Brings word of their runs.
+        admission: Has the places for what it asks for.
         waiting: Where the turns that wait are counted.
         most_values: JSON values that one message may have.
         send_seconds: How long something may wait for a client that does not read.
@@ -77,6 +79,7 @@ class SessionParts(NamedTuple):
     responses: ResponseService
     conversations: ConversationService
     bus: Bus
+    admission: Admission
     waiting: WaitingBytes
     most_values: int
     send_seconds: float
@@ -209,7 +212,8 @@ class Session:
         await work
 
     async def _create(self, event: SocketCreate) -> None:
-        created = await self._parts.responses.create(self._principal, event, own_unstored=self._unstored or ())
+        async with self._parts.admission.accepting(self._principal.tenant):
+            created = await self._parts.responses.create(self._principal, event, own_unstored=self._unstored or ())
         self._last = created.keyed.id
         if event.store is False:
             if self._unstored is None:
@@ -302,8 +306,10 @@ class Session:
             await self._send_error(fault_of(error, route="/v1/responses"), stream_id)
 
     async def _send_error(self, error: CloisterError, stream_id: str | None) -> None:
-        event = orjson.dumps({"type": "error", "status": type(error).status, **error.body()})
-        await self._outlet.send(event, stream_id)
+        event: dict[str, Any] = {"type": "error", "status": type(error).status, **error.body()}
+        if headers := error.headers():
+            event["headers"] = headers  # as OpenAI's sockets have them; there is no other place for Retry-After
+        await self._outlet.send(orjson.dumps(event), stream_id)
 
 
 def _parse(data: Any) -> ClientEvent:

@@ -33,6 +33,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from cloister_gateway.settings import RedisSettings
 from cloister_gateway.storage.errors import WritesRefusedError
+from cloister_gateway.storage.shared import SharedRedis
 
 __all__ = [
     "REDIS_AWAY",
@@ -114,8 +115,9 @@ class _TlsConnection(_Sender, SSLConnection):
 
 
 def command_client(settings: RedisSettings) -> Redis:
-    """A client for commands: bytes in, bytes out, every reply within ``timeout_seconds``."""
-    return Redis.from_pool(_pool(settings, settings.connections, socket_timeout=settings.timeout_seconds))
+    """A client for commands: bytes in, bytes out, every reply within ``timeout_seconds``. Callers share connections."""
+    pool = _pool(settings, settings.connections, socket_timeout=settings.timeout_seconds)
+    return SharedRedis(pool, timeout_seconds=settings.timeout_seconds)
 
 
 def bus_connection(settings: RedisSettings) -> Connection:
