@@ -56,8 +56,13 @@ class HistoryReader:
         self._items = items
         self._keyring = keyring
 
-    async def before(self, tenant: str, request: TurnRequest) -> History:
+    async def before(self, tenant: str, request: TurnRequest, log: StoredLog | None = None) -> History:
         """The messages before the request's own input, oldest first, without those of turns that got no answer.
+
+        Args:
+            tenant: Whose they are.
+            request: What was asked.
+            log: Its conversation's items, if they were read just now.
 
         Raises:
             NotFound: The conversation or a response of the chain was deleted meanwhile.
@@ -65,7 +70,7 @@ class HistoryReader:
         """
         if request.conversation:
             own = {item["id"] for item in request.input}
-            log = await self._log(tenant, request.conversation)
+            log = log or await self._log(tenant, request.conversation)
             return Spoken.of(log).until(_place(log.items, own, after=False))
         if request.previous_response_id:
             return History.of(await self._chain(tenant, request.previous_response_id))

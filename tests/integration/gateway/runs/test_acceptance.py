@@ -233,7 +233,8 @@ def test_a_turn_takes_few_round_trips_and_one_write_before_the_model_is_asked(
         )
         wait_until(lambda: llm.running == 1)
         of_the_turn = [raw for raw in sent if conversation.encode() in raw or b"idem:" in raw]
-        assert len(of_the_turn) <= 4
+        # What it meets, with what its conversation has; and all of it. Four are a promise.
+        assert len(of_the_turn) <= 3
         assert len([raw for raw in of_the_turn if b"EVAL" in raw or b"HSET" in raw]) == 1
         sent.clear()
         llm.release()
