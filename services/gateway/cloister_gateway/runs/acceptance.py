@@ -30,7 +30,6 @@ from cloister_gateway.storage import (
 )
 from cloister_gateway.storage.items import PreparedItems
 from cloister_gateway.storage.layout import (
-    conversation_channel,
     events_key,
     items_key,
     lease_key,
@@ -66,7 +65,7 @@ return {'OK'}
 # KEYS: record, lease, events, wrapped key. ARGV: …, the wrapped key.
 _ALONE = _CLAIMED + "redis.call('SET', KEYS[4], ARGV[rest])" + _BEGIN
 # KEYS: record, lease, events, conversation, its items, its responses. ARGV: …, the response, the head to replace, the
-# new head, the channel to wake, then the first item's number and id, record and the chain before it for each item.
+# new head, the first item's number, then id, record and the chain before it for each item.
 _IN_CONVERSATION = (
     _CLAIMED
     + """
@@ -74,15 +73,14 @@ local said = redis.call('HMGET', KEYS[4], 'head', 'run')
 if not said[1] then return {'GONE'} end
 if said[2] and said[2] ~= '' then return {'LOCKED', said[2]} end
 if said[1] ~= ARGV[rest + 1] then return {'STALE'} end
-for i = rest + 5, #ARGV, 3 do
-  local place = string.format('%d-0', tonumber(ARGV[rest + 4]) + (i - rest - 5) / 3)
+for i = rest + 4, #ARGV, 3 do
+  local place = string.format('%d-0', tonumber(ARGV[rest + 3]) + (i - rest - 4) / 3)
   local added = redis.pcall('XADD', KEYS[5], place, 'i', ARGV[i], 'r', ARGV[i + 1], 'c', ARGV[i + 2])
   if added.err then return {'DAMAGED'} end
 end
 redis.call('HSET', KEYS[4], 'head', ARGV[rest + 2], 'run', ARGV[rest])
 -- An index that somebody made something else of names nothing; it must not keep the turn from being taken.
 redis.pcall('SADD', KEYS[6], ARGV[rest])
-redis.call('PUBLISH', ARGV[rest + 3], ARGV[rest])
 """
     + _BEGIN
 )
@@ -263,7 +261,7 @@ class Acceptance:
             new = self._items.prepare_behind(log.keyed, turn.request.input, log.head)
             after = log._replace(head=new.new_head)
             keys += [record_key(kind, object_id), items_key(kind, object_id), responses_key(object_id)]
-            rest = [header.id, new.old_head, new.new_head, conversation_channel(object_id), *new.addition.arguments()]
+            rest = [header.id, new.old_head, new.new_head, *new.addition.arguments()]
         claim = turn.claim
         if claim is not None:
             keys.append(claim.key)
