@@ -163,6 +163,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
             items=items,
             turn=turn,
             settings=settings.responses,
+            bus=bus,
             meter=meter,
         )
         renewing = command_client(settings.redis.model_copy(update={"connections": _RENEWING_CONNECTIONS}))

@@ -144,7 +144,7 @@ class Intake:
         asked = None if key is None else Asked.of(principal, key, parameters, background=background)
         claim = None if asked is None else await self._idempotency.name(asked)
         conversation_id = parameters.conversation_id()
-        seen = await self._acceptance.look(claim, conversation_id)
+        seen = await self._acceptance.look(principal.tenant, claim, conversation_id)
         if asked is not None and claim is not None and seen.claim is not None:
             # Before the checks below: what a response was made from may be gone by now.
             earlier = await self._earlier(asked, claim, seen.claim)
@@ -159,7 +159,7 @@ class Intake:
             links = earlier_links(request.previous_response_id, previous)
             request = request.model_copy(update={"affinity": previous.affinity, "earlier": links})
             await self._history.check_links(principal.tenant, request)
-        draft = await self._preparation.draft(principal.tenant, request)
+        draft = await self._preparation.draft(principal.tenant, request, seen.log)
         turn = _Turn(principal, parameters, background, response_id, request, asked, claim)
         generation = Generation(response_id, principal.tenant, request.key_id, request.model, "response")
         most = self._preparation.answer_tokens(request)
@@ -256,11 +256,11 @@ class Intake:
                 await asyncio.sleep(_CLAIM_POLL_SECONDS)
             except (LogLockedError, MovedOnError):
                 pass  # Another turn or items came first: what it meets now is another conversation.
-            seen = await self._acceptance.look(turn.claim, turn.request.conversation)
+            seen = await self._acceptance.look(turn.principal.tenant, turn.claim, turn.request.conversation)
             if conversation is not None:
                 conversation = await self._conversation(turn.principal, conversation.id, seen)
             if not seen.holder:
-                draft = await self._preparation.draft(turn.principal.tenant, turn.request)
+                draft = await self._preparation.draft(turn.principal.tenant, turn.request, seen.log)
 
     async def _take(self, turn: _Turn, log: Log | None, claim: Claim | None) -> Accepted:
         """Stores the turn with its claim, or right after it. Raises as `Acceptance.accept`."""

@@ -24,12 +24,12 @@ from cloister_gateway.storage import (
     LogDamagedError,
     LogGoneError,
     LogLockedError,
+    StoredLog,
     StoreError,
     damage_told,
 )
 from cloister_gateway.storage.items import PreparedItems
 from cloister_gateway.storage.layout import (
-    conversation_channel,
     events_key,
     items_key,
     lease_key,
@@ -65,7 +65,7 @@ return {'OK'}
 # KEYS: record, lease, events, wrapped key. ARGV: …, the wrapped key.
 _ALONE = _CLAIMED + "redis.call('SET', KEYS[4], ARGV[rest])" + _BEGIN
 # KEYS: record, lease, events, conversation, its items, its responses. ARGV: …, the response, the head to replace, the
-# new head, the channel to wake, then the first item's number and id, record and the chain before it for each item.
+# new head, the first item's number, then id, record and the chain before it for each item.
 _IN_CONVERSATION = (
     _CLAIMED
     + """
@@ -73,15 +73,14 @@ local said = redis.call('HMGET', KEYS[4], 'head', 'run')
 if not said[1] then return {'GONE'} end
 if said[2] and said[2] ~= '' then return {'LOCKED', said[2]} end
 if said[1] ~= ARGV[rest + 1] then return {'STALE'} end
-for i = rest + 5, #ARGV, 3 do
-  local place = string.format('%d-0', tonumber(ARGV[rest + 4]) + (i - rest - 5) / 3)
+for i = rest + 4, #ARGV, 3 do
+  local place = string.format('%d-0', tonumber(ARGV[rest + 3]) + (i - rest - 4) / 3)
   local added = redis.pcall('XADD', KEYS[5], place, 'i', ARGV[i], 'r', ARGV[i + 1], 'c', ARGV[i + 2])
   if added.err then return {'DAMAGED'} end
 end
 redis.call('HSET', KEYS[4], 'head', ARGV[rest + 2], 'run', ARGV[rest])
 -- An index that somebody made something else of names nothing; it must not keep the turn from being taken.
 redis.pcall('SADD', KEYS[6], ARGV[rest])
-redis.call('PUBLISH', ARGV[rest + 3], ARGV[rest])
 """
     + _BEGIN
 )
@@ -167,12 +166,14 @@ class Seen(NamedTuple):
         tenant: Whose conversation it is; None if there is none.
         head: The sealed head of the conversation's log.
         holder: The run that holds the conversation; empty if none does.
+        log: Its items, if those that were kept go on to them.
     """
 
     claim: bytes | None = None
     tenant: str | None = None
     head: bytes | None = None
     holder: str = ""
+    log: StoredLog | None = None
 
 
 class Acceptance:
@@ -198,10 +199,11 @@ class Acceptance:
             return False
         return slot_of(claim) != slot_of(record_key(CONVERSATION, conversation_id))
 
-    async def look(self, claim: str | None, conversation_id: str | None) -> Seen:
+    async def look(self, tenant: str, claim: str | None, conversation_id: str | None) -> Seen:
         """What a turn meets, in one round trip.
 
         Args:
+            tenant: Whose turn it is.
             claim: Where the claim of its idempotency key lies.
             conversation_id: Its conversation.
 
@@ -210,11 +212,17 @@ class Acceptance:
         """
         if claim is None and conversation_id is None:
             return Seen()
+        keyed: KeyedObject | None = None
+        known: StoredLog | None = None
         async with self._redis.pipeline(transaction=False) as pipeline:
             if claim is not None:
                 pipeline.get(claim)
             if conversation_id is not None:
                 pipeline.hmget(record_key(CONVERSATION, conversation_id), "tenant", "head", "run")
+                key = self._keyring.known(tenant, CONVERSATION, conversation_id)
+                if key is not None:
+                    keyed = KeyedObject(CONVERSATION, conversation_id, key)
+                    known = self._items.ask(pipeline, keyed)
             found = await pipeline.execute(raise_on_error=False)
         seen = Seen()
         if claim is not None:
@@ -222,9 +230,12 @@ class Acceptance:
                 seen = seen._replace(claim=_value(found[0]))
         if conversation_id is not None:
             with damage_told(f"conversation '{conversation_id}'"):
-                tenant, head, run = _value(found[-1])
-                text = None if tenant is None else tenant.decode(errors="replace")
+                owner, head, run = _value(found[0 if claim is None else 1])
+                text = None if owner is None else owner.decode(errors="replace")
                 seen = seen._replace(tenant=text, head=head, holder=(run or b"").decode(errors="replace"))
+                if keyed is not None and known is not None:
+                    log = await self._items.answered(keyed, known, head, found[-2], found[-1])
+                    seen = seen._replace(log=log)
         return seen
 
     async def accept(self, turn: NewTurn) -> Accepted:
@@ -250,7 +261,7 @@ class Acceptance:
             new = self._items.prepare_behind(log.keyed, turn.request.input, log.head)
             after = log._replace(head=new.new_head)
             keys += [record_key(kind, object_id), items_key(kind, object_id), responses_key(object_id)]
-            rest = [header.id, new.old_head, new.new_head, conversation_channel(object_id), *new.addition.arguments()]
+            rest = [header.id, new.old_head, new.new_head, *new.addition.arguments()]
         claim = turn.claim
         if claim is not None:
             keys.append(claim.key)

@@ -92,8 +92,13 @@ class HistoryReader:
         self._keyring = keyring
         self._opened = opened or Opened(0)
 
-    async def before(self, tenant: str, request: TurnRequest) -> History:
+    async def before(self, tenant: str, request: TurnRequest, log: StoredLog | None = None) -> History:
         """The messages before the request's own input, oldest first, without those of turns that got no answer.
+
+        Args:
+            tenant: Whose they are.
+            request: What was asked.
+            log: Its conversation's items, if they were read just now.
 
         Raises:
             NotFound: The conversation or a response of the chain was deleted meanwhile.
@@ -101,7 +106,7 @@ class HistoryReader:
         """
         if request.conversation:
             own = {item["id"] for item in request.input}
-            log = await self._log(tenant, request.conversation)
+            log = log or await self._log(tenant, request.conversation)
             return Spoken.before(log, own)
         return await self._chain(tenant, request)
 

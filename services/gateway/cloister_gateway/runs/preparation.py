@@ -10,7 +10,7 @@ from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.prompt import History, Prompt, PromptBuilder, PromptTooLongError
 from cloister_gateway.runs.history import HistoryReader
 from cloister_gateway.runs.records import TurnRequest
-from cloister_gateway.storage import DamagedError
+from cloister_gateway.storage import DamagedError, StoredLog
 from cloister_gateway.wire.items import Message, item_messages
 
 __all__ = ["Preparation"]
@@ -54,10 +54,11 @@ class Preparation:
         except (Unavailable, UpstreamFailed):
             return  # Nobody can say now. The run asks again.
 
-    async def draft(self, tenant: str, request: TurnRequest) -> Prompt | None:
+    async def draft(self, tenant: str, request: TurnRequest, log: StoredLog | None = None) -> Prompt | None:
         """The prompt of a turn, made before it is accepted and sent as it is by its run, where nothing comes between.
 
-        None if the run must make it: where it searches, or where nobody can say now.
+        None if the run must make it: where it searches, or where nobody can say now. ``log`` are the items of its
+        conversation, if they were read just now.
 
         Raises:
             InvalidRequest, NotFound: As `check`.
@@ -66,8 +67,8 @@ class Preparation:
             await self.check(tenant, request)
             return None
         try:
-            history, new = await self.messages(tenant, request)
-            return await self.prompt(request, history, [], new)
+            history = await self._history.before(tenant, request, log)
+            return await self.prompt(request, history, [], item_messages(request.input))
         except (Unavailable, UpstreamFailed):
             return None
         except DamagedError:

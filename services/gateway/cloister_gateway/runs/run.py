@@ -5,6 +5,7 @@ nobody has watched it for a while (background runs excepted), or when another ga
 """
 
 import asyncio
+import contextlib
 import time
 from dataclasses import asdict
 
@@ -13,6 +14,7 @@ from cloister_common.logs import get_logger
 from prometheus_client import Counter, Gauge
 from redis.exceptions import RedisError
 
+from cloister_gateway.bus.connection import Bus
 from cloister_gateway.runs.acceptance import Accepted, Log
 from cloister_gateway.runs.ending import Endings
 from cloister_gateway.runs.lease import Leases
@@ -28,6 +30,7 @@ from cloister_gateway.storage import (
     RecordGoneError,
 )
 from cloister_gateway.storage.client import REDIS_AWAY
+from cloister_gateway.storage.layout import conversation_channel
 from cloister_gateway.streams.commits import Commits
 from cloister_gateway.streams.events import DeposedError, EventStream
 from cloister_gateway.streams.feeds import Feed
@@ -56,8 +59,10 @@ class RunParts:
         items: ItemLog,
         turn: Turn,
         settings: ResponsesSettings,
+        bus: Bus,
         meter: Meter = Unmetered(),
     ) -> None:
+        self.bus = bus
         self.meter = meter
         self.stream = stream
         self.commits = commits
@@ -170,6 +175,8 @@ class Run:
                 self._transcript.announce(background=self.request.background)
             async with asyncio.TaskGroup() as tasks:
                 writer = tasks.create_task(self._writer.watch(), name="writer")
+                if self._fresh and self.conversation is not None:
+                    tasks.create_task(self._tell(self.conversation), name="word")
                 if outcome is None:
                     self._work = tasks.create_task(self._perform(), name="work")
                     await asyncio.wait([self._work])
@@ -204,6 +211,12 @@ class Run:
         )
         used = Used(usage.input_tokens, usage.input_tokens_details.cached_tokens, usage.output_tokens)
         self._parts.meter.settle(generation, used, ending)
+
+    async def _tell(self, conversation: KeyedObject) -> None:
+        """Tells the conversation's followers that a run has begun, beside its work. They are told by whoever runs it
+        and not by the write that accepts it: a socket that asks for a turn must know its id before it hears of it."""
+        with contextlib.suppress(*REDIS_AWAY):
+            await self._parts.bus.publish(conversation_channel(conversation.id), self.keyed.id.encode())
 
     async def _recall(self) -> Outcome | None:
         """How the work ended, if an earlier holder came so far and only the end is left to write."""

@@ -114,6 +114,7 @@ class Scene:
                 items=ItemLog(redis),
                 turn=work,  # type: ignore[arg-type]  # all that a run asks of a turn
                 settings=ResponsesSettings(),
+                bus=_Silence(),  # type: ignore[arg-type]  # all that a run asks of a bus
             )
             await parts.leases.take(self.keyed.id)
             feed = Feed(self.keyed)
@@ -129,6 +130,10 @@ class Scene:
             await supervisor.close()
             await redis.aclose()
         return dying is None or not dying.dead
+
+
+class _Silence:
+    async def publish(self, _channel: str, _payload: bytes) -> None: ...
 
 
 MakeScene = Callable[[str], Awaitable[Scene]]
