@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cloister_common.errors import NotFound
 from cloister_common.vault import Keyring
@@ -51,17 +52,24 @@ def no_previous(response_id: str) -> NotFound:
     )
 
 
+class _Chain(NamedTuple):
+    """All that was said along a chain, none of it in a conversation, and the responses that said it, oldest first."""
+
+    history: History
+    ids: list[str]
+
+
 @dataclass(slots=True, eq=False)
 class _Link:
     """A response of a chain, as later turns send it.
 
     Attributes:
-        id: It.
+        id: It. (Not its key: what is kept must not keep that.)
         previous: The one before it.
         messages: What it says to the model; nothing if it got no answer.
         conversation: The conversation it belongs to, if it does: then that has all that was said until its end.
         items: The ids of its items, by which that end is found there.
-        until: All that was said until its end, if somebody has put it together, and nothing of it in a conversation.
+        until: The chain up to it, if somebody has put that together and nobody has gone on from there.
     """
 
     id: str
@@ -69,11 +77,16 @@ class _Link:
     messages: list[Message]
     conversation: str = ""
     items: frozenset[str] = frozenset()
-    until: History | None = None
+    until: _Chain | None = None
 
     def before(self) -> tuple[list[str], bool]:
         """As `_links`: what it knows of those before it."""
         return ([self.previous], False) if self.previous else ([], True)
+
+    def size(self) -> int:
+        """How much memory it takes, in bytes, about."""
+        history = History.of(self.messages) if self.until is None else self.until.history
+        return size_in_memory(history.bound(0), 1 + history.end)
 
 
 class HistoryReader:
@@ -118,15 +131,20 @@ class HistoryReader:
             NotFound: A response of the chain was deleted.
         """
         links, whole = _links(request)
-        checked: list[str] = []
-        while links and len(checked) < _LONGEST_CHAIN:
-            kept = [self._kept(tenant, response_id) for response_id in links]
-            unknown = [response_id for response_id, link in zip(links, kept, strict=True) if link is None]
+        kept: list[str] = []
+        looked = 0
+        while links and looked < _LONGEST_CHAIN:
+            known = self._known(tenant, links)
+            unknown = [response_id for response_id, link in known.items() if link is None]
             headers = await self._store.headers(unknown) if unknown else []
             for response_id, header in zip(unknown, headers, strict=True):
                 self._check_link(tenant, response_id, header)
-            checked += [link.id for link in kept if link is not None]
-            oldest = kept[-1]
+            kept += [response_id for response_id, link in known.items() if link is not None]
+            looked += len(known)
+            oldest = known[next(reversed(known))]
+            if oldest is not None and oldest.until is not None:
+                kept += oldest.until.ids[:-1]
+                break
             if whole or (oldest is None and headers[-1] is not None and headers[-1].conversation):
                 break
             if oldest is None:
@@ -134,7 +152,7 @@ class HistoryReader:
                 links, whole = _links(asked)
             else:
                 links, whole = oldest.before()
-        await self._still_there(checked)
+        await self._still_there(kept)
 
     async def _log(self, tenant: str, conversation_id: str) -> StoredLog:
         with damage_told(f"the key of conversation '{conversation_id}'"):
@@ -148,41 +166,55 @@ class HistoryReader:
 
     async def _chain(self, tenant: str, request: TurnRequest) -> History:
         newest_first = await self._walk(tenant, request)
-        if newest_first and newest_first[-1].conversation:
-            root = newest_first.pop()
-            log = await self._log(tenant, root.conversation)
-            before = Spoken.until(log, root.items).messages
-            return History.of([*before, *(message for link in reversed(newest_first) for message in link.messages)])
-        place = next((place for place, link in enumerate(newest_first) if link.until is not None), len(newest_first))
-        history = newest_first[place].until if place < len(newest_first) else None
-        history = (history or History.of([])).with_added(
-            message for link in reversed(newest_first[:place]) for message in link.messages
-        )
-        if newest_first:
-            newest_first[0].until = history
+        if not newest_first:
+            return History.of([])
+        oldest = newest_first.pop()
+        added = [message for link in reversed(newest_first) for message in link.messages]
+        if oldest.conversation:
+            log = await self._log(tenant, oldest.conversation)
+            return History.of([*Spoken.until(log, oldest.items).messages, *added])
+        chain, oldest.until = oldest.until or _Chain(History.of(oldest.messages), [oldest.id]), None
+        ids = [*chain.ids, *(link.id for link in reversed(newest_first))]
+        history = chain.history.with_added(added)
+        newest = newest_first[0] if newest_first else oldest
+        if len(ids) < _LONGEST_CHAIN:
+            newest.until = _Chain(history, ids)
+        for link in (oldest, newest):
+            key = self._keyring.in_cache(tenant, RESPONSE, link.id)
+            if key is not None and self._kept(tenant, link.id) is link:
+                self._opened.put(KeyedObject(RESPONSE, link.id, key), link, link.size())
         return history
 
     async def _walk(self, tenant: str, request: TurnRequest) -> list[_Link]:
-        """The links of a chain, newest first, up to one that is part of a conversation. Those that are not kept are
+        """The links of a chain, newest first, up to one that knows what was said before it. Those that are not kept are
         read: two round trips for `_KNOWN_LINKS` of them."""
         links, whole = _links(request)
         walked: list[_Link] = []
         kept: list[str] = []
         while links and len(walked) < _LONGEST_CHAIN:
-            known = {response_id: self._kept(tenant, response_id) for response_id in links}
+            known = self._known(tenant, links)
             unknown = [response_id for response_id, link in known.items() if link is None]
             read = await self._read_links(tenant, unknown) if unknown else {}
-            kept += [link.id for link in known.values() if link is not None]
-            for response_id in links:
-                link = known[response_id] or read[response_id][0]
-                walked.append(link)
-                if link.conversation:
+            for response_id, link in known.items():
+                if link is not None:
+                    kept += [response_id] if link.until is None else link.until.ids
+                walked.append(link or read[response_id][0])
+                if walked[-1].conversation:
                     break
-            if whole or link.conversation:
+            if whole or walked[-1].conversation or walked[-1].until is not None:
                 break
-            links, whole = link.before() if known[response_id] else _links(read[response_id][1])
+            links, whole = walked[-1].before() if known[response_id] else _links(read[response_id][1])
         await self._still_there(kept)
         return walked
+
+    def _known(self, tenant: str, links: Sequence[str]) -> dict[str, _Link | None]:
+        """Links by their ids, as far as they are kept, up to one that knows what was said before it."""
+        known: dict[str, _Link | None] = {}
+        for response_id in links:
+            link = known[response_id] = self._kept(tenant, response_id)
+            if link is not None and link.until is not None:
+                break
+        return known
 
     async def _read_links(self, tenant: str, links: Sequence[str]) -> dict[str, tuple[_Link, TurnRequest]]:
         """Links of a chain, newest first, up to one that is part of a conversation, and what was asked in them."""
@@ -203,8 +235,7 @@ class HistoryReader:
             if header.conversation:
                 link.conversation, link.items = header.conversation, frozenset(item["id"] for item in items)
             elif header.done:
-                size = sum(len(message["content"].encode()) for message in messages)
-                self._opened.put(keyed, link, size_in_memory(size, 1 + len(messages)))
+                self._opened.put(keyed, link, link.size())
             read[header.id] = (link, request)
         return read
 
