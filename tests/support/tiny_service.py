@@ -1,8 +1,9 @@
 """The smallest service there is, to start as a process: ``python -m tests.support.tiny_service --config FILE``.
 
 ``GET /slow`` begins its answer at once and ends it after ``slow_seconds``; ``POST /upload`` says how many bytes came,
-``POST /lazy`` begins to read only after ``slow_seconds``, ``GET /large`` is 64 MB, and ``/echo`` is a WebSocket. With
-``fails_to_start`` its lifespan raises.
+``POST /lazy`` begins to read only after ``slow_seconds``, ``GET /large`` is 64 MB, and ``/echo`` is a WebSocket, as is
+``/frames``, which writes numbers of 1 KB in joined frames, as many as it has room for. With ``fails_to_start`` its
+lifespan raises.
 """
 
 import asyncio
@@ -12,15 +13,32 @@ from contextlib import asynccontextmanager
 from typing import Literal
 
 from cloister_common.app import create_base_app
+from cloister_common.doors.frames import text_frames
+from cloister_common.doors.websocket import FRAMES, FrameWriter
 from cloister_common.serve import main
 from cloister_common.settings import ServiceSettings, SettingsError
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from starlette.responses import Response, StreamingResponse
 
+FRAMES_WRITTEN = 16 * 1024
+"""Four times what the buffers of server, kernel and client take."""
+
 
 class TinySettings(ServiceSettings):
     slow_seconds: float = 1.0
     fails_to_start: Literal["unforeseen", "settings"] | None = None
+
+
+async def _frames(socket: WebSocket) -> None:
+    await socket.accept()
+    writer: FrameWriter = socket.scope["extensions"][FRAMES]
+    room = asyncio.Event()
+    writer.on_room = room.set
+    for number in range(0, FRAMES_WRITTEN, 16):
+        room.clear()
+        if not writer.write(text_frames([b"%1024d" % one for one in range(number, number + 16)])):
+            await room.wait()
+    await socket.close()
 
 
 def create_app(settings: TinySettings) -> FastAPI:
@@ -69,6 +87,7 @@ def create_app(settings: TinySettings) -> FastAPI:
             while True:
                 await socket.send_text(str(len(await socket.receive_text())))
 
+    app.add_api_websocket_route("/frames", _frames)
     return app
 
 
