@@ -2,8 +2,8 @@
 
 ``GET /slow`` begins its answer at once and ends it after ``slow_seconds``; ``POST /upload`` says how many bytes came,
 ``POST /lazy`` begins to read only after ``slow_seconds``, ``GET /large`` is 64 MB, ``GET /process`` says which process
-answers, ``GET /stuck`` holds the event loop for ``slow_seconds``, and ``/echo`` is a WebSocket. With ``fails_to_start``
-its lifespan raises.
+answers, ``GET /stuck`` holds the event loop for ``slow_seconds``, and ``/echo`` is a WebSocket, as is ``/frames``, which
+writes numbers of 1 KB in joined frames, as many as it has room for. With ``fails_to_start`` its lifespan raises.
 """
 
 import asyncio
@@ -15,16 +15,33 @@ from contextlib import asynccontextmanager
 from typing import Literal
 
 from cloister_common.app import create_base_app
+from cloister_common.doors.frames import text_frames
+from cloister_common.doors.websocket import FRAMES, FrameWriter
 from cloister_common.serve import main
 from cloister_common.settings import ServiceSettings, SettingsError, SharedServerSettings
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from starlette.responses import Response, StreamingResponse
+
+FRAMES_WRITTEN = 16 * 1024
+"""Four times what the buffers of server, kernel and client take."""
 
 
 class TinySettings(ServiceSettings):
     server: SharedServerSettings
     slow_seconds: float = 1.0
     fails_to_start: Literal["unforeseen", "settings"] | None = None
+
+
+async def _frames(socket: WebSocket) -> None:
+    await socket.accept()
+    writer: FrameWriter = socket.scope["extensions"][FRAMES]
+    room = asyncio.Event()
+    writer.on_room = room.set
+    for number in range(0, FRAMES_WRITTEN, 16):
+        room.clear()
+        if not writer.write(text_frames([b"%1024d" % one for one in range(number, number + 16)])):
+            await room.wait()
+    await socket.close()
 
 
 def create_app(settings: TinySettings) -> FastAPI:
@@ -74,6 +91,7 @@ def create_app(settings: TinySettings) -> FastAPI:
                 await socket.send_text(str(len(await socket.receive_text())))
 
     _add_process(app, settings)
+    app.add_api_websocket_route("/frames", _frames)
     return app
 
 

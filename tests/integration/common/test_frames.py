@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.doors import Server, error_of, rest, send, serving
+from tests.support.tiny_service import FRAMES_WRITTEN
 
 
 def frame(opcode: int, payload: bytes, *, last: bool = True) -> bytes:
@@ -18,20 +19,22 @@ def frame(opcode: int, payload: bytes, *, last: bool = True) -> bytes:
     return bytes([0x80 * last | opcode]) + length + bytes(4) + payload
 
 
-def open_socket(server: Server, more: bytes = b"") -> socket.socket:
+def open_socket(server: Server, more: bytes = b"", path: bytes = b"/echo") -> socket.socket:
     connection = server.connect()
     key = base64.b64encode(bytes(16))
     connection.sendall(
-        b"GET /echo HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+        b"GET "
+        + path
+        + b" HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
         b"sec-websocket-key: " + key + b"\r\n" + more + b"\r\n"
     )
     return connection
 
 
 @contextlib.contextmanager
-def opened(server: Server) -> Iterator[socket.socket]:
+def opened(server: Server, path: bytes = b"/echo") -> Iterator[socket.socket]:
     """A WebSocket after its handshake."""
-    with open_socket(server) as connection:
+    with open_socket(server, path=path) as connection:
         answer = b""
         while not answer.endswith(b"\r\n\r\n"):
             answer += connection.recv(1)
@@ -90,3 +93,20 @@ def test_a_handshake_whose_header_no_websocket_takes_is_a_431(tmp_path: Path) ->
         open_socket(server, b"x: " + b"a" * 9000 + b"\r\n") as connection,
     ):
         assert error_of(connection)[0] == 431
+
+
+def test_joined_frames_wait_for_a_slow_reader_and_come_in_order(server: Server) -> None:
+    with opened(server, b"/frames") as slow, opened(server, b"/frames") as quick:
+        for connection in (quick, slow):
+            assert numbers_until_close(connection) == list(range(FRAMES_WRITTEN))
+
+
+def numbers_until_close(connection: socket.socket) -> list[int]:
+    numbers = []
+    with connection.makefile("rb") as stream:
+        while (head := stream.read(2))[0] != 0x88:
+            size = int.from_bytes(stream.read(2)) if head[1] == 126 else head[1]
+            payload = stream.read(size)
+            if head[0] == 0x80 | TEXT:
+                numbers.append(int(payload))
+    return numbers
