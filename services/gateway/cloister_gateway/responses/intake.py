@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cloister_common.errors import CloisterError, Conflict, InvalidRequest, NotFound, Unavailable
-from cloister_common.ids import new_id
 from cloister_common.wire.filters import check_depth
 
 from cloister_gateway.conversations.service import ConversationService
@@ -25,6 +24,7 @@ from cloister_gateway.runs.records import REQUEST, TurnRequest
 from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import CONVERSATION, DamagedError, ItemLog, KeyedObject, LogGoneError, LogLockedError
+from cloister_gateway.storage.layout import new_response_id, record_key
 from cloister_gateway.usage import Generation, Meter, reserved
 from cloister_gateway.wire.items import Item
 
@@ -117,7 +117,9 @@ class Intake:
             earlier = await self._idempotency.earlier(asked, self._stored)
             if earlier is not None:
                 return Created(earlier, replayed=True)
-        response_id = new_id("resp_")
+        conversation_id = parameters.conversation_id()
+        beside = None if conversation_id is None else record_key(CONVERSATION, conversation_id)
+        response_id = new_response_id(beside)
         request = new_request(response_id, parameters, key_id=principal.credential.id, background=background)
         if request.conversation is not None:
             await self._check_conversation(principal, request.conversation)
