@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.bus.forgetting import share_forgetting
+from cloister_gateway.bus.sharded import make_bus
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.grounding.search import Retrieval
@@ -46,7 +47,6 @@ from cloister_gateway.runs.turn import Turn
 from cloister_gateway.settings import EmbedderSettings, GatewaySettings, RetrieverSettings
 from cloister_gateway.sockets.service import SocketService
 from cloister_gateway.storage import ItemLog
-from cloister_gateway.storage.client import bus_connection
 from cloister_gateway.storage.opening import open_storage
 from cloister_gateway.streams.events import EventStream
 from cloister_gateway.streams.feeds import Hub
@@ -122,7 +122,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
 
         supervisor = Supervisor()
         stack.push_async_callback(supervisor.close)
-        bus = Bus(lambda: bus_connection(settings.redis), redis, supervisor)
+        bus = make_bus(settings.redis, redis, supervisor)
         announcements = Announcements(bus)
 
         identity = IdentityStore(redis, Seals(keyring))

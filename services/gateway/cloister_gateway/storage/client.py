@@ -15,7 +15,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from cloister_common.certificates import client_context
-from cloister_common.settings import SettingsError, read_secret
+from cloister_common.settings import read_secret
 from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -31,6 +31,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from cloister_gateway.settings import RedisSentinelSettings, RedisSettings
+from cloister_gateway.storage.cluster import ClusterClient
 from cloister_gateway.storage.connections import (
     MasterOf,
     Parser,
@@ -46,6 +47,9 @@ __all__ = [
     "REDIS_DOWN",
     "bus_connection",
     "command_client",
+    "is_cluster",
+    "nodes_of",
+    "publish_command",
 ]
 
 REDIS_DOWN = (RedisConnectionError, RedisTimeoutError, OSError, ClusterDownError, TryAgainError, AskError)
@@ -60,8 +64,27 @@ _CONNECT_SECONDS = 2.0
 def command_client(settings: RedisSettings) -> Redis:
     """A client for commands: bytes in, bytes out, every reply within ``timeout_seconds``. Close it with `aclose`."""
     if settings.cluster is not None:
-        raise SettingsError("redis.cluster: this version knows one Redis, and one that sentinels watch.")
+
+        def connect(host: str, port: int) -> Redis:
+            return Redis.from_pool(_pool(settings, (host, port), **_command_options(settings)))
+
+        return ClusterClient(_addresses(settings.servers), connect, patience_seconds=settings.timeout_seconds)
     return Redis.from_pool(_pool(settings, **_command_options(settings)))
+
+
+async def nodes_of(redis: Redis) -> Sequence[Redis]:
+    """The clients of the single nodes behind a client: all masters of a cluster, or that one Redis."""
+    return await redis.masters() if isinstance(redis, ClusterClient) else [redis]
+
+
+def is_cluster(redis: Redis) -> bool:
+    """Whether keys and channels are spread over the masters of a cluster."""
+    return isinstance(redis, ClusterClient)
+
+
+def publish_command(redis: Redis) -> str:
+    """The command by which a script tells those who wait: in a cluster, those at the shard of its keys."""
+    return "SPUBLISH" if is_cluster(redis) else "PUBLISH"
 
 
 def bus_connection(settings: RedisSettings, node: tuple[str, int] | None = None) -> Connection:
@@ -73,11 +96,6 @@ def bus_connection(settings: RedisSettings, node: tuple[str, int] | None = None)
     """
     pool = _pool(settings, node, connections=1, socket_timeout=None, protocol=2)
     return cast("Connection", pool.make_connection())  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-
-
-def _node(settings: RedisSettings, host: str, port: int) -> Redis:
-    """A client of one node of a cluster."""
-    return Redis.from_pool(_pool(settings, (host, port), **_command_options(settings)))
 
 
 def _command_options(settings: RedisSettings) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, ResponseError
 
 from cloister_gateway.settings import RedisSettings
-from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.storage.client import REDIS_DOWN, nodes_of
 
 __all__ = ["check_durability", "wait_for_redis"]
 
@@ -35,13 +35,16 @@ async def wait_for_redis(redis: Redis, settings: RedisSettings) -> None:
     deadline = asyncio.get_running_loop().time() + settings.start_seconds
     while True:
         try:
-            await redis.ping()
+            for node in await nodes_of(redis):
+                await node.ping()
             return
         except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
             raise SettingsError(
                 f"{settings.place} refuses the credentials. Check redis.username and redis.password_file."
             ) from error
         except ResponseError as error:
+            if "cluster support disabled" in str(error):
+                raise SettingsError(f"{settings.place} is no Redis Cluster. Give it in redis.url.") from error
             # Redis says LOADING while it reads its append-only file.
             reason = str(error).split(" ", 1)[0]
         except REDIS_DOWN as error:
@@ -63,6 +66,11 @@ async def check_durability(redis: Redis, settings: RedisSettings) -> None:
         SettingsError: A fault was found and ``durability`` is ``required``; or it is of another kind than ``settings``
             say.
     """
+    for node in await nodes_of(redis):
+        await _check_node(node, settings)
+
+
+async def _check_node(redis: Redis, settings: RedisSettings) -> None:
     found: dict[str, str] = {}
     try:
         info = await redis.info("all")

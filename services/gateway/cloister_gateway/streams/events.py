@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from cloister_gateway.storage import DamagedError, KeyedObject, RecordGoneError, StoreError, damage_told
+from cloister_gateway.storage.client import is_cluster, publish_command
 from cloister_gateway.storage.layout import events_key, record_key, run_channel
 
 __all__ = ["DeposedError", "EventGroup", "EventStream", "StreamDroppedError", "damaged_stream"]
@@ -23,7 +24,7 @@ _APPEND = """
 if redis.call('HEXISTS', KEYS[1], 'tenant') == 0 then return redis.error_reply('GONE the record was destroyed') end
 redis.call('XADD', KEYS[2], ARGV[1], 'n', ARGV[2], 'd', ARGV[3], 'f', ARGV[4])
 if #ARGV > 5 then redis.call('HSET', KEYS[1], unpack(ARGV, 6)) end
-redis.call('PUBLISH', ARGV[5], '')
+redis.call('{publish}', ARGV[5], '')
 return redis.status_reply('OK')
 """
 
@@ -50,7 +51,8 @@ class EventStream:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._append_script = redis.register_script(_APPEND)
+        self._sharded = is_cluster(redis)
+        self._append_script = redis.register_script(_APPEND.replace("{publish}", publish_command(redis)))
 
     async def append(
         self,
@@ -75,7 +77,13 @@ class EventStream:
             RecordGoneError: The response was destroyed; nothing was written.
         """
         record = seal(keyed.key.subkey("stream"), b"\n".join(events), _context(keyed, first, len(events), final=final))
-        arguments: list[Any] = [f"{first + 1}-0", len(events), record, int(final), run_channel(keyed.id)]
+        arguments: list[Any] = [
+            f"{first + 1}-0",
+            len(events),
+            record,
+            int(final),
+            run_channel(keyed.id, sharded=self._sharded),
+        ]
         for name, value in (fields or {}).items():
             arguments += [name, value]
         try:
@@ -117,7 +125,7 @@ class EventStream:
 
     async def is_watched(self, response_id: str) -> bool:
         """Whether another gateway follows the stream."""
-        counts: Any = await self._redis.pubsub_numsub(run_channel(response_id))
+        counts: Any = await self._redis.pubsub_numsub(run_channel(response_id, sharded=self._sharded))
         return any(count > 0 for _, count in counts)
 
     async def exists(self, response_id: str) -> bool:

@@ -1,0 +1,142 @@
+"""Pipelines of a Redis Cluster: each transaction at the node of its slot, other commands at all nodes at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.crc import key_slot
+from redis.exceptions import AskError, NoScriptError, RedisError, TryAgainError, WatchError
+
+if TYPE_CHECKING:
+    from cloister_gateway.storage.cluster import ClusterClient
+
+__all__ = ["ClusterPipeline", "slot_of_command", "slot_of_key"]
+
+_NOT_DONE = (AskError, TryAgainError, NoScriptError)
+"""What a node says that did nothing, and another would do (`MovedError` is an `AskError`), or the same in a moment."""
+
+
+def slot_of_key(key: Any) -> int:
+    """The slot of a key or of a sharded channel."""
+    return int(key_slot(key.encode() if isinstance(key, str) else bytes(key)))
+
+
+def slot_of_command(args: tuple[Any, ...]) -> int:
+    """The slot that a command is about: that of its first key.
+
+    Raises:
+        ValueError: It has no key, so that nobody can say which node it is for.
+    """
+    first = 3 if args[0] in ("EVAL", "EVALSHA") else 1
+    if len(args) <= first or args[0] in ("CONFIG GET", "INFO", "SCAN", "SCRIPT EXISTS", "SCRIPT LOAD"):
+        raise ValueError(f"'{args[0]}' is for a node, not for a cluster")
+    return slot_of_key(args[first])
+
+
+class ClusterPipeline(Pipeline):
+    """As redis-py's, for a `ClusterClient`.
+
+    In a transaction all keys lie in one slot, else Redis refuses it. Other commands have no order among nodes.
+    """
+
+    def __init__(self, cluster: ClusterClient, transaction: bool) -> None:
+        super().__init__(cluster.connection_pool, cluster.response_callbacks, transaction, None)
+        self._cluster = cluster
+        self._watcher: Pipeline | None = None
+
+    async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        """``WATCH``, and what is asked for after it: at one node, and over one connection."""
+        if self._watcher is not None:
+            return await self._watcher.immediate_execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+
+        async def watch(node: Redis) -> Pipeline:
+            pipeline = node.pipeline(transaction=True)
+            try:
+                await pipeline.immediate_execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+            except BaseException:
+                await pipeline.reset()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+                raise
+            return pipeline
+
+        self._watcher = await self._cluster.redirected(slot_of_command(args), watch)
+        self.watching = True
+        return True
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Does what was queued.
+
+        Raises:
+            WatchError: Something that is watched has changed, or its slot has moved.
+        """
+        try:
+            if self._watcher is not None:
+                return await self._execute_watching(self._watcher, raise_on_error=raise_on_error)
+            if not self.command_stack:
+                return []
+            if self.is_transaction:
+                return await self._execute_at_one_node(raise_on_error=raise_on_error)
+            return await self._execute_everywhere(raise_on_error=raise_on_error)
+        finally:
+            await self.reset()
+
+    async def reset(self) -> None:  # type: ignore[override]  # not the command of that name
+        watcher, self._watcher, self.watching = self._watcher, None, False
+        try:
+            if watcher is not None:
+                await watcher.reset()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        finally:
+            await super().reset()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+
+    async def _execute_watching(self, watcher: Pipeline, *, raise_on_error: bool) -> list[Any]:
+        watcher.explicit_transaction = self.explicit_transaction
+        watcher.command_stack = self.command_stack
+        try:
+            return await watcher.execute(raise_on_error)
+        except _NOT_DONE as error:
+            self._cluster.doubt()
+            raise WatchError("The slot is moving.") from error
+
+    async def _execute_at_one_node(self, *, raise_on_error: bool) -> list[Any]:
+        commands = self.command_stack
+
+        async def execute(node: Redis) -> list[Any]:
+            async with node.pipeline(transaction=True) as pipeline:
+                pipeline.scripts = self.scripts
+                pipeline.command_stack = list(commands)
+                return await pipeline.execute(raise_on_error)
+
+        return await self._cluster.redirected(slot_of_command(commands[0][0]), execute)
+
+    async def _execute_everywhere(self, *, raise_on_error: bool) -> list[Any]:
+        commands = self.command_stack
+        replies: list[Any] = [None] * len(commands)
+        places: dict[Redis, list[int]] = {}
+        for place, (args, _) in enumerate(commands):
+            address = await self._cluster.address_of_slot(slot_of_command(args))
+            places.setdefault(self._cluster.node(address), []).append(place)
+
+        async def execute(node: Redis, here: list[int]) -> None:
+            async with node.pipeline(transaction=False) as pipeline:
+                pipeline.command_stack = [commands[place] for place in here]
+                for place, reply in zip(here, await pipeline.execute(raise_on_error=False), strict=True):
+                    replies[place] = reply
+
+        # All of them end before one that failed is told: what is sent is not called off in the middle.
+        ended = await asyncio.gather(*(execute(*work) for work in places.items()), return_exceptions=True)
+        for failure in ended:
+            if isinstance(failure, BaseException):
+                self._cluster.doubt()
+                raise failure
+        for place, reply in enumerate(replies):
+            if isinstance(reply, _NOT_DONE):
+                args, options = commands[place]
+                try:
+                    replies[place] = await self._cluster.execute_command(*args, **options)
+                except RedisError as error:
+                    replies[place] = error
+            if raise_on_error and isinstance(replies[place], Exception):
+                raise replies[place]
+        return replies
