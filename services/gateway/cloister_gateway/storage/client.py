@@ -49,7 +49,7 @@ __all__ = [
     "command_client",
     "is_cluster",
     "nodes_of",
-    "publish_command",
+    "publishing",
 ]
 
 REDIS_DOWN = (RedisConnectionError, RedisTimeoutError, OSError, ClusterDownError, TryAgainError, AskError)
@@ -82,9 +82,9 @@ def is_cluster(redis: Redis) -> bool:
     return isinstance(redis, ClusterClient)
 
 
-def publish_command(redis: Redis) -> str:
-    """The command by which a script tells those who wait: in a cluster, those at the shard of its keys."""
-    return "SPUBLISH" if is_cluster(redis) else "PUBLISH"
+def publishing(redis: Redis, script: str) -> str:
+    """A script that publishes, as this Redis wants it: in a cluster to channels of the shard of its keys."""
+    return script.replace("'PUBLISH'", "'SPUBLISH'") if is_cluster(redis) else script
 
 
 def bus_connection(settings: RedisSettings, node: tuple[str, int] | None = None) -> Connection:

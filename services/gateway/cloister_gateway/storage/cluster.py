@@ -181,8 +181,11 @@ class ClusterClient(Redis):
         return int(await self.execute_command("SPUBLISH", channel, message, **options))
 
     async def pubsub_numsub(self, *channels: Any, **options: Any) -> Any:
-        """How many listen to a channel at its shard."""
-        return await self.execute_command("PUBSUB SHARDNUMSUB", *channels, **options)
+        """How many listen to each channel, at its shard."""
+        async with self.pipeline(transaction=False) as pipeline:
+            for channel in channels:
+                pipeline.execute_command("PUBSUB SHARDNUMSUB", channel, **options)
+            return [pair for pairs in await pipeline.execute() for pair in pairs]
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         await asyncio.gather(*(node.aclose() for node in self._nodes.values()))

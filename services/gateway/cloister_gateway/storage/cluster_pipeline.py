@@ -1,4 +1,4 @@
-"""Pipelines of a Redis Cluster: each transaction at the node of its slot, other commands at all nodes at once."""
+"""Pipelines of a Redis Cluster: each transaction at the node of its slot, other commands at one node after another."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.crc import key_slot
-from redis.exceptions import AskError, NoScriptError, RedisError, TryAgainError, WatchError
+from redis.exceptions import AskError, NoScriptError, RedisError, ResponseError, TryAgainError, WatchError
+
+from cloister_gateway.storage.connections import may_write
 
 if TYPE_CHECKING:
     from cloister_gateway.storage.cluster import ClusterClient
@@ -37,10 +39,7 @@ def slot_of_command(args: tuple[Any, ...]) -> int:
 
 
 class ClusterPipeline(Pipeline):
-    """As redis-py's, for a `ClusterClient`.
-
-    In a transaction all keys lie in one slot, else Redis refuses it. Other commands have no order among nodes.
-    """
+    """As redis-py's, for a `ClusterClient`. In a transaction all keys lie in one slot, else Redis refuses it."""
 
     def __init__(self, cluster: ClusterClient, transaction: bool) -> None:
         super().__init__(cluster.connection_pool, cluster.response_callbacks, transaction, None)
@@ -111,32 +110,47 @@ class ClusterPipeline(Pipeline):
         return await self._cluster.redirected(slot_of_command(commands[0][0]), execute)
 
     async def _execute_everywhere(self, *, raise_on_error: bool) -> list[Any]:
-        commands = self.command_stack
-        replies: list[Any] = [None] * len(commands)
-        places: dict[Redis, list[int]] = {}
-        for place, (args, _) in enumerate(commands):
-            address = await self._cluster.address_of_slot(slot_of_command(args))
-            places.setdefault(self._cluster.node(address), []).append(place)
+        """Reads at all nodes at once. Where anything may be written, in the order in which it was asked for: a later
+        write may rest on an earlier one, and is not done where that failed."""
+        replies: list[Any] = [None] * len(self.command_stack)
+        writes = may_write(args for args, _ in self.command_stack)
+        steps = [self._execute_step(node, here, replies) for node, here in await self._steps(in_order=writes)]
+        try:
+            for together in [[step] for step in steps] if writes else [steps]:
+                await asyncio.gather(*together)
+        except RedisError:
+            self._cluster.doubt()
+            raise
+        finally:
+            for step in steps:
+                step.close()
+        if raise_on_error:
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+        return replies
 
-        async def execute(node: Redis, here: list[int]) -> None:
-            async with node.pipeline(transaction=False) as pipeline:
-                pipeline.command_stack = [commands[place] for place in here]
-                for place, reply in zip(here, await pipeline.execute(raise_on_error=False), strict=True):
-                    replies[place] = reply
+    async def _steps(self, *, in_order: bool) -> list[tuple[Redis, list[int]]]:
+        """Which commands go to which node, by their places: in order, or all of a node together."""
+        steps: list[tuple[Redis, list[int]]] = []
+        for place, (args, _) in enumerate(self.command_stack):
+            node = self._cluster.node(await self._cluster.address_of_slot(slot_of_command(args)))
+            step = next((step for step in (steps[-1:] if in_order else steps) if step[0] is node), None)
+            if step is None:
+                steps.append(step := (node, []))
+            step[1].append(place)
+        return steps
 
-        # All of them end before one that failed is told: what is sent is not called off in the middle.
-        ended = await asyncio.gather(*(execute(*work) for work in places.items()), return_exceptions=True)
-        for failure in ended:
-            if isinstance(failure, BaseException):
-                self._cluster.doubt()
-                raise failure
-        for place, reply in enumerate(replies):
-            if isinstance(reply, _NOT_DONE):
-                args, options = commands[place]
+    async def _execute_step(self, node: Redis, here: list[int], replies: list[Any]) -> None:
+        """Does the commands in these places at a node; those that it is not for, where they belong."""
+        async with node.pipeline(transaction=False) as pipeline:
+            pipeline.command_stack = [self.command_stack[place] for place in here]
+            for place, reply in zip(here, await pipeline.execute(raise_on_error=False), strict=True):
+                replies[place] = reply
+        for place in here:
+            if isinstance(replies[place], _NOT_DONE):
+                args, options = self.command_stack[place]
                 try:
                     replies[place] = await self._cluster.execute_command(*args, **options)
-                except RedisError as error:
+                except ResponseError as error:
                     replies[place] = error
-            if raise_on_error and isinstance(replies[place], Exception):
-                raise replies[place]
-        return replies

@@ -7,7 +7,7 @@ that has become a replica is told apart from one that refuses.
 import asyncio
 import math
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 from redis.asyncio import Connection, SSLConnection
@@ -19,7 +19,15 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from cloister_gateway.storage.errors import UnconfirmedError, WritesRefusedError
 
-__all__ = ["MasterOf", "Parser", "PlainConnection", "SentinelConnection", "SentinelTlsConnection", "TlsConnection"]
+__all__ = [
+    "MasterOf",
+    "Parser",
+    "PlainConnection",
+    "SentinelConnection",
+    "SentinelTlsConnection",
+    "TlsConnection",
+    "may_write",
+]
 
 # What changes nothing, of what the gateway sends. Anything else ends with a WAIT where replicas are waited for, so that
 # a command that is forgotten here costs time and no promise.
@@ -41,6 +49,11 @@ class Parser(DefaultParser):  # type: ignore[valid-type,misc] # a variable: hire
         "MISCONF": WritesRefusedError,
         "NOREPLICAS": WritesRefusedError,
     }
+
+
+def may_write(commands: Iterable[Sequence[Any]]) -> bool:
+    """Whether any of the commands may change anything. (A script may.)"""
+    return any(str(command[0]).partition(" ")[0] not in _READS for command in commands)
 
 
 class _Packed(list[bytes]):
@@ -78,7 +91,7 @@ class _Commands:
 
     def _confirmed(self, commands: list[tuple[Any, ...]]) -> "_Packed | None":
         """With a WAIT at its end where anything may be written: one for a whole pipeline, since it waits for all."""
-        if not self._replicas or all(str(command[0]).partition(" ")[0] in _READS for command in commands):
+        if not self._replicas or not may_write(commands):
             return None
         packed = _Packed(part for command in (*commands, self._wait) for part in self._plain(command))
         packed.replies = len(commands)

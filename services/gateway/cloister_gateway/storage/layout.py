@@ -32,7 +32,7 @@ at, and whose readers look at that. The transactions of identity span its keys. 
 
 channel                      says, and never carries content
 run:<response>               there is more to read in the stream; run:{<response>} in a cluster
-conversation:<conversation>  which run has begun in it
+conversation:<conversation>  which run has begun in it; conversation:{<conversation>} in a cluster
 gw:control                   what changed for all gateways: keys revoked or destroyed, projects archived, runs to cancel
 
 Who may touch what: `storage.items` the head, the holder and the items of a conversation; `storage.keys` the wrapped
@@ -149,9 +149,9 @@ def run_channel(response_id: str, *, sharded: bool = False) -> str:
     return f"run:{{{response_id}}}" if sharded else f"run:{response_id}"
 
 
-def conversation_channel(conversation_id: str) -> str:
-    """Says which run has begun in a conversation."""
-    return f"conversation:{conversation_id}"
+def conversation_channel(conversation_id: str, *, sharded: bool = False) -> str:
+    """Says which run has begun in a conversation. ``sharded`` as for `run_channel`."""
+    return f"conversation:{{{conversation_id}}}" if sharded else f"conversation:{conversation_id}"
 
 
 @dataclass(frozen=True, slots=True)
