@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from cloister_gateway.admission.middleware import AdmissionMiddleware
 from cloister_gateway.chat.routes import router as chat_router
 from cloister_gateway.context import Context, open_context
 from cloister_gateway.conversations.routes import router as conversations_router
@@ -93,6 +94,7 @@ def create_app(settings: GatewaySettings, *, meter: Meter | None = None) -> Fast
     # The innermost, so that refusals are logged and counted too; it still comes before routing and before any body.
     routes = [*app.routes, *(route for router in ROUTERS for route in router.routes)]
     app.user_middleware.append(Middleware(GuardMiddleware, open_routes=open_routes(routes)))
+    app.user_middleware.append(Middleware(AdmissionMiddleware))
     return app
 
 

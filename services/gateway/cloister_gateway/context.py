@@ -17,6 +17,7 @@ from cloister_common.supervisor import Supervisor
 from cloister_common.vault import Keyring
 from redis.asyncio import Redis
 
+from cloister_gateway.admission import Admission
 from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.bus.forgetting import share_forgetting
@@ -73,6 +74,7 @@ class Context:
     bus: Bus
     announcements: Announcements
     authenticator: Authenticator
+    admission: Admission
     directory: Directory
     metering: Metering
     catalog: Catalog
@@ -90,6 +92,7 @@ class Context:
         """What the guard, routes and sockets may ask for."""
         return Services(
             self.authenticator,
+            self.admission,
             self.directory,
             self.metering,
             self.catalog,
@@ -139,6 +142,8 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         authenticator = Authenticator([ApiKeyVerifier(identity, peppers)], announcements, last_use, supervisor)
         directory = Directory(Projects(identity, announcements), ApiKeys(identity, peppers[0], announcements))
 
+        admission = Admission(settings.admission, redis.ping)
+
         items = ItemLog(redis, OpenedLogs(settings.responses.history_bytes))
         stream = EventStream(redis)
         hub = Hub(stream, bus, supervisor)
@@ -160,7 +165,9 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         renewing = command_client(settings.redis.model_copy(update={"connections": _RENEWING_CONNECTIONS}))
         stack.push_async_callback(renewing.aclose)
         keeper = Keeper(Leases(renewing, holder=leases.holder), EventStream(renewing), supervisor)
-        engine = Engine(parts, keeper=keeper, hub=hub, announcements=announcements, supervisor=supervisor)
+        engine = Engine(
+            parts, admission=admission, keeper=keeper, hub=hub, announcements=announcements, supervisor=supervisor
+        )
         stack.push_async_callback(engine.hand_over)
 
         conversations = ConversationService(ConversationStore(redis), items, keyring, engine)
@@ -187,6 +194,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
             bus=bus,
             announcements=announcements,
             authenticator=authenticator,
+            admission=admission,
             directory=directory,
             metering=Metering(meter),
             catalog=catalog,
@@ -198,7 +206,12 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
             conversations=conversations,
             responses=responses,
             sockets=SocketService(
-                responses, conversations, bus, settings.responses, most_values=settings.bodies.json_values
+                responses,
+                conversations,
+                bus,
+                admission,
+                settings.responses,
+                most_values=settings.bodies.json_values,
             ),
         )
         await _start(context)
@@ -212,6 +225,7 @@ async def _start(context: Context) -> None:
     await context.announcements.start()
     context.llm.start(context.supervisor)
     context.authenticator.start()
+    context.admission.start(context.supervisor)
     context.hub.start()
     context.engine.start()
 

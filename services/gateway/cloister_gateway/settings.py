@@ -8,6 +8,7 @@ from cloister_common.values import MOST_VALUES
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 __all__ = [
+    "AdmissionSettings",
     "BodySettings",
     "EmbedderSettings",
     "GatewaySettings",
@@ -117,7 +118,12 @@ class RedisSettings(Settings):
         "append-only file, or without `appendfsync always`), that may evict keys, or whose default user may not do "
         "what transactions do: Redis replays them as that user, which may be `off`. `best_effort` warns.",
     )
-    connections: int = Field(64, ge=4, description="Connections of the command pool; callers wait for a free one.")
+    connections: int = Field(
+        64,
+        ge=4,
+        description="Connections, beside the four that commands share, for transactions that need one to themselves "
+        "(administration); callers wait for a free one.",
+    )
     timeout_seconds: float = Field(
         5.0, gt=0, description="Longest wait for a reply, and for a free connection, in seconds."
     )
@@ -291,6 +297,39 @@ class BodySettings(Settings):
     )
 
 
+class AdmissionSettings(Settings):
+    """How many generations (answers, chat completions, embeddings) a gateway does at once, and who waits for a place.
+
+    The gateway finds the number out by itself, from how late its event loop and its Redis are.
+    """
+
+    most_generations: int = Field(
+        4_000, ge=1, description="Generations at once at most, however well the gateway keeps up."
+    )
+    least_generations: int = Field(
+        16, ge=1, description="Generations at once that are always taken, however late everything is."
+    )
+    lag_seconds: float = Field(
+        0.1,
+        gt=0,
+        description="With its event loop later than this, smoothed over half a second, a gateway takes fewer "
+        "generations than it has; with less than half of it, more if asked to.",
+    )
+    redis_seconds: float = Field(0.25, gt=0, description="The same for the time that Redis takes to answer a ping.")
+    waiting: int = Field(
+        1_000,
+        ge=0,
+        description="Requests that wait for a place, tenants taking turns. One tenant may have as many waiting as the "
+        "queue has room left: half of it alone. Those over it are a 429 at once.",
+    )
+    wait_seconds: float = Field(
+        10.0,
+        ge=0,
+        description="A request that would have to wait longer, at the rate at which places become free, is a 429 at "
+        "once, with Retry-After by the same rate.",
+    )
+
+
 class GatewaySettings(ServiceSettings):
     """The gateway's settings file."""
 
@@ -302,4 +341,5 @@ class GatewaySettings(ServiceSettings):
     embedder: EmbedderSettings
     retriever: RetrieverSettings
     responses: ResponsesSettings = ResponsesSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     bodies: BodySettings = BodySettings()

@@ -11,6 +11,8 @@ from cloister_common.errors import InvalidRequest
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 
+from cloister_gateway.admission import Place
+from cloister_gateway.admission.middleware import place_of
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.schemas import CreateResponse
@@ -45,12 +47,14 @@ async def create(
     service: Service,
     streaming: Streaming,
     request: Request,
+    place: Annotated[Place, Depends(place_of)],
     idempotency_key: Annotated[str | None, Header(max_length=256)] = None,
 ) -> Response:
     """Creates a response: waits for it, streams it, or (``background``) returns it as queued."""
     if body.background and body.store is False:
         raise InvalidRequest("'background' needs 'store': the answer must be kept to be fetched.", param="store")
     created = await service.create(caller, body, background=bool(body.background), idempotency_key=idempotency_key)
+    place.hand_over()
     if body.stream:
         return _stream(service, streaming, created.keyed, after=-1)
     if body.background:

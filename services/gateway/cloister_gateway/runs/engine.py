@@ -8,6 +8,7 @@ from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
 from cloister_common.vault import VaultError
 
+from cloister_gateway.admission import Admission
 from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.runs.acceptance import Accepted
 from cloister_gateway.runs.keeper import Keeper
@@ -40,9 +41,17 @@ class Engine:
     """The runs of this gateway."""
 
     def __init__(
-        self, parts: RunParts, *, keeper: Keeper, hub: Hub, announcements: Announcements, supervisor: Supervisor
+        self,
+        parts: RunParts,
+        *,
+        admission: Admission,
+        keeper: Keeper,
+        hub: Hub,
+        announcements: Announcements,
+        supervisor: Supervisor,
     ) -> None:
         self._parts = parts
+        self._admission = admission
         self._keeper = keeper
         self._hub = hub
         self._announcements = announcements
@@ -128,7 +137,10 @@ class Engine:
     ) -> None:
         run: Run | None = None
         try:
-            async with self._hub.own(keyed, None if accepted is None else accepted.events) as feed:
+            async with (
+                self._admission.counted(),
+                self._hub.own(keyed, None if accepted is None else accepted.events) as feed,
+            ):
                 run = Run(keyed, conversation, request, body, self._parts, feed, accepted)
                 self._runs[keyed.id] = run
                 self._keeper.keep(run)

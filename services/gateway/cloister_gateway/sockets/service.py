@@ -8,6 +8,7 @@ from cloister_common.errors import TooManyRequests
 from fastapi import WebSocket
 from prometheus_client import Gauge
 
+from cloister_gateway.admission import Admission
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.identity.principal import Principal
@@ -28,6 +29,7 @@ class SocketService:
         responses: Makes what is asked for.
         conversations: Finds those that are followed.
         bus: Brings word of their runs.
+        admission: Has the places for them.
         settings: How many sockets, how large what waits in them, how slow a reader.
         most_values: JSON values that one message may have.
     """
@@ -37,6 +39,7 @@ class SocketService:
         responses: ResponseService,
         conversations: ConversationService,
         bus: Bus,
+        admission: Admission,
         settings: ResponsesSettings,
         *,
         most_values: int,
@@ -44,6 +47,7 @@ class SocketService:
         self._responses = responses
         self._conversations = conversations
         self._bus = bus
+        self._admission = admission
         self._settings = settings
         self._most_values = most_values
         self.open: Counter[str] = Counter()
@@ -77,6 +81,7 @@ class SocketService:
             responses=self._responses,
             conversations=self._conversations,
             bus=self._bus,
+            admission=self._admission,
             waiting=self.waiting,
             most_values=self._most_values,
             send_seconds=self._settings.send_seconds,

@@ -20,6 +20,7 @@ from cloister_common.values import check_values
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
+from cloister_gateway.admission import Admission
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.identity.principal import Principal
@@ -72,6 +73,7 @@ class Session:
         responses: Makes what it asks for.
         conversations: Finds those it follows.
         bus: Brings word of their runs.
+        admission: Has the places for them.
         waiting: Where the turns that wait are counted.
         most_values: JSON values that one message may have.
         send_seconds: The longest one message may take to go out.
@@ -85,6 +87,7 @@ class Session:
         responses: ResponseService,
         conversations: ConversationService,
         bus: Bus,
+        admission: Admission,
         waiting: WaitingBytes,
         most_values: int,
         send_seconds: float,
@@ -94,6 +97,7 @@ class Session:
         self._responses = responses
         self._conversations = conversations
         self._bus = bus
+        self._admission = admission
         self._waiting = waiting
         self._most_values = most_values
         self._send_seconds = send_seconds
@@ -188,7 +192,8 @@ class Session:
         await work
 
     async def _create(self, event: SocketCreate) -> None:
-        created = await self._responses.create(self._principal, event, own_unstored=self._unstored)
+        async with self._admission.accepting(self._principal.tenant):
+            created = await self._responses.create(self._principal, event, own_unstored=self._unstored)
         self._last = created.keyed.id
         if event.store is False:
             self._unstored.append(created.keyed.id)
@@ -288,7 +293,10 @@ class Session:
         await self._outgoing.put([raw if stream_id is None else with_stream_id(raw, stream_id)])
 
     async def _send_error(self, error: CloisterError, stream_id: str | None) -> None:
-        await self._send({"type": "error", "status": type(error).status, **error.body()}, stream_id)
+        event: dict[str, Any] = {"type": "error", "status": type(error).status, **error.body()}
+        if headers := error.headers():
+            event["headers"] = headers  # as OpenAI's sockets have them; there is no other place for Retry-After
+        await self._send(event, stream_id)
 
     async def _write(self) -> None:
         while True:

@@ -39,8 +39,10 @@ from cloister_gateway.storage.connections import (
     SentinelConnection,
     SentinelTlsConnection,
     TlsConnection,
+    Wait,
 )
 from cloister_gateway.storage.errors import UnconfirmedError, WritesRefusedError
+from cloister_gateway.storage.shared import SharedRedis
 
 __all__ = [
     "REDIS_AWAY",
@@ -62,14 +64,15 @@ _CONNECT_SECONDS = 2.0
 
 
 def command_client(settings: RedisSettings) -> Redis:
-    """A client for commands: bytes in, bytes out, every reply within ``timeout_seconds``. Close it with `aclose`."""
+    """A client for commands: bytes in, bytes out, every reply within ``timeout_seconds``. Callers share connections;
+    close it with `aclose`."""
     if settings.cluster is not None:
 
         def connect(host: str, port: int) -> Redis:
-            return Redis.from_pool(_pool(settings, (host, port), **_command_options(settings)))
+            return _shared(settings, (host, port))
 
         return ClusterClient(_addresses(settings.servers), connect, patience_seconds=settings.timeout_seconds)
-    return Redis.from_pool(_pool(settings, **_command_options(settings)))
+    return _shared(settings)
 
 
 async def nodes_of(redis: Redis) -> Sequence[Redis]:
@@ -98,13 +101,12 @@ def bus_connection(settings: RedisSettings, node: tuple[str, int] | None = None)
     return cast("Connection", pool.make_connection())  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
 
 
-def _command_options(settings: RedisSettings) -> dict[str, Any]:
-    return {
-        "connections": settings.connections,
-        "socket_timeout": settings.timeout_seconds,
-        "replicas": settings.replicas_to_wait,
-        "wait_milliseconds": settings.wait_milliseconds,
-    }
+def _shared(settings: RedisSettings, node: tuple[str, int] | None = None) -> SharedRedis:
+    wait = Wait(settings.replicas_to_wait, settings.wait_milliseconds) if settings.replicas_to_wait else None
+    pool = _pool(
+        settings, node, connections=settings.connections, socket_timeout=settings.timeout_seconds, replicas_wait=wait
+    )
+    return SharedRedis(pool, timeout_seconds=settings.timeout_seconds, wait=wait)
 
 
 def _pool(

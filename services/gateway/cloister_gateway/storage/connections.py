@@ -1,14 +1,14 @@
 """Connections to one Redis server: what redis-py's do, with what a gateway needs of them changed.
 
-Everything that is sent to Redis goes through here, so this is where a write waits for its replicas, and where a master
-that has become a replica is told apart from one that refuses.
+Here is what a write waits for where replicas are configured (`Wait`; on shared connections
+`cloister_gateway.storage.lines` waits), and where a master that has become a replica is told from one that refuses.
 """
 
 import asyncio
 import math
 import ssl
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from redis.asyncio import Connection, SSLConnection
 from redis.asyncio.connection import DefaultParser
@@ -26,6 +26,7 @@ __all__ = [
     "SentinelConnection",
     "SentinelTlsConnection",
     "TlsConnection",
+    "Wait",
     "may_write",
 ]
 
@@ -56,6 +57,22 @@ def may_write(commands: Iterable[Sequence[Any]]) -> bool:
     return any(str(command[0]).partition(" ")[0] not in _READS for command in commands)
 
 
+class Wait(NamedTuple):
+    """How many replicas must have what was written before the answer counts, and how long they may take."""
+
+    replicas: int
+    milliseconds: int
+
+    @property
+    def command(self) -> tuple[str, int, int]:
+        """What is sent behind what is written."""
+        return ("WAIT", self.replicas, self.milliseconds)
+
+    def is_met(self, reply: Any) -> bool:
+        """Whether so many have it. (Where WAIT itself is refused, nothing is known.)"""
+        return isinstance(reply, int) and reply >= self.replicas
+
+
 class _Packed(list[bytes]):
     """Commands as they are sent, which end with a WAIT; ``replies`` is how many come before that one's."""
 
@@ -66,23 +83,19 @@ class _Commands:
     """What is changed of a connection.
 
     Args:
-        replicas: How many replicas must have what was written before the answer counts.
-        wait_milliseconds: How long they may take.
+        replicas_wait: What is waited for after what may write.
     """
 
     socket_timeout: float | None
 
-    def __init__(self, *, replicas: int = 0, wait_milliseconds: int = 0, **arguments: Any) -> None:
+    def __init__(self, *, replicas_wait: Wait | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._replicas = replicas
-        self._wait = ("WAIT", replicas, wait_milliseconds)
+        self._wait = replicas_wait
         self._unread = 0
         self._read: list[Any] = []
 
     def pack_command(self, *args: Any) -> list[bytes]:
-        if not self._replicas:
-            return self._plain(args)
-        return self._confirmed([args]) or self._plain(args)
+        return self._confirmed([args]) or self.pack_plainly(*args)
 
     def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
         listed = [tuple(command) for command in commands]
@@ -91,13 +104,14 @@ class _Commands:
 
     def _confirmed(self, commands: list[tuple[Any, ...]]) -> "_Packed | None":
         """With a WAIT at its end where anything may be written: one for a whole pipeline, since it waits for all."""
-        if not self._replicas or not may_write(commands):
+        if self._wait is None or not may_write(commands):
             return None
-        packed = _Packed(part for command in (*commands, self._wait) for part in self._plain(command))
+        packed = _Packed(part for command in (*commands, self._wait.command) for part in self.pack_plainly(*command))
         packed.replies = len(commands)
         return packed
 
-    def _plain(self, command: tuple[Any, ...]) -> list[bytes]:
+    def pack_plainly(self, *command: Any) -> list[bytes]:
+        """A command alone, whose sender waits for the replicas."""
         return super().pack_command(*command)  # type: ignore[misc,no-any-return]  # the connection's
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
@@ -131,8 +145,7 @@ class _Commands:
             replies, self._unread = self._unread, 0
             read = [await self._reply(*args, **options) for _ in range(replies)]
             confirmed = await self._reply(*args, **options)
-            # (Where WAIT itself is refused, nothing is known to be confirmed.)
-            if not isinstance(confirmed, int) or confirmed < self._replicas:
+            if self._wait is None or not self._wait.is_met(confirmed):
                 read = [reply if isinstance(reply, ResponseError) else UnconfirmedError() for reply in read]
             self._read = read
         reply = self._read.pop(0) if self._read else await self._reply(*args, **options)

@@ -93,5 +93,5 @@ class UnconfirmedError(RedisError):
     As after a lost answer, only the caller knows whether doing it again is harmless.
     """
 
-    def __init__(self) -> None:
-        super().__init__("too few replicas confirmed the write in time")
+    def __init__(self, message: str = "too few replicas confirmed the write in time") -> None:
+        super().__init__(message)

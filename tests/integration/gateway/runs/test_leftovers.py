@@ -19,7 +19,7 @@ from tests.support.sockets import ask, opened, send, turn
 from tests.support.waiting import wait_until
 
 CANARY = "CANARY-d41d8cd98f"
-STANDING = {"bus", "bus-ping", "feeds", "runs-sweep", "key-usage", "watched-keys"}
+STANDING = {"admission", "bus", "bus-ping", "feeds", "runs-sweep", "key-usage", "watched-keys"}
 """The tasks of a gateway that does nothing."""
 
 
@@ -63,6 +63,7 @@ def check_idle(context: Context) -> None:
     wait_until(lambda: set(context.bus.subscribed) == {"gw:control"}, what="the last channel")
     assert context.engine.running == set()
     assert context.sockets.open == Counter()
+    assert (context.admission.taken, context.admission.waiting) == (0, 0)
 
 
 def test_nothing_is_left_behind_in_memory_or_in_redis(

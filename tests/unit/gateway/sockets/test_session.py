@@ -6,7 +6,9 @@ from typing import Any, cast
 
 import orjson
 from cloister_common.vault import DataKey
+from cloister_gateway.admission import Admission
 from cloister_gateway.identity.principal import Credential, Principal
+from cloister_gateway.settings import AdmissionSettings
 from cloister_gateway.sockets.session import Session
 from cloister_gateway.sockets.waiting import WaitingBytes
 from cloister_gateway.storage import KeyedObject
@@ -62,6 +64,7 @@ async def test_a_socket_remembers_the_latest_unstored_responses_and_not_all_for_
         responses=cast("Any", responses),
         conversations=cast("Any", None),
         bus=cast("Any", None),
+        admission=Admission(AdmissionSettings(), ping=cast("Any", None)),
         waiting=WaitingBytes(1_000_000),
         most_values=1000,
         send_seconds=1,

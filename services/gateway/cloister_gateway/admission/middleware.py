@@ -1,0 +1,82 @@
+"""Admission over HTTP: inside the guard, since places are a tenant's, and before anything of the body is parsed."""
+
+import asyncio
+from collections import deque
+
+from cloister_common.access import services_of
+from cloister_common.errors import CallerGone
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cloister_gateway.admission.service import Admission, Place
+
+__all__ = ["GENERATIONS", "AdmissionMiddleware", "place_of"]
+
+GENERATIONS = frozenset({"/v1/chat/completions", "/v1/embeddings", "/v1/rerank", "/v1/responses"})
+"""What a ``POST`` to makes a model work."""
+
+
+class AdmissionMiddleware:
+    """Gives each request for a generation a place, and takes it back when the request ends.
+
+    Args:
+        app: What needs places.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in GENERATIONS:
+            await self.app(scope, receive, send)
+            return
+        place = services_of(scope["app"]).get(Admission).ask(scope["state"]["principal"].tenant)
+        try:
+            if place.waits:
+                receive = await _wait_while_connected(place, receive)
+            scope["state"]["place"] = place
+            await self.app(scope, receive, send)
+        finally:
+            place.give_back()
+
+
+async def place_of(connection: HTTPConnection) -> Place:
+    """A dependency: the place of this request, for a route that hands it over."""
+    place: Place = connection.scope["state"]["place"]
+    return place
+
+
+async def _wait_while_connected(place: Place, receive: Receive) -> Receive:
+    """Waits for ``place``; what had to be read of the request to notice that its caller leaves is read again.
+
+    That is one piece, at most what the server buffers (64 KiB): nearly every request is whole then. One that is not
+    could not be watched without taking in all of it; its caller's end is noticed when the rest is read.
+
+    Raises:
+        CallerGone: The caller has left.
+    """
+    read: deque[Message] = deque()
+    granted = asyncio.ensure_future(place.wait())
+    piece = asyncio.ensure_future(receive())
+    try:
+        while not granted.done():
+            await asyncio.wait({granted, piece}, return_when=asyncio.FIRST_COMPLETED)
+            if piece.done():
+                message = piece.result()
+                if message["type"] == "http.disconnect":
+                    raise CallerGone
+                read.append(message)
+                if message.get("more_body"):
+                    await granted
+                else:
+                    piece = asyncio.ensure_future(receive())
+        granted.result()
+    finally:
+        for task in (granted, piece):
+            task.cancel()
+        await asyncio.gather(granted, piece, return_exceptions=True)
+
+    async def again() -> Message:
+        return read.popleft() if read else await receive()
+
+    return again
