@@ -52,6 +52,7 @@ __all__ = [
     "is_cluster",
     "nodes_of",
     "publishing",
+    "waits_for_replicas",
 ]
 
 REDIS_DOWN = (RedisConnectionError, RedisTimeoutError, OSError, ClusterDownError, TryAgainError, AskError)
@@ -88,6 +89,11 @@ def is_cluster(redis: Redis) -> bool:
 def publishing(redis: Redis, script: str) -> str:
     """A script that publishes, as this Redis wants it: in a cluster to channels of the shard of its keys."""
     return script.replace("'PUBLISH'", "'SPUBLISH'") if is_cluster(redis) else script
+
+
+async def waits_for_replicas(redis: Redis) -> bool:
+    """Whether what is written counts only when replicas have it."""
+    return any(isinstance(node, SharedRedis) and node.replicas_wait is not None for node in await nodes_of(redis))
 
 
 def bus_connection(settings: RedisSettings, node: tuple[str, int] | None = None) -> Connection:

@@ -29,6 +29,7 @@ class SharedRedis(Redis):
     def __init__(self, pool: BlockingConnectionPool, *, timeout_seconds: float, wait: Wait | None = None) -> None:
         super().__init__(connection_pool=pool)
         self.auto_close_connection_pool = True
+        self.replicas_wait = wait
         self.lines = Lines(pool.make_connection, timeout_seconds=timeout_seconds, wait=wait)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from cloister_gateway.storage import DamagedError, KeyedObject, RecordGoneError, StoreError, damage_told
-from cloister_gateway.storage.client import is_cluster, publishing
+from cloister_gateway.storage.client import is_cluster, publishing, waits_for_replicas
 from cloister_gateway.storage.layout import events_key, record_key, run_channel
 
 __all__ = ["DeposedError", "EventGroup", "EventStream", "StreamDroppedError", "damaged_stream", "sealed_group"]
@@ -28,6 +28,10 @@ if #ARGV > 5 then redis.call('HSET', KEYS[1], unpack(ARGV, 6)) end
 redis.call('PUBLISH', ARGV[5], '')
 return redis.status_reply('OK')
 """
+
+# KEYS: record. A write that changes nothing, behind which replicas are waited for: they have then what was written
+# before it, too.
+_CONFIRM = "if redis.call('HEXISTS', KEYS[1], 'tenant') == 1 then redis.call('HSET', KEYS[1], 'read', '') end return 0"
 
 
 class DeposedError(StoreError):
@@ -53,6 +57,7 @@ class EventStream:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._sharded = is_cluster(redis)
+        self._confirm_script = redis.register_script(_CONFIRM)
         self._append_script = redis.register_script(publishing(redis, _APPEND))
 
     async def append(
@@ -91,7 +96,7 @@ class EventStream:
             raise
 
     async def read(self, keyed: KeyedObject, after: bytes = b"0-0") -> list[EventGroup]:
-        """All groups after the entry ``after``, which was not the last of the run.
+        """All groups after the entry ``after``, which was not the last of the run, once no failover can undo them.
 
         Raises:
             RecordGoneError: The response was destroyed.
@@ -111,6 +116,9 @@ class EventStream:
             raise DamagedError(damaged_stream(keyed))
         with damage_told(damaged_stream(keyed)):
             groups = [_open_group(keyed, entry_id, fields) for entry_id, fields in entries]
+        if groups and await waits_for_replicas(self._redis):
+            # Their writer may still be waiting: who reads them shows them no sooner than it does.
+            await self._confirm_script(keys=[record_key(keyed.kind, keyed.id)])
         if done is not None and not any(group.final for group in groups):
             # The end of a run and its last group are written as one.
             if kept:

@@ -17,7 +17,7 @@ from cloister_common.supervisor import Supervisor
 
 from cloister_gateway.bus.connection import Bus, Subscription
 from cloister_gateway.storage import DamagedError, KeyedObject
-from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.storage.client import REDIS_AWAY
 from cloister_gateway.storage.layout import run_channel
 from cloister_gateway.streams.events import EventStream, damaged_stream
 
@@ -233,7 +233,7 @@ class Hub:
         """Refreshes one feed. What is wrong with it concerns its own watchers only."""
         try:
             await self._refresh(feed)
-        except (*REDIS_DOWN, Unavailable):
+        except (*REDIS_AWAY, Unavailable):
             return  # The next poll tries again.
         except Exception as error:  # noqa: BLE001 - the watchers are told, whatever it is
             self._forget(feed)

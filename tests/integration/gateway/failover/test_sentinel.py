@@ -9,12 +9,16 @@ from typing import Any
 
 import openai
 import pytest
+from cloister_common.ids import new_id
 from cloister_common.settings import SettingsError
 from cloister_common.testing.llm import FakeLlm
+from cloister_common.vault import Keyring
 from cloister_gateway.settings import RedisSettings
+from cloister_gateway.storage import KeyedObject, record_key
 from cloister_gateway.storage.client import command_client
 from cloister_gateway.storage.durability import check_durability, wait_for_redis
 from cloister_gateway.storage.errors import UnconfirmedError
+from cloister_gateway.streams.events import EventStream
 
 from tests.integration.gateway.conftest import joined_text, sdk
 from tests.integration.gateway.failover.conftest import callers
@@ -131,6 +135,22 @@ def test_turns_are_refused_while_too_few_replicas_are_there(
         for replica in replicas:
             os.kill(replica.pid, signal.SIGCONT)
     wait_until(lambda: _accepts(client), what="turns are taken again")
+
+
+async def test_events_that_too_few_replicas_have_are_shown_to_nobody(watched: WatchedRedis, keyring: Keyring) -> None:
+    trusting = command_client(settings(watched))
+    waiting = command_client(settings(watched, replicas_to_wait=3, wait_milliseconds=50))
+    keyed = KeyedObject("resp", new_id("resp_"), await keyring.create("proj_a", "resp", "any"))
+    try:
+        await trusting.hset(record_key("resp", keyed.id), "tenant", "proj_a")
+        with pytest.raises(UnconfirmedError):
+            await EventStream(waiting).append(keyed, 0, [b"{}"], final=False)
+        assert [group.events for group in await EventStream(trusting).read(keyed)] == [[b"{}"]]
+        with pytest.raises(UnconfirmedError):
+            await EventStream(waiting).read(keyed)
+    finally:
+        await trusting.aclose()
+        await waiting.aclose()
 
 
 def _accepts(client: Any) -> bool:
