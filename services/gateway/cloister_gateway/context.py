@@ -52,6 +52,7 @@ from cloister_gateway.sockets.service import SocketService
 from cloister_gateway.storage import ItemLog, OpenedLogs
 from cloister_gateway.storage.client import command_client
 from cloister_gateway.storage.opening import open_storage
+from cloister_gateway.streams.commits import Commits
 from cloister_gateway.streams.events import EventStream
 from cloister_gateway.streams.feeds import Hub
 from cloister_gateway.usage import Meter, Metering
@@ -81,6 +82,7 @@ class Context:
     llm: ModelUpstream
     embedder: EmbedderClient
     retriever: RetrieverClient
+    commits: Commits
     hub: Hub
     engine: Engine
     conversations: ConversationService
@@ -146,6 +148,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
 
         items = ItemLog(redis, OpenedLogs(settings.responses.history_bytes))
         stream = EventStream(redis)
+        commits = Commits(stream, tick_seconds=settings.responses.flush_seconds)
         hub = Hub(stream, bus, supervisor)
         store = ResponseStore(redis, keyring)
         leases = Leases(redis)
@@ -154,17 +157,22 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store)
         parts = RunParts(
             stream=stream,
+            commits=commits,
             leases=leases,
             store=store,
             items=items,
             turn=turn,
             settings=settings.responses,
-            bus=bus,
             meter=meter,
         )
         renewing = command_client(settings.redis.model_copy(update={"connections": _RENEWING_CONNECTIONS}))
         stack.push_async_callback(renewing.aclose)
-        keeper = Keeper(Leases(renewing, holder=leases.holder), EventStream(renewing), supervisor)
+        keeper = Keeper(
+            Leases(renewing, holder=leases.holder),
+            EventStream(renewing),
+            supervisor,
+            keep_seconds=settings.responses.keep_stream_seconds,
+        )
         engine = Engine(
             parts, admission=admission, keeper=keeper, hub=hub, announcements=announcements, supervisor=supervisor
         )
@@ -201,6 +209,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
             llm=llm,
             embedder=embedder,
             retriever=retriever,
+            commits=commits,
             hub=hub,
             engine=engine,
             conversations=conversations,
@@ -226,6 +235,7 @@ async def _start(context: Context) -> None:
     context.llm.start(context.supervisor)
     context.authenticator.start()
     context.admission.start(context.supervisor)
+    context.commits.start(context.supervisor)
     context.hub.start()
     context.engine.start()
 

@@ -59,7 +59,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--streams", type=int, help="at once")
     parser.add_argument("--rate", type=float, default=20.0, help="tokens a second of each")
-    parser.add_argument("--tokens", type=int, default=72, help="of a long answer; a short one has 8")
+    parser.add_argument("--tokens", type=int, default=80, help="of a long answer; a short one has 16")
     parser.add_argument("--way", choices=WAYS, default="sse", help="of the streams of --overload")
     default = ",".join(str(number) for number in overload.STREAMS)
     parser.add_argument("--asked", default=default, help=f"how many streams --overload asks for: {default}")

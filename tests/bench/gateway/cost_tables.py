@@ -50,7 +50,7 @@ def stream_table(way: str, costs: dict[str, list[StreamCost]], load: Load) -> No
         "with its turn",
         "CPU ms per turn",
         "trips/commands/scripts/syncs",
-        "before the model",
+        "before the first token",
         "first token ms alone/together",
         "failed",
     ]

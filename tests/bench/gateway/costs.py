@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from tests.bench.gateway.meters import Usage
@@ -11,11 +11,6 @@ from tests.bench.gateway.subjects import MockPod, Subject
 from tests.bench.gateway.ways import Outcome, Seat, open_seats
 
 __all__ = ["Load", "PlainCost", "StreamCost", "median_cost", "plain_cost", "stream_cost"]
-
-_SETTLE_SECONDS = 0.3
-"""After the last event of a run there is work left, which belongs to it: leases to give back, expiry to set."""
-
-_HELD_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +20,23 @@ class Load:
     Attributes:
         streams: At once.
         tokens_per_second: Of each.
-        short: Tokens of the short answers.
+        short: Tokens of the short answers; LiteLLM makes none of fewer than 16.
         long: Tokens of the long ones.
         alone: Turns one after the other.
         connections: Of plain chat.
         plain_seconds: How long plain chat is asked for.
+        settle_seconds: After the last event of a run there is work left that belongs to it (leases to give back,
+            expiry to set): what was used is read so much later.
     """
 
     streams: int = 64
     tokens_per_second: float = 20.0
-    short: int = 8
-    long: int = 72
+    short: int = 16
+    long: int = 80
     alone: int = 10
     connections: int = 32
     plain_seconds: float = 2.0
+    settle_seconds: float = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class StreamCost:
         turn: For each turn, without what its tokens cost.
         whole: For each token of the long answers, with the turn shared out over them.
         trips: Of one turn of 64 tokens at once, alone.
-        held: Of one turn, until the pod is asked and has not answered yet.
+        held: Of one turn, before its first token: the pod is asked and does not answer yet.
         first_alone: Seconds to the first token of a turn that is alone.
         first_together: The median of all that began at once.
         failed: Turns without their whole answer.
@@ -87,20 +85,25 @@ class PlainCost:
 
 async def stream_cost(subject: Subject, pod: MockPod, way: str, load: Load) -> StreamCost:
     """One round of a way of streams."""
+
+    async def settled() -> Usage:
+        await asyncio.sleep(load.settle_seconds)
+        return subject.usage()
+
     seats = await open_seats(subject, way, load.streams)
     try:
         pod.pace()
-        outcomes = [await seats[0].turn(2) for _ in range(2)]
-        before = await _settled(subject)
+        outcomes = [await seats[0].turn(load.short) for _ in range(2)]
+        before = await settled()
         alone = [await seats[0].turn(64) for _ in range(load.alone)]
-        trips = (await _settled(subject) - before) / load.alone
-        held = await _held(subject, pod, seats[0])
+        trips = (await settled() - before) / load.alone
+        held = await _held(pod, seats[0], settled, load)
         pod.pace(tokens_per_second=load.tokens_per_second)
-        begin = await _settled(subject)
+        begin = await settled()
         short = await asyncio.gather(*(seat.turn(load.short) for seat in seats))
-        middle = await _settled(subject)
+        middle = await settled()
         long = await asyncio.gather(*(seat.turn(load.long) for seat in seats))
-        end = await _settled(subject)
+        end = await settled()
         outcomes += [*alone, *short, *long]
     finally:
         for seat in seats:
@@ -149,18 +152,14 @@ def median_cost(costs: Sequence[Usage]) -> Usage:
     return Usage(*(statistics.median(part) for part in zip(*(cost.parts() for cost in costs), strict=True)))
 
 
-async def _settled(subject: Subject) -> Usage:
-    await asyncio.sleep(_SETTLE_SECONDS)
-    return subject.usage()
-
-
-async def _held(subject: Subject, pod: MockPod, seat: Seat) -> Usage:
-    """What one turn takes until the pod is asked: it is held there, before its first token, and looked at."""
-    pod.pace(first_seconds=2 * _HELD_SECONDS)
-    before = await _settled(subject)
-    turn = asyncio.ensure_future(seat.turn(2))
-    await asyncio.sleep(_HELD_SECONDS)
-    used = subject.usage() - before
+async def _held(pod: MockPod, seat: Seat, settled: Callable[[], Awaitable[Usage]], load: Load) -> Usage:
+    """What one turn takes before its first token: it is held in the pod, and looked at."""
+    pod.pace(first_seconds=0.1 + 3 * load.settle_seconds)
+    before = await settled()
+    turn = asyncio.ensure_future(seat.turn(load.short))
+    while not turn.done() and not pod.counts()["running"]:
+        await asyncio.sleep(0.01)
+    used = await settled() - before
     await turn
     return used
 

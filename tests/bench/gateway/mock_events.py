@@ -16,6 +16,7 @@ __all__ = ["TOKEN", "ChatEvents", "Events", "ResponseEvents", "completion", "mos
 TOKEN = " fox"
 """The text of every token: readers count it."""
 
+_FINGERPRINT = b',"system_fingerprint":"vllm-0.32.0-00000000"'
 _DEFAULT_TOKENS = 64
 _ids = itertools.count(0xD00D_0000_0000_0000_0000_0000_0000_0000)
 
@@ -75,11 +76,13 @@ class ChatEvents(Events):
         if number < self.tokens:
             return self._chunk(self._choice, number)
         last = self._choice.replace(b'"finish_reason":null', b'"finish_reason":"stop","stop_reason":null')
-        return self._chunk(last, number)
+        return self._chunk(last, number, b"" if self._usage else _FINGERPRINT)
 
     def tail(self) -> bytes:
-        used = b'%b],"usage":%b}\n\n' % (self._start, _usage(self._prompt, self.tokens)) if self._usage else b""
-        return used + b"data: [DONE]\n\n"
+        if not self._usage:
+            return b"data: [DONE]\n\n"
+        used = _usage(self._prompt, self.tokens)
+        return b'%b],"usage":%b%b}\n\ndata: [DONE]\n\n' % (self._start, used, _FINGERPRINT)
 
     def _chunk(self, choice: bytes, sent: int, rest: bytes = b"") -> bytes:
         if not self._continuous:

@@ -50,15 +50,15 @@ class Stand:
     fault: str | None
 
 
-async def stand_of(subject: Subject, pod: MockPod, way: str, asked: int) -> Stand:
-    """Asks for so many streams of 20 tokens a second at once, 5 s long."""
+async def stand_of(subject: Subject, pod: MockPod, way: str, asked: int, *, tokens: int = _TOKENS) -> Stand:
+    """Asks for so many streams of 20 tokens a second at once."""
     pod.pace(tokens_per_second=_RATE)
     seats = []
     for start in range(0, asked, _OPENED_AT_ONCE):
         seats += await open_seats(subject, way, min(_OPENED_AT_ONCE, asked - start))
     before = subject.usage()
     try:
-        outcomes = await asyncio.gather(*(seat.turn(_TOKENS) for seat in seats))
+        outcomes = await asyncio.gather(*(seat.turn(tokens) for seat in seats))
     finally:
         for seat in seats:
             seat.close()
@@ -67,7 +67,6 @@ async def stand_of(subject: Subject, pod: MockPod, way: str, asked: int) -> Stan
     whole = [one for one in outcomes if one.fault is None]
     refused = [one for one in outcomes if _refused(one)]
     failed = [one for one in outcomes if one.fault is not None and not _refused(one)]
-    tokens = sum(one.tokens for one in outcomes)
     return Stand(
         asked=asked,
         whole=len(whole),
@@ -77,7 +76,7 @@ async def stand_of(subject: Subject, pod: MockPod, way: str, asked: int) -> Stan
         first=_p99([one.first for one in whole]),
         late=_p99([late for one in whole for late in one.late(_RATE)]),
         seconds=used.seconds,
-        token=used.cpu / max(1, tokens),
+        token=used.cpu / max(1, sum(one.tokens for one in outcomes)),
         fault=failed[0].fault if failed else None,
     )
 

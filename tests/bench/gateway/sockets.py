@@ -133,7 +133,7 @@ async def fan_out_of(subject: Subject, pod: MockPod, watchers: int, rate: float,
     )
 
 
-async def idle_of(subject: Subject, sockets: int = 1000) -> Idle:
+async def idle_of(subject: Subject, sockets: int = 1000, *, seconds: float = _IDLE_SECONDS) -> Idle:
     """Opens sockets after half as many were opened before, so that the memory is theirs, and not of the first ones."""
 
     def some(number: int) -> list[SocketConnection]:
@@ -149,7 +149,7 @@ async def idle_of(subject: Subject, sockets: int = 1000) -> Idle:
     await asyncio.sleep(_SETTLE_SECONDS)
     grown = subject.resident_bytes - memory
     before = subject.usage()
-    await asyncio.sleep(_IDLE_SECONDS)
+    await asyncio.sleep(seconds)
     kept = subject.usage() - before
     for socket in (*opened, *more):
         socket.close()

@@ -6,6 +6,7 @@ The subject has core 1, and everything else core 0: the pod, Redis, and the clie
 import os
 import secrets
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -61,7 +62,7 @@ class MockPod(Process):
         self.url = f"http://127.0.0.1:{self.port}"
 
     def command(self) -> Sequence[str]:
-        return [str(ROOT / ".venv/bin/python"), "-m", "tests.bench.gateway.mock", "--port", str(self.port)]
+        return [sys.executable, "-m", "tests.bench.gateway.mock", "--port", str(self.port)]
 
     def folder_of_work(self) -> Path:
         return ROOT
@@ -140,7 +141,7 @@ class CheckoutGateway(Subject):
         super().__init__(name, folder)
         self.redis = redis
         self._checkout = checkout
-        self._python = str(checkout / ".venv/bin/python")
+        self._python = sys.executable if checkout == ROOT else str(checkout / ".venv/bin/python")
         token = str(secret_file(folder, "token", INTERNAL_TOKEN))
         # Written by hand: the settings of the version that runs this may not be those of the one it starts.
         settings = {

@@ -132,27 +132,11 @@ class _Chat(_OverHttp):
     """A whole chat completion."""
 
 
-class _StreamedChat(_OverHttp):
-    def _body(self, tokens: int) -> dict[str, Any]:
-        return {**super()._body(tokens), "stream": True}
+class _Events(_OverHttp):
+    """An answer as server-sent events."""
 
-    def _reader(self, clock: _Clock) -> Callable[[bytes], None]:
-        def read(data: bytes) -> None:
-            # A token that two reads share would be missed; the count at the end would say so.
-            clock.came(data.count(_TOKEN))
-
-        return read
-
-
-class _Responses(_OverHttp):
-    """A stored response as server-sent events."""
-
-    path = "/v1/responses"
-    conversation: str | None = None
-
-    def _body(self, tokens: int) -> dict[str, Any]:
-        body = {"model": self.subject.model, "input": QUESTION, "max_output_tokens": tokens, "stream": True}
-        return body if self.conversation is None else {**body, "conversation": self.conversation}
+    counted = b""
+    """What an event must have in it for its tokens to count."""
 
     def _reader(self, clock: _Clock) -> Callable[[bytes], None]:
         left = b""
@@ -160,10 +144,27 @@ class _Responses(_OverHttp):
         def read(data: bytes) -> None:
             nonlocal left
             *events, left = (left + data).split(b"\n\n")
-            clock.came(sum(event.count(_TOKEN) for event in events if _DELTA in event))
-            clock.outcome.fault = clock.outcome.fault or next((_fault(one) for one in events if _fault(one)), None)
+            clock.came(sum(event.count(_TOKEN) for event in events if self.counted in event))
+            clock.outcome.fault = clock.outcome.fault or next((fault for fault in map(_fault, events) if fault), None)
 
         return read
+
+
+class _StreamedChat(_Events):
+    def _body(self, tokens: int) -> dict[str, Any]:
+        return {**super()._body(tokens), "stream": True}
+
+
+class _Responses(_Events):
+    """A stored response."""
+
+    path = "/v1/responses"
+    counted = _DELTA
+    conversation: str | None = None
+
+    def _body(self, tokens: int) -> dict[str, Any]:
+        body = {"model": self.subject.model, "input": QUESTION, "max_output_tokens": tokens, "stream": True}
+        return body if self.conversation is None else {**body, "conversation": self.conversation}
 
 
 class _ResponsesInConversation(_Responses):

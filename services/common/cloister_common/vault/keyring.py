@@ -99,6 +99,10 @@ class Keyring:
         """Keeps a key of `make` in memory, as any that was read, since it is durable now."""
         self._data_keys.put(f"{made.key.tenant}/{made.name}", made.key)
 
+    def known(self, tenant: str, kind: str, object_id: str) -> DataKey | None:
+        """The object's data key, if it is in memory; only a tenant's own keys are."""
+        return self._data_keys.get(f"{tenant}/{_data_name(kind, object_id)}")
+
     async def get(self, tenant: str, kind: str, object_id: str) -> DataKey | None:
         """The object's data key, or None if it has none (never made, or destroyed).
 

@@ -16,6 +16,7 @@ from cloister_common.wire.filters import check_depth
 
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models import Catalog
+from cloister_gateway.prompt import Prompt
 from cloister_gateway.responses.idempotency import Asked, IdempotencyKeys
 from cloister_gateway.responses.permissions import check_permissions
 from cloister_gateway.responses.reading import ResponseReader
@@ -25,7 +26,7 @@ from cloister_gateway.runs.acceptance import Acceptance, Accepted, Claim, Claime
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader, earlier_links
 from cloister_gateway.runs.preparation import Preparation
-from cloister_gateway.runs.records import REQUEST, PreparedPrompt, TurnRequest
+from cloister_gateway.runs.records import REQUEST, TurnRequest
 from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import (
@@ -143,7 +144,7 @@ class Intake:
         asked = None if key is None else Asked.of(principal, key, parameters, background=background)
         claim = None if asked is None else await self._idempotency.name(asked)
         conversation_id = parameters.conversation_id()
-        seen = await self._acceptance.look(claim, conversation_id)
+        seen = await self._acceptance.look(principal.tenant, claim, conversation_id)
         if asked is not None and claim is not None and seen.claim is not None:
             # Before the checks below: what a response was made from may be gone by now.
             earlier = await self._earlier(asked, claim, seen.claim)
@@ -158,7 +159,7 @@ class Intake:
             links = earlier_links(request.previous_response_id, previous)
             request = request.model_copy(update={"affinity": previous.affinity, "earlier": links})
             await self._history.check_links(principal.tenant, request)
-        draft = await self._preparation.draft(principal.tenant, request)
+        draft = await self._preparation.draft(principal.tenant, request, seen.log)
         turn = _Turn(principal, parameters, background, response_id, request, asked, claim)
         generation = Generation(response_id, principal.tenant, request.key_id, request.model, "response")
         most = self._preparation.answer_tokens(request)
@@ -214,7 +215,7 @@ class Intake:
             response_id = None if request is None else request.previous_response_id
 
     async def _accepted(
-        self, turn: _Turn, conversation: KeyedObject | None, seen: Seen, draft: PreparedPrompt | None
+        self, turn: _Turn, conversation: KeyedObject | None, seen: Seen, draft: Prompt | None
     ) -> Accepted | KeyedObject:
         """Stores the turn, waiting a while for one that is under way in its conversation.
 
@@ -239,7 +240,7 @@ class Intake:
                 else:
                     log = None if conversation is None else Log(conversation, seen.head)
                     accepted = await self._take(turn, log, claim)
-                    accepted.transcript.prepared = draft
+                    accepted.transcript.draft = draft
                     return accepted
             except LogGoneError as error:
                 raise _no_conversation(turn.request.conversation or "") from error
@@ -255,11 +256,11 @@ class Intake:
                 await asyncio.sleep(_CLAIM_POLL_SECONDS)
             except (LogLockedError, MovedOnError):
                 pass  # Another turn or items came first: what it meets now is another conversation.
-            seen = await self._acceptance.look(turn.claim, turn.request.conversation)
+            seen = await self._acceptance.look(turn.principal.tenant, turn.claim, turn.request.conversation)
             if conversation is not None:
                 conversation = await self._conversation(turn.principal, conversation.id, seen)
             if not seen.holder:
-                draft = await self._preparation.draft(turn.principal.tenant, turn.request)
+                draft = await self._preparation.draft(turn.principal.tenant, turn.request, seen.log)
 
     async def _take(self, turn: _Turn, log: Log | None, claim: Claim | None) -> Accepted:
         """Stores the turn with its claim, or right after it. Raises as `Acceptance.accept`."""

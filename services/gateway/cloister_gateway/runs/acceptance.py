@@ -24,6 +24,7 @@ from cloister_gateway.storage import (
     LogDamagedError,
     LogGoneError,
     LogLockedError,
+    StoredLog,
     StoreError,
     damage_told,
 )
@@ -168,12 +169,14 @@ class Seen(NamedTuple):
         tenant: Whose conversation it is; None if there is none.
         head: The sealed head of the conversation's log.
         holder: The run that holds the conversation; empty if none does.
+        log: Its items, if those that were kept go on to them.
     """
 
     claim: bytes | None = None
     tenant: str | None = None
     head: bytes | None = None
     holder: str = ""
+    log: StoredLog | None = None
 
 
 class Acceptance:
@@ -199,10 +202,11 @@ class Acceptance:
             return False
         return slot_of(claim) != slot_of(record_key(CONVERSATION, conversation_id))
 
-    async def look(self, claim: str | None, conversation_id: str | None) -> Seen:
+    async def look(self, tenant: str, claim: str | None, conversation_id: str | None) -> Seen:
         """What a turn meets, in one round trip.
 
         Args:
+            tenant: Whose turn it is.
             claim: Where the claim of its idempotency key lies.
             conversation_id: Its conversation.
 
@@ -211,11 +215,17 @@ class Acceptance:
         """
         if claim is None and conversation_id is None:
             return Seen()
+        keyed: KeyedObject | None = None
+        known: StoredLog | None = None
         async with self._redis.pipeline(transaction=False) as pipeline:
             if claim is not None:
                 pipeline.get(claim)
             if conversation_id is not None:
                 pipeline.hmget(record_key(CONVERSATION, conversation_id), "tenant", "head", "run")
+                key = self._keyring.known(tenant, CONVERSATION, conversation_id)
+                if key is not None:
+                    keyed = KeyedObject(CONVERSATION, conversation_id, key)
+                    known = self._items.ask(pipeline, keyed)
             found = await pipeline.execute(raise_on_error=False)
         seen = Seen()
         if claim is not None:
@@ -223,9 +233,12 @@ class Acceptance:
                 seen = seen._replace(claim=_value(found[0]))
         if conversation_id is not None:
             with damage_told(f"conversation '{conversation_id}'"):
-                tenant, head, run = _value(found[-1])
-                text = None if tenant is None else tenant.decode(errors="replace")
+                owner, head, run = _value(found[0 if claim is None else 1])
+                text = None if owner is None else owner.decode(errors="replace")
                 seen = seen._replace(tenant=text, head=head, holder=(run or b"").decode(errors="replace"))
+                if keyed is not None and known is not None:
+                    log = await self._items.answered(keyed, known, head, found[-2], found[-1])
+                    seen = seen._replace(log=log)
         return seen
 
     async def accept(self, turn: NewTurn) -> Accepted:

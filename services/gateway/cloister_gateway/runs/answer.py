@@ -56,7 +56,10 @@ class Answer:
 
     def feed(self, text: str) -> None:
         """Takes text of the model."""
-        self._show(self._filter.feed(text))
+        if self._numbered:
+            self._show(self._filter.feed(text))
+        elif text:
+            self._show_text(text)
 
     def finish(self) -> None:
         """Shows what was held back, and opens an empty message if there was nothing at all."""
@@ -81,14 +84,17 @@ class Answer:
     def _show(self, pieces: Sequence[Piece]) -> None:
         for piece in pieces:
             if piece.text:
-                self._transcript.delta(self._open(), piece.text)
-                self._length += len(piece.text)
-                if not self._shown:
-                    self._shown = True
-                    _FIRST_TOKEN.observe(time.monotonic() - self._transcript.began)
+                self._show_text(piece.text)
             for passage in piece.cited:
                 self.marked.append(self._length)
                 self.cite(passage, self._length)
+
+    def _show_text(self, text: str) -> None:
+        self._transcript.delta(self._open(), text)
+        self._length += len(text)
+        if not self._shown:
+            self._shown = True
+            _FIRST_TOKEN.observe(time.monotonic() - self._transcript.began)
 
     def _open(self) -> int:
         if self._index is None:

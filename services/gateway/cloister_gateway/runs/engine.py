@@ -119,8 +119,11 @@ class Engine:
         for task in tasks.values():
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
+        # A write of ours that is still under way would meet the first one of whoever goes on.
+        await self._parts.commits.settled()
         try:
             await self._parts.leases.hand_over(list(tasks))
+            await self._keeper.list_ended()
         except REDIS_AWAY as error:
             log.warning("runs_not_handed_over", error=type(error).__name__)
 
@@ -161,6 +164,8 @@ class Engine:
                 self._keeper.let_go(run)
                 if run.interrupted:
                     self._interrupted.add(keyed.id)
+                if run.ended:
+                    self._keeper.note_ended(run)
             self._runs.pop(keyed.id, None)
             self._tasks.pop(keyed.id, None)
 

@@ -1,6 +1,6 @@
 """Keeps the leases of all runs of this gateway, with one task.
 
-It renews them, hears of cancellations whose message was lost, and ends what nobody follows.
+It renews them, hears of cancellations whose message was lost, ends what nobody follows, and lists what has ended.
 
 The leases are renewed on connections of their own, so that a renewal never waits behind what the runs write. Even so
 it may come late where the process itself stands still or has too much to do: see `Leases.renew_all`.
@@ -23,6 +23,7 @@ __all__ = ["Held", "Keeper"]
 
 log = get_logger(__name__)
 
+_LISTED_TOGETHER = 1000
 _SOON_SECONDS = 0.2
 """Until the next round after one in which Redis did not answer."""
 
@@ -60,15 +61,18 @@ class Keeper:
         leases: The leases; over a client of their own.
         stream: Says which runs are followed on other gateways.
         supervisor: Runs the task.
+        keep_seconds: How long the streams of runs that have ended are kept.
     """
 
-    def __init__(self, leases: Leases, stream: EventStream, supervisor: Supervisor) -> None:
+    def __init__(self, leases: Leases, stream: EventStream, supervisor: Supervisor, *, keep_seconds: float) -> None:
         self._leases = leases
         self._stream = stream
         self._supervisor = supervisor
+        self._keep_seconds = keep_seconds
         self._runs: dict[str, Held] = {}
         # When the last renewal was sent that was granted (monotonic seconds).
         self._renewed: dict[str, float] = {}
+        self._ended: list[str] = []
         self._keeping = False
 
     def keep(self, run: Held) -> None:
@@ -79,6 +83,11 @@ class Keeper:
             self._keeping = True
             self._supervisor.spawn("leases", self._keep())
 
+    def note_ended(self, run: Held) -> None:
+        """Has a run listed with the next round, whose end was written. Until then it is on the list of those that run:
+        whoever finds it there, since this gateway died, finds that it has ended and lists it himself."""
+        self._ended.append(run.id)
+
     def let_go(self, run: Held) -> None:
         """Keeps it no longer; twice is no error."""
         if self._runs.get(run.id) is run:
@@ -88,12 +97,13 @@ class Keeper:
         """Goes on until there is no run. What goes wrong with one round must not end it: all runs depend on it."""
         try:
             pause = RENEW_SECONDS
-            while self._runs:
+            while self._runs or self._ended:
                 await asyncio.sleep(pause)
                 pause = RENEW_SECONDS
                 try:
                     await self._renew()
                     await self._look_for_followers()
+                    await self.list_ended()
                 except REDIS_AWAY as error:
                     pause = _SOON_SECONDS
                     log.warning("leases_not_renewed", runs=len(self._runs), error=type(error).__name__)
@@ -121,6 +131,13 @@ class Keeper:
                     run.cancel()
                 continue
             self.let_go(run)
+
+    async def list_ended(self) -> None:
+        """Lists the runs that have ended, now."""
+        while self._ended:
+            ended = self._ended[:_LISTED_TOGETHER]
+            await self._leases.list_ended(ended, keep_seconds=self._keep_seconds)
+            del self._ended[: len(ended)]
 
     async def _look_for_followers(self) -> None:
         alone = [run for run in self._runs.values() if not run.is_followed_here]

@@ -10,7 +10,7 @@ Every time here is Redis's own, taken inside the script that uses it: the clocks
 import asyncio
 import math
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
@@ -18,7 +18,7 @@ from redis.asyncio.client import Pipeline
 
 from cloister_gateway.storage.client import is_cluster
 from cloister_gateway.storage.layout import RESPONSE, RUNS_ACTIVE, RUNS_ENDED, lease_key, record_key
-from cloister_gateway.storage.slots import slot_of
+from cloister_gateway.storage.slots import in_one_slot
 
 __all__ = ["LEASE_SECONDS", "RENEW_SECONDS", "Leases", "Standing"]
 
@@ -145,7 +145,7 @@ class Leases:
             }
 
         standing: dict[str, Standing] = {}
-        portions = list(self._portions(late))
+        portions = in_one_slot(late, lease_key, most=_RUNS_A_SCRIPT, clustered=self._clustered)
         # (In a cluster nearly each run is a portion, and a node whose master has died must not hold up the others.)
         step = len(portions) if self._clustered else 1
         for begin in range(0, len(portions), step or 1):
@@ -155,15 +155,6 @@ class Leases:
         if ours:
             await self._note_script(keys=[RUNS_ACTIVE], args=[LEASE_SECONDS, *ours])
         return standing
-
-    def _portions(self, runs: Iterable[str]) -> Iterator[list[str]]:
-        """So many runs as one script takes; in a cluster of one slot."""
-        groups: dict[int, list[str]] = {}
-        for run in runs:
-            groups.setdefault(slot_of(lease_key(run)) if self._clustered else 0, []).append(run)
-        for group in groups.values():
-            for begin in range(0, len(group), _RUNS_A_SCRIPT):
-                yield group[begin : begin + _RUNS_A_SCRIPT]
 
     @staticmethod
     def list_in(pipeline: Pipeline, response_id: str) -> None:
@@ -196,10 +187,14 @@ class Leases:
 
         In this order: a gateway that dies in between leaves the run on a list, so that what is kept does not stay.
         """
+        await self.list_ended([response_id], keep_seconds=keep_seconds)
+        await self._release_script(keys=[lease_key(response_id)], args=[self.holder])
+
+    async def list_ended(self, response_ids: Sequence[str], *, keep_seconds: float) -> None:
+        """The same of many runs whose leases were given up with the write that ended them."""
         async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.eval(_NOTE, 1, RUNS_ENDED, str(keep_seconds), response_id)
-            pipeline.zrem(RUNS_ACTIVE, response_id)
-            pipeline.eval(_RELEASE, 1, lease_key(response_id), self.holder)
+            pipeline.eval(_NOTE, 1, RUNS_ENDED, str(keep_seconds), *response_ids)
+            pipeline.zrem(RUNS_ACTIVE, *response_ids)
             await pipeline.execute()
 
     async def due(self, limit: int = 128) -> list[str]:

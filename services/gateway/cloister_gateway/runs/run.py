@@ -5,7 +5,6 @@ nobody has watched it for a while (background runs excepted), or when another ga
 """
 
 import asyncio
-import contextlib
 import time
 from dataclasses import asdict
 
@@ -14,11 +13,10 @@ from cloister_common.logs import get_logger
 from prometheus_client import Counter, Gauge
 from redis.exceptions import RedisError
 
-from cloister_gateway.bus.connection import Bus
 from cloister_gateway.runs.acceptance import Accepted, Log
 from cloister_gateway.runs.ending import Endings
 from cloister_gateway.runs.lease import Leases
-from cloister_gateway.runs.records import OUTCOME, PROMPT, Outcome, RunError, TurnRequest, Usage
+from cloister_gateway.runs.records import OUTCOME, Outcome, RunError, TurnRequest, Usage
 from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.transcript import Transcript
 from cloister_gateway.runs.turn import Turn
@@ -30,6 +28,7 @@ from cloister_gateway.storage import (
     RecordGoneError,
 )
 from cloister_gateway.storage.client import REDIS_AWAY
+from cloister_gateway.streams.commits import Commits
 from cloister_gateway.streams.events import DeposedError, EventStream
 from cloister_gateway.streams.feeds import Feed
 from cloister_gateway.usage import Ending, Generation, Meter, Unmetered, Used
@@ -51,17 +50,17 @@ class RunParts:
         self,
         *,
         stream: EventStream,
+        commits: Commits,
         leases: Leases,
         store: ResponseStore,
         items: ItemLog,
         turn: Turn,
         settings: ResponsesSettings,
-        bus: Bus,
         meter: Meter = Unmetered(),
     ) -> None:
-        self.bus = bus
         self.meter = meter
         self.stream = stream
+        self.commits = commits
         self.leases = leases
         self.store = store
         self.items = items
@@ -81,6 +80,9 @@ class Run:
         parts: What it works with.
         feed: Where watchers of this gateway read.
         accepted: What acceptance made already, where this gateway has just accepted it.
+
+    Attributes:
+        ended: Whether its end was written here.
     """
 
     def __init__(
@@ -98,11 +100,11 @@ class Run:
         self.request = request
         self._parts = parts
         self._feed = feed
+        self.ended = False
         self._cancelled = False
         self._settled = False
         self._given_up = False
         self.interrupted = False
-        self._stopping = asyncio.Event()
         self._work: asyncio.Task[Outcome] | None = None
         self._lost: Exception | None = None
         self._unfollowed_since: float | None = None
@@ -115,6 +117,8 @@ class Run:
         else:
             self._transcript = Transcript(body)
             self._transcript.replay(feed.events)
+        self._writer = parts.commits.writer(keyed, feed, self._transcript)
+        self._transcript.on_event = self._writer.notice
 
     @property
     def id(self) -> str:
@@ -166,7 +170,7 @@ class Run:
             if not self._transcript.resumed and not self._fresh:
                 self._transcript.announce(background=self.request.background)
             async with asyncio.TaskGroup() as tasks:
-                writer = tasks.create_task(self._write_loop(), name="writer")
+                writer = tasks.create_task(self._writer.watch(), name="writer")
                 if outcome is None:
                     self._work = tasks.create_task(self._perform(), name="work")
                     await asyncio.wait([self._work])
@@ -174,12 +178,9 @@ class Run:
                         raise self._lost
                     worked = Outcome(status="cancelled") if self._cancelled else self._work.result()
                     outcome = self._transcript.complete(worked)
-                self._stopping.set()
-                self._transcript.changed.set()
-                await writer
                 await self._finish(outcome)
-            keep_seconds = self._parts.settings.keep_stream_seconds
-            await self._parts.leases.ended(self.keyed.id, keep_seconds=keep_seconds)
+                writer.cancel()
+            self.ended = True
         except* DeposedError:
             log.info("run_deposed", response_id=self.keyed.id)
         except* RecordGoneError:
@@ -192,6 +193,7 @@ class Run:
             log.warning("run_interrupted", response_id=self.keyed.id, error=type(errors.exceptions[0]).__name__)
             self.interrupted = True
         finally:
+            self._writer.close()
             _RUNNING.dec()
 
     def _settle(self, ending: Ending, usage: Usage) -> None:
@@ -211,8 +213,7 @@ class Run:
             return None
         outcome = await self._parts.store.read(self.keyed, OUTCOME)
         if outcome is not None:
-            prompt = await self._parts.store.read(self.keyed, PROMPT)
-            self._transcript.results = None if prompt is None else prompt.results
+            self._transcript.results = await self._parts.store.search_results(self.keyed)
         return outcome
 
     async def _perform(self) -> Outcome:
@@ -256,29 +257,10 @@ class Run:
         transcript.lifecycle(event, **outcome.changes())
         fields = self._parts.store.finished_fields(self.keyed, transcript.response, transcript.results)
         conversation = None if self.conversation is None else Log(self.conversation, self._head)
+        await self._writer.leave()
         first, events = transcript.take_pending()
         await self._parts.endings.write(self.keyed, conversation, output, first, events, fields)
         self._feed.extend(first, events, final=True)
         self._settle(_ENDINGS.get(status, "completed"), outcome.usage or Usage())
         _ENDED.labels(status).inc()
         log.info("run_ended", response_id=self.keyed.id, status=status, **asdict(transcript.tokens))
-
-    async def _write_loop(self) -> None:
-        """Writes what is pending: the first event at once, later ones joined over a short time.
-
-        It is never cancelled in the middle of a write, whose outcome would be unknown.
-        """
-        while not self._stopping.is_set():
-            await self._transcript.changed.wait()
-            await self._flush()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._parts.settings.flush_seconds):
-                    await self._stopping.wait()
-
-    async def _flush(self) -> None:
-        first, events = self._transcript.take_pending()
-        if not events:
-            return
-        fields, self._transcript.fields = self._transcript.fields, {}
-        await self._parts.stream.append(self.keyed, first, events, final=False, fields=fields)
-        self._feed.extend(first, events, final=False)

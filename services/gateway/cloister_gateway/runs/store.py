@@ -13,7 +13,7 @@ from cloister_common.vault import Keyring
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from cloister_gateway.runs.records import BODY, OUTCOME, PROMPT, REQUEST, RESULTS, TurnRequest
+from cloister_gateway.runs.records import BODY, FOUND, OUTCOME, PROMPT, REQUEST, RESULTS, TurnRequest
 from cloister_gateway.storage import KeyedObject, RecordGoneError, SealedField, damage_told, is_wrong_type
 from cloister_gateway.storage.layout import CONVERSATION, RESPONSE, events_key, record_key, responses_key
 from cloister_gateway.wire.items import ResponseBody, SearchResult
@@ -139,6 +139,14 @@ class ResponseStore:
             sealed: Any = await self.redis.hget(record_key(RESPONSE, keyed.id), field.name)
             return None if sealed is None else field.open(keyed, sealed)
 
+    async def search_results(self, keyed: KeyedObject) -> list[SearchResult] | None:
+        """What the run's search has found, or None if it has not searched. Raises as `request`."""
+        found, prompt = await self._sealed(keyed, FOUND, PROMPT)
+        with _told(keyed.id):
+            if found is not None:
+                return FOUND.open(keyed, found).results()
+            return None if prompt is None else PROMPT.open(keyed, prompt).results
+
     async def write_once(self, keyed: KeyedObject, field: SealedField[T], value: T) -> T:
         """Writes a field unless another holder of the run has; returns what stands there.
 
@@ -185,8 +193,9 @@ class ResponseStore:
         await self._write_script(keys=[record_key(RESPONSE, response_id)], args=["done", "1", "damaged", "1"])
 
     async def settle(self, response_id: str) -> None:
-        """Drops what was kept for a takeover: the prompt has the whole history in it."""
-        await self.redis.hdel(record_key(RESPONSE, response_id), PROMPT.name, OUTCOME.name, "cancel", "taken")
+        """Drops what was kept for a takeover."""
+        kept = (FOUND.name, PROMPT.name, OUTCOME.name, "cancel", "taken")
+        await self.redis.hdel(record_key(RESPONSE, response_id), *kept)
 
     async def hide(self, response_id: str) -> None:
         """Makes the record unreadable through the API at once, before it is destroyed."""

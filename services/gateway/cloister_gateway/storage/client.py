@@ -24,6 +24,7 @@ from redis.exceptions import (
     AskError,
     ClusterDownError,
     OutOfMemoryError,
+    ReadOnlyError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -55,7 +56,15 @@ __all__ = [
     "waits_for_replicas",
 ]
 
-REDIS_DOWN = (RedisConnectionError, RedisTimeoutError, OSError, ClusterDownError, TryAgainError, AskError)
+REDIS_DOWN = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    OSError,
+    ClusterDownError,
+    TryAgainError,
+    AskError,
+    ReadOnlyError,
+)
 """What a client raises when Redis cannot be reached, or a slot of it, as opposed to when it refuses a command."""
 
 REDIS_AWAY = (*REDIS_DOWN, OutOfMemoryError, WritesRefusedError, UnconfirmedError)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from cloister_common.vault import VaultError
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError
 
 from cloister_gateway.storage.chain import (
@@ -125,6 +126,28 @@ class ItemLog:
         if log is None:
             log = await self._whole(keyed)
         if log is not known:
+            self._opened.put(keyed, log)
+        return log
+
+    def ask(self, pipeline: Pipeline, keyed: KeyedObject) -> StoredLog | None:
+        """Has a caller's pipeline read, after the head, what a kept log lacks; the kept log for `answered`, or None if
+        there is none: then nothing was added to the pipeline."""
+        known = self._opened.get(keyed)
+        if known is not None:
+            _ask_what_follows(pipeline, keyed, known)
+        return known
+
+    async def answered(
+        self, keyed: KeyedObject, known: StoredLog, sealed: bytes | None, stored: Any, found: Any
+    ) -> StoredLog | None:
+        """The log as `ask` has found it; None where only `load_log` can say what is right."""
+        if sealed is None or isinstance(stored, Exception) or isinstance(found, Exception):
+            return None
+        try:
+            log = await self._continued(keyed, known, sealed, stored, found)
+        except (LogDamagedError, LogGoneError):
+            return None
+        if log is not None and log is not known:
             self._opened.put(keyed, log)
         return log
 
@@ -277,13 +300,18 @@ class ItemLog:
 
         None where the store's does not go on from it: then only the store can say what is right.
         """
-        record, items, _ = _keys(keyed)
+        record, _, _ = _keys(keyed)
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hget(record, "head")
-            pipeline.xlen(items)
-            pipeline.xrange(items, min=f"{known.head.length + 1}-0")
+            _ask_what_follows(pipeline, keyed, known)
             with _damage_told(keyed):
                 sealed, stored, found = await pipeline.execute()
+        return await self._continued(keyed, known, sealed, stored, found)
+
+    async def _continued(
+        self, keyed: KeyedObject, known: StoredLog, sealed: Any, stored: int, found: _RawEntries
+    ) -> StoredLog | None:
+        """`_gone_on`, of what was read: the head, the number of items, and those behind the known ones."""
         if sealed == known.sealed_head and stored == len(known.items) and not found:
             return known
         head = await self._open_head(keyed, sealed)
@@ -344,6 +372,12 @@ class ItemLog:
             raise LogGoneError
         with _damage_told(keyed):
             return Head.open(keyed, sealed)
+
+
+def _ask_what_follows(pipeline: Pipeline, keyed: KeyedObject, known: StoredLog) -> None:
+    items = _keys(keyed)[1]
+    pipeline.xlen(items)
+    pipeline.xrange(items, min=f"{known.head.length + 1}-0")
 
 
 def must_retry(keyed: KeyedObject, error: ResponseError) -> bool:

@@ -38,7 +38,8 @@ gw:control                   what changed for all gateways: keys revoked or dest
 Who may touch what: `storage.items` the head, the holder and the items of a conversation; `storage.keys` the wrapped
 keys; `conversations.store` the rest of a conversation's hash; `runs.store` the records of responses and the index of
 them; `runs.lease` leases and the lists of runs; `streams.events` the events, and in the same step the record they
-change; `responses.idempotency` claims; `identity.store` and `identity.rights` identity.
+change; `responses.idempotency` claims; `identity.store` and `identity.rights` identity. `runs.acceptance` and
+`runs.ending` write all that a turn begins and ends with in one step, sealed by those whose it is.
 """
 
 from dataclasses import dataclass

@@ -3,31 +3,60 @@
 Events are numbered from 0 without gaps. They are appended in groups: one stream entry holds a few events, sealed
 together, under the explicit id ``(first number + 1)-0``. Redis refuses an id that is not larger than the last one,
 and a deposed holder always writes from a number that is taken, so it is refused without any lock. A group, the fields
-of the record that change with it and the word to other gateways are one script: all of them happen, or none.
+of the record that change with it and the word to other gateways are one step of a script: all of them happen, or none.
+One script takes such steps of many runs, which fail apart.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cloister_common.vault import encode_context, open_record, seal
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError
 
 from cloister_gateway.storage import DamagedError, KeyedObject, RecordGoneError, StoreError, damage_told
 from cloister_gateway.storage.client import is_cluster, publishing, waits_for_replicas
 from cloister_gateway.storage.layout import events_key, record_key, run_channel
+from cloister_gateway.storage.slots import in_one_slot
 
-__all__ = ["DeposedError", "EventGroup", "EventStream", "StreamDroppedError", "damaged_stream", "sealed_group"]
+__all__ = [
+    "Append",
+    "DeposedError",
+    "EventGroup",
+    "EventStream",
+    "StreamDroppedError",
+    "damaged_stream",
+    "sealed_group",
+]
 
-# KEYS: record, its events. ARGV: entry id, number of events, sealed group, whether it is the last, the channel to wake,
-# then names and values of fields of the record. A record that was destroyed must not come back to life.
+# KEYS: for each run its record and its events. ARGV: for each run the entry id, the number of events, the sealed group,
+# whether it is the last, the channel to wake, how many fields of the record follow, then their names and values.
+# Returns for each run 'OK' or its error. A record that was destroyed must not come back to life.
 _APPEND = """
-if redis.call('HEXISTS', KEYS[1], 'tenant') == 0 then return redis.error_reply('GONE the record was destroyed') end
-redis.call('XADD', KEYS[2], ARGV[1], 'n', ARGV[2], 'd', ARGV[3], 'f', ARGV[4])
-if #ARGV > 5 then redis.call('HSET', KEYS[1], unpack(ARGV, 6)) end
-redis.call('PUBLISH', ARGV[5], '')
-return redis.status_reply('OK')
+local results, place = {}, 1
+for run = 1, #KEYS / 2 do
+  local record, events = KEYS[2 * run - 1], KEYS[2 * run]
+  local id, count, group, final, channel, fields = unpack(ARGV, place, place + 5)
+  local last = place + 5 + fields
+  local result = redis.pcall('HEXISTS', record, 'tenant')
+  if result == 0 then
+    result = redis.error_reply('GONE the record was destroyed')
+  elseif result == 1 then
+    result = redis.pcall('XADD', events, id, 'n', count, 'd', group, 'f', final)
+    if not result.err then
+      if last > place + 5 then redis.call('HSET', record, unpack(ARGV, place + 6, last)) end
+      redis.call('PUBLISH', channel, '')
+      result = redis.status_reply('OK')
+    end
+  end
+  results[run] = result
+  place = last + 1
+end
+return results
 """
+_MOST_TOGETHER = 256
+"""Runs in one script, for which Redis does nothing else: under 3 ms."""
 
 # KEYS: record. A write that changes nothing, behind which replicas are waited for: they have then what was written
 # before it, too.
@@ -51,6 +80,22 @@ class EventGroup(NamedTuple):
     final: bool
 
 
+class Append(NamedTuple):
+    """Events to append to one run's stream.
+
+    Attributes:
+        keyed: The response.
+        first: The number of the first event.
+        events: JSON objects; at least one.
+        end: Where the last of them ends the run: fields of the response's record that change together with the stream.
+    """
+
+    keyed: KeyedObject
+    first: int
+    events: list[bytes]
+    end: Mapping[str, bytes] | None = None
+
+
 class EventStream:
     """Appends and reads event streams. One instance serves all runs."""
 
@@ -69,31 +114,63 @@ class EventStream:
         final: bool,
         fields: dict[str, bytes] | None = None,
     ) -> None:
-        """Appends events ``first …`` durably and wakes other gateways.
+        """Appends events ``first …`` of one run durably and wakes other gateways.
 
         Args:
             keyed: The response.
             first: The number of the first of ``events``.
             events: JSON objects.
             final: Whether the last of them ends the run.
-            fields: Fields of the response's record that change together with the stream.
+            fields: Fields of the response's record that change together with the stream, where it ends.
 
         Raises:
             DeposedError: The place is taken; nothing was written.
             RecordGoneError: The response was destroyed; nothing was written.
+            RedisError, OSError: Redis refuses it, or it is unknown whether it was written.
         """
-        channel = run_channel(keyed.id, sharded=self._sharded)
-        arguments: list[Any] = [*sealed_group(keyed, first, events, final=final), channel]
-        for name, value in (fields or {}).items():
-            arguments += [name, value]
+        (error,) = await self.append_all([Append(keyed, first, events, (fields or {}) if final else None)])
+        if error is not None:
+            raise error
+
+    async def append_all(self, appends: Sequence[Append]) -> list[Exception | None]:
+        """Appends to the streams of many runs, in as few commands as there can be. Durable when this returns.
+
+        Returns:
+            For each of ``appends`` None if it was written, or else what `append` raises. With a `RedisError` or an
+            `OSError` it is unknown whether it was.
+        """
+        portions = in_one_slot(
+            enumerate(appends),
+            lambda place: record_key(place[1].keyed.kind, place[1].keyed.id),
+            most=_MOST_TOGETHER,
+            clustered=self._sharded,
+        )
+        errors: list[Exception | None] = [None] * len(appends)
+
+        async def append(portion: list[tuple[int, Append]]) -> None:
+            results = await self._append_together([one for _, one in portion])
+            for (place, _), result in zip(portion, results, strict=True):
+                errors[place] = _refusal(result)
+
+        await asyncio.gather(*map(append, portions))
+        return errors
+
+    async def _append_together(self, appends: Sequence[Append]) -> Sequence[Any]:
+        """What the script says of each, or the error of all of them."""
+        keys: list[Any] = []
+        arguments: list[Any] = []
+        for append in appends:
+            keyed, fields = append.keyed, append.end or {}
+            keys += (record_key(keyed.kind, keyed.id), events_key(keyed.id))
+            arguments += sealed_group(keyed, append.first, append.events, final=append.end is not None)
+            arguments += (run_channel(keyed.id, sharded=self._sharded), 2 * len(fields))
+            for name, value in fields.items():
+                arguments += (name, value)
         try:
-            await self._append_script(keys=[record_key(keyed.kind, keyed.id), events_key(keyed.id)], args=arguments)
-        except ResponseError as error:
-            if str(error).startswith("GONE"):
-                raise RecordGoneError from error
-            if "equal or smaller" in str(error):
-                raise DeposedError from error
-            raise
+            results: Sequence[Any] = await self._append_script(keys=keys, args=arguments)
+        except (RedisError, OSError) as error:
+            return [error] * len(appends)
+        return results
 
     async def read(self, keyed: KeyedObject, after: bytes = b"0-0") -> list[EventGroup]:
         """All groups after the entry ``after``, which was not the last of the run, once no failover can undo them.
@@ -154,6 +231,17 @@ def sealed_group(keyed: KeyedObject, first: int, events: list[bytes], *, final: 
 def damaged_stream(keyed: KeyedObject) -> str:
     """What a `DamagedError` calls a stream."""
     return f"the events of response '{keyed.id}'"
+
+
+def _refusal(result: Any) -> Exception | None:
+    """Why the script did not append, or None if it did."""
+    if not isinstance(result, Exception):
+        return None
+    if str(result).startswith("GONE"):
+        return RecordGoneError()
+    if "equal or smaller" in str(result):
+        return DeposedError()
+    return result
 
 
 def _open_group(keyed: KeyedObject, entry_id: bytes, fields: dict[bytes, bytes]) -> EventGroup:

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from cloister_common.errors import UpstreamFailed
 from cloister_common.ids import new_id
+from cloister_common.supervisor import Supervisor
 from cloister_common.vault import Keyring
 from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.records import BODY, PROMPT, RESULTS, Outcome, PreparedPrompt, TokenCount, TurnRequest
@@ -18,6 +19,7 @@ from cloister_gateway.runs.transcript import Transcript
 from cloister_gateway.settings import RedisSettings, ResponsesSettings
 from cloister_gateway.storage import RESPONSE, ItemLog, KeyedObject, LogLockedError, record_key
 from cloister_gateway.storage.client import command_client
+from cloister_gateway.streams.commits import Commits
 from cloister_gateway.streams.events import EventStream
 from cloister_gateway.streams.feeds import Feed
 from redis.asyncio import Redis
@@ -100,15 +102,18 @@ class Scene:
         dying = None if dies_at is None else Dying(redis, at=dies_at, answered=answered)
         stream, store = EventStream(redis), ResponseStore(redis, self.keyring)
         work = Words(self.end, store)
+        supervisor = Supervisor()
         try:
+            commits = Commits(stream, tick_seconds=0)
+            commits.start(supervisor)
             parts = RunParts(
                 stream=stream,
+                commits=commits,
                 leases=Leases(redis),
                 store=store,
                 items=ItemLog(redis),
                 turn=work,  # type: ignore[arg-type]  # all that a run asks of a turn
-                settings=ResponsesSettings(flush_seconds=0),
-                bus=_Silence(),  # type: ignore[arg-type]  # all that a run asks of a bus
+                settings=ResponsesSettings(),
             )
             await parts.leases.take(self.keyed.id)
             feed = Feed(self.keyed)
@@ -121,12 +126,9 @@ class Scene:
         except RedisConnectionError:
             return False
         finally:
+            await supervisor.close()
             await redis.aclose()
         return dying is None or not dying.dead
-
-
-class _Silence:
-    async def publish(self, _channel: str, _payload: bytes) -> None: ...
 
 
 MakeScene = Callable[[str], Awaitable[Scene]]
