@@ -64,6 +64,12 @@ DEVICES: dict[str, dict[str, Any]] = {
     "are both named all-MiniLM-L6-v2": model(name="all-MiniLM-L6-v2"),
 }
 
+
+def external(**values: Any) -> dict[str, Any]:
+    """Values of a Redis that is not the chart's."""
+    return {"redis": {"bundled": False, "external": {"peers": ADDRESSES, **values}}}
+
+
 STORES: dict[str, dict[str, Any]] = {
     "redis.external.url is set while": {"redis": {"external": {"url": "rediss://redis:6379"}}},
     "redis.external.passwordSecret.name is set while": {"redis": {"external": {"passwordSecret": {"name": "mine"}}}},
@@ -99,6 +105,19 @@ STORES: dict[str, dict[str, Any]] = {
             "s3": {"url": "s3://bucket", "credentialsSecret": {"accessKeyIdKey": "secret-access-key"}},
         }
     },
+    "redis.external has url and cluster.urls": external(url="rediss://redis", cluster={"urls": ["rediss://node:6379"]}),
+    "redis.external.sentinel.urls is set and sentinel.service is empty": external(
+        sentinel={"urls": ["rediss://sentinel:26379"]}
+    ),
+    "redis.external.sentinel.urls begins with redis:// while": external(
+        sentinel={"urls": ["redis://sentinel:26379"], "service": "chat"}
+    ),
+    "redis.external.cluster.urls is set while redis.bundled": {
+        "redis": {"external": {"cluster": {"urls": ["rediss://node:6379"]}}}
+    },
+    "redis.external.ports does not have 26379": external(
+        sentinel={"urls": ["rediss://10.20.0.7:26379"], "service": "chat"}
+    ),
     "redis.external.ports does not have 6380": {
         "redis": {"bundled": False, "external": {"url": "rediss://10.20.0.7:6380/1", "peers": ADDRESSES}}
     },

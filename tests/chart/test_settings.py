@@ -123,7 +123,7 @@ def test_config_of_the_values_reaches_the_service() -> None:
     gateway = settings(render("quickstart", values=values))["cloister-gateway"]
     assert isinstance(gateway, GatewaySettings)
     assert gateway.redis.connections == 7
-    assert gateway.redis.url.startswith("rediss://cloister-redis.")
+    assert (gateway.redis.url or "").startswith("rediss://cloister-redis.")
     assert gateway.server.shutdown_seconds == 3
 
 
@@ -208,3 +208,35 @@ def _strings(value: Any) -> list[str]:
     if isinstance(value, list):
         return [text for item in value for text in _strings(item)]
     return [value] if isinstance(value, str) else []
+
+
+@pytest.mark.parametrize(
+    ("external", "expected"),
+    [
+        (
+            {
+                "sentinel": {
+                    "urls": ["rediss://one:26379", "rediss://two:26379"],
+                    "service": "chat",
+                    "passwordSecret": {"name": "sentinels"},
+                },
+                "replicasToWait": 1,
+            },
+            "Redis 'chat' of the sentinels at rediss://one:26379, rediss://two:26379",
+        ),
+        ({"cluster": {"urls": ["rediss://one:7000"]}}, "The Redis Cluster at rediss://one:7000"),
+    ],
+    ids=["sentinels", "cluster"],
+)
+def test_a_redis_of_several_servers_is_where_the_values_say(external: dict[str, Any], expected: str) -> None:
+    values = {"redis": {"external": {"url": "", "ports": [26379, 7000], **external}}}
+    rendered = render("production", values=values)
+    gateway = settings(rendered)["cloister-gateway"]
+    assert isinstance(gateway, GatewaySettings)
+    assert gateway.redis.place == expected
+    assert gateway.redis.replicas_to_wait == external.get("replicasToWait", 0)
+    sentinel = gateway.redis.sentinel
+    if sentinel is not None:
+        assert str(sentinel.password_file) == "/run/cloister/secrets/sentinel-password"
+        files = mounted(rendered.one("Deployment", "cloister-gateway")["spec"]["template"]["spec"])
+        assert PurePosixPath(str(sentinel.password_file)) in files

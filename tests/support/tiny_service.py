@@ -2,8 +2,8 @@
 
 ``GET /slow`` begins its answer at once and ends it after ``slow_seconds``; ``POST /upload`` says how many bytes came,
 ``POST /lazy`` begins to read only after ``slow_seconds``, ``GET /large`` is 64 MB, ``GET /process`` says which process
-answers, ``GET /stuck`` holds the event loop for ``slow_seconds``, and ``/echo`` is a WebSocket, as is ``/frames``, which
-writes numbers of 1 KB in joined frames, as many as it has room for. With ``fails_to_start`` its lifespan raises.
+answers, ``GET /stuck`` holds the event loop for ``slow_seconds``, and ``/echo`` is a WebSocket, as is ``/frames``,
+which writes numbers of 1 KB in joined frames, as many as it has room for. With ``fails_to_start`` its lifespan raises.
 """
 
 import asyncio

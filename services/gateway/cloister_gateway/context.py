@@ -21,6 +21,7 @@ from cloister_gateway.admission import Admission
 from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.bus.forgetting import share_forgetting
+from cloister_gateway.bus.sharded import make_bus
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.grounding.search import Retrieval
@@ -49,7 +50,7 @@ from cloister_gateway.runs.turn import Turn
 from cloister_gateway.settings import EmbedderSettings, GatewaySettings, RetrieverSettings
 from cloister_gateway.sockets.service import SocketService
 from cloister_gateway.storage import ItemLog, Opened
-from cloister_gateway.storage.client import bus_connection, command_client
+from cloister_gateway.storage.client import command_client
 from cloister_gateway.storage.opening import open_storage
 from cloister_gateway.streams.commits import Commits
 from cloister_gateway.streams.events import EventStream
@@ -133,7 +134,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
 
         supervisor = Supervisor()
         stack.push_async_callback(supervisor.close)
-        bus = Bus(lambda: bus_connection(settings.redis), redis, supervisor)
+        bus = make_bus(settings.redis, redis, supervisor)
         announcements = Announcements(bus)
 
         identity = IdentityStore(redis, Seals(keyring))
@@ -175,12 +176,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
             keep_seconds=settings.responses.keep_stream_seconds,
         )
         engine = Engine(
-            parts,
-            admission=admission,
-            keeper=keeper,
-            hub=hub,
-            announcements=announcements,
-            supervisor=supervisor,
+            parts, admission=admission, keeper=keeper, hub=hub, announcements=announcements, supervisor=supervisor
         )
         stack.push_async_callback(engine.hand_over)
 

@@ -63,7 +63,29 @@ redis:
 {{- end }}
 {{- else }}
 {{- with .Values.redis.external }}
+{{- if .url }}
   url: {{ .url }}
+{{- end }}
+{{- with .cluster.urls }}
+  cluster:
+    urls: {{ toJson . }}
+{{- end }}
+{{- with .sentinel }}
+{{- if .urls }}
+  sentinel:
+    urls: {{ toJson .urls }}
+    service: {{ .service | quote }}
+{{- if .username }}
+    username: {{ .username }}
+{{- end }}
+{{- if .passwordSecret.name }}
+    password_file: /run/cloister/secrets/sentinel-password
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if .replicasToWait }}
+  replicas_to_wait: {{ .replicasToWait }}
+{{- end }}
 {{- if .username }}
   username: {{ .username }}
 {{- end }}

@@ -9,7 +9,7 @@ listed among those that run: where a gateway dies right after, another finds it 
 from typing import Any, NamedTuple
 
 from cloister_common.vault import Keyring, NewKey
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from cloister_gateway.runs.lease import LEASE_SECONDS, Leases
@@ -28,6 +28,7 @@ from cloister_gateway.storage import (
     StoreError,
     damage_told,
 )
+from cloister_gateway.storage.client import is_cluster
 from cloister_gateway.storage.items import PreparedItems
 from cloister_gateway.storage.layout import (
     events_key,
@@ -191,7 +192,7 @@ class Acceptance:
         self._keyring = keyring
         self._items = items
         self._leases = leases
-        self._clustered = isinstance(redis, RedisCluster)
+        self._clustered = is_cluster(redis)
 
     def is_apart(self, claim: str, conversation_id: str | None) -> bool:
         """Whether a claim cannot be written together with a turn of the conversation, and must stand before it."""

@@ -15,6 +15,7 @@ from cloister_gateway.runs.acceptance import Log
 from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.storage import ItemLog, KeyedObject, LogDamagedError, LogGoneError, RecordGoneError
+from cloister_gateway.storage.client import is_cluster, publishing
 from cloister_gateway.storage.items import PreparedItems
 from cloister_gateway.storage.layout import events_key, items_key, lease_key, record_key, run_channel
 from cloister_gateway.streams.events import DeposedError, sealed_group
@@ -81,7 +82,7 @@ class Endings:
         self._redis = store.redis
         self._items = items
         self._leases = leases
-        self._script = store.redis.register_script(_END)
+        self._script = store.redis.register_script(publishing(store.redis, _END))
 
     async def write(
         self,
@@ -109,7 +110,7 @@ class Endings:
         keys = [record_key(keyed.kind, keyed.id), events_key(keyed.id), lease_key(keyed.id)]
         changed = [part for pair in fields.items() for part in pair]
         arguments: list[Any] = [self._leases.holder, *sealed_group(keyed, first, events, final=True)]
-        arguments += [run_channel(keyed.id), len(changed), *changed]
+        arguments += [run_channel(keyed.id, sharded=is_cluster(self._redis)), len(changed), *changed]
         if conversation is not None:
             kind, object_id = conversation.keyed.kind, conversation.keyed.id
             keys += [record_key(kind, object_id), items_key(kind, object_id)]

@@ -58,6 +58,8 @@ class Engine:
         self._supervisor = supervisor
         self._runs: dict[str, Run] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        # Runs of this gateway that ended because Redis was away: nobody else looks for them while their lease lasts.
+        self._interrupted: set[str] = set()
         self._draining = False
 
     @property
@@ -160,6 +162,8 @@ class Engine:
             opened.set()
             if run is not None:
                 self._keeper.let_go(run)
+                if run.interrupted:
+                    self._interrupted.add(keyed.id)
                 if run.ended:
                     self._keeper.note_ended(run)
             self._runs.pop(keyed.id, None)
@@ -177,7 +181,8 @@ class Engine:
             most = 1 if loop.time() - due > _LATE_SECONDS else _MOST_ADOPTIONS
             try:
                 listed = await self._parts.leases.abandoned(_MOST_LISTED)
-                for response_id in [run for run in listed if run not in self._tasks][:most]:
+                free = [run for run in dict.fromkeys([*self._interrupted, *listed]) if run not in self._tasks]
+                for response_id in free[:most]:
                     if not self._draining:
                         await self._guarded(response_id, self._adopt(response_id))
                 for response_id in await self._parts.leases.due():
@@ -188,18 +193,28 @@ class Engine:
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async def _guarded(self, response_id: str, work: Coroutine[Any, Any, None]) -> None:
-        """One run that cannot be read must not keep the others from being taken over."""
+        """One run that cannot be read must not keep the others from being taken over, nor one whose slot is away."""
         try:
             await work
-        except REDIS_AWAY:
-            raise
+        except REDIS_AWAY as error:
+            log.warning("runs_sweep_failed", response_id=response_id, error=type(error).__name__)
         except Exception:
             log.exception("run_sweep_failed", response_id=response_id)
 
     async def _adopt(self, response_id: str) -> None:
-        """Takes a run over whose holder let its lease go."""
-        if not await self._parts.leases.take(response_id):
-            return
+        """Takes a run over whose holder let its lease go, or that Redis interrupted here."""
+        own = response_id in self._interrupted
+        self._interrupted.discard(response_id)
+        try:
+            if await self._parts.leases.take(response_id):
+                await self._go_on(response_id, own=own)
+        except REDIS_AWAY:
+            # With the next sweep, and not when the lease is over that may just have been taken.
+            self._interrupted.add(response_id)
+            raise
+
+    async def _go_on(self, response_id: str, *, own: bool) -> None:
+        """Goes on with a run whose lease was just taken; ``own`` if it is one that Redis interrupted here."""
         header = await self._header(response_id)
         if header is None:
             await self._parts.leases.release(response_id)
@@ -223,7 +238,8 @@ class Engine:
             self._settle(header.tenant, response_id, "cancelled")
             return
         conversation = KeyedObject(CONVERSATION, header.conversation, keyed.key) if header.conversation else None
-        takeovers = await self._parts.store.count_takeover(response_id)
+        # (An interruption by Redis is no fault of the run.)
+        takeovers = 0 if own else await self._parts.store.count_takeover(response_id)
         log.info("run_adopted", response_id=response_id, takeovers=takeovers)
         await self._begin(keyed, conversation, request, body, give_up=takeovers > _MOST_TAKEOVERS)
 

@@ -7,6 +7,7 @@ that was too busy to renew in time, and finds that nobody has taken its lease, j
 Every time here is Redis's own, taken inside the script that uses it: the clocks of two gateways may be an hour apart.
 """
 
+import asyncio
 import math
 import secrets
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,9 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
+from cloister_gateway.storage.client import is_cluster
 from cloister_gateway.storage.layout import RESPONSE, RUNS_ACTIVE, RUNS_ENDED, lease_key, record_key
+from cloister_gateway.storage.slots import in_one_slot
 
 __all__ = ["LEASE_SECONDS", "RENEW_SECONDS", "Leases", "Standing"]
 
@@ -40,8 +43,10 @@ return over
 """
 )
 # KEYS: lease. ARGV: holder, milliseconds. What stands there without an end is no lease of ours, and would never go.
+# One that is the taker's already is that of a run which Redis interrupted.
 _TAKE = """
 if redis.call('PTTL', KEYS[1]) == -1 then redis.call('DEL', KEYS[1]) end
+if redis.pcall('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
 """
 # KEYS: lease. ARGV: holder, milliseconds.
@@ -99,6 +104,7 @@ class Leases:
 
     def __init__(self, redis: Redis, *, holder: str | None = None) -> None:
         self._redis = redis
+        self._clustered = is_cluster(redis)
         self.holder = holder or secrets.token_hex(8)
         self._note_script = redis.register_script(_NOTE)
         self._over_script = redis.register_script(_OVER)
@@ -108,7 +114,7 @@ class Leases:
         self._release_script = redis.register_script(_RELEASE)
 
     async def take(self, response_id: str) -> bool:
-        """Takes the run's lease if it is free; says whether it did."""
+        """Takes the run's lease if it is free, or is ours and its run was interrupted; says whether it did."""
         await self._note_script(keys=[RUNS_ACTIVE], args=[LEASE_SECONDS, response_id])
         taken = await self._take_script(keys=[lease_key(response_id)], args=[self.holder, int(LEASE_SECONDS * 1000)])
         return bool(taken)
@@ -127,18 +133,24 @@ class Leases:
             late: The runs, and of each whether its last renewal is so long ago that its lease may have run out. Then
                 it is taken again where nobody has it; one that is gone before its time was taken away.
         """
-        standing: dict[str, Standing] = {}
-        runs = list(late)
-        for begin in range(0, len(runs), _RUNS_A_SCRIPT):
-            some = runs[begin : begin + _RUNS_A_SCRIPT]
+
+        async def renew(some: list[str]) -> dict[str, Standing]:
             keys = [key for run in some for key in (lease_key(run), record_key(RESPONSE, run))]
             said: Any = await self._renew_all_script(
                 keys=keys, args=[self.holder, int(LEASE_SECONDS * 1000), *(int(late[run]) for run in some)]
             )
-            standing |= {
+            return {
                 run: Standing(bool(bits & 1), bool(bits & 2), bool(bits & 4))
                 for run, bits in zip(some, said, strict=True)
             }
+
+        standing: dict[str, Standing] = {}
+        portions = in_one_slot(late, lease_key, most=_RUNS_A_SCRIPT, clustered=self._clustered)
+        # (In a cluster nearly each run is a portion, and a node whose master has died must not hold up the others.)
+        step = len(portions) if self._clustered else 1
+        for begin in range(0, len(portions), step or 1):
+            for told in await asyncio.gather(*(renew(some) for some in portions[begin : begin + step])):
+                standing |= told
         ours = [run for run, how in standing.items() if how.ours]
         if ours:
             await self._note_script(keys=[RUNS_ACTIVE], args=[LEASE_SECONDS, *ours])

@@ -109,6 +109,7 @@ class Run:
         self._cancelled = False
         self._settled = False
         self._given_up = False
+        self.interrupted = False
         self._work: asyncio.Task[Outcome] | None = None
         self._lost: Exception | None = None
         self._unfollowed_since: float | None = None
@@ -197,6 +198,7 @@ class Run:
             self._settle("cancelled", self._transcript.tokens.usage())
         except* REDIS_AWAY as errors:
             log.warning("run_interrupted", response_id=self.keyed.id, error=type(errors.exceptions[0]).__name__)
+            self.interrupted = True
         finally:
             self._writer.close()
             _RUNNING.dec()
@@ -215,8 +217,10 @@ class Run:
     async def _tell(self, conversation: KeyedObject) -> None:
         """Tells the conversation's followers that a run has begun, beside its work. They are told by whoever runs it
         and not by the write that accepts it: a socket that asks for a turn must know its id before it hears of it."""
+        bus = self._parts.bus
+        channel = conversation_channel(conversation.id, sharded=bus.sharded)
         with contextlib.suppress(*REDIS_AWAY):
-            await self._parts.bus.publish(conversation_channel(conversation.id), self.keyed.id.encode())
+            await bus.publish(channel, self.keyed.id.encode())
 
     async def _recall(self) -> Outcome | None:
         """How the work ended, if an earlier holder came so far and only the end is left to write."""

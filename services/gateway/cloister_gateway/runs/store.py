@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 
 from cloister_gateway.runs.records import BODY, FOUND, OUTCOME, PROMPT, REQUEST, RESULTS, TurnRequest
 from cloister_gateway.storage import KeyedObject, RecordGoneError, SealedField, damage_told, is_wrong_type
+from cloister_gateway.storage.client import is_cluster
 from cloister_gateway.storage.layout import CONVERSATION, RESPONSE, events_key, record_key, responses_key
 from cloister_gateway.wire.items import ResponseBody, SearchResult
 
@@ -107,9 +108,12 @@ class ResponseStore:
 
     async def all_there(self, response_ids: Sequence[str]) -> bool:
         """Whether none of these records was destroyed: one question, however many there are."""
-        return int(await self._redis.exists(*(record_key(RESPONSE, each) for each in response_ids))) == len(
-            response_ids
-        )
+        keys = [record_key(RESPONSE, each) for each in response_ids]
+        portions = in_one_slot(keys, str, most=len(keys), clustered=is_cluster(self.redis))
+        async with self.redis.pipeline(transaction=False) as pipeline:
+            for portion in portions:
+                pipeline.exists(*portion)
+            return sum(await pipeline.execute()) == len(keys)
 
     async def keyed(self, header: Header) -> KeyedObject | None:
         """The record with the key that opens it, or None if that key was destroyed."""
@@ -135,7 +139,7 @@ class ResponseStore:
 
     async def turns(self, keyed: Sequence[KeyedObject]) -> list[tuple[TurnRequest, ResponseBody]]:
         """The same of many, in one round trip. ``RecordGoneError.args`` is the id of the one that was destroyed."""
-        async with self._redis.pipeline(transaction=False) as pipeline:
+        async with self.redis.pipeline(transaction=False) as pipeline:
             for one in keyed:
                 pipeline.hmget(record_key(RESPONSE, one.id), ["tenant", REQUEST.name, BODY.name])
             found = await pipeline.execute(raise_on_error=False)

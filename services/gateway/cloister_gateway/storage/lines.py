@@ -20,8 +20,11 @@ from typing import Any
 import hiredis
 from redis.asyncio import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import InvalidResponse, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from cloister_gateway.storage.connections import Wait, may_write
+from cloister_gateway.storage.errors import UnconfirmedError
 
 __all__ = ["Lines"]
 
@@ -37,27 +40,41 @@ _BUSY = 32
 class _Group:
     """Commands whose replies come one after another, and who waits for them."""
 
-    __slots__ = ("count", "packed", "replied", "replies", "since")
+    __slots__ = ("confirms", "count", "packed", "replied", "replies", "since", "writes")
 
-    def __init__(self, packed: list[bytes], count: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, packed: list[bytes], count: int, loop: asyncio.AbstractEventLoop, *, writes: bool) -> None:
         self.packed = packed
         self.count = count
         self.since = loop.time()
+        self.writes = writes
+        # What a WAIT is for: groups that have their replies, which count when its own has come.
+        self.confirms: list[_Group] = []
         self.replies: list[Any] = []
         self.replied: asyncio.Future[list[Any]] = loop.create_future()
 
-    def fail(self, error: Exception) -> None:
+    def succeed(self) -> None:
         if not self.replied.done():
+            self.replied.set_result(self.replies)
+
+    def fail(self, error: Exception) -> None:
+        for group in self.confirms:
+            group.fail(error)
+        # (For a WAIT itself nobody waits.)
+        if not self.confirms and not self.replied.done():
             # Each its own: an exception that many await collects all their tracebacks.
             self.replied.set_exception(copy.copy(error))
 
 
 class _Line(asyncio.Protocol):
-    """One connection. redis-py made it (TLS, credentials, the database); from then on its bytes come here."""
+    """One connection. redis-py made it (TLS, credentials, the database); from then on its bytes come here.
 
-    def __init__(self, connection: Connection, lost: Callable[["_Line"], None]) -> None:
+    Where replicas are waited for, one WAIT follows what is sent together, if anything in it may write.
+    """
+
+    def __init__(self, connection: Connection, lost: Callable[["_Line"], None], wait: Wait | None) -> None:
         self._connection = connection
         self._lost = lost
+        self._wait = wait
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse, replyError=connection._parser.parse_error, notEnoughData=NotImplemented
         )
@@ -68,8 +85,16 @@ class _Line(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     def send(self, groups: Sequence[_Group]) -> None:
-        self.unanswered.extend(groups)
-        self._transport.write(b"".join(part for group in groups for part in group.packed))
+        sent = list(groups)
+        written = [group for group in groups if group.writes] if self._wait is not None else []
+        if self._wait is not None and written:
+            confirming = _Group(
+                _packed(self._connection, self._wait.command), 1, asyncio.get_running_loop(), writes=False
+            )
+            confirming.confirms = written
+            sent.append(confirming)
+        self.unanswered.extend(sent)
+        self._transport.write(b"".join(part for group in sent for part in group.packed))
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
@@ -83,12 +108,21 @@ class _Line(asyncio.Protocol):
     def _take(self, reply: Any) -> None:
         if not self.unanswered:
             raise InvalidResponse("a reply to nothing")
+        if isinstance(reply, ReadOnlyError):
+            # What was sent on it is lost as with the connection; the next line goes to the master.
+            self.close(RedisConnectionError("The master has become a replica."))
+            return
         group = self.unanswered[0]
         group.replies.append(reply)
         if len(group.replies) == group.count:
             self.unanswered.popleft()
-            if not group.replied.done():
-                group.replied.set_result(group.replies)
+            if self._wait is None or not group.writes:
+                group.succeed()
+            for written in group.confirms:
+                if (self._wait is not None and self._wait.is_met(reply)) or all(map(_is_error, written.replies)):
+                    written.succeed()
+                else:
+                    written.fail(UnconfirmedError())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.close(RedisConnectionError("Redis closed the connection."))
@@ -102,17 +136,29 @@ class _Line(asyncio.Protocol):
             self.unanswered.popleft().fail(error)
 
 
+def _packed(connection: Any, command: Command) -> list[bytes]:
+    """A command as it is sent, and without the WAIT that a connection by itself would add."""
+    packed: list[bytes] = connection.pack_plainly(*command)
+    return packed
+
+
+def _is_error(reply: Any) -> bool:
+    return isinstance(reply, Exception)
+
+
 class Lines:
     """Sends groups of commands over shared connections.
 
     Args:
         make: Makes a connection, not yet connected.
         timeout_seconds: The longest wait for a reply, from when it was asked for.
+        wait: The replicas that must have what is written before it counts, if any.
     """
 
-    def __init__(self, make: Callable[[], Connection], *, timeout_seconds: float) -> None:
+    def __init__(self, make: Callable[[], Connection], *, timeout_seconds: float, wait: Wait | None = None) -> None:
         self._make = make
         self._seconds = timeout_seconds
+        self._wait = wait
         self._packer = make()  # never connected: packing needs no server
         self._lines: list[_Line] = []
         self._outgoing: list[_Group] = []
@@ -125,10 +171,11 @@ class Lines:
 
         Raises:
             redis.exceptions.ConnectionError, redis.exceptions.TimeoutError: What became of them is not known.
+            UnconfirmedError: They were done, and too few replicas confirmed it.
         """
         loop = asyncio.get_running_loop()
-        packed = [part for command in commands for part in self._packer.pack_command(*command)]
-        group = _Group(packed, len(commands), loop)
+        packed = [part for command in commands for part in _packed(self._packer, command)]
+        group = _Group(packed, len(commands), loop, writes=self._wait is not None and may_write(commands))
         self._outgoing.append(group)
         if not self._sending:
             self._sending = True
@@ -170,7 +217,7 @@ class Lines:
         connection = self._make()
         try:
             await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-            self._lines.append(_Line(connection, self._forget))
+            self._lines.append(_Line(connection, self._forget, self._wait))
             if self._outgoing:
                 self._send()
         except (RedisError, OSError) as error:

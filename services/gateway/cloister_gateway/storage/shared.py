@@ -11,6 +11,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import ExecAbortError
 
+from cloister_gateway.storage.connections import Wait
 from cloister_gateway.storage.lines import Lines
 
 __all__ = ["SharedRedis"]
@@ -22,12 +23,14 @@ class SharedRedis(Redis):
     Args:
         pool: How connections are made, and those that transactions which watch keys take. Closed with the client.
         timeout_seconds: The longest wait for a reply.
+        wait: The replicas that must have what is written before it counts, if any.
     """
 
-    def __init__(self, pool: BlockingConnectionPool, *, timeout_seconds: float) -> None:
+    def __init__(self, pool: BlockingConnectionPool, *, timeout_seconds: float, wait: Wait | None = None) -> None:
         super().__init__(connection_pool=pool)
         self.auto_close_connection_pool = True
-        self.lines = Lines(pool.make_connection, timeout_seconds=timeout_seconds)
+        self.replicas_wait = wait
+        self.lines = Lines(pool.make_connection, timeout_seconds=timeout_seconds, wait=wait)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """The reply to one command. Raises what Redis answers, or as `Lines.exchange`."""

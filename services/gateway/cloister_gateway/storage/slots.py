@@ -10,13 +10,17 @@ Source: https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spe
 """
 
 from binascii import crc_hqx
+from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import product
 from secrets import token_hex
+from typing import TypeVar
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-__all__ = ["is_steered", "new_id_beside", "slot_of"]
+__all__ = ["in_one_slot", "is_steered", "new_id_beside", "slot_of"]
+
+T = TypeVar("T")
 
 _RANDOM_DIGITS = 34
 _STEERING_DIGITS = 14
@@ -38,6 +42,14 @@ def new_id_beside(prefix: str, key: str) -> str:
 def is_steered(object_id: str) -> bool:
     """Whether `new_id_beside` made the id. (One of 4·10¹² of those that are random to their end looks so too.)"""
     return not object_id[-_STEERING_DIGITS:].strip("01")
+
+
+def in_one_slot(items: Iterable[T], key: Callable[[T], str], *, most: int, clustered: bool) -> list[list[T]]:
+    """Portions that one script takes: at most so many items, in a cluster of one slot; in their order each."""
+    groups: dict[int, list[T]] = {}
+    for item in items:
+        groups.setdefault(slot_of(key(item)) if clustered else 0, []).append(item)
+    return [group[begin : begin + most] for group in groups.values() for begin in range(0, len(group), most)]
 
 
 @cache

@@ -18,7 +18,7 @@ from cloister_common.supervisor import Supervisor
 
 from cloister_gateway.bus.connection import Bus, Subscription
 from cloister_gateway.storage import DamagedError, KeyedObject
-from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.storage.client import REDIS_AWAY
 from cloister_gateway.storage.layout import run_channel
 from cloister_gateway.streams.events import EventStream, damaged_stream
 from cloister_gateway.streams.fanout import Fanout, Follower
@@ -191,7 +191,7 @@ class Hub:
         async with feed.changing:
             # (Whoever asked for this may have left before it began: nobody would end the subscription.)
             if feed.subscription is None and feed.watchers and not feed.final:
-                channel = run_channel(feed.keyed.id)
+                channel = run_channel(feed.keyed.id, sharded=self._bus.sharded)
                 feed.subscription = await self._bus.subscribe(
                     channel, lambda _: self._mark_stale(feed), lambda: self._mark_stale(feed)
                 )
@@ -242,7 +242,7 @@ class Hub:
         """Refreshes one feed. What is wrong with it concerns its own watchers only."""
         try:
             await self._refresh(feed)
-        except (*REDIS_DOWN, Unavailable):
+        except (*REDIS_AWAY, Unavailable):
             return  # The next poll tries again.
         except Exception as error:  # noqa: BLE001 - the watchers are told, whatever it is
             self._forget(feed)

@@ -1,6 +1,7 @@
 """A turn is accepted in one write: it stands as a whole or not at all, and its claim belongs to one of many."""
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,12 +16,12 @@ from cloister_gateway.runs.records import BODY, REQUEST, TurnRequest
 from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.settings import RedisSettings
 from cloister_gateway.storage import ItemLog, KeyedObject, LogGoneError, LogLockedError, record_key
-from cloister_gateway.storage.client import _Connection, command_client
+from cloister_gateway.storage.client import command_client
 from cloister_gateway.storage.keys import RedisKeyStore
 from cloister_gateway.storage.layout import new_response_id
+from cloister_gateway.storage.lines import Lines
 from cloister_gateway.streams.events import EventStream
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.integration.gateway.conftest import Installation, MakeKeyed, item, sdk
@@ -82,7 +83,8 @@ async def test_a_gateway_that_dies_while_it_accepts_leaves_all_of_the_turn_or_no
     where: str, answered: bool, make: Make, acceptance: Acceptance, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turn = await make(alone=where == "alone", claim=f"idem:{new_id('')}")
-    execute = Pipeline.execute
+    pipelines: Any = type(redis.pipeline())
+    execute = pipelines.execute
 
     async def dying(self: Any, raise_on_error: bool = True) -> Any:
         if answered:
@@ -90,7 +92,7 @@ async def test_a_gateway_that_dies_while_it_accepts_leaves_all_of_the_turn_or_no
         raise RedisConnectionError("dying")
 
     with monkeypatch.context() as death:
-        death.setattr(Pipeline, "execute", dying)
+        death.setattr(pipelines, "execute", dying)
         with pytest.raises(RedisConnectionError):
             await acceptance.accept(turn)
     whole = RECORD | {"claimed"} | ({"vault:resp:{*}:key"} if where == "alone" else {"held", "asked", "indexed"})
@@ -211,13 +213,15 @@ def test_a_turn_takes_few_round_trips_and_one_write_before_the_model_is_asked(
     fresh_gateway: GatewayFixture, llm: FakeLlm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[bytes] = []
-    through = _Connection.send_packed_command
+    through = Lines.exchange
 
-    async def counted(self: Any, command: Any, check_health: bool = True) -> None:
-        sent.append(command if isinstance(command, bytes) else b"".join(command))
-        await through(self, command, check_health)
+    async def counted(self: Any, commands: Any) -> list[Any]:
+        sent.append(
+            b" ".join(part if isinstance(part, bytes) else str(part).encode() for part in itertools.chain(*commands))
+        )
+        return await through(self, commands)
 
-    monkeypatch.setattr(_Connection, "send_packed_command", counted)
+    monkeypatch.setattr(Lines, "exchange", counted)
     with fresh_gateway.serve() as url:
         client = sdk(url, fresh_gateway)
         conversation = client.conversations.create().id

@@ -3,7 +3,7 @@
 import ast
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cloister_gateway
@@ -79,12 +79,40 @@ def test_wrapped_keys_that_earlier_versions_wrote_stay_where_they_are() -> None:
         assert layout.wrapped_key_name(layout.wrapped_key_key(name)) == name
 
 
-def test_no_two_keys_or_channels_can_be_one() -> None:
+@pytest.mark.parametrize("sharded", [False, True])
+def test_no_two_keys_or_channels_can_be_one(sharded: bool) -> None:
     made = [
-        function(*["x"] * len(inspect.signature(function).parameters))
+        function(*["x"] * _positional(function))
         for name, function in inspect.getmembers(layout, inspect.isfunction)
         if name in layout.__all__
     ]
-    constants = [layout.RUNS_ACTIVE, layout.RUNS_ENDED, layout.IDENTITY_PROJECTS, layout.IDENTITY_BOOTSTRAP]
-    every = [*made, *constants, layout.ANNOUNCEMENT_CHANNEL]
+    constants = [layout.RUNS_ACTIVE, layout.RUNS_ENDED]
+    every = [*made, *constants, *identity(sharded), layout.ANNOUNCEMENT_CHANNEL]
     assert len(set(every)) == len(every)
+
+
+def identity(sharded: bool) -> list[str]:
+    """One of each key of identity."""
+    keys = layout.IdentityKeys(sharded)
+    owned = [
+        make("x") for make in (keys.project, keys.account, keys.accounts, keys.key, keys.rights, keys.unlisted_keys)
+    ]
+    return [keys.projects, keys.bootstrap, *owned, keys.gone("x", "keys"), keys.gone("x", "accounts")]
+
+
+def test_in_a_cluster_all_of_identity_lies_in_one_slot_and_elsewhere_where_it_always_did() -> None:
+    assert len({key_slot(key.encode()) for key in identity(sharded=True)}) == 1
+    assert {key.split(":")[0] for key in identity(sharded=False)} == {"identity"}
+
+
+def test_in_a_cluster_the_channel_of_a_run_lies_in_the_slot_of_its_stream() -> None:
+    response_id = layout.new_response_id("conv:{conv_1}")
+    channel = layout.run_channel(response_id, sharded=True)
+    assert key_slot(channel.encode()) == key_slot(layout.events_key(response_id).encode())
+
+
+def _positional(function: Callable[..., str]) -> int:
+    """How many names the function takes (and not what kind of Redis they are for)."""
+    return sum(
+        parameter.kind is not parameter.KEYWORD_ONLY for parameter in inspect.signature(function).parameters.values()
+    )

@@ -13,6 +13,7 @@ key with the gateway's own command, reads the same.
 {{ include "cloister.ca.source" (dict "root" . "part" "redis") }}
 {{- else }}
 {{ include "cloister.secret.source" (dict "ref" .Values.redis.external.passwordSecret "path" "redis-password") }}
+{{ include "cloister.secret.source" (dict "ref" .Values.redis.external.sentinel.passwordSecret "path" "sentinel-password") }}
 {{ include "cloister.secret.source" (dict "ref" .Values.redis.external.caSecret "path" "redis-ca.crt") }}
 {{- end }}
 {{- range $part := list "embedder" "retriever" }}

@@ -16,7 +16,14 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- include "cloister.validate.port" (dict "name" "redis.external" "section" .Values.redis.external "address" .Values.redis.external.url "used" (not .Values.redis.bundled) "default" 6379) -}}
+{{- with .Values.redis.external -}}
+{{- range $address := concat (list .url) .cluster.urls -}}
+{{- include "cloister.validate.port" (dict "name" "redis.external" "section" $.Values.redis.external "address" $address "used" (not $.Values.redis.bundled) "default" 6379) -}}
+{{- end -}}
+{{- range $address := .sentinel.urls -}}
+{{- include "cloister.validate.port" (dict "name" "redis.external" "section" $.Values.redis.external "address" $address "used" (not $.Values.redis.bundled) "default" 26379) -}}
+{{- end -}}
+{{- end -}}
 {{- include "cloister.validate.port" (dict "name" "milvus.external" "section" .Values.milvus.external "address" .Values.milvus.external.uri "used" (not .Values.milvus.bundled)) -}}
 {{- include "cloister.validate.port" (dict "name" "blobs.s3" "section" .Values.blobs.s3 "address" .Values.blobs.s3.endpoint "used" (eq .Values.blobs.type "s3") "default" (ternary 80 443 (hasPrefix "http:" .Values.blobs.s3.endpoint))) -}}
 {{- end -}}

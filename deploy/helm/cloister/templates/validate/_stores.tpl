@@ -3,19 +3,32 @@
 {{- define "cloister.validate.stores" -}}
 {{- include "cloister.validate.one" . -}}
 {{- if not .Values.redis.bundled -}}
-{{- if not .Values.redis.external.url -}}
-{{- include "cloister.fault" (dict "what" "redis.bundled is false and redis.external.url is empty." "why" "The gateway keeps all its state in Redis." "mend" "Set redis.external.url to rediss://host:port/db, or redis.bundled=true.") -}}
-{{- end -}}
 {{- with .Values.redis.external -}}
+{{- $urls := concat (compact (list .url)) .sentinel.urls .cluster.urls -}}
+{{- $given := compact (list (empty .url | ternary "" "url") (empty .sentinel.urls | ternary "" "sentinel.urls") (empty .cluster.urls | ternary "" "cluster.urls")) -}}
+{{- if not $given -}}
+{{- include "cloister.fault" (dict "what" "redis.bundled is false and redis.external.url is empty, as are sentinel.urls and cluster.urls." "why" "The gateway keeps all its state in Redis." "mend" "Set redis.external.url to rediss://host:port/db, or redis.bundled=true.") -}}
+{{- end -}}
+{{- if gt (len $given) 1 -}}
+{{- include "cloister.fault" (dict "what" (printf "redis.external has %s." (join " and " $given)) "why" "They are different ways to find one Redis, and one of them would be left alone without a word." "mend" "Leave all but one of them empty.") -}}
+{{- end -}}
+{{- if and .sentinel.urls (not .sentinel.service) -}}
+{{- include "cloister.fault" (dict "what" "redis.external.sentinel.urls is set and sentinel.service is empty." "why" "Sentinels watch several Redis, each by its name." "mend" "Set redis.external.sentinel.service to the name in their `sentinel monitor`.") -}}
+{{- end -}}
 {{- if and .username (not .passwordSecret.name) -}}
 {{- include "cloister.fault" (dict "what" "redis.external.username is set and passwordSecret.name is empty." "why" "Redis knows a user by name and password together." "mend" "Set redis.external.passwordSecret.name, or no username for Redis's default user.") -}}
 {{- end -}}
-{{- if and .caSecret.name (hasPrefix "redis:" .url) -}}
-{{- include "cloister.fault" (dict "what" "redis.external.caSecret.name is set and redis.external.url begins with redis://." "why" "Without TLS there is no certificate to check: what looks protected would cross the network in clear." "mend" "Use rediss://, or leave caSecret.name empty.") -}}
+{{- range $url := $urls -}}
+{{- if hasPrefix "redis:" $url -}}
+{{- $name := ternary "url" (first $given) (eq $url $.Values.redis.external.url) -}}
+{{- if $.Values.redis.external.caSecret.name -}}
+{{- include "cloister.fault" (dict "what" (printf "redis.external.caSecret.name is set and redis.external.%s begins with redis://." $name) "why" "Without TLS there is no certificate to check: what looks protected would cross the network in clear." "mend" "Use rediss://, or leave caSecret.name empty.") -}}
+{{- end -}}
+{{- if $.Values.tls.enabled -}}
+{{- include "cloister.fault" (dict "what" (printf "redis.external.%s begins with redis:// while tls.enabled is true." $name) "why" "The password and all that is stored would cross the network in clear." "mend" "Use rediss://, or set tls.enabled=false where a mesh encrypts.") -}}
 {{- end -}}
 {{- end -}}
-{{- if and .Values.tls.enabled (hasPrefix "redis:" .Values.redis.external.url) -}}
-{{- include "cloister.fault" (dict "what" "redis.external.url begins with redis:// while tls.enabled is true." "why" "The password and all that is stored would cross the network in clear." "mend" "Use rediss://, or set tls.enabled=false where a mesh encrypts.") -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if not .Values.milvus.bundled -}}
@@ -58,7 +71,7 @@
 
 {{/* Each kind of state is in one place: a store of yours beside the chart's own leaves open which of them is meant. */}}
 {{- define "cloister.validate.one" -}}
-{{- $redis := dict "url" .Values.redis.external.url "username" .Values.redis.external.username "passwordSecret.name" .Values.redis.external.passwordSecret.name "caSecret.name" .Values.redis.external.caSecret.name "peers" .Values.redis.external.peers -}}
+{{- $redis := dict "url" .Values.redis.external.url "sentinel.urls" .Values.redis.external.sentinel.urls "cluster.urls" .Values.redis.external.cluster.urls "replicasToWait" .Values.redis.external.replicasToWait "username" .Values.redis.external.username "passwordSecret.name" .Values.redis.external.passwordSecret.name "caSecret.name" .Values.redis.external.caSecret.name "peers" .Values.redis.external.peers -}}
 {{- $milvus := dict "uri" .Values.milvus.external.uri "user" .Values.milvus.external.user "passwordSecret.name" .Values.milvus.external.passwordSecret.name "database" .Values.milvus.external.database "caSecret.name" .Values.milvus.external.caSecret.name "serverName" .Values.milvus.external.serverName "peers" .Values.milvus.external.peers -}}
 {{- range $part, $external := dict "redis" $redis "milvus" $milvus -}}
 {{- if (index $.Values $part).bundled -}}
