@@ -36,8 +36,10 @@ from cloister_gateway.responses.idempotency import IdempotencyKeys
 from cloister_gateway.responses.intake import Intake
 from cloister_gateway.responses.reading import ResponseReader
 from cloister_gateway.responses.service import ResponseService
+from cloister_gateway.runs.acceptance import Acceptance
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader
+from cloister_gateway.runs.keeper import Keeper
 from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.run import RunParts
@@ -45,8 +47,8 @@ from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.turn import Turn
 from cloister_gateway.settings import EmbedderSettings, GatewaySettings, RetrieverSettings
 from cloister_gateway.sockets.service import SocketService
-from cloister_gateway.storage import ItemLog
-from cloister_gateway.storage.client import bus_connection
+from cloister_gateway.storage import ItemLog, OpenedLogs
+from cloister_gateway.storage.client import bus_connection, command_client
 from cloister_gateway.storage.opening import open_storage
 from cloister_gateway.streams.commits import Commits
 from cloister_gateway.streams.events import EventStream
@@ -54,6 +56,10 @@ from cloister_gateway.streams.feeds import Hub
 from cloister_gateway.usage import Meter, Metering
 
 __all__ = ["Context", "open_context"]
+
+
+_RENEWING_CONNECTIONS = 4
+"""Of the client that renews leases: one is enough, but for when it is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +140,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         authenticator = Authenticator([ApiKeyVerifier(identity, peppers)], announcements, last_use, supervisor)
         directory = Directory(Projects(identity, announcements), ApiKeys(identity, peppers[0], announcements))
 
-        items = ItemLog(redis)
+        items = ItemLog(redis, OpenedLogs(settings.responses.history_bytes))
         stream = EventStream(redis)
         commits = Commits(stream, tick_seconds=settings.responses.flush_seconds)
         hub = Hub(stream, bus, supervisor)
@@ -154,17 +160,25 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
             bus=bus,
             meter=meter,
         )
-        engine = Engine(parts, hub=hub, announcements=announcements, supervisor=supervisor)
+        renewing = command_client(settings.redis.model_copy(update={"connections": _RENEWING_CONNECTIONS}))
+        stack.push_async_callback(renewing.aclose)
+        keeper = Keeper(
+            Leases(renewing, holder=leases.holder),
+            EventStream(renewing),
+            supervisor,
+            keep_seconds=settings.responses.keep_stream_seconds,
+        )
+        engine = Engine(parts, keeper=keeper, hub=hub, announcements=announcements, supervisor=supervisor)
         stack.push_async_callback(engine.hand_over)
 
         conversations = ConversationService(ConversationStore(redis), items, keyring, engine)
         intake = Intake(
             reader=ResponseReader(store, hub),
             idempotency=IdempotencyKeys(redis, keyring, seconds=settings.responses.idempotency_seconds),
-            conversations=conversations,
+            acceptance=Acceptance(redis, keyring, items, leases),
+            keyring=keyring,
             store=store,
             items=items,
-            leases=leases,
             engine=engine,
             preparation=preparation,
             history=history,

@@ -161,6 +161,13 @@ class ResponsesSettings(Settings):
     idempotency_seconds: int = Field(
         86_400, ge=60, description="Seconds that a request's idempotency key is remembered."
     )
+    history_bytes: int = Field(
+        64 * MEBIBYTE,
+        ge=0,
+        description="Memory for conversations that were opened, in plaintext, so that a turn opens only what is new. "
+        "Each leaves it with its key: after 300 s, and when it is deleted. With 0 all of a conversation is opened for "
+        "each turn, which takes 25 ms for a thousand items.",
+    )
     send_seconds: float = Field(10.0, gt=0, description="A reader that takes more seconds for one message is cut off.")
     keep_alive_seconds: float = Field(
         10.0,

@@ -1,128 +1,73 @@
-"""The gateway's cost beside vLLM itself, in one run: ``python -m tests.bench.gateway [--rounds N] [--streams N]``.
+"""What the gateway costs, in figures: ``python -m tests.bench.gateway WHAT``; see ``--help``.
 
-Starts the whole stack in a temporary folder. Rounds of the ways are interleaved, so that noise of the machine falls
-on all of them; medians and ratios are what to read. The gateway runs with everything on: authentication, sealing,
-events written to Redis with ``appendfsync always``.
+    --quick WAY        one way, in under 30 s: what a change costs or saves
+    --table            all ways, beside peers
+    --overload         streams: what becomes of 50 to 3,000 that are asked for at once
+    --history          items: what a turn costs after 5 to 1,000
+    --sockets          watchers: 1 to 500 of one run; sockets that are only open
+    --real-model       beside vLLM itself, in the whole stack
+
+``--against CHECKOUT`` measures the gateway of another one in turns with this one's. What is measured is pinned to one
+core, and everything else (pod, Redis, clients) to another; rounds are interleaved, so that noise of the machine falls
+on all alike; medians and ratios are what to read. The gateway runs with everything on: authentication, sealing, what
+it keeps written to a Redis with ``appendfsync always``.
 """
 
 import argparse
-import asyncio
-import statistics
-import tempfile
-import time
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
-from openai import AsyncOpenAI
+import uvloop
 
-from tests.support.stack import Stack, running_stack
-
-_MODEL = "SmolLM2-135M-Instruct"
-_QUESTION = "Write a long story about a lighthouse."
-
-Way = Callable[[int], AsyncIterator[str]]
+from tests.bench.gateway import overload
+from tests.bench.gateway.costs import Load
+from tests.bench.gateway.real_model import run_beside_vllm
+from tests.bench.gateway.runs import Bench
+from tests.bench.gateway.ways import WAYS
 
 
-async def main() -> None:
-    """Runs the benchmark and prints two tables."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=15, help="questions of each way, one at a time")
-    parser.add_argument("--streams", type=int, default=16, help="streams at once")
-    parser.add_argument("--tokens", type=int, default=64, help="tokens of each answer")
+def main() -> None:
+    """Runs what the command line asks for."""
+    options = _options()
+    if options.real_model:
+        uvloop.run(run_beside_vllm(rounds=options.rounds or 15, streams=options.streams or 16, tokens=options.tokens))
+        return
+    load = Load(streams=options.streams or 64, tokens_per_second=options.rate, long=options.tokens)
+    bench = Bench(load, against=options.against, peers=options.table and not options.alone)
+    with bench:
+        if options.quick:
+            uvloop.run(bench.ways([options.quick], rounds=options.rounds or 2))
+        if options.table:
+            uvloop.run(bench.ways(list(WAYS), rounds=options.rounds or 3))
+        if options.overload:
+            uvloop.run(bench.overload(options.way, [int(one) for one in options.asked.split(",")]))
+        if options.history:
+            uvloop.run(bench.history())
+        if options.sockets:
+            uvloop.run(bench.sockets())
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.gateway", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what = parser.add_argument_group("what to measure")
+    what.add_argument("--quick", choices=WAYS, metavar="WAY", help=", ".join(WAYS))
+    for name in ("table", "overload", "history", "sockets", "real-model"):
+        what.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another one, with its .venv")
+    parser.add_argument("--alone", action="store_true", help="the table without peers")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--streams", type=int, help="at once")
+    parser.add_argument("--rate", type=float, default=20.0, help="tokens a second of each")
+    parser.add_argument("--tokens", type=int, default=80, help="of a long answer; a short one has 16")
+    parser.add_argument("--way", choices=WAYS, default="sse", help="of the streams of --overload")
+    default = ",".join(str(number) for number in overload.STREAMS)
+    parser.add_argument("--asked", default=default, help=f"how many streams --overload asks for: {default}")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder)) as stack:
-        ways = _ways(stack, options.tokens)
-        await _first_tokens(ways, options.rounds)
-        await _throughput(ways, options.streams, rounds=3)
-
-
-def _ways(stack: Stack, tokens: int) -> dict[str, Way]:
-    direct_url = f"http://127.0.0.1:{stack.settings['ports']['llm']}/v1"
-    direct_key = (stack.var / "secrets" / "llm-token").read_text().strip()
-    direct = AsyncOpenAI(base_url=direct_url, api_key=direct_key, max_retries=0)
-    gateway: Any = AsyncOpenAI(base_url=stack.base_url, api_key=stack.api_key, max_retries=0)
-
-    def chat(client: Any) -> Way:
-        async def pieces(number: int) -> AsyncIterator[str]:
-            stream = await client.chat.completions.create(
-                model=_MODEL, messages=[_message(number)], max_tokens=tokens, temperature=0, stream=True
-            )
-            async for chunk in stream:
-                if chunk.choices and chunk.choices[0].delta.content:
-                    yield chunk.choices[0].delta.content
-
-        return pieces
-
-    async def responses(number: int) -> AsyncIterator[str]:
-        stream = await gateway.responses.create(
-            model=_MODEL, input=[_message(number)], max_output_tokens=tokens, temperature=0, stream=True
-        )
-        async for event in stream:
-            if event.type == "response.output_text.delta":
-                yield event.delta
-
-    async def socket(number: int) -> AsyncIterator[str]:
-        async with gateway.responses.connect() as connection:
-            await connection.response.create(
-                model=_MODEL, input=[_message(number)], max_output_tokens=tokens, temperature=0
-            )
-            async for event in connection:
-                if event.type == "response.output_text.delta":
-                    yield event.delta
-                elif event.type in {"response.completed", "response.incomplete"}:
-                    return
-
-    return {
-        "vLLM directly": chat(direct),
-        "gateway, chat completions": chat(gateway),
-        "gateway, responses over SSE": responses,
-        "gateway, responses over WebSocket": socket,
-    }
-
-
-def _message(number: int) -> Any:
-    """A question of its own each time, so that no prefix cache answers."""
-    return {"role": "user", "content": f"{number}. {_QUESTION}"}
-
-
-async def _first_tokens(ways: dict[str, Way], rounds: int) -> None:
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(-2, rounds):
-        for place, (name, way) in enumerate(ways.items()):
-            started = time.perf_counter()
-            first = None
-            async for _ in way(number * len(ways) + place):
-                first = first or time.perf_counter() - started
-            if number >= 0 and first is not None:
-                seconds[name].append(first)
-    print(f"time to first token, one stream at a time, {rounds} rounds")
-    base = statistics.median(next(iter(seconds.values())))
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        print(f"  {name:36} median {median * 1000:7.1f} ms   +{(median - base) * 1000:6.1f} ms   x{median / base:.2f}")
-
-
-async def _throughput(ways: dict[str, Way], streams: int, *, rounds: int) -> None:
-    rates: dict[str, list[float]] = {name: [] for name in ways}
-    number = 10_000
-    for _ in range(rounds):
-        for name, way in ways.items():
-            started = time.perf_counter()
-            counts = await asyncio.gather(*(_count(way, number + place) for place in range(streams)))
-            rates[name].append(sum(counts) / (time.perf_counter() - started))
-            number += streams
-    print(f"characters per second, {streams} streams at once, {rounds} rounds")
-    base = statistics.median(next(iter(rates.values())))
-    for name, values in rates.items():
-        median = statistics.median(values)
-        print(f"  {name:36} median {median:7.0f} /s   {median / base:.0%} of vLLM directly")
-
-
-async def _count(way: Way, number: int) -> int:
-    """Characters, since a busy vLLM sends several tokens in one chunk."""
-    return sum([len(piece) async for piece in way(number)])
+    if not any((options.quick, options.table, options.overload, options.history, options.sockets, options.real_model)):
+        parser.error("say what to measure")
+    return options
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -157,7 +157,7 @@ async def test_the_gateways_client_reads_streams_answers_and_counts(upstream: Mo
     answer = json.loads(await upstream.complete_chat(MODEL, body, tenant="proj_a"))
     streamed = [json.loads(payload) async for payload in upstream.stream_chat(MODEL, body, tenant="proj_a")]
     assert text_of(streamed) == answer["choices"][0]["message"]["content"]
-    assert len(await upstream.tokenize(MODEL, messages=QUESTION)) == answer["usage"]["prompt_tokens"]
+    assert await upstream.count_tokens(MODEL, QUESTION) == answer["usage"]["prompt_tokens"]
     assert await upstream.tokenize(MODEL, prompt="foxes")
 
 

@@ -14,7 +14,7 @@ import io
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import orjson
@@ -160,18 +160,20 @@ class ModelUpstream:
             model, "/v1/chat/completions", raw, affinity=affinity, seconds=self._llm.completion_seconds
         )
 
-    async def tokenize(
-        self, model: str, *, messages: Sequence[Mapping[str, Any]] | None = None, prompt: str | None = None
-    ) -> list[int]:
-        """The token ids of a chat (with the template around it) or of a text, by the model's own tokenizer."""
+    async def tokenize(self, model: str, *, prompt: str) -> list[int]:
+        """The token ids of a text, by the model's own tokenizer."""
+        answer = await self._tokenize(model, {"prompt": prompt, "add_special_tokens": False})
+        return [int(token) for token in answer["tokens"]]
+
+    async def count_tokens(self, model: str, messages: Sequence[Mapping[str, Any]]) -> int:
+        """How many tokens a chat has, with the template around it, by the model's own tokenizer."""
+        return int((await self._tokenize(model, {"messages": messages}))["count"])
+
+    async def _tokenize(self, model: str, body: dict[str, Any]) -> dict[str, Any]:
         self._catalog.get(model)
-        body: dict[str, Any] = {"model": model}
-        if messages is not None:
-            body["messages"] = messages
-        else:
-            body |= {"prompt": prompt or "", "add_special_tokens": False}
-        raw = await self._call(model, "/tokenize", orjson.dumps(body), affinity=None, seconds=_TOKENIZE_SECONDS)
-        return [int(token) for token in orjson.loads(raw)["tokens"]]
+        raw = orjson.dumps({"model": model, **body})
+        answer = await self._call(model, "/tokenize", raw, affinity=None, seconds=_TOKENIZE_SECONDS)
+        return cast("dict[str, Any]", orjson.loads(answer))
 
     async def check(self, model: str) -> None:
         """Raises `Unavailable` unless at least one pod of ``model`` says that it is healthy."""

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from cloister_common.errors import NotFound
 from cloister_common.vault import Keyring
 
+from cloister_gateway.prompt import History
 from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.store import Header, ResponseStore
-from cloister_gateway.runs.unanswered import is_unanswered, sent_items
+from cloister_gateway.runs.unanswered import Spoken, is_unanswered
 from cloister_gateway.storage import (
     CONVERSATION,
     DamagedError,
@@ -17,9 +18,10 @@ from cloister_gateway.storage import (
     LogGoneError,
     RecordGoneError,
     StoredItem,
+    StoredLog,
     damage_told,
 )
-from cloister_gateway.wire.items import Item, Message, item_messages
+from cloister_gateway.wire.items import Message, item_messages
 
 __all__ = ["HistoryReader", "earlier_links", "no_previous"]
 
@@ -54,8 +56,13 @@ class HistoryReader:
         self._items = items
         self._keyring = keyring
 
-    async def before(self, tenant: str, request: TurnRequest) -> list[Message]:
+    async def before(self, tenant: str, request: TurnRequest, log: StoredLog | None = None) -> History:
         """The messages before the request's own input, oldest first, without those of turns that got no answer.
+
+        Args:
+            tenant: Whose they are.
+            request: What was asked.
+            log: Its conversation's items, if they were read just now.
 
         Raises:
             NotFound: The conversation or a response of the chain was deleted meanwhile.
@@ -63,11 +70,11 @@ class HistoryReader:
         """
         if request.conversation:
             own = {item["id"] for item in request.input}
-            log = await self._log(tenant, request.conversation)
-            return item_messages(sent_items(log, _place(log, own, after=False)))
+            log = log or await self._log(tenant, request.conversation)
+            return Spoken.of(log).until(_place(log.items, own, after=False))
         if request.previous_response_id:
-            return item_messages(await self._chain(tenant, request.previous_response_id))
-        return []
+            return History.of(await self._chain(tenant, request.previous_response_id))
+        return History.of([])
 
     async def check_links(self, tenant: str, request: TurnRequest) -> None:
         """Refuses a chain that was broken, however far back: one round trip for `_KNOWN_LINKS` links.
@@ -88,19 +95,18 @@ class HistoryReader:
             links, whole = _links(asked)
             checked += len(headers)
 
-    async def _log(self, tenant: str, conversation_id: str) -> list[StoredItem]:
+    async def _log(self, tenant: str, conversation_id: str) -> StoredLog:
         with damage_told(f"the key of conversation '{conversation_id}'"):
             key = await self._keyring.get(tenant, CONVERSATION, conversation_id)
         try:
-            stored = [] if key is None else await self._items.load(KeyedObject(CONVERSATION, conversation_id, key))
+            if key is not None:
+                return await self._items.load_log(KeyedObject(CONVERSATION, conversation_id, key))
         except LogGoneError:
-            key = None
-        if key is None:
-            raise NotFound(f"Conversation with id '{conversation_id}' not found.", param="conversation")
-        return stored
+            pass
+        raise NotFound(f"Conversation with id '{conversation_id}' not found.", param="conversation")
 
-    async def _chain(self, tenant: str, response_id: str) -> list[Item]:
-        newest_first: list[list[Item]] = []
+    async def _chain(self, tenant: str, response_id: str) -> list[Message]:
+        newest_first: list[list[Message]] = []
         next_id: str | None = response_id
         for _ in range(_LONGEST_CHAIN):
             if next_id is None:
@@ -111,12 +117,12 @@ class HistoryReader:
             if header.conversation:
                 ids = {item["id"] for item in [*request.input, *body["output"]]}
                 log = await self._log(tenant, header.conversation)
-                newest_first.append(sent_items(log, _place(log, ids, after=True)))
+                newest_first.append(Spoken.of(log).until(_place(log.items, ids, after=True)).messages)
                 break
             if not is_unanswered(body["status"], body["output"]):
-                newest_first.append([*request.input, *body["output"]])
+                newest_first.append(item_messages([*request.input, *body["output"]]))
             next_id = request.previous_response_id
-        return [item for items in reversed(newest_first) for item in items]
+        return [message for messages in reversed(newest_first) for message in messages]
 
     async def read_link(
         self, tenant: str, response_id: str, header: Header | None
@@ -170,8 +176,16 @@ def _links(request: TurnRequest) -> tuple[list[str], bool]:
 
 
 def _place(log: Sequence[StoredItem], ids: set[str], *, after: bool) -> int:
-    """The place before the first of ``ids`` in a log, or after the last; the log's end if it has none of them."""
-    places = [place for place, item in enumerate(log) if item.id in ids]
+    """The place before the first of ``ids`` in a log, or after the last; the log's end if it has none of them.
+
+    It looks from the end, where a turn's own items are, and no further than to the last of them that is to be found.
+    """
+    places: list[int] = []
+    for place in range(len(log) - 1, -1, -1):
+        if log[place].id in ids:
+            places.append(place)
+            if after or len(places) == len(ids):
+                break
     if not places:
         return len(log)
-    return places[-1] + 1 if after else places[0]
+    return places[0] + 1 if after else places[-1]

@@ -1,6 +1,5 @@
 """What a turn needs before its first token: history, passages and the prompt, and whether they fit the model at all."""
 
-from collections.abc import Sequence
 from functools import partial
 
 from cloister_common.errors import InvalidRequest, Unavailable, UpstreamFailed
@@ -8,9 +7,10 @@ from cloister_common.errors import InvalidRequest, Unavailable, UpstreamFailed
 from cloister_gateway.grounding import FileSearch, Passage, Retrieval
 from cloister_gateway.models.catalog import Catalog
 from cloister_gateway.models.upstream import ModelUpstream
-from cloister_gateway.prompt import Prompt, PromptBuilder, PromptTooLongError
+from cloister_gateway.prompt import History, Prompt, PromptBuilder, PromptTooLongError
 from cloister_gateway.runs.history import HistoryReader
 from cloister_gateway.runs.records import TurnRequest
+from cloister_gateway.storage import DamagedError, StoredLog
 from cloister_gateway.wire.items import Message, item_messages
 
 __all__ = ["Preparation"]
@@ -47,36 +47,64 @@ class Preparation:
             NotFound: The conversation, a response of the chain or a vector store is unknown to this tenant.
         """
         everything = request.truncation == "disabled"
-        history = await self._history.before(tenant, request) if everything else []
+        history = await self._history.before(tenant, request) if everything else History.of([])
         try:
             await self._retrieval.check(tenant, request.tools)
             await self.prompt(request, history, [], item_messages(request.input))
         except (Unavailable, UpstreamFailed):
             return  # Nobody can say now. The run asks again.
 
-    async def messages(self, tenant: str, request: TurnRequest) -> tuple[list[Message], list[Message]]:
+    async def draft(self, tenant: str, request: TurnRequest, log: StoredLog | None = None) -> Prompt | None:
+        """The prompt of a turn, made before it is accepted and sent as it is by its run, where nothing comes between.
+
+        None if the run must make it: where it searches, or where nobody can say now. ``log`` are the items of its
+        conversation, if they were read just now.
+
+        Raises:
+            InvalidRequest, NotFound: As `check`.
+        """
+        if request.tools:
+            await self.check(tenant, request)
+            return None
+        try:
+            history = await self._history.before(tenant, request, log)
+            return await self.prompt(request, history, [], item_messages(request.input))
+        except (Unavailable, UpstreamFailed):
+            return None
+        except DamagedError:
+            if request.truncation == "disabled":
+                raise
+            return None
+
+    async def messages(self, tenant: str, request: TurnRequest) -> tuple[History, list[Message]]:
         """The messages before this turn, oldest first, and those of this turn."""
         return await self._history.before(tenant, request), item_messages(request.input)
 
-    def queries(self, messages: list[Message]) -> list[str]:
+    def queries(self, history: History, new: list[Message]) -> list[str]:
         """What to search for."""
-        return self._retrieval.queries(messages)
+        return self._retrieval.queries([*history.messages, *new])
 
     async def search(self, tenant: str, tool: FileSearch, queries: list[str]) -> list[Passage]:
         """The passages for ``queries``, best first."""
         return await self._retrieval.search(tenant, tool, queries)
 
     async def prompt(
-        self, request: TurnRequest, history: list[Message], passages: list[Passage], new: list[Message]
+        self,
+        request: TurnRequest,
+        history: History,
+        passages: list[Passage],
+        new: list[Message],
+        boundary: str | None = None,
     ) -> Prompt:
-        """The prompt, with what had to be left out.
+        """The prompt, with what had to be left out. ``boundary`` is what the passages stand between, if it is known.
 
         Raises:
             InvalidRequest: What must stay does not fit (``context_length_exceeded``).
         """
         model = self._models.get(request.model)
         budget = model.context_tokens - min(self.answer_tokens(request), model.context_tokens // 2)
-        builder = PromptBuilder(partial(self._count_tokens, request.model), budget=budget)
+        count = partial(self._upstream.count_tokens, request.model)
+        builder = PromptBuilder(count, budget=budget, model=request.model)
         instructions = "\n\n".join(part for part in (model.instructions, request.instructions) if part)
         try:
             return await builder.build(
@@ -86,6 +114,7 @@ class Preparation:
                 new=new,
                 drop=request.truncation == "auto",
                 cite=request.response_format is None,
+                boundary=boundary,
             )
         except PromptTooLongError as error:
             raise InvalidRequest(
@@ -98,6 +127,3 @@ class Preparation:
     def answer_tokens(self, request: TurnRequest) -> int:
         """The longest answer, in tokens."""
         return self._models.get(request.model).answer_tokens(request.max_output_tokens)
-
-    async def _count_tokens(self, model: str, messages: Sequence[Message]) -> int:
-        return len(await self._upstream.tokenize(model, messages=messages))

@@ -1,14 +1,16 @@
 """What is kept of a run, sealed in its response's record: what was asked, what was prepared, how it ended.
 
     field     holds             written                        by                  until
-    request   TurnRequest       when the turn is accepted      responses           the response is deleted
-    body      ResponseBody      then, and at the run's end     responses, the run  "
+    request   TurnRequest       when the turn is accepted      acceptance          the response is deleted
+    body      ResponseBody      then, and at the run's end     acceptance, the run "
     results   [SearchResult]    at the run's end, if it searched       the run     "
-    prompt    PreparedPrompt    before its first token, once   the run             its stream is dropped
-    outcome   Outcome           before its last events, once   the run             "
+    found     Found             once it has searched           the run             its stream is dropped
+    outcome   Outcome           by the version before          the run             "
+    prompt    PreparedPrompt    by the version before          the run             "
 
-Whoever takes a run over goes on from these and from its events. Items, response bodies and search results are
-OpenAI's, and stay in its JSON.
+Whoever takes a run over goes on from these and from its events. The prompt itself is not kept: it is put together again
+from what was found and from the history, which lacks what was deleted meanwhile, and that must not be used. Items,
+response bodies and search results are OpenAI's, and stay in its JSON.
 """
 
 from dataclasses import dataclass
@@ -22,11 +24,13 @@ from cloister_gateway.wire.items import Item, Message, ResponseBody, SearchResul
 
 __all__ = [
     "BODY",
+    "FOUND",
     "OUTCOME",
     "PROMPT",
     "REQUEST",
     "RESULTS",
     "CitationDetails",
+    "Found",
     "IncompleteDetails",
     "Outcome",
     "PreparedPrompt",
@@ -82,8 +86,24 @@ class TurnRequest(Record):
     key_id: str = ""
 
 
+class Found(Record):
+    """What a search found for the prompt: a takeover cites the same.
+
+    Attributes:
+        passages: Best first; the prompt has as many of them as fit.
+        boundary: What they stand between there.
+    """
+
+    passages: list[Passage]
+    boundary: str
+
+    def results(self) -> list[SearchResult]:
+        """The same as the response shows it."""
+        return [passage.as_result() for passage in self.passages]
+
+
 class PreparedPrompt(Record):
-    """What was prepared: a takeover sends the model the same.
+    """What was prepared, all of it; written by the version before this one.
 
     Attributes:
         messages: The prompt.
@@ -170,7 +190,8 @@ class TokenCount:
 class Outcome(Record):
     """How it ended, as changes of the response.
 
-    It is written down before the last events, so that every gateway that has to write them writes the same.
+    The version before wrote it down before its last events, which were several writes; a run that broke off between
+    them ends so.
     """
 
     status: Literal["completed", "incomplete", "failed", "cancelled"]
@@ -189,5 +210,6 @@ class Outcome(Record):
 REQUEST = SealedField("request", TurnRequest)
 BODY = SealedField("body", ResponseBody)
 RESULTS = SealedField("results", list[SearchResult])
+FOUND = SealedField("found", Found)
 PROMPT = SealedField("prompt", PreparedPrompt)
 OUTCOME = SealedField("outcome", Outcome)

@@ -1,10 +1,12 @@
 """The work of a turn: search, prompt, generation, citations.
 
-Everything here can be done again by another gateway: what was found and asked is stored, sealed, before the first
-token, and a generation that broke off is continued from the text that readers have seen.
+Everything here can be done again by another gateway: what was asked, and what was found for it, is stored, sealed,
+before the first token, and a generation that broke off is continued from the text that readers have seen.
 """
 
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 from cloister_common.errors import CloisterError
 from cloister_common.ids import new_id
@@ -12,25 +14,39 @@ from cloister_common.logs import get_logger
 
 from cloister_gateway.grounding import Passage, Retrieval, attribute
 from cloister_gateway.models.upstream import ModelUpstream
+from cloister_gateway.prompt import History, new_boundary
 from cloister_gateway.runs.answer import Answer
 from cloister_gateway.runs.generation import Generation
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.records import (
+    FOUND,
     PROMPT,
     CitationDetails,
+    Found,
     IncompleteDetails,
     Outcome,
-    PreparedPrompt,
     TruncationDetails,
     TurnRequest,
 )
 from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.transcript import Transcript
 from cloister_gateway.storage import KeyedObject
+from cloister_gateway.wire.items import Message, SearchResult
 
 __all__ = ["Turn"]
 
 log = get_logger(__name__)
+
+
+class _Prepared(NamedTuple):
+    """What goes to the model: the messages, and the excerpts in them; how many messages of the history are not; what
+    the search found, if there was one; and who wants to know how many tokens it has."""
+
+    messages: list[Message]
+    passages: list[Passage]
+    dropped: int
+    results: list[SearchResult] | None
+    note_tokens: Callable[[int], None] = lambda _: None
 
 
 class Turn:
@@ -40,7 +56,7 @@ class Turn:
         preparation: Builds prompts.
         upstream: Calls the llm pods.
         retrieval: Embeds, for attribution.
-        store: Keeps the prompt, so that a takeover uses the same one.
+        store: Keeps what was found, so that a takeover cites the same.
     """
 
     def __init__(
@@ -65,11 +81,7 @@ class Turn:
         Raises:
             CloisterError: It failed; the message is for the caller.
         """
-        prompt: PreparedPrompt | None = None
-        if transcript.resumed:
-            prompt = await self._store.read(keyed, PROMPT)
-        if prompt is None:
-            prompt = await self._prepare(keyed, request, transcript)
+        prompt = await self._prompt(keyed, request, transcript)
         transcript.results = prompt.results
         index = transcript.item_index("file_search_call")
         if index is not None and transcript.output[index]["status"] == "in_progress":
@@ -87,6 +99,8 @@ class Turn:
             tokens=transcript.tokens,
         )
         reason = await generation.run()
+        if transcript.tokens.prompt is not None and not transcript.resumed:
+            prompt.note_tokens(transcript.tokens.prompt)
         answer.finish()
         await self._attribute(keyed, transcript, answer)
         if reason == "length":
@@ -94,26 +108,46 @@ class Turn:
         # Another gateway may have made the response, by a clock that goes before ours.
         return Outcome(status="completed", completed_at=max(int(time.time()), transcript.response.get("created_at", 0)))
 
-    async def _prepare(self, keyed: KeyedObject, request: TurnRequest, transcript: Transcript) -> PreparedPrompt:
-        """Searches and builds the prompt, and stores both before readers learn of them: who takes the run over must
-        find the same."""
-        tenant = keyed.key.tenant
-        history, new = await self._preparation.messages(tenant, request)
+    async def _prompt(self, keyed: KeyedObject, request: TurnRequest, transcript: Transcript) -> _Prepared:
+        """The prompt: put together, also by who takes the run over, from what stands in the history and was found."""
+        draft = transcript.draft
+        if draft is not None:
+            return _Prepared(draft.messages, draft.passages, draft.dropped_messages, None, draft.note_tokens)
+        if transcript.resumed:
+            stored = await self._store.read(keyed, PROMPT)
+            if stored is not None:
+                return _Prepared(stored.messages, stored.passages, stored.dropped, stored.results)
+        history, new = await self._preparation.messages(keyed.key.tenant, request)
+        found = await self._search(keyed, request, transcript, history, new)
+        if found is None:
+            prompt = await self._preparation.prompt(request, history, [], new)
+        else:
+            prompt = await self._preparation.prompt(request, history, found.passages, new, found.boundary)
+        results = None if found is None else found.results()
+        return _Prepared(prompt.messages, prompt.passages, prompt.dropped_messages, results, prompt.note_tokens)
+
+    async def _search(
+        self,
+        keyed: KeyedObject,
+        request: TurnRequest,
+        transcript: Transcript,
+        history: History,
+        new: list[Message],
+    ) -> Found | None:
+        """Searches if asked to, and stores what is found before readers learn of it: who takes the run over must cite
+        the same."""
         tool = next(iter(request.tools), None)
-        found: list[Passage] = []
-        if tool is not None:
-            queries = self._preparation.queries([*history, *new])
-            if transcript.item_index("file_search_call") is None:
-                transcript.open_search(new_id("fs_"), queries)
-            found = await self._preparation.search(tenant, tool, queries)
-        prompt = await self._preparation.prompt(request, history, found, new)
-        prepared = PreparedPrompt(
-            messages=prompt.messages,
-            passages=prompt.passages,
-            dropped=prompt.dropped_messages,
-            results=None if tool is None else [passage.as_result() for passage in found],
-        )
-        return await self._store.write_once(keyed, PROMPT, prepared)
+        if tool is None:
+            return None
+        if transcript.resumed:
+            found = await self._store.read(keyed, FOUND)
+            if found is not None:
+                return found
+        queries = self._preparation.queries(history, new)
+        if transcript.item_index("file_search_call") is None:
+            transcript.open_search(new_id("fs_"), queries)
+        passages = await self._preparation.search(keyed.key.tenant, tool, queries)
+        return await self._store.write_once(keyed, FOUND, Found(passages=passages, boundary=new_boundary()))
 
     async def _attribute(self, keyed: KeyedObject, transcript: Transcript, answer: Answer) -> None:
         """Cites, by similarity, the sentences that the model left without a marker."""

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 
 from cloister_common.ids import new_id
 
-from cloister_gateway.storage import StoredItem
+from cloister_gateway.prompt import History, Said
+from cloister_gateway.storage import StoredItem, StoredLog
 from cloister_gateway.wire.items import Item, item_messages
 
-__all__ = ["is_unanswered", "sent_items", "shown_items", "unanswered_mark"]
+__all__ = ["Spoken", "is_unanswered", "shown_items", "unanswered_mark"]
 
 _MARK = "cloister.unanswered"
+_VIEW = "spoken"
 
 
 def is_unanswered(status: str, output: Sequence[Item]) -> bool:
@@ -38,10 +40,38 @@ def shown_items(log: Sequence[StoredItem]) -> list[StoredItem]:
     ]
 
 
-def sent_items(log: Sequence[StoredItem], end: int) -> list[Item]:
-    """What later turns send of the first ``end`` items of a log. (The marks of these items may stand after them.)"""
-    unanswered = _unanswered(log)
-    return [item.body for item in log[:end] if item.body["type"] != _MARK and item.id not in unanswered]
+class Spoken:
+    """What later turns send of a log, item by item: all but the marks, and the input that they name.
+
+    It is kept with the log (`StoredLog.views`) and goes on with it, so that a turn looks only at what is new.
+    """
+
+    def __init__(self) -> None:
+        self._said = Said()
+        # After each item, how many messages there are.
+        self._ends: list[int] = []
+
+    @classmethod
+    def of(cls, log: StoredLog) -> "Spoken":
+        """What is sent of ``log``."""
+        spoken: Spoken = log.views.setdefault(_VIEW, cls())
+        spoken._read(log.items)
+        return spoken
+
+    def until(self, place: int) -> History:
+        """What is sent of the first ``place`` items. (The marks of these items may stand after them.)"""
+        return History(self._said, self._ends[place - 1] if place else 0)
+
+    def _read(self, items: Sequence[StoredItem]) -> None:
+        new = items[len(self._ends) :]
+        if any(item.body["type"] == _MARK for item in new):
+            # It takes away what was said before it.
+            self._said, self._ends, new = Said(), [], items
+        unanswered = _unanswered(new)
+        for item in new:
+            if item.body["type"] != _MARK and item.id not in unanswered:
+                self._said.extend(item_messages([item.body]))
+            self._ends.append(len(self._said.messages))
 
 
 def _unanswered(log: Sequence[StoredItem]) -> set[str]:

@@ -12,6 +12,7 @@ runs:active                  zset  one for all    runs by the time at which thei
 runs:ended                   zset  one for all    runs by the time at which their stream is dropped, until it is
 idem:<hmac>                  string  its own      idempotency_seconds after the turn was asked for: an idempotency key
 vault:<kind>:<id>            string  its own      its object is deleted: the wrapped key that opens the object
+vault:resp:{<…>}:key         string  response     the same of a response whose id `new_response_id` made
 vault:tenant:<…>, root-check string  its own      for ever
 identity:project:<project>   hash   "             for ever; archived, not deleted
 identity:projects            zset   "             for ever
@@ -23,8 +24,10 @@ identity:keys:<owner>        zset   "             an upgrade from the version be
 identity:gone:<list>         hash   "             a day after the last deletion: what stood before what is gone
 identity:bootstrap           string "             the first keys are made, 30 s at most
 
-The braces keep everything of one object in one slot of a Redis Cluster. What is written as one lies in one slot but for
-identity, whose transactions span its keys, and for lists that many share, which are written after what they point at.
+The braces keep everything of one object in one slot of a Redis Cluster, and `new_response_id` brings a response into
+that of its conversation, or of its idempotency claim where it is in none. What is written as one lies in one slot but
+for identity, whose transactions span its keys; for claims of turns in a conversation; and for lists that many share,
+which are written before or after what they point at, and whose readers look at that.
 
 channel                      says, and never carries content
 run:<response>               there is more to read in the stream
@@ -34,8 +37,13 @@ gw:control                   what changed for all gateways: keys revoked or dest
 Who may touch what: `storage.items` the head, the holder and the items of a conversation; `storage.keys` the wrapped
 keys; `conversations.store` the rest of a conversation's hash; `runs.store` the records of responses and the index of
 them; `runs.lease` leases and the lists of runs; `streams.events` the events, and in the same step the record they
-change; `responses.idempotency` claims; `identity.store` and `identity.rights` identity.
+change; `responses.idempotency` claims; `identity.store` and `identity.rights` identity. `runs.acceptance` and
+`runs.ending` write all that a turn begins and ends with in one step, sealed by those whose it is.
 """
+
+from cloister_common.ids import new_id
+
+from cloister_gateway.storage.slots import is_steered, new_id_beside
 
 __all__ = [
     "ANNOUNCEMENT_CHANNEL",
@@ -55,6 +63,7 @@ __all__ = [
     "events_key",
     "items_key",
     "lease_key",
+    "new_response_id",
     "project_key",
     "record_key",
     "removed_key",
@@ -63,6 +72,7 @@ __all__ = [
     "run_channel",
     "unlisted_keys_key",
     "wrapped_key_key",
+    "wrapped_key_name",
 ]
 
 CONVERSATION = "conv"
@@ -80,6 +90,11 @@ IDENTITY_PROJECTS = "identity:projects"
 IDENTITY_BOOTSTRAP = "identity:bootstrap"
 ANNOUNCEMENT_CHANNEL = "gw:control"
 """Named as in earlier versions, whose gateways listen to it during an upgrade."""
+
+
+def new_response_id(beside: str | None = None) -> str:
+    """An id for a response of which everything comes into the slot of the key ``beside``, or into any."""
+    return new_id_beside(f"{RESPONSE}_", beside or new_id(""))
 
 
 def record_key(kind: str, object_id: str) -> str:
@@ -118,8 +133,16 @@ def claim_key(name: str) -> str:
 
 
 def wrapped_key_key(name: str) -> str:
-    """A wrapped key, by the name the keyring has for it. With ``*`` at its end it is a pattern."""
+    """A wrapped key, by the name the keyring has for it (``KIND:ID``). With ``*`` at its end it is a pattern."""
+    kind, _, object_id = name.partition(":")
+    if kind == RESPONSE and is_steered(object_id):
+        return f"vault:{kind}:{{{object_id}}}:key"
     return f"vault:{name}"
+
+
+def wrapped_key_name(key: str) -> str:
+    """The name of the wrapped key that lies there."""
+    return key.removeprefix("vault:").removesuffix("}:key").replace("{", "")
 
 
 def project_key(project_id: str) -> str:

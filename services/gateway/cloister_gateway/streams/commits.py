@@ -79,6 +79,17 @@ class Writer:
         self.notice(at_once=True)
         await waiter
 
+    async def leave(self) -> None:
+        """Writes no more, and returns when nothing is under way: what the source has now is the caller's to write.
+
+        Raises as `commit`, if a write has failed.
+        """
+        self._closed = True
+        self._commits.forget(self)
+        await self._commits.settled()
+        if self._failure.done():
+            await self._failure
+
     async def watch(self) -> None:
         """Waits for a write to fail, whether or not somebody waits for that write. Raises as `commit`."""
         await asyncio.shield(self._failure)

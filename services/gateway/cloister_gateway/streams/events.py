@@ -17,7 +17,15 @@ from redis.exceptions import RedisError
 from cloister_gateway.storage import DamagedError, KeyedObject, RecordGoneError, StoreError, damage_told
 from cloister_gateway.storage.layout import events_key, record_key, run_channel
 
-__all__ = ["Append", "DeposedError", "EventGroup", "EventStream", "StreamDroppedError", "damaged_stream"]
+__all__ = [
+    "Append",
+    "DeposedError",
+    "EventGroup",
+    "EventStream",
+    "StreamDroppedError",
+    "damaged_stream",
+    "sealed_group",
+]
 
 # KEYS: for each run its record and its events. ARGV: for each run the entry id, the number of events, the sealed group,
 # whether it is the last, the channel to wake, how many strings follow, and these: names and values of fields of the
@@ -130,8 +138,8 @@ class EventStream:
             for append in together:
                 keyed, fields = append.keyed, append.end or {}
                 keys += (record_key(keyed.kind, keyed.id), events_key(keyed.id))
-                arguments += (b"%d-0" % (append.first + 1), len(append.events), _sealed(append))
-                arguments += (int(append.end is not None), run_channel(keyed.id), 2 * len(fields))
+                arguments += sealed_group(keyed, append.first, append.events, final=append.end is not None)
+                arguments += (run_channel(keyed.id), 2 * len(fields))
                 for name, value in fields.items():
                     arguments += (name, value)
             try:
@@ -169,10 +177,15 @@ class EventStream:
             raise StreamDroppedError
         return groups
 
+    async def watched(self, response_ids: Sequence[str]) -> set[str]:
+        """Those of the streams that another gateway follows."""
+        channels = {run_channel(response_id).encode(): response_id for response_id in response_ids}
+        counts: Any = await self._redis.pubsub_numsub(*channels)
+        return {channels[channel] for channel, count in counts if count > 0}
+
     async def is_watched(self, response_id: str) -> bool:
         """Whether another gateway follows the stream."""
-        counts: Any = await self._redis.pubsub_numsub(run_channel(response_id))
-        return any(count > 0 for _, count in counts)
+        return bool(await self.watched([response_id]))
 
     async def exists(self, response_id: str) -> bool:
         """Whether a run has begun to write, and its stream is kept."""
@@ -183,16 +196,15 @@ class EventStream:
         await self._redis.delete(events_key(response_id))
 
 
+def sealed_group(keyed: KeyedObject, first: int, events: list[bytes], *, final: bool) -> list[str | int | bytes]:
+    """Events ``first …`` as they lie in the stream: the entry's id, and its fields ``n``, ``d`` and ``f``."""
+    record = seal(keyed.key.subkey("stream"), b"\n".join(events), _context(keyed, first, len(events), final=final))
+    return [f"{first + 1}-0", len(events), record, int(final)]
+
+
 def damaged_stream(keyed: KeyedObject) -> str:
     """What a `DamagedError` calls a stream."""
     return f"the events of response '{keyed.id}'"
-
-
-def _sealed(append: Append) -> bytes:
-    keyed, count, final = append.keyed, len(append.events), append.end is not None
-    return seal(
-        keyed.key.subkey("stream"), b"\n".join(append.events), _context(keyed, append.first, count, final=final)
-    )
 
 
 def _refusal(result: Any) -> Exception | None:

@@ -19,7 +19,7 @@ from tests.support.sockets import ask, opened, send, turn
 from tests.support.waiting import wait_until
 
 CANARY = "CANARY-d41d8cd98f"
-STANDING = {"bus", "bus-ping", "feeds", "runs-sweep", "key-usage", "watched-keys"}
+STANDING = {"bus", "bus-ping", "commits", "feeds", "runs-sweep", "key-usage", "watched-keys"}
 """The tasks of a gateway that does nothing."""
 
 

@@ -10,9 +10,12 @@ import httpx
 import openai
 import pytest
 from cloister_common.testing.llm import FakeLlm
+from cloister_common.testing.retriever import FakeRetriever
+from cloister_common.testing.retriever_answers import found
+from cloister_common.testing.serving import served
 
 from tests.integration.gateway.conftest import joined_text, sdk
-from tests.support.gateway import GatewayFixture
+from tests.support.gateway import INTERNAL_TOKEN, GatewayFixture, secret_file
 from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
@@ -223,3 +226,36 @@ def test_a_run_that_nobody_can_read_or_finish_is_ended_and_keeps_nothing_locked(
         lasting.conversations.items.create(conversation.id, items=[{"role": "user", "content": "free"}])
         next_turn = lasting.responses.create(model="fake", input="next", conversation=conversation.id)
         assert next_turn.status == "completed"
+
+
+def test_who_takes_a_run_over_sends_the_same_but_what_was_deleted_meanwhile(
+    make_gateway: Callable[..., GatewayFixture], llm: FakeLlm, search: FakeRetriever, tmp_path: Path
+) -> None:
+    """What was found is kept for the takeover; the history is read again, and what is not there must not be used."""
+    search.planted["vs_1"] = [found("The moon is made of rock.", file_id="file-moon", filename="moon.md")]
+    tool = {"type": "file_search", "vector_store_ids": ["vs_1"]}
+    with served(search) as retriever:
+        token = str(secret_file(tmp_path, "token", INTERNAL_TOKEN))
+        gateway = make_gateway(retriever={"url": retriever, "token_file": token})
+        process = GatewayProcess(tmp_path / "process", gateway.settings)
+        process.start()
+        with gateway.serve() as url:
+            client, doomed = sdk(url, gateway), sdk(process.url, gateway)
+            texts = ["one", "a secret", "three"]
+            conversation = doomed.conversations.create(items=[{"role": "user", "content": text} for text in texts]).id
+            llm.hold_after = 3
+            created = doomed.responses.create(
+                model="fake", input="the moon?", conversation=conversation, background=True, tools=[tool]
+            )
+            wait_until(lambda: client.responses.retrieve(created.id).output_text == "Hello, this")
+            items = client.conversations.items
+            secret = next(one for one in items.list(conversation) if one.type == "message" and "secret" in str(one))
+            items.delete(secret.id, conversation_id=conversation)
+            process.stop()
+            llm.release()
+            wait_until(lambda: client.responses.retrieve(created.id).status == "completed", what="the takeover")
+    first, second = (chat["messages"] for chat in llm.chats())
+    without = [message for message in first if message["content"] != "a secret"]
+    assert len(without) == len(first) - 1
+    assert second == [*without, {"role": "assistant", "content": "Hello, this"}]
+    assert len(search.searches) == 1

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cloister_gateway
+import pytest
+from cloister_common.ids import new_id
 from cloister_gateway.storage import layout
 from redis.crc import key_slot
 
@@ -53,6 +55,28 @@ def test_all_keys_of_an_object_share_a_slot() -> None:
     for keys in (conversation, response):
         assert len({key_slot(key.encode()) for key in keys}) == 1
         assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("beside", ["conv:{conv_1}", "idem:0123", "resp:{resp_" + "0" * 48 + "}"])
+def test_a_new_response_lies_with_all_of_it_in_the_slot_it_was_made_for(beside: str) -> None:
+    made = {layout.new_response_id(beside) for _ in range(50)}
+    assert len({response_id[:39] for response_id in made}) == 50, "the part before the steering digits is random"
+    for response_id in made:
+        assert re.fullmatch(r"resp_[0-9a-f]{34}[01]{14}", response_id)
+        keys = [
+            layout.record_key(layout.RESPONSE, response_id),
+            layout.events_key(response_id),
+            layout.lease_key(response_id),
+            layout.wrapped_key_key(f"resp:{response_id}"),
+        ]
+        assert {key_slot(key.encode()) for key in keys} == {key_slot(beside.encode())}
+
+
+def test_wrapped_keys_that_earlier_versions_wrote_stay_where_they_are() -> None:
+    for name in ("resp:" + new_id("resp_"), "conv:" + new_id("conv_"), "tenant:proj_1:1", "root-check"):
+        assert layout.wrapped_key_key(name) == f"vault:{name}"
+    for name in ("resp:" + layout.new_response_id("x"), "conv:" + new_id("conv_"), "tenant:proj_1:1"):
+        assert layout.wrapped_key_name(layout.wrapped_key_key(name)) == name
 
 
 def test_no_two_keys_or_channels_can_be_one() -> None:
