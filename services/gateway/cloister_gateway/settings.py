@@ -238,7 +238,11 @@ class ResponsesSettings(Settings):
     """How runs stream and how long things are kept."""
 
     flush_seconds: float = Field(
-        0.02, ge=0, le=1, description="Tokens that come within so many seconds are written and sent together."
+        0.02,
+        ge=0,
+        le=1,
+        description="Tokens of all runs that come within so many seconds are written and sent together; on a busy "
+        "gateway within up to five times as many. A first token and an end never wait.",
     )
     unwatched_seconds: float = Field(
         30.0,

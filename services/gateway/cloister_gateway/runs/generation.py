@@ -114,6 +114,11 @@ class Generation:
         return reason
 
     def _body(self) -> dict[str, Any]:
+        """What vLLM is asked for.
+
+        With every chunk it says what was used so far: what a run used that is cancelled or breaks off must be right,
+        and asking then would cost a round trip to a pod that may be gone. Here it costs 0.3 µs a token.
+        """
         body: dict[str, Any] = {
             "model": self._request.model,
             "messages": self._messages,
