@@ -1,7 +1,7 @@
 """The one place where HTTP clients are made, so that TLS, deadlines and pools are the same everywhere.
 
 httpx carries control calls between services. The token path (gateway → llm) has its own client, see
-``cloister_gateway.models.upstream``: under concurrency httpx costs three times the CPU per streamed token.
+``cloister_gateway.models.connections``: httpx would cost it more than all the rest of a request.
 """
 
 import ssl

@@ -21,7 +21,7 @@ _MOST_LATE = 3
 """So many requests in a row without an answer in time, and no other one answered between them: that is the pod."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Pod:
     """One pod as this gateway sees it.
 

@@ -1,8 +1,7 @@
 """The client of the llm pods: the token path.
 
-aiohttp rather than httpx, which costs three times the CPU for each streamed token under concurrency. Every request
-gets the tenant's ``cache_salt`` here, so that no caller of this module can forget it: prefixes are shared within a
-tenant only, and timing tells nobody what another tenant asked.
+Every request gets the tenant's ``cache_salt`` here, so that no caller of this module can forget it: prefixes are
+shared within a tenant only, and timing tells nobody what another tenant asked.
 
 A request that fails before its first byte is tried on another pod; after it, the caller decides whether to go on
 (`cloister_gateway.runs` continues from the text so far). One that fails a second time is given up: the pods are not at
@@ -10,13 +9,12 @@ fault, and it would take down one after the other. Whether a pod is at fault, th
 """
 
 import asyncio
-import io
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import cache
 from typing import Any, cast
 
-import aiohttp
 import orjson
 from cloister_common.errors import CloisterError, Unavailable, UpstreamFailed
 from cloister_common.http import client_ssl_context
@@ -24,9 +22,11 @@ from cloister_common.internal import InternalTokens
 from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
 from cloister_common.vault import Keyring
+from cloister_common.vault.cache import ShortCache
 from prometheus_client import Counter, Gauge, Histogram
 
 from cloister_gateway.models.catalog import Catalog
+from cloister_gateway.models.connections import Answer, PodClient, PodLostError, PodUnreachedError
 from cloister_gateway.models.faults import failed_again, fault_of, no_answer_in_time, no_pod, stream_fault
 from cloister_gateway.models.fleet import Fleet, LookUp, addresses_of
 from cloister_gateway.models.pods import Attempts, Pod
@@ -47,17 +47,22 @@ _FIRST_TOKEN = Histogram(
 
 _MOST_PODS = 3
 _MOST_FAULTS = 2
-_KEEP_ALIVE_SECONDS = 4.0
-"""Below the 5 s after which uvicorn, in vLLM, closes an idle connection: else a request may meet the closing."""
 _CHECK_SECONDS = 2.0
 _TOKENIZE_SECONDS = 30.0
 _LARGEST_ERROR_BYTES = 64 * 1024
-_SENT_WHOLE_BYTES = 64 * 1024
-_LOST = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)
-"""What aiohttp raises when a pod cannot be reached, does not accept in time, or goes away."""
+_SALT_SECONDS = 300.0
+_MOST_SALTS = 10_000
 
-_UNREACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-"""Those of them with which no request arrived: it cannot be what is wrong."""
+
+@cache
+def _running(model: str) -> Gauge:
+    """The gauge of a model. Finding it by its label costs the client library 2 µs each time."""
+    return _RUNNING.labels(model)
+
+
+@cache
+def _calls(model: str, outcome: str) -> Counter:
+    return _CALLS.labels(model, outcome)
 
 
 class ModelUpstream:
@@ -68,16 +73,15 @@ class ModelUpstream:
         catalog: Catalog,
         pods: Fleet,
         llm: LlmSettings,
-        tokens: InternalTokens,
         keyring: Keyring,
-        session: aiohttp.ClientSession,
+        client: PodClient,
     ) -> None:
         self._catalog = catalog
         self._pods = pods
         self._llm = llm
-        self._headers = {**tokens.headers(), "content-type": "application/json", "accept-encoding": "identity"}
         self._keyring = keyring
-        self._session = session
+        self._client = client
+        self._salts: ShortCache[str] = ShortCache(seconds=_SALT_SECONDS, most=_MOST_SALTS)
 
     def start(self, supervisor: Supervisor) -> None:
         """Begins to follow which pods there are; ends with the supervisor."""
@@ -85,7 +89,11 @@ class ModelUpstream:
 
     async def cache_salt(self, tenant: str) -> str:
         """What separates the tenant's prefix cache from every other's."""
-        return await self._keyring.name(tenant, "cache-salt")
+        salt = self._salts.get(tenant)
+        if salt is None:
+            salt = await self._keyring.name(tenant, "cache-salt")
+            self._salts.put(tenant, salt)
+        return salt
 
     async def stream_chat(
         self,
@@ -138,14 +146,14 @@ class ModelUpstream:
                 yield first
                 async for block in events:
                     yield block
-            except (*_LOST, UpstreamFailed) as error:
+            except (PodLostError, UpstreamFailed) as error:
                 # A continuation must not meet the same fault at the same place.
                 attempts.pods.add(pod)
                 await self._ask(model, pod)
-                _CALLS.labels(model, "cut").inc()
+                _calls(model, "cut").inc()
                 log.warning("llm_stream_cut", model=model, error=type(error).__name__)
                 raise stream_fault() from error
-        _CALLS.labels(model, "ok").inc()
+        _calls(model, "ok").inc()
 
     async def complete_chat(
         self, model: str, body: Mapping[str, Any], *, tenant: str, affinity: str | None = None
@@ -184,11 +192,10 @@ class ModelUpstream:
 
     async def _is_well(self, pod: Pod) -> bool:
         try:
-            timeout = aiohttp.ClientTimeout(total=_CHECK_SECONDS)
-            url = f"{pod.url}/health"
-            async with self._session.get(url, timeout=timeout, server_hostname=pod.server_name) as response:
-                return response.status == 200
-        except (*_LOST, TimeoutError):
+            async with asyncio.timeout(_CHECK_SECONDS), await self._client.get(pod, "/health") as answer:
+                await answer.read(_LARGEST_ERROR_BYTES)
+                return answer.status == 200
+        except (PodLostError, TimeoutError):
             return False
 
     async def _ask(self, model: str, pod: Pod) -> bool:
@@ -211,7 +218,7 @@ class ModelUpstream:
             try:
                 async with asyncio.timeout(self._llm.first_token_seconds):
                     first = await anext(events)
-            except (*_LOST, UpstreamFailed, Unavailable) as error:
+            except (PodLostError, UpstreamFailed, Unavailable) as error:
                 fault = await self._passed_over(model, pod, error, attempts) or fault
             except TimeoutError as error:
                 raise await self._late(model, pod, self._llm.first_token_seconds) from error
@@ -246,10 +253,10 @@ class ModelUpstream:
         """
         attempts.pods.add(pod)
         said = error if isinstance(error, CloisterError) else None
-        _CALLS.labels(model, "lost" if said is None else said.error_code).inc()
+        _calls(model, "lost" if said is None else said.error_code).inc()
         if said is None:
             log.warning("llm_pod_lost", model=model, error=type(error).__name__)
-        if isinstance(error, (*_UNREACHED, Unavailable)):
+        if isinstance(error, (PodUnreachedError, Unavailable)):
             self._pods[model].failed(pod)
             return said
         well = await self._ask(model, pod)
@@ -260,50 +267,39 @@ class ModelUpstream:
         return said
 
     async def _late(self, model: str, pod: Pod, seconds: float) -> CloisterError:
-        _CALLS.labels(model, "timeout").inc()
+        _calls(model, "timeout").inc()
         if await self._ask(model, pod):
             self._pods[model].late(pod)
         return no_answer_in_time(model, seconds)
 
     @asynccontextmanager
-    async def _post(
-        self, model: str, pod: Pod, path: str, raw: bytes, limits: aiohttp.ClientTimeout
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _post(self, model: str, pod: Pod, path: str, raw: bytes) -> AsyncIterator[Answer]:
         """An open, successful answer of ``pod``. Leaving the block before its end closes the connection."""
         pod.running += 1
-        _RUNNING.labels(model).inc()
+        _running(model).inc()
         try:
-            async with self._session.post(
-                f"{pod.url}{path}",
-                # A file is sent in pieces, between which others have their turn.
-                data=raw if len(raw) <= _SENT_WHOLE_BYTES else io.BytesIO(raw),
-                headers=self._headers,
-                timeout=limits,
-                server_hostname=pod.server_name,
-            ) as response:
-                if response.status != 200:
-                    raise await self._refused(model, response)
-                yield response
+            async with await self._client.post(pod, path, raw) as answer:
+                if answer.status != 200:
+                    raise await self._refused(model, answer)
+                yield answer
         finally:
             pod.running -= 1
-            _RUNNING.labels(model).dec()
+            _running(model).dec()
 
-    async def _refused(self, model: str, response: aiohttp.ClientResponse) -> CloisterError:
-        body = await response.content.read(_LARGEST_ERROR_BYTES)
-        fault = fault_of(model, response.status, body)
+    async def _refused(self, model: str, answer: Answer) -> CloisterError:
+        fault = fault_of(model, answer.status, await answer.read(_LARGEST_ERROR_BYTES))
         if type(fault).status >= 500:
-            log.error("llm_pod_failed", model=model, status=response.status)
+            log.error("llm_pod_failed", model=model, status=answer.status)
         return fault
 
     async def _attempt(self, model: str, pod: Pod, raw: bytes) -> AsyncGenerator[bytes, None]:
-        """One try on one pod: blocks of whole events. Raises what aiohttp raises when the pod goes away."""
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=self._llm.connect_seconds)
-        async with self._post(model, pod, "/v1/chat/completions", raw, limits) as response:
-            watchdog = Watchdog(response, max(self._llm.first_token_seconds, self._llm.token_seconds))
+        """One try on one pod: blocks of whole events. Raises `PodLostError` when the pod goes away."""
+        async with self._post(model, pod, "/v1/chat/completions", raw) as answer:
+            watchdog = Watchdog(answer, max(self._llm.first_token_seconds, self._llm.token_seconds))
             left = b""
             finished = False
             try:
-                async for chunk in response.content.iter_any():
+                while chunk := await answer.piece():
                     watchdog.seen(self._llm.token_seconds)
                     # Only whole events go on: what a dying pod cut in half must not reach a client.
                     block = left + chunk if left else chunk
@@ -319,31 +315,30 @@ class ModelUpstream:
                         raise stream_fault()
                     finished = block.endswith(b"data: [DONE]\n\n")
                     yield block
-            except _LOST:
+            except PodLostError:
                 if not finished:
                     raise
             finally:
                 watchdog.stop()
             if not finished:
-                raise aiohttp.ClientPayloadError("the stream ended without [DONE]")
+                raise PodLostError("the stream ended without [DONE]")
 
     async def _call(self, model: str, path: str, raw: bytes, *, affinity: str | None, seconds: float) -> bytes:
         tried: set[Pod] = set()
         attempts = Attempts()
         fault: CloisterError | None = None
-        limits = aiohttp.ClientTimeout(total=seconds, sock_connect=self._llm.connect_seconds)
         while True:
             pod = self._next_pod(model, affinity, attempts, tried, fault)
             try:
-                async with self._post(model, pod, path, raw, limits) as response:
-                    body = await response.read()
-            except (*_LOST, UpstreamFailed, Unavailable) as error:
+                async with asyncio.timeout(seconds), self._post(model, pod, path, raw) as answer:
+                    body = await answer.read()
+            except (PodLostError, UpstreamFailed, Unavailable) as error:
                 fault = await self._passed_over(model, pod, error, attempts) or fault
                 continue
             except TimeoutError as error:
                 raise await self._late(model, pod, seconds) from error
             self._pods[model].answered(pod)
-            _CALLS.labels(model, "ok").inc()
+            _calls(model, "ok").inc()
             return body
 
 
@@ -367,9 +362,9 @@ async def open_upstream(
     await pods.look_up()
     # Made even where no address is https: the catalog may get one.
     tls = client_ssl_context(llm.tls)
-    connector = aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=_KEEP_ALIVE_SECONDS, ttl_dns_cache=5)
-    session = aiohttp.ClientSession(
-        connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=256 * 1024
-    )
-    async with session:
-        yield ModelUpstream(catalog, pods, llm, tokens, keyring, session)
+    headers = {**tokens.headers(), "content-type": "application/json", "accept-encoding": "identity"}
+    client = PodClient(headers, tls, connect_seconds=llm.connect_seconds)
+    try:
+        yield ModelUpstream(catalog, pods, llm, keyring, client)
+    finally:
+        await client.close()

@@ -2,8 +2,9 @@
 
 import asyncio
 
-import aiohttp
 from cloister_common.logs import get_logger
+
+from cloister_gateway.models.connections import Answer
 
 __all__ = ["Watchdog"]
 
@@ -11,10 +12,10 @@ log = get_logger(__name__)
 
 
 class Watchdog:
-    """Closes ``response`` unless something comes within ``seconds``, and then within what `seen` says each time."""
+    """Closes ``answer`` unless something comes within ``seconds``, and then within what `seen` says each time."""
 
-    def __init__(self, response: aiohttp.ClientResponse, seconds: float) -> None:
-        self._response = response
+    def __init__(self, answer: Answer, seconds: float) -> None:
+        self._answer = answer
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + seconds
         self._timer = self._loop.call_at(self._deadline, self._check)
@@ -38,6 +39,6 @@ class Watchdog:
     def _check(self) -> None:
         if self._deadline <= self._loop.time():
             log.warning("llm_stream_silent")
-            self._response.close()
+            self._answer.close()
         else:
             self._timer = self._loop.call_at(self._deadline, self._check)

@@ -17,6 +17,7 @@ from cloister_gateway.runs.records import BODY, FOUND, OUTCOME, PROMPT, REQUEST,
 from cloister_gateway.storage import KeyedObject, RecordGoneError, SealedField, damage_told, is_wrong_type
 from cloister_gateway.storage.client import is_cluster
 from cloister_gateway.storage.layout import CONVERSATION, RESPONSE, events_key, record_key, responses_key
+from cloister_gateway.storage.slots import in_one_slot
 from cloister_gateway.wire.items import ResponseBody, SearchResult
 
 __all__ = ["Header", "ResponseStore", "new_fields"]

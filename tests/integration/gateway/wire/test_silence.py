@@ -87,6 +87,7 @@ def test_a_caller_that_leaves_while_it_waits_ends_the_generation(
     body = {"model": "fake", "stream": True, **BODIES["chat/completions"]}
     url = f"{quiet_url}/v1/chat/completions"
     with httpx.stream("POST", url, headers=quiet.headers(), json=body, timeout=20) as stream:
-        next(line for line in stream.iter_lines() if line)
+        lines = stream.iter_lines()  # Held, since httpx leaves as soon as nobody holds them.
+        next(line for line in lines if line)
         assert llm.running == 1
     wait_until(lambda: llm.running == 0, what="the generation ends")
