@@ -61,6 +61,11 @@ class Bound:
             self._exact = min(settings.most_generations, self._exact + max(1.0, self._exact * self._growth))
         self._tell()
 
+    @property
+    def expected(self) -> int:
+        """What it will be before long: as long as nothing speaks against it, it doubles within a second."""
+        return min(self._settings.most_generations, self.most * 2) if self._growth == _FAST else self.most
+
     def _tell(self) -> None:
         self.most = int(self._exact)
         _BOUND.set(self.most)
