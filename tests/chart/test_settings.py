@@ -123,7 +123,7 @@ def test_config_of_the_values_reaches_the_service() -> None:
     gateway = settings(render("quickstart", values=values))["cloister-gateway"]
     assert isinstance(gateway, GatewaySettings)
     assert gateway.redis.connections == 7
-    assert gateway.redis.url.startswith("rediss://cloister-redis.")
+    assert (gateway.redis.url or "").startswith("rediss://cloister-redis.")
     assert gateway.server.shutdown_seconds == 3
 
 

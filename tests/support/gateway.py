@@ -6,15 +6,13 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cloister_common.testing.serving import served
 from cloister_gateway.app import create_app
 from cloister_gateway.commands import open_directory
 from cloister_gateway.organization.service import FirstKeys
 from cloister_gateway.settings import GatewaySettings
-
-from tests.support.redis_server import RedisServer
 
 __all__ = ["GatewayFixture", "first_keys", "gateway_settings", "secret_file"]
 
@@ -30,7 +28,13 @@ def secret_file(folder: Path, name: str, value: str | None = None) -> Path:
     return path
 
 
-def gateway_settings(folder: Path, server: RedisServer, /, **sections: Any) -> GatewaySettings:
+class _Store(Protocol):
+    @property
+    def settings(self) -> dict[str, object]:
+        """The ``redis`` section of a gateway's settings."""
+
+
+def gateway_settings(folder: Path, server: _Store, /, **sections: Any) -> GatewaySettings:
     """Settings of a gateway that find their secrets in ``folder``. ``sections`` replace whole sections."""
     token = str(secret_file(folder, "token", INTERNAL_TOKEN))
     values: dict[str, Any] = {

@@ -20,13 +20,14 @@ class RedisServer(Process):
 
     Args:
         folder: Where its files lie; kept between starts.
-        options: Settings to add to, or to put in place of, the durable ones.
+        password: Its password, if it shares one with others.
+        options: Settings to add to, or to put in place of, the durable ones; they count when it starts.
     """
 
     title = "redis-server"
     look_seconds = 0.01
 
-    def __init__(self, folder: Path, **options: str) -> None:
+    def __init__(self, folder: Path, *, password: str | None = None, **options: str) -> None:
         super().__init__(folder / "log")
         program = shutil.which("redis-server")
         if program is None:
@@ -34,10 +35,10 @@ class RedisServer(Process):
         self._program = program
         self.folder = folder
         self.port = free_port()
-        self.password = secrets.token_hex(16)
+        self.password = password or secrets.token_hex(16)
         self.password_file = folder / "password"
         self.password_file.write_text(self.password, encoding="utf-8")
-        self._options = {"appendonly": "yes", "appendfsync": "always", "save": "", **options}
+        self.options = {"appendonly": "yes", "appendfsync": "always", "save": "", **options}
 
     @property
     def url(self) -> str:
@@ -51,7 +52,7 @@ class RedisServer(Process):
 
     def tls_settings(self, ca_file: Path) -> dict[str, object]:
         """The same over TLS; the options must have given it ``tls-port`` and a certificate."""
-        url = f"rediss://127.0.0.1:{self._options['tls-port']}"
+        url = f"rediss://127.0.0.1:{self.options['tls-port']}"
         return {**self.settings, "url": url, "tls": {"ca_file": str(ca_file)}}
 
     def client(self) -> redis.Redis:
@@ -60,8 +61,8 @@ class RedisServer(Process):
 
     def command(self) -> Sequence[str]:
         arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        for name, value in {**self._options, "requirepass": self.password}.items():
-            arguments += [f"--{name}", value]
+        for name, value in {**self.options, "requirepass": self.password}.items():
+            arguments += [f"--{name}", *(value.split() or [""])]
         return [self._program, *arguments]
 
     def answers(self) -> bool:

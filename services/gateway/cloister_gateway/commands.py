@@ -22,7 +22,7 @@ from cloister_common.settings import SettingsError, load_settings, read_secret_l
 from cloister_common.supervisor import Supervisor
 
 from cloister_gateway.bus.announcements import Announcements
-from cloister_gateway.bus.connection import Bus
+from cloister_gateway.bus.sharded import make_bus
 from cloister_gateway.identity.keys import ApiKeys, IssuedKey
 from cloister_gateway.identity.projects import Projects
 from cloister_gateway.identity.records import ORGANIZATION
@@ -30,7 +30,6 @@ from cloister_gateway.identity.seals import Seals
 from cloister_gateway.identity.store import IdentityStore
 from cloister_gateway.organization.service import Directory
 from cloister_gateway.settings import GatewaySettings
-from cloister_gateway.storage.client import bus_connection
 from cloister_gateway.storage.opening import open_storage
 
 __all__ = ["COMMANDS", "open_directory", "run"]
@@ -64,7 +63,7 @@ async def open_directory(settings: GatewaySettings) -> AsyncIterator[Directory]:
     peppers = read_secret_lines(settings.identity.pepper_file, what="the pepper of the API keys")
     async with open_storage(settings.redis, settings.vault) as (redis, keyring):
         # Never started: it only tells the gateways that serve.
-        announcements = Announcements(Bus(lambda: bus_connection(settings.redis), redis, Supervisor()))
+        announcements = Announcements(make_bus(settings.redis, redis, Supervisor()))
         identity = IdentityStore(redis, Seals(keyring))
         await identity.rights.adopt()
         yield Directory(Projects(identity, announcements), ApiKeys(identity, peppers[0], announcements))

@@ -21,6 +21,7 @@ from cloister_gateway.admission import Admission
 from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.bus.forgetting import share_forgetting
+from cloister_gateway.bus.sharded import make_bus
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.grounding.search import Retrieval
@@ -37,8 +38,10 @@ from cloister_gateway.responses.idempotency import IdempotencyKeys
 from cloister_gateway.responses.intake import Intake
 from cloister_gateway.responses.reading import ResponseReader
 from cloister_gateway.responses.service import ResponseService
+from cloister_gateway.runs.acceptance import Acceptance
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader
+from cloister_gateway.runs.keeper import Keeper
 from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.run import RunParts
@@ -46,14 +49,18 @@ from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.turn import Turn
 from cloister_gateway.settings import EmbedderSettings, GatewaySettings, RetrieverSettings
 from cloister_gateway.sockets.service import SocketService
-from cloister_gateway.storage import ItemLog
-from cloister_gateway.storage.client import bus_connection
+from cloister_gateway.storage import ItemLog, OpenedLogs
+from cloister_gateway.storage.client import command_client
 from cloister_gateway.storage.opening import open_storage
 from cloister_gateway.streams.events import EventStream
 from cloister_gateway.streams.feeds import Hub
 from cloister_gateway.usage import Meter, Metering
 
 __all__ = ["Context", "open_context"]
+
+
+_RENEWING_CONNECTIONS = 4
+"""Of the client that renews leases: one is enough, but for when it is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +132,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
 
         supervisor = Supervisor()
         stack.push_async_callback(supervisor.close)
-        bus = Bus(lambda: bus_connection(settings.redis), redis, supervisor)
+        bus = make_bus(settings.redis, redis, supervisor)
         announcements = Announcements(bus)
 
         identity = IdentityStore(redis, Seals(keyring))
@@ -137,7 +144,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
 
         admission = Admission(settings.admission, redis.ping)
 
-        items = ItemLog(redis)
+        items = ItemLog(redis, OpenedLogs(settings.responses.history_bytes))
         stream = EventStream(redis)
         hub = Hub(stream, bus, supervisor)
         store = ResponseStore(redis, keyring)
@@ -155,17 +162,22 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
             bus=bus,
             meter=meter,
         )
-        engine = Engine(parts, admission=admission, hub=hub, announcements=announcements, supervisor=supervisor)
+        renewing = command_client(settings.redis.model_copy(update={"connections": _RENEWING_CONNECTIONS}))
+        stack.push_async_callback(renewing.aclose)
+        keeper = Keeper(Leases(renewing, holder=leases.holder), EventStream(renewing), supervisor)
+        engine = Engine(
+            parts, admission=admission, keeper=keeper, hub=hub, announcements=announcements, supervisor=supervisor
+        )
         stack.push_async_callback(engine.hand_over)
 
         conversations = ConversationService(ConversationStore(redis), items, keyring, engine)
         intake = Intake(
             reader=ResponseReader(store, hub),
             idempotency=IdempotencyKeys(redis, keyring, seconds=settings.responses.idempotency_seconds),
-            conversations=conversations,
+            acceptance=Acceptance(redis, keyring, items, leases),
+            keyring=keyring,
             store=store,
             items=items,
-            leases=leases,
             engine=engine,
             preparation=preparation,
             history=history,

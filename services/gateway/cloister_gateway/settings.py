@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from cloister_common.settings import ClientTls, ServiceSettings, Settings, SharedServerSettings
 from cloister_common.values import MOST_VALUES
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 __all__ = [
     "AdmissionSettings",
@@ -15,6 +15,8 @@ __all__ = [
     "IdentitySettings",
     "LlmSettings",
     "ModelSettings",
+    "RedisClusterSettings",
+    "RedisSentinelSettings",
     "RedisSettings",
     "ResponsesSettings",
     "RetrieverSettings",
@@ -27,7 +29,16 @@ HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+$")]
 RedisUrl = Annotated[str, StringConstraints(pattern=r"^rediss?://[^/@\s]+(/\d+)?$")]
 """``redis://host:port[/db]`` or ``rediss://`` for TLS. Credentials go into files, never into the URL."""
 
+RedisServerUrl = Annotated[str, StringConstraints(pattern=r"^rediss?://[^/@\s]+$")]
+"""The same without a database: a sentinel, or a node of a cluster."""
+
 MEBIBYTE = 1024 * 1024
+
+
+def _of_one_scheme(urls: list[str]) -> list[str]:
+    if len({url.split(":", 1)[0] for url in urls}) > 1:
+        raise ValueError("all of them must begin with redis://, or all with rediss://")
+    return urls
 
 
 class VaultSettings(Settings):
@@ -48,15 +59,59 @@ class IdentitySettings(Settings):
     )
 
 
-class RedisSettings(Settings):
-    """The store of everything the gateway keeps."""
+class RedisSentinelSettings(Settings):
+    """Sentinels, which know the master and make another one when it dies."""
 
-    url: RedisUrl = Field(
-        description="`redis://host:port[/db]`, or `rediss://` for TLS. Credentials go into files, never into the URL."
+    urls: list[RedisServerUrl] = Field(
+        min_length=1,
+        description="`redis://host:port` of each sentinel, or `rediss://` where they and the Redis they watch speak "
+        "TLS; all alike.",
     )
+    service: str = Field(min_length=1, description="The name by which the sentinels know the master.")
+    database: int = Field(0, ge=0, description="The number of the database.")
+    username: str | None = Field(None, description="The sentinels' own ACL user, which is not that of Redis.")
+    password_file: Path | None = Field(None, description="The password that the sentinels themselves want.")
+
+    _alike = field_validator("urls")(_of_one_scheme)
+
+
+class RedisClusterSettings(Settings):
+    """A Redis Cluster, 7.0 or newer."""
+
+    urls: list[RedisServerUrl] = Field(
+        min_length=1,
+        description="`redis://host:port` of some nodes, or `rediss://` for TLS; all alike. The others are learned from "
+        "the first of them that answers.",
+    )
+
+    _alike = field_validator("urls")(_of_one_scheme)
+
+
+class RedisSettings(Settings):
+    """The store of everything the gateway keeps: one Redis, one that sentinels watch, or a cluster."""
+
+    url: RedisUrl | None = Field(
+        None,
+        description="One Redis: `redis://host:port[/db]`, or `rediss://` for TLS. Credentials go into files, never "
+        "into the URL.",
+    )
+    sentinel: RedisSentinelSettings | None = Field(None, description="Instead of `url`: a Redis that sentinels watch.")
+    cluster: RedisClusterSettings | None = Field(None, description="Instead of `url`: a Redis Cluster.")
     username: str | None = Field(None, description="The ACL user; without one, Redis's default user.")
     password_file: Path | None = Field(None, description="The user's password.")
     tls: ClientTls = ClientTls()
+    replicas_to_wait: int = Field(
+        0,
+        ge=0,
+        description="How many replicas must have a write, each on its own disk, before it is acknowledged (Redis's "
+        "`WAIT`). With 0, what was acknowledged in the moment before a failover can be lost by it.",
+    )
+    wait_milliseconds: int = Field(
+        1000,
+        ge=1,
+        description="How long the replicas may take for it. What too few of them confirm in that time is not "
+        "acknowledged: callers get a 503, and may ask again under the same idempotency key.",
+    )
     durability: Literal["required", "best_effort"] = Field(
         "required",
         description="`required` refuses to start on a Redis that may lose acknowledged writes in a power cut (no "
@@ -73,6 +128,40 @@ class RedisSettings(Settings):
         5.0, gt=0, description="Longest wait for a reply, and for a free connection, in seconds."
     )
     start_seconds: float = Field(30.0, ge=0, description="Seconds that the start waits for Redis to be there.")
+
+    @model_validator(mode="after")
+    def _redis_is_found_in_one_way(self) -> Self:
+        given = [name for name in ("url", "sentinel", "cluster") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) if given else "none of them"
+            raise ValueError(f"give one of url, sentinel and cluster, which say where Redis is; {found} is given")
+        if self.replicas_to_wait and self.wait_milliseconds >= self.timeout_seconds * 1000:
+            raise ValueError("wait_milliseconds must be less than timeout_seconds, or no write could ever wait so long")
+        return self
+
+    @property
+    def given(self) -> str:
+        """The setting that says where it is."""
+        return "redis.cluster" if self.cluster is not None else "redis.sentinel" if self.sentinel else "redis.url"
+
+    @property
+    def servers(self) -> list[str]:
+        """The URLs of the servers to begin with: the Redis, its sentinels, or nodes of the cluster."""
+        if self.cluster is not None:
+            return self.cluster.urls
+        if self.sentinel is not None:
+            return self.sentinel.urls
+        return [self.url] if self.url is not None else []
+
+    @property
+    def place(self) -> str:
+        """Where Redis is, in words for a message."""
+        servers = ", ".join(self.servers)
+        if self.cluster is not None:
+            return f"The Redis Cluster at {servers}"
+        if self.sentinel is not None:
+            return f"Redis '{self.sentinel.service}' of the sentinels at {servers}"
+        return f"Redis at {servers}"
 
 
 class ModelSettings(Settings):
@@ -166,6 +255,13 @@ class ResponsesSettings(Settings):
     )
     idempotency_seconds: int = Field(
         86_400, ge=60, description="Seconds that a request's idempotency key is remembered."
+    )
+    history_bytes: int = Field(
+        64 * MEBIBYTE,
+        ge=0,
+        description="Memory for conversations that were opened, in plaintext, so that a turn opens only what is new. "
+        "Each leaves it with its key: after 300 s, and when it is deleted. With 0 all of a conversation is opened for "
+        "each turn, which takes 25 ms for a thousand items.",
     )
     send_seconds: float = Field(10.0, gt=0, description="A reader that takes more seconds for one message is cut off.")
     keep_alive_seconds: float = Field(

@@ -13,7 +13,7 @@ one error for all of them, and never plaintext.
 
 from cloister_common.vault.data_key import DataKey
 from cloister_common.vault.encoding import encode_context
-from cloister_common.vault.keyring import Keyring
+from cloister_common.vault.keyring import Keyring, NewKey
 from cloister_common.vault.record import RECORD_OVERHEAD_BYTES, VaultError, open_record, seal
 from cloister_common.vault.root import FileRootKey, RootKeyProvider
 from cloister_common.vault.segments import SEGMENT_BYTES, open_segment, seal_segment
@@ -27,6 +27,7 @@ __all__ = [
     "KeyStore",
     "Keyring",
     "MemoryKeyStore",
+    "NewKey",
     "RootKeyProvider",
     "VaultError",
     "encode_context",

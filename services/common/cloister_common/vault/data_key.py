@@ -6,9 +6,13 @@ __all__ = ["DataKey"]
 
 
 class DataKey:
-    """The key of one object. Give out only `subkey`\\ s; the key itself has no repr."""
+    """The key of one object. Give out only `subkey`\\ s; the key itself has no repr.
 
-    __slots__ = ("_key", "_subkeys", "tenant")
+    A keyring hands out the same object for as long as the key is in its memory. So what a key has opened can be kept by
+    a weak reference to it, and leaves the memory with the key.
+    """
+
+    __slots__ = ("__weakref__", "_key", "_subkeys", "tenant")
 
     def __init__(self, key: bytes, *, tenant: str) -> None:
         self._key = key

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NamedTuple
 
 from cloister_common.vault.cache import ShortCache
 from cloister_common.vault.data_key import DataKey
@@ -21,7 +22,7 @@ from cloister_common.vault.record import VaultError, derive, open_record, record
 from cloister_common.vault.root import RootKeyProvider
 from cloister_common.vault.store import KeyStore
 
-__all__ = ["Destroyed", "Keyring"]
+__all__ = ["Destroyed", "Keyring", "NewKey"]
 
 _CACHE_SECONDS = 300.0
 _CACHE_KEYS = 10_000
@@ -30,6 +31,20 @@ _FIRST_EPOCH = 1
 
 Destroyed = Callable[[str, str, str], Awaitable[None]]
 """Told the tenant, kind and id of an object whose key was destroyed."""
+
+
+class NewKey(NamedTuple):
+    """A data key that is not stored yet.
+
+    Attributes:
+        name: What the key store calls it.
+        wrapped: What is to be stored under that name.
+        key: For use from then on.
+    """
+
+    name: str
+    wrapped: bytes
+    key: DataKey
 
 
 class Keyring:
@@ -49,7 +64,7 @@ class Keyring:
         self._part = part
         self._root = root
         self._store = store
-        self._data_keys: ShortCache[bytes] = ShortCache(seconds=cache_seconds, most=_CACHE_KEYS)
+        self._data_keys: ShortCache[DataKey] = ShortCache(seconds=cache_seconds, most=_CACHE_KEYS)
         self._tenant_keys: ShortCache[bytes] = ShortCache(seconds=_CACHE_SECONDS, most=_CACHE_KEYS)
         self._epochs: ShortCache[int] = ShortCache(seconds=_CACHE_SECONDS, most=_CACHE_KEYS)
         self._forgotten = 0
@@ -65,12 +80,24 @@ class Keyring:
         Raises:
             VaultError: The object has a key already.
         """
-        name, key = _data_name(kind, object_id), os.urandom(32)
-        wrapped = await self._wrap(tenant, kind, object_id, key, await self._epoch(tenant))
-        if not await self._store.put_if_absent(name, wrapped):
+        made = await self.make(tenant, kind, object_id)
+        if not await self._store.put_if_absent(made.name, made.wrapped):
             raise VaultError
-        self._data_keys.put(f"{tenant}/{name}", key)
-        return DataKey(key, tenant=tenant)
+        self._data_keys.put(f"{tenant}/{made.name}", made.key)
+        return made.key
+
+    async def make(self, tenant: str, kind: str, object_id: str) -> NewKey:
+        """A data key for an object that is to be stored with it in one write: the caller's, with all else of it.
+
+        Only for objects whose id was made just now, at random: no other can have a key.
+        """
+        key = os.urandom(32)
+        wrapped = await self._wrap(tenant, kind, object_id, key, await self._epoch(tenant))
+        return NewKey(_data_name(kind, object_id), wrapped, DataKey(key, tenant=tenant))
+
+    def stored(self, made: NewKey) -> None:
+        """Keeps a key of `make` in memory, as any that was read, since it is durable now."""
+        self._data_keys.put(f"{made.key.tenant}/{made.name}", made.key)
 
     async def get(self, tenant: str, kind: str, object_id: str) -> DataKey | None:
         """The object's data key, or None if it has none (never made, or destroyed).
@@ -82,15 +109,15 @@ class Keyring:
         forgotten = self._forgotten
         cached = self._data_keys.get(f"{tenant}/{name}")
         if cached is not None:
-            return DataKey(cached, tenant=tenant)
+            return cached
         wrapped = await self._store.get(name)
         if wrapped is None:
             return None
-        key = await self._unwrap(tenant, kind, object_id, wrapped)
+        key = DataKey(await self._unwrap(tenant, kind, object_id, wrapped), tenant=tenant)
         # A key that was destroyed while it was being read must not come back through the cache.
         if forgotten == self._forgotten:
             self._data_keys.put(f"{tenant}/{name}", key)
-        return DataKey(key, tenant=tenant)
+        return key
 
     async def obtain(self, tenant: str, kind: str, object_id: str) -> DataKey:
         """The object's data key, made at its first use. Of two makers one wins, and both use the winner's.

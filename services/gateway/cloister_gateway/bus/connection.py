@@ -1,4 +1,5 @@
-"""The gateway's one pub/sub connection to Redis: dynamic channels in, callbacks out.
+"""A pub/sub connection to Redis: dynamic channels in, callbacks out. One Redis needs one, a cluster one for each master
+(`cloister_gateway.bus.sharded`).
 
 Pub/sub loses messages whenever the connection is lost. So the bus never hides a reconnect: after every one it calls
 each subscriber's ``on_resync`` once Redis has confirmed the subscription, and the subscriber reads the state it watches
@@ -17,15 +18,18 @@ from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
 from prometheus_client import Counter, Gauge
 from redis.asyncio import Connection, Redis
-from redis.exceptions import RedisError
+from redis.exceptions import MovedError, RedisError
 
 from cloister_gateway.storage.client import REDIS_DOWN
+from cloister_gateway.storage.slots import slot_of
 
-__all__ = ["Bus", "Subscription"]
+__all__ = ["Bus", "Subscription", "TurnedAway"]
 
 log = get_logger(__name__)
 _MESSAGES = Counter("cloister_bus_messages_total", "Pub/sub messages received.")
-_CONNECTED = Gauge("cloister_bus_connected", "Whether the pub/sub connection stands.")
+_CONNECTED = Gauge(
+    "cloister_bus_connected", "Pub/sub connections that stand: one, or in a cluster one for each master in use."
+)
 
 CONFIRM_SECONDS = 2.0
 _PING_SECONDS = 1.0
@@ -43,10 +47,15 @@ class Subscription:
     on_resync: Callable[[], None] | None
 
 
+class TurnedAway(Exception):
+    """The channel is not this node's (any more): its slot is another's."""
+
+
 @dataclass(eq=False, slots=True)
 class _Channel:
     subscriptions: list[Subscription] = field(default_factory=list)
     confirmed: asyncio.Event = field(default_factory=asyncio.Event)
+    turned_away: bool = False
 
 
 class Bus:
@@ -56,13 +65,25 @@ class Bus:
         connect: Makes the pub/sub connection object (not yet connected).
         redis: The command client, for publishing.
         supervisor: Runs the reader.
+        on_turned_away: Called where channels turn out to be another node's. With it, they are those of a cluster's
+            shard (``SSUBSCRIBE``).
     """
 
-    def __init__(self, connect: Callable[[], Connection], redis: Redis, supervisor: Supervisor) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        redis: Redis,
+        supervisor: Supervisor,
+        on_turned_away: Callable[[], None] | None = None,
+    ) -> None:
         self._connect = connect
         self._redis = redis
         self._supervisor = supervisor
+        self.sharded = on_turned_away is not None
+        self._on_turned_away = on_turned_away
+        self._verb = "SSUBSCRIBE" if self.sharded else "SUBSCRIBE"
         self._channels: dict[str, _Channel] = {}
+        self._reading: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
         self._sending = asyncio.Lock()
         self._sessions = 0
@@ -72,8 +93,18 @@ class Bus:
         self._missed: set[str] = set()
 
     def start(self) -> None:
-        """Begins to connect and to read; ends with the supervisor."""
-        self._supervisor.spawn("bus", self._run())
+        """Begins to connect and to read; ends with the supervisor, or with `stop`."""
+        self._reading = self._supervisor.spawn("bus", self._run())
+
+    def stop(self) -> None:
+        """Closes the connection."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    def is_turned_away(self, channel: str) -> bool:
+        """Whether the node has said that the channel is not its own any more."""
+        entry = self._channels.get(channel)
+        return entry is not None and entry.turned_away
 
     @property
     def connected(self) -> bool:
@@ -107,13 +138,14 @@ class Bus:
 
         Raises:
             Unavailable: Redis did not confirm in time.
+            TurnedAway: The channel is another node's.
         """
         subscription = Subscription(channel, callback, on_resync)
         entry = self._channels.get(channel)
         if entry is None:
             entry = self._channels[channel] = _Channel()
             entry.subscriptions.append(subscription)
-            await self._send("SUBSCRIBE", channel)
+            await self._send(self._verb, channel)
         else:
             entry.subscriptions.append(subscription)
         try:
@@ -125,6 +157,9 @@ class Bus:
         except asyncio.CancelledError:
             await self.unsubscribe(subscription)
             raise
+        if entry.turned_away:
+            await self.unsubscribe(subscription)
+            raise TurnedAway
         return subscription
 
     async def unsubscribe(self, subscription: Subscription) -> None:
@@ -135,16 +170,16 @@ class Bus:
         entry.subscriptions.remove(subscription)
         if not entry.subscriptions:
             del self._channels[subscription.channel]
-            await self._send("UNSUBSCRIBE", subscription.channel)
+            await self._send(self._verb.replace("SUB", "UNSUB"), subscription.channel)
 
     async def _send(self, command: str, channel: str) -> None:
         """Sends on the standing connection. Without one there is nothing to do: `_session` subscribes to all anew."""
         async with self._sending:
             connection = self._connection
             # Both commands may be waiting for the lock: the later state of the channel decides which still holds.
-            if connection is None or (command == "SUBSCRIBE") != (channel in self._channels):
+            if connection is None or (command == self._verb) != (channel in self._channels):
                 return
-            if command == "SUBSCRIBE":
+            if command == self._verb:
                 self._unanswered[channel] = self._unanswered.get(channel, 0) + 1
             try:
                 await connection.send_command(command, channel)
@@ -175,10 +210,14 @@ class Bus:
         async with self._sending:
             self._unanswered = dict.fromkeys(self._channels, 1)
             self._missed = set(self._channels) if self._sessions else set()
-            if self._channels:
-                await connection.send_command("SUBSCRIBE", *self._channels)
+            if self.sharded:
+                # One by one: each lies in a slot of its own.
+                for channel in self._channels:
+                    await connection.send_command(self._verb, channel)
+            elif self._channels:
+                await connection.send_command(self._verb, *self._channels)
             self._connection = connection
-        _CONNECTED.set(1)
+        _CONNECTED.inc()
         self._sessions += 1
         if self._sessions > 1:
             log.info("bus_reconnected")
@@ -187,7 +226,11 @@ class Bus:
             while True:
                 # Not `wait_for`: in Python 3.11 it swallows a cancellation that meets a reply, and the end never comes.
                 async with asyncio.timeout(_SILENCE_SECONDS):
-                    reply = await connection.read_response()
+                    try:
+                        reply = await connection.read_response()
+                    except MovedError as error:
+                        self._turn_away(error.slot_id)
+                        continue
                 if isinstance(reply, list) and len(reply) == 3:
                     self._dispatch(reply)
         finally:
@@ -208,7 +251,12 @@ class Bus:
         kind, name, payload = reply
         channel = name.decode()
         entry = self._channels.get(channel)
-        if kind == b"subscribe":
+        if kind.endswith(b"unsubscribe"):
+            # Unasked, where a slot has left the node. (Asked for, there is no entry, or a later one that waits.)
+            if entry is not None and channel not in self._unanswered and self._on_turned_away is not None:
+                entry.turned_away = True
+                self._on_turned_away()
+        elif kind.endswith(b"subscribe"):
             left = self._unanswered.pop(channel, 1) - 1
             if left:
                 self._unanswered[channel] = left
@@ -217,13 +265,26 @@ class Bus:
                 if channel in self._missed:
                     self._missed.discard(channel)
                     self._resync(entry)
-        elif kind == b"message" and entry is not None:
+        elif kind.endswith(b"message") and entry is not None:
             _MESSAGES.inc()
-            for subscription in list(entry.subscriptions):
-                try:
-                    subscription.callback(payload)
-                except Exception:
-                    log.exception("bus_callback_failed", channel_kind=subscription.channel.split(":", 1)[0])
+            self._tell(entry, payload)
+
+    def _tell(self, entry: _Channel, payload: bytes) -> None:
+        for subscription in list(entry.subscriptions):
+            try:
+                subscription.callback(payload)
+            except Exception:
+                log.exception("bus_callback_failed", channel_kind=subscription.channel.split(":", 1)[0])
+
+    def _turn_away(self, slot: int) -> None:
+        """A subscription was refused. The answer says the slot, not the channel."""
+        for channel in [channel for channel in self._unanswered if slot_of(channel) == slot]:
+            del self._unanswered[channel]
+            if (entry := self._channels.get(channel)) is not None:
+                entry.turned_away = True
+                entry.confirmed.set()
+        if self._on_turned_away is not None:
+            self._on_turned_away()
 
     def _resync(self, entry: _Channel) -> None:
         for subscription in list(entry.subscriptions):
@@ -237,6 +298,6 @@ class Bus:
     def _lost(self, connection: Connection) -> None:
         if self._connection is connection:
             self._connection = None
-            _CONNECTED.set(0)
+            _CONNECTED.dec()
             for entry in self._channels.values():
                 entry.confirmed.clear()

@@ -20,7 +20,6 @@ from cloister_gateway.storage import (
     KeyedObject,
     LogGoneError,
     LogLockedError,
-    StoredItem,
     StoredLog,
     damage_told,
 )
@@ -28,6 +27,9 @@ from cloister_gateway.wire.items import InputMessage, input_item, without_result
 from cloister_gateway.wire.lists import page
 
 __all__ = ["ConversationService"]
+
+_NOT_SHOWN = 3
+"""How many items more than a page has are looked at first: the next one shows whether there are more."""
 
 
 class ConversationService:
@@ -125,22 +127,29 @@ class ConversationService:
         Raises:
             InvalidRequest: ``after`` names no item that is or was in the conversation.
         """
-        log = await self._load(principal, conversation_id, results=results)
+        keyed = await self._find_items(principal, conversation_id, results=results)
+        with _still_there(conversation_id):
+            newest = order == "desc" and after is None
+            log = await (self._end(keyed, limit) if newest else self._items.load_log(keyed))
         items = shown_items(log.items)
         numbers = [item.seq for item in items]
-        return page(
-            [_shown(item, results=results) for item in items],
+        listed = page(
+            [item.body for item in items],
             limit=limit,
             order=order,
             after=after,
-            gone={item_id: bisect_left(numbers, seq) for item_id, seq in log.removed.items()},
+            gone={item_id: bisect_left(numbers, seq) for item_id, seq in log.removed.items()} if after else None,
         )
+        return listed if results else {**listed, "data": [without_results(body) for body in listed["data"]]}
 
     async def item(self, principal: Principal, conversation_id: str, item_id: str, *, results: bool) -> dict[str, Any]:
         """One item."""
-        for item in shown_items((await self._load(principal, conversation_id, results=results)).items):
+        keyed = await self._find_items(principal, conversation_id, results=results)
+        with _still_there(conversation_id):
+            log = await self._items.load_log(keyed)
+        for item in shown_items(log.items):
             if item.id == item_id:
-                return _shown(item, results=results)
+                return item.body if results else without_results(item.body)
         raise NotFound(f"Item with id '{item_id}' not found.", param="item_id")
 
     async def delete_item(self, principal: Principal, conversation_id: str, item_id: str) -> dict[str, Any]:
@@ -153,16 +162,21 @@ class ConversationService:
             raise NotFound(f"Item with id '{item_id}' not found.", param="item_id")
         return await self.retrieve(principal, conversation_id)
 
-    async def _load(self, principal: Principal, conversation_id: str, *, results: bool) -> StoredLog:
+    async def _find_items(self, principal: Principal, conversation_id: str, *, results: bool) -> KeyedObject:
+        """As `find`, for those who may see what they ask for: the ``results`` of searches are documents."""
         if results:
             principal.require("vector_stores", param="include")
-        keyed = await self.find(principal, conversation_id)
-        with _still_there(conversation_id):
-            return await self._items.load_log(keyed)
+        return await self.find(principal, conversation_id)
 
-
-def _shown(item: StoredItem, *, results: bool) -> dict[str, Any]:
-    return item.body if results else without_results(item.body)
+    async def _end(self, keyed: KeyedObject, limit: int) -> StoredLog:
+        """The end of the log with more items to show than ``limit``, or all of it. Few things of a log are not shown,
+        and what says that an item got no answer stands behind it."""
+        count = limit + _NOT_SHOWN
+        while True:
+            log = await self._items.newest(keyed, count)
+            if not log.older or len(shown_items(log.items)) > limit:
+                return log
+            count *= 2
 
 
 @contextmanager

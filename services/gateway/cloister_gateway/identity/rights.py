@@ -18,13 +18,8 @@ from redis.exceptions import WatchError
 
 from cloister_gateway.identity.records import ORGANIZATION
 from cloister_gateway.identity.seals import Rights, Seals
-from cloister_gateway.storage.layout import (
-    IDENTITY_PROJECTS,
-    api_key_key,
-    project_key,
-    rights_key,
-    unlisted_keys_key,
-)
+from cloister_gateway.storage.client import is_cluster
+from cloister_gateway.storage.layout import IdentityKeys
 
 __all__ = ["RightsStore"]
 
@@ -37,6 +32,7 @@ class RightsStore:
     def __init__(self, redis: Redis, seals: Seals) -> None:
         self._redis = redis
         self._seals = seals
+        self._keys = IdentityKeys(sharded=is_cluster(redis))
 
     async def adopt(self) -> None:
         """Lists what an earlier version stored: once in the life of an installation, when it has no rights at all.
@@ -47,20 +43,24 @@ class RightsStore:
         async with self._redis.pipeline(transaction=True) as pipeline:
             while True:
                 # A gateway of the earlier version may be making, revoking and archiving at this moment.
-                await pipeline.watch(IDENTITY_PROJECTS, rights_key(ORGANIZATION))
-                if await pipeline.exists(rights_key(ORGANIZATION)):
+                await pipeline.watch(self._keys.projects, self._keys.rights(ORGANIZATION))
+                if await pipeline.exists(self._keys.rights(ORGANIZATION)):
                     return
-                async for name in self._redis.scan_iter(match=rights_key("*")):
+                async for name in self._redis.scan_iter(match=self._keys.rights("*")):
                     log.error("rights_missing", owner=ORGANIZATION, found=name.decode())
                     return
-                members: Any = await pipeline.zrange(IDENTITY_PROJECTS, 0, -1)
+                members: Any = await pipeline.zrange(self._keys.projects, 0, -1)
                 owners = [ORGANIZATION, *(member.decode() for member in members)]
-                await pipeline.watch(*(key(owner) for owner in owners for key in (unlisted_keys_key, project_key)))
+                await pipeline.watch(
+                    *(key(owner) for owner in owners for key in (self._keys.unlisted_keys, self._keys.project))
+                )
                 found = {owner: await self._unlisted(owner) for owner in owners}
-                sealed = {rights_key(owner): await self._seals.seal_rights(owner, found[owner]) for owner in owners}
+                sealed = {
+                    self._keys.rights(owner): await self._seals.seal_rights(owner, found[owner]) for owner in owners
+                }
                 pipeline.multi()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
                 pipeline.mset(cast("Mapping[Any, Any]", sealed))
-                pipeline.delete(*(unlisted_keys_key(owner) for owner in owners))
+                pipeline.delete(*(self._keys.unlisted_keys(owner) for owner in owners))
                 try:
                     await pipeline.execute()
                 except WatchError:
@@ -76,8 +76,8 @@ class RightsStore:
             VaultError: They are not what was written.
         """
         async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.get(rights_key(owner))
-            pipeline.hget(project_key(owner), "archived_at")
+            pipeline.get(self._keys.rights(owner))
+            pipeline.hget(self._keys.project(owner), "archived_at")
             sealed, archived_at = await pipeline.execute()
         return await self._open(owner, sealed, archived_at)
 
@@ -85,10 +85,10 @@ class RightsStore:
         """Which of ``keys`` (ids by owner) are neither revoked nor of an archived project."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for owner, ids in keys.items():
-                pipeline.get(rights_key(owner))
-                pipeline.hget(project_key(owner), "archived_at")
+                pipeline.get(self._keys.rights(owner))
+                pipeline.hget(self._keys.project(owner), "archived_at")
                 for key_id in ids:
-                    pipeline.exists(api_key_key(key_id))
+                    pipeline.exists(self._keys.key(key_id))
             answers = iter(await pipeline.execute())
         found: set[str] = set()
         for owner, ids in keys.items():
@@ -105,7 +105,7 @@ class RightsStore:
 
     async def change(self, owner: str, change: Callable[[Rights], Rights], write: Callable[[Pipeline], None]) -> None:
         """Replaces the owner's rights and does what ``write`` queues, in one transaction, on the newest rights."""
-        name = rights_key(owner)
+        name = self._keys.rights(owner)
         async with self._redis.pipeline(transaction=True) as pipeline:
             while True:
                 await pipeline.watch(name)
@@ -131,8 +131,8 @@ class RightsStore:
 
     async def _unlisted(self, owner: str) -> Rights:
         """The rights that an earlier version meant by its index of keys and a field of the project."""
-        members: Any = await self._redis.zrange(unlisted_keys_key(owner), 0, -1)
+        members: Any = await self._redis.zrange(self._keys.unlisted_keys(owner), 0, -1)
         # redis-py types its asynchronous hash commands as value or awaitable.
-        archived_at: Any = await cast("Any", self._redis.hget(project_key(owner), "archived_at"))
+        archived_at: Any = await cast("Any", self._redis.hget(self._keys.project(owner), "archived_at"))
         ids = tuple(member.decode() for member in members)
         return Rights(ids, frozenset(ids), None if archived_at is None else int(archived_at))

@@ -20,16 +20,8 @@ from cloister_gateway.identity.records import ORGANIZATION, AccountRecord, KeyRe
 from cloister_gateway.identity.rights import RightsStore
 from cloister_gateway.identity.seals import Rights, Seals
 from cloister_gateway.storage import damage_told, is_wrong_type
-from cloister_gateway.storage.layout import (
-    IDENTITY_BOOTSTRAP,
-    IDENTITY_PROJECTS,
-    account_key,
-    account_list_key,
-    api_key_key,
-    gone_key,
-    project_key,
-    rights_key,
-)
+from cloister_gateway.storage.client import is_cluster
+from cloister_gateway.storage.layout import IdentityKeys
 
 __all__ = ["IdentityStore"]
 
@@ -42,6 +34,7 @@ class IdentityStore:
     def __init__(self, redis: Redis, seals: Seals) -> None:
         self._redis = redis
         self._seals = seals
+        self._keys = IdentityKeys(sharded=is_cluster(redis))
         self.rights = RightsStore(redis, seals)
 
     async def add_project(self, record: ProjectRecord) -> None:
@@ -51,17 +44,17 @@ class IdentityStore:
         async with self._redis.pipeline(transaction=True) as pipeline:
             _add(
                 pipeline,
-                project_key(record.id),
+                self._keys.project(record.id),
                 {"name": name, "created_at": record.created_at},
-                index=IDENTITY_PROJECTS,
+                index=self._keys.projects,
                 member=record.id,
             )
-            pipeline.set(rights_key(record.id), rights)
+            pipeline.set(self._keys.rights(record.id), rights)
             await pipeline.execute()
 
     async def project(self, project_id: str) -> ProjectRecord | None:
         """The project, archived or not. One without rights that open is open to nobody: archived since it was made."""
-        found = await self._read("project", project_key(project_id))
+        found = await self._read("project", self._keys.project(project_id))
         if found is None:
             return None
         name = await found.name(self._seals, project_id, project_id)
@@ -77,7 +70,7 @@ class IdentityStore:
     async def rename_project(self, record: ProjectRecord) -> None:
         """Replaces the name."""
         name = await self._seals.seal_name(record.id, record.id, record.name)
-        await self._hash("hset", project_key(record.id), "name", name)
+        await self._hash("hset", self._keys.project(record.id), "name", name)
 
     async def archive_project(self, project_id: str) -> None:
         """Marks the project archived, once: a later call does not move the time."""
@@ -87,13 +80,13 @@ class IdentityStore:
             return rights if rights.archived_at is not None else replace(rights, archived_at=now)
 
         def write(pipeline: Pipeline) -> None:
-            pipeline.hsetnx(project_key(project_id), "archived_at", str(now))
+            pipeline.hsetnx(self._keys.project(project_id), "archived_at", str(now))
 
         await self.rights.change(project_id, archived, write)
 
     async def project_ids(self) -> list[str]:
         """All projects, oldest first."""
-        return await self._ids(IDENTITY_PROJECTS)
+        return await self._ids(self._keys.projects)
 
     async def add_account(self, record: AccountRecord) -> None:
         """Stores a new service account."""
@@ -101,19 +94,19 @@ class IdentityStore:
         async with self._redis.pipeline(transaction=True) as pipeline:
             _add(
                 pipeline,
-                account_key(record.id),
+                self._keys.account(record.id),
                 {"project": record.project, "name": name, "created_at": record.created_at},
-                index=account_list_key(record.project),
+                index=self._keys.accounts(record.project),
                 member=record.id,
             )
             await pipeline.execute()
 
     async def account(self, project_id: str, account_id: str) -> AccountRecord | None:
         """The service account, if it is listed among this project's."""
-        listed: Any = await self._redis.zscore(account_list_key(project_id), account_id)
+        listed: Any = await self._redis.zscore(self._keys.accounts(project_id), account_id)
         if listed is None:
             return None
-        found = await self._read("service account", account_key(account_id)) or StoredFields(account_id, {})
+        found = await self._read("service account", self._keys.account(account_id)) or StoredFields(account_id, {})
         if found.text("project") != project_id:
             found.damage("project")
         name = await found.name(self._seals, project_id, account_id)
@@ -121,15 +114,15 @@ class IdentityStore:
 
     async def account_ids(self, project_id: str) -> list[str]:
         """The project's service accounts, oldest first."""
-        return await self._ids(account_list_key(project_id))
+        return await self._ids(self._keys.accounts(project_id))
 
     async def remove_account(self, record: AccountRecord) -> None:
         """Removes the account, not its keys."""
         ids = await self.account_ids(record.project)
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.delete(account_key(record.id))
-            pipeline.zrem(account_list_key(record.project), record.id)
-            _note_gone(pipeline, gone_key(record.project, "accounts"), record.id, ids)
+            pipeline.delete(self._keys.account(record.id))
+            pipeline.zrem(self._keys.accounts(record.project), record.id)
+            _note_gone(pipeline, self._keys.gone(record.project, "accounts"), record.id, ids)
             await pipeline.execute()
 
     async def add_key(self, record: KeyRecord) -> None:
@@ -148,10 +141,11 @@ class IdentityStore:
             fields["expires_at"] = record.expires_at
 
         def listed(rights: Rights) -> Rights:
-            return replace(rights, keys=(*rights.keys, record.id))
+            # (It is listed already where the answer to a first try was lost.)
+            return rights if record.id in rights.keys else replace(rights, keys=(*rights.keys, record.id))
 
         def write(pipeline: Pipeline) -> None:
-            pipeline.hset(api_key_key(record.id), mapping=cast("dict[Any, Any]", fields))
+            pipeline.hset(self._keys.key(record.id), mapping=cast("dict[Any, Any]", fields))
 
         await self.rights.change(record.owner, listed, write)
 
@@ -163,7 +157,7 @@ class IdentityStore:
         """
         names = ["mac", "kind", "tenant", "scopes", "expires_at", "account"]
         with damage_told(f"API key '{key_id}'"):
-            values: Any = await self._hash("hmget", api_key_key(key_id), names)
+            values: Any = await self._hash("hmget", self._keys.key(key_id), names)
             mac, kind, tenant, scopes, expires_at, account = values
             if mac is None:
                 return None
@@ -193,7 +187,7 @@ class IdentityStore:
 
     async def _key(self, owner: str, key_id: str) -> KeyRecord:
         tenant = "" if owner == ORGANIZATION else owner
-        found = await self._read("API key", api_key_key(key_id)) or StoredFields(key_id, {})
+        found = await self._read("API key", self._keys.key(key_id)) or StoredFields(key_id, {})
         if found.text("tenant") != tenant:
             found.damage("tenant")
         return KeyRecord(
@@ -223,29 +217,29 @@ class IdentityStore:
             return replace(rights, keys=keys, adopted=rights.adopted - {record.id})
 
         def write(pipeline: Pipeline) -> None:
-            pipeline.delete(api_key_key(record.id))
-            _note_gone(pipeline, gone_key(record.owner, "keys"), record.id, before)
+            pipeline.delete(self._keys.key(record.id))
+            _note_gone(pipeline, self._keys.gone(record.owner, "keys"), record.id, before)
 
         await self.rights.change(record.owner, unlisted, write)
 
     async def gone(self, owner: str, what: Literal["accounts", "keys"]) -> dict[str, str]:
         """What was deleted lately from a list of ``owner``: by its id, the id that stood before it, if one did."""
-        found = await self._hash("hgetall", gone_key(owner, what))
+        found = await self._hash("hgetall", self._keys.gone(owner, what))
         return {name.decode(): before.decode() for name, before in found.items()}
 
     async def touch_keys(self, used: dict[str, int]) -> None:
         """Writes the times of last use (key id → Unix seconds) of those keys that still exist."""
         for key_id, at in used.items():
-            if await self._redis.exists(api_key_key(key_id)):
-                await self._hash("hset", api_key_key(key_id), "last_used_at", str(at))
+            if await self._redis.exists(self._keys.key(key_id)):
+                await self._hash("hset", self._keys.key(key_id), "last_used_at", str(at))
 
     async def hold_bootstrap(self) -> bool:
         """Takes the right to make the first keys for 30 s, so that two who start do not both make them."""
-        return bool(await self._redis.set(IDENTITY_BOOTSTRAP, "1", nx=True, ex=30))
+        return bool(await self._redis.set(self._keys.bootstrap, "1", nx=True, ex=30))
 
     async def release_bootstrap(self) -> None:
         """Gives it back."""
-        await self._redis.delete(IDENTITY_BOOTSTRAP)
+        await self._redis.delete(self._keys.bootstrap)
 
     async def _read(self, kind: str, name: str) -> StoredFields | None:
         """The record, or None if there is none. Something else in its place is a record with nothing in it."""

@@ -1,16 +1,16 @@
 """The same turn asked for twice gives the same response: idempotency keys, remembered for a day.
 
-A key is claimed for a response id right before the response's record is made. A claim is sealed under a key of the
+A key is claimed for a response in the one write that accepts it (`cloister_gateway.runs.acceptance`), so that a claim
+without a response is one whose response was deleted. Only in a Redis Cluster, for a turn in a conversation, does the
+claim come right before. A claim is sealed under a key of the
 tenant and bound to its own name, which is made of the tenant, the API key and the idempotency key: whoever can write
 to Redis can remove a claim, and cannot make one, nor point one at a response of somebody else. Claims of the version
 before lie under other names and were not sealed. They are not read, and go within a day: a request that is repeated
 across that upgrade is a new one.
 """
 
-import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import orjson
 from cloister_common.errors import Conflict
@@ -19,16 +19,11 @@ from redis.asyncio import Redis
 
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.schemas import ResponseParameters
+from cloister_gateway.runs.acceptance import Claim
 from cloister_gateway.storage import damage_told
 from cloister_gateway.storage.layout import CLAIMS, claim_key
 
-__all__ = ["Asked", "Claim", "IdempotencyKeys"]
-
-T = TypeVar("T")
-
-_POLL_SECONDS = 0.1
-_WAIT_SECONDS = 3.0
-"""How long the record of an earlier claim may take to appear: one write, unless its gateway died before it."""
+__all__ = ["Asked", "IdempotencyKeys"]
 
 _WHAT = "this idempotency key"
 _TRANSPORT = frozenset({"client_request_id", "stream_options"})
@@ -71,13 +66,6 @@ class Asked(NamedTuple):
 _MEANT = set(ResponseParameters.model_fields) - _TRANSPORT
 
 
-class Claim(NamedTuple):
-    """A claim as it stands in Redis."""
-
-    name: str
-    value: bytes
-
-
 class IdempotencyKeys:
     """Claims keys. One instance serves all callers.
 
@@ -94,69 +82,42 @@ class IdempotencyKeys:
         self._replace_script = redis.register_script(_REPLACE)
         self._release_script = redis.register_script(_RELEASE)
 
-    async def claim(
-        self, asked: Asked, response_id: str, find: Callable[[Principal, str], Awaitable[T | None]]
-    ) -> Claim | T:
-        """Claims the key for a new response.
+    async def name(self, asked: Asked) -> str:
+        """The key under which Redis knows the claim."""
+        parts = ("idempotency-claim", asked.principal.credential.id, asked.key)
+        return claim_key(await self._keyring.name(asked.principal.tenant, *parts))
 
-        Args:
-            asked: The turn.
-            response_id: The new response.
-            find: Gives an earlier response of this caller by its id, or None if there is none.
+    async def claim(self, asked: Asked, name: str, response_id: str) -> Claim:
+        """The claim of the key for a new response, to be written together with it."""
+        tenant = asked.principal.tenant
+        key = await self._keyring.obtain(tenant, CLAIMS, tenant)
+        said = orjson.dumps({"response": response_id, "turn": asked.fingerprint})
+        return Claim(name, seal(key.subkey("record"), said, _context(tenant, name)), b"", self._seconds)
+
+    async def put(self, claim: Claim) -> bytes | None:
+        """Writes a claim alone, before its response: where the two cannot lie in one slot of a cluster.
 
         Returns:
-            The claim, or what ``find`` gave for the response that has the key already.
+            The claim of somebody else that stands there, or None.
+        """
+        with damage_told(_WHAT):
+            again = (claim.replaces, claim.value, claim.seconds)
+            if claim.replaces and await self._replace_script(keys=[claim.key], args=again):
+                return None
+            taken: Any = await self._redis.set(claim.key, claim.value, nx=True, ex=claim.seconds, get=True)
+        return None if taken is None else bytes(taken)
+
+    async def release(self, claim: Claim) -> None:
+        """Gives the key back, since nothing was accepted under it."""
+        await self._release_script(keys=[claim.key], args=[claim.value])
+
+    async def open(self, asked: Asked, name: str, sealed: bytes) -> str:
+        """The response that a claim is for.
 
         Raises:
             Conflict: The key was used with another turn.
             DamagedError: The claim that stands there is not one of ours.
         """
-        name = await self._name(asked)
-        claim = Claim(name, await self._seal(asked, name, response_id))
-        waited = 0.0
-        while True:
-            with damage_told(_WHAT):
-                taken: Any = await self._redis.set(name, claim.value, nx=True, ex=self._seconds, get=True)
-            if taken is None:
-                return claim
-            earlier = await find(asked.principal, await self._open(asked, name, taken))
-            if earlier is not None:
-                return earlier
-            if waited >= _WAIT_SECONDS and await self._replace_script(
-                keys=[name], args=[taken, claim.value, self._seconds]
-            ):
-                return claim
-            await asyncio.sleep(_POLL_SECONDS)
-            waited += _POLL_SECONDS
-
-    async def earlier(self, asked: Asked, find: Callable[[Principal, str], Awaitable[T | None]]) -> T | None:
-        """What ``find`` gives for the response that has the key already; None if there is none, or not yet.
-
-        Raises:
-            Conflict, DamagedError: As `claim`.
-        """
-        name = await self._name(asked)
-        with damage_told(_WHAT):
-            taken: Any = await self._redis.get(name)
-        return None if taken is None else await find(asked.principal, await self._open(asked, name, taken))
-
-    async def release(self, claim: Claim) -> None:
-        """Gives the key back, since nothing was accepted under it."""
-        await self._release_script(keys=[claim.name], args=[claim.value])
-
-    async def _name(self, asked: Asked) -> str:
-        """The name under which Redis knows the claim."""
-        parts = ("idempotency-claim", asked.principal.credential.id, asked.key)
-        return claim_key(await self._keyring.name(asked.principal.tenant, *parts))
-
-    async def _seal(self, asked: Asked, name: str, response_id: str) -> bytes:
-        tenant = asked.principal.tenant
-        key = await self._keyring.obtain(tenant, CLAIMS, tenant)
-        claim = {"response": response_id, "turn": asked.fingerprint}
-        return seal(key.subkey("record"), orjson.dumps(claim), _context(tenant, name))
-
-    async def _open(self, asked: Asked, name: str, sealed: bytes) -> str:
-        """The response that a claim is for. Raises `Conflict` if it was made for another turn."""
         tenant = asked.principal.tenant
         with damage_told(_WHAT):
             key = await self._keyring.obtain(tenant, CLAIMS, tenant)

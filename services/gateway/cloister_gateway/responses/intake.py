@@ -1,37 +1,53 @@
-"""Taking a turn on: who may ask what, and nothing is acknowledged that is not durable."""
+"""Taking a turn on: who may ask what, and nothing is acknowledged that is not durable.
+
+What a turn meets is read in one round trip, its prompt is made, and then all of it is stored in one write
+(`cloister_gateway.runs.acceptance`). Until that write nothing is stored of it; where the write is refused, since the
+conversation has moved on meanwhile, the turn looks again.
+"""
 
 import asyncio
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cloister_common.errors import CloisterError, Conflict, InvalidRequest, NotFound, Unavailable
-from cloister_common.ids import new_id
+from cloister_common.errors import CloisterError, Conflict, InvalidRequest, NotFound
+from cloister_common.vault import Keyring
 from cloister_common.wire.filters import check_depth
 
-from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models import Catalog
-from cloister_gateway.responses.idempotency import Asked, Claim, IdempotencyKeys
+from cloister_gateway.responses.idempotency import Asked, IdempotencyKeys
 from cloister_gateway.responses.permissions import check_permissions
 from cloister_gateway.responses.reading import ResponseReader
 from cloister_gateway.responses.schemas import ResponseParameters
 from cloister_gateway.responses.shapes import new_body, new_request
+from cloister_gateway.runs.acceptance import Acceptance, Accepted, Claim, ClaimedError, Log, MovedOnError, NewTurn, Seen
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader, earlier_links
-from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.preparation import Preparation
-from cloister_gateway.runs.records import REQUEST, TurnRequest
+from cloister_gateway.runs.records import REQUEST, PreparedPrompt, TurnRequest
 from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.settings import ResponsesSettings
-from cloister_gateway.storage import CONVERSATION, DamagedError, ItemLog, KeyedObject, LogGoneError, LogLockedError
-from cloister_gateway.usage import Generation, Meter, reserved
-from cloister_gateway.wire.items import Item
+from cloister_gateway.storage import (
+    CONVERSATION,
+    ItemLog,
+    KeyedObject,
+    LogGoneError,
+    LogLockedError,
+    StoreError,
+    damage_told,
+)
+from cloister_gateway.storage.layout import new_response_id, record_key
+from cloister_gateway.usage import Generation, Meter, Used, reserved
 
 __all__ = ["Created", "Intake"]
 
 _LOCK_POLL_SECONDS = 0.1
 _BUSY = "Another response of this conversation is being made. Wait for it to end, or cancel it."
+_CLAIM_POLL_SECONDS = 0.1
+_CLAIM_WAIT_SECONDS = 3.0
+"""How long the response of an earlier claim may take to appear, where the two were not written together: one write,
+unless its gateway died before it. After that the claim is free: its response was deleted, or never was."""
 
 
 class Created(NamedTuple):
@@ -41,18 +57,31 @@ class Created(NamedTuple):
     replayed: bool
 
 
+class _Turn(NamedTuple):
+    """A turn on its way in."""
+
+    principal: Principal
+    parameters: ResponseParameters
+    background: bool
+    response_id: str
+    request: TurnRequest
+    asked: Asked | None
+    claim: str | None
+    """Where the claim of its idempotency key lies."""
+
+
 class Intake:
     """Takes turns on.
 
     Args:
         reader: Finds and awaits the responses that a turn names.
         idempotency: Knows the turns that were asked before.
-        conversations: Finds the conversations that turns are part of.
-        store: Keeps what is asked.
-        items: The conversations' logs, into which the input goes.
-        leases: Makes the run this gateway's.
-        engine: Runs it.
-        preparation: Says whether it fits into the model.
+        acceptance: Stores turns.
+        keyring: Opens the conversations that turns are part of.
+        store: Has what was asked before.
+        items: Sets conversations free that nobody holds any more.
+        engine: Runs what was accepted.
+        preparation: Makes the prompt, and says whether it fits into the model.
         history: Checks the chain before it.
         models: The chat models.
         meter: Says whether its caller may have it made.
@@ -64,10 +93,10 @@ class Intake:
         *,
         reader: ResponseReader,
         idempotency: IdempotencyKeys,
-        conversations: ConversationService,
+        acceptance: Acceptance,
+        keyring: Keyring,
         store: ResponseStore,
         items: ItemLog,
-        leases: Leases,
         engine: Engine,
         preparation: Preparation,
         history: HistoryReader,
@@ -77,10 +106,10 @@ class Intake:
     ) -> None:
         self._reader = reader
         self._idempotency = idempotency
-        self._conversations = conversations
+        self._acceptance = acceptance
+        self._keyring = keyring
         self._store = store
         self._items = items
-        self._leases = leases
         self._engine = engine
         self._preparation = preparation
         self._history = history
@@ -112,67 +141,34 @@ class Intake:
         self._check(principal, parameters)
         key = idempotency_key or parameters.client_request_id
         asked = None if key is None else Asked.of(principal, key, parameters, background=background)
-        if asked is not None:
+        claim = None if asked is None else await self._idempotency.name(asked)
+        conversation_id = parameters.conversation_id()
+        seen = await self._acceptance.look(claim, conversation_id)
+        if asked is not None and claim is not None and seen.claim is not None:
             # Before the checks below: what a response was made from may be gone by now.
-            earlier = await self._idempotency.earlier(asked, self._stored)
+            earlier = await self._earlier(asked, claim, seen.claim)
             if earlier is not None:
                 return Created(earlier, replayed=True)
-        response_id = new_id("resp_")
+        beside = claim if conversation_id is None else record_key(CONVERSATION, conversation_id)
+        response_id = new_response_id(beside)
         request = new_request(response_id, parameters, key_id=principal.credential.id, background=background)
-        if request.conversation is not None:
-            await self._check_conversation(principal, request.conversation)
+        conversation = None if conversation_id is None else await self._conversation(principal, conversation_id, seen)
         if request.previous_response_id is not None:
             previous = await self._await_previous(principal, request.previous_response_id, own_unstored)
             links = earlier_links(request.previous_response_id, previous)
             request = request.model_copy(update={"affinity": previous.affinity, "earlier": links})
             await self._history.check_links(principal.tenant, request)
-        await self._preparation.check(principal.tenant, request)
-        claim: Claim | None = None
-        if asked is not None:
-            claimed = await self._idempotency.claim(asked, response_id, self._stored)
-            if isinstance(claimed, KeyedObject):
-                return Created(claimed, replayed=True)
-            claim = claimed
-        try:
-            keyed = await self._accept(principal, response_id, parameters, request, background=background)
-        except CloisterError:
-            if claim is not None:
-                await self._idempotency.release(claim)
-            raise
-        return Created(keyed, replayed=False)
-
-    async def _accept(
-        self,
-        principal: Principal,
-        response_id: str,
-        parameters: ResponseParameters,
-        request: TurnRequest,
-        *,
-        background: bool,
-    ) -> KeyedObject:
-        """Stores the turn and starts its run. From the moment it is stored, another gateway would run it too."""
-        body = new_body(response_id, parameters, background=background)
-        header = Header(
-            response_id,
-            principal.tenant,
-            request.conversation or "",
-            parameters.store is not False,
-            background,
-            False,
-        )
+        draft = await self._preparation.draft(principal.tenant, request)
+        turn = _Turn(principal, parameters, background, response_id, request, asked, claim)
         generation = Generation(response_id, principal.tenant, request.key_id, request.model, "response")
-        async with reserved(self._meter, generation, most_output_tokens=self._preparation.answer_tokens(request)):
-            await self._leases.take(response_id)
-            try:
-                keyed = await self._store.create(header, body=body, request=request)
-            except KeyError as error:
-                await self._leases.release(response_id)
-                raise _no_conversation(header.conversation) from error
-            conversation = KeyedObject(CONVERSATION, header.conversation, keyed.key) if header.conversation else None
-            if conversation is not None:
-                await self._append_input(header, conversation, request.input)
-        await self._engine.begin(keyed, conversation, request, body)
-        return keyed
+        most = self._preparation.answer_tokens(request)
+        async with reserved(self._meter, generation, most_output_tokens=most):
+            accepted = await self._accepted(turn, conversation, seen, draft)
+        if isinstance(accepted, KeyedObject):
+            self._meter.settle(generation, Used(), "cancelled")
+            return Created(accepted, replayed=True)
+        await self._engine.begin(accepted)
+        return Created(accepted.keyed, replayed=False)
 
     def _check(self, principal: Principal, parameters: ResponseParameters) -> None:
         check_permissions(principal, parameters)
@@ -189,11 +185,14 @@ class Intake:
         if parameters.tool_choice == "required" and not parameters.tools:
             raise InvalidRequest("'tool_choice' is 'required', but there are no 'tools'.", param="tool_choice")
 
-    async def _check_conversation(self, principal: Principal, conversation_id: str) -> None:
-        try:
-            await self._conversations.find(principal, conversation_id)
-        except NotFound as error:
-            raise _no_conversation(conversation_id) from error
+    async def _conversation(self, principal: Principal, conversation_id: str, seen: Seen) -> KeyedObject:
+        """The conversation with its key. Raises `NotFound` for unknown, foreign and deleted ones alike."""
+        if seen.tenant == principal.tenant:
+            with damage_told(f"the key of conversation '{conversation_id}'"):
+                key = await self._keyring.get(principal.tenant, CONVERSATION, conversation_id)
+            if key is not None:
+                return KeyedObject(CONVERSATION, conversation_id, key)
+        raise _no_conversation(conversation_id)
 
     async def _await_previous(self, principal: Principal, previous: str, unstored: Sequence[str]) -> TurnRequest:
         """Waits for the end of the previous response; what was asked then, as its prompt is the beginning of ours."""
@@ -214,37 +213,87 @@ class Intake:
             request = await self._store.read(keyed, REQUEST)
             response_id = None if request is None else request.previous_response_id
 
-    async def _append_input(self, header: Header, conversation: KeyedObject, items: list[Item]) -> None:
-        """Puts the input into the conversation, waiting a while for a turn that is under way."""
-        deadline = time.monotonic() + self._settings.conversation_wait_seconds
+    async def _accepted(
+        self, turn: _Turn, conversation: KeyedObject | None, seen: Seen, draft: PreparedPrompt | None
+    ) -> Accepted | KeyedObject:
+        """Stores the turn, waiting a while for one that is under way in its conversation.
+
+        Args:
+            turn: The turn.
+            conversation: Its conversation.
+            seen: What stood in Redis before it was prepared.
+            draft: What was prepared.
+
+        Returns:
+            What was accepted; or the response that somebody else asked for in the same moment, under the same key.
+        """
+        busy_until = time.monotonic() + self._settings.conversation_wait_seconds
+        claimed_until = time.monotonic() + _CLAIM_WAIT_SECONDS
+        claim: Claim | None = None
+        if turn.asked is not None and turn.claim is not None:
+            claim = await self._idempotency.claim(turn.asked, turn.claim, turn.response_id)
         while True:
             try:
-                await self._items.append(conversation, items, hold_for=header.id)
-                return
-            except DamagedError:
-                await self._discard(header)
-                raise
+                if conversation is not None and seen.holder:
+                    await self._await_other(conversation, seen.holder, until=busy_until)
+                else:
+                    log = None if conversation is None else Log(conversation, seen.head)
+                    accepted = await self._take(turn, log, claim)
+                    accepted.transcript.prepared = draft
+                    return accepted
             except LogGoneError as error:
-                await self._discard(header)
-                raise _no_conversation(header.conversation) from error
-            except LogLockedError as error:
-                holder = await self._holder(conversation, error.args[0])
-                # A run that will never write again, since its response was destroyed or given up.
-                ended = holder is None or holder.done
-                if ended and await self._items.free(conversation.kind, conversation.id, error.args[0]):
-                    continue
-                if time.monotonic() > deadline:
-                    await self._discard(header)
-                    raise Conflict(_BUSY, param="conversation", code="conversation_locked", retry_after=2) from error
-            try:
-                if not await self._leases.renew(header.id):
-                    # This gateway stood still, and another has removed what it took for the leavings of a dead one.
-                    raise Unavailable("The server was too busy to take this turn. Try again.", retry_after=2)
-                await asyncio.sleep(_LOCK_POLL_SECONDS)
-            except asyncio.CancelledError:
-                # Its caller left or lost its credential before the turn was taken: nothing is left of it.
-                await self._discard(header)
-                raise
+                raise _no_conversation(turn.request.conversation or "") from error
+            except ClaimedError as error:
+                if turn.asked is None or claim is None:
+                    raise
+                taken: bytes = error.args[0]
+                earlier = await self._earlier(turn.asked, claim.key, taken)
+                if earlier is not None:
+                    return earlier
+                if time.monotonic() > claimed_until:
+                    claim = claim._replace(replaces=taken)
+                await asyncio.sleep(_CLAIM_POLL_SECONDS)
+            except (LogLockedError, MovedOnError):
+                pass  # Another turn or items came first: what it meets now is another conversation.
+            seen = await self._acceptance.look(turn.claim, turn.request.conversation)
+            if conversation is not None:
+                conversation = await self._conversation(turn.principal, conversation.id, seen)
+            if not seen.holder:
+                draft = await self._preparation.draft(turn.principal.tenant, turn.request)
+
+    async def _take(self, turn: _Turn, log: Log | None, claim: Claim | None) -> Accepted:
+        """Stores the turn with its claim, or right after it. Raises as `Acceptance.accept`."""
+        header = Header(
+            turn.response_id,
+            turn.principal.tenant,
+            turn.request.conversation or "",
+            turn.parameters.store is not False,
+            turn.background,
+            False,
+        )
+        body = new_body(turn.response_id, turn.parameters, background=turn.background)
+        new = NewTurn(header, body, turn.request, log, claim)
+        if claim is None or not self._acceptance.is_apart(claim.key, turn.request.conversation):
+            return await self._acceptance.accept(new)
+        taken = await self._idempotency.put(claim)
+        if taken not in {None, claim.value}:
+            raise ClaimedError(taken)
+        try:
+            return await self._acceptance.accept(new._replace(claim=None))
+        except (CloisterError, StoreError):
+            await self._idempotency.release(claim)
+            raise
+
+    async def _await_other(self, conversation: KeyedObject, run: str, *, until: float) -> None:
+        """Gives the turn that holds the conversation a moment; sets it free of one that will never write again, since
+        its response was destroyed or given up. Raises `Conflict` after ``until`` (monotonic seconds)."""
+        holder = await self._holder(conversation, run)
+        ended = holder is None or holder.done
+        if ended and await self._items.free(conversation.kind, conversation.id, run):
+            return
+        if time.monotonic() > until:
+            raise Conflict(_BUSY, param="conversation", code="conversation_locked", retry_after=2)
+        await asyncio.sleep(_LOCK_POLL_SECONDS)
 
     async def _holder(self, conversation: KeyedObject, run: str) -> Header | None:
         """The response whose run holds the conversation; None if there is none, or none of this conversation."""
@@ -253,12 +302,10 @@ class Intake:
             return None
         return header
 
-    async def _discard(self, header: Header) -> None:
-        await self._store.destroy(header)
-        await self._leases.release(header.id)
-
-    async def _stored(self, principal: Principal, response_id: str) -> KeyedObject | None:
-        header = await self._reader.header(principal, response_id, [response_id])
+    async def _earlier(self, asked: Asked, claim: str, sealed: bytes) -> KeyedObject | None:
+        """The response that a claim is for; None if there is none (any more, or yet). Raises as `IdempotencyKeys`."""
+        response_id = await self._idempotency.open(asked, claim, sealed)
+        header = await self._reader.header(asked.principal, response_id, [response_id])
         return None if header is None else await self._store.keyed(header)
 
 

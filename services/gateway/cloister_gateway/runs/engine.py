@@ -10,6 +10,8 @@ from cloister_common.vault import VaultError
 
 from cloister_gateway.admission import Admission
 from cloister_gateway.bus.announcements import Announcements
+from cloister_gateway.runs.acceptance import Accepted
+from cloister_gateway.runs.keeper import Keeper
 from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.run import Run, RunParts
 from cloister_gateway.runs.store import Header
@@ -26,6 +28,11 @@ log = get_logger(__name__)
 
 _SWEEP_SECONDS = 1.0
 _CANCEL = "run.cancel"
+_MOST_ADOPTIONS = 32
+"""In one sweep: the runs of a gateway that died come back over all gateways, and over seconds."""
+_MOST_LISTED = 512
+_LATE_SECONDS = 0.5
+"""A gateway whose sweep wakes up so late has more to do than it can; of others' runs it takes one at a time."""
 _MOST_TAKEOVERS = 10
 """A run that ends its gateways, by the memory it takes for example, must not go through all of them for ever."""
 
@@ -38,17 +45,21 @@ class Engine:
         parts: RunParts,
         *,
         admission: Admission,
+        keeper: Keeper,
         hub: Hub,
         announcements: Announcements,
         supervisor: Supervisor,
     ) -> None:
         self._parts = parts
         self._admission = admission
+        self._keeper = keeper
         self._hub = hub
         self._announcements = announcements
         self._supervisor = supervisor
         self._runs: dict[str, Run] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        # Runs of this gateway that ended because Redis was away: nobody else looks for them while their lease lasts.
+        self._interrupted: set[str] = set()
         self._draining = False
 
     @property
@@ -61,26 +72,34 @@ class Engine:
         self._announcements.subscribe(_CANCEL, self._on_cancel)
         self._supervisor.loop("runs-sweep", self._sweep)
 
-    async def begin(
+    async def begin(self, accepted: Accepted) -> None:
+        """Starts the run of a turn that this gateway has just accepted. Returns when its feed can be watched."""
+        conversation = None if accepted.conversation is None else accepted.conversation.keyed
+        body = accepted.transcript.response
+        await self._begin(accepted.keyed, conversation, accepted.request, body, accepted=accepted)
+
+    async def _begin(
         self,
         keyed: KeyedObject,
         conversation: KeyedObject | None,
         request: TurnRequest,
         body: ResponseBody,
         *,
+        accepted: Accepted | None = None,
         give_up: bool = False,
     ) -> None:
-        """Starts a run whose lease this gateway holds. Returns when its feed can be watched.
+        """Starts a run whose lease this gateway holds.
 
         Args:
             keyed: The response.
             conversation: The conversation that the output goes to.
             request: What was asked, as stored.
             body: The response as created.
+            accepted: What acceptance made already.
             give_up: Only bring the run to its end, as failed.
         """
         opened = asyncio.Event()
-        work = self._run(keyed, conversation, request, body, opened, give_up=give_up)
+        work = self._run(keyed, conversation, request, body, opened, accepted=accepted, give_up=give_up)
         self._tasks[keyed.id] = self._supervisor.spawn("run", work)
         await opened.wait()
 
@@ -101,8 +120,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
         try:
-            for response_id in tasks:
-                await self._parts.leases.hand_over(response_id)
+            await self._parts.leases.hand_over(list(tasks))
         except REDIS_AWAY as error:
             log.warning("runs_not_handed_over", error=type(error).__name__)
 
@@ -114,12 +132,16 @@ class Engine:
         body: ResponseBody,
         opened: asyncio.Event,
         *,
+        accepted: Accepted | None,
         give_up: bool,
     ) -> None:
+        run: Run | None = None
         try:
-            async with self._admission.counted(), self._hub.own(keyed) as feed:
-                run = Run(keyed, conversation, request, body, self._parts, feed)
+            events = None if accepted is None else accepted.events
+            async with self._admission.counted(), self._hub.own(keyed, events) as feed:
+                run = Run(keyed, conversation, request, body, self._parts, feed, accepted)
                 self._runs[keyed.id] = run
+                self._keeper.keep(run)
                 if give_up:
                     run.give_up()
                 opened.set()
@@ -133,6 +155,10 @@ class Engine:
                 self._settle(keyed.key.tenant, keyed.id, "cancelled")
         finally:
             opened.set()
+            if run is not None:
+                self._keeper.let_go(run)
+                if run.interrupted:
+                    self._interrupted.add(keyed.id)
             self._runs.pop(keyed.id, None)
             self._tasks.pop(keyed.id, None)
 
@@ -142,30 +168,46 @@ class Engine:
             run.cancel()
 
     async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
         while not self._supervisor.stopping.is_set():
+            most = 1 if loop.time() - due > _LATE_SECONDS else _MOST_ADOPTIONS
             try:
-                for response_id in await self._parts.leases.abandoned():
-                    if response_id not in self._tasks and not self._draining:
+                listed = await self._parts.leases.abandoned(_MOST_LISTED)
+                free = [run for run in dict.fromkeys([*self._interrupted, *listed]) if run not in self._tasks]
+                for response_id in free[:most]:
+                    if not self._draining:
                         await self._guarded(response_id, self._adopt(response_id))
                 for response_id in await self._parts.leases.due():
                     await self._guarded(response_id, self._drop(response_id))
             except REDIS_AWAY as error:
                 log.warning("runs_sweep_failed", error=type(error).__name__)
+            due = loop.time() + _SWEEP_SECONDS
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async def _guarded(self, response_id: str, work: Coroutine[Any, Any, None]) -> None:
-        """One run that cannot be read must not keep the others from being taken over."""
+        """One run that cannot be read must not keep the others from being taken over, nor one whose slot is away."""
         try:
             await work
-        except REDIS_AWAY:
-            raise
+        except REDIS_AWAY as error:
+            log.warning("runs_sweep_failed", response_id=response_id, error=type(error).__name__)
         except Exception:
             log.exception("run_sweep_failed", response_id=response_id)
 
     async def _adopt(self, response_id: str) -> None:
-        """Takes a run over whose holder let its lease go."""
-        if not await self._parts.leases.take(response_id):
-            return
+        """Takes a run over whose holder let its lease go, or that Redis interrupted here."""
+        own = response_id in self._interrupted
+        self._interrupted.discard(response_id)
+        try:
+            if await self._parts.leases.take(response_id):
+                await self._go_on(response_id, own=own)
+        except REDIS_AWAY:
+            # With the next sweep, and not when the lease is over that may just have been taken.
+            self._interrupted.add(response_id)
+            raise
+
+    async def _go_on(self, response_id: str, *, own: bool) -> None:
+        """Goes on with a run whose lease was just taken; ``own`` if it is one that Redis interrupted here."""
         header = await self._header(response_id)
         if header is None:
             await self._parts.leases.release(response_id)
@@ -189,9 +231,10 @@ class Engine:
             self._settle(header.tenant, response_id, "cancelled")
             return
         conversation = KeyedObject(CONVERSATION, header.conversation, keyed.key) if header.conversation else None
-        takeovers = await self._parts.store.count_takeover(response_id)
+        # (An interruption by Redis is no fault of the run.)
+        takeovers = 0 if own else await self._parts.store.count_takeover(response_id)
         log.info("run_adopted", response_id=response_id, takeovers=takeovers)
-        await self.begin(keyed, conversation, request, body, give_up=takeovers > _MOST_TAKEOVERS)
+        await self._begin(keyed, conversation, request, body, give_up=takeovers > _MOST_TAKEOVERS)
 
     async def _stored(self, header: Header) -> tuple[KeyedObject, TurnRequest, ResponseBody]:
         """What is needed to run a response again. Raises `VaultError` if its record or key does not open."""

@@ -1,20 +1,26 @@
 """Who runs a response: a lease in Redis with a deadline, and a list of all runs by deadline.
 
 A gateway that dies stops renewing; whoever finds the run past its deadline takes the lease. The lease only decides
-who *should* write. That a deposed holder *cannot* write is decided by the event stream's explicit ids.
+who *should* write. That a deposed holder *cannot* write is decided by the event stream's explicit ids. So a gateway
+that was too busy to renew in time, and finds that nobody has taken its lease, just takes it again.
 
 Every time here is Redis's own, taken inside the script that uses it: the clocks of two gateways may be an hour apart.
 """
 
+import asyncio
 import math
 import secrets
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 
-from cloister_gateway.storage.layout import RUNS_ACTIVE, RUNS_ENDED, lease_key
+from cloister_gateway.storage.client import is_cluster
+from cloister_gateway.storage.layout import RESPONSE, RUNS_ACTIVE, RUNS_ENDED, lease_key, record_key
+from cloister_gateway.storage.slots import slot_of
 
-__all__ = ["LEASE_SECONDS", "RENEW_SECONDS", "Leases"]
+__all__ = ["LEASE_SECONDS", "RENEW_SECONDS", "Leases", "Standing"]
 
 LEASE_SECONDS = 5.0
 """How long a dead holder's run waits for the next one."""
@@ -22,8 +28,8 @@ RENEW_SECONDS = 1.5
 """Three renewals fit in a lease, so that one slow answer from Redis does not depose a living holder."""
 
 _NOW = "local time = redis.call('TIME') local now = time[1] + time[2] / 1e6 "
-# KEYS: list. ARGV: run, seconds from now.
-_NOTE = _NOW + "return redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])"
+# KEYS: list. ARGV: seconds from now, runs.
+_NOTE = _NOW + "for i = 2, #ARGV do redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[i]) end return 0"
 # KEYS: list. ARGV: how many at most, the most seconds from now that anyone notes. What is noted beyond was noted by
 # another clock, that of a Redis that failed over for example: it is over too, or nobody would find it until then.
 _OVER = (
@@ -37,56 +43,149 @@ return over
 """
 )
 # KEYS: lease. ARGV: holder, milliseconds. What stands there without an end is no lease of ours, and would never go.
+# One that is the taker's already is that of a run which Redis interrupted.
 _TAKE = """
 if redis.call('PTTL', KEYS[1]) == -1 then redis.call('DEL', KEYS[1]) end
+if redis.pcall('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
 """
 # KEYS: lease. ARGV: holder, milliseconds.
 _RENEW = "if redis.pcall('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
+# KEYS: lease and record of each run. ARGV: holder, milliseconds, then for each run whether its lease may have run out.
+# Says of each whether it is ours (1), is to be cancelled (2), is gone (4). What is no record of ours tells nothing.
+_RENEW_ALL = """
+local told = {}
+for i = 1, #KEYS, 2 do
+  local said = redis.pcall('HMGET', KEYS[i + 1], 'tenant', 'cancel', 'done')
+  local holder = redis.pcall('GET', KEYS[i])
+  local bits = 0
+  if holder == ARGV[1] then
+    redis.call('PEXPIRE', KEYS[i], ARGV[2])
+    bits = 1
+  elseif not holder and not said[3] and ARGV[(i + 5) / 2] == '1' then
+    redis.call('SET', KEYS[i], ARGV[1], 'PX', ARGV[2])
+    bits = 1
+  end
+  if said[2] then bits = bits + 2 end
+  if not said.err and not said[1] then bits = bits + 4 end
+  told[(i + 1) / 2] = bits
+end
+return told
+"""
 # KEYS: lease. ARGV: holder.
 _RELEASE = "if redis.pcall('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 
-class Leases:
-    """The leases of this gateway."""
+_RUNS_A_SCRIPT = 64
+"""Nobody else is served while a script runs: this many renewals take half a millisecond."""
 
-    def __init__(self, redis: Redis) -> None:
+
+class Standing(NamedTuple):
+    """How a run stands.
+
+    Attributes:
+        ours: Whether its lease is this gateway's, and was extended.
+        cancelled: Whether somebody asked to cancel it.
+        gone: Whether its response was destroyed.
+    """
+
+    ours: bool
+    cancelled: bool
+    gone: bool
+
+
+class Leases:
+    """The leases of this gateway.
+
+    Args:
+        redis: A client. That of the renewals has connections of its own (`cloister_gateway.runs.keeper`).
+        holder: The name under which they are held, where several share it.
+    """
+
+    def __init__(self, redis: Redis, *, holder: str | None = None) -> None:
         self._redis = redis
-        self._holder = secrets.token_hex(8)
+        self._clustered = is_cluster(redis)
+        self.holder = holder or secrets.token_hex(8)
         self._note_script = redis.register_script(_NOTE)
         self._over_script = redis.register_script(_OVER)
         self._take_script = redis.register_script(_TAKE)
         self._renew_script = redis.register_script(_RENEW)
+        self._renew_all_script = redis.register_script(_RENEW_ALL)
         self._release_script = redis.register_script(_RELEASE)
 
     async def take(self, response_id: str) -> bool:
-        """Takes the run's lease if it is free; says whether it did."""
-        await self._note_script(keys=[RUNS_ACTIVE], args=[response_id, LEASE_SECONDS])
-        taken = await self._take_script(keys=[lease_key(response_id)], args=[self._holder, int(LEASE_SECONDS * 1000)])
+        """Takes the run's lease if it is free, or is ours and its run was interrupted; says whether it did."""
+        await self._note_script(keys=[RUNS_ACTIVE], args=[LEASE_SECONDS, response_id])
+        taken = await self._take_script(keys=[lease_key(response_id)], args=[self.holder, int(LEASE_SECONDS * 1000)])
         return bool(taken)
 
     async def renew(self, response_id: str) -> bool:
         """Extends a lease of ours. False if it is not ours any more."""
-        renewed = await self._renew_script(
-            keys=[lease_key(response_id)], args=[self._holder, int(LEASE_SECONDS * 1000)]
-        )
+        renewed = await self._renew_script(keys=[lease_key(response_id)], args=[self.holder, int(LEASE_SECONDS * 1000)])
         if renewed:
-            await self._note_script(keys=[RUNS_ACTIVE], args=[response_id, LEASE_SECONDS])
+            await self._note_script(keys=[RUNS_ACTIVE], args=[LEASE_SECONDS, response_id])
         return bool(renewed)
+
+    async def renew_all(self, late: Mapping[str, bool]) -> dict[str, Standing]:
+        """Extends the leases of many runs in a few round trips.
+
+        Args:
+            late: The runs, and of each whether its last renewal is so long ago that its lease may have run out. Then
+                it is taken again where nobody has it; one that is gone before its time was taken away.
+        """
+
+        async def renew(some: list[str]) -> dict[str, Standing]:
+            keys = [key for run in some for key in (lease_key(run), record_key(RESPONSE, run))]
+            said: Any = await self._renew_all_script(
+                keys=keys, args=[self.holder, int(LEASE_SECONDS * 1000), *(int(late[run]) for run in some)]
+            )
+            return {
+                run: Standing(bool(bits & 1), bool(bits & 2), bool(bits & 4))
+                for run, bits in zip(some, said, strict=True)
+            }
+
+        standing: dict[str, Standing] = {}
+        portions = list(self._portions(late))
+        # (In a cluster nearly each run is a portion, and a node whose master has died must not hold up the others.)
+        step = len(portions) if self._clustered else 1
+        for begin in range(0, len(portions), step or 1):
+            for told in await asyncio.gather(*(renew(some) for some in portions[begin : begin + step])):
+                standing |= told
+        ours = [run for run, how in standing.items() if how.ours]
+        if ours:
+            await self._note_script(keys=[RUNS_ACTIVE], args=[LEASE_SECONDS, *ours])
+        return standing
+
+    def _portions(self, runs: Iterable[str]) -> Iterator[list[str]]:
+        """So many runs as one script takes; in a cluster of one slot."""
+        groups: dict[int, list[str]] = {}
+        for run in runs:
+            groups.setdefault(slot_of(lease_key(run)) if self._clustered else 0, []).append(run)
+        for group in groups.values():
+            for begin in range(0, len(group), _RUNS_A_SCRIPT):
+                yield group[begin : begin + _RUNS_A_SCRIPT]
+
+    @staticmethod
+    def list_in(pipeline: Pipeline, response_id: str) -> None:
+        """Lists a run that is about to be accepted, in the pipeline that accepts it and before that."""
+        # (EVAL with its text: redis-py asks in a round trip of its own whether Redis knows the scripts of a pipeline.)
+        pipeline.eval(_NOTE, 1, RUNS_ACTIVE, str(LEASE_SECONDS), response_id)
 
     async def release(self, response_id: str) -> None:
         """Gives the lease up of a run of which nothing is left."""
         await self._redis.zrem(RUNS_ACTIVE, response_id)
-        await self._release_script(keys=[lease_key(response_id)], args=[self._holder])
+        await self._release_script(keys=[lease_key(response_id)], args=[self.holder])
 
-    async def hand_over(self, response_id: str) -> None:
-        """Gives the lease up so that another gateway goes on at once.
+    async def hand_over(self, response_ids: Sequence[str]) -> None:
+        """Gives leases up so that other gateways go on at once.
 
-        The lease goes first: who found the run on the list and not its lease free would look again only after
+        The leases go first: who found a run on the list and not its lease free would look again only after
         `LEASE_SECONDS`.
         """
-        await self._release_script(keys=[lease_key(response_id)], args=[self._holder])
-        await self._redis.zadd(RUNS_ACTIVE, {response_id: 0})
+        for response_id in response_ids:
+            await self._release_script(keys=[lease_key(response_id)], args=[self.holder])
+        if response_ids:
+            await self._redis.zadd(RUNS_ACTIVE, dict.fromkeys(response_ids, 0))
 
     async def abandoned(self, limit: int = 32) -> list[str]:
         """Runs whose holder let the deadline pass."""
@@ -97,8 +196,11 @@ class Leases:
 
         In this order: a gateway that dies in between leaves the run on a list, so that what is kept does not stay.
         """
-        await self._note_script(keys=[RUNS_ENDED], args=[response_id, keep_seconds])
-        await self.release(response_id)
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.eval(_NOTE, 1, RUNS_ENDED, str(keep_seconds), response_id)
+            pipeline.zrem(RUNS_ACTIVE, response_id)
+            pipeline.eval(_RELEASE, 1, lease_key(response_id), self.holder)
+            await pipeline.execute()
 
     async def due(self, limit: int = 128) -> list[str]:
         """Ended runs whose keeping time is over."""

@@ -10,7 +10,8 @@ from cloister_gateway.models.catalog import Catalog
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.prompt import Prompt, PromptBuilder, PromptTooLongError
 from cloister_gateway.runs.history import HistoryReader
-from cloister_gateway.runs.records import TurnRequest
+from cloister_gateway.runs.records import PreparedPrompt, TurnRequest
+from cloister_gateway.storage import DamagedError
 from cloister_gateway.wire.items import Message, item_messages
 
 __all__ = ["Preparation"]
@@ -53,6 +54,28 @@ class Preparation:
             await self.prompt(request, history, [], item_messages(request.input))
         except (Unavailable, UpstreamFailed):
             return  # Nobody can say now. The run asks again.
+
+    async def draft(self, tenant: str, request: TurnRequest) -> PreparedPrompt | None:
+        """The prompt of a turn, made before it is accepted and sent as it is by its run, where nothing comes between.
+
+        None if the run must make it: where it searches, or where nobody can say now.
+
+        Raises:
+            InvalidRequest, NotFound: As `check`.
+        """
+        if request.tools:
+            await self.check(tenant, request)
+            return None
+        try:
+            history = await self._history.before(tenant, request)
+            prompt = await self.prompt(request, history, [], item_messages(request.input))
+        except (Unavailable, UpstreamFailed):
+            return None
+        except DamagedError:
+            if request.truncation == "disabled":
+                raise
+            return None
+        return PreparedPrompt(messages=prompt.messages, passages=[], dropped=prompt.dropped_messages, results=None)
 
     async def messages(self, tenant: str, request: TurnRequest) -> tuple[list[Message], list[Message]]:
         """The messages before this turn, oldest first, and those of this turn."""

@@ -15,7 +15,9 @@ from prometheus_client import Counter, Gauge
 from redis.exceptions import RedisError
 
 from cloister_gateway.bus.connection import Bus
-from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
+from cloister_gateway.runs.acceptance import Accepted, Log
+from cloister_gateway.runs.ending import Endings
+from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.records import OUTCOME, PROMPT, Outcome, RunError, TurnRequest, Usage
 from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.transcript import Transcript
@@ -25,13 +27,9 @@ from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import (
     ItemLog,
     KeyedObject,
-    LogDamagedError,
-    LogGoneError,
-    LogLockedError,
     RecordGoneError,
 )
 from cloister_gateway.storage.client import REDIS_AWAY
-from cloister_gateway.storage.layout import conversation_channel
 from cloister_gateway.streams.events import DeposedError, EventStream
 from cloister_gateway.streams.feeds import Feed
 from cloister_gateway.usage import Ending, Generation, Meter, Unmetered, Used
@@ -69,6 +67,7 @@ class RunParts:
         self.items = items
         self.turn = turn
         self.settings = settings
+        self.endings = Endings(store, items, leases)
 
 
 class Run:
@@ -81,6 +80,7 @@ class Run:
         body: The response as created.
         parts: What it works with.
         feed: Where watchers of this gateway read.
+        accepted: What acceptance made already, where this gateway has just accepted it.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class Run:
         body: ResponseBody,
         parts: RunParts,
         feed: Feed,
+        accepted: Accepted | None = None,
     ) -> None:
         self.keyed = keyed
         self.conversation = conversation
@@ -100,10 +101,33 @@ class Run:
         self._cancelled = False
         self._settled = False
         self._given_up = False
+        self.interrupted = False
         self._stopping = asyncio.Event()
         self._work: asyncio.Task[Outcome] | None = None
-        self._transcript = Transcript(body)
-        self._transcript.replay(feed.events)
+        self._lost: Exception | None = None
+        self._unfollowed_since: float | None = None
+        self._head: bytes | None = None
+        self._fresh = accepted is not None
+        if accepted is not None:
+            self._transcript = accepted.transcript
+            if accepted.conversation is not None:
+                self._head = accepted.conversation.head
+        else:
+            self._transcript = Transcript(body)
+            self._transcript.replay(feed.events)
+
+    @property
+    def id(self) -> str:
+        """The response's."""
+        return self.keyed.id
+
+    @property
+    def is_followed_here(self) -> bool:
+        """Whether it goes on without a look at who follows it on other gateways."""
+        if not (self.request.background or self._feed.watchers > 0):
+            return False
+        self._unfollowed_since = None
+        return True
 
     def cancel(self) -> None:
         """Aborts the generation; the response ends as ``cancelled``. Doing it twice is no error."""
@@ -112,29 +136,48 @@ class Run:
             if self._work is not None:
                 self._work.cancel()
 
+    def lose(self, error: Exception) -> None:
+        """Stops: the run is this gateway's no more, for the reason ``error``."""
+        self._lost = error
+        if self._work is not None:
+            self._work.cancel()
+
+    def note_followed(self, followed: bool) -> None:
+        """Whether anybody follows it on any gateway. It ends as cancelled when nobody has for a while."""
+        if followed:
+            self._unfollowed_since = None
+        elif self._unfollowed_since is None:
+            self._unfollowed_since = time.monotonic()
+        elif time.monotonic() - self._unfollowed_since > self._parts.settings.unwatched_seconds:
+            self.cancel()
+
     def give_up(self) -> None:
         """Lets the response fail without more work, since its holders die of it."""
         self._given_up = True
 
     async def execute(self) -> None:
         """Runs to the end, or until this gateway is not the holder any more."""
+        if self._feed.final:
+            log.info("run_deposed", response_id=self.keyed.id)
+            return
         _RUNNING.inc()
         try:
             outcome = await self._recall()
-            if not self._transcript.resumed:
-                self._announce()
+            if not self._transcript.resumed and not self._fresh:
+                self._transcript.announce(background=self.request.background)
             async with asyncio.TaskGroup() as tasks:
-                keeper = tasks.create_task(self._keep_lease(), name="lease")
                 writer = tasks.create_task(self._write_loop(), name="writer")
                 if outcome is None:
                     self._work = tasks.create_task(self._perform(), name="work")
                     await asyncio.wait([self._work])
-                    outcome = Outcome(status="cancelled") if self._cancelled else self._work.result()
+                    if self._lost is not None:
+                        raise self._lost
+                    worked = Outcome(status="cancelled") if self._cancelled else self._work.result()
+                    outcome = self._transcript.complete(worked)
                 self._stopping.set()
                 self._transcript.changed.set()
                 await writer
                 await self._finish(outcome)
-                keeper.cancel()
             keep_seconds = self._parts.settings.keep_stream_seconds
             await self._parts.leases.ended(self.keyed.id, keep_seconds=keep_seconds)
         except* DeposedError:
@@ -147,6 +190,7 @@ class Run:
             self._settle("cancelled", self._transcript.tokens.usage())
         except* REDIS_AWAY as errors:
             log.warning("run_interrupted", response_id=self.keyed.id, error=type(errors.exceptions[0]).__name__)
+            self.interrupted = True
         finally:
             _RUNNING.dec()
 
@@ -171,13 +215,6 @@ class Run:
             self._transcript.results = None if prompt is None else prompt.results
         return outcome
 
-    def _announce(self) -> None:
-        """The events that begin every response, before anything can go wrong or be cancelled."""
-        self._transcript.lifecycle("response.created")
-        if self.request.background:
-            self._transcript.lifecycle("response.queued")
-        self._transcript.lifecycle("response.in_progress", status="in_progress")
-
     async def _perform(self) -> Outcome:
         """The work, and how it ended. A failure of it ends the answer, not the run: the run still has to tell.
 
@@ -187,10 +224,10 @@ class Run:
             message = "The server failed on this response several times and has given it up."
             return Outcome(status="failed", error=RunError(code="server_error", message=message))
         try:
-            if self.conversation is not None:
-                await self._parts.bus.publish(conversation_channel(self.conversation.id), self.keyed.id.encode())
-            if self._cancelled or await self._parts.store.cancel_requested(self.keyed.id):
+            # Somebody may have asked before there was a run here to tell; of a new one the keeper hears soon enough.
+            if not self._fresh and await self._parts.store.cancel_requested(self.keyed.id):
                 self._cancelled = True
+            if self._cancelled:
                 return Outcome(status="cancelled")
             return await self._parts.turn.perform(self.keyed, self.request, self._transcript)
         except Exception as error:
@@ -209,46 +246,22 @@ class Run:
         return RunError(code="server_error", message=message)
 
     async def _finish(self, outcome: Outcome) -> None:
-        """Closes the output, stores it in the conversation, and writes the last event with the response.
-
-        Another gateway may have to do this again from any point. So what the end will be is written down first, and
-        what is stored is in the stream before: if the stream refuses it, another holder has come further.
-        """
-        await self._flush()
-        if not await self._parts.leases.renew(self.keyed.id):
-            raise DeposedError
-        outcome = await self._parts.store.write_once(self.keyed, OUTCOME, self._transcript.complete(outcome))
-        status = outcome.status
-        self._transcript.close_output(failed=status == "failed", completed=status == "completed")
-        await self._flush()
-        await self._store_output(status)
+        """Closes the output, and writes the end in one step: see `cloister_gateway.runs.ending`."""
+        status, transcript = outcome.status, self._transcript
+        transcript.close_output(failed=status == "failed", completed=status == "completed")
+        output = with_results(transcript.output, transcript.results)
+        if is_unanswered(status, output):
+            output = [*output, unanswered_mark(self.request.input)]
         event = {"completed": "response.completed", "failed": "response.failed"}.get(status, "response.incomplete")
-        self._transcript.lifecycle(event, **outcome.changes())
-        response, results = self._transcript.response, self._transcript.results
-        fields = self._parts.store.finished_fields(self.keyed, response, results)
-        await self._flush(final=True, fields=fields)
+        transcript.lifecycle(event, **outcome.changes())
+        fields = self._parts.store.finished_fields(self.keyed, transcript.response, transcript.results)
+        conversation = None if self.conversation is None else Log(self.conversation, self._head)
+        first, events = transcript.take_pending()
+        await self._parts.endings.write(self.keyed, conversation, output, first, events, fields)
+        self._feed.extend(first, events, final=True)
         self._settle(_ENDINGS.get(status, "completed"), outcome.usage or Usage())
         _ENDED.labels(status).inc()
-        log.info("run_ended", response_id=self.keyed.id, status=status, **asdict(self._transcript.tokens))
-
-    async def _store_output(self, status: str) -> None:
-        """Adds the output to the conversation and sets its log free, once, however often it is tried."""
-        if self.conversation is None:
-            return
-        try:
-            output = with_results(self._transcript.output, self._transcript.results)
-            if is_unanswered(status, output):
-                output = [*output, unanswered_mark(self.request.input)]
-            await self._parts.items.append(self.conversation, output, run=self.keyed.id)
-        except LogGoneError:
-            log.info("conversation_gone", response_id=self.keyed.id)
-        except LogLockedError:
-            # An earlier holder of this run came this far: the output is stored, and the log is no longer ours.
-            log.info("conversation_moved_on", response_id=self.keyed.id)
-        except LogDamagedError as error:
-            # The answer is whole, and its record will be; the next turn is told that the conversation is not.
-            log.error("conversation_damaged", response_id=self.keyed.id, exc_info=error)
-            await self._parts.items.free(self.conversation.kind, self.conversation.id, self.keyed.id)
+        log.info("run_ended", response_id=self.keyed.id, status=status, **asdict(transcript.tokens))
 
     async def _write_loop(self) -> None:
         """Writes what is pending: the first event at once, later ones joined over a short time.
@@ -262,28 +275,10 @@ class Run:
                 async with asyncio.timeout(self._parts.settings.flush_seconds):
                     await self._stopping.wait()
 
-    async def _flush(self, *, final: bool = False, fields: dict[str, bytes] | None = None) -> None:
+    async def _flush(self) -> None:
         first, events = self._transcript.take_pending()
         if not events:
             return
-        await self._parts.stream.append(self.keyed, first, events, final=final, fields=fields)
-        self._feed.extend(first, events, final=final)
-
-    async def _keep_lease(self) -> None:
-        """Renews the lease; hears of a cancel or deletion whose message was lost; ends what nobody watches."""
-        unwatched_since: float | None = None
-        while True:
-            await asyncio.sleep(RENEW_SECONDS)
-            if not await self._parts.leases.renew(self.keyed.id):
-                raise DeposedError
-            if await self._parts.store.cancel_requested(self.keyed.id):
-                self.cancel()
-            watched = (
-                self.request.background or self._feed.watchers > 0 or await self._parts.stream.is_watched(self.keyed.id)
-            )
-            if watched:
-                unwatched_since = None
-            elif unwatched_since is None:
-                unwatched_since = time.monotonic()
-            elif time.monotonic() - unwatched_since > self._parts.settings.unwatched_seconds:
-                self.cancel()
+        fields, self._transcript.fields = self._transcript.fields, {}
+        await self._parts.stream.append(self.keyed, first, events, final=False, fields=fields)
+        self._feed.extend(first, events, final=False)

@@ -18,7 +18,7 @@ from cloister_gateway.storage import KeyedObject, RecordGoneError, SealedField, 
 from cloister_gateway.storage.layout import CONVERSATION, RESPONSE, events_key, record_key, responses_key
 from cloister_gateway.wire.items import ResponseBody, SearchResult
 
-__all__ = ["Header", "ResponseStore"]
+__all__ = ["Header", "ResponseStore", "new_fields"]
 
 T = TypeVar("T")
 
@@ -59,10 +59,14 @@ class Header(NamedTuple):
 
 
 class ResponseStore:
-    """Reads and writes response records."""
+    """Reads and writes response records.
+
+    Attributes:
+        redis: Where they lie, for what is written in one step with them.
+    """
 
     def __init__(self, redis: Redis, keyring: Keyring) -> None:
-        self._redis = redis
+        self.redis = redis
         self._keyring = keyring
         self._write_script = redis.register_script(_WRITE)
         self._write_once_script = redis.register_script(_WRITE_ONCE)
@@ -70,7 +74,10 @@ class ResponseStore:
         self._destroy_script = redis.register_script(_DESTROY)
 
     async def create(self, header: Header, *, body: ResponseBody, request: TurnRequest) -> KeyedObject:
-        """Makes the record and, outside of a conversation, its key. Durable when this returns."""
+        """Makes the record and, outside of a conversation, its key, of a response that nobody runs.
+
+        Turns are accepted in one write, by `cloister_gateway.runs.acceptance`. Durable when this returns.
+        """
         if header.conversation:
             key = await self._keyring.get(header.tenant, CONVERSATION, header.conversation)
             if key is None:
@@ -78,16 +85,8 @@ class ResponseStore:
         else:
             key = await self._keyring.create(header.tenant, RESPONSE, header.id)
         keyed = KeyedObject(RESPONSE, header.id, key)
-        fields: dict[Any, Any] = {
-            "tenant": header.tenant,
-            "created": int(time.time()),
-            "conversation": header.conversation,
-            "stored": int(header.stored),
-            "background": int(header.background),
-            BODY.name: BODY.seal(keyed, body),
-            REQUEST.name: REQUEST.seal(keyed, request),
-        }
-        async with self._redis.pipeline(transaction=False) as pipeline:
+        fields: dict[Any, Any] = dict(new_fields(header, keyed, body, request))
+        async with self.redis.pipeline(transaction=False) as pipeline:
             pipeline.hset(record_key(RESPONSE, header.id), mapping=fields)
             if header.conversation:
                 pipeline.sadd(responses_key(header.conversation), header.id)
@@ -100,7 +99,7 @@ class ResponseStore:
 
     async def headers(self, response_ids: Sequence[str]) -> list[Header | None]:
         """What many records say in the clear, in one round trip."""
-        async with self._redis.pipeline(transaction=False) as pipeline:
+        async with self.redis.pipeline(transaction=False) as pipeline:
             for response_id in response_ids:
                 pipeline.hmget(record_key(RESPONSE, response_id), _CLEAR)
             found = await pipeline.execute(raise_on_error=False)
@@ -137,7 +136,7 @@ class ResponseStore:
             DamagedError: It has one, which does not open.
         """
         with _told(keyed.id):
-            sealed: Any = await self._redis.hget(record_key(RESPONSE, keyed.id), field.name)
+            sealed: Any = await self.redis.hget(record_key(RESPONSE, keyed.id), field.name)
             return None if sealed is None else field.open(keyed, sealed)
 
     async def write_once(self, keyed: KeyedObject, field: SealedField[T], value: T) -> T:
@@ -171,7 +170,7 @@ class ResponseStore:
         Raises:
             RecordGoneError: The response was destroyed.
         """
-        values: Any = await self._redis.hmget(record_key(RESPONSE, response_id), ["tenant", "cancel"])
+        values: Any = await self.redis.hmget(record_key(RESPONSE, response_id), ["tenant", "cancel"])
         tenant, cancel = values
         if tenant is None:
             raise RecordGoneError
@@ -187,7 +186,7 @@ class ResponseStore:
 
     async def settle(self, response_id: str) -> None:
         """Drops what was kept for a takeover: the prompt has the whole history in it."""
-        await self._redis.hdel(record_key(RESPONSE, response_id), PROMPT.name, OUTCOME.name, "cancel", "taken")
+        await self.redis.hdel(record_key(RESPONSE, response_id), PROMPT.name, OUTCOME.name, "cancel", "taken")
 
     async def hide(self, response_id: str) -> None:
         """Makes the record unreadable through the API at once, before it is destroyed."""
@@ -197,9 +196,9 @@ class ResponseStore:
         """Removes the record, its events and, outside of a conversation, its key."""
         if not header.conversation:
             await self._keyring.destroy(header.tenant, RESPONSE, header.id)
-        await self._redis.delete(record_key(RESPONSE, header.id), events_key(header.id))
+        await self.redis.delete(record_key(RESPONSE, header.id), events_key(header.id))
         if header.conversation:
-            await self._redis.srem(responses_key(header.conversation), header.id)
+            await self.redis.srem(responses_key(header.conversation), header.id)
 
     async def destroy_those_of(self, tenant: str, conversation_id: str) -> None:
         """Removes the records and streams of a conversation's responses, which its key sealed.
@@ -210,13 +209,13 @@ class ResponseStore:
         for response_id in await self._indexed(index):
             keys = [record_key(RESPONSE, response_id), events_key(response_id)]
             await self._destroy_script(keys=keys, args=[tenant, conversation_id])
-        await self._redis.delete(index)
+        await self.redis.delete(index)
 
     async def _sealed(self, keyed: KeyedObject, *fields: SealedField[Any]) -> list[bytes | None]:
         """Fields of a record as they lie there. Raises `RecordGoneError` if there is none."""
         with _told(keyed.id):
             names = ["tenant", *(field.name for field in fields)]
-            values: Any = await self._redis.hmget(record_key(RESPONSE, keyed.id), names)
+            values: Any = await self.redis.hmget(record_key(RESPONSE, keyed.id), names)
             tenant: bytes | None = values[0]
             sealed: list[bytes | None] = values[1:]
         if tenant is None:
@@ -226,12 +225,27 @@ class ResponseStore:
     async def _indexed(self, index: str) -> list[str]:
         """The ids in an index. One that is no set any more names nothing, and must not keep the rest from going."""
         try:
-            members: Any = await self._redis.smembers(index)
+            members: Any = await self.redis.smembers(index)
         except ResponseError as error:
             if not is_wrong_type(error):
                 raise
             return []
         return [member.decode(errors="replace") for member in members]
+
+
+def new_fields(
+    header: Header, keyed: KeyedObject, body: ResponseBody, request: TurnRequest
+) -> dict[str, str | int | bytes]:
+    """The record of a new response."""
+    return {
+        "tenant": header.tenant,
+        "created": int(time.time()),
+        "conversation": header.conversation,
+        "stored": int(header.stored),
+        "background": int(header.background),
+        BODY.name: BODY.seal(keyed, body),
+        REQUEST.name: REQUEST.seal(keyed, request),
+    }
 
 
 def _header(response_id: str, values: Any) -> Header | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from cloister_gateway.runs.records import Outcome, TokenCount
+from cloister_gateway.runs.records import Outcome, PreparedPrompt, TokenCount
 from cloister_gateway.wire.items import Item, ResponseBody, SearchResult
 
 __all__ = ["Transcript"]
@@ -29,6 +29,8 @@ class Transcript:
         began: When this gateway took the run up (monotonic seconds).
         tokens: What was used so far.
         results: What the file search found, if there was one.
+        prepared: The prompt, where this gateway has made it before the run began.
+        fields: Fields of the record that are written in one step with the next events.
     """
 
     def __init__(self, response: ResponseBody) -> None:
@@ -38,6 +40,8 @@ class Transcript:
         self.began = time.monotonic()
         self.tokens = TokenCount()
         self.results: list[SearchResult] | None = None
+        self.prepared: PreparedPrompt | None = None
+        self.fields: dict[str, bytes] = {}
         self.next_number = 0
         self._pending: list[bytes] = []
         self._texts: dict[tuple[int, int], list[str]] = {}
@@ -155,6 +159,13 @@ class Transcript:
     def text(self, index: int) -> str:
         """The message's text so far."""
         return "".join(self._texts.get((index, 0), ()))
+
+    def announce(self, *, background: bool) -> None:
+        """The events that begin every response, before anything can go wrong or be cancelled."""
+        self.lifecycle("response.created")
+        if background:
+            self.lifecycle("response.queued")
+        self.lifecycle("response.in_progress", status="in_progress")
 
     def take_pending(self) -> tuple[int, list[bytes]]:
         """What is to be written next: the number of the first event, and the events."""

@@ -65,8 +65,10 @@ class Turn:
         Raises:
             CloisterError: It failed; the message is for the caller.
         """
-        prompt: PreparedPrompt | None = None
-        if transcript.resumed:
+        prompt = transcript.prepared
+        if prompt is not None:
+            transcript.fields[PROMPT.name] = PROMPT.seal(keyed, prompt)
+        elif transcript.resumed:
             prompt = await self._store.read(keyed, PROMPT)
         if prompt is None:
             prompt = await self._prepare(keyed, request, transcript)
@@ -96,7 +98,8 @@ class Turn:
 
     async def _prepare(self, keyed: KeyedObject, request: TurnRequest, transcript: Transcript) -> PreparedPrompt:
         """Searches and builds the prompt, and stores both before readers learn of them: who takes the run over must
-        find the same."""
+        find the same. What was searched is stored at once, since readers are told that it was; else the prompt goes
+        with the first events that are made from it."""
         tenant = keyed.key.tenant
         history, new = await self._preparation.messages(tenant, request)
         tool = next(iter(request.tools), None)
@@ -113,7 +116,10 @@ class Turn:
             dropped=prompt.dropped_messages,
             results=None if tool is None else [passage.as_result() for passage in found],
         )
-        return await self._store.write_once(keyed, PROMPT, prepared)
+        if tool is not None:
+            return await self._store.write_once(keyed, PROMPT, prepared)
+        transcript.fields[PROMPT.name] = PROMPT.seal(keyed, prepared)
+        return prepared
 
     async def _attribute(self, keyed: KeyedObject, transcript: Transcript, answer: Answer) -> None:
         """Cites, by similarity, the sentences that the model left without a marker."""

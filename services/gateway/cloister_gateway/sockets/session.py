@@ -222,7 +222,9 @@ class Session:
 
         async with AsyncExitStack() as stack:
             subscription = await self._bus.subscribe(
-                conversation_channel(conversation.id), lambda payload: on_run(payload.decode()), lambda: on_run(None)
+                conversation_channel(conversation.id, sharded=self._bus.sharded),
+                lambda payload: on_run(payload.decode()),
+                lambda: on_run(None),
             )
             stack.push_async_callback(self._bus.unsubscribe, subscription)
             on_run(None)

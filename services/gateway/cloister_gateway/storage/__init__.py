@@ -1,5 +1,6 @@
 """Stored truth: sealed records and sealed, chained item logs in Redis. Nothing readable ever reaches the store."""
 
+from cloister_gateway.storage.chain import StoredItem
 from cloister_gateway.storage.damage import damage_told, is_wrong_type
 from cloister_gateway.storage.errors import (
     DamagedError,
@@ -9,12 +10,9 @@ from cloister_gateway.storage.errors import (
     RecordGoneError,
     StoreError,
 )
-from cloister_gateway.storage.items import (
-    ItemLog,
-    StoredItem,
-    StoredLog,
-)
+from cloister_gateway.storage.items import ItemLog, PreparedItems, must_retry
 from cloister_gateway.storage.layout import CONVERSATION, RESPONSE, record_key
+from cloister_gateway.storage.opened import OpenedLogs, StoredLog
 from cloister_gateway.storage.records import KeyedObject, Record, SealedField, open_field, seal_field
 
 __all__ = [
@@ -26,6 +24,8 @@ __all__ = [
     "LogDamagedError",
     "LogGoneError",
     "LogLockedError",
+    "OpenedLogs",
+    "PreparedItems",
     "Record",
     "RecordGoneError",
     "SealedField",
@@ -34,6 +34,7 @@ __all__ = [
     "StoredLog",
     "damage_told",
     "is_wrong_type",
+    "must_retry",
     "open_field",
     "record_key",
     "seal_field",

@@ -12,15 +12,19 @@
 
     redis.exceptions.RedisError
     ├── ConnectionError, TimeoutError (and OSError)    Redis is away: `storage.client.REDIS_DOWN`
+    ├── ClusterDownError, TryAgainError, AskError      a slot of a cluster has no master for now: `REDIS_DOWN` too
     ├── OutOfMemoryError, WritesRefusedError           it takes nothing new for now: with those, `REDIS_AWAY`
-    └── any other                                      it refuses: a replica by now, rights taken away, a fault of ours
+    ├── UnconfirmedError                               too few replicas have the write: `REDIS_AWAY` too
+    └── any other                                      it refuses: rights taken away, a fault of ours
+
+A master that has become a replica counts as away: `storage.connections` closes the connection to it.
 
 Work that is under way goes on when what is away is back; whoever asked for something new is told at once.
 """
 
 from cloister_common.errors import CloisterError
 from cloister_common.vault import VaultError
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 __all__ = [
     "DamagedError",
@@ -30,6 +34,7 @@ __all__ = [
     "LogLockedError",
     "RecordGoneError",
     "StoreError",
+    "UnconfirmedError",
     "WritesRefusedError",
 ]
 
@@ -80,3 +85,13 @@ class LogDamagedError(DamagedError):
 
 class WritesRefusedError(ResponseError):
     """Redis takes nothing new for now: its disk is full or fails (``MISCONF``), or it has too few replicas."""
+
+
+class UnconfirmedError(RedisError):
+    """The master did what was asked, and too few replicas confirmed it in time: a failover may undo it.
+
+    As after a lost answer, only the caller knows whether doing it again is harmless.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("too few replicas confirmed the write in time")

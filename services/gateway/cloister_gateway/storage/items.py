@@ -1,47 +1,55 @@
 """The item log of a conversation: a Redis Stream of sealed records, chained, with a sealed head.
 
 Item number ``seq`` (from 1) is stored under the explicit stream id ``seq-0``; Redis refuses an id that is not larger
-than the last, so two writers can never both take a place. Each record is bound to its tenant, conversation, place,
-item id and to the chain of everything before it:
+than the last, so two writers can never both take a place. What is sealed of it, and how what is read is checked, is in
+`cloister_gateway.storage.chain`. A deleted item leaves its digest and its id, sealed, so that the chain can still be
+followed over the hole it left, and a list can be read on from there; the head names the holes, so that none can be
+added or filled again. Every write replaces the very head it was made from.
 
-    chain(0) = zeros;  chain(n) = HMAC-SHA256(chain key, encode(chain(n-1), n, SHA256(record n)))
-
-and the head, sealed beside the stream, holds the count and the chain, so that a log that was cut at its end shows.
-A deleted item leaves its digest and its id, sealed, so that the chain can still be followed over the hole it left, and
-a list can be read on from there; the head counts the holes, so that none can be added or filled again. Every write
-replaces the very head it was made from.
+What is asked of the store for a read is no more than that needs: of a log that is kept opened
+(`cloister_gateway.storage.opened`) the head and what was added since; for the newest items these and the chain before
+them; else all of it.
 """
 
-import hashlib
-import hmac
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-import orjson
-from cloister_common.vault import VaultError, encode_context, open_record, seal
+from cloister_common.vault import VaultError
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from cloister_gateway.storage.chain import (
+    START,
+    Addition,
+    Entry,
+    Head,
+    Hole,
+    StoredItem,
+    follow,
+    open_mark,
+    seal_items,
+    seal_mark,
+)
 from cloister_gateway.storage.damage import damage_told
 from cloister_gateway.storage.errors import LogDamagedError, LogGoneError, LogLockedError
 from cloister_gateway.storage.layout import items_key, record_key, removed_key
-from cloister_gateway.storage.records import KeyedObject, open_field, seal_field
+from cloister_gateway.storage.opened import OpenedLogs, StoredLog
+from cloister_gateway.storage.records import KeyedObject
 
-__all__ = ["ItemLog", "StoredItem", "StoredLog"]
-
-_START = b"\0" * 32
+__all__ = ["ItemLog", "PreparedItems", "must_retry"]
 
 # KEYS: object, its items. ARGV: run that writes ("" for none), run that holds the log afterwards, the head to replace,
-# the new head, the first item's number, then item id and record for each item.
+# the new head, the first item's number, then item id, record and the chain before it for each item.
 _APPEND = """
 local head = redis.call('HGET', KEYS[1], 'head')
 if not head then return redis.error_reply('GONE the object was deleted') end
 local holder = redis.call('HGET', KEYS[1], 'run') or ''
 if holder ~= ARGV[1] then return redis.error_reply('LOCKED ' .. holder) end
 if head ~= ARGV[3] then return redis.error_reply('STALE the log moved on') end
-for i = 6, #ARGV, 2 do
-  redis.call('XADD', KEYS[2], (tonumber(ARGV[5]) + (i - 6) / 2) .. '-0', 'i', ARGV[i], 'r', ARGV[i + 1])
+for i = 6, #ARGV, 3 do
+  local id = string.format('%d-0', tonumber(ARGV[5]) + (i - 6) / 3)
+  redis.call('XADD', KEYS[2], id, 'i', ARGV[i], 'r', ARGV[i + 1], 'c', ARGV[i + 2])
 end
 redis.call('HSET', KEYS[1], 'head', ARGV[4])
 if ARGV[2] == '' then redis.call('HDEL', KEYS[1], 'run') else redis.call('HSET', KEYS[1], 'run', ARGV[2]) end
@@ -64,40 +72,42 @@ return redis.status_reply('OK')
 _FREE = "if redis.call('HGET', KEYS[1], 'run') == ARGV[1] then redis.call('HDEL', KEYS[1], 'run') end return 0"
 
 
-class StoredItem(NamedTuple):
-    """One item as it was stored."""
-
-    seq: int
-    id: str
-    body: dict[str, Any]
+_RawEntries = list[tuple[bytes, dict[bytes, bytes]]]
 
 
-class StoredLog(NamedTuple):
-    """All of a log."""
+class PreparedItems(NamedTuple):
+    """Items sealed for the end of a log, and the head they were sealed behind. They are written by a script that sets
+    the head in the place of that one only; else they are of no use.
 
-    items: list[StoredItem]
-    removed: dict[str, int]
-    """The numbers of deleted items by their ids."""
+    Attributes:
+        old_head: The head that must lie there.
+        new_head: The head with them.
+        addition: What is written of each.
+    """
 
-
-class _Head(NamedTuple):
-    length: int
-    chain: bytes
-    removed: int
+    old_head: bytes
+    new_head: bytes
+    addition: Addition
 
 
 class ItemLog:
-    """Reads and appends item logs. One instance serves all conversations."""
+    """Reads and appends item logs. One instance serves all conversations.
 
-    def __init__(self, redis: Redis) -> None:
+    Args:
+        redis: Where they lie.
+        opened: Keeps whole logs that were read; without it all of a log is read each time.
+    """
+
+    def __init__(self, redis: Redis, opened: OpenedLogs | None = None) -> None:
         self._redis = redis
+        self._opened = opened or OpenedLogs(0)
         self._append_script = redis.register_script(_APPEND)
         self._remove_script = redis.register_script(_REMOVE)
         self._free_script = redis.register_script(_FREE)
 
     def new_head(self, keyed: KeyedObject) -> dict[str, bytes | str]:
         """The hash fields of an empty log, to be written when the object is created."""
-        return {"head": self._seal_head(keyed, _Head(0, _START, 0))}
+        return {"head": Head().seal(keyed)}
 
     async def load(self, keyed: KeyedObject) -> list[StoredItem]:
         """All items in order. Raises as `load_log`."""
@@ -110,16 +120,41 @@ class ItemLog:
             LogGoneError: There is no such object.
             LogDamagedError: The chain does not hold.
         """
-        record, items, holes = _keys(keyed.kind, keyed.id)
+        known = self._opened.get(keyed)
+        log = None if known is None else await self._gone_on(keyed, known)
+        if log is None:
+            log = await self._whole(keyed)
+        if log is not known:
+            self._opened.put(keyed, log)
+        return log
+
+    async def newest(self, keyed: KeyedObject, count: int) -> StoredLog:
+        """The last ``count`` items, or all if there are not as many, checked from the head to the first of them.
+
+        `StoredLog.older` says how many it leaves out. Raises as `load_log`.
+        """
+        count = max(1, count)
+        if self._opened.get(keyed) is not None:
+            return (await self.load_log(keyed)).end(count)
+        record, items, _ = _keys(keyed)
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hget(record, "head")
-            pipeline.xrange(items)
-            pipeline.hgetall(holes)
+            pipeline.xlen(items)
+            pipeline.xrevrange(items, count=count)
             with _damage_told(keyed):
-                sealed_head, entries, removed = await pipeline.execute()
-        head = await self._open_head(keyed, sealed_head)
+                sealed, stored, found = await pipeline.execute()
+        head = await self._open_head(keyed, sealed)
         with _damage_told(keyed):
-            return self._follow(keyed, head, entries, removed)
+            entries = _entries(found)
+            first = min(entries, default=head.length + 1)
+            before = entries[first].before if entries else b""
+            if head.holes is None or not before:
+                return (await self.load_log(keyed)).end(count)
+            log = StoredLog.of(*await self._checked(keyed, head, first, entries, before), head, sealed)
+            # As many as the head says: none was taken out of those that are not read either.
+            if stored != head.length - head.removed or (log.older and len(entries) < count):
+                raise VaultError
+            return log
 
     async def append(
         self, keyed: KeyedObject, bodies: Sequence[dict[str, Any]], *, run: str = "", hold_for: str = ""
@@ -136,24 +171,63 @@ class ItemLog:
         Raises:
             LogGoneError, LogLockedError, LogDamagedError: Nothing was written.
         """
-        keys = _keys(keyed.kind, keyed.id)
+        prepared = await self.prepare(keyed, bodies)
         while True:
-            with _damage_told(keyed):
-                sealed_head: Any = await self._redis.hget(keys[0], "head")
-            head = await self._open_head(keyed, sealed_head)
-            records, stored, chain = self._seal_items(keyed, bodies, head)
-            new_head = self._seal_head(keyed, _Head(head.length + len(bodies), chain, head.removed))
-            arguments: list[str | bytes | int] = [run, hold_for, sealed_head, new_head, head.length + 1]
-            for item, record in zip(stored, records, strict=True):
-                arguments += [item.id, record]
+            arguments = [run, hold_for, prepared.old_head, prepared.new_head, *prepared.addition.arguments()]
             try:
                 with _damage_told(keyed):
-                    await self._append_script(keys=keys[:2], args=arguments)
+                    await self._append_script(keys=_keys(keyed)[:2], args=arguments)
             except ResponseError as error:
-                if _must_retry(keyed, error):
-                    continue
-                raise
-            return stored
+                if not must_retry(keyed, error):
+                    raise
+                prepared = await self.prepare(keyed, bodies, anew=True)
+                continue
+            self.written(keyed, prepared)
+            return prepared.addition.items
+
+    async def prepare(
+        self, keyed: KeyedObject, bodies: Sequence[dict[str, Any]], *, anew: bool = False
+    ) -> PreparedItems:
+        """Seals items (each with its ``id``) for the end of the log, for a script that writes other things with them.
+
+        Whoever has written them says so (`written`). Where the head is another by then (`must_retry`), they are
+        prepared ``anew``, from the head that the store has: else that of the log that is kept may do, unasked.
+
+        Raises:
+            LogGoneError, LogDamagedError: There is no head to seal them behind.
+        """
+        known = None if anew else self._opened.get(keyed)
+        sealed: Any
+        if known is not None:
+            sealed = known.sealed_head
+        else:
+            with _damage_told(keyed):
+                sealed = await self._redis.hget(_keys(keyed)[0], "head")
+            if sealed is None and not await self._redis.exists(_keys(keyed)[0]):
+                raise LogGoneError
+        return self.prepare_behind(keyed, bodies, sealed)
+
+    def prepare_behind(
+        self, keyed: KeyedObject, bodies: Sequence[dict[str, Any]], sealed: bytes | None
+    ) -> PreparedItems:
+        """`prepare` behind a head that the caller has read. Raises `LogDamagedError` if it does not open."""
+        known = self._opened.get(keyed)
+        if known is not None and known.sealed_head == sealed:
+            head = known.head
+        else:
+            with _damage_told(keyed):
+                head = Head.open(keyed, sealed)
+        addition = seal_items(keyed, bodies, head)
+        return PreparedItems(sealed or b"", addition.head.seal(keyed), addition)
+
+    def written(self, keyed: KeyedObject, prepared: PreparedItems) -> None:
+        """Notes that prepared items are in the store: the next reader need not open them."""
+        known = self._opened.get(keyed)
+        if prepared.addition.first == 1:
+            known = StoredLog.of([], {}, Head(), prepared.old_head)
+        if known is not None and known.sealed_head == prepared.old_head:
+            addition = prepared.addition
+            self._opened.put(keyed, known.with_added(addition.items, {}, addition.head, prepared.new_head))
 
     async def remove(self, keyed: KeyedObject, item_id: str) -> bool:
         """Deletes an item's record, leaving its sealed digest for the chain. False if there is no such item.
@@ -161,7 +235,7 @@ class ItemLog:
         Raises:
             LogGoneError, LogDamagedError: Nothing was written.
         """
-        record, items, _ = keys = _keys(keyed.kind, keyed.id)
+        record, items, _ = keys = _keys(keyed)
         while True:
             async with self._redis.pipeline(transaction=True) as pipeline:
                 pipeline.hget(record, "head")
@@ -172,18 +246,14 @@ class ItemLog:
             found = next((entry for entry in entries if entry[1].get(b"i") == item_id.encode()), None)
             if found is None:
                 return False
-            stream_id, fields = found
             with _damage_told(keyed):
-                seq, digest = _seq(stream_id), _digest(fields[b"r"])
-            left = {"digest": digest.hex(), "id": item_id}
-            mark = seal_field(keyed.key, keyed.kind, keyed.id, f"removed:{seq}", left)
-            new_head = self._seal_head(keyed, head._replace(removed=head.removed + 1))
+                ((seq, entry),) = _entries([found]).items()
+            arguments: list[Any] = [sealed_head, head.without(seq).seal(keyed), found[0], seq]
             try:
-                arguments: list[Any] = [sealed_head, new_head, stream_id, seq, mark]
                 with _damage_told(keyed):
-                    await self._remove_script(keys=keys, args=arguments)
+                    await self._remove_script(keys=keys, args=[*arguments, seal_mark(keyed, seq, entry)])
             except ResponseError as error:
-                if _must_retry(keyed, error):
+                if must_retry(keyed, error):
                     continue
                 raise
             return True
@@ -199,80 +269,84 @@ class ItemLog:
 
     async def destroy(self, owner_kind: str, owner_id: str) -> None:
         """Removes the object's hash and log. (The caller destroys the data key.)"""
-        await self._redis.delete(*_keys(owner_kind, owner_id))
+        names = [make(owner_kind, owner_id) for make in (record_key, items_key, removed_key)]
+        await self._redis.delete(*names)
 
-    def _follow(
-        self,
-        keyed: KeyedObject,
-        head: _Head,
-        entries: list[tuple[bytes, dict[bytes, bytes]]],
-        removed: dict[bytes, bytes],
-    ) -> StoredLog:
-        by_seq = {_seq(stream_id): fields for stream_id, fields in entries}
-        marks = {int(seq): mark for seq, mark in removed.items()}
-        places = [*by_seq, *marks]
-        if sorted(places) != list(range(1, head.length + 1)) or len(marks) != head.removed:
+    async def _gone_on(self, keyed: KeyedObject, known: StoredLog) -> StoredLog | None:
+        """A kept log as it is now: without what was deleted since, and with what was added.
+
+        None where the store's does not go on from it: then only the store can say what is right.
+        """
+        record, items, _ = _keys(keyed)
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hget(record, "head")
+            pipeline.xlen(items)
+            pipeline.xrange(items, min=f"{known.head.length + 1}-0")
+            with _damage_told(keyed):
+                sealed, stored, found = await pipeline.execute()
+        if sealed == known.sealed_head and stored == len(known.items) and not found:
+            return known
+        head = await self._open_head(keyed, sealed)
+        if head.holes is None and head.removed == known.head.removed:
+            head = head._replace(holes=known.head.holes)
+        if head.length < known.head.length or head.holes is None or stored != head.length - head.removed:
+            return None
+        try:
+            with _damage_told(keyed):
+                before = known.head.chain
+                added = await self._checked(keyed, head, known.head.length + 1, _entries(found), before)
+        except LogDamagedError:
+            return None
+        return known.without(head.holes - (known.head.holes or frozenset())).with_added(*added, head, sealed)
+
+    async def _whole(self, keyed: KeyedObject) -> StoredLog:
+        record, items, holes = _keys(keyed)
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hget(record, "head")
+            pipeline.xrange(items)
+            pipeline.hgetall(holes)
+            with _damage_told(keyed):
+                sealed, found, marks = await pipeline.execute()
+        head = await self._open_head(keyed, sealed)
+        with _damage_told(keyed):
+            left = {int(seq): open_mark(keyed, int(seq), mark) for seq, mark in marks.items()}
+            places = _places(_entries(found), left)
+            if len(places) != head.length:
+                raise VaultError
+            opened = follow(keyed, head, places, before=START)
+            return StoredLog.of(*opened, head._replace(holes=frozenset(left)), sealed)
+
+    async def _checked(
+        self, keyed: KeyedObject, head: Head, first: int, entries: dict[int, Entry], before: bytes
+    ) -> tuple[list[StoredItem], dict[str, int]]:
+        """What stands from the place ``first`` to the end, of which ``entries`` were read, and the holes are yet to be.
+
+        Raises what `follow` raises, and `LogGoneError`.
+        """
+        holes = sorted(seq for seq in head.holes or () if seq >= first)
+        marks: list[Any] = []
+        if holes:
+            record, _, removed = _keys(keyed)
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.exists(record)
+                pipeline.hmget(removed, holes)
+                there, marks = await pipeline.execute()
+            if not there:
+                raise LogGoneError
+        left = {seq: open_mark(keyed, seq, mark) for seq, mark in zip(holes, marks, strict=True)}
+        places = _places(entries, left)
+        if len(places) != head.length - first + 1:
             raise VaultError
-        chain = _START
-        items: list[StoredItem] = []
-        gone: dict[str, int] = {}
-        for seq in range(1, head.length + 1):
-            fields = by_seq.get(seq)
-            if fields is None:
-                left = open_field(keyed.key, keyed.kind, keyed.id, f"removed:{seq}", marks[seq])
-                if isinstance(left, str):  # As marks were before they held ids: the digest alone.
-                    left = {"digest": left, "id": ""}
-                digest = bytes.fromhex(left["digest"])
-                gone[left["id"]] = seq
-            else:
-                item_id, record = fields[b"i"].decode(), fields[b"r"]
-                plaintext = open_record(keyed.key.subkey("items"), record, _context(keyed, seq, item_id, chain))
-                items.append(StoredItem(seq, item_id, orjson.loads(plaintext)))
-                digest = _digest(record)
-            chain = _link(keyed, chain, seq, digest)
-        if not hmac.compare_digest(chain, head.chain):
-            raise VaultError
-        return StoredLog(items, gone)
+        return follow(keyed, head, places, before=before)
 
-    def _seal_items(
-        self, keyed: KeyedObject, bodies: Sequence[dict[str, Any]], head: _Head
-    ) -> tuple[list[bytes], list[StoredItem], bytes]:
-        records, stored, chain = [], [], head.chain
-        for seq, body in enumerate(bodies, start=head.length + 1):
-            item_id = str(body["id"])
-            context = _context(keyed, seq, item_id, chain)
-            record = seal(keyed.key.subkey("items"), orjson.dumps(body), context)
-            records.append(record)
-            stored.append(StoredItem(seq, item_id, body))
-            chain = _link(keyed, chain, seq, _digest(record))
-        return records, stored, chain
-
-    @staticmethod
-    def _seal_head(keyed: KeyedObject, head: _Head) -> bytes:
-        value = {"length": head.length, "chain": head.chain.hex(), "removed": head.removed}
-        return seal_field(keyed.key, keyed.kind, keyed.id, "head", value)
-
-    async def _open_head(self, keyed: KeyedObject, sealed: bytes | None) -> _Head:
+    async def _open_head(self, keyed: KeyedObject, sealed: bytes | None) -> Head:
         if sealed is None and not await self._redis.exists(record_key(keyed.kind, keyed.id)):
             raise LogGoneError
         with _damage_told(keyed):
-            value = open_field(keyed.key, keyed.kind, keyed.id, "head", sealed)
-            return _Head(value["length"], bytes.fromhex(value["chain"]), value["removed"])
+            return Head.open(keyed, sealed)
 
 
-def _keys(kind: str, object_id: str) -> list[str]:
-    return [record_key(kind, object_id), items_key(kind, object_id), removed_key(kind, object_id)]
-
-
-def _damage_told(keyed: KeyedObject) -> AbstractContextManager[None]:
-    return damage_told(_name(keyed), LogDamagedError)
-
-
-def _name(keyed: KeyedObject) -> str:
-    return f"the items of '{keyed.id}'"
-
-
-def _must_retry(keyed: KeyedObject, error: ResponseError) -> bool:
+def must_retry(keyed: KeyedObject, error: ResponseError) -> bool:
     """Whether a script was refused only because another write came first. Raises for the other refusals of ours."""
     kind, _, detail = str(error).partition(" ")
     if kind == "GONE":
@@ -285,21 +359,36 @@ def _must_retry(keyed: KeyedObject, error: ResponseError) -> bool:
     return kind == "STALE"
 
 
+def _keys(keyed: KeyedObject) -> list[str]:
+    return [make(keyed.kind, keyed.id) for make in (record_key, items_key, removed_key)]
+
+
+def _damage_told(keyed: KeyedObject) -> AbstractContextManager[None]:
+    return damage_told(_name(keyed), LogDamagedError)
+
+
+def _name(keyed: KeyedObject) -> str:
+    return f"the items of '{keyed.id}'"
+
+
+def _entries(found: _RawEntries) -> dict[int, Entry]:
+    """Entries by their places. Those of the version before have no chain beside their record."""
+    return {
+        _seq(stream_id): Entry(fields[b"i"].decode(), fields[b"r"], fields.get(b"c", b""))
+        for stream_id, fields in found
+    }
+
+
+def _places(entries: dict[int, Entry], holes: dict[int, Hole]) -> dict[int, Entry | Hole]:
+    """What stands where. Raises `VaultError` for an item that is there again after it was deleted."""
+    if entries.keys() & holes.keys():
+        raise VaultError
+    return {**entries, **holes}
+
+
 def _seq(stream_id: bytes) -> int:
     """The number of the item under a stream id. Raises `ValueError` for an id that we do not write."""
     seq, _, rest = stream_id.partition(b"-")
     if rest != b"0":
         raise ValueError("not an id of ours")
     return int(seq)
-
-
-def _digest(record: bytes) -> bytes:
-    return hashlib.sha256(record).digest()
-
-
-def _link(keyed: KeyedObject, chain: bytes, seq: int, digest: bytes) -> bytes:
-    return hmac.new(keyed.key.subkey("chain"), encode_context(chain, seq, digest), hashlib.sha256).digest()
-
-
-def _context(keyed: KeyedObject, seq: int, item_id: str, chain: bytes) -> bytes:
-    return encode_context("item", keyed.key.tenant, keyed.kind, keyed.id, seq, item_id, chain)

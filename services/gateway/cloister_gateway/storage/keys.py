@@ -5,7 +5,7 @@ from typing import cast
 
 from redis.asyncio import Redis
 
-from cloister_gateway.storage.layout import wrapped_key_key
+from cloister_gateway.storage.layout import wrapped_key_key, wrapped_key_name
 
 __all__ = ["RedisKeyStore"]
 
@@ -41,4 +41,4 @@ class RedisKeyStore:
     async def names(self, prefix: str) -> AsyncIterator[str]:
         # Names have no characters that mean something in a pattern.
         async for key in self._redis.scan_iter(match=wrapped_key_key(f"{prefix}*"), count=_NAMES_A_STEP):
-            yield key.decode().removeprefix(wrapped_key_key(""))
+            yield wrapped_key_name(key.decode())

@@ -12,10 +12,11 @@ runs:active                  zset  one for all    runs by the time at which thei
 runs:ended                   zset  one for all    runs by the time at which their stream is dropped, until it is
 idem:<hmac>                  string  its own      idempotency_seconds after the turn was asked for: an idempotency key
 vault:<kind>:<id>            string  its own      its object is deleted: the wrapped key that opens the object
+vault:resp:{<…>}:key         string  response     the same of a response whose id `new_response_id` made
 vault:tenant:<…>, root-check string  its own      for ever
-identity:project:<project>   hash   "             for ever; archived, not deleted
-identity:projects            zset   "             for ever
-identity:account:<account>   hash   "             the service account is deleted
+identity:project:<project>   hash   its own, or   for ever; archived, not deleted
+identity:projects            zset   one for all   for ever
+identity:account:<account>   hash   (see below)   the service account is deleted
 identity:accounts:<project>  zset   "             for ever
 identity:key:<key>           hash   "             the API key is revoked
 identity:rights:<owner>      string "             for ever: which keys of a project, or of the organization, live
@@ -23,12 +24,15 @@ identity:keys:<owner>        zset   "             an upgrade from the version be
 identity:gone:<list>         hash   "             a day after the last deletion: what stood before what is gone
 identity:bootstrap           string "             the first keys are made, 30 s at most
 
-The braces keep everything of one object in one slot of a Redis Cluster. What is written as one lies in one slot but for
-identity, whose transactions span its keys, and for lists that many share, which are written after what they point at.
+The braces keep everything of one object in one slot of a Redis Cluster, and `new_response_id` brings a response into
+that of its conversation, or of its idempotency claim where it is in none. What is written as one lies in one slot but
+for claims of turns in a conversation; and for lists that many share, which are written before or after what they point
+at, and whose readers look at that. The transactions of identity span its keys. So in a cluster all of them begin with
+``{identity}`` in place of ``identity``, and lie in one slot; elsewhere they keep the names of earlier versions.
 
 channel                      says, and never carries content
-run:<response>               there is more to read in the stream
-conversation:<conversation>  which run has begun in it
+run:<response>               there is more to read in the stream; run:{<response>} in a cluster
+conversation:<conversation>  which run has begun in it; conversation:{<conversation>} in a cluster
 gw:control                   what changed for all gateways: keys revoked or destroyed, projects archived, runs to cancel
 
 Who may touch what: `storage.items` the head, the holder and the items of a conversation; `storage.keys` the wrapped
@@ -37,32 +41,33 @@ them; `runs.lease` leases and the lists of runs; `streams.events` the events, an
 change; `responses.idempotency` claims; `identity.store` and `identity.rights` identity.
 """
 
+from dataclasses import dataclass
+
+from cloister_common.ids import new_id
+
+from cloister_gateway.storage.slots import is_steered, new_id_beside
+
 __all__ = [
     "ANNOUNCEMENT_CHANNEL",
     "CLAIMS",
     "CONVERSATION",
     "IDENTITY",
-    "IDENTITY_BOOTSTRAP",
-    "IDENTITY_PROJECTS",
     "RESPONSE",
     "RUNS_ACTIVE",
     "RUNS_ENDED",
-    "account_key",
-    "account_list_key",
-    "api_key_key",
+    "IdentityKeys",
     "claim_key",
     "conversation_channel",
     "events_key",
     "items_key",
     "lease_key",
-    "project_key",
+    "new_response_id",
     "record_key",
     "removed_key",
     "responses_key",
-    "rights_key",
     "run_channel",
-    "unlisted_keys_key",
     "wrapped_key_key",
+    "wrapped_key_name",
 ]
 
 CONVERSATION = "conv"
@@ -76,10 +81,13 @@ IDENTITY = "identity"
 
 RUNS_ACTIVE = "runs:active"
 RUNS_ENDED = "runs:ended"
-IDENTITY_PROJECTS = "identity:projects"
-IDENTITY_BOOTSTRAP = "identity:bootstrap"
 ANNOUNCEMENT_CHANNEL = "gw:control"
 """Named as in earlier versions, whose gateways listen to it during an upgrade."""
+
+
+def new_response_id(beside: str | None = None) -> str:
+    """An id for a response of which everything comes into the slot of the key ``beside``, or into any."""
+    return new_id_beside(f"{RESPONSE}_", beside or new_id(""))
 
 
 def record_key(kind: str, object_id: str) -> str:
@@ -118,50 +126,83 @@ def claim_key(name: str) -> str:
 
 
 def wrapped_key_key(name: str) -> str:
-    """A wrapped key, by the name the keyring has for it. With ``*`` at its end it is a pattern."""
+    """A wrapped key, by the name the keyring has for it (``KIND:ID``). With ``*`` at its end it is a pattern."""
+    kind, _, object_id = name.partition(":")
+    if kind == RESPONSE and is_steered(object_id):
+        return f"vault:{kind}:{{{object_id}}}:key"
     return f"vault:{name}"
 
 
-def project_key(project_id: str) -> str:
-    """A project's record."""
-    return f"identity:project:{project_id}"
+def wrapped_key_name(key: str) -> str:
+    """The name of the wrapped key that lies there."""
+    return key.removeprefix("vault:").removesuffix("}:key").replace("{", "")
 
 
-def account_key(account_id: str) -> str:
-    """A service account's record."""
-    return f"identity:account:{account_id}"
+def run_channel(response_id: str, *, sharded: bool = False) -> str:
+    """Says "there is more to read". It never carries content: pub/sub may lose messages.
+
+    Args:
+        response_id: The response.
+        sharded: Whether it is a channel of a cluster, where it lies in the slot of the response: the script that
+            appends to the stream writes to it too.
+    """
+    return f"run:{{{response_id}}}" if sharded else f"run:{response_id}"
 
 
-def account_list_key(project_id: str) -> str:
-    """The service accounts of a project, by the time they were made."""
-    return f"identity:accounts:{project_id}"
+def conversation_channel(conversation_id: str, *, sharded: bool = False) -> str:
+    """Says which run has begun in a conversation. ``sharded`` as for `run_channel`."""
+    return f"conversation:{{{conversation_id}}}" if sharded else f"conversation:{conversation_id}"
 
 
-def api_key_key(key_id: str) -> str:
-    """An API key's record."""
-    return f"identity:key:{key_id}"
+@dataclass(frozen=True, slots=True)
+class IdentityKeys:
+    """The keys of identity.
 
+    Attributes:
+        sharded: Whether they lie in a cluster: then in one slot, since transactions span them.
+    """
 
-def rights_key(owner: str) -> str:
-    """The rights of a project, or of the organization. ``*`` is a pattern for all of them."""
-    return f"identity:rights:{owner}"
+    sharded: bool = False
 
+    @property
+    def prefix(self) -> str:
+        """How all of them begin."""
+        return "{identity}:" if self.sharded else "identity:"
 
-def unlisted_keys_key(owner: str) -> str:
-    """The index of keys of the version before there were rights."""
-    return f"identity:keys:{owner}"
+    @property
+    def projects(self) -> str:
+        """All projects, by the time they were made."""
+        return f"{self.prefix}projects"
 
+    @property
+    def bootstrap(self) -> str:
+        """Held by who makes the first keys."""
+        return f"{self.prefix}bootstrap"
 
-def gone_key(owner: str, what: str) -> str:
-    """What was deleted from the list of an owner's keys or accounts, and what stood before it."""
-    return f"identity:gone:{owner}:{what}"
+    def project(self, project_id: str) -> str:
+        """A project's record."""
+        return f"{self.prefix}project:{project_id}"
 
+    def account(self, account_id: str) -> str:
+        """A service account's record."""
+        return f"{self.prefix}account:{account_id}"
 
-def run_channel(response_id: str) -> str:
-    """Says "there is more to read". It never carries content: pub/sub may lose messages."""
-    return f"run:{response_id}"
+    def accounts(self, project_id: str) -> str:
+        """The service accounts of a project, by the time they were made."""
+        return f"{self.prefix}accounts:{project_id}"
 
+    def key(self, key_id: str) -> str:
+        """An API key's record."""
+        return f"{self.prefix}key:{key_id}"
 
-def conversation_channel(conversation_id: str) -> str:
-    """Says which run has begun in a conversation."""
-    return f"conversation:{conversation_id}"
+    def rights(self, owner: str) -> str:
+        """The rights of a project, or of the organization. ``*`` is a pattern for all of them."""
+        return f"{self.prefix}rights:{owner}"
+
+    def unlisted_keys(self, owner: str) -> str:
+        """The index of keys of the version before there were rights."""
+        return f"{self.prefix}keys:{owner}"
+
+    def gone(self, owner: str, what: str) -> str:
+        """What was deleted from the list of an owner's keys or accounts, and what stood before it."""
+        return f"{self.prefix}gone:{owner}:{what}"

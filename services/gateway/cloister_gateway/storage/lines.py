@@ -7,6 +7,9 @@ one write, and answers are told apart by their order (implicit pipelining, as io
 callers at once a command costs 15 to 25 µs of CPU here in place of 130 with redis-py's pool, and in Redis, which reads
 many at once and syncs them together, 7 in place of 34; with one caller 56 in place of 126.
 
+Where replicas must confirm writes, one WAIT stands at the end of all that goes out together and changes anything; the
+answers to those writes are held until it is answered.
+
 A line that fails fails what was sent on it, whose outcome nobody knows, and nothing else. A caller that is cancelled
 leaves its command behind; whatever answer it gets is dropped in its turn.
 """
@@ -18,14 +21,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
-from redis.asyncio import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import InvalidResponse, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from cloister_gateway.storage.connections import Confirmation, PlainConnection, TlsConnection, may_write
 
 __all__ = ["Lines"]
 
 Command = Sequence[Any]
+Made = PlainConnection | TlsConnection
 
 _MOST_LINES = 4
 """Beside a large reply that is being read on one, the others go on. More of them would only split what is joined."""
@@ -35,32 +40,47 @@ _BUSY = 32
 
 
 class _Group:
-    """Commands whose replies come one after another, and who waits for them."""
+    """Commands whose replies come one after another, and who waits for them.
 
-    __slots__ = ("count", "packed", "replied", "replies", "since")
+    Attributes:
+        writes: Whether its answer counts only when replicas have confirmed it.
+        confirms: The groups that its only command confirms.
+    """
 
-    def __init__(self, packed: list[bytes], count: int, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("confirms", "count", "packed", "replied", "replies", "since", "writes")
+
+    def __init__(self, packed: list[bytes], count: int, *, writes: bool = False) -> None:
+        loop = asyncio.get_running_loop()
         self.packed = packed
         self.count = count
+        self.writes = writes
+        self.confirms: Sequence[_Group] = ()
         self.since = loop.time()
         self.replies: list[Any] = []
         self.replied: asyncio.Future[list[Any]] = loop.create_future()
 
-    def fail(self, error: Exception) -> None:
+    def answer(self) -> None:
         if not self.replied.done():
-            # Each its own: an exception that many await collects all their tracebacks.
-            self.replied.set_exception(copy.copy(error))
+            self.replied.set_result(self.replies)
+
+    def fail(self, error: Exception) -> None:
+        for group in self.confirms or (self,):  # for a WAIT itself nobody waits
+            if not group.replied.done():
+                # Each its own: an exception that many await collects all their tracebacks.
+                group.replied.set_exception(copy.copy(error))
 
 
 class _Line(asyncio.Protocol):
     """One connection. redis-py made it (TLS, credentials, the database); from then on its bytes come here."""
 
-    def __init__(self, connection: Connection, lost: Callable[["_Line"], None]) -> None:
+    def __init__(self, connection: Made, confirmation: Confirmation, lost: Callable[["_Line"], None]) -> None:
         self._connection = connection
+        self._confirmation = confirmation
         self._lost = lost
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse, replyError=connection._parser.parse_error, notEnoughData=NotImplemented
         )
+        self.address = (connection.host, connection.port)
         self.unanswered: deque[_Group] = deque()
         writer = connection._writer
         assert writer is not None
@@ -68,6 +88,12 @@ class _Line(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     def send(self, groups: Sequence[_Group]) -> None:
+        writing = [group for group in groups if group.writes]
+        if writing:
+            # One for all: it waits for everything that was written on this connection before.
+            wait = _Group(self._connection.pack_plain(self._confirmation.command), 1)
+            wait.confirms = writing
+            groups = [*groups, wait]
         self.unanswered.extend(groups)
         self._transport.write(b"".join(part for group in groups for part in group.packed))
 
@@ -79,16 +105,24 @@ class _Line(asyncio.Protocol):
                     self._take(reply)
         except InvalidResponse:
             self.close(RedisConnectionError("Redis sent what is no reply."))
+        except ReadOnlyError:
+            self.close(RedisConnectionError("The master has become a replica."))
 
     def _take(self, reply: Any) -> None:
         if not self.unanswered:
             raise InvalidResponse("a reply to nothing")
+        if isinstance(reply, ReadOnlyError):
+            raise reply  # so that the next line goes to the master
         group = self.unanswered[0]
         group.replies.append(reply)
-        if len(group.replies) == group.count:
-            self.unanswered.popleft()
-            if not group.replied.done():
-                group.replied.set_result(group.replies)
+        if len(group.replies) < group.count:
+            return
+        self.unanswered.popleft()
+        for confirmed in group.confirms:
+            confirmed.replies = self._confirmation.judge(confirmed.replies, reply)
+            confirmed.answer()
+        if not group.writes:
+            group.answer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.close(RedisConnectionError("Redis closed the connection."))
@@ -108,11 +142,13 @@ class Lines:
     Args:
         make: Makes a connection, not yet connected.
         timeout_seconds: The longest wait for a reply, from when it was asked for.
+        confirmation: What makes the answer to a write count.
     """
 
-    def __init__(self, make: Callable[[], Connection], *, timeout_seconds: float) -> None:
+    def __init__(self, make: Callable[[], Made], *, timeout_seconds: float, confirmation: Confirmation) -> None:
         self._make = make
         self._seconds = timeout_seconds
+        self._confirmation = confirmation
         self._packer = make()  # never connected: packing needs no server
         self._lines: list[_Line] = []
         self._outgoing: list[_Group] = []
@@ -121,14 +157,15 @@ class Lines:
         self._watch: asyncio.TimerHandle | None = None
 
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """The replies to ``commands``, which are sent next to each other; errors of Redis are values among them.
+        """The replies to ``commands``, which are sent next to each other; errors are values among them, and so is
+        `UnconfirmedError`.
 
         Raises:
             redis.exceptions.ConnectionError, redis.exceptions.TimeoutError: What became of them is not known.
         """
         loop = asyncio.get_running_loop()
-        packed = [part for command in commands for part in self._packer.pack_command(*command)]
-        group = _Group(packed, len(commands), loop)
+        packed = [part for command in commands for part in self._packer.pack_plain(command)]
+        group = _Group(packed, len(commands), writes=self._confirmation.replicas > 0 and may_write(commands))
         self._outgoing.append(group)
         if not self._sending:
             self._sending = True
@@ -170,7 +207,10 @@ class Lines:
         connection = self._make()
         try:
             await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-            self._lines.append(_Line(connection, self._forget))
+            line = _Line(connection, self._confirmation, self._forget)
+            for other in [one for one in self._lines if one.address != line.address]:
+                other.close(RedisConnectionError("Another Redis is the master now."))
+            self._lines.append(line)
             if self._outgoing:
                 self._send()
         except (RedisError, OSError) as error:

@@ -9,7 +9,8 @@ from cloister_common.vault import FileRootKey, Keyring, VaultError
 from redis.asyncio import Redis
 
 from cloister_gateway.settings import RedisSettings, VaultSettings
-from cloister_gateway.storage.client import check_durability, command_client, wait_for_redis
+from cloister_gateway.storage.client import command_client
+from cloister_gateway.storage.durability import check_durability, wait_for_redis
 from cloister_gateway.storage.keys import RedisKeyStore
 
 __all__ = ["Storage", "open_storage"]

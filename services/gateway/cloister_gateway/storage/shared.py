@@ -9,8 +9,9 @@ from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import Pipeline
-from redis.exceptions import ExecAbortError
+from redis.exceptions import ExecAbortError, ResponseError
 
+from cloister_gateway.storage.connections import Confirmation
 from cloister_gateway.storage.lines import Lines
 
 __all__ = ["SharedRedis"]
@@ -22,12 +23,13 @@ class SharedRedis(Redis):
     Args:
         pool: How connections are made, and those that transactions which watch keys take. Closed with the client.
         timeout_seconds: The longest wait for a reply.
+        confirmation: What makes the answer to a write count.
     """
 
-    def __init__(self, pool: BlockingConnectionPool, *, timeout_seconds: float) -> None:
+    def __init__(self, pool: BlockingConnectionPool, *, timeout_seconds: float, confirmation: Confirmation) -> None:
         super().__init__(connection_pool=pool)
         self.auto_close_connection_pool = True
-        self.lines = Lines(pool.make_connection, timeout_seconds=timeout_seconds)
+        self.lines = Lines(pool.make_connection, timeout_seconds=timeout_seconds, confirmation=confirmation)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """The reply to one command. Raises what Redis answers, or as `Lines.exchange`."""
@@ -77,6 +79,8 @@ class _SharedPipeline(Pipeline):
                 _raise_first([replies])
             else:
                 replies = await self.lines.exchange(commands)
+            # What says nothing about one command, but that none of them counts, is raised in any case, as in redis-py.
+            _raise_first(reply for reply in replies if not isinstance(reply, ResponseError))
             if raise_on_error:
                 self.raise_first_error(stack, replies)
             return [

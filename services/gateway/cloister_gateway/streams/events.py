@@ -6,6 +6,7 @@ and a deposed holder always writes from a number that is taken, so it is refused
 of the record that change with it and the word to other gateways are one script: all of them happen, or none.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cloister_common.vault import encode_context, open_record, seal
@@ -13,9 +14,10 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from cloister_gateway.storage import DamagedError, KeyedObject, RecordGoneError, StoreError, damage_told
+from cloister_gateway.storage.client import is_cluster, publishing
 from cloister_gateway.storage.layout import events_key, record_key, run_channel
 
-__all__ = ["DeposedError", "EventGroup", "EventStream", "StreamDroppedError", "damaged_stream"]
+__all__ = ["DeposedError", "EventGroup", "EventStream", "StreamDroppedError", "damaged_stream", "sealed_group"]
 
 # KEYS: record, its events. ARGV: entry id, number of events, sealed group, whether it is the last, the channel to wake,
 # then names and values of fields of the record. A record that was destroyed must not come back to life.
@@ -50,7 +52,8 @@ class EventStream:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._append_script = redis.register_script(_APPEND)
+        self._sharded = is_cluster(redis)
+        self._append_script = redis.register_script(publishing(redis, _APPEND))
 
     async def append(
         self,
@@ -74,8 +77,8 @@ class EventStream:
             DeposedError: The place is taken; nothing was written.
             RecordGoneError: The response was destroyed; nothing was written.
         """
-        record = seal(keyed.key.subkey("stream"), b"\n".join(events), _context(keyed, first, len(events), final=final))
-        arguments: list[Any] = [f"{first + 1}-0", len(events), record, int(final), run_channel(keyed.id)]
+        channel = run_channel(keyed.id, sharded=self._sharded)
+        arguments: list[Any] = [*sealed_group(keyed, first, events, final=final), channel]
         for name, value in (fields or {}).items():
             arguments += [name, value]
         try:
@@ -115,10 +118,15 @@ class EventStream:
             raise StreamDroppedError
         return groups
 
+    async def watched(self, response_ids: Sequence[str]) -> set[str]:
+        """Those of the streams that another gateway follows."""
+        channels = {run_channel(run, sharded=self._sharded).encode(): run for run in response_ids}
+        counts: Any = await self._redis.pubsub_numsub(*channels)
+        return {channels[channel] for channel, count in counts if count > 0}
+
     async def is_watched(self, response_id: str) -> bool:
         """Whether another gateway follows the stream."""
-        counts: Any = await self._redis.pubsub_numsub(run_channel(response_id))
-        return any(count > 0 for _, count in counts)
+        return bool(await self.watched([response_id]))
 
     async def exists(self, response_id: str) -> bool:
         """Whether a run has begun to write, and its stream is kept."""
@@ -127,6 +135,12 @@ class EventStream:
     async def drop(self, response_id: str) -> None:
         """Removes the stream, once late readers have had their time."""
         await self._redis.delete(events_key(response_id))
+
+
+def sealed_group(keyed: KeyedObject, first: int, events: list[bytes], *, final: bool) -> list[str | int | bytes]:
+    """Events ``first …`` as they lie in the stream: the entry's id, and its fields ``n``, ``d`` and ``f``."""
+    record = seal(keyed.key.subkey("stream"), b"\n".join(events), _context(keyed, first, len(events), final=final))
+    return [f"{first + 1}-0", len(events), record, int(final)]
 
 
 def damaged_stream(keyed: KeyedObject) -> str:

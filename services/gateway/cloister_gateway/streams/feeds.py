@@ -147,14 +147,27 @@ class Hub:
             feed.watchers -= 1
             await self._let_go(feed)
 
+    def is_own(self, keyed: KeyedObject) -> bool:
+        """Whether this gateway runs the response now, so that its feed has all there is."""
+        feed = self._feeds.get(keyed.id)
+        return feed is not None and feed.local and bool(feed.events)
+
     @asynccontextmanager
-    async def own(self, keyed: KeyedObject) -> AsyncIterator[Feed]:
-        """The feed of a run that this gateway runs: the run itself extends it, not what is read from Redis."""
+    async def own(self, keyed: KeyedObject, begun: list[bytes] | None = None) -> AsyncIterator[Feed]:
+        """The feed of a run that this gateway runs: the run itself extends it, not what is read from Redis.
+
+        Args:
+            keyed: The response.
+            begun: Its events so far, where this gateway has just written them; otherwise they are read.
+        """
         feed = self._feed(keyed)
         feed.local = True
         try:
             await self._detach(feed)
-            await feed.pull(self._stream)
+            if begun is None:
+                await feed.pull(self._stream)
+            else:
+                feed.extend(0, begun, final=False)
             yield feed
         finally:
             feed.local = False
@@ -169,7 +182,7 @@ class Hub:
         async with feed.changing:
             # (Whoever asked for this may have left before it began: nobody would end the subscription.)
             if feed.subscription is None and feed.watchers and not feed.final:
-                channel = run_channel(feed.keyed.id)
+                channel = run_channel(feed.keyed.id, sharded=self._bus.sharded)
                 feed.subscription = await self._bus.subscribe(
                     channel, lambda _: self._mark_stale(feed), lambda: self._mark_stale(feed)
                 )

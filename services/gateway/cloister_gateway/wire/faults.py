@@ -3,7 +3,7 @@
 The tree of what can be wrong with stored state is drawn in `cloister_gateway.storage.errors`.
 
 VaultError     500  stored_data_damaged   as `cloister_gateway.storage.DamagedError`, where the reader named nothing
-RedisError     503  unavailable           Redis is away, or refuses: out of memory, no disk, a replica by now
+RedisError     503  unavailable           Redis is away, or refuses: out of memory, no disk, too few replicas
 anything else  500  server_error
 """
 
@@ -15,7 +15,7 @@ from redis.exceptions import OutOfMemoryError, RedisError
 
 from cloister_gateway.storage import DamagedError, is_wrong_type
 from cloister_gateway.storage.client import REDIS_DOWN
-from cloister_gateway.storage.errors import WritesRefusedError
+from cloister_gateway.storage.errors import UnconfirmedError, WritesRefusedError
 
 __all__ = ["fault_of"]
 
@@ -39,7 +39,7 @@ def fault_of(error: Exception, **place: str | None) -> CloisterError:
 
 def _store_unavailable(error: Exception) -> Unavailable:
     """What a caller is told while Redis cannot be reached, or refuses what was asked with ``error``."""
-    if isinstance(error, OutOfMemoryError | WritesRefusedError):
+    if isinstance(error, OutOfMemoryError | WritesRefusedError | UnconfirmedError):
         return Unavailable(
             "The state store takes nothing new: its disk or its memory is full, or it has too few replicas. What is "
             "stored can be read; all goes on by itself when its operator has made room.",

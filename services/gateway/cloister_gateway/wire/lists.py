@@ -50,11 +50,13 @@ def page(
         InvalidRequest: ``after`` or ``before`` names no item of the list.
     """
     ordered = list(items) if order == "asc" else list(reversed(items))
-    # Of each item, how many come before it and how many with it.
-    places = {item["id"]: (place, place + 1) for place, item in enumerate(ordered)}
-    for item_id, older in (gone or {}).items():
-        place = older if order == "asc" else len(ordered) - older
-        places[item_id] = (place, place)
+    places: dict[str, tuple[int, int]] = {}
+    if after is not None or before is not None:
+        # Of each item, how many come before it and how many with it.
+        places = {item["id"]: (place, place + 1) for place, item in enumerate(ordered)}
+        for item_id, older in (gone or {}).items():
+            place = older if order == "asc" else len(ordered) - older
+            places[item_id] = (place, place)
     for name, cursor in (("after", after), ("before", before)):
         if cursor is not None and cursor not in places:
             raise InvalidRequest(f"'{name}' names no item of this list.", param=name)

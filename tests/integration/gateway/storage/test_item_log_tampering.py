@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 from cloister_common.vault import VaultError
-from cloister_gateway.storage import ItemLog, KeyedObject, LogDamagedError, record_key, seal_field
+from cloister_gateway.storage import (
+    ItemLog,
+    KeyedObject,
+    LogDamagedError,
+    OpenedLogs,
+    open_field,
+    record_key,
+    seal_field,
+)
 from redis.asyncio import Redis
 
 from tests.integration.gateway.conftest import MakeKeyed, filled, item
@@ -241,3 +249,111 @@ async def test_the_store_holds_nothing_readable(redis: Redis, items: ItemLog, ma
     for key in await redis.keys("*"):
         dumped: Any = await redis.dump(key)
         assert b"CANARY" not in dumped
+
+
+@pytest.mark.parametrize("same_tenant", [True, False], ids=["same tenant", "other tenant"])
+@pytest.mark.parametrize("name", TAMPERINGS)
+@pytest.mark.parametrize("count", [1, 2, 4])
+async def test_the_end_of_a_tampered_log_is_never_served_altered(
+    count: int, name: str, same_tenant: bool, redis: Redis, items: ItemLog, make_log: MakeKeyed
+) -> None:
+    """The newest items are read alone: what was written, or nothing where any of them or their number was touched."""
+    keyed, other = await make_log(), await make_log("proj_a" if same_tenant else "proj_b")
+    written = await filled(items, keyed)
+    await filled(items, other)
+    if name == "take_a_mark_of_another_conversation":
+        await items.remove(other, (await items.load(other))[1].id)
+    before = await entries_of(redis, keyed)
+    await TAMPERINGS[name](redis, keyed, other)
+    touched = {seq for seq, one, two in compared(before, await entries_of(redis, keyed)) if one != two}
+    try:
+        read = await items.newest(keyed, count)
+    except LogDamagedError:
+        return
+    assert touched <= set(range(1, 6 - count)), "what was read is not what was altered"
+    assert [item.body for item in read.items] == written[-count:]
+    assert read.older == 5 - count
+
+
+def compared(before: list[Entry], after: list[Entry]) -> list[tuple[int, Any, Any]]:
+    """Each place with what stood there and what does now. An entry too many is one at the end."""
+    old, new = dict(before), dict(after)
+    return [(int(key.split(b"-")[0]), old.get(key), new.get(key)) for key in {**old, **new}]
+
+
+async def test_the_end_of_a_log_is_read_without_the_rest(redis: Redis, items: ItemLog, make_log: MakeKeyed) -> None:
+    keyed = await make_log()
+    written = await filled(items, keyed)
+    entries = await entries_of(redis, keyed)
+    # Even where the rest could not be opened: nothing of it was asked for.
+    entries[0][1][b"r"] = b"other bytes"
+    await rewrite(redis, keyed, entries)
+    assert [item.body for item in (await items.newest(keyed, 3)).items] == written[2:]
+    with pytest.raises(LogDamagedError):
+        await items.newest(keyed, 5)
+
+
+@pytest.mark.parametrize("claimed", [b"\0" * 32, b"\1" * 32, b"short"])
+async def test_a_false_chain_beside_a_record_is_found_out(
+    claimed: bytes, redis: Redis, items: ItemLog, make_log: MakeKeyed
+) -> None:
+    keyed = await make_log()
+    await filled(items, keyed)
+    entries = await entries_of(redis, keyed)
+    entries[3][1][b"c"] = claimed
+    await rewrite(redis, keyed, entries)
+    with pytest.raises(LogDamagedError):
+        await items.newest(keyed, 2)
+
+
+async def test_an_older_head_shows_at_the_end_too(redis: Redis, items: ItemLog, make_log: MakeKeyed) -> None:
+    keyed = await make_log()
+    await filled(items, keyed, 3)
+    old: Any = await redis.hget(record_key("conv", keyed.id), "head")
+    await items.append(keyed, [item()])
+    await redis.hset(record_key("conv", keyed.id), "head", old)
+    with pytest.raises(LogDamagedError):
+        await items.newest(keyed, 1)
+
+
+@pytest.mark.parametrize("mark_stays", [True, False])
+async def test_a_deleted_item_does_not_come_back_at_the_end(
+    mark_stays: bool, redis: Redis, items: ItemLog, make_log: MakeKeyed
+) -> None:
+    keyed = await make_log()
+    written = await filled(items, keyed)
+    before = await entries_of(redis, keyed)
+    await items.remove(keyed, written[3]["id"])
+    read = await items.newest(keyed, 2)
+    assert [one.body for one in read.items] == [written[2], written[4]]
+    assert (read.removed, read.older) == ({written[3]["id"]: 4}, 2)
+    await rewrite(redis, keyed, before)
+    if not mark_stays:
+        await redis.delete(f"{record_key('conv', keyed.id)}:removed")
+    with pytest.raises(LogDamagedError):
+        await items.newest(keyed, 2)
+
+
+async def test_a_log_of_the_version_before_chains_lay_beside_records_is_read_and_goes_on(
+    redis: Redis, items: ItemLog, make_log: MakeKeyed
+) -> None:
+    keyed = await make_log()
+    written = await filled(items, keyed)
+    await items.remove(keyed, written.pop(1)["id"])
+    sealed: Any = await redis.hget(record_key("conv", keyed.id), "head")
+    head = open_field(keyed.key, "conv", keyed.id, "head", sealed)
+    del head["holes"]
+    await redis.hset(record_key("conv", keyed.id), "head", seal_field(keyed.key, "conv", keyed.id, "head", head))
+    entries = await entries_of(redis, keyed)
+    for _, fields in entries:
+        del fields[b"c"]
+    await rewrite(redis, keyed, entries)
+    keeping = ItemLog(redis, OpenedLogs(1024 * 1024))
+    for log in (items, keeping):
+        assert [one.body for one in (await log.newest(keyed, 1)).items] == written[-1:]
+        assert [one.body for one in await log.load(keyed)] == written
+        written += await filled(log, keyed, 1)
+        assert [one.body for one in await log.load(keyed)] == written
+        await log.remove(keyed, written.pop(0)["id"])
+        assert [one.body for one in await log.load(keyed)] == written
+        assert [one.body for one in (await log.newest(keyed, 1)).items] == written[-1:]

@@ -3,10 +3,12 @@
 import ast
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cloister_gateway
+import pytest
+from cloister_common.ids import new_id
 from cloister_gateway.storage import layout
 from redis.crc import key_slot
 
@@ -55,12 +57,62 @@ def test_all_keys_of_an_object_share_a_slot() -> None:
         assert len(set(keys)) == len(keys)
 
 
-def test_no_two_keys_or_channels_can_be_one() -> None:
+@pytest.mark.parametrize("beside", ["conv:{conv_1}", "idem:0123", "resp:{resp_" + "0" * 48 + "}"])
+def test_a_new_response_lies_with_all_of_it_in_the_slot_it_was_made_for(beside: str) -> None:
+    made = {layout.new_response_id(beside) for _ in range(50)}
+    assert len({response_id[:39] for response_id in made}) == 50, "the part before the steering digits is random"
+    for response_id in made:
+        assert re.fullmatch(r"resp_[0-9a-f]{34}[01]{14}", response_id)
+        keys = [
+            layout.record_key(layout.RESPONSE, response_id),
+            layout.events_key(response_id),
+            layout.lease_key(response_id),
+            layout.wrapped_key_key(f"resp:{response_id}"),
+        ]
+        assert {key_slot(key.encode()) for key in keys} == {key_slot(beside.encode())}
+
+
+def test_wrapped_keys_that_earlier_versions_wrote_stay_where_they_are() -> None:
+    for name in ("resp:" + new_id("resp_"), "conv:" + new_id("conv_"), "tenant:proj_1:1", "root-check"):
+        assert layout.wrapped_key_key(name) == f"vault:{name}"
+    for name in ("resp:" + layout.new_response_id("x"), "conv:" + new_id("conv_"), "tenant:proj_1:1"):
+        assert layout.wrapped_key_name(layout.wrapped_key_key(name)) == name
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_no_two_keys_or_channels_can_be_one(sharded: bool) -> None:
     made = [
-        function(*["x"] * len(inspect.signature(function).parameters))
+        function(*["x"] * _positional(function))
         for name, function in inspect.getmembers(layout, inspect.isfunction)
         if name in layout.__all__
     ]
-    constants = [layout.RUNS_ACTIVE, layout.RUNS_ENDED, layout.IDENTITY_PROJECTS, layout.IDENTITY_BOOTSTRAP]
-    every = [*made, *constants, layout.ANNOUNCEMENT_CHANNEL]
+    constants = [layout.RUNS_ACTIVE, layout.RUNS_ENDED]
+    every = [*made, *constants, *identity(sharded), layout.ANNOUNCEMENT_CHANNEL]
     assert len(set(every)) == len(every)
+
+
+def identity(sharded: bool) -> list[str]:
+    """One of each key of identity."""
+    keys = layout.IdentityKeys(sharded)
+    owned = [
+        make("x") for make in (keys.project, keys.account, keys.accounts, keys.key, keys.rights, keys.unlisted_keys)
+    ]
+    return [keys.projects, keys.bootstrap, *owned, keys.gone("x", "keys"), keys.gone("x", "accounts")]
+
+
+def test_in_a_cluster_all_of_identity_lies_in_one_slot_and_elsewhere_where_it_always_did() -> None:
+    assert len({key_slot(key.encode()) for key in identity(sharded=True)}) == 1
+    assert {key.split(":")[0] for key in identity(sharded=False)} == {"identity"}
+
+
+def test_in_a_cluster_the_channel_of_a_run_lies_in_the_slot_of_its_stream() -> None:
+    response_id = layout.new_response_id("conv:{conv_1}")
+    channel = layout.run_channel(response_id, sharded=True)
+    assert key_slot(channel.encode()) == key_slot(layout.events_key(response_id).encode())
+
+
+def _positional(function: Callable[..., str]) -> int:
+    """How many names the function takes (and not what kind of Redis they are for)."""
+    return sum(
+        parameter.kind is not parameter.KEYWORD_ONLY for parameter in inspect.signature(function).parameters.values()
+    )

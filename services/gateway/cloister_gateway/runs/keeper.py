@@ -1,0 +1,133 @@
+"""Keeps the leases of all runs of this gateway, with one task.
+
+It renews them, hears of cancellations whose message was lost, and ends what nobody follows.
+
+The leases are renewed on connections of their own, so that a renewal never waits behind what the runs write. Even so
+it may come late where the process itself stands still or has too much to do: see `Leases.renew_all`.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Protocol
+
+from cloister_common.logs import get_logger
+from cloister_common.supervisor import Supervisor
+
+from cloister_gateway.runs.lease import LEASE_SECONDS, RENEW_SECONDS, Leases
+from cloister_gateway.storage import RecordGoneError
+from cloister_gateway.storage.client import REDIS_AWAY
+from cloister_gateway.streams.events import DeposedError, EventStream
+
+__all__ = ["Held", "Keeper"]
+
+log = get_logger(__name__)
+
+_SOON_SECONDS = 0.2
+"""Until the next round after one in which Redis did not answer."""
+
+
+class Held(Protocol):
+    """A run, as its keeper sees it."""
+
+    @property
+    def id(self) -> str:
+        """The response's."""
+        ...
+
+    @property
+    def is_followed_here(self) -> bool:
+        """Whether it goes on without a look at who follows it on other gateways."""
+        ...
+
+    def cancel(self) -> None:
+        """Somebody asked for it."""
+        ...
+
+    def lose(self, error: Exception) -> None:
+        """It is this gateway's no more: ``error`` says why."""
+        ...
+
+    def note_followed(self, followed: bool) -> None:
+        """Whether anybody follows it on any gateway."""
+        ...
+
+
+class Keeper:
+    """Keeps the leases of the runs it is given.
+
+    Args:
+        leases: The leases; over a client of their own.
+        stream: Says which runs are followed on other gateways.
+        supervisor: Runs the task.
+    """
+
+    def __init__(self, leases: Leases, stream: EventStream, supervisor: Supervisor) -> None:
+        self._leases = leases
+        self._stream = stream
+        self._supervisor = supervisor
+        self._runs: dict[str, Held] = {}
+        # When the last renewal was sent that was granted (monotonic seconds).
+        self._renewed: dict[str, float] = {}
+        self._keeping = False
+
+    def keep(self, run: Held) -> None:
+        """Keeps the lease of a run that was taken just now."""
+        self._runs[run.id] = run
+        self._renewed[run.id] = time.monotonic()
+        if not self._keeping:
+            self._keeping = True
+            self._supervisor.spawn("leases", self._keep())
+
+    def let_go(self, run: Held) -> None:
+        """Keeps it no longer; twice is no error."""
+        if self._runs.get(run.id) is run:
+            del self._runs[run.id], self._renewed[run.id]
+
+    async def _keep(self) -> None:
+        """Goes on until there is no run. What goes wrong with one round must not end it: all runs depend on it."""
+        try:
+            pause = RENEW_SECONDS
+            while self._runs:
+                await asyncio.sleep(pause)
+                pause = RENEW_SECONDS
+                try:
+                    await self._renew()
+                    await self._look_for_followers()
+                except REDIS_AWAY as error:
+                    pause = _SOON_SECONDS
+                    log.warning("leases_not_renewed", runs=len(self._runs), error=type(error).__name__)
+                except Exception:
+                    log.exception("leases_not_renewed", runs=len(self._runs))
+        finally:
+            self._keeping = False
+
+    async def _renew(self) -> None:
+        now = time.monotonic()
+        late = {name: now - renewed > LEASE_SECONDS for name, renewed in self._renewed.items()}
+        if not late:
+            return
+        for name, standing in (await self._leases.renew_all(late)).items():
+            run = self._runs.get(name)
+            if run is None:
+                continue  # It has ended meanwhile.
+            if standing.gone:
+                run.lose(RecordGoneError())
+            elif not standing.ours:
+                run.lose(DeposedError())
+            else:
+                self._renewed[name] = now
+                if standing.cancelled:
+                    run.cancel()
+                continue
+            self.let_go(run)
+
+    async def _look_for_followers(self) -> None:
+        alone = [run for run in self._runs.values() if not run.is_followed_here]
+        followed = await self._stream.watched([run.id for run in alone]) if alone else set()
+        _tell(alone, followed)
+
+
+def _tell(runs: Iterable[Held], followed: set[str]) -> None:
+    for run in runs:
+        run.note_followed(run.id in followed)
