@@ -5,7 +5,8 @@ bound grows by a tenth with each sample, afterwards by a hundredth. Two things k
 
 - Between half of a limit and the limit nothing changes.
 - It falls only to just below what runs *now*, and once in a while: generations that have begun go on, so that a lower
-  bound takes effect only as they end. One that kept falling meanwhile would be found at the floor.
+  bound takes effect only as they end. One that kept falling meanwhile would be found at the floor. Where few run, it
+  falls by a twentieth a second.
 """
 
 from prometheus_client import Gauge
@@ -54,12 +55,22 @@ class Bound:
         strain = max(load.lag / settings.lag_seconds, load.latency / settings.redis_seconds)
         self._since_fall += 1
         if strain > 1 and self._since_fall >= _FALL_SAMPLES:
-            lower = max(settings.least_generations, min(self._exact, running) * _FALL)
+            # With few generations it is something else that makes it late: a start, connections, a neighbour.
+            of_generations = running > self._exact / 2
+            lower = max(
+                settings.least_generations, (min(self._exact, running) if of_generations else self._exact) * _FALL
+            )
             if lower < self._exact:
-                self._exact, self._growth, self._since_fall = lower, _SLOW, 0
+                self._exact, self._since_fall = lower, 0
+                self._growth = _SLOW if of_generations else self._growth
         elif strain < 0.5 and wanted:
             self._exact = min(settings.most_generations, self._exact + max(1.0, self._exact * self._growth))
         self._tell()
+
+    @property
+    def expected(self) -> int:
+        """What it will be before long: as long as nothing speaks against it, it doubles within a second."""
+        return min(self._settings.most_generations, self.most * 2) if self._growth == _FAST else self.most
 
     def _tell(self) -> None:
         self.most = int(self._exact)

@@ -3,12 +3,13 @@
 import asyncio
 from collections import deque
 
+import orjson
 from cloister_common.access import Direct, services_of
 from cloister_common.errors import CallerGone
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cloister_gateway.admission.service import Admission, Place
+from cloister_gateway.admission.service import Admission, Overloaded, Place
 
 __all__ = ["GENERATIONS", "AdmissionMiddleware", "place_of"]
 
@@ -30,7 +31,11 @@ class AdmissionMiddleware:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in GENERATIONS:
             await self.app(scope, receive, send)
             return
-        place = services_of(scope["app"]).get(Admission).ask(scope["state"]["principal"].tenant)
+        try:
+            place = services_of(scope["app"]).get(Admission).ask(scope["state"]["principal"].tenant)
+        except Overloaded as refusal:
+            await _refuse(refusal, send)
+            return
         try:
             if place.waits:
                 receive = await _wait_while_connected(place, receive)
@@ -38,6 +43,17 @@ class AdmissionMiddleware:
             await self.app(scope, receive, send)
         finally:
             place.give_back()
+
+
+_REFUSAL = orjson.dumps(Overloaded(0).body())
+_REFUSAL_HEADERS = ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(_REFUSAL)))
+
+
+async def _refuse(refusal: Overloaded, send: Send) -> None:
+    """Answers from what is there already: thousands may come together, and each waits for those before it."""
+    headers = [*_REFUSAL_HEADERS, *((name.encode(), value.encode()) for name, value in refusal.headers().items())]
+    await send({"type": "http.response.start", "status": Overloaded.status, "headers": headers})
+    await send({"type": "http.response.body", "body": _REFUSAL})
 
 
 def _place(connection: HTTPConnection) -> Place:

@@ -22,7 +22,7 @@ from cloister_gateway.admission.pace import Pace
 from cloister_gateway.admission.queue import FairQueue
 from cloister_gateway.settings import AdmissionSettings
 
-__all__ = ["Admission", "Place"]
+__all__ = ["Admission", "Overloaded", "Place"]
 
 log = get_logger(__name__)
 _TAKEN = Gauge("cloister_generations", "Places for generations that are taken.")
@@ -34,6 +34,19 @@ _LONGEST_WAIT_SECONDS = 55.0
 """Whatever was expected: proxies hang up on a request that is silent for a minute."""
 _CALM_SECONDS = 5.0
 """So long nobody must have been refused before it counts as over."""
+
+
+class Overloaded(TooManyRequests):
+    """There are as many generations as can be done, and others wait before this one. Nothing in it is the caller's."""
+
+    code = "server_overloaded"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(
+            "The server has as many generations as it can do, and others wait before this one. Try again after the "
+            "seconds that Retry-After says.",
+            retry_after=retry_after,
+        )
 
 
 class Place:
@@ -57,7 +70,7 @@ class Place:
         """Returns when its turn has come. What waits is given back where that fails, or its caller is cancelled.
 
         Raises:
-            TooManyRequests: It took much longer than was expected.
+            Overloaded: It took much longer than was expected.
         """
         if self._granted is None:
             return
@@ -135,7 +148,7 @@ class Admission:
         """A place for one more generation, or a way to one (`Place.wait`), at once.
 
         Raises:
-            TooManyRequests: It would take too long.
+            Overloaded: It would take too long.
         """
         if not self._queue and self._taken < self._bound.most:
             self._count(1)
@@ -143,8 +156,9 @@ class Admission:
             return Place(self, tenant, None)
         if not self._queue.fits(tenant):
             raise self.refuse(tenant, "queue_full")
-        ahead = self._queue.ahead(tenant)
-        if ahead > self._settings.wait_seconds * self._pace.rate(self._bound.most):
+        expected = self._bound.expected
+        in_time = max(0, expected - self._taken) + self._settings.wait_seconds * self._pace.rate(expected)
+        if self._queue.ahead(tenant) > in_time:
             raise self.refuse(tenant, "wait_too_long")
         place = Place(self, tenant, asyncio.get_running_loop().create_future())
         self._queue.add(tenant, place)
@@ -156,7 +170,7 @@ class Admission:
         """Waits for a place, which is taken while the block accepts a run; from then on the run counts for itself.
 
         Raises:
-            TooManyRequests: It would take too long.
+            Overloaded: It would take too long.
         """
         place = self.ask(tenant)
         await place.wait()
@@ -176,7 +190,7 @@ class Admission:
             self._pace.held(time.monotonic() - began)
             self._free()
 
-    def refuse(self, tenant: str, reason: str) -> TooManyRequests:
+    def refuse(self, tenant: str, reason: str) -> Overloaded:
         """The refusal of one more of ``tenant``, counted and logged."""
         now = time.monotonic()
         if self._refusing_since is None:
@@ -185,12 +199,7 @@ class Admission:
         self._last_refusal = now
         self._refusals += 1
         _REFUSED.labels(reason).inc()
-        return TooManyRequests(
-            "The server has as many generations as it can do, and others wait before this one. Try again after the "
-            "seconds that Retry-After says.",
-            code="server_overloaded",
-            retry_after=self._pace.retry_after(self._queue.ahead(tenant), self._bound.most),
-        )
+        return Overloaded(self._pace.retry_after(self._queue.ahead(tenant), self._bound.most))
 
     def left(self, place: Place, held_seconds: float | None) -> None:
         """``place`` is needed no more; it was held so long, or goes on elsewhere. For `Place` only."""

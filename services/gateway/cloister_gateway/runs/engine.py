@@ -140,10 +140,8 @@ class Engine:
     ) -> None:
         run: Run | None = None
         try:
-            async with (
-                self._admission.counted(),
-                self._hub.own(keyed, None if accepted is None else accepted.events) as feed,
-            ):
+            events = None if accepted is None else accepted.events
+            async with self._admission.counted(), self._hub.own(keyed, events) as feed:
                 run = Run(keyed, conversation, request, body, self._parts, feed, accepted)
                 self._runs[keyed.id] = run
                 self._keeper.keep(run)

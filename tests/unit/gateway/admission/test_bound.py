@@ -68,6 +68,17 @@ def test_bound_that_nobody_reaches_does_not_grow() -> None:
     assert machine.bound.most == before
 
 
+def test_process_that_is_late_with_nothing_to_do_still_takes_what_comes() -> None:
+    """Its start, a storm of connections or a neighbour made it late: that says little of what it can carry."""
+    bound = Bound(AdmissionSettings())
+    before = bound.most
+    late = cast("Any", SimpleNamespace(lag=1.0, latency=0.0))
+    for _ in range(3 * SECOND):
+        bound.follow(late, running=2, wanted=False)
+    assert bound.most > before * 0.8
+    assert bound.expected > before, "and it may still grow fast"
+
+
 def test_slow_redis_brings_the_bound_down_too() -> None:
     settings = AdmissionSettings()
     bound = Bound(settings)
