@@ -114,7 +114,8 @@ class ResponseStore:
         async with self.redis.pipeline(transaction=False) as pipeline:
             for portion in portions:
                 pipeline.exists(*portion)
-            return sum(await pipeline.execute()) == len(keys)
+            found: list[int] = await pipeline.execute()
+        return sum(found) == len(keys)
 
     async def keyed(self, header: Header) -> KeyedObject | None:
         """The record with the key that opens it, or None if that key was destroyed."""

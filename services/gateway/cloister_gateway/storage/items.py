@@ -132,7 +132,7 @@ class ItemLog:
     def ask(self, pipeline: Pipeline, keyed: KeyedObject) -> StoredLog | None:
         """Has a caller's pipeline read, after the head, what a kept log lacks; the kept log for `answered`, or None if
         there is none: then nothing was added to the pipeline."""
-        known = self._opened.get(keyed)
+        known: StoredLog | None = self._opened.get(keyed)
         if known is not None:
             _ask_what_follows(pipeline, keyed, known)
         return known
@@ -148,7 +148,7 @@ class ItemLog:
         except (LogDamagedError, LogGoneError):
             return None
         if log is not None and log is not known:
-            self._opened.put(keyed, log)
+            self._opened.put(keyed, log, log.size)
         return log
 
     async def newest(self, keyed: KeyedObject, count: int) -> StoredLog:
