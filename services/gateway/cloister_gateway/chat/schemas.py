@@ -183,7 +183,8 @@ class ChatRequest(Strict):
 
     def upstream_body(self) -> dict[str, Any]:
         """The body for vLLM: only what was sent, without what ends at the gateway."""
-        body = {name: _plain(value) for name, value in self if value is not None and name not in _ENDS_HERE}
+        fields = self.__dict__.items()
+        body = {name: _plain(value) for name, value in fields if value is not None and name not in _ENDS_HERE}
         body["messages"] = [_upstream_message(message) for message in self.messages]
         return body
 
