@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import aiohttp
+import httpx
 import openai
 import pytest
 from cloister_common.testing.llm import FakeLlm
@@ -19,6 +19,9 @@ from tests.support.sockets import ask, opened, receive, turn
 from tests.support.waiting import until, wait_until
 
 PLACES = 20
+
+
+Client = Callable[[], httpx.AsyncClient]
 
 
 class ApiKey(NamedTuple):
@@ -51,21 +54,19 @@ class Answer(NamedTuple):
     body: Any
 
 
-@contextlib.asynccontextmanager
-async def caller(url: str, gateway: GatewayFixture, key: str | None = None) -> AsyncIterator[aiohttp.ClientSession]:
-    # Not httpx: its pool takes seconds over 300 connections at once.
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(url, headers=gateway.headers(key), connector=connector) as http:
-        yield http
+def caller(url: str, gateway: GatewayFixture, key: str | None = None) -> Client:
+    """Makes a client for each call: the pool of one takes seconds over 300 connections at once."""
+    return partial(httpx.AsyncClient, base_url=url, headers=gateway.headers(key), verify=False, timeout=60)
 
 
-async def asked(http: aiohttp.ClientSession, text: str = "hi", path: str = "/v1/responses") -> Answer:
+async def asked(http: Client, text: str = "hi", path: str = "/v1/responses") -> Answer:
     """One answer asked for, and waited for."""
     body: dict[str, Any] = {"model": "fake", "input": text}
     if path == "/v1/chat/completions":
         body = {"model": "fake", "messages": [{"role": "user", "content": text}]}
-    async with http.post(path, json=body) as answer:
-        return Answer(answer.status, answer.headers, await answer.json())
+    async with http() as client:
+        answer = await client.post(path, json=body)
+    return Answer(answer.status_code, answer.headers, answer.json())
 
 
 def gauge(name: str) -> float:
@@ -110,18 +111,18 @@ async def test_none_that_was_accepted_fails_and_the_rest_is_told_at_once_when_to
     llm.hold_after = 0
     refused_after: list[float] = []
 
-    async def one(http: aiohttp.ClientSession, began: float) -> Answer:
+    async def one(http: Client, began: float) -> Answer:
         answer = await asked(http, path=path)
         if answer.status == 429:
             refused_after.append(time.monotonic() - began)
         return answer
 
-    async with caller(tight_url, tight) as http:
-        tasks = [asyncio.create_task(one(http, time.monotonic())) for _ in range(300)]
-        await until(lambda: len(refused_after) == 300 - PLACES - 40, what="all over the bound are refused")
-        await until(lambda: llm.running == PLACES, what="all places are taken")
-        llm.release()
-        answers = await asyncio.gather(*tasks)
+    http = caller(tight_url, tight)
+    tasks = [asyncio.create_task(one(http, time.monotonic())) for _ in range(300)]
+    await until(lambda: len(refused_after) == 300 - PLACES - 40, what="all over the bound are refused")
+    await until(lambda: llm.running == PLACES, what="all places are taken")
+    llm.release()
+    answers = await asyncio.gather(*tasks)
     assert llm.most_running == PLACES, "never more at once than there are places"
     accepted = [answer for answer in answers if answer.status == 200]
     assert len(accepted) == PLACES + 40
@@ -136,11 +137,8 @@ async def test_those_who_wait_come_in_order_and_two_tenants_take_turns(
 ) -> None:
     other = await asyncio.to_thread(new_tenant, tight_url, tight)
     llm.hold_after = 0
-    async with (
-        caller(tight_url, tight) as mine,
-        caller(tight_url, tight, other.value) as theirs,
-        asyncio.TaskGroup() as group,
-    ):
+    mine, theirs = caller(tight_url, tight), caller(tight_url, tight, other.value)
+    async with asyncio.TaskGroup() as group:
         for number in range(PLACES):
             group.create_task(asked(mine, f"first {number}"))
         await until(lambda: llm.running == PLACES, what="all places are taken")
@@ -162,7 +160,8 @@ async def test_caller_that_leaves_the_queue_leaves_nothing_behind(
     tight: GatewayFixture, tight_url: str, llm: FakeLlm
 ) -> None:
     llm.hold_after = 0
-    async with caller(tight_url, tight) as http, asyncio.TaskGroup() as group:
+    http = caller(tight_url, tight)
+    async with asyncio.TaskGroup() as group:
         for _ in range(PLACES):
             group.create_task(asked(http))
         await until(lambda: llm.running == PLACES, what="all places are taken")
@@ -180,11 +179,8 @@ async def test_caller_that_leaves_the_queue_leaves_nothing_behind(
 async def test_caller_whose_key_is_revoked_waits_no_more(tight: GatewayFixture, tight_url: str, llm: FakeLlm) -> None:
     other = await asyncio.to_thread(new_tenant, tight_url, tight)
     llm.hold_after = 0
-    async with (
-        caller(tight_url, tight) as http,
-        caller(tight_url, tight, other.value) as gone,
-        asyncio.TaskGroup() as group,
-    ):
+    http, gone = caller(tight_url, tight), caller(tight_url, tight, other.value)
+    async with asyncio.TaskGroup() as group:
         for _ in range(PLACES):
             group.create_task(asked(http))
         await until(lambda: llm.running == PLACES, what="all places are taken")
