@@ -78,8 +78,9 @@ def llm(installation: Installation) -> Iterator[FakeLlm]:
 def _reset(llm: FakeLlm) -> None:
     fresh = FakeLlm(token=INTERNAL_TOKEN)
     for field in dataclasses.fields(FakeLlm):
-        if field.name not in {"running", "most_running"}:
+        if field.name != "running":
             setattr(llm, field.name, getattr(fresh, field.name))
+    llm.most_running = llm.running
 
 
 @pytest.fixture
