@@ -6,6 +6,7 @@ that by themselves. A library's may write whatever passes through it: websockets
 exception; its words are shown where they are a constant of the code that logged them, and their arguments never.
 """
 
+import json
 import logging
 import re
 import sys
@@ -17,7 +18,6 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-import orjson
 import structlog
 
 __all__ = [
@@ -166,9 +166,9 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
             "event": record.msg,
             "level": record.levelname.lower(),
             "logger": record.name,
-            "timestamp": datetime.now(UTC),
+            "timestamp": f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z",
         }
-        return self._mark + orjson.dumps(line, option=orjson.OPT_UTC_Z).decode()
+        return self._mark + json.dumps(line)
 
 
 def levels(service: str, level: str) -> dict[str, str]:
