@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,6 +112,25 @@ def test_a_handshake_behind_a_request_that_is_not_answered_yet_is_cut_off(plain:
     with plain.connect() as connection:
         connection.sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n" + HANDSHAKE + b"\r\n")
         assert b"101" not in rest(connection)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "word"),
+    [
+        pytest.param(b"/echo", b"http://x", "path", id="no path"),
+        pytest.param(b"/echo", b"http://x:99999/echo", "path", id="no URL"),
+        pytest.param(b"GET", b"POST", "GET", id="no GET"),
+        pytest.param(b"version: 13", b"version: 14", "sec-websocket-version: 13", id="another version"),
+        pytest.param(b"key: AAAA", b"key: AAA", "sec-websocket-key", id="no key"),
+    ],
+)
+def test_what_is_no_handshake_is_a_400_that_says_why(plain: Server, right: bytes, wrong: bytes, word: str) -> None:
+    with plain.connect() as connection:
+        connection.sendall(HANDSHAKE.replace(right, wrong) + b"\r\n")
+        head, _, body = rest(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nsec-websocket-version: 13" in head
+    assert word in json.loads(body)["error"]["message"]
 
 
 def test_a_handshake_whose_header_no_websocket_takes_is_a_431(tmp_path: Path) -> None:

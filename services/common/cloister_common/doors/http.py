@@ -11,14 +11,14 @@ why: closing at once, with bytes unread, would reset it, which may take the answ
 import json
 import sys
 from asyncio import Transport
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from cloister_common.doors.door import REFUSED, Door
-from cloister_common.doors.handshake import check_handshake
+from cloister_common.doors.handshake import REFUSAL_HEADERS, check_handshake
 from cloister_common.errors import CloisterError, HeadTooLarge, InvalidRequest, RequestTimeout, Unavailable
 
 __all__ = ["BoundedHttp", "answer"]
@@ -35,11 +35,11 @@ class _Refused(Exception):
     """Stops the parser in the middle of what it was given."""
 
 
-def answer(error: CloisterError) -> bytes:
-    """``error`` as a whole HTTP response that ends the connection."""
+def answer(error: CloisterError, more: Mapping[str, str] | None = None) -> bytes:
+    """``error`` as a whole HTTP response, with ``more`` headers, that ends the connection."""
     body = json.dumps(error.body()).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
-    lines = (f"{name}: {value}\r\n" for name, value in (headers | error.headers()).items())
+    lines = (f"{name}: {value}\r\n" for name, value in (headers | error.headers() | dict(more or {})).items())
     return b"".join([STATUS_LINE[type(error).status], "".join(lines).encode(), b"\r\n", body])
 
 
@@ -150,7 +150,7 @@ class BoundedHttp(HttpToolsProtocol):
         if error is not None:
             self._refused = True
             REFUSED.labels("head" if isinstance(error, HeadTooLarge) else "invalid").inc()
-            self.transport.write(answer(error))
+            self.transport.write(answer(error, REFUSAL_HEADERS))
             self.transport.close()
             return
         self.connections.discard(self)
