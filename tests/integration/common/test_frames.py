@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,15 +20,15 @@ def frame(opcode: int, payload: bytes, *, last: bool = True) -> bytes:
     return bytes([0x80 * last | opcode]) + length + bytes(4) + payload
 
 
+HANDSHAKE = (
+    b"GET /echo HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+    b"sec-websocket-key: " + base64.b64encode(bytes(16)) + b"\r\n"
+)
+
+
 def open_socket(server: Server, more: bytes = b"", path: bytes = b"/echo") -> socket.socket:
     connection = server.connect()
-    key = base64.b64encode(bytes(16))
-    connection.sendall(
-        b"GET "
-        + path
-        + b" HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
-        b"sec-websocket-key: " + key + b"\r\n" + more + b"\r\n"
-    )
+    connection.sendall(HANDSHAKE.replace(b"/echo", path) + more + b"\r\n")
     return connection
 
 
@@ -85,6 +86,51 @@ def test_frames_before_the_handshakes_end_hold_nothing(plain: Server) -> None:
     with open_socket(plain, b"\r\n" + FLOODS["pings"]) as connection:
         rest(connection)
     assert plain.ask().startswith(b"HTTP/1.1 200")
+
+
+def test_a_frame_in_one_piece_with_the_request_is_answered(server: Server) -> None:
+    with server.connect() as connection:
+        connection.sendall(HANDSHAKE + b"\r\n" + frame(TEXT, b"hello")[:-2])
+        connection.sendall(b"lo")
+        answer = b""
+        while not answer.endswith(b"\x81\x015"):
+            piece = connection.recv(65536)
+            assert piece, answer
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 101")
+
+
+@pytest.mark.parametrize("header", [b"content-length: 5\r\n", b"transfer-encoding: chunked\r\n"])
+def test_a_handshake_with_a_body_is_a_400_before_the_body_is_waited_for(server: Server, header: bytes) -> None:
+    with open_socket(server, header) as connection:
+        status, error = error_of(connection)
+    assert (status, error["code"]) == (400, "invalid_http")
+    assert "body" in error["message"]
+
+
+def test_a_handshake_behind_a_request_that_is_not_answered_yet_is_cut_off(plain: Server) -> None:
+    with plain.connect() as connection:
+        connection.sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n" + HANDSHAKE + b"\r\n")
+        assert b"101" not in rest(connection)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "word"),
+    [
+        pytest.param(b"/echo", b"http://x", "path", id="no path"),
+        pytest.param(b"/echo", b"http://x:99999/echo", "path", id="no URL"),
+        pytest.param(b"GET", b"POST", "GET", id="no GET"),
+        pytest.param(b"version: 13", b"version: 14", "sec-websocket-version: 13", id="another version"),
+        pytest.param(b"key: AAAA", b"key: AAA", "sec-websocket-key", id="no key"),
+    ],
+)
+def test_what_is_no_handshake_is_a_400_that_says_why(plain: Server, right: bytes, wrong: bytes, word: str) -> None:
+    with plain.connect() as connection:
+        connection.sendall(HANDSHAKE.replace(right, wrong) + b"\r\n")
+        head, _, body = rest(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nsec-websocket-version: 13" in head
+    assert word in json.loads(body)["error"]["message"]
 
 
 def test_a_handshake_whose_header_no_websocket_takes_is_a_431(tmp_path: Path) -> None:

@@ -99,14 +99,15 @@ class FrameReader:
     Args:
         limits: Frames of a message and of a second, and bytes of a second.
         max_size: Bytes of a message.
+        ahead: What comes before all that is fed.
     """
 
     __slots__ = ("_bytes", "_frames", "_limits", "_max_size", "_opcode", "_parts", "_rest", "_second", "_size")
 
-    def __init__(self, limits: ConnectionLimits, *, max_size: int) -> None:
+    def __init__(self, limits: ConnectionLimits, *, max_size: int, ahead: bytes = b"") -> None:
         self._limits = limits
         self._max_size = max_size
-        self._rest: bytearray | None = None  # the beginning of a frame
+        self._rest = bytearray(ahead) if ahead else None  # the beginning of a frame
         self._parts: list[bytes] | None = None  # of a message in fragments
         self._opcode = TEXT  # of that message
         self._size = 0  # and its bytes

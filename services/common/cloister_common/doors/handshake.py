@@ -11,7 +11,7 @@ import httptools
 
 from cloister_common.errors import CloisterError, HeadTooLarge, InvalidRequest
 
-__all__ = ["accepted", "check_handshake", "socket_scope"]
+__all__ = ["REFUSAL_HEADERS", "accepted", "check_handshake", "socket_scope"]
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """What proves that the server read the request as a WebSocket's, RFC 6455 section 1.3."""
@@ -20,6 +20,9 @@ _LONGEST_LINE = 8192
 """Bytes of the URL and of each header. What follows is held for as long as the socket is open."""
 
 _VERSION = b"13"
+REFUSAL_HEADERS = {"sec-websocket-version": _VERSION.decode()}
+"""What RFC 6455, section 4.2.2, has whoever asked for another version be told."""
+
 _KEY_BYTES = 16
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -42,6 +45,8 @@ def check_handshake(method: str, http_version: str, url: bytes, headers: Headers
         )
     if method != "GET" or http_version != "1.1":
         return b"", _invalid("A WebSocket is opened with a GET of HTTP/1.1.")
+    if not _has_path(url):
+        return b"", _invalid("The URL of a WebSocket's request is a path, and maybe a query.")
     if versions != [_VERSION]:
         return b"", _invalid("A WebSocket's request has the header 'sec-websocket-version: 13', once.")
     if len(keys) != 1 or not _is_key(keys[0]):
@@ -84,6 +89,14 @@ def accepted(accept: bytes, subprotocol: str | None, headers: Iterable[tuple[byt
         lines.append(b"sec-websocket-protocol: " + subprotocol.encode("latin-1"))
     lines += [name + b": " + value for name, value in headers]
     return b"\r\n".join([*lines, b"", b""])
+
+
+def _has_path(url: bytes) -> bool:
+    """Whether `socket_scope` can read ``url``: the parser of requests lets more pass than that of URLs."""
+    try:
+        return httptools.parse_url(url).path is not None
+    except httptools.HttpParserInvalidURLError:
+        return False
 
 
 def _is_key(value: bytes) -> bool:

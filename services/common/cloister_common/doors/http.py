@@ -9,14 +9,16 @@ why: closing at once, with bytes unread, would reset it, which may take the answ
 """
 
 import json
+import sys
 from asyncio import Transport
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from cloister_common.doors.door import REFUSED, Door
-from cloister_common.doors.handshake import check_handshake
+from cloister_common.doors.handshake import REFUSAL_HEADERS, check_handshake
 from cloister_common.errors import CloisterError, HeadTooLarge, InvalidRequest, RequestTimeout, Unavailable
 
 __all__ = ["BoundedHttp", "answer"]
@@ -33,11 +35,11 @@ class _Refused(Exception):
     """Stops the parser in the middle of what it was given."""
 
 
-def answer(error: CloisterError) -> bytes:
-    """``error`` as a whole HTTP response that ends the connection."""
+def answer(error: CloisterError, more: Mapping[str, str] | None = None) -> bytes:
+    """``error`` as a whole HTTP response, with ``more`` headers, that ends the connection."""
     body = json.dumps(error.body()).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
-    lines = (f"{name}: {value}\r\n" for name, value in (headers | error.headers()).items())
+    lines = (f"{name}: {value}\r\n" for name, value in (headers | error.headers() | dict(more or {})).items())
     return b"".join([STATUS_LINE[type(error).status], "".join(lines).encode(), b"\r\n", body])
 
 
@@ -68,6 +70,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._refusal: tuple[CloisterError, str] | None = None
         self._refused = False
         self._ignored = 0
+        self._parsed = b""  # what the parser is given
 
     # The connection
 
@@ -105,7 +108,9 @@ class BoundedHttp(HttpToolsProtocol):
             data = self._take_head(data)
             if not data:
                 return
+        self._parsed = data
         super().data_received(data)
+        self._parsed = b""
         if self._gone():
             return
         if self._in_body:
@@ -123,6 +128,7 @@ class BoundedHttp(HttpToolsProtocol):
         if len(data) <= room:
             return data
         # Most of this is a body, or an attack, for which nothing is to be done.
+        self._parsed = data
         super().data_received(data[:room])
         if self._gone():
             return b""
@@ -144,12 +150,20 @@ class BoundedHttp(HttpToolsProtocol):
         if error is not None:
             self._refused = True
             REFUSED.labels("head" if isinstance(error, HeadTooLarge) else "invalid").inc()
-            self.transport.write(answer(error))
+            self.transport.write(answer(error, REFUSAL_HEADERS))
             self.transport.close()
             return
         self.connections.discard(self)
+        # It says where the request ends. No client may send frames before it is answered, but what is sent all the
+        # same must not be lost: whether it comes in one piece with the request is the network's choice.
+        ended = cast("httptools.HttpParserUpgrade", sys.exception())
         protocol = self.ws_protocol_class(  # type: ignore[call-arg, misc]
-            config=self.config, server_state=self.server_state, request=self.scope, url=self.url, accept=accept
+            config=self.config,
+            server_state=self.server_state,
+            request=self.scope,
+            url=self.url,
+            accept=accept,
+            ahead=self._parsed[ended.args[0] :],
         )
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
@@ -180,6 +194,8 @@ class BoundedHttp(HttpToolsProtocol):
         if len(self.pipeline) >= _MOST_PIPELINED:
             error = InvalidRequest("Too many requests are sent ahead on this connection. Wait for the answers.")
             self._stop_parser(error, "pipelined")
+        if self.parser.should_upgrade() and self._should_upgrade():
+            self._check_upgrade()
         super().on_headers_complete()
         self._stop()
         self._door.waits_no_more(self)
@@ -188,6 +204,18 @@ class BoundedHttp(HttpToolsProtocol):
             # What comes as trailers must not pose as headers of a request that has begun.
             self.headers = []
         self._head = self._content = self._framed = self._barren = self._window = 0
+
+    def _check_upgrade(self) -> None:
+        """A request that becomes a WebSocket is the last on its connection, and the only one."""
+        if any(
+            name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 "))
+            for name, value in self.headers
+        ):
+            error = InvalidRequest("A WebSocket's request has no body.", code="invalid_http")
+            self._stop_parser(error, "invalid")
+        if self._answering():
+            error = InvalidRequest("A WebSocket is opened after the answers to all requests. Wait for them.")
+            self._stop_parser(error, "pipelined")
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""

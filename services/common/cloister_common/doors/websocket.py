@@ -91,6 +91,7 @@ class BoundedWebSocket(asyncio.Protocol):
         accept: What its key is answered with.
         limits: Of its frames.
         pings: Those of all sockets of its port.
+        ahead: What the client has sent behind the request already.
     """
 
     __slots__ = (
@@ -125,6 +126,7 @@ class BoundedWebSocket(asyncio.Protocol):
         accept: bytes,
         limits: ConnectionLimits,
         pings: Pings,
+        ahead: bytes = b"",
     ) -> None:
         self._app = config.loaded_app
         self._server = server_state
@@ -133,11 +135,11 @@ class BoundedWebSocket(asyncio.Protocol):
         self._accept = accept
         self._pings = pings
         self._state = _State.OPENING
-        self._reader = FrameReader(limits, max_size=config.ws_max_size)
+        self._reader = FrameReader(limits, max_size=config.ws_max_size, ahead=ahead)
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._messages: deque[Message] | None = None  # for the application, where it does not wait for the next
         self._waits: asyncio.Future[Message] | None = None  # the application, for a message
-        self._room: asyncio.Event | None = None  # it, for room to send
+        self._room: asyncio.Event | None = None  # it, for room
         self._full = False
         self._paused = True
         self._place: set[Any] | None = None
@@ -181,10 +183,7 @@ class BoundedWebSocket(asyncio.Protocol):
         """The server ends."""
         if self._state is _State.OPENING:
             self._transport.write(STATUS_LINE[503] + b"content-length: 0\r\nconnection: close\r\n\r\n")
-        elif self._state is _State.OPEN:
-            self._transport.write(frame(CLOSE, close_payload(_RESTART, "")))
-        self._leave(_RESTART, "")
-        self._transport.close()
+        self._end(_RESTART, "", say=frame(CLOSE, close_payload(_RESTART, "")))
 
     # What the client sends
 
@@ -211,13 +210,11 @@ class BoundedWebSocket(asyncio.Protocol):
     def _take(self, opcode: int, payload: bytes) -> None:
         if self._state is not _State.OPEN:
             return  # The application has closed: it is read on only to find the client's close frame.
-        if opcode == BINARY:
-            self._tell({"type": "websocket.receive", "bytes": payload})
-            return
         try:
-            self._tell({"type": "websocket.receive", "text": payload.decode()})
+            said = {"bytes": payload} if opcode == BINARY else {"text": payload.decode()}
         except UnicodeDecodeError:
             raise FrameError(INVALID_DATA, "The text is not UTF-8.") from None
+        self._tell({"type": "websocket.receive", **said})
 
     def _pong(self, payload: bytes) -> None:
         """Answers a ping, but stores no answers for a client that does not read them."""
@@ -225,17 +222,13 @@ class BoundedWebSocket(asyncio.Protocol):
             self._transport.write(frame(PONG, payload))
 
     def _closed(self, payload: bytes) -> None:
-        code, reason = read_close(payload)
-        if self._state is _State.OPEN:
-            self._transport.write(frame(CLOSE, payload))
-        self._leave(code, reason)
-        self._transport.close()
+        self._end(*read_close(payload), say=frame(CLOSE, payload))
 
     def _tell(self, message: Message) -> None:
         """Hands a message to the application. While one waits for it, no more are read."""
-        if self._waits is not None:
-            self._waits.set_result(message)
-            self._waits = None
+        waits, self._waits = self._waits, None
+        if waits is not None and not waits.done():  # Else it was cancelled just now, and does not know yet.
+            waits.set_result(message)
             return
         if self._messages is None:
             self._messages = deque()
@@ -247,6 +240,7 @@ class BoundedWebSocket(asyncio.Protocol):
     def _listen(self) -> None:
         if self._paused:
             self._paused = False
+            self._pinged_at = asyncio.get_running_loop().time()  # Its answer may wait behind what was not read.
             self._transport.resume_reading()
 
     # Its ends
@@ -260,6 +254,14 @@ class BoundedWebSocket(asyncio.Protocol):
             self._transport.write_eof()
         self._listen()
         self._timer = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._transport.abort)
+
+    def _end(self, code: int, reason: str, *, say: bytes = b"") -> None:
+        """Closes once all is sent, ``say`` to an open socket too. Who reads no more keeps no place for it."""
+        if say and self._state is _State.OPEN:
+            self._transport.write(say)
+        self._leave(code, reason)
+        self._transport.close()
+        self._timer = asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._transport.abort)
 
     def _leave(self, code: int, reason: str) -> None:
         """Nothing more is read or written. Whatever waits for this client hears of it."""
@@ -288,7 +290,7 @@ class BoundedWebSocket(asyncio.Protocol):
         if self._pinged_with is None:
             self._pinged_with, self._pinged_at = payload, now
             self._transport.write(frame(PING, payload))
-        elif now - self._pinged_at >= self._pings.patience:
+        elif not self._paused and now - self._pinged_at >= self._pings.patience:
             self._fail(_INTERNAL_ERROR, "keepalive ping timeout")
 
     # The application
@@ -296,28 +298,27 @@ class BoundedWebSocket(asyncio.Protocol):
     async def _serve(self) -> None:
         """Runs the application. After it nothing of the request is kept."""
         scope, self._scope = self._scope, None
+        code = _NORMAL
         try:
             await self._app(cast("Any", scope), self.receive, cast("Any", self.send))
         except ClientDisconnected:
             pass
         except Exception as error:
             log.error("socket_failed", exc_info=error)
+            code = _INTERNAL_ERROR
         finally:
             if self._state is _State.OPENING:
                 self._refuse(500, (), b"")
             elif self._state is _State.OPEN and self._full:
                 self._transport.abort()
-            elif self._timer is None:
-                self._transport.close()
+            elif self._state is _State.OPEN:
+                self._close(code, "")
 
     async def receive(self) -> Message:
         """The next message."""
         if self._messages is None:
             self._waits = asyncio.get_running_loop().create_future()
-            try:
-                return await self._waits
-            finally:
-                self._waits = None
+            return await self._waits
         message = self._messages.popleft()
         if not self._messages:
             self._messages = None
@@ -369,6 +370,7 @@ class BoundedWebSocket(asyncio.Protocol):
             self._place = self._pings.join(self)
             if self._messages is None:
                 self._listen()
+            self.data_received(b"")  # what came with the request
         elif kind == "websocket.close":
             self._refuse(403, (), b"")
         elif kind == "websocket.http.response.start" and self._refusal is None:
@@ -386,8 +388,7 @@ class BoundedWebSocket(asyncio.Protocol):
         own = {b"content-length": b"%d" % len(body), b"connection": b"close"}
         lines = (b"%b: %b\r\n" % header for header in ({**dict(headers), **own}).items())
         self._transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
-        self._leave(_ABNORMAL, "")
-        self._transport.close()
+        self._end(_ABNORMAL, "")
 
     def _close(self, code: int, reason: str) -> None:
         self._transport.write(frame(CLOSE, close_payload(code, reason)))

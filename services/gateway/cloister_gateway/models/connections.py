@@ -37,6 +37,10 @@ class PodUnreachedError(PodLostError):
     """A pod does not accept connections: no request arrived."""
 
 
+class _UnansweredError(PodLostError):
+    """A pod went away before it said anything."""
+
+
 class PodClient:
     """Connections to pods, kept for the next request.
 
@@ -78,7 +82,20 @@ class PodClient:
             await asyncio.sleep(0)
 
     async def _ask(self, pod: Pod, method: str, path: str, body: bytes) -> "Answer":
-        connection = self._kept(pod) or await self._connect(pod)
+        kept = self._kept(pod)
+        if kept is None:
+            return await self._ask_on(await self._connect(pod), method, path, body)
+        try:
+            return await self._ask_on(kept, method, path, body)
+        except _UnansweredError as error:
+            # The pod may have closed it while the request was on its way, which is nobody's fault.
+            try:
+                connection = await self._connect(pod)
+            except PodUnreachedError:
+                raise error from None  # It went away with this request, and maybe by it.
+        return await self._ask_on(connection, method, path, body)
+
+    async def _ask_on(self, connection: "_Connection", method: str, path: str, body: bytes) -> "Answer":
         head = f"{method} {path} HTTP/1.1\r\nhost: {connection.host}\r\ncontent-length: {len(body)}\r\n"
         answer = Answer(connection)
         try:
@@ -164,7 +181,8 @@ class _Connection(asyncio.Protocol):
 
     def is_fresh(self) -> bool:
         """Whether the pod will not have closed it yet."""
-        return not self.lost and self._loop.time() - self._idle_since < _KEEP_ALIVE_SECONDS
+        closed = self.lost or self._transport.is_closing()
+        return not closed and self._loop.time() - self._idle_since < _KEEP_ALIVE_SECONDS
 
     async def begin(self, answer: "Answer", head: bytes, body: bytes) -> bool:
         """Sends a request, whose answer goes to ``answer``; says whether the pod wanted all of it."""
@@ -177,11 +195,14 @@ class _Connection(asyncio.Protocol):
             self._transport.write(body[start : start + _PIECE_BYTES])
         return True
 
+    def answered(self) -> None:
+        """The pod waits for the next request from now on, whenever this answer is read."""
+        self._idle_since = self._loop.time()
+
     def end(self, *, reusable: bool) -> None:
         """Waits for the next request, or closes."""
         self._answer = None
         if reusable and not self.lost and not self._transport.is_closing():
-            self._idle_since = self._loop.time()
             self._idle.append(self)
         else:
             self.abort()
@@ -211,6 +232,7 @@ class Answer:
         self._pieces: list[bytes] = []
         self._unread = 0
         self._paused = False
+        self._begun = False
         self._lost = False
         self._whole = False
         self._reusable = False
@@ -283,20 +305,33 @@ class Answer:
 
     # From the parser
 
+    def on_message_begin(self) -> None:
+        if self._whole:
+            raise PodLostError("there is more than one answer")
+        self._begun = True
+
     def on_headers_complete(self) -> None:
-        self.status = self._parser.get_status_code()
+        status = self._parser.get_status_code()
+        if status >= 200:  # What comes before (``103 Early Hints``) is no answer yet.
+            self.status = status
+            if self._connection is not None:
+                self._connection.resume_writing()  # Whoever still sends the request need not go on.
 
     def on_body(self, body: bytes) -> None:
         self._pieces.append(body)
         self._unread += len(body)
 
     def on_message_complete(self) -> None:
+        if not self.status:
+            return
         self._whole = True
         self._reusable = self._parser.should_keep_alive()
+        if self._connection is not None:
+            self._connection.answered()
 
     async def _more(self) -> None:
         if self._lost:
-            raise PodLostError
+            raise PodLostError if self._begun else _UnansweredError
         self._waiter = asyncio.get_running_loop().create_future()
         await self._waiter
 

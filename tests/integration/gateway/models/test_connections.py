@@ -140,6 +140,58 @@ async def test_a_pod_that_takes_no_connection_is_not_reached() -> None:
             await ask(client, Pod(f"http://127.0.0.1:{free_port()}"))
 
 
+async def closes_at_the_second(pod: RawPod, streams: Streams) -> None:
+    """A pod that has just closed an idle connection when the next request comes."""
+    await pod.request(streams)
+    streams[1].write(WHOLE)
+    await pod.request(streams)
+
+
+async def test_a_request_that_meets_the_end_of_an_idle_connection_is_sent_on_another() -> None:
+    async with opened(closes_at_the_second) as (raw, pod, client):
+        assert [await ask(client, pod, body) for body in (b"1", b"2")] == [b"hi"] * 2
+        assert (raw.connections, raw.bodies) == (2, [b"1", b"2", b"2"])
+
+
+async def test_a_pod_that_goes_away_with_a_request_is_lost_and_not_merely_unreached() -> None:
+    raw = RawPod(closes_at_the_second)
+    server = await asyncio.start_server(raw, "127.0.0.1", 0)
+    client = PodClient({}, ssl.create_default_context(), connect_seconds=2)
+    async with server, asyncio.timeout(SECONDS):
+        pod = Pod(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        await ask(client, pod)
+        server.close()
+        with pytest.raises(PodLostError) as lost:
+            await ask(client, pod)
+        await client.close()
+    assert not isinstance(lost.value, PodUnreachedError)
+
+
+async def test_what_comes_before_an_answer_is_passed_over() -> None:
+    async def hints(pod: RawPod, streams: Streams) -> None:
+        await pod.request(streams)
+        streams[1].write(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n")
+        await asyncio.sleep(0.05)  # so that it comes by itself
+        streams[1].write(WHOLE)
+
+    async with opened(hints) as (_, pod, client), await client.post(pod, "/", b"{}") as answer:
+        assert (answer.status, await answer.read()) == (200, b"hi")
+
+
+async def test_a_second_answer_to_one_request_is_nobodys() -> None:
+    more = WHOLE + b"HTTP/1.1 500 No\r\ncontent-length: 4\r\n\r\nmore"
+
+    async def says_more(raw: RawPod, streams: Streams) -> None:
+        while await raw.request(streams):
+            streams[1].write(more)
+
+    async with opened(says_more) as (raw, pod, client):
+        for _ in range(2):
+            async with await client.post(pod, "/", b"{}") as answer:
+                assert (answer.status, await answer.read()) == (200, b"hi")
+        assert raw.connections == 2
+
+
 async def test_leaving_before_the_end_hangs_up() -> None:
     async def begins(raw: RawPod, streams: Streams) -> None:
         await raw.request(streams)
@@ -174,9 +226,12 @@ async def test_a_large_body_comes_whole() -> None:
         assert raw.bodies == [body]
 
 
-async def test_a_pod_that_answers_before_it_has_read_all_is_heard_and_its_connection_is_not_kept() -> None:
+# The longer pause is one in which all the buffers on the way fill up.
+@pytest.mark.parametrize("pause", [0.0, 0.5])
+async def test_a_pod_that_answers_before_it_has_read_all_is_heard_and_its_connection_is_not_kept(pause: float) -> None:
     async def refuses(_: RawPod, streams: Streams) -> None:
         await streams[0].readuntil(b"\r\n\r\n")
+        await asyncio.sleep(pause)
         streams[1].write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno")
         await streams[1].drain()
         await asyncio.sleep(SECONDS)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
+from cloister_common.doors import websocket
 from cloister_common.doors.frames import CLOSE, PING, TEXT, close_payload, frame, text_frames
 from cloister_common.doors.pings import Pings
 from cloister_common.doors.websocket import FRAMES, BoundedWebSocket, FrameWriter
@@ -59,7 +60,13 @@ def client_text(text: bytes) -> bytes:
     return bytes([0x80 | TEXT, 0x80 | len(text)]) + bytes(4) + text
 
 
-def connected(application: Application, *, pings: Pings | None = None) -> tuple[BoundedWebSocket, Transport]:
+def client_close(code: int) -> bytes:
+    return bytes([0x80 | CLOSE, 0x80 | 2]) + bytes(4) + code.to_bytes(2)
+
+
+def connected(
+    application: Application, *, pings: Pings | None = None, ahead: bytes = b""
+) -> tuple[BoundedWebSocket, Transport]:
     class Config:
         loaded_app = staticmethod(application)
         root_path = ""
@@ -73,6 +80,7 @@ def connected(application: Application, *, pings: Pings | None = None) -> tuple[
         accept=b"key",
         limits=ConnectionLimits(),
         pings=pings or Pings(0, patience=20),
+        ahead=ahead,
     )
     transport = Transport()
     socket.connection_made(cast("Any", transport))
@@ -84,6 +92,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
+        self.hold: asyncio.Event | None = None  # what it waits for after each message
         self.scope: Any = None
         self.send: Any = None
 
@@ -93,6 +102,8 @@ class Recorder:
         await send({"type": "websocket.accept"})
         while not self.messages or self.messages[-1]["type"] != "websocket.disconnect":
             self.messages.append(await receive())
+            if self.hold is not None:
+                await self.hold.wait()
 
     @property
     def frames(self) -> FrameWriter:
@@ -208,3 +219,69 @@ async def test_a_refusal_is_an_answer_of_http() -> None:
     head, _, body = transport.written.partition(b"\r\n\r\n")
     assert (head.split(b"\r\n")[0], body) == (b"HTTP/1.1 429 Too Many Requests", b"{}")
     assert head.count(b"content-length") == 1
+
+
+async def test_a_message_for_a_reader_that_was_cancelled_just_now_is_the_next_ones() -> None:
+    socket, _, _ = await accepted()
+    [reading] = [task for task in asyncio.all_tasks() if task.get_name() == "websocket"]
+    reading.cancel()
+    socket.data_received(client_text(b"1"))
+    assert (await socket.receive())["text"] == "1"
+    await asyncio.gather(reading, return_exceptions=True)
+    socket.connection_lost(None)
+
+
+async def test_a_client_that_closes_but_reads_no_more_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "_CLOSE_SECONDS", 0.01)
+    socket, transport, _ = await accepted()
+    socket.data_received(client_close(1000))
+    assert transport.written == frame(CLOSE, close_payload(1000, ""))
+    assert transport.closed  # which waits until all is sent
+    await until(lambda: transport.aborted, what="it is cut off")
+
+
+async def test_nobody_is_given_up_for_an_answer_that_was_not_read() -> None:
+    pings = Pings(0.016, patience=0.05)
+    socket, transport, application = await accepted(pings=pings)
+    hold = asyncio.Event()
+    application.hold = hold
+    socket.data_received(client_text(b"1"))
+    await until(lambda: application.messages, what="the application is busy")
+    socket.data_received(client_text(b"2"))
+    assert not transport.reading
+    await until(lambda: transport.written, what="a ping")
+    ping = transport.taken()
+    began = asyncio.get_running_loop().time()
+    await until(lambda: asyncio.get_running_loop().time() - began > 0.1, what="turns that are later than patience")
+    assert transport.written == b""
+    hold.set()
+    await until(lambda: transport.reading, what="it is read again")
+    socket.data_received(bytes([0x8A, 0x88]) + bytes(4) + ping[2:])
+    await until(lambda: transport.written, what="the next ping")
+    assert transport.taken()[0] == 0x80 | PING
+    socket.connection_lost(None)
+
+
+@pytest.mark.parametrize(("fails", "code"), [(True, 1011), (False, 1000)])
+async def test_an_application_that_ends_without_closing_is_closed(fails: bool, code: int) -> None:
+    async def ends(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.accept"})
+        if fails:
+            raise ValueError
+
+    socket, transport = connected(ends)
+    closing = frame(CLOSE, close_payload(code, ""))
+    await until(lambda: transport.written.endswith(b"\r\n\r\n" + closing), what="the close frame")
+    assert not transport.closed
+    socket.data_received(client_close(code))
+    assert transport.closed
+    socket.connection_lost(None)
+
+
+async def test_what_came_with_the_request_is_read_when_it_is_accepted() -> None:
+    application = Recorder()
+    socket, _ = connected(application, ahead=client_text(b"1") + client_text(b"2")[:3])
+    await until(lambda: application.texts == ["1"], what="the first message")
+    socket.data_received(client_text(b"2")[3:])
+    await until(lambda: application.texts == ["1", "2"], what="the second message")
+    socket.connection_lost(None)
