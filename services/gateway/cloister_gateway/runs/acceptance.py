@@ -254,7 +254,7 @@ class Acceptance:
         if log is None:
             made = await self._keyring.make(header.tenant, RESPONSE, header.id)
             keyed = KeyedObject(RESPONSE, header.id, made.key)
-            keys.append(wrapped_key_key(made.name))
+            keys.append(wrapped_key_key(made.name, sharded=self._clustered))
             rest = [made.wrapped]
         else:
             kind, object_id, key = log.keyed

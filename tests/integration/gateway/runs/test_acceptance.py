@@ -95,7 +95,7 @@ async def test_a_gateway_that_dies_while_it_accepts_leaves_all_of_the_turn_or_no
         death.setattr(pipelines, "execute", dying)
         with pytest.raises(RedisConnectionError):
             await acceptance.accept(turn)
-    whole = RECORD | {"claimed"} | ({"vault:resp:{*}:key"} if where == "alone" else {"held", "asked", "indexed"})
+    whole = RECORD | {"claimed"} | ({"vault:resp:*"} if where == "alone" else {"held", "asked", "indexed"})
     assert await traces(redis, turn) == (whole if answered else set())
     # Whoever looks for runs that lost their gateway finds it.
     assert (await redis.zscore("runs:active", turn.header.id) is not None) == answered
