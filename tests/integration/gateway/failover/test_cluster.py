@@ -21,7 +21,7 @@ from cloister_gateway.settings import RedisSettings
 from cloister_gateway.storage.client import REDIS_AWAY, command_client
 from cloister_gateway.storage.durability import check_durability, wait_for_redis
 from redis.asyncio import Redis
-from redis.exceptions import WatchError
+from redis.exceptions import ResponseError, WatchError
 
 from tests.integration.gateway.conftest import joined_text, sdk
 from tests.integration.gateway.failover.conftest import callers
@@ -92,6 +92,21 @@ async def test_commands_scripts_and_pipelines_go_where_their_keys_lie(redis: Red
         pipeline.get("{one}a")
         assert await pipeline.execute() == [True, b"1"]
     assert {key async for key in redis.scan_iter(match="set *")} == {b"set %d" % number for number in range(20)}
+
+
+async def test_a_write_is_not_done_at_one_node_where_one_before_it_was_refused_at_another(
+    cluster: RedisCluster, redis: Redis
+) -> None:
+    first = "first"
+    later = next(f"later {n}" for n in range(100) if cluster.master_of(f"later {n}") is not cluster.master_of(first))
+    await redis.set(first, "no list")
+    for raising in (True, False):
+        async with redis.pipeline(transaction=False) as pipeline:
+            pipeline.zadd(first, {"x": 1})
+            pipeline.set(later, "x")
+            with pytest.raises(ResponseError, match="WRONGTYPE"):
+                await pipeline.execute(raise_on_error=raising)
+        assert not await redis.exists(later)
 
 
 async def test_a_transaction_that_watches_is_refused_when_what_it_watches_changes(redis: Redis) -> None:

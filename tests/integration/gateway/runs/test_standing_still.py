@@ -12,6 +12,7 @@ from cloister_common.ids import new_id
 from cloister_common.testing.llm import FakeLlm
 from cloister_gateway.runs.lease import LEASE_SECONDS, Leases, Standing
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from tests.integration.gateway.conftest import joined_text, sdk
 from tests.support.gateway import GatewayFixture
@@ -75,6 +76,19 @@ async def test_one_renewal_of_all_tells_of_each_run_what_became_of_it(redis: Red
     assert standing == expected
     scores = await redis.zmscore("runs:active", runs)
     assert None not in scores
+
+
+async def test_a_run_that_cannot_be_listed_as_ended_stays_on_the_list_where_it_is_found(redis: Redis, run: str) -> None:
+    leases = Leases(redis)
+    assert await leases.take(run)
+    await redis.set("runs:ended", "no list")
+    with pytest.raises(ResponseError):
+        await leases.list_ended([run], keep_seconds=1)
+    assert await redis.zscore("runs:active", run) is not None
+    await redis.delete("runs:ended")
+    await leases.list_ended([run], keep_seconds=1)
+    assert await redis.zscore("runs:active", run) is None
+    assert await redis.zscore("runs:ended", run) is not None
 
 
 @pytest.fixture
