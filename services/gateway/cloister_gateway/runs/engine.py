@@ -88,7 +88,8 @@ class Engine:
         accepted: Accepted | None = None,
         give_up: bool = False,
     ) -> None:
-        """Starts a run whose lease this gateway holds.
+        """Starts a run whose lease this gateway holds, unless it runs here already: a process that stood still for
+        longer than a lease finds what it has just accepted on the list of lost runs, and must not run it twice.
 
         Args:
             keyed: The response.
@@ -98,6 +99,8 @@ class Engine:
             accepted: What acceptance made already.
             give_up: Only bring the run to its end, as failed.
         """
+        if keyed.id in self._tasks:
+            return
         opened = asyncio.Event()
         work = self._run(keyed, conversation, request, body, opened, accepted=accepted, give_up=give_up)
         self._tasks[keyed.id] = self._supervisor.spawn("run", work)
