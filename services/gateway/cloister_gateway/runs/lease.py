@@ -144,6 +144,12 @@ class Leases:
         Args:
             late: The runs, and of each whether its last renewal is so long ago that its lease may have run out. Then
                 it is taken again where nobody has it; one that is gone before its time was taken away.
+
+        Returns:
+            How those stand of which Redis has told. In a cluster others may lie at a node that does not answer.
+
+        Raises:
+            RedisError, OSError: It has told of none.
         """
 
         async def renew(some: list[str]) -> dict[str, Standing]:
@@ -157,12 +163,19 @@ class Leases:
             }
 
         standing: dict[str, Standing] = {}
+        lost: BaseException | None = None
         portions = in_one_slot(late, lease_key, most=_RUNS_A_SCRIPT, clustered=self._clustered)
         # (In a cluster nearly each run is a portion, and a node whose master has died must not hold up the others.)
         step = len(portions) if self._clustered else 1
         for begin in range(0, len(portions), step or 1):
-            for told in await asyncio.gather(*(renew(some) for some in portions[begin : begin + step])):
-                standing |= told
+            here = portions[begin : begin + step]
+            for told in await asyncio.gather(*(renew(some) for some in here), return_exceptions=True):
+                if isinstance(told, BaseException):
+                    lost = told
+                else:
+                    standing |= told
+        if lost is not None and not standing:
+            raise lost
         ours = [run for run, how in standing.items() if how.ours]
         if ours:
             await self._note_script(keys=[RUNS_ACTIVE], args=[LEASE_SECONDS, *ours])

@@ -4,6 +4,7 @@ About three seconds to start nine servers, which all of these tests share.
 """
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -17,7 +18,9 @@ from cloister_common.supervisor import Supervisor
 from cloister_common.testing.llm import FakeLlm
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.bus.sharded import make_bus
+from cloister_gateway.runs.lease import Leases, Standing
 from cloister_gateway.settings import RedisSettings
+from cloister_gateway.storage import layout
 from cloister_gateway.storage.client import REDIS_AWAY, command_client
 from cloister_gateway.storage.durability import check_durability, wait_for_redis
 from redis.asyncio import Redis
@@ -150,6 +153,34 @@ async def test_a_slot_that_moves_under_load_loses_and_repeats_nothing(cluster: R
             await asyncio.to_thread(cluster.move, "{moving}")
         stopping.set()
     assert all(task.result() > 0 for task in working)
+
+
+async def test_a_master_that_does_not_answer_holds_up_no_lease_at_another(cluster: RedisCluster) -> None:
+    client = command_client(settings(cluster, timeout_seconds=0.5))
+    leases = Leases(client)
+    silent = next(master for master in cluster.masters if master is not cluster.master_of("runs:active"))
+    runs = [layout.new_response_id() for _ in range(40)]
+    there = {run for run in runs if cluster.master_of(layout.lease_key(run)) is silent}
+    assert 0 < len(there) < len(runs)
+    for run in runs:
+        await client.hset(layout.record_key("resp", run), "tenant", "proj_a")
+        assert await leases.take(run)
+    before: Any = await client.zmscore("runs:active", runs)
+    with silent.client() as paused:
+        # (Shorter than it takes the others to miss it.)
+        paused.client_pause(1200)
+    standing = await leases.renew_all(dict.fromkeys(runs, False))
+    assert standing == {run: Standing(True, False, False) for run in runs if run not in there}
+    after: Any = await client.zmscore("runs:active", runs)
+    assert {run for run, old, new in zip(runs, before, after, strict=True) if new > old} == standing.keys()
+    await until(lambda: _all_renewed(leases, runs), what="the master answers again")
+    await client.aclose()
+
+
+async def _all_renewed(leases: Leases, runs: list[str]) -> bool:
+    with contextlib.suppress(*REDIS_AWAY):
+        return len(await leases.renew_all(dict.fromkeys(runs, True))) == len(runs)
+    return False
 
 
 async def test_channels_follow_their_slots(cluster: RedisCluster, redis: Redis, bus: Bus) -> None:
