@@ -12,8 +12,8 @@ from cloister_gateway.admission import Admission
 from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.runs.acceptance import Accepted
 from cloister_gateway.runs.keeper import Keeper
-from cloister_gateway.runs.records import TurnRequest
-from cloister_gateway.runs.run import Run, RunParts
+from cloister_gateway.runs.records import TurnRequest, Usage
+from cloister_gateway.runs.run import Run, RunParts, ending_of, settle_response
 from cloister_gateway.runs.store import Header
 from cloister_gateway.runs.unanswered import unanswered_mark
 from cloister_gateway.storage import CONVERSATION, KeyedObject, LogGoneError, LogLockedError, RecordGoneError
@@ -222,6 +222,7 @@ class Engine:
             return
         if header.done:
             await self._ended(response_id)
+            await self._settle_ended(header)
             return
         if header.conversation and not await self._was_accepted(header):
             # The gateway died before the input was in the conversation: nobody was told that it was taken.
@@ -272,6 +273,16 @@ class Engine:
     def _settle(self, tenant: str, response_id: str, ending: Ending) -> None:
         """Ends what was reserved for a response that never was a `Run`, or is one no more."""
         self._parts.meter.settle(Generation(response_id, tenant, "", "", "response"), Used(), ending)
+
+    async def _settle_ended(self, header: Header) -> None:
+        """Ends what was reserved for a run whose end was written, where its holder died before it could, or did not
+        hear that it was. (It may have come to it all the same: the last settlement counts.)"""
+        try:
+            keyed, request, body = await self._stored(header)
+            usage = Usage.model_validate(body.get("usage") or {})
+            settle_response(self._parts.meter, keyed, request, ending_of(body["status"]), usage)
+        except (VaultError, RecordGoneError):
+            self._settle(header.tenant, header.id, "failed")
 
     async def _leave_conversation(self, header: Header) -> None:
         """Sets the conversation free; its turn got no answer, and the log says so if what was asked can be read."""
