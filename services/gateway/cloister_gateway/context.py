@@ -42,12 +42,12 @@ from cloister_gateway.runs.acceptance import Acceptance
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader
 from cloister_gateway.runs.keeper import Keeper
-from cloister_gateway.runs.lease import Leases
+from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.run import RunParts
 from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.turn import Turn
-from cloister_gateway.settings import EmbedderSettings, GatewaySettings, RetrieverSettings
+from cloister_gateway.settings import EmbedderSettings, GatewaySettings, RedisSettings, RetrieverSettings
 from cloister_gateway.sockets.service import SocketService
 from cloister_gateway.storage import ItemLog, Opened
 from cloister_gateway.storage.client import command_client
@@ -167,7 +167,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
             bus=bus,
             meter=meter,
         )
-        renewing = command_client(settings.redis.model_copy(update={"connections": _RENEWING_CONNECTIONS}))
+        renewing = command_client(_renewing(settings.redis))
         stack.push_async_callback(renewing.aclose)
         keeper = Keeper(
             Leases(renewing, holder=leases.holder),
@@ -240,6 +240,16 @@ async def _start(context: Context) -> None:
     context.admission.start(context.supervisor)
     context.hub.start()
     context.engine.start()
+
+
+def _renewing(settings: RedisSettings) -> RedisSettings:
+    """The settings of the client that renews leases. In a cluster a node that does not answer must not hold up the
+    renewals at others until their leases are over."""
+    changed: dict[str, object] = {"connections": _RENEWING_CONNECTIONS}
+    if settings.cluster is not None:
+        shortest = max(RENEW_SECONDS, 2 * settings.wait_milliseconds / 1000 if settings.replicas_to_wait else 0.0)
+        changed["timeout_seconds"] = min(settings.timeout_seconds, shortest)
+    return settings.model_copy(update=changed)
 
 
 def _embedder(settings: EmbedderSettings) -> EmbedderClient:

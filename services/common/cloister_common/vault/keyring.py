@@ -123,10 +123,6 @@ class Keyring:
             self._data_keys.put(f"{tenant}/{name}", key)
         return key
 
-    def in_cache(self, tenant: str, kind: str, object_id: str) -> DataKey | None:
-        """The object's data key if it is in memory now; nobody is asked for it."""
-        return self._data_keys.get(f"{tenant}/{_data_name(kind, object_id)}")
-
     async def obtain(self, tenant: str, kind: str, object_id: str) -> DataKey:
         """The object's data key, made at its first use. Of two makers one wins, and both use the winner's.
 

@@ -92,6 +92,8 @@ class ConversationService:
         await self._keyring.destroy(principal.tenant, CONVERSATION, conversation_id)
         await self._runs.remove_those_of(principal.tenant, conversation_id)
         await self._items.destroy(CONVERSATION, conversation_id)
+        # A gateway that had not heard yet that the key is gone may have taken a turn until now.
+        await self._runs.remove_those_of(principal.tenant, conversation_id)
 
     async def add_items(
         self, principal: Principal, conversation_id: str, messages: list[InputMessage]

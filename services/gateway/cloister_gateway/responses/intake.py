@@ -46,9 +46,10 @@ __all__ = ["Created", "Intake"]
 _LOCK_POLL_SECONDS = 0.1
 _BUSY = "Another response of this conversation is being made. Wait for it to end, or cancel it."
 _CLAIM_POLL_SECONDS = 0.1
-_CLAIM_WAIT_SECONDS = 3.0
-"""How long the response of an earlier claim may take to appear, where the two were not written together: one write,
-unless its gateway died before it. After that the claim is free: its response was deleted, or never was."""
+_CLAIM_WAIT_SECONDS = 15.0
+"""How long the response of an earlier claim may take to appear, where the two were not written together: a few replies
+of a slow Redis (``redis.timeout_seconds``), or two turns would be taken under one key. After that the claim is free:
+its gateway died in between, or its response was deleted. Where they are written together it was deleted."""
 
 
 class Created(NamedTuple):
@@ -229,7 +230,7 @@ class Intake:
             What was accepted; or the response that somebody else asked for in the same moment, under the same key.
         """
         busy_until = time.monotonic() + self._settings.conversation_wait_seconds
-        claimed_until = time.monotonic() + _CLAIM_WAIT_SECONDS
+        claimed_until = time.monotonic() + self._claim_wait(turn)
         claim: Claim | None = None
         if turn.asked is not None and turn.claim is not None:
             claim = await self._idempotency.claim(turn.asked, turn.claim, turn.response_id)
@@ -251,7 +252,7 @@ class Intake:
                 earlier = await self._earlier(turn.asked, claim.key, taken)
                 if earlier is not None:
                     return earlier
-                if time.monotonic() > claimed_until:
+                if time.monotonic() >= claimed_until:
                     claim = claim._replace(replaces=taken)
                 await asyncio.sleep(_CLAIM_POLL_SECONDS)
             except (LogLockedError, MovedOnError):
@@ -261,6 +262,12 @@ class Intake:
                 conversation = await self._conversation(turn.principal, conversation.id, seen)
             if not seen.holder:
                 draft = await self._preparation.draft(turn.principal.tenant, turn.request, seen.log)
+
+    def _claim_wait(self, turn: _Turn) -> float:
+        """How long the response of an earlier claim may take to appear, in seconds."""
+        if turn.claim is not None and self._acceptance.is_apart(turn.claim, turn.request.conversation):
+            return _CLAIM_WAIT_SECONDS
+        return 0.0
 
     async def _take(self, turn: _Turn, log: Log | None, claim: Claim | None) -> Accepted:
         """Stores the turn with its claim, or right after it. Raises as `Acceptance.accept`."""

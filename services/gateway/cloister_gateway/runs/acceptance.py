@@ -2,8 +2,8 @@
 
 In one step, in the slot that all of it shares: the record, the key that seals it or, in a conversation, the input at
 the end of its log; the lease of the run; the first events; the idempotency claim. So there is no half accepted turn for
-anyone to find, and the input can be shown the moment it is acknowledged. Before that, in the same pipeline, the run is
-listed among those that run: where a gateway dies right after, another finds it there.
+anyone to find, and the input can be shown the moment it is acknowledged. Before that, in the same pipeline where there
+is one Redis, the run is listed among those that run: where a gateway dies right after, another finds it there.
 """
 
 from typing import Any, NamedTuple
@@ -254,7 +254,7 @@ class Acceptance:
         if log is None:
             made = await self._keyring.make(header.tenant, RESPONSE, header.id)
             keyed = KeyedObject(RESPONSE, header.id, made.key)
-            keys.append(wrapped_key_key(made.name))
+            keys.append(wrapped_key_key(made.name, sharded=self._clustered))
             rest = [made.wrapped]
         else:
             kind, object_id, key = log.keyed
@@ -274,9 +274,10 @@ class Acceptance:
         arguments += ["", "", 0] if claim is None else claim[1:]
         arguments += [*sealed_group(keyed, first, events, final=False), len(fields), *fields, *rest]
         async with self._redis.pipeline(transaction=False) as pipeline:
-            self._leases.list_in(pipeline, header.id)
+            await self._leases.list_before(pipeline, header.id)
             pipeline.eval(_ALONE if log is None else _IN_CONVERSATION, len(keys), *keys, *arguments)
-            _, answer = await pipeline.execute(raise_on_error=False)
+            # (Where the list of one Redis did not take it, the keeper lists it with its first renewal.)
+            answer = (await pipeline.execute(raise_on_error=False))[-1]
         try:
             with damage_told("what this turn needs"):
                 _check(_value(answer), log)

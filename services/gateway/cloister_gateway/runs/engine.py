@@ -12,8 +12,8 @@ from cloister_gateway.admission import Admission
 from cloister_gateway.bus.announcements import Announcements
 from cloister_gateway.runs.acceptance import Accepted
 from cloister_gateway.runs.keeper import Keeper
-from cloister_gateway.runs.records import TurnRequest
-from cloister_gateway.runs.run import Run, RunParts
+from cloister_gateway.runs.records import TurnRequest, Usage
+from cloister_gateway.runs.run import Run, RunParts, ending_of, settle_response
 from cloister_gateway.runs.store import Header
 from cloister_gateway.runs.unanswered import unanswered_mark
 from cloister_gateway.storage import CONVERSATION, KeyedObject, LogGoneError, LogLockedError, RecordGoneError
@@ -88,7 +88,8 @@ class Engine:
         accepted: Accepted | None = None,
         give_up: bool = False,
     ) -> None:
-        """Starts a run whose lease this gateway holds.
+        """Starts a run whose lease this gateway holds, unless it runs here already: a process that stood still for
+        longer than a lease finds what it has just accepted on the list of lost runs, and must not run it twice.
 
         Args:
             keyed: The response.
@@ -98,6 +99,8 @@ class Engine:
             accepted: What acceptance made already.
             give_up: Only bring the run to its end, as failed.
         """
+        if keyed.id in self._tasks:
+            return
         opened = asyncio.Event()
         work = self._run(keyed, conversation, request, body, opened, accepted=accepted, give_up=give_up)
         self._tasks[keyed.id] = self._supervisor.spawn("run", work)
@@ -219,6 +222,7 @@ class Engine:
             return
         if header.done:
             await self._ended(response_id)
+            await self._settle_ended(header)
             return
         if header.conversation and not await self._was_accepted(header):
             # The gateway died before the input was in the conversation: nobody was told that it was taken.
@@ -269,6 +273,16 @@ class Engine:
     def _settle(self, tenant: str, response_id: str, ending: Ending) -> None:
         """Ends what was reserved for a response that never was a `Run`, or is one no more."""
         self._parts.meter.settle(Generation(response_id, tenant, "", "", "response"), Used(), ending)
+
+    async def _settle_ended(self, header: Header) -> None:
+        """Ends what was reserved for a run whose end was written, where its holder died before it could, or did not
+        hear that it was. (It may have come to it all the same: the last settlement counts.)"""
+        try:
+            keyed, request, body = await self._stored(header)
+            usage = Usage.model_validate(body.get("usage") or {})
+            settle_response(self._parts.meter, keyed, request, ending_of(body["status"]), usage)
+        except (VaultError, RecordGoneError):
+            self._settle(header.tenant, header.id, "failed")
 
     async def _leave_conversation(self, header: Header) -> None:
         """Sets the conversation free; its turn got no answer, and the log says so if what was asked can be read."""

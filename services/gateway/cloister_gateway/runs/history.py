@@ -180,7 +180,7 @@ class HistoryReader:
         if len(ids) < _LONGEST_CHAIN:
             newest.until = _Chain(history, ids)
         for link in (oldest, newest):
-            key = self._keyring.in_cache(tenant, RESPONSE, link.id)
+            key = self._keyring.known(tenant, RESPONSE, link.id)
             if key is not None and self._kept(tenant, link.id) is link:
                 self._opened.put(KeyedObject(RESPONSE, link.id, key), link, link.size())
         return history
@@ -241,7 +241,7 @@ class HistoryReader:
 
     def _kept(self, tenant: str, response_id: str) -> _Link | None:
         """A link that is kept. Whether it is still there has yet to be asked."""
-        key = self._keyring.in_cache(tenant, RESPONSE, response_id)
+        key = self._keyring.known(tenant, RESPONSE, response_id)
         link: _Link | None = None if key is None else self._opened.get(KeyedObject(RESPONSE, response_id, key))
         return link
 

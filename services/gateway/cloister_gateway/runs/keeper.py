@@ -101,8 +101,11 @@ class Keeper:
                 await asyncio.sleep(pause)
                 pause = RENEW_SECONDS
                 try:
-                    await self._renew()
-                    await self._look_for_followers()
+                    if unknown := await self._renew():
+                        pause = _SOON_SECONDS
+                        log.warning("leases_not_renewed", runs=unknown)
+                    else:
+                        await self._look_for_followers()
                     await self.list_ended()
                 except REDIS_AWAY as error:
                     pause = _SOON_SECONDS
@@ -112,12 +115,14 @@ class Keeper:
         finally:
             self._keeping = False
 
-    async def _renew(self) -> None:
+    async def _renew(self) -> int:
+        """Renews all leases; says of how many runs Redis has not told how they stand."""
         now = time.monotonic()
         late = {name: now - renewed > LEASE_SECONDS for name, renewed in self._renewed.items()}
         if not late:
-            return
-        for name, standing in (await self._leases.renew_all(late)).items():
+            return 0
+        told = await self._leases.renew_all(late)
+        for name, standing in told.items():
             run = self._runs.get(name)
             if run is None:
                 continue  # It has ended meanwhile.
@@ -131,6 +136,7 @@ class Keeper:
                     run.cancel()
                 continue
             self.let_go(run)
+        return len(late) - len(told)
 
     async def list_ended(self) -> None:
         """Lists the runs that have ended, now."""

@@ -30,6 +30,17 @@ RENEW_SECONDS = 1.5
 _NOW = "local time = redis.call('TIME') local now = time[1] + time[2] / 1e6 "
 # KEYS: list. ARGV: seconds from now, runs.
 _NOTE = _NOW + "for i = 2, #ARGV do redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[i]) end return 0"
+# KEYS: list, the list to leave. ARGV: as before. A Redis without room refuses the first, and would do the second alone.
+_MOVE = (
+    _NOW
+    + """
+for i = 2, #ARGV do
+  redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[i])
+  redis.call('ZREM', KEYS[2], ARGV[i])
+end
+return 0
+"""
+)
 # KEYS: list. ARGV: how many at most, the most seconds from now that anyone notes. What is noted beyond was noted by
 # another clock, that of a Redis that failed over for example: it is over too, or nobody would find it until then.
 _OVER = (
@@ -107,6 +118,7 @@ class Leases:
         self._clustered = is_cluster(redis)
         self.holder = holder or secrets.token_hex(8)
         self._note_script = redis.register_script(_NOTE)
+        self._move_script = redis.register_script(_MOVE)
         self._over_script = redis.register_script(_OVER)
         self._take_script = redis.register_script(_TAKE)
         self._renew_script = redis.register_script(_RENEW)
@@ -132,6 +144,12 @@ class Leases:
         Args:
             late: The runs, and of each whether its last renewal is so long ago that its lease may have run out. Then
                 it is taken again where nobody has it; one that is gone before its time was taken away.
+
+        Returns:
+            How those stand of which Redis has told. In a cluster others may lie at a node that does not answer.
+
+        Raises:
+            RedisError, OSError: It has told of none.
         """
 
         async def renew(some: list[str]) -> dict[str, Standing]:
@@ -145,20 +163,30 @@ class Leases:
             }
 
         standing: dict[str, Standing] = {}
+        lost: BaseException | None = None
         portions = in_one_slot(late, lease_key, most=_RUNS_A_SCRIPT, clustered=self._clustered)
         # (In a cluster nearly each run is a portion, and a node whose master has died must not hold up the others.)
         step = len(portions) if self._clustered else 1
         for begin in range(0, len(portions), step or 1):
-            for told in await asyncio.gather(*(renew(some) for some in portions[begin : begin + step])):
-                standing |= told
+            here = portions[begin : begin + step]
+            for told in await asyncio.gather(*(renew(some) for some in here), return_exceptions=True):
+                if isinstance(told, BaseException):
+                    lost = told
+                else:
+                    standing |= told
+        if lost is not None and not standing:
+            raise lost
         ours = [run for run, how in standing.items() if how.ours]
         if ours:
             await self._note_script(keys=[RUNS_ACTIVE], args=[LEASE_SECONDS, *ours])
         return standing
 
-    @staticmethod
-    def list_in(pipeline: Pipeline, response_id: str) -> None:
-        """Lists a run that is about to be accepted, in the pipeline that accepts it and before that."""
+    async def list_before(self, pipeline: Pipeline, response_id: str) -> None:
+        """Lists a run that is about to be accepted: in the pipeline that accepts it, before that. In a cluster the list
+        may lie at another node, or its slot move: there the run is on it when this returns, or nothing is accepted."""
+        if self._clustered:
+            await self._note_script(keys=[RUNS_ACTIVE], args=[LEASE_SECONDS, response_id])
+            return
         # (EVAL with its text: redis-py asks in a round trip of its own whether Redis knows the scripts of a pipeline.)
         pipeline.eval(_NOTE, 1, RUNS_ACTIVE, str(LEASE_SECONDS), response_id)
 
@@ -192,10 +220,11 @@ class Leases:
 
     async def list_ended(self, response_ids: Sequence[str], *, keep_seconds: float) -> None:
         """The same of many runs whose leases were given up with the write that ended them."""
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.eval(_NOTE, 1, RUNS_ENDED, str(keep_seconds), *response_ids)
-            pipeline.zrem(RUNS_ACTIVE, *response_ids)
-            await pipeline.execute()
+        if self._clustered:
+            await self._note_script(keys=[RUNS_ENDED], args=[keep_seconds, *response_ids])
+            await self._redis.zrem(RUNS_ACTIVE, *response_ids)
+        else:
+            await self._move_script(keys=[RUNS_ENDED, RUNS_ACTIVE], args=[keep_seconds, *response_ids])
 
     async def due(self, limit: int = 128) -> list[str]:
         """Ended runs whose keeping time is over."""

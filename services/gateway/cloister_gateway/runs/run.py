@@ -37,13 +37,25 @@ from cloister_gateway.streams.feeds import Feed
 from cloister_gateway.usage import Ending, Generation, Meter, Unmetered, Used
 from cloister_gateway.wire.items import ResponseBody, with_results
 
-__all__ = ["Run", "RunParts"]
+__all__ = ["Run", "RunParts", "ending_of", "settle_response"]
 
 log = get_logger(__name__)
 _RUNNING = Gauge("cloister_runs", "Runs of this gateway now.")
 _ENDED = Counter("cloister_runs_ended_total", "Runs by how they ended.", ["status"])
 
 _ENDINGS: dict[str, Ending] = {"failed": "failed", "cancelled": "cancelled"}
+
+
+def ending_of(status: str) -> Ending:
+    """How a response that has ended with ``status`` is settled."""
+    return _ENDINGS.get(status, "completed")
+
+
+def settle_response(meter: Meter, keyed: KeyedObject, request: TurnRequest, ending: Ending, usage: Usage) -> None:
+    """Ends what was reserved for a response, with what it used."""
+    generation = Generation(keyed.id, keyed.key.tenant, request.key_id, request.model, "response")
+    used = Used(usage.input_tokens, usage.input_tokens_details.cached_tokens, usage.output_tokens)
+    meter.settle(generation, used, ending)
 
 
 class RunParts:
@@ -208,11 +220,7 @@ class Run:
         if self._settled:
             return
         self._settled = True
-        generation = Generation(
-            self.keyed.id, self.keyed.key.tenant, self.request.key_id, self.request.model, "response"
-        )
-        used = Used(usage.input_tokens, usage.input_tokens_details.cached_tokens, usage.output_tokens)
-        self._parts.meter.settle(generation, used, ending)
+        settle_response(self._parts.meter, self.keyed, self.request, ending, usage)
 
     async def _tell(self, conversation: KeyedObject) -> None:
         """Tells the conversation's followers that a run has begun, beside its work. They are told by whoever runs it
@@ -276,6 +284,6 @@ class Run:
         first, events = transcript.take_pending()
         await self._parts.endings.write(self.keyed, conversation, output, first, events, fields)
         self._feed.extend(first, events, final=True)
-        self._settle(_ENDINGS.get(status, "completed"), outcome.usage or Usage())
+        self._settle(ending_of(status), outcome.usage or Usage())
         _ENDED.labels(status).inc()
         log.info("run_ended", response_id=self.keyed.id, status=status, **asdict(transcript.tokens))

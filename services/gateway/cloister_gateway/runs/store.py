@@ -242,10 +242,14 @@ class ResponseStore:
         The index names them in the clear: those that say of themselves that they are another's stay.
         """
         index = responses_key(conversation_id)
-        for response_id in await self._indexed(index):
+        members = await self._indexed(index)
+        for member in members:
+            response_id = member.decode(errors="replace")
             keys = [record_key(RESPONSE, response_id), events_key(response_id)]
             await self._destroy_script(keys=keys, args=[tenant, conversation_id])
-        await self.redis.delete(index)
+        if members:
+            # (Not the index: what came into it meanwhile is for who looks again.)
+            await self.redis.srem(index, *members)
 
     async def _sealed(self, keyed: KeyedObject, *fields: SealedField[Any]) -> list[bytes | None]:
         """Fields of a record as they lie there. Raises `RecordGoneError` if there is none."""
@@ -258,15 +262,16 @@ class ResponseStore:
             raise RecordGoneError
         return sealed
 
-    async def _indexed(self, index: str) -> list[str]:
-        """The ids in an index. One that is no set any more names nothing, and must not keep the rest from going."""
+    async def _indexed(self, index: str) -> list[bytes]:
+        """What is in an index. One that is no set any more names nothing, and goes: it must not keep the rest."""
         try:
             members: Any = await self.redis.smembers(index)
         except ResponseError as error:
             if not is_wrong_type(error):
                 raise
+            await self.redis.delete(index)
             return []
-        return [member.decode(errors="replace") for member in members]
+        return list(members)
 
 
 def new_fields(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import Redis
@@ -111,13 +112,15 @@ class ClusterPipeline(Pipeline):
 
     async def _execute_everywhere(self, *, raise_on_error: bool) -> list[Any]:
         """Reads at all nodes at once. Where anything may be written, in the order in which it was asked for: a later
-        write may rest on an earlier one, and is not done where that failed."""
+        write may rest on an earlier one, and is not done at another node where that failed or was refused."""
         replies: list[Any] = [None] * len(self.command_stack)
         writes = may_write(args for args, _ in self.command_stack)
         steps = [self._execute_step(node, here, replies) for node, here in await self._steps(in_order=writes)]
         try:
             for together in [[step] for step in steps] if writes else [steps]:
                 await asyncio.gather(*together)
+                if together[-1] is not steps[-1]:
+                    _raise_first(replies)
         except RedisError:
             self._cluster.doubt()
             raise
@@ -125,9 +128,7 @@ class ClusterPipeline(Pipeline):
             for step in steps:
                 step.close()
         if raise_on_error:
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
+            _raise_first(replies)
         return replies
 
     async def _steps(self, *, in_order: bool) -> list[tuple[Redis, list[int]]]:
@@ -154,3 +155,9 @@ class ClusterPipeline(Pipeline):
                     replies[place] = await self._cluster.execute_command(*args, **options)
                 except ResponseError as error:
                     replies[place] = error
+
+
+def _raise_first(replies: Iterable[Any]) -> None:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply

@@ -5,6 +5,7 @@ from typing import cast
 
 from redis.asyncio import Redis
 
+from cloister_gateway.storage.client import is_cluster
 from cloister_gateway.storage.layout import wrapped_key_key, wrapped_key_name
 
 __all__ = ["RedisKeyStore"]
@@ -24,21 +25,25 @@ class RedisKeyStore:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._sharded = is_cluster(redis)
         self._replace_script = redis.register_script(_REPLACE)
 
     async def get(self, name: str) -> bytes | None:
-        return cast("bytes | None", await self._redis.get(wrapped_key_key(name)))
+        return cast("bytes | None", await self._redis.get(self._key(name)))
 
     async def put_if_absent(self, name: str, wrapped: bytes) -> bool:
-        return bool(await self._redis.set(wrapped_key_key(name), wrapped, nx=True))
+        return bool(await self._redis.set(self._key(name), wrapped, nx=True))
 
     async def replace(self, name: str, expected: bytes, wrapped: bytes) -> bool:
-        return bool(await self._replace_script(keys=[wrapped_key_key(name)], args=[expected, wrapped]))
+        return bool(await self._replace_script(keys=[self._key(name)], args=[expected, wrapped]))
 
     async def delete(self, name: str) -> None:
-        await self._redis.delete(wrapped_key_key(name))
+        await self._redis.delete(self._key(name))
 
     async def names(self, prefix: str) -> AsyncIterator[str]:
         # Names have no characters that mean something in a pattern.
-        async for key in self._redis.scan_iter(match=wrapped_key_key(f"{prefix}*"), count=_NAMES_A_STEP):
+        async for key in self._redis.scan_iter(match=self._key(f"{prefix}*"), count=_NAMES_A_STEP):
             yield wrapped_key_name(key.decode())
+
+    def _key(self, name: str) -> str:
+        return wrapped_key_key(name, sharded=self._sharded)

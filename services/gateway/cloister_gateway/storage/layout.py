@@ -12,7 +12,7 @@ runs:active                  zset  one for all    runs by the time at which thei
 runs:ended                   zset  one for all    runs by the time at which their stream is dropped, until it is
 idem:<hmac>                  string  its own      idempotency_seconds after the turn was asked for: an idempotency key
 vault:<kind>:<id>            string  its own      its object is deleted: the wrapped key that opens the object
-vault:resp:{<…>}:key         string  response     the same of a response whose id `new_response_id` made
+vault:resp:{<…>}:key         string  response     in a cluster: the same of a response whose id `new_response_id` made
 vault:tenant:<…>, root-check string  its own      for ever
 identity:project:<project>   hash   its own, or   for ever; archived, not deleted
 identity:projects            zset   one for all   for ever
@@ -28,7 +28,8 @@ The braces keep everything of one object in one slot of a Redis Cluster, and `ne
 that of its conversation, or of its idempotency claim where it is in none. What is written as one lies in one slot but
 for claims of turns in a conversation; and for lists that many share, which are written before or after what they point
 at, and whose readers look at that. The transactions of identity span its keys. So in a cluster all of them begin with
-``{identity}`` in place of ``identity``, and lie in one slot; elsewhere they keep the names of earlier versions.
+``{identity}`` in place of ``identity``, and lie in one slot. Elsewhere these and wrapped keys keep the names of earlier
+versions, whose gateways look for them there during an upgrade.
 
 channel                      says, and never carries content
 run:<response>               there is more to read in the stream; run:{<response>} in a cluster
@@ -126,10 +127,16 @@ def claim_key(name: str) -> str:
     return f"idem:{name}"
 
 
-def wrapped_key_key(name: str) -> str:
-    """A wrapped key, by the name the keyring has for it (``KIND:ID``). With ``*`` at its end it is a pattern."""
+def wrapped_key_key(name: str, *, sharded: bool = False) -> str:
+    """A wrapped key.
+
+    Args:
+        name: What the keyring calls it (``KIND:ID``). With ``*`` at its end it is a pattern.
+        sharded: Whether it lies in a cluster, where that of a response lies in the slot of its record: both are written
+            in one step.
+    """
     kind, _, object_id = name.partition(":")
-    if kind == RESPONSE and is_steered(object_id):
+    if sharded and kind == RESPONSE and is_steered(object_id):
         return f"vault:{kind}:{{{object_id}}}:key"
     return f"vault:{name}"
 

@@ -98,8 +98,6 @@ class Writer:
         """Writes no more. What is under way stays so."""
         self._closed = True
         self._commits.forget(self)
-        if self._failure.done():
-            self._failure.exception()  # Has been told, or is of no interest any more: asyncio must not complain of it.
 
     def take(self) -> Append | None:
         """What is to be written now. If there is nothing, whoever waits is let go."""
@@ -132,6 +130,8 @@ class Writer:
         self._closed = True
         self._commits.forget(self)
         self._failure.set_exception(error)
+        # A run that was closed meanwhile has no more interest in it: asyncio must not complain that nobody was told.
+        self._failure.exception()
         for waiter in (*self._taken, *self._waiting):
             if not waiter.done():
                 waiter.set_exception(error)

@@ -4,6 +4,7 @@ About three seconds to start nine servers, which all of these tests share.
 """
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -17,11 +18,13 @@ from cloister_common.supervisor import Supervisor
 from cloister_common.testing.llm import FakeLlm
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.bus.sharded import make_bus
+from cloister_gateway.runs.lease import Leases, Standing
 from cloister_gateway.settings import RedisSettings
+from cloister_gateway.storage import layout
 from cloister_gateway.storage.client import REDIS_AWAY, command_client
 from cloister_gateway.storage.durability import check_durability, wait_for_redis
 from redis.asyncio import Redis
-from redis.exceptions import WatchError
+from redis.exceptions import ResponseError, WatchError
 
 from tests.integration.gateway.conftest import joined_text, sdk
 from tests.integration.gateway.failover.conftest import callers
@@ -94,6 +97,21 @@ async def test_commands_scripts_and_pipelines_go_where_their_keys_lie(redis: Red
     assert {key async for key in redis.scan_iter(match="set *")} == {b"set %d" % number for number in range(20)}
 
 
+async def test_a_write_is_not_done_at_one_node_where_one_before_it_was_refused_at_another(
+    cluster: RedisCluster, redis: Redis
+) -> None:
+    first = "first"
+    later = next(f"later {n}" for n in range(100) if cluster.master_of(f"later {n}") is not cluster.master_of(first))
+    await redis.set(first, "no list")
+    for raising in (True, False):
+        async with redis.pipeline(transaction=False) as pipeline:
+            pipeline.zadd(first, {"x": 1})
+            pipeline.set(later, "x")
+            with pytest.raises(ResponseError, match="WRONGTYPE"):
+                await pipeline.execute(raise_on_error=raising)
+        assert not await redis.exists(later)
+
+
 async def test_a_transaction_that_watches_is_refused_when_what_it_watches_changes(redis: Redis) -> None:
     for changes in (False, True):
         async with redis.pipeline(transaction=True) as pipeline:
@@ -135,6 +153,34 @@ async def test_a_slot_that_moves_under_load_loses_and_repeats_nothing(cluster: R
             await asyncio.to_thread(cluster.move, "{moving}")
         stopping.set()
     assert all(task.result() > 0 for task in working)
+
+
+async def test_a_master_that_does_not_answer_holds_up_no_lease_at_another(cluster: RedisCluster) -> None:
+    client = command_client(settings(cluster, timeout_seconds=0.5))
+    leases = Leases(client)
+    silent = next(master for master in cluster.masters if master is not cluster.master_of("runs:active"))
+    runs = [layout.new_response_id() for _ in range(40)]
+    there = {run for run in runs if cluster.master_of(layout.lease_key(run)) is silent}
+    assert 0 < len(there) < len(runs)
+    for run in runs:
+        await client.hset(layout.record_key("resp", run), "tenant", "proj_a")
+        assert await leases.take(run)
+    before: Any = await client.zmscore("runs:active", runs)
+    with silent.client() as paused:
+        # (Shorter than it takes the others to miss it.)
+        paused.client_pause(1200)
+    standing = await leases.renew_all(dict.fromkeys(runs, False))
+    assert standing == {run: Standing(True, False, False) for run in runs if run not in there}
+    after: Any = await client.zmscore("runs:active", runs)
+    assert {run for run, old, new in zip(runs, before, after, strict=True) if new > old} == standing.keys()
+    await until(lambda: _all_renewed(leases, runs), what="the master answers again")
+    await client.aclose()
+
+
+async def _all_renewed(leases: Leases, runs: list[str]) -> bool:
+    with contextlib.suppress(*REDIS_AWAY):
+        return len(await leases.renew_all(dict.fromkeys(runs, True))) == len(runs)
+    return False
 
 
 async def test_channels_follow_their_slots(cluster: RedisCluster, redis: Redis, bus: Bus) -> None:

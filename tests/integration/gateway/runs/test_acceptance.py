@@ -4,13 +4,18 @@ import asyncio
 import itertools
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from cloister_common.ids import new_id
 from cloister_common.testing.llm import FakeLlm
 from cloister_common.vault import Keyring
+from cloister_gateway.conversations.service import ConversationService
+from cloister_gateway.conversations.store import ConversationStore
+from cloister_gateway.identity.principal import Principal
 from cloister_gateway.runs.acceptance import Acceptance, Claim, ClaimedError, Log, MovedOnError, NewTurn
+from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.records import BODY, REQUEST, TurnRequest
 from cloister_gateway.runs.store import Header, ResponseStore
@@ -95,7 +100,7 @@ async def test_a_gateway_that_dies_while_it_accepts_leaves_all_of_the_turn_or_no
         death.setattr(pipelines, "execute", dying)
         with pytest.raises(RedisConnectionError):
             await acceptance.accept(turn)
-    whole = RECORD | {"claimed"} | ({"vault:resp:{*}:key"} if where == "alone" else {"held", "asked", "indexed"})
+    whole = RECORD | {"claimed"} | ({"vault:resp:*"} if where == "alone" else {"held", "asked", "indexed"})
     assert await traces(redis, turn) == (whole if answered else set())
     # Whoever looks for runs that lost their gateway finds it.
     assert (await redis.zscore("runs:active", turn.header.id) is not None) == answered
@@ -277,3 +282,35 @@ def test_a_run_whose_conversation_is_deleted_meanwhile_ends_and_leaves_nothing(
         wait_until(lambda: redis.zscore("runs:active", created.id) is None, what="the end of the run")
         for gone in (created.id, conversation.id):
             assert redis.keys(f"*{gone}*") == []
+
+
+@pytest.mark.parametrize("when", ["SMEMBERS", "DEL"])
+async def test_a_turn_that_is_taken_while_its_conversation_is_deleted_leaves_nothing(
+    when: str, make: Make, acceptance: Acceptance, redis: Redis, make_log: MakeKeyed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = await make_log()
+    await redis.hset(record_key("conv", conversation.id), "tenant", "proj_a")
+    turn = await make(conversation)
+    store = ResponseStore(redis, acceptance._keyring)  # the same keys
+    runs = SimpleNamespace(remove_those_of=store.destroy_those_of)
+    service = ConversationService(ConversationStore(redis), ItemLog(redis), acceptance._keyring, cast("Engine", runs))
+    exchange = Lines.exchange
+    taken: list[str] = []
+
+    async def beside(self: Any, commands: Any) -> list[Any]:
+        if commands[0][0] == "DEL" == when and not taken:
+            taken.append(when)
+            await acceptance.accept(turn)
+        replies = await exchange(self, commands)
+        if commands[0][0] == "SMEMBERS" == when and not taken:
+            taken.append(when)
+            await acceptance.accept(turn)
+        return replies
+
+    monkeypatch.setattr(Lines, "exchange", beside)
+    principal = cast("Principal", SimpleNamespace(tenant="proj_a"))
+    await service.delete(principal, conversation.id)
+    assert taken
+    assert await redis.keys(f"*{conversation.id}*") == []
+    # (Its lease runs out by itself, and whoever finds it on the list of runs takes it off.)
+    assert await traces(redis, turn) <= {"resp:{*}:lease"}

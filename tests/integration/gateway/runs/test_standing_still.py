@@ -10,14 +10,18 @@ from typing import Any
 import pytest
 from cloister_common.ids import new_id
 from cloister_common.testing.llm import FakeLlm
+from cloister_common.testing.serving import served
+from cloister_gateway.app import create_app
+from cloister_gateway.runs.acceptance import Acceptance, Accepted, NewTurn
 from cloister_gateway.runs.lease import LEASE_SECONDS, Leases, Standing
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from tests.integration.gateway.conftest import joined_text, sdk
 from tests.support.gateway import GatewayFixture
 from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import wait_until
+from tests.support.waiting import until, wait_until
 
 OURS, LOST = Standing(True, False, False), Standing(False, False, False)
 
@@ -77,6 +81,19 @@ async def test_one_renewal_of_all_tells_of_each_run_what_became_of_it(redis: Red
     assert None not in scores
 
 
+async def test_a_run_that_cannot_be_listed_as_ended_stays_on_the_list_where_it_is_found(redis: Redis, run: str) -> None:
+    leases = Leases(redis)
+    assert await leases.take(run)
+    await redis.set("runs:ended", "no list")
+    with pytest.raises(ResponseError):
+        await leases.list_ended([run], keep_seconds=1)
+    assert await redis.zscore("runs:active", run) is not None
+    await redis.delete("runs:ended")
+    await leases.list_ended([run], keep_seconds=1)
+    assert await redis.zscore("runs:active", run) is None
+    assert await redis.zscore("runs:ended", run) is not None
+
+
 @pytest.fixture
 def installed(make_gateway: Callable[..., GatewayFixture]) -> GatewayFixture:
     return make_gateway()
@@ -130,3 +147,29 @@ def test_a_gateway_that_stood_still_goes_on_or_leaves_its_run_to_who_took_it(
     assert [event.sequence_number for event in events] == list(range(len(events)))
     assert joined_text(events) == "".join(llm.answer)
     assert len(list(client.conversations.items.list(conversation.id))) == 2
+
+
+def test_a_turn_that_is_found_lost_before_its_acceptance_was_noticed_runs_once(
+    installed: GatewayFixture, llm: FakeLlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = create_app(installed.settings)
+    accept = Acceptance.accept
+
+    async def late(self: Acceptance, turn: NewTurn) -> Accepted:
+        accepted = await accept(self, turn)
+        engine = app.state.context.engine
+        await self._redis.zadd("runs:active", {turn.header.id: 0})
+        await until(lambda: turn.header.id in engine.running, what="the sweep has found it")
+        return accepted
+
+    monkeypatch.setattr(Acceptance, "accept", late)
+    llm.hold_after = 3
+    with served(app) as url:
+        client = sdk(url, installed)
+        created = client.responses.create(model="fake", input="hi", background=True)
+        wait_until(lambda: client.responses.retrieve(created.id).output_text == "Hello, this")
+        assert len(llm.chats()) == 1
+        llm.release()
+        wait_until(lambda: client.responses.retrieve(created.id).status == "completed", what="the end")
+        assert len(llm.chats()) == 1
+        wait_until(lambda: app.state.context.admission.taken == 0, what="the place that it held is free")

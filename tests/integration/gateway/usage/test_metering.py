@@ -13,7 +13,9 @@ from cloister_common.testing.embedder import FakeEmbedder
 from cloister_common.testing.llm import FakeLlm
 from cloister_common.testing.serving import served
 from cloister_gateway.app import create_app
+from cloister_gateway.runs.ending import Endings
 from cloister_gateway.usage import Ending, Generation, Used
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.support.gateway import INTERNAL_TOKEN, GatewayFixture, first_keys, gateway_settings, secret_file
 from tests.support.gateway_process import GatewayProcess
@@ -314,3 +316,21 @@ def test_gateway_that_hands_a_run_over_leaves_its_settlement_to_the_next(
     assert meter.settled == []
     llm.release()
     assert meter.once().ending == "completed"
+
+
+def test_a_run_whose_end_was_written_unheard_is_settled_with_what_it_used(
+    client: Any, meter: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Endings.write
+
+    async def unheard(self: Endings, *args: Any) -> None:
+        await write(self, *args)
+        raise RedisConnectionError("the answer was lost")
+
+    monkeypatch.setattr(Endings, "write", unheard)
+    made = client.responses.create(model="fake", input="hi", background=True)
+    settled = meter.once()
+    final = client.responses.retrieve(made.id)
+    assert (settled.generation.id, settled.ending, final.status) == (made.id, "completed", "completed")
+    assert (settled.used.prompt, settled.used.output) == (final.usage.input_tokens, final.usage.output_tokens)
+    assert settled.used.output > 0

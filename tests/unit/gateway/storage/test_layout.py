@@ -67,16 +67,23 @@ def test_a_new_response_lies_with_all_of_it_in_the_slot_it_was_made_for(beside: 
             layout.record_key(layout.RESPONSE, response_id),
             layout.events_key(response_id),
             layout.lease_key(response_id),
-            layout.wrapped_key_key(f"resp:{response_id}"),
+            layout.wrapped_key_key(f"resp:{response_id}", sharded=True),
         ]
         assert {key_slot(key.encode()) for key in keys} == {key_slot(beside.encode())}
 
 
-def test_wrapped_keys_that_earlier_versions_wrote_stay_where_they_are() -> None:
-    for name in ("resp:" + new_id("resp_"), "conv:" + new_id("conv_"), "tenant:proj_1:1", "root-check"):
+def test_wrapped_keys_stay_where_earlier_versions_write_and_look_for_them() -> None:
+    before = ["resp:" + new_id("resp_"), "conv:" + new_id("conv_"), "tenant:proj_1:1", "root-check"]
+    for name in (*before, "resp:" + layout.new_response_id("x")):
         assert layout.wrapped_key_key(name) == f"vault:{name}"
+    for name in before:
+        assert layout.wrapped_key_key(name, sharded=True) == f"vault:{name}"
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_wrapped_key_is_told_from_where_it_lies(sharded: bool) -> None:
     for name in ("resp:" + layout.new_response_id("x"), "conv:" + new_id("conv_"), "tenant:proj_1:1"):
-        assert layout.wrapped_key_name(layout.wrapped_key_key(name)) == name
+        assert layout.wrapped_key_name(layout.wrapped_key_key(name, sharded=sharded)) == name
 
 
 @pytest.mark.parametrize("sharded", [False, True])

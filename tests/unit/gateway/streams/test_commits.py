@@ -1,6 +1,7 @@
 """One committer for all runs: who waits for what, and what becomes of those in a write that fails."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import cast
@@ -176,6 +177,28 @@ async def test_a_closed_writer_writes_no_more(store: Store, commits: Commits) ->
     other.say(b"c")
     await other.writer.commit()
     assert store.of(run) == []
+
+
+async def test_nobody_need_be_told_of_a_write_that_fails_after_its_run_has_left(store: Store, commits: Commits) -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    run = Run(1, commits)
+    store.open.clear()
+    run.say(b"a", at_once=True)
+    await until(lambda: store.sizes() == [1], what="the write is under way")
+    run.writer.close()
+    store.broken = RedisConnectionError("gone")
+    store.open.set()
+    await commits.settled()
+    store.broken = None
+    # Nothing but this test refers to the run once the next write is over.
+    other = Run(2, commits)
+    other.say(b"b")
+    await other.writer.commit()
+    store.groups.clear()
+    del run
+    gc.collect()
+    assert complaints == []
 
 
 def test_no_tick_is_lost() -> None:
