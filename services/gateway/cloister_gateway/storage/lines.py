@@ -170,7 +170,8 @@ class Lines:
         """The replies to ``commands``, which are sent next to each other; errors of Redis are values among them.
 
         Raises:
-            redis.exceptions.ConnectionError, redis.exceptions.TimeoutError: What became of them is not known.
+            redis.exceptions.ConnectionError, redis.exceptions.TimeoutError: What became of them is not known, or Redis
+                answers none of them now: it loads its data, for example.
             UnconfirmedError: They were done, and too few replicas confirmed it.
         """
         loop = asyncio.get_running_loop()
@@ -182,7 +183,13 @@ class Lines:
             loop.call_soon(self._send)
         if self._watch is None:
             self._watch = loop.call_later(self._seconds / 10, self._look)
-        return await group.replied
+        replies = await group.replied
+        for reply in replies:
+            # redis-py takes LOADING and NOAUTH for a lost connection, whatever the caller does with errors. As a value
+            # it would be read as what is stored, and that as damaged.
+            if isinstance(reply, RedisConnectionError):
+                raise reply
+        return replies
 
     async def aclose(self) -> None:
         """Closes all lines; whoever still waits gets an error."""

@@ -147,3 +147,40 @@ async def test_scripts_run_on_a_redis_that_has_never_seen_them(shared: Any) -> N
         await script(keys=["number"], client=pipeline)
         await script(keys=["number"], client=pipeline)
         assert await pipeline.execute() == [3, 4]
+
+
+@pytest.fixture
+async def loading() -> AsyncIterator[Any]:
+    """The gateway's client, at a Redis that answers every command as one does that loads its data."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                arguments = [(await reader.readline(), await reader.readline())[1] for _ in range(int(line[1:]))]
+                greeting = {b"HELLO": b"%1\r\n+proto\r\n:3\r\n", b"CLIENT": b"+OK\r\n"}
+                loads = b"-LOADING Redis is loading the dataset in memory\r\n"
+                writer.write(greeting.get(arguments[0].strip().upper(), loads))
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    client = command_client(RedisSettings.model_validate({"url": url, "timeout_seconds": 1}))
+    yield client
+    await client.aclose()
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize("raise_on_error", [True, False])
+async def test_redis_that_still_loads_its_data_is_away_and_its_refusal_no_value(
+    loading: Any, *, raise_on_error: bool
+) -> None:
+    async with loading.pipeline(transaction=False) as pipeline:
+        with pytest.raises(REDIS_DOWN):
+            await pipeline.hmget("key", ["field"]).get("key").execute(raise_on_error=raise_on_error)
+    async with loading.pipeline(transaction=True) as pipeline:
+        with pytest.raises(REDIS_DOWN):
+            await pipeline.get("key").execute(raise_on_error=raise_on_error)
+    with pytest.raises(REDIS_DOWN):
+        await loading.get("key")
