@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.support.tcp_proxy import TcpProxy
 __all__ = ["Site", "running_site"]
 
 _TENANTS = 2
+_STARTING = {"cloister_common.app", "cloister_gateway.app", "uvicorn.error"}
 _DISK_MIB = 128
 _RECOVERY_SECONDS = 60.0
 
@@ -33,6 +35,13 @@ class Site:
     disk: PoweredDisk
     pods: tuple[LlmProcess, ...]
     keys: tuple[str, ...]
+
+    def faults_told(self) -> list[str]:
+        """What the gateways have told their operator as errors: what breaks around them is none. A start without Redis
+        is one."""
+        lines = [line for gateway in self.gateways for line in gateway.log.read_text("utf-8").splitlines()]
+        told = [json.loads(line) for line in lines if line.startswith("{") and '"error"' in line]
+        return [f"log: {entry}" for entry in told if entry["level"] == "error" and entry["logger"] not in _STARTING]
 
     async def wait_until_ready(self) -> None:
         """Until both gateways say that Redis is ready."""
