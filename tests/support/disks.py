@@ -1,4 +1,4 @@
-"""A small disk of a test's own, to be filled: a filesystem in memory, which only root may mount."""
+"""Disks of a test's own, which only root may mount: a small one to be filled, and one whose power is cut."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["fill", "small_disk"]
+__all__ = ["PoweredDisk", "fill", "small_disk"]
 
 
 @contextlib.contextmanager
@@ -33,3 +33,47 @@ def fill(file: Path) -> None:
                 while True:
                     writer.write(b"0" * size)
     assert os.statvfs(file).f_bavail == 0
+
+
+class PoweredDisk:
+    """A disk whose power a test cuts: what was not synced by then is gone, as the real kernel has it.
+
+    It is an ext4 in a file, mounted over a loop device. What is written to it stays in the kernel's memory until
+    somebody syncs it (its own commit comes every five minutes); only then it reaches the file. So a copy of that file
+    is what a real disk has when the power goes.
+
+    Args:
+        folder: Where the file lies, and the disk in its folder ``mounted``.
+        mib: Its size in MiB.
+    """
+
+    def __init__(self, folder: Path, mib: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._image = folder / "image"
+        self.mounted = folder / "mounted"
+        self.mounted.mkdir()
+        with self._image.open("wb") as image:
+            image.truncate(mib << 20)
+        _must("mkfs.ext4", "-q", "-F", str(self._image))
+        self._mount()
+
+    def cut_power(self) -> None:
+        """Loses what was not synced. Whoever writes to it must have been killed, and finds it mounted again."""
+        after = self._image.with_suffix(".after")
+        _must("cp", "--sparse=always", str(self._image), str(after))
+        self.unmount()
+        after.rename(self._image)
+        self._mount()
+
+    def unmount(self) -> None:
+        """Ends it."""
+        _must("umount", "--lazy", str(self.mounted))
+
+    def _mount(self) -> None:
+        _must("mount", "-o", "loop,commit=300", str(self._image), str(self.mounted))
+
+
+def _must(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.fail(f"{command[0]} failed; run these tests as root. {done.stderr.strip()}")

@@ -159,6 +159,10 @@ class Engine:
                 await self._give_up(header, errors.exceptions[0])
             else:
                 self._settle(keyed.key.tenant, keyed.id, "cancelled")
+        except* REDIS_AWAY as errors:
+            # Before the run could begin, or as it gave back what it had: `Run.execute` tells of all that lies between.
+            log.warning("run_interrupted", response_id=keyed.id, error=type(errors.exceptions[0]).__name__)
+            self._interrupted.add(keyed.id)
         finally:
             opened.set()
             if run is not None:

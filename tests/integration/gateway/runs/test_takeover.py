@@ -13,6 +13,9 @@ from cloister_common.testing.llm import FakeLlm
 from cloister_common.testing.retriever import FakeRetriever
 from cloister_common.testing.retriever_answers import found
 from cloister_common.testing.serving import served
+from cloister_gateway.streams.events import EventStream
+from redis.exceptions import ConnectionError as RedisConnectionError
+from structlog.testing import capture_logs
 
 from tests.integration.gateway.conftest import joined_text, sdk
 from tests.support.gateway import INTERNAL_TOKEN, GatewayFixture, secret_file
@@ -130,6 +133,37 @@ def test_terminated_gateway_hands_its_runs_over_at_once(
     llm.release()
     events = list(survivor.responses.retrieve(created.id, stream=True))
     check_told_once(events, conversation, survivor, "".join(llm.answer))
+
+
+def test_takeover_that_meets_redis_away_is_tried_again_and_no_fault(
+    installed: GatewayFixture, process: GatewayProcess, llm: FakeLlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = sdk(process.url, installed)
+    conversation = client.conversations.create()
+    llm.hold_after = 3
+    created = client.responses.create(model="fake", input="hi", conversation=conversation.id, background=True)
+    wait_until(lambda: client.responses.retrieve(created.id).output_text == "Hello, this")
+    read_stream, failures = EventStream.read, [RedisConnectionError("away")]
+
+    async def fail_once(*arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await read_stream(*arguments)
+
+    monkeypatch.setattr(EventStream, "read", fail_once)
+    with capture_logs() as logs, installed.serve() as url:
+        process.stop()
+        wait_until(lambda: not failures, what="the first try")
+        llm.release()
+        survivor = sdk(url, installed)
+        events = list(survivor.responses.retrieve(created.id, stream=True))
+        check_told_once(events, conversation, survivor, "".join(llm.answer))
+    assert not [entry for entry in logs if entry["event"] == "background_task_failed"]
+    assert [entry["event"] for entry in logs if entry["event"] in {"run_interrupted", "run_adopted"}] == [
+        "run_adopted",
+        "run_interrupted",
+        "run_adopted",
+    ]
 
 
 def test_runs_go_on_after_redis_was_killed_in_the_middle(lasting: Any, llm: FakeLlm, redis_server: RedisServer) -> None:
