@@ -1,6 +1,7 @@
 """Serves an application on a real socket in a thread of its own, for tests of real clients, sync or async."""
 
 import contextlib
+import random
 import socket
 import threading
 import time
@@ -17,11 +18,17 @@ __all__ = ["free_port", "served"]
 _START_SECONDS = 20.0
 
 
+_PORTS = range(15_000, 30_000)
+"""Below those that the kernel gives to outgoing connections, one of which could take a port between its uses."""
+
+
 def free_port() -> int:
     """A port of the loopback interface that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = random.choice(_PORTS)  # noqa: S311 - no secret
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class _Server(uvicorn.Server):

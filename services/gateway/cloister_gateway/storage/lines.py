@@ -13,6 +13,7 @@ leaves its command behind; whatever answer it gets is dropped in its turn.
 
 import asyncio
 import copy
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -222,6 +223,7 @@ class Lines:
 
     async def _open_line(self) -> None:
         connection = self._make()
+        began = asyncio.get_running_loop().time()
         try:
             await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
             self._lines.append(_Line(connection, self._forget, self._wait))
@@ -229,20 +231,25 @@ class Lines:
                 self._send()
         except (RedisError, OSError) as error:
             if not self._lines:
-                self._drop_outgoing(error)
+                # Who came since gets an attempt of its own: this one may have met a Redis that stood still.
+                self._drop_outgoing(error, before=began)
         except asyncio.CancelledError:
             connection._close()  # type: ignore[no-untyped-call]
             raise
         finally:
             self._connecting = None
+        if self._outgoing:
+            self._connect()
 
     def _forget(self, line: _Line) -> None:
         if line in self._lines:
             self._lines.remove(line)
 
-    def _drop_outgoing(self, error: Exception) -> None:
-        outgoing, self._outgoing = self._outgoing, []
-        for group in outgoing:
+    def _drop_outgoing(self, error: Exception, *, before: float = math.inf) -> None:
+        """Fails what has not been sent yet, of what was asked for until then."""
+        dropped = [group for group in self._outgoing if group.since <= before]
+        self._outgoing = [group for group in self._outgoing if group.since > before]
+        for group in dropped:
             group.fail(error)
 
     def _look(self) -> None:
