@@ -114,17 +114,20 @@ def _shared_processors(service: str, worker: int | None = None) -> list[structlo
     ]
 
 
-def json_handler(service: str, *, mark: str = "", worker: int | None = None) -> logging.Handler:
+def json_handler(
+    service: str, *, mark: str = "", worker: int | None = None, stream: TextIO | None = None
+) -> logging.Handler:
     """A handler of our format, for any logger: also where somebody else's ``dictConfig`` sets logging up (vLLM's).
 
     Args:
         service: Which service logs.
         mark: What each line begins with, for a reader that takes it off again.
         worker: Which of several processes this is.
+        stream: Where to, if not standard output.
     """
     # What fails while it logs would be printed with its arguments.
     logging.raiseExceptions = False
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream or sys.stdout)
     handler.addFilter(_is_heard)
     handler.setFormatter(
         _Formatter(
@@ -176,9 +179,14 @@ def levels(service: str, level: str) -> dict[str, str]:
     return dict.fromkeys((f"{_OURS}common", f"{_OURS}{service}"), level.upper())
 
 
-def configure_logging(*, service: str, level: str = "info", worker: int | None = None) -> None:
-    """Sets up logging for the process, which may be one of several ``worker`` s. Called once, from ``__main__``."""
-    logging.getLogger().handlers = [json_handler(service, worker=worker)]
+def configure_logging(
+    *, service: str, level: str = "info", worker: int | None = None, stream: TextIO | None = None
+) -> None:
+    """Sets up logging for the process, which may be one of several ``worker`` s. Called once, from ``__main__``.
+
+    ``stream`` is for a process whose standard output is for something else.
+    """
+    logging.getLogger().handlers = [json_handler(service, worker=worker, stream=stream)]
     set_level(service=service, level=level)
     configure_our_loggers(service, worker)
 

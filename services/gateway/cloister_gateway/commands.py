@@ -44,8 +44,8 @@ def run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = load_settings(GatewaySettings, options.config)
-        # Standard output is for the keys; what is logged meanwhile would be in the way.
-        configure_logging(service="gateway", level="error")
+        # Standard output is for the keys alone.
+        configure_logging(service="gateway", level="error", stream=sys.stderr)
         asyncio.run(_run(options, settings))
     except (SettingsError, CloisterError) as error:
         sys.stderr.write(f"{error}\n")
