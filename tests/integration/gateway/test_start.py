@@ -1,5 +1,6 @@
 """How the gateway starts, refuses to start, and comes back after Redis did."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,7 +84,9 @@ async def test_managed_redis_that_hides_its_settings_is_accepted(tmp_path: Path,
             redis.acl_deluser("gateway")
 
 
-async def test_redis_over_tls_is_used_only_if_its_authority_is_trusted(tmp_path: Path) -> None:
+async def test_redis_over_tls_is_used_only_if_its_authority_is_trusted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     certificate, key = certificate_for("127.0.0.1", tmp_path)
     tls = {"tls-port": str(free_port()), "tls-cert-file": str(certificate), "tls-key-file": str(key)}
     server = RedisServer(tmp_path / "tls", **tls, **{"tls-auth-clients": "no"})
@@ -96,6 +99,10 @@ async def test_redis_over_tls_is_used_only_if_its_authority_is_trusted(tmp_path:
         untrusted = {**server.tls_settings(stranger), "start_seconds": 0.3}
         with pytest.raises(SettingsError, match="does not answer"):
             await start(gateway_settings(tmp_path, server, redis=untrusted))
+        # As commands do, whose event loop is asyncio's own.
+        await start(settings)
+        await asyncio.sleep(0.1)  # the loop tells connections of their end after they were closed
+        assert [record for record in caplog.records if record.name == "asyncio"] == []
     finally:
         server.stop()
 

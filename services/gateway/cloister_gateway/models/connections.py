@@ -215,7 +215,8 @@ class _Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Closes at once: the pod stops working on what was asked."""
-        self._transport.abort()
+        if not self.lost:
+            self._transport.abort()
 
 
 class Answer:

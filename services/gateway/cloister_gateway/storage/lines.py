@@ -126,12 +126,16 @@ class _Line(asyncio.Protocol):
                     written.fail(UnconfirmedError())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.close(RedisConnectionError("Redis closed the connection."))
+        # (asyncio's transports over TLS fail where they are aborted now.)
+        self._end(RedisConnectionError("Redis closed the connection."))
 
     def close(self, error: Exception) -> None:
-        """Ends it; what was sent fails with ``error``. Twice is no error."""
-        self._lost(self)
+        """Ends it; what was sent fails with ``error``."""
         self._transport.abort()
+        self._end(error)
+
+    def _end(self, error: Exception) -> None:
+        self._lost(self)
         self._connection._close()  # type: ignore[no-untyped-call]  # or redis-py warns that nobody closed it
         while self.unanswered:
             self.unanswered.popleft().fail(error)
