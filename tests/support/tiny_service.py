@@ -102,7 +102,7 @@ def _add_process(app: FastAPI, settings: TinySettings) -> None:
 
     @app.get("/stuck")
     async def stuck() -> None:
-        time.sleep(settings.slow_seconds)
+        time.sleep(settings.slow_seconds)  # on purpose: it holds the event loop, as a worker that is stuck does
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ pod's pace. It looks for fixed bytes instead of parsing what it reads, since it 
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,7 +75,7 @@ class _Clock:
         return self.outcome
 
 
-class Seat:
+class Seat(ABC):
     """One client of a subject. Inherited by each way."""
 
     wait_seconds = 120.0
@@ -82,7 +83,7 @@ class Seat:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
 
-    async def open(self) -> None:
+    async def open(self) -> None:  # noqa: B027 - most ways begin with the turn itself
         """What comes before the first turn, and is no part of it."""
 
     async def turn(self, tokens: int) -> Outcome:
@@ -95,11 +96,12 @@ class Seat:
             clock.outcome.fault = f"{type(error).__name__} {error}"
         return clock.end(tokens)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - what keeps nothing open has nothing to do
         """Hangs up."""
 
+    @abstractmethod
     async def _ask(self, tokens: int, clock: _Clock) -> None:
-        raise NotImplementedError
+        """Asks, and tells the clock of what comes."""
 
 
 class _OverHttp(Seat):

@@ -128,6 +128,9 @@ async def test_other_methods_and_paths_go_the_usual_way(client: httpx.AsyncClien
     assert (await client.post("/direct/", json={})).status_code in {307, 404}
 
 
+# Endpoints that are declared wrongly: they are refused at their declaration, so that nothing ever calls them.
+
+
 async def _variable(name: str) -> Response:
     raise NotImplementedError
 

@@ -113,7 +113,7 @@ def stand_still(gateway: GatewayProcess, seconds: float) -> None:
     process: Any = gateway._process  # nothing else stops it
     os.kill(process.pid, signal.SIGSTOP)
     try:
-        time.sleep(seconds)
+        time.sleep(seconds)  # how long it stands still is what is tested: there is nothing to wait for
     finally:
         os.kill(process.pid, signal.SIGCONT)
 
