@@ -1,21 +1,13 @@
-"""A Redis Cluster: everything works there that works on one Redis, while masters die and slots move.
-
-About three seconds to start nine servers, which all of these tests share.
-"""
+"""A Redis Cluster: commands, transactions and channels work there as on one Redis, while masters die and slots move."""
 
 import asyncio
 import contextlib
-import threading
-import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
-import openai
 import pytest
 from cloister_common.settings import SettingsError
 from cloister_common.supervisor import Supervisor
-from cloister_common.testing.llm import FakeLlm
 from cloister_gateway.bus.connection import Bus
 from cloister_gateway.bus.sharded import make_bus
 from cloister_gateway.runs.lease import Leases, Standing
@@ -26,23 +18,8 @@ from cloister_gateway.storage.durability import check_durability, wait_for_redis
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError, WatchError
 
-from tests.integration.gateway.conftest import joined_text, sdk
-from tests.integration.gateway.failover.conftest import callers
-from tests.support.gateway import GatewayFixture, first_keys, gateway_settings
-from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_cluster import RedisCluster
-from tests.support.waiting import until, wait_until
-
-ANSWER = "Hello, this is the fake."
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
-    servers = RedisCluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        yield servers.start()
-    finally:
-        servers.stop()
+from tests.support.waiting import until
 
 
 def settings(cluster: RedisCluster, **changed: Any) -> RedisSettings:
@@ -63,23 +40,6 @@ async def bus(cluster: RedisCluster, redis: Redis) -> AsyncIterator[Bus]:
     made.start()
     yield made
     await supervisor.close()
-
-
-@pytest.fixture
-def installed(cluster: RedisCluster, tmp_path: Path, llm_url: str) -> GatewayFixture:
-    for master in cluster.masters:
-        with master.client() as client:
-            client.flushall()
-    models = {"fake": {"urls": [llm_url], "context_tokens": 2048}}
-    redis = {**cluster.settings, "replicas_to_wait": 1}
-    return first_keys(gateway_settings(tmp_path / "secrets", cluster, models=models, redis=redis))
-
-
-@pytest.fixture
-def clients(installed: GatewayFixture) -> Iterator[list[Any]]:
-    """The SDK at two gateways."""
-    with installed.serve() as one, installed.serve() as other:
-        yield [sdk(one, installed), sdk(other, installed)]
 
 
 async def test_commands_scripts_and_pipelines_go_where_their_keys_lie(redis: Redis) -> None:
@@ -266,143 +226,3 @@ async def test_every_master_is_checked_for_durability(cluster: RedisCluster, red
                 await check_durability(redis, settings(cluster))
         finally:
             client.config_set("appendfsync", "always")
-
-
-def test_turns_lists_deletions_and_administration_work(installed: GatewayFixture, clients: list[Any]) -> None:
-    one, other = clients
-    made = [one.conversations.create() for _ in range(6)]
-    for conversation in made:
-        first = one.responses.create(model="fake", input="one", conversation=conversation.id)
-        second = other.responses.create(model="fake", input="two", conversation=conversation.id)
-        assert (first.output_text, second.output_text) == (ANSWER, ANSWER)
-        listed = one.conversations.items.list(conversation.id, order="asc")
-        assert [item.role for item in listed] == ["user", "assistant"] * 2
-        one.conversations.items.delete(next(iter(listed)).id, conversation_id=conversation.id)
-        assert len(list(other.conversations.items.list(conversation.id))) == 3
-        with one.responses.create(model="fake", input="three", conversation=conversation.id, stream=True) as stream:
-            events = list(stream)
-        again = list(other.responses.retrieve(events[0].response.id, stream=True))
-        assert [event.to_dict() for event in again] == [event.to_dict() for event in events]
-        other.conversations.delete(conversation.id)
-        for gone in (lambda: one.responses.retrieve(first.id), lambda: one.conversations.retrieve(conversation.id)):  # noqa: B023
-            with pytest.raises(openai.NotFoundError):
-                gone()  # type: ignore[no-untyped-call]  # the SDK is
-    alone = one.responses.create(model="fake", input="alone")
-    chained = other.responses.create(model="fake", input="chained", previous_response_id=alone.id)
-    assert chained.output_text == ANSWER
-    one.responses.delete(alone.id)
-    repeated = {"extra_headers": {"Idempotency-Key": "once"}}
-    assert len({client.responses.create(model="fake", input="same", **repeated).id for client in clients}) == 1
-
-
-def test_projects_and_keys_are_administered_and_revoked_on_every_gateway(
-    installed: GatewayFixture, clients: list[Any]
-) -> None:
-    one, other = (sdk(str(client.base_url).removesuffix("/v1/"), installed, installed.admin_key) for client in clients)
-
-    def call(client: Any, method: str, path: str, **body: Any) -> Any:
-        return getattr(client, method)(f"/organization/{path}", cast_to=object, **({"body": body} if body else {}))
-
-    project = call(one, "post", "projects", name="a project")["id"]
-    account = call(one, "post", f"projects/{project}/service_accounts", name="an account")
-    key, secret = account["api_key"]["id"], account["api_key"]["value"]
-    named = [listed["id"] for listed in call(other, "get", "projects")["data"]]
-    assert project in named
-    assert key in [listed["id"] for listed in call(other, "get", f"projects/{project}/api_keys")["data"]]
-    users = [sdk(str(client.base_url).removesuffix("/v1/"), installed, secret) for client in clients]
-    for user in users:
-        assert user.responses.create(model="fake", input="hi").output_text == ANSWER
-    call(one, "delete", f"projects/{project}/api_keys/{key}")
-    for user in users:
-        wait_until(lambda: _is_refused(user), seconds=2, what="the revocation is heard")  # noqa: B023
-    assert call(other, "post", f"projects/{project}/archive")["status"] == "archived"
-
-
-def _is_refused(client: Any) -> bool:
-    try:
-        client.models.list()
-    except openai.AuthenticationError:
-        return True
-    return False
-
-
-def test_the_answer_of_a_killed_gateway_is_finished_by_another(
-    installed: GatewayFixture, clients: list[Any], llm: FakeLlm, tmp_path: Path
-) -> None:
-    process = GatewayProcess(tmp_path / "process", installed.settings).start()
-    doomed = sdk(process.url, installed)
-    conversation = clients[0].conversations.create()
-    llm.hold_after = 3
-    created = doomed.responses.create(model="fake", input="hi", conversation=conversation.id, background=True)
-    watching = iter(clients[0].responses.retrieve(created.id, stream=True))
-    seen = [next(watching)]
-    while joined_text(seen) != "Hello, this":
-        seen.append(next(watching))
-    process.kill()
-    llm.release()
-    seen += list(watching)
-    assert [event.sequence_number for event in seen] == list(range(len(seen)))
-    assert (seen[-1].type, joined_text(seen)) == ("response.completed", ANSWER)
-    assert len(list(clients[1].conversations.items.list(conversation.id))) == 2
-
-
-def test_a_master_killed_under_load_costs_nothing_that_was_acknowledged(
-    cluster: RedisCluster, clients: list[Any], llm: FakeLlm
-) -> None:
-    conversation = clients[0].conversations.create()
-    llm.delay_seconds = 0.05
-    master = cluster.master_of(f"conv:{{{conversation.id}}}")
-    with callers(clients) as made:
-        stream = iter(clients[0].responses.create(model="fake", input="hi", conversation=conversation.id, stream=True))
-        seen = [next(stream)]
-        watching = iter(clients[1].responses.retrieve(seen[0].response.id, stream=True))
-        elsewhere = [next(watching)]
-        while not joined_text(seen):
-            seen.append(next(stream))
-        master.kill()
-        wait_until(lambda: master not in cluster.masters, what="another one has its slots")
-        failed_over = time.monotonic()
-        seen += list(stream)
-        elsewhere += list(watching)
-        assert time.monotonic() - failed_over < 10
-    cluster.revive(master)
-    assert [event.to_dict() for event in elsewhere] == [event.to_dict() for event in seen]
-    assert [event.sequence_number for event in seen] == list(range(len(seen)))
-    assert (seen[-1].type, joined_text(seen)) == ("response.completed", ANSWER)
-    for caller in made:
-        caller.check(clients[1])
-
-
-def test_conversations_whose_slots_move_under_load_notice_nothing(
-    cluster: RedisCluster, clients: list[Any], llm: FakeLlm
-) -> None:
-    llm.delay_seconds = 0.02
-    stopping = threading.Event()
-    stories: list[list[Any]] = []
-
-    def watch(conversation: str) -> None:
-        """Reads at one gateway what is asked at the other."""
-        while not stopping.is_set():
-            created = clients[0].responses.create(model="fake", input="hi", conversation=conversation, background=True)
-            stories.append(list(clients[1].responses.retrieve(created.id, stream=True)))
-
-    with callers(clients, 4) as made:
-        watched = clients[0].conversations.create().id
-        watching = threading.Thread(target=watch, args=[watched])
-        watching.start()
-        try:
-            for conversation in (watched, *(caller.conversation for caller in made), watched):
-                cluster.move(f"conv:{{{conversation}}}")
-            cluster.move("{identity}")
-            cluster.move("runs:active")
-            cluster.move("gw:control")
-        finally:
-            stopping.set()
-            watching.join()
-    assert [caller.faults for caller in made] == [[]] * 4
-    for caller in made:
-        caller.check(clients[1])
-    assert stories
-    for events in stories:
-        assert [event.sequence_number for event in events] == list(range(len(events)))
-        assert (events[-1].type, joined_text(events)) == ("response.completed", ANSWER)
