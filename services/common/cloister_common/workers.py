@@ -70,6 +70,7 @@ class Worker:
 
 
 def _answer(link: socket.socket, heart: Heart) -> None:
+    # Whether the parent closed its end or it broke: there is no parent any more.
     with contextlib.suppress(OSError):
         while link.recv(1):
             metrics = generate_latest()
@@ -210,6 +211,7 @@ class _Parent:
 
     async def _wait_until_it_serves(self, child: _Child, serves: asyncio.Event | None) -> None:
         """A worker answers once it serves."""
+        # One that ends before it does is seen, and told, where its process is waited for.
         with contextlib.suppress(ConnectionError):
             await child.link.ask()
             child.serves_since = child.lived_at = time.monotonic()
@@ -235,6 +237,7 @@ class _Parent:
                 if child.serves_since is None or self._stopping.is_set():
                     continue
                 now = time.monotonic()
+                # One that does not answer has not lived: that is what is counted here.
                 with contextlib.suppress(ConnectionError, TimeoutError):
                     async with asyncio.timeout(_ANSWER_SECONDS):
                         lives, _ = await child.link.ask()

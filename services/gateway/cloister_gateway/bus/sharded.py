@@ -148,6 +148,7 @@ class ShardedBus(Bus):
 
     async def _misplaced(self) -> list[str]:
         wrong = [channel for channel in self._places if channel not in self._channels]
+        # Where the cluster cannot say now, the next look asks again.
         with suppress(*REDIS_DOWN):
             for channel in self._channels:
                 link = self._links.get(await self._cluster.address_of(channel))

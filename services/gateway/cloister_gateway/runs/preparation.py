@@ -72,6 +72,7 @@ class Preparation:
         except (Unavailable, UpstreamFailed):
             return None
         except DamagedError:
+            # The run meets it too, and its response tells. Who wants all of the history is told before it is stored.
             if request.truncation == "disabled":
                 raise
             return None

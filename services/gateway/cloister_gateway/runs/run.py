@@ -227,6 +227,7 @@ class Run:
         and not by the write that accepts it: a socket that asks for a turn must know its id before it hears of it."""
         bus = self._parts.bus
         channel = conversation_channel(conversation.id, sharded=bus.sharded)
+        # Whoever follows it looks anew when the bus is there again.
         with contextlib.suppress(*REDIS_AWAY):
             await bus.publish(channel, self.keyed.id.encode())
 
