@@ -5,6 +5,7 @@ than the last, so two writers can never both take a place. What is sealed of it,
 `cloister_gateway.storage.chain`. A deleted item leaves its digest and its id, sealed, so that the chain can still be
 followed over the hole it left, and a list can be read on from there; the head names the holes, so that none can be
 added or filled again. Every write replaces the very head it was made from.
+
 How a log is read is in `cloister_gateway.storage.reading`.
 """
 
