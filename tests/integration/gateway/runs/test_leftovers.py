@@ -3,10 +3,8 @@
 import base64
 import threading
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
-import pytest
 from cloister_common.testing.llm import FakeLlm
 from cloister_common.testing.serving import served
 from cloister_gateway.app import create_app
@@ -21,11 +19,6 @@ from tests.support.waiting import wait_until
 CANARY = "CANARY-d41d8cd98f"
 STANDING = {"admission", "bus", "bus-ping", "commits", "feeds", "runs-sweep", "key-usage", "watched-keys"}
 """The tasks of a gateway that does nothing."""
-
-
-@pytest.fixture
-def installed(make_gateway: Callable[..., GatewayFixture]) -> GatewayFixture:
-    return make_gateway()
 
 
 def exercise(url: str, other_url: str, gateway: GatewayFixture, llm: FakeLlm) -> list[str]:

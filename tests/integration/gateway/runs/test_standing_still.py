@@ -3,8 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,20 +92,6 @@ async def test_a_run_that_cannot_be_listed_as_ended_stays_on_the_list_where_it_i
     assert await redis.zscore("runs:ended", run) is not None
 
 
-@pytest.fixture
-def installed(make_gateway: Callable[..., GatewayFixture]) -> GatewayFixture:
-    return make_gateway()
-
-
-@pytest.fixture
-def stopped(installed: GatewayFixture, tmp_path: Path) -> Iterator[GatewayProcess]:
-    """A gateway that the test stops and continues."""
-    gateway = GatewayProcess(tmp_path / "process", installed.settings)
-    gateway.start()
-    yield gateway
-    gateway.kill()
-
-
 def stand_still(gateway: GatewayProcess, seconds: float) -> None:
     """Stops the process for so long."""
     process: Any = gateway._process  # nothing else stops it
@@ -120,9 +104,9 @@ def stand_still(gateway: GatewayProcess, seconds: float) -> None:
 
 @pytest.mark.parametrize("others", [False, True], ids=["alone", "beside another"])
 def test_a_gateway_that_stood_still_goes_on_or_leaves_its_run_to_who_took_it(
-    others: bool, installed: GatewayFixture, stopped: GatewayProcess, llm: FakeLlm, redis_server: RedisServer
+    others: bool, installed: GatewayFixture, process: GatewayProcess, llm: FakeLlm, redis_server: RedisServer
 ) -> None:
-    client = sdk(stopped.url, installed)
+    client = sdk(process.url, installed)
     conversation = client.conversations.create()
     llm.hold_after = 3
     created = client.responses.create(model="fake", input="hi", conversation=conversation.id, background=True)
@@ -130,13 +114,13 @@ def test_a_gateway_that_stood_still_goes_on_or_leaves_its_run_to_who_took_it(
     with redis_server.client() as redis:
         if others:
             with installed.serve() as url:
-                stand_still(stopped, LEASE_SECONDS + 3)
+                stand_still(process, LEASE_SECONDS + 3)
                 llm.release()
                 survivor = sdk(url, installed)
                 wait_until(lambda: survivor.responses.retrieve(created.id).status == "completed", what="the takeover")
             assert redis.hget(f"resp:{{{created.id}}}", "taken") == b"1"
         else:
-            stand_still(stopped, LEASE_SECONDS + 1)
+            stand_still(process, LEASE_SECONDS + 1)
             # (Long enough for a sweep to look for runs without a lease, its own ones too.)
             wait_until(lambda: redis.exists(f"resp:{{{created.id}}}:lease"), seconds=10, what="the lease, taken again")
             llm.release()

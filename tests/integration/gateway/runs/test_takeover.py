@@ -28,20 +28,6 @@ CUT = (httpx.TransportError, openai.APIError)
 
 
 @pytest.fixture
-def installed(make_gateway: Callable[..., GatewayFixture]) -> GatewayFixture:
-    return make_gateway()
-
-
-@pytest.fixture
-def process(installed: GatewayFixture, tmp_path: Path) -> Iterator[GatewayProcess]:
-    """A gateway that the test kills."""
-    gateway = GatewayProcess(tmp_path / "process", installed.settings)
-    gateway.start()
-    yield gateway
-    gateway.kill()
-
-
-@pytest.fixture
 def survivor(installed: GatewayFixture, process: GatewayProcess) -> Iterator[Any]:
     """The SDK at a gateway that lives on."""
     with installed.serve() as url:
