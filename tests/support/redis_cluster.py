@@ -1,11 +1,14 @@
 """A Redis Cluster of three masters with two replicas each, which takes about three seconds to start."""
 
+import contextlib
 import secrets
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from cloister_common.testing.serving import free_port
 from redis.crc import key_slot
 
 from tests.support.redis_server import RedisServer
@@ -17,6 +20,7 @@ _MASTERS = 3
 _REPLICAS = 2
 """Of each: with one, nothing could be confirmed from its master's death until that is back."""
 _NODE_TIMEOUT_MILLISECONDS = 1000
+_STEADY_MILLISECONDS = 60_000
 
 
 class RedisCluster:
@@ -45,8 +49,7 @@ class RedisCluster:
             for number in range(_MASTERS * (1 + _REPLICAS))
         ]
         for server in self.servers:
-            # Far from the ports that others are given: each node has one more.
-            server.options["cluster-port"] = str(server.port - 10_000 if server.port > 20_000 else server.port + 10_000)
+            server.options["cluster-port"] = str(free_port())
 
     @property
     def settings(self) -> dict[str, object]:
@@ -90,10 +93,9 @@ class RedisCluster:
     def master_of(self, key: str) -> RedisServer:
         """The server that has the slot of a key."""
         slot = key_slot(key.encode())
-        for first, last, master, *_ in self._slots():
-            if first <= slot <= last:
-                return self._at(int(master[1]))
-        raise AssertionError(f"nobody has slot {slot}")
+        owner = self._owner(slot, self._slots())
+        assert owner is not None, f"nobody has slot {slot}"
+        return owner
 
     @property
     def masters(self) -> list[RedisServer]:
@@ -105,8 +107,20 @@ class RedisCluster:
         server.start()
         wait_until(lambda: all(self._is_whole(server) for server in self.servers), what="the cluster is whole")
 
+    @contextlib.contextmanager
+    def steady(self) -> Iterator[None]:
+        """While it lasts no master is taken for dead. One that a slow disk holds for a second would be, and a replica
+        that takes its place does not know of a slot on its way: who asks for it meanwhile is told that the cluster is
+        down, and rightly."""
+        self._set_node_timeout(_STEADY_MILLISECONDS)
+        try:
+            yield
+        finally:
+            self._set_node_timeout(_NODE_TIMEOUT_MILLISECONDS)
+
     def move(self, key: str) -> RedisServer:
-        """Moves the slot of a key to another master, as ``redis-cli --cluster reshard`` does; gives that master."""
+        """Moves the slot of a key to another master, as ``redis-cli --cluster reshard`` does; gives that master when
+        all servers know it."""
         source = self.master_of(key)
         target = next(master for master in self.masters if master is not source)
         slot = key_slot(key.encode())
@@ -119,15 +133,26 @@ class RedisCluster:
                 old.execute_command(*migrate, *keys)
             for client in (new, old):
                 client.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[new])
+        wait_until(
+            lambda: all(self._owner(slot, _slots_at(server)) is target for server in self.servers),
+            what=f"all know who has slot {slot}",
+        )
         return target
+
+    def _set_node_timeout(self, milliseconds: int) -> None:
+        for server in self.servers:
+            with server.client() as client:
+                client.config_set("cluster-node-timeout", milliseconds)
 
     def _slots(self) -> list[Any]:
         for server in self.servers:
             if server.runs and server.answers():
-                with server.client() as client:
-                    found: list[Any] = client.execute_command("CLUSTER SLOTS")
-                    return found
+                return _slots_at(server)
         raise AssertionError("no node answers")
+
+    def _owner(self, slot: int, slots: list[Any]) -> RedisServer | None:
+        ports = (int(master[1]) for first, last, master, *_ in slots if first <= slot <= last)
+        return next(map(self._at, ports), None)
 
     def _is_whole(self, server: RedisServer) -> bool:
         with server.client() as client:
@@ -141,3 +166,9 @@ class RedisCluster:
 
     def _at(self, port: int) -> RedisServer:
         return next(server for server in self.servers if server.port == port)
+
+
+def _slots_at(server: RedisServer) -> list[Any]:
+    with server.client() as client:
+        found: list[Any] = client.execute_command("CLUSTER SLOTS")
+        return found

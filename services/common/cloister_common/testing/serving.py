@@ -20,14 +20,19 @@ _START_SECONDS = 20.0
 
 _PORTS = range(15_000, 30_000)
 """Below those that the kernel gives to outgoing connections, one of which could take a port between its uses."""
+_given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nothing listens on at this moment."""
+    """A port of the loopback interface that nothing listens on at this moment, and that nobody here was given before:
+    who was may not listen there yet."""
     while True:
         port = random.choice(_PORTS)  # noqa: S311 - no secret
+        if port in _given:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _given.add(port)
             return port
 
 

@@ -13,6 +13,7 @@ answer was lost is not (`cloister_gateway.storage.client`).
 """
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
@@ -129,8 +130,8 @@ class ClusterClient(Redis):
             AskError, TryAgainError: The slot is on its way for longer than anyone waits.
         """
         clock = asyncio.get_running_loop().time
-        deadline = clock() + self._patience_seconds
         address = await self.address_of_slot(slot)
+        deadline = math.inf
         while True:
             try:
                 return await call(self.node(address))
@@ -150,6 +151,8 @@ class ClusterClient(Redis):
             except _LOST:
                 self.doubt()
                 raise
+            # (From the first refusal on: the answer of a node that was held up may be that another has the slot.)
+            deadline = min(deadline, clock() + self._patience_seconds)
             if clock() > deadline:
                 raise refused
             await asyncio.sleep(_PAUSE_SECONDS)

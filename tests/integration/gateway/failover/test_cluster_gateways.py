@@ -155,7 +155,7 @@ def test_conversations_whose_slots_move_under_load_notice_nothing(
             created = clients[0].responses.create(model="fake", input="hi", conversation=conversation, background=True)
             stories.append(list(clients[1].responses.retrieve(created.id, stream=True)))
 
-    with callers(clients, 4) as made:
+    with cluster.steady(), callers(clients, 4) as made:
         watched = clients[0].conversations.create().id
         watching = threading.Thread(target=watch, args=[watched])
         watching.start()
