@@ -10,10 +10,10 @@ import base64
 import re
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import ConfigDict
+from pydantic import BeforeValidator, ConfigDict
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from cloister_common.wire.requests import RequestModel, parse_request
@@ -46,6 +46,10 @@ _ROWS_AT_ONCE = 64
 _IMAGE_URL = re.compile(r"data:image/[\w.+-]+;base64,[\w+/=\s-]*", re.ASCII)
 
 
+def _float_for_null(value: Any) -> Any:
+    return "float" if value is None else value
+
+
 class EmbeddingRequest(RequestModel):
     """The body of ``POST /v1/embeddings``. Build it with `parse_embedding_request`."""
 
@@ -53,7 +57,7 @@ class EmbeddingRequest(RequestModel):
 
     model: str
     input: Any
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Annotated[Literal["float", "base64"], BeforeValidator(_float_for_null)] = "float"
     dimensions: int | None = None
     user: str | None = None
 
@@ -102,14 +106,32 @@ def parse_embedding_request(body: bytes) -> EmbeddingRequest:
     return parse_request(EmbeddingRequest, body)
 
 
-def check_dimensions(request: EmbeddingRequest, dimensions: int) -> None:
-    """Raises unless ``dimensions`` was left out or is what the model has: cutting vectors short is not served."""
-    if request.dimensions is not None and request.dimensions != dimensions:
-        raise UnsupportedParameter(
-            "dimensions",
-            f"The model '{request.model}' has {dimensions} dimensions and cannot be shortened. "
-            f"Leave 'dimensions' out, or send {dimensions}.",
-        )
+def check_dimensions(request: EmbeddingRequest, dimensions: int, shorter: Sequence[int] = ()) -> int:
+    """How many dimensions the answer's vectors have.
+
+    Args:
+        request: Which may ask for some.
+        dimensions: What the model's vectors have.
+        shorter: To what they may be cut: of a Matryoshka model, ascending.
+
+    Raises:
+        UnsupportedParameter: It asks for what the model does not have.
+    """
+    asked = request.dimensions
+    if asked is None or asked == dimensions:
+        return dimensions
+    if asked in shorter:
+        return asked
+    if not shorter:
+        has, mend = "cannot be shortened", f"or send {dimensions}"
+    elif isinstance(shorter, range):
+        has, mend = "can be shortened", f"or send a number from {shorter[0]} to {dimensions}"
+    else:
+        has, mend = "can be shortened", f"or send one of {', '.join(map(str, shorter))}, {dimensions}"
+    raise UnsupportedParameter(
+        "dimensions",
+        f"The model '{request.model}' has {dimensions} dimensions and {has}. Leave 'dimensions' out, {mend}.",
+    )
 
 
 def too_long(param: str, *, tokens: int, limit: int) -> InvalidRequest:
