@@ -25,7 +25,7 @@ from cloister_gateway.identity.guard import GuardMiddleware, open_routes
 from cloister_gateway.models.routes import router as models_router
 from cloister_gateway.organization.routes import router as identity_router
 from cloister_gateway.responses.routes import router as responses_router
-from cloister_gateway.settings import GatewaySettings
+from cloister_gateway.settings import MEBIBYTE, GatewaySettings
 from cloister_gateway.sockets.routes import router as sockets_router
 from cloister_gateway.storage.client import REDIS_DOWN
 from cloister_gateway.usage import Meter, Unmetered
@@ -47,6 +47,9 @@ ROUTERS: tuple[APIRouter, ...] = (
 )
 """Every router of the gateway. No two match the same, so the order is one of cost: FastAPI tries one after the other,
 and the last cost 0.3 ms more. The first has one route, of sockets, which a request passes in a microsecond."""
+
+_PART_BYTES = 64 * MEBIBYTE
+"""A part of an upload, as OpenAI limits it. Its multipart frame comes on top."""
 
 NOT_SERVED = (
     ("GET", "/v1/chat/completions"),
@@ -82,7 +85,10 @@ def create_app(settings: GatewaySettings, *, meter: Meter | None = None) -> Base
         checks=lambda app: _checks(app.state.context),
         max_body_bytes=settings.bodies.json_bytes,
         max_json_values=settings.bodies.json_values,
-        larger_bodies={"/v1/files": settings.bodies.upload_bytes + settings.bodies.json_bytes},
+        larger_bodies={
+            "/v1/files": settings.bodies.upload_bytes + settings.bodies.json_bytes,
+            "/v1/uploads": _PART_BYTES + settings.bodies.json_bytes,
+        },
     )
     app.router.redirect_slashes = False
     app.add_exception_handler(RedisError, _on_store_fault)
