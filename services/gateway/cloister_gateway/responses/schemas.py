@@ -128,12 +128,24 @@ class ImageOptions(Strict):
     ] = None
 
 
+class CacheOptions(PromptCacheOptions):
+    """What Responses has of them besides."""
+
+    refused: ClassVar[Mapping[str, str]] = {
+        "comparison_response_id": "What the cache did stands in 'usage'. Leave it out."
+    }
+
+    prewarm: Annotated[
+        Literal[False] | None, only(False), Hint("`true` asks for no answer at all, and is refused.")
+    ] = None
+
+
 class ResponseParameters(Strict):
     """The parameters that HTTP and WebSocket share."""
 
     refused: ClassVar[Mapping[str, str]] = {
         "access_programs": "Models here know no access programs. Leave it out.",
-        "context_management": "Nothing here sums up a conversation; 'truncation': 'auto' leaves out the oldest turns.",
+        "context_management": "Nothing here sums up a conversation. Send 'truncation' instead.",
         "max_tool_calls": "A response makes one file search at most. Leave it out.",
         "moderation": "Nothing here moderates. Leave it out.",
         "prompt": "Prompts are not stored here. Send 'instructions' and 'input'.",
@@ -162,7 +174,9 @@ class ResponseParameters(Strict):
         None, description="Over 0 it brings `logprobs`, like `include` with `message.output_text.logprobs`."
     )
     metadata: Metadata | None = None
-    tools: Annotated[list[FileSearchTool], Field(max_length=1, fail_fast=True)] | None = None
+    tools: Annotated[list[FileSearchTool], Field(max_length=1, fail_fast=True)] | None = Field(
+        None, description="One `file_search`, which always searches."
+    )
     tool_choice: Annotated[Literal["auto", "none", "required"] | None, only("auto", "none", "required")] = None
     include: Annotated[list[Included], Field(max_length=64, fail_fast=True)] | None = Field(
         None,
@@ -177,7 +191,7 @@ class ResponseParameters(Strict):
     prompt_cache_key: str | None = Field(
         None, max_length=512, description="Requests with the same key go to the pod that has their common beginning."
     )
-    prompt_cache_options: Annotated[PromptCacheOptions | None, Hint("See its fields.")] = None
+    prompt_cache_options: Annotated[CacheOptions | None, Hint("See its fields.")] = None
     prompt_cache_retention: PromptCacheRetention = None
     image: Annotated[ImageOptions | None, Hint("See its fields.")] = None
     user: User = None
@@ -221,5 +235,7 @@ class SocketCreate(ResponseParameters):
 
     type: Literal["response.create"]
     stream: Annotated[Literal[True] | None, only(True)] = None
-    generate: Annotated[Literal[True] | None, only(True)] = None
-    stream_id: str | None = Field(None, min_length=1, max_length=128)
+    generate: Annotated[Literal[True] | None, only(True)] = Field(None, description="`true`, which is the default.")
+    stream_id: str | None = Field(
+        None, min_length=1, max_length=128, description="[The lane](streaming.md) that the events go out in."
+    )

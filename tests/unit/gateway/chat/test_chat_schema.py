@@ -55,7 +55,6 @@ def test_parameter_that_is_not_served_is_refused_by_name(name: str) -> None:
         ({"verbosity": "low"}, "verbosity"),
         ({"modalities": ["text", "audio"]}, "modalities[1]"),
         ({"prompt_cache_options": {"prewarm": True}}, "prompt_cache_options.prewarm"),
-        ({"prompt_cache_options": {"comparison_response_id": "r"}}, "prompt_cache_options.comparison_response_id"),
     ],
 )
 def test_value_that_would_change_the_answer_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
@@ -198,7 +197,7 @@ def test_hints_end_here_and_what_samples_goes_to_vllm() -> None:
         "ignore_eos": True, "min_tokens": 3, "top_k": 40, "min_p": 0.1, "repetition_penalty": 1.1,
     }  # fmt: skip
     hints = {
-        "prompt_cache_retention": "24h", "prompt_cache_options": {"mode": "explicit", "ttl": "30m", "prewarm": False},
+        "prompt_cache_retention": "24h", "prompt_cache_options": {"mode": "explicit", "ttl": "30m"},
         "safety_identifier": "s", "user": "u", "service_tier": "priority", "verbosity": "medium", "store": True,
         "modalities": ["text"], "metadata": {"a": "b"}, "prediction": {"type": "content", "content": "Hello"},
         "prompt_cache_key": "k", "stream": True,
