@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BeforeValidator, ConfigDict
+from pydantic import ConfigDict, Field
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
-from cloister_common.wire.requests import RequestModel, parse_request
+from cloister_common.wire.requests import Hint, RequestModel, parse_request
 
 __all__ = [
     "BULK",
@@ -46,20 +46,20 @@ _ROWS_AT_ONCE = 64
 _IMAGE_URL = re.compile(r"data:image/[\w.+-]+;base64,[\w+/=\s-]*", re.ASCII)
 
 
-def _float_for_null(value: Any) -> Any:
-    return "float" if value is None else value
-
-
 class EmbeddingRequest(RequestModel):
     """The body of ``POST /v1/embeddings``. Build it with `parse_embedding_request`."""
 
     model_config = ConfigDict(frozen=True)
 
     model: str
-    input: Any
-    encoding_format: Annotated[Literal["float", "base64"], BeforeValidator(_float_for_null)] = "float"
-    dimensions: int | None = None
-    user: str | None = None
+    input: Any = Field(description="Texts, or token ids of `cl100k_base`, which stand for texts.")
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(
+        None, description="Fewer than the model has where it is a Matryoshka one; an error says which there may be."
+    )
+    user: Annotated[
+        str | None, Hint("It helps a provider to find abuse among its customers; here keys and projects say who asks.")
+    ] = None
 
     def texts(self) -> list[str]:
         """The texts to embed, in order.

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from cloister_common.wire.requests import RequestModel
+from cloister_common.wire.requests import Hint, RequestModel
 from openai.types import Upload
 from openai.types.uploads import UploadPart
 from pydantic import BaseModel, Field, StringConstraints
@@ -36,11 +36,13 @@ _LONGEST_NAME = 4096
 
 
 class CreateUpload(RequestModel):
-    """``POST /v1/uploads``. ``mime_type`` is looked at by nobody: what a file is, its content says."""
+    """``POST /v1/uploads``."""
 
     bytes: int = Field(ge=1)
     filename: Annotated[str, StringConstraints(min_length=1, max_length=_LONGEST_NAME)]
-    mime_type: Annotated[str, StringConstraints(max_length=256)]
+    mime_type: Annotated[
+        str, StringConstraints(max_length=256), Hint("What a file is, its content says: nobody is believed.")
+    ]
     purpose: Annotated[str, StringConstraints(max_length=64)]
     expires_after: ExpiresAfter | None = None
 
