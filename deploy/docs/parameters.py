@@ -15,6 +15,7 @@ from cloister_common.wire.requests import Extension, Hint, RequestModel, mark_of
 from cloister_common.wire.rerank import RerankRequest
 from cloister_common.wire.search import StoreSearch
 from cloister_gateway.chat.schemas import ChatRequest
+from cloister_gateway.completions.schemas import CompletionRequest
 from cloister_gateway.conversations.schemas import CreateConversation, CreateItems, UpdateConversation
 from cloister_gateway.organization.schemas import (
     AccountCreate,
@@ -42,6 +43,7 @@ BODIES: Mapping[str, type[RequestModel]] = {
     "POST /v1/responses": CreateResponse,
     "response.create on a WebSocket": SocketCreate,
     "POST /v1/chat/completions": ChatRequest,
+    "POST /v1/completions": CompletionRequest,
     "POST /v1/embeddings": EmbeddingRequest,
     "POST /v1/rerank": RerankRequest,
     "POST /v1/conversations": CreateConversation,

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from cloister_gateway.admission.middleware import AdmissionMiddleware
 from cloister_gateway.chat.routes import router as chat_router
+from cloister_gateway.completions.routes import router as completions_router
 from cloister_gateway.context import Context, open_context
 from cloister_gateway.conversations.routes import router as conversations_router
 from cloister_gateway.documents.routes import router as documents_router
@@ -38,6 +39,7 @@ log = get_logger(__name__)
 ROUTERS: tuple[APIRouter, ...] = (
     sockets_router,
     chat_router,
+    completions_router,
     conversations_router,
     documents_router,
     embedding_router,

@@ -1,8 +1,9 @@
 """A llm pod without a model: vLLM's chat API on a socket, with tokens, pauses and failures as the test sets them.
 
 It speaks what `cloister_llm` pods speak and the gateway uses: ``/v1/chat/completions`` (streamed or not, several
-choices, usage, ``continue_final_message``, tool calls), ``/tokenize``, ``/v1/models`` and ``/health``; all else is a
-404, and all but ``/health`` need the internal token. A "token" is a word of the prompt or one entry of `answer`.
+choices, usage, ``continue_final_message``, tool calls), ``/v1/completions``, ``/tokenize``, ``/v1/models`` and
+``/health``; all else is a 404, and all but ``/health`` need the internal token. A "token" is a word of the prompt or
+one entry of `answer`.
 
 The attributes may be changed from any thread while it serves.
 """
@@ -18,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from cloister_common.disconnect import disconnected
 from cloister_common.internal import InternalTokens
+from cloister_common.testing.llm_texts import is_text, text_answer, text_chunks, text_frame
 
 __all__ = ["FakeLlm", "RecordedRequest"]
 
@@ -108,7 +110,7 @@ class FakeLlm:
             listed = {"id": self.model, "object": "model", "max_model_len": self.context_tokens}
             await _reply(send, 200, {"object": "list", "data": [listed]})
             return
-        if method != "POST" or path not in {"/v1/chat/completions", "/tokenize"}:
+        if method != "POST" or path not in {"/v1/chat/completions", "/v1/completions", "/tokenize"}:
             await _reply(send, 404, _error(f"Invalid URL ({method} {path})", "NotFoundError", 404))
             return
         body = orjson.loads(await _read(receive))
@@ -153,12 +155,16 @@ class FakeLlm:
         tokens, finish = self._tokens(body)
         await self._pace(0, gone)
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
-        frame = {
-            "id": f"chatcmpl-{time.monotonic_ns():x}",
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            "model": self.model,
-        }
+        frame = (
+            text_frame(self.model)
+            if is_text(body)
+            else {
+                "id": f"chatcmpl-{time.monotonic_ns():x}",
+                "object": "chat.completion.chunk",
+                "created": int(time.time()),
+                "model": self.model,
+            }
+        )
         sent = 0
         for chunk in self._chunks(body, tokens, finish):
             if chunk is not None:
@@ -172,12 +178,15 @@ class FakeLlm:
                 return
             sent += 1
         if (body.get("stream_options") or {}).get("include_usage"):
-            usage = _usage(prompt, len(tokens) * int(body.get("n") or 1))
+            usage = _usage(prompt, len(tokens) * _answers(body))
             await _event(send, {**frame, "choices": [], "usage": usage})
         await _done(send)
 
     def _chunks(self, body: Body, tokens: Sequence[str], finish: str) -> Iterator[Body | None]:
         """The choices of a stream, with None where the next token's time has come."""
+        if is_text(body):
+            yield from text_chunks(body, tokens, finish)
+            return
         choices = range(int(body.get("n") or 1))
         for index in choices:
             yield _choice(index, {"role": "assistant", "content": ""})
@@ -215,6 +224,8 @@ class FakeLlm:
         return tokens, "stop"
 
     def _completion(self, body: Body, prompt: int, tokens: Sequence[str], finish: str) -> Body:
+        if is_text(body):
+            return text_answer(self.model, body, tokens, finish, _usage(prompt, len(tokens) * _answers(body)))
         message: Body = {"role": "assistant", "content": "".join(tokens)}
         if self.tool_call is not None:
             message, finish = {"role": "assistant", "content": None, "tool_calls": [self._call()]}, _end_of_call(body)
@@ -274,9 +285,15 @@ def _usage(prompt: int, completion: int) -> Body:
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
+def _answers(body: Body) -> int:
+    prompts = len(body["prompt"]) if isinstance(body.get("prompt"), list) else 1
+    return prompts * int(body.get("n") or 1)
+
+
 def _prompt_tokens(body: Body) -> int:
     if "prompt" in body:
-        return len(str(body["prompt"]).split())
+        texts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
+        return sum(len(str(text).split()) for text in texts)
     return sum(1 + len(_text(message.get("content")).split()) for message in body.get("messages", []))
 
 

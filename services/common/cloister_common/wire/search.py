@@ -67,7 +67,7 @@ class StoreSearch(SearchRequest):
         super().check()
         if self.rewrite_query:
             raise UnsupportedParameter(
-                "rewrite_query", "Nothing here rewrites queries. Leave 'rewrite_query' out, or rewrite the query yourself."
+                "rewrite_query", "Nothing here rewrites queries. Leave 'rewrite_query' out, or rewrite it yourself."
             )
 
 
