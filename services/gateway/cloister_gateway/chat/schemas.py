@@ -7,47 +7,16 @@ name the place (``messages[2].content[0].type``) that a validator inside the mod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from cloister_gateway.chat.messages import FunctionName, Message, check_message, upstream_message
+from cloister_gateway.models.reasoning import Effort, thinking
 from cloister_gateway.wire.strict import LARGEST_NUMBER, Schema, Strict
 
 __all__ = ["ChatRequest"]
 
 _MOST_CHOICES = 8
 _INT64 = 2**63
-
-FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-
-
-class FunctionCall(Strict):
-    """A call the model made earlier."""
-
-    name: FunctionName
-    arguments: str
-
-
-class ToolCall(Strict):
-    """A tool call in an assistant message."""
-
-    id: str = Field(min_length=1)
-    type: Literal["function"]
-    function: FunctionCall
-
-
-class Message(Strict):
-    """A message of any role; `ChatRequest.check` knows which fields belong to which.
-
-    An answer can be sent back as it came: what vLLM's answers carry besides is null.
-    """
-
-    nullable: ClassVar[frozenset[str]] = frozenset(
-        {"annotations", "audio", "function_call", "name", "reasoning", "reasoning_content", "refusal"}
-    )
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Any = None
-    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True)] | None = None
-    tool_call_id: str | None = None
 
 
 class FunctionTool(Strict):
@@ -128,7 +97,6 @@ class ChatRequest(Strict):
             "prediction",
             "prompt_cache_key",
             "prompt_cache_retention",
-            "reasoning_effort",
             "safety_identifier",
             "verbosity",
         }
@@ -153,6 +121,7 @@ class ChatRequest(Strict):
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
+    reasoning_effort: Effort | None = None
     user: str | None = None
     metadata: Annotated[dict[str, str], Field(fail_fast=True)] | None = None
     store: bool | None = None
@@ -179,13 +148,14 @@ class ChatRequest(Strict):
         if self.tool_choice is not None and self.tools is None:
             raise InvalidRequest("'tool_choice' needs 'tools'.", param="tool_choice")
         for index, message in enumerate(self.messages):
-            _check_message(message, f"messages[{index}]")
+            check_message(message, f"messages[{index}]")
 
     def upstream_body(self) -> dict[str, Any]:
         """The body for vLLM: only what was sent, without what ends at the gateway."""
         fields = self.__dict__.items()
         body = {name: _plain(value) for name, value in fields if value is not None and name not in _ENDS_HERE}
-        body["messages"] = [_upstream_message(message) for message in self.messages]
+        body |= thinking(self.reasoning_effort)
+        body["messages"] = [upstream_message(message) for message in self.messages]
         return body
 
 
@@ -197,50 +167,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(by_alias=True, exclude_none=True)
     return [_plain(element) for element in value] if isinstance(value, list) else value
-
-
-def _check_message(message: Message, path: str) -> None:
-    if message.role != "assistant" and message.tool_calls is not None:
-        raise InvalidRequest("Only assistant messages have 'tool_calls'.", param=f"{path}.tool_calls")
-    if (message.role == "tool") != (message.tool_call_id is not None):
-        raise InvalidRequest(
-            "Messages of role 'tool', and only they, have 'tool_call_id'.", param=f"{path}.tool_call_id"
-        )
-    if message.content is None:
-        if message.role == "assistant" and message.tool_calls:
-            return
-        raise InvalidRequest(
-            f"Missing required parameter: '{path}.content'.",
-            param=f"{path}.content",
-            code="missing_required_parameter",
-        )
-    _check_content(message.content, f"{path}.content")
-
-
-def _check_content(content: Any, path: str) -> None:
-    if isinstance(content, str):
-        return
-    if not isinstance(content, list) or not content:
-        raise InvalidRequest(f"'{path}' must be a string or a list of text parts.", param=path, code="invalid_type")
-    for index, part in enumerate(content):
-        place = f"{path}[{index}]"
-        if not isinstance(part, dict):
-            raise InvalidRequest(f"'{place}' must be an object.", param=place, code="invalid_type")
-        if part.get("type") != "text":
-            raise UnsupportedParameter(f"{place}.type", f"'{place}.type' must be 'text': models here read text only.")
-        for name in part.keys() - {"type", "text"}:
-            raise UnsupportedParameter(f"{place}.{name}")
-        if not isinstance(part.get("text"), str):
-            raise InvalidRequest(f"'{place}.text' must be a string.", param=f"{place}.text", code="invalid_type")
-
-
-def _upstream_message(message: Message) -> dict[str, Any]:
-    # OpenAI's newer word for the operator's turn; the chat templates of open models know the older one.
-    body: dict[str, Any] = {"role": "system" if message.role == "developer" else message.role}
-    if message.content is not None:
-        body["content"] = message.content
-    if message.tool_calls is not None:
-        body["tool_calls"] = _plain(message.tool_calls)
-    if message.tool_call_id is not None:
-        body["tool_call_id"] = message.tool_call_id
-    return body
