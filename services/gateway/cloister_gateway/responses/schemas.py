@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from cloister_gateway.models.reasoning import Effort
-from cloister_gateway.wire.items import InputMessage
+from cloister_gateway.wire.inputs import InputItem
 from cloister_gateway.wire.strict import LARGEST_NUMBER, MAX_INPUT_CHARACTERS, Metadata, Schema, Strict, Text, only
 
 __all__ = [
@@ -130,7 +130,7 @@ class ResponseParameters(Strict):
 
     model: str = Field(min_length=1, max_length=256)
     input: Annotated[
-        list[InputMessage], Field(min_length=1, max_length=512, fail_fast=True), BeforeValidator(_as_messages)
+        list[InputItem], Field(min_length=1, max_length=512, fail_fast=True), BeforeValidator(_as_messages)
     ]
     instructions: Text | None = None
     conversation: Annotated[ConversationReference | None, BeforeValidator(_as_reference)] = None

@@ -9,7 +9,8 @@ from cloister_gateway.grounding import FileSearch
 from cloister_gateway.responses.schemas import ResponseParameters
 from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.transcript import Transcript
-from cloister_gateway.wire.items import ResponseBody, input_item
+from cloister_gateway.wire.inputs import input_item
+from cloister_gateway.wire.items import ResponseBody
 
 __all__ = [
     "last_event",
