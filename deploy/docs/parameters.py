@@ -82,7 +82,8 @@ class Parameter(NamedTuple):
 
 def parameters_of(model: type[RequestModel]) -> list[Parameter]:
     """The parameters of ``model`` in its order, and below each what there is to say of the fields of its value."""
-    return list(_below(model, "", ()))
+    # Kinds of items and tools have fields in common.
+    return list(dict.fromkeys(_below(model, "", ())))
 
 
 def _below(model: type[RequestModel], prefix: str, around: tuple[type[RequestModel], ...]) -> Iterator[Parameter]:

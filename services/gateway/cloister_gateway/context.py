@@ -45,6 +45,7 @@ from cloister_gateway.runs.keeper import Keeper
 from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.run import RunParts
+from cloister_gateway.runs.sealing import ReasoningSeals
 from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.turn import Turn
 from cloister_gateway.settings import EmbedderSettings, GatewaySettings, RedisSettings, RetrieverSettings
@@ -155,7 +156,8 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         leases = Leases(redis)
         history = HistoryReader(store, items, keyring, opened)
         preparation = Preparation(models=catalog, upstream=llm, retrieval=retrieval, history=history)
-        turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store)
+        seals = ReasoningSeals(keyring)
+        turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store, seals=seals)
         parts = RunParts(
             stream=stream,
             commits=commits,

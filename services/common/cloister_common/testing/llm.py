@@ -1,9 +1,9 @@
 """A llm pod without a model: vLLM's chat API on a socket, with tokens, pauses and failures as the test sets them.
 
 It speaks what `cloister_llm` pods speak and the gateway uses: ``/v1/chat/completions`` (streamed or not, several
-choices, usage, ``continue_final_message``, tool calls), ``/v1/completions``, ``/tokenize``, ``/v1/models`` and
-``/health``; all else is a 404, and all but ``/health`` need the internal token. A "token" is a word of the prompt or
-one entry of `answer`.
+choices, usage, logprobs, ``continue_final_message``, tool calls, reasoning), ``/v1/completions``, ``/tokenize``,
+``/v1/models`` and ``/health``; all else is a 404, and all but ``/health`` need the internal token. A "token" is a word
+of the prompt or one entry of `answer`.
 
 The attributes may be changed from any thread while it serves.
 """
@@ -55,6 +55,10 @@ class FakeLlm:
         context_tokens: Longest prompt and answer together, in words.
         answer: The tokens of every answer.
         respond: If set, gives the tokens for a request body instead of ``answer``.
+        reasoning: The tokens of every thought before an answer, as vLLM's reasoning parser sets them apart. Not where
+            the request turns thinking off, nor where it goes on from an answer.
+        mistakes_answers: Whether that parser takes an answer that is gone on with for a thought, as those do that wait
+            for the end of one.
         tool_call: ``(name, arguments)``: if set, answers call this tool instead.
         delay_seconds: Pause before each token.
         first_delay_seconds: Pause before the first one, in addition.
@@ -73,6 +77,8 @@ class FakeLlm:
     context_tokens: int = 2048
     answer: Sequence[str] = ("Hello", ",", " this", " is", " the", " fake", ".")
     respond: Callable[[Body], Sequence[str]] | None = None
+    reasoning: Sequence[str] = ()
+    mistakes_answers: bool = False
     tool_call: tuple[str, str] | None = None
     delay_seconds: float = 0.0
     first_delay_seconds: float = 0.0
@@ -178,7 +184,7 @@ class FakeLlm:
                 return
             sent += 1
         if (body.get("stream_options") or {}).get("include_usage"):
-            usage = _usage(prompt, len(tokens) * _answers(body))
+            usage = self._usage(body, prompt, tokens)
             await _event(send, {**frame, "choices": [], "usage": usage})
         await _done(send)
 
@@ -194,11 +200,15 @@ class FakeLlm:
             yield None
             yield _choice(0, {"tool_calls": [self._call(index=0)]}, _end_of_call(body))
             return
+        thoughts = len(self._thoughts(body))
+        if self.mistakes_answers and body.get("continue_final_message"):
+            thoughts = len(tokens)
         for number, token in enumerate(tokens, start=1):
             yield None
+            field = "reasoning" if number <= thoughts else "content"
             for index in choices:
                 last = finish if number == len(tokens) else None
-                yield {**_choice(index, {"content": token}, last), "logprobs": _logprobs(body, [token])}
+                yield {**_choice(index, {field: token}, last), "logprobs": _logprobs(body, [token])}
         if not tokens:
             for index in choices:
                 yield _choice(index, {"content": ""}, finish)
@@ -214,10 +224,24 @@ class FakeLlm:
         if gone.done():
             raise _AbortedError
 
+    def _thoughts(self, body: Body) -> Sequence[str]:
+        switches = body.get("chat_template_kwargs") or {}
+        off = is_text(body) or body.get("continue_final_message") or switches.get("enable_thinking") is False
+        return () if off else self.reasoning
+
+    def _usage(self, body: Body, prompt: int, tokens: Sequence[str]) -> Body:
+        count = _answers(body)
+        usage = _usage(prompt, len(tokens) * count)
+        if self.reasoning:
+            thoughts = min(len(self._thoughts(body)), len(tokens))
+            usage["completion_tokens_details"] = {"reasoning_tokens": thoughts * count}
+        return usage
+
     def _tokens(self, body: Body) -> tuple[Sequence[str], str]:
         tokens = list(self.respond(body) if self.respond is not None else self.answer)
         if body.get("continue_final_message"):
             tokens = _rest(tokens, str(body["messages"][-1].get("content") or ""))
+        tokens = [*self._thoughts(body), *tokens]
         limit = body.get("max_completion_tokens") or body.get("max_tokens")
         if limit is not None and len(tokens) > limit:
             return tokens[:limit], "length"
@@ -225,8 +249,11 @@ class FakeLlm:
 
     def _completion(self, body: Body, prompt: int, tokens: Sequence[str], finish: str) -> Body:
         if is_text(body):
-            return text_answer(self.model, body, tokens, finish, _usage(prompt, len(tokens) * _answers(body)))
-        message: Body = {"role": "assistant", "content": "".join(tokens)}
+            return text_answer(self.model, body, tokens, finish, self._usage(body, prompt, tokens))
+        thoughts = len(self._thoughts(body))
+        message: Body = {"role": "assistant", "content": "".join(tokens[thoughts:])}
+        if thoughts:
+            message["reasoning"] = "".join(tokens[:thoughts])
         if self.tool_call is not None:
             message, finish = {"role": "assistant", "content": None, "tool_calls": [self._call()]}, _end_of_call(body)
         count = int(body.get("n") or 1)
@@ -239,7 +266,7 @@ class FakeLlm:
                 {"index": index, "message": message, "finish_reason": finish, "logprobs": _logprobs(body, tokens)}
                 for index in range(count)
             ],
-            "usage": _usage(prompt, len(tokens) * count),
+            "usage": self._usage(body, prompt, tokens),
         }
 
     def _call(self, index: int | None = None) -> Body:

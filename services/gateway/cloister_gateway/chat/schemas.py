@@ -7,10 +7,12 @@ name the place (``messages[2].content[0].type``) that a validator inside the mod
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from cloister_common.errors import InvalidRequest, UnsupportedParameter
+from cloister_common.errors import InvalidRequest
 from cloister_common.wire.requests import Extension, Hint, hints_of
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
 
+from cloister_gateway.chat.messages import FunctionName, Message, check_message, upstream_message
+from cloister_gateway.models.reasoning import Effort, thinking
 from cloister_gateway.wire.parameters import (
     FrequencyPenalty,
     Obfuscation,
@@ -33,40 +35,6 @@ __all__ = ["ChatRequest"]
 _MOST_CHOICES = 8
 _MOST_BIASES = 1024
 _INT64 = 2**63
-
-FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-
-
-class FunctionCall(Strict):
-    """A call the model made earlier."""
-
-    name: FunctionName
-    arguments: str
-
-
-class ToolCall(Strict):
-    """A tool call in an assistant message."""
-
-    id: str = Field(min_length=1)
-    type: Literal["function"]
-    function: FunctionCall
-
-
-class Message(Strict):
-    """A message of any role; `ChatRequest.check` knows which fields belong to which.
-
-    An answer can be sent back as it came: what vLLM's answers carry besides is null.
-    """
-
-    refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("annotations", "audio", "function_call", "name", "reasoning", "reasoning_content", "refusal"),
-        "Models here are given no such field. Leave it out.",
-    )
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Any = None
-    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True)] | None = None
-    tool_call_id: str | None = None
 
 
 class FunctionTool(Strict):
@@ -158,7 +126,6 @@ class ChatRequest(Strict):
         "function_call": "It is the old name of 'tool_choice'. Send that.",
         "functions": "It is the old name of 'tools'. Send those.",
         "moderation": "Nothing here moderates. Leave it out.",
-        "reasoning_effort": "Models here are not asked how long to think. Leave it out.",
         "web_search_options": "Nothing here reaches the web. Leave it out.",
     }
 
@@ -190,6 +157,7 @@ class ChatRequest(Strict):
     response_format: ResponseFormat | None = Field(
         None, description="Enforced while the answer is sampled; [the bounds](api.md#where-we-differ-on-purpose)."
     )
+    reasoning_effort: Effort | None = Field(None, description="Of models that think; any takes `none`.")
     prompt_cache_key: str | None = Field(
         None, max_length=512, description="Requests with the same key go to the pod that has their common beginning."
     )
@@ -248,13 +216,14 @@ class ChatRequest(Strict):
         if self.tool_choice not in (None, "auto", "none") and not self.tools:
             raise InvalidRequest("'tool_choice' needs 'tools'.", param="tool_choice")
         for index, message in enumerate(self.messages):
-            _check_message(message, f"messages[{index}]")
+            check_message(message, f"messages[{index}]")
 
     def upstream_body(self) -> dict[str, Any]:
         """The body for vLLM: only what was sent, without what ends at the gateway."""
         fields = self.__dict__.items()
         body = {name: _plain(value) for name, value in fields if value is not None and name not in _ENDS_HERE}
-        body["messages"] = [_upstream_message(message) for message in self.messages]
+        body |= thinking(self.reasoning_effort)
+        body["messages"] = [upstream_message(message) for message in self.messages]
         if self.top_p is not None:
             body["top_p"] = pod_top_p(self.top_p)
         if not self.logprobs:
@@ -273,50 +242,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(by_alias=True, exclude_none=True, exclude=set(hints_of(type(value))))
     return [_plain(element) for element in value] if isinstance(value, list) else value
-
-
-def _check_message(message: Message, path: str) -> None:
-    if message.role != "assistant" and message.tool_calls is not None:
-        raise InvalidRequest("Only assistant messages have 'tool_calls'.", param=f"{path}.tool_calls")
-    if (message.role == "tool") != (message.tool_call_id is not None):
-        raise InvalidRequest(
-            "Messages of role 'tool', and only they, have 'tool_call_id'.", param=f"{path}.tool_call_id"
-        )
-    if message.content is None:
-        if message.role == "assistant" and message.tool_calls:
-            return
-        raise InvalidRequest(
-            f"Missing required parameter: '{path}.content'.",
-            param=f"{path}.content",
-            code="missing_required_parameter",
-        )
-    _check_content(message.content, f"{path}.content")
-
-
-def _check_content(content: Any, path: str) -> None:
-    if isinstance(content, str):
-        return
-    if not isinstance(content, list) or not content:
-        raise InvalidRequest(f"'{path}' must be a string or a list of text parts.", param=path, code="invalid_type")
-    for index, part in enumerate(content):
-        place = f"{path}[{index}]"
-        if not isinstance(part, dict):
-            raise InvalidRequest(f"'{place}' must be an object.", param=place, code="invalid_type")
-        if part.get("type") != "text":
-            raise UnsupportedParameter(f"{place}.type", f"'{place}.type' must be 'text': models here read text only.")
-        for name in part.keys() - {"type", "text"}:
-            raise UnsupportedParameter(f"{place}.{name}")
-        if not isinstance(part.get("text"), str):
-            raise InvalidRequest(f"'{place}.text' must be a string.", param=f"{place}.text", code="invalid_type")
-
-
-def _upstream_message(message: Message) -> dict[str, Any]:
-    # OpenAI's newer word for the operator's turn; the chat templates of open models know the older one.
-    body: dict[str, Any] = {"role": "system" if message.role == "developer" else message.role}
-    if message.content is not None:
-        body["content"] = message.content
-    if message.tool_calls is not None:
-        body["tool_calls"] = _plain(message.tool_calls)
-    if message.tool_call_id is not None:
-        body["tool_call_id"] = message.tool_call_id
-    return body

@@ -16,6 +16,7 @@ from cloister_common.wire.filters import check_depth
 
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models import Catalog
+from cloister_gateway.models.reasoning import check_effort
 from cloister_gateway.prompt import Prompt
 from cloister_gateway.responses.idempotency import Asked, IdempotencyKeys
 from cloister_gateway.responses.permissions import check_permissions
@@ -174,7 +175,7 @@ class Intake:
 
     def _check(self, principal: Principal, parameters: ResponseParameters) -> None:
         check_permissions(principal, parameters)
-        self._models.get(parameters.model)
+        check_effort(self._models.get(parameters.model), parameters.effort(), param="reasoning.effort")
         if parameters.conversation is not None and parameters.previous_response_id is not None:
             raise InvalidRequest(
                 "'previous_response_id' cannot be used with 'conversation'. Send one of them.",

@@ -1,5 +1,6 @@
 """What a key must have for what its request asks: asking is a way to read, and a way to write what is read later."""
 
+from cloister_gateway.identity.fence import check_items
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.schemas import ResponseParameters
 
@@ -14,9 +15,7 @@ def check_permissions(principal: Principal, parameters: ResponseParameters) -> N
         principal.require("vector_stores", param="tools")
     if parameters.instructions is not None:
         principal.keep_fence("send 'instructions'", param="instructions")
-    for place, message in enumerate(parameters.input):
-        if message.role != "user":
-            principal.keep_fence(f"send messages with role '{message.role}'", param=f"input[{place}].role")
+    check_items(principal, parameters.input, "input")
     chosen = parameters.text.format if parameters.text else None
     if chosen is not None and chosen.type == "json_schema":
         # One that allows a single value puts any words into the model's mouth, and so into the history.

@@ -11,8 +11,9 @@ from cloister_common.wire.requests import Extension, Hint
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from cloister_gateway.wire.includes import LOGPROBS, RESULTS, Included
-from cloister_gateway.wire.items import InputMessage
+from cloister_gateway.models.reasoning import Effort
+from cloister_gateway.wire.includes import LOGPROBS, RESULTS, SEALED_REASONING, Included
+from cloister_gateway.wire.inputs import InputItem
 from cloister_gateway.wire.parameters import (
     FrequencyPenalty,
     Obfuscation,
@@ -140,6 +141,21 @@ class CacheOptions(PromptCacheOptions):
     ] = None
 
 
+_SHOWN_WHOLE = Hint("Reasoning is shown whole, so nothing is summed up of it.")
+
+
+class Reasoning(Strict):
+    """How a model thinks before it answers."""
+
+    effort: Effort | None = Field(None, description="Of models that think; any takes `none`.")
+    summary: Annotated[Literal["auto", "concise", "detailed"] | None, _SHOWN_WHOLE] = None
+    generate_summary: Annotated[Literal["auto", "concise", "detailed"] | None, _SHOWN_WHOLE] = None
+    context: Annotated[Literal["auto", "current_turn"] | None, only("auto", "current_turn")] = Field(
+        None, description="`auto`, `current_turn`: a thought is left out of later prompts."
+    )
+    mode: Annotated[Literal["standard"] | None, only("standard")] = Field(None, description="`standard`.")
+
+
 class ResponseParameters(Strict):
     """The parameters that HTTP and WebSocket share."""
 
@@ -149,12 +165,11 @@ class ResponseParameters(Strict):
         "max_tool_calls": "A response makes one file search at most. Leave it out.",
         "moderation": "Nothing here moderates. Leave it out.",
         "prompt": "Prompts are not stored here. Send 'instructions' and 'input'.",
-        "reasoning": "Models here are not asked how long to think. Leave it out.",
     }
 
     model: str = Field(min_length=1, max_length=256, description="One of `GET /v1/models`.")
     input: Annotated[
-        list[InputMessage], Field(min_length=1, max_length=512, fail_fast=True), BeforeValidator(_as_messages)
+        list[InputItem], Field(min_length=1, max_length=512, fail_fast=True), BeforeValidator(_as_messages)
     ]
     instructions: Text | None = None
     conversation: Annotated[ConversationReference | None, BeforeValidator(_as_reference)] = None
@@ -180,9 +195,10 @@ class ResponseParameters(Strict):
     tool_choice: Annotated[Literal["auto", "none", "required"] | None, only("auto", "none", "required")] = None
     include: Annotated[list[Included], Field(max_length=64, fail_fast=True)] | None = Field(
         None,
-        description="`file_search_call.results`, `message.output_text.logprobs`; the others of OpenAI's pass, and no "
-        "output here has what they would include.",
+        description="`file_search_call.results`, `message.output_text.logprobs`, `reasoning.encrypted_content`; the "
+        "others of OpenAI's pass, and no output here has what they would include.",
     )
+    reasoning: Reasoning | None = None
     text: TextFormat | None = None
     truncation: Literal["auto", "disabled"] | None = Field(
         None, description="[`auto`](api.md#where-we-differ-on-purpose) unless asked otherwise."
@@ -205,11 +221,19 @@ class ResponseParameters(Strict):
         """Whether the response is to show what a file search finds."""
         return RESULTS in (self.include or [])
 
+    def seals_reasoning(self) -> bool:
+        """Whether the response is to show its reasoning sealed too."""
+        return SEALED_REASONING in (self.include or [])
+
     def logprobs(self) -> int | None:
         """How many likeliest tokens are told beside each token of the answer; None where not even its own is."""
         if self.top_logprobs:
             return self.top_logprobs
         return 0 if LOGPROBS in (self.include or []) else None
+
+    def effort(self) -> Effort | None:
+        """How much the model shall think, if the caller says."""
+        return None if self.reasoning is None else self.reasoning.effort
 
     def conversation_id(self) -> str | None:
         """The id of the conversation."""

@@ -9,7 +9,8 @@ from cloister_gateway.grounding import FileSearch
 from cloister_gateway.responses.schemas import ResponseParameters
 from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.transcript import Transcript
-from cloister_gateway.wire.items import ResponseBody, input_item
+from cloister_gateway.wire.inputs import input_item
+from cloister_gateway.wire.items import ResponseBody
 
 __all__ = [
     "last_event",
@@ -32,7 +33,7 @@ def snapshot(body: ResponseBody, events: list[bytes]) -> ResponseBody:
     response = {**transcript.response}
     response["output"] = [
         {**item, "content": [transcript.part(place)] if item["content"] else []}
-        if item["type"] == "message" and item["status"] == "in_progress"
+        if item["type"] in {"message", "reasoning"} and item["status"] == "in_progress"
         else item
         for place, item in enumerate(transcript.output)
     ]
@@ -48,6 +49,12 @@ def response_format(parameters: ResponseParameters) -> dict[str, Any] | None:
         return {"type": "json_object"}
     schema = chosen.model_dump(by_alias=True, exclude_none=True, exclude={"type"})
     return {"type": "json_schema", "json_schema": schema}
+
+
+def reasoning_summary(parameters: ResponseParameters) -> str | None:
+    """What was asked for, under the newer of its two names."""
+    asked = parameters.reasoning
+    return None if asked is None else asked.summary or asked.generate_summary
 
 
 def new_body(response_id: str, parameters: ResponseParameters, *, background: bool) -> ResponseBody:
@@ -71,7 +78,7 @@ def new_body(response_id: str, parameters: ResponseParameters, *, background: bo
         "parallel_tool_calls": True if parameters.parallel_tool_calls is None else parameters.parallel_tool_calls,
         "previous_response_id": parameters.previous_response_id,
         "conversation": {"id": conversation} if conversation else None,
-        "reasoning": {"effort": None, "summary": None},
+        "reasoning": {"effort": parameters.effort(), "summary": reasoning_summary(parameters)},
         "service_tier": "default",
         "store": parameters.store is not False,
         "temperature": parameters.temperature,
@@ -109,6 +116,8 @@ def new_request(response_id: str, parameters: ResponseParameters, *, key_id: str
         presence_penalty=parameters.presence_penalty,
         frequency_penalty=parameters.frequency_penalty,
         logprobs=parameters.logprobs(),
+        reasoning_effort=parameters.effort(),
+        seal_reasoning=parameters.seals_reasoning(),
         max_output_tokens=parameters.max_output_tokens,
         truncation=parameters.truncation or "auto",
         background=background,

@@ -5,6 +5,7 @@ have seen and goes on from there; it cannot contradict them.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import orjson
@@ -13,9 +14,14 @@ from cloister_gateway.prompt import Prompt
 from cloister_gateway.runs.records import Outcome, TokenCount
 from cloister_gateway.wire.items import Item, Logprob, ResponseBody, SearchResult
 
-__all__ = ["Transcript"]
+__all__ = ["SealThought", "Transcript"]
 
 _DELTA = b'{"type":"response.output_text.delta","sequence_number":%d%b%b,"logprobs":[]}'
+_THOUGHT = b'{"type":"response.reasoning_text.delta","sequence_number":%d%b%b}'
+_TEXT_DELTAS = frozenset({"response.output_text.delta", "response.reasoning_text.delta"})
+
+SealThought = Callable[[str], str]
+"""Seals reasoning for the caller to keep: ``encrypted_content``."""
 
 
 class OnEvent(Protocol):
@@ -42,6 +48,7 @@ class Transcript:
         tokens: What was used so far.
         results: What the file search found, if there was one.
         draft: The prompt, where this gateway has made it before it accepted the turn.
+        seal_thought: Seals reasoning, where the caller asked for it.
     """
 
     def __init__(self, response: ResponseBody) -> None:
@@ -52,6 +59,7 @@ class Transcript:
         self.tokens = TokenCount()
         self.results: list[SearchResult] | None = None
         self.draft: Prompt | None = None
+        self.seal_thought: SealThought | None = None
         self.next_number = 0
         self._pending: list[bytes] = []
         self._texts: dict[tuple[int, int], list[str]] = {}
@@ -101,7 +109,7 @@ class Transcript:
         self.emit("response.content_part.added", item_id=item_id, output_index=index, content_index=0, part=part)
         return index
 
-    def delta(self, index: int, text: str) -> None:
+    def delta(self, index: int, text: str, form: bytes = _DELTA) -> None:
         """Adds text to the message at ``index``.
 
         The hot path, one event a token or a few: written as bytes around the text, an event costs a sixth of what
@@ -114,7 +122,7 @@ class Transcript:
                 orjson.dumps(self.output[index]["id"]),
                 index,
             )
-        event = _DELTA % (self.next_number, head, orjson.dumps(text))
+        event = form % (self.next_number, head, orjson.dumps(text))
         # The first text is what a reader waits for.
         self._queue(event, at_once=not texts)
         texts.append(text)
@@ -130,6 +138,31 @@ class Transcript:
             delta=text,
             logprobs=logprobs,
         )
+
+    def open_reasoning(self, item_id: str) -> int:
+        """Starts an item of reasoning; returns its output index. The order of events is that of a message."""
+        index = len(self.output)
+        item = {"id": item_id, "type": "reasoning", "status": "in_progress", "summary": [], "content": []}
+        self.emit("response.output_item.added", output_index=index, item=item)
+        part = {"type": "reasoning_text", "text": ""}
+        self.emit("response.content_part.added", item_id=item_id, output_index=index, content_index=0, part=part)
+        return index
+
+    def think(self, index: int, text: str) -> None:
+        """Adds text to the reasoning at ``index``."""
+        self.delta(index, text, _THOUGHT)
+
+    def close_reasoning(self, index: int, *, status: str) -> None:
+        """Ends the reasoning at ``index``, sealed too where the caller asked for that."""
+        item_id, text = self.output[index]["id"], self.text(index)
+        where = {"item_id": item_id, "output_index": index, "content_index": 0}
+        self.emit("response.reasoning_text.done", **where, text=text)
+        part = {"type": "reasoning_text", "text": text}
+        self.emit("response.content_part.done", **where, part=part)
+        item = {**self.output[index], "content": [part], "status": status}
+        if self.seal_thought is not None:
+            item["encrypted_content"] = self.seal_thought(text)
+        self.emit("response.output_item.done", output_index=index, item=item)
 
     def annotate(self, index: int, annotation: dict[str, Any]) -> None:
         """Adds a citation to the message at ``index``."""
@@ -181,6 +214,8 @@ class Transcript:
                 continue
             if item["type"] == "message":
                 self.close_message(index, status="completed" if completed else "incomplete")
+            elif item["type"] == "reasoning":
+                self.close_reasoning(index, status="completed" if completed else "incomplete")
             else:
                 item = {**item, "status": "failed" if failed else "incomplete"}
                 self.emit("response.output_item.done", output_index=index, item=item)
@@ -194,9 +229,9 @@ class Transcript:
         return "".join(self._texts.get((index, 0), ()))
 
     def part(self, index: int) -> dict[str, Any]:
-        """The content of the message as it is now."""
-        part: dict[str, Any] = self.output[index]["content"][0]
-        return {**part, "text": self.text(index), "logprobs": self._logprobs.get(index, [])}
+        """The content of the message or reasoning as it is now."""
+        part: dict[str, Any] = {**self.output[index]["content"][0], "text": self.text(index)}
+        return {**part, "logprobs": self._logprobs.get(index, [])} if "logprobs" in part else part
 
     def announce(self, *, background: bool) -> None:
         """The events that begin every response, before anything can go wrong or be cancelled."""
@@ -217,9 +252,9 @@ class Transcript:
 
     def _apply(self, event: dict[str, Any]) -> None:
         kind = event["type"]
-        if kind == "response.output_text.delta":
+        if kind in _TEXT_DELTAS:
             self._texts.setdefault((event["output_index"], event["content_index"]), []).append(event["delta"])
-            if event["logprobs"]:
+            if event.get("logprobs"):
                 self._logprobs.setdefault(event["output_index"], []).extend(event["logprobs"])
         elif kind == "response.output_text.annotation.added":
             part = self.output[event["output_index"]]["content"][event["content_index"]]
@@ -227,7 +262,10 @@ class Transcript:
         elif kind == "response.output_item.added":
             self.output.append(orjson.loads(orjson.dumps(event["item"])))
         elif kind == "response.content_part.added":
-            self.output[event["output_index"]]["content"].append(dict(event["part"], annotations=[]))
+            part = dict(event["part"])
+            if "annotations" in part:
+                part["annotations"] = []
+            self.output[event["output_index"]]["content"].append(part)
         elif kind == "response.output_item.done":
             self.output[event["output_index"]] = event["item"]
         elif "response" in event and event["response"] is not self.response:

@@ -28,6 +28,7 @@ from cloister_gateway.runs.records import (
     TruncationDetails,
     TurnRequest,
 )
+from cloister_gateway.runs.sealing import ReasoningSeals
 from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.transcript import Transcript
 from cloister_gateway.storage import KeyedObject
@@ -57,15 +58,23 @@ class Turn:
         upstream: Calls the llm pods.
         retrieval: Embeds, for attribution.
         store: Keeps what was found, so that a takeover cites the same.
+        seals: Seals reasoning for callers who want to keep it.
     """
 
     def __init__(
-        self, *, preparation: Preparation, upstream: ModelUpstream, retrieval: Retrieval, store: ResponseStore
+        self,
+        *,
+        preparation: Preparation,
+        upstream: ModelUpstream,
+        retrieval: Retrieval,
+        store: ResponseStore,
+        seals: ReasoningSeals,
     ) -> None:
         self._preparation = preparation
         self._upstream = upstream
         self._retrieval = retrieval
         self._store = store
+        self._seals = seals
 
     async def perform(self, keyed: KeyedObject, request: TurnRequest, transcript: Transcript) -> Outcome:
         """Searches if asked to, builds the prompt, generates, cites.
@@ -81,6 +90,8 @@ class Turn:
         Raises:
             CloisterError: It failed; the message is for the caller.
         """
+        if request.seal_reasoning:
+            transcript.seal_thought = await self._seals.sealer(keyed.key.tenant, request.model)
         prompt = await self._prompt(keyed, request, transcript)
         transcript.results = prompt.results
         index = transcript.item_index("file_search_call")

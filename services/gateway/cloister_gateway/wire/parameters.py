@@ -11,6 +11,7 @@ __all__ = [
     "FrequencyPenalty",
     "Obfuscation",
     "PresencePenalty",
+    "PromptCacheBreakpoint",
     "PromptCacheOptions",
     "PromptCacheRetention",
     "SafetyIdentifier",
@@ -41,6 +42,15 @@ class PromptCacheOptions(Strict):
     mode: Annotated[Literal["implicit", "explicit"] | None, _CACHED] = None
     ttl: Annotated[Literal["30m", "12h"] | None, _CACHED] = None
 
+
+class CacheBreakpoint(Strict):
+    """Where a beginning that comes again ends."""
+
+    mode: Literal["explicit"]
+    ttl: Literal["30m", "12h"] | None = None
+
+
+PromptCacheBreakpoint = Annotated[CacheBreakpoint | None, _CACHED]
 
 ServiceTier = Annotated[
     Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None,

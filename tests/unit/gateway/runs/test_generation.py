@@ -86,8 +86,8 @@ def logprob(token: str) -> dict[str, Any]:
     return {"token": token, "logprob": -0.5, "bytes": list(token.encode()), "top_logprobs": []}
 
 
-def chunk_with_logprobs(text: str, *tokens: str) -> bytes:
-    body = orjson.loads(chunk(text).removeprefix(b"data: "))
+def chunk_with_logprobs(text: str, *tokens: str, **delta: Any) -> bytes:
+    body = orjson.loads(chunk(text, **delta).removeprefix(b"data: "))
     body["choices"][0]["logprobs"] = {"content": [logprob(token) for token in tokens]}
     return b"data: " + orjson.dumps(body) + b"\n\n"
 
@@ -104,6 +104,7 @@ def told(events: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
 async def test_logprobs_go_out_with_the_text_of_their_tokens_and_stay_with_the_message() -> None:
     blocks = [
         chunk("", role="assistant"),
+        chunk_with_logprobs("", "hm", reasoning="hm"),
         chunk_with_logprobs("one", "one"),
         # The first half of a character is no text yet.
         chunk_with_logprobs("", "\ufffd"),
