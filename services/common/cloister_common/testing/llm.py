@@ -1,8 +1,9 @@
 """A llm pod without a model: vLLM's chat API on a socket, with tokens, pauses and failures as the test sets them.
 
 It speaks what `cloister_llm` pods speak and the gateway uses: ``/v1/chat/completions`` (streamed or not, several
-choices, usage, ``continue_final_message``, tool calls, reasoning), ``/tokenize``, ``/v1/models`` and ``/health``; all else is a
-404, and all but ``/health`` need the internal token. A "token" is a word of the prompt or one entry of `answer`.
+choices, usage, ``continue_final_message``, tool calls, reasoning), ``/tokenize``, ``/v1/models`` and ``/health``; all
+else is a 404, and all but ``/health`` need the internal token. A "token" is a word of the prompt or one entry of
+`answer`.
 
 The attributes may be changed from any thread while it serves.
 """

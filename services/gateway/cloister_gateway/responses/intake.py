@@ -26,6 +26,7 @@ from cloister_gateway.responses.shapes import new_body, new_request
 from cloister_gateway.runs.acceptance import Acceptance, Accepted, Claim, ClaimedError, Log, MovedOnError, NewTurn, Seen
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader, earlier_links
+from cloister_gateway.runs.inputs import Destination, InputItems
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.records import REQUEST, TurnRequest
 from cloister_gateway.runs.store import Header, ResponseStore
@@ -86,6 +87,7 @@ class Intake:
         engine: Runs what was accepted.
         preparation: Makes the prompt, and says whether it fits into the model.
         history: Checks the chain before it.
+        inputs: Makes stored items of what was sent.
         models: The chat models.
         meter: Says whether its caller may have it made.
         settings: How long a turn waits for its conversation.
@@ -103,6 +105,7 @@ class Intake:
         engine: Engine,
         preparation: Preparation,
         history: HistoryReader,
+        inputs: InputItems,
         models: Catalog,
         meter: Meter,
         settings: ResponsesSettings,
@@ -116,6 +119,7 @@ class Intake:
         self._engine = engine
         self._preparation = preparation
         self._history = history
+        self._inputs = inputs
         self._models = models
         self._meter = meter
         self._settings = settings
@@ -154,8 +158,11 @@ class Intake:
                 return Created(earlier, replayed=True)
         beside = claim if conversation_id is None else record_key(CONVERSATION, conversation_id)
         response_id = new_response_id(beside)
-        request = new_request(response_id, parameters, key_id=principal.credential.id, background=background)
         conversation = None if conversation_id is None else await self._conversation(principal, conversation_id, seen)
+        to = Destination("input", conversation, response_id, parameters.model, own_unstored)
+        items = await self._inputs.stored(principal, parameters.input, to)
+        key_id = principal.credential.id
+        request = new_request(response_id, parameters, items, key_id=key_id, background=background)
         if request.previous_response_id is not None:
             previous = await self._await_previous(principal, request.previous_response_id, own_unstored)
             links = earlier_links(request.previous_response_id, previous)

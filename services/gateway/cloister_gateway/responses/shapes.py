@@ -9,8 +9,7 @@ from cloister_gateway.grounding import FileSearch
 from cloister_gateway.responses.schemas import ResponseParameters
 from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.transcript import Transcript
-from cloister_gateway.wire.inputs import input_item
-from cloister_gateway.wire.items import ResponseBody
+from cloister_gateway.wire.items import Item, ResponseBody
 
 __all__ = [
     "last_event",
@@ -99,12 +98,14 @@ def new_body(response_id: str, parameters: ResponseParameters, *, background: bo
     }
 
 
-def new_request(response_id: str, parameters: ResponseParameters, *, key_id: str, background: bool) -> TurnRequest:
-    """What is stored of the request: all that another gateway needs to run it."""
+def new_request(
+    response_id: str, parameters: ResponseParameters, items: list[Item], *, key_id: str, background: bool
+) -> TurnRequest:
+    """What is stored of the request, with its ``items``: all that another gateway needs to run it."""
     tools = [] if parameters.tool_choice == "none" else (parameters.tools or [])
     return TurnRequest(
         model=parameters.model,
-        input=[input_item(message) for message in parameters.input],
+        input=items,
         instructions=parameters.instructions,
         conversation=parameters.conversation_id(),
         previous_response_id=parameters.previous_response_id,

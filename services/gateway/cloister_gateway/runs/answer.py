@@ -6,7 +6,6 @@ What the model thought before is an item of its own (`cloister_gateway.runs.thou
 import time
 from collections.abc import Sequence
 
-from cloister_common.ids import new_id
 from prometheus_client import Histogram
 
 from cloister_gateway.grounding import MarkerFilter, Passage, Piece
@@ -121,5 +120,5 @@ class Answer:
     def _open(self) -> int:
         if self._index is None:
             self.thought.close()
-            self._index = self._transcript.open_message(new_id("msg_"))
+            self._index = self._transcript.open_message(self._transcript.new_item_id("msg_"))
         return self._index

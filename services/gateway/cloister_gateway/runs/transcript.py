@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import orjson
 
 from cloister_gateway.prompt import Prompt
+from cloister_gateway.runs.item_ids import output_id
 from cloister_gateway.runs.records import Outcome, TokenCount
 from cloister_gateway.wire.items import Item, ResponseBody, SearchResult
 
@@ -70,6 +71,10 @@ class Transcript:
         """The output items so far."""
         items: list[Item] = self.response["output"]
         return items
+
+    def new_item_id(self, prefix: str) -> str:
+        """The id of the next output item."""
+        return output_id(prefix, self.response["id"], len(self.output))
 
     def replay(self, events: list[bytes]) -> None:
         """Takes over what an earlier holder has written."""

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cloister_common.errors import CloisterError
-from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
 
 from cloister_gateway.grounding import Passage, Retrieval, attribute
@@ -156,7 +155,7 @@ class Turn:
                 return found
         queries = self._preparation.queries(history, new)
         if transcript.item_index("file_search_call") is None:
-            transcript.open_search(new_id("fs_"), queries)
+            transcript.open_search(transcript.new_item_id("fs_"), queries)
         passages = await self._preparation.search(keyed.key.tenant, tool, queries)
         return await self._store.write_once(keyed, FOUND, Found(passages=passages, boundary=new_boundary()))
 
