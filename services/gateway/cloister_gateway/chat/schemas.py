@@ -7,16 +7,18 @@ name the place (``messages[2].content[0].type``) that a validator inside the mod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from cloister_gateway.wire.inputs import FunctionName
+from cloister_gateway.wire.items import call_arguments
 from cloister_gateway.wire.strict import LARGEST_NUMBER, Schema, Strict
+from cloister_gateway.wire.tools import Function, check_named
 
 __all__ = ["ChatRequest"]
 
 _MOST_CHOICES = 8
+_MOST_TOOLS = 128
 _INT64 = 2**63
-
-FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
 class FunctionCall(Strict):
@@ -50,20 +52,11 @@ class Message(Strict):
     tool_call_id: str | None = None
 
 
-class FunctionTool(Strict):
-    """A function's declaration."""
-
-    name: FunctionName
-    description: str | None = None
-    parameters: Schema | None = None
-    strict: bool | None = None
-
-
 class Tool(Strict):
     """A tool the model may call. Functions only; they run at the caller's."""
 
     type: Literal["function"]
-    function: FunctionTool
+    function: Function
 
 
 class NamedFunction(Strict):
@@ -73,10 +66,40 @@ class NamedFunction(Strict):
 
 
 class NamedTool(Strict):
-    """``tool_choice`` as an object."""
+    """``tool_choice`` as an object: the function that must be called; or one that may be."""
 
     type: Literal["function"]
     function: NamedFunction
+
+
+class Allowed(Strict):
+    """Those of the functions that may be called, or of which one must be."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=_MOST_TOOLS, fail_fast=True)]
+
+
+class AllowedTools(Strict):
+    """``tool_choice`` as some of the tools."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: Allowed
+
+
+def _type(choice: Any) -> str:
+    return f"[{choice.get('type')}]" if isinstance(choice, dict) else f"[{getattr(choice, 'type', 'mode')}]"
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("[mode]")]
+    | Annotated[NamedTool, Tag("[function]")]
+    | Annotated[AllowedTools, Tag("[allowed_tools]")],
+    Discriminator(
+        _type,
+        custom_error_type="unsupported_type",
+        custom_error_message="only function, allowed_tools is supported",
+    ),
+]
 
 
 class JsonSchema(Strict):
@@ -149,8 +172,8 @@ class ChatRequest(Strict):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    tools: Annotated[list[Tool], Field(min_length=1, max_length=128, fail_fast=True)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    tools: Annotated[list[Tool], Field(min_length=1, max_length=_MOST_TOOLS, fail_fast=True)] | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     user: str | None = None
@@ -178,13 +201,29 @@ class ChatRequest(Strict):
             )
         if self.tool_choice is not None and self.tools is None:
             raise InvalidRequest("'tool_choice' needs 'tools'.", param="tool_choice")
+        self._check_named()
         for index, message in enumerate(self.messages):
             _check_message(message, f"messages[{index}]")
+
+    def _check_named(self) -> None:
+        names = {tool.function.name for tool in self.tools or []}
+        if isinstance(self.tool_choice, NamedTool):
+            check_named(self.tool_choice.function.name, names, param="tool_choice.function.name")
+        elif isinstance(self.tool_choice, AllowedTools):
+            for place, tool in enumerate(self.tool_choice.allowed_tools.tools):
+                param = f"tool_choice.allowed_tools.tools[{place}].function.name"
+                check_named(tool.function.name, names, param=param)
 
     def upstream_body(self) -> dict[str, Any]:
         """The body for vLLM: only what was sent, without what ends at the gateway."""
         fields = self.__dict__.items()
         body = {name: _plain(value) for name, value in fields if value is not None and name not in _ENDS_HERE}
+        if isinstance(self.tool_choice, AllowedTools):
+            # vLLM knows no such choice: the others are not shown to the model.
+            chosen = self.tool_choice.allowed_tools
+            allowed = {tool.function.name for tool in chosen.tools}
+            body["tools"] = [_plain(tool) for tool in self.tools or [] if tool.function.name in allowed]
+            body["tool_choice"] = chosen.mode
         body["messages"] = [_upstream_message(message) for message in self.messages]
         return body
 
@@ -234,13 +273,18 @@ def _check_content(content: Any, path: str) -> None:
             raise InvalidRequest(f"'{place}.text' must be a string.", param=f"{place}.text", code="invalid_type")
 
 
+def _upstream_call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.function.name, "arguments": call_arguments(call.function.arguments)}
+    return {"id": call.id, "type": call.type, "function": function}
+
+
 def _upstream_message(message: Message) -> dict[str, Any]:
     # OpenAI's newer word for the operator's turn; the chat templates of open models know the older one.
     body: dict[str, Any] = {"role": "system" if message.role == "developer" else message.role}
     if message.content is not None:
         body["content"] = message.content
     if message.tool_calls is not None:
-        body["tool_calls"] = _plain(message.tool_calls)
+        body["tool_calls"] = [_upstream_call(call) for call in message.tool_calls]
     if message.tool_call_id is not None:
         body["tool_call_id"] = message.tool_call_id
     return body

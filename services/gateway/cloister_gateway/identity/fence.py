@@ -1,6 +1,6 @@
 """What a key marked ``server_state_only`` may send as items: messages of the user, and what called functions returned.
 
-Whether it was the model that called them, in this conversation, what stands there tells: `cloister_gateway.runs.calls`.
+Whether it was the model that called them, what stands in the conversation tells: `cloister_gateway.runs.returned`.
 """
 
 from collections.abc import Sequence

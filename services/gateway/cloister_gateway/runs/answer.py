@@ -61,10 +61,11 @@ class Answer:
         elif text:
             self._show_text(text)
 
-    def finish(self) -> None:
-        """Shows what was held back, and opens an empty message if there was nothing at all."""
+    def finish(self, *, called: bool = False) -> None:
+        """Shows what was held back. Unless functions were ``called``, there is a message even if it is empty."""
         self._show(self._filter.finish())
-        self._open()
+        if not called:
+            self._open()
 
     def cite(self, passage: int, index: int) -> None:
         """Adds a citation of the passage at a character position, unless it is there already."""

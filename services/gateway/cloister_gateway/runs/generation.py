@@ -1,6 +1,7 @@
 """One answer out of the llm pods, however many of them it takes.
 
-A generation that broke off goes on on another pod, or on another gateway, from the text that readers have seen.
+A generation that broke off goes on on another pod, or on another gateway, from the text that readers have seen. Calls
+of functions, which they have not seen by then, are made anew (`cloister_gateway.runs.calls`).
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from cloister_gateway.models.faults import RequestFailed, failed_again
 from cloister_gateway.models.pods import Attempts
 from cloister_gateway.models.upstream import ModelUpstream, payloads
 from cloister_gateway.runs.answer import Answer
+from cloister_gateway.runs.calls import Calls
 from cloister_gateway.runs.records import TokenCount, TurnRequest
 from cloister_gateway.storage import KeyedObject
 from cloister_gateway.wire.items import Message
@@ -37,6 +39,7 @@ class Generation:
         messages: The prompt.
         most_tokens: The longest answer.
         answer: Takes the text.
+        calls: Takes calls of functions.
         tokens: Takes what is used.
     """
 
@@ -49,6 +52,7 @@ class Generation:
         *,
         most_tokens: int,
         answer: Answer,
+        calls: Calls,
         tokens: TokenCount,
     ) -> None:
         self._upstream = upstream
@@ -57,12 +61,13 @@ class Generation:
         self._messages = messages
         self._most_tokens = most_tokens
         self._answer = answer
+        self._calls = calls
         self._tokens = tokens
 
     async def run(self) -> str:
         """Streams the answer; goes on on another pod, from the text so far, when one fails.
 
-        A second failure at the same place of the text is not the pods'.
+        A second failure at the same place of the answer is not the pods'.
 
         Returns:
             vLLM's reason for the end: ``stop``, ``length``, …
@@ -72,7 +77,7 @@ class Generation:
             CloisterError: It broke off where it cannot be continued.
         """
         attempts = Attempts()
-        failed_at: int | None = None
+        failed_at: tuple[int, int] | None = None
         attempt = 0
         while True:
             attempt += 1
@@ -84,18 +89,21 @@ class Generation:
                 if attempt == _MOST_ATTEMPTS:
                     raise
                 if isinstance(error, UpstreamFailed):
-                    if failed_at == len(self._answer.visible()):
+                    place = (len(self._answer.visible()), self._calls.pieces)
+                    if failed_at == place:
                         raise failed_again(self._request.model) from error
-                    failed_at = len(self._answer.visible())
+                    failed_at = place
                 log.warning("generation_continued", response_id=self._keyed.id, attempt=attempt)
                 await asyncio.sleep(_RETRY_SECONDS * attempt)
 
     async def _stream_once(self, attempts: Attempts) -> str:
         body = self._body()
         text = self._answer.restart()
+        held_back = self._calls.pieces > 0
+        self._calls.restart()
         before = 0
         if text:
-            before = await self._continue(body, text)
+            before = await self._continue(body, text, counted=not held_back)
             if body["max_tokens"] <= 0:
                 return "length"
         reason: str | None = None
@@ -126,6 +134,10 @@ class Generation:
             "stream_options": {"include_usage": True, "continuous_usage_stats": True},
             "max_tokens": self._most_tokens,
         }
+        if self._request.functions:
+            body |= {"tools": self._request.functions, "tool_choice": self._request.function_choice}
+            if not self._request.parallel_calls:
+                body["parallel_tool_calls"] = False
         optional = {
             "temperature": self._request.temperature,
             "top_p": self._request.top_p,
@@ -133,14 +145,14 @@ class Generation:
         }
         return body | {name: value for name, value in optional.items() if value is not None}
 
-    async def _continue(self, body: dict[str, Any], text: str) -> int:
-        """Has ``body`` go on from ``text``; the tokens that this text has."""
+    async def _continue(self, body: dict[str, Any], text: str, *, counted: bool) -> int:
+        """Has ``body`` go on from ``text``; the tokens that it has. They are ``counted`` unless calls followed it."""
         if self._request.response_format is not None:
             # vLLM's grammar begins anew with every generation: it would put a second beginning after the first.
             raise CloisterError("The answer broke off, and structured output cannot be continued. Try again.")
         body["messages"] = [*self._messages, {"role": "assistant", "content": text}]
         body |= {"continue_final_message": True, "add_generation_prompt": False}
-        before = self._tokens.output
+        before = self._tokens.output if counted else 0
         if before == 0:
             # Another gateway or a pod that did not say began it: it counts towards limit and usage all the same.
             before = len(await self._upstream.tokenize(self._request.model, prompt=text))
@@ -165,7 +177,10 @@ class Generation:
                 raise UpstreamFailed("The model reported an error in the middle of its answer.")
             usage = chunk.get("usage") or usage
             for choice in chunk["choices"]:
-                text += choice["delta"].get("content") or ""
+                delta = choice["delta"]
+                text += delta.get("content") or ""
+                if "tool_calls" in delta:
+                    self._calls.feed(delta["tool_calls"] or ())
                 reason = choice.get("finish_reason") or reason
         if usage is not None:
             self._count(usage, before)
