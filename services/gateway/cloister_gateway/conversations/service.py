@@ -13,9 +13,11 @@ from cloister_common.vault import Keyring
 from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.identity.fence import check_items
 from cloister_gateway.identity.principal import Principal
+from cloister_gateway.prompt import History
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.inputs import Destination, InputItems
-from cloister_gateway.runs.unanswered import shown_items
+from cloister_gateway.runs.returned import check_returned, speaks_of_calls
+from cloister_gateway.runs.unanswered import Spoken, shown_items
 from cloister_gateway.storage import (
     CONVERSATION,
     ItemLog,
@@ -51,6 +53,7 @@ class ConversationService:
         """A new conversation, with its first items if there are any."""
         check_items(principal, items, "items")
         stored = await self._inputs.stored(principal, items, Destination("items"))
+        check_returned(principal, History.of([]), stored, "items")
         conversation_id = new_id("conv_")
         key = await self._keyring.create(principal.tenant, CONVERSATION, conversation_id)
         keyed = KeyedObject(CONVERSATION, conversation_id, key)
@@ -109,6 +112,9 @@ class ConversationService:
         added = await self._inputs.stored(principal, items, Destination("items", keyed))
         try:
             with _still_there(conversation_id):
+                if speaks_of_calls(added):
+                    log = await self._items.load_log(keyed)
+                    check_returned(principal, Spoken.before(log, frozenset()), added, "items")
                 stored = await self._items.append(keyed, added)
         except LogLockedError as error:
             raise Conflict(

@@ -1,7 +1,7 @@
 """What a key marked ``server_state_only`` may send as items: messages of the user, what called functions returned, and
 references to items that the server has (of which `cloister_gateway.runs.inputs` looks at what they name).
 
-Whether it was the model that called them, in this conversation, what stands there tells: `cloister_gateway.runs.calls`.
+Whether it was the model that called them, what stands in the conversation tells: `cloister_gateway.runs.returned`.
 """
 
 from collections.abc import Sequence

@@ -23,6 +23,7 @@ from cloister_gateway.responses.permissions import check_permissions
 from cloister_gateway.responses.reading import ResponseReader
 from cloister_gateway.responses.schemas import ResponseParameters
 from cloister_gateway.responses.shapes import new_body, new_request
+from cloister_gateway.responses.tools import FileSearchTool
 from cloister_gateway.runs.acceptance import Acceptance, Accepted, Claim, ClaimedError, Log, MovedOnError, NewTurn, Seen
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader, earlier_links
@@ -168,7 +169,7 @@ class Intake:
             links = earlier_links(request.previous_response_id, previous)
             request = request.model_copy(update={"affinity": previous.affinity, "earlier": links})
             await self._history.check_links(principal.tenant, request)
-        draft = await self._preparation.draft(principal.tenant, request, seen.log)
+        draft = await self._preparation.draft(principal, request, seen.log)
         turn = _Turn(principal, parameters, background, response_id, request, asked, claim)
         generation = Generation(response_id, principal.tenant, request.key_id, request.model, "response")
         most = self._preparation.answer_tokens(request)
@@ -190,10 +191,8 @@ class Intake:
                 code="mutually_exclusive_parameters",
             )
         for tool in parameters.tools or []:
-            if tool.filters is not None:
+            if isinstance(tool, FileSearchTool) and tool.filters is not None:
                 check_depth(tool.filters)
-        if parameters.tool_choice == "required" and not parameters.tools:
-            raise InvalidRequest("'tool_choice' is 'required', but there are no 'tools'.", param="tool_choice")
 
     async def _conversation(self, principal: Principal, conversation_id: str, seen: Seen) -> KeyedObject:
         """The conversation with its key. Raises `NotFound` for unknown, foreign and deleted ones alike."""
@@ -269,7 +268,7 @@ class Intake:
             if conversation is not None:
                 conversation = await self._conversation(turn.principal, conversation.id, seen)
             if not seen.holder:
-                draft = await self._preparation.draft(turn.principal.tenant, turn.request, seen.log)
+                draft = await self._preparation.draft(turn.principal, turn.request, seen.log)
 
     def _claim_wait(self, turn: _Turn) -> float:
         """How long the response of an earlier claim may take to appear, in seconds."""

@@ -5,18 +5,17 @@ The *answers* are the ``openai`` package's own types; requests are ours, because
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from cloister_common.wire.filters import Filter
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from cloister_gateway.models.reasoning import Effort
+from cloister_gateway.responses.tools import ToolChoice, Tools
 from cloister_gateway.wire.inputs import InputItem
 from cloister_gateway.wire.strict import LARGEST_NUMBER, MAX_INPUT_CHARACTERS, Metadata, Schema, Strict, Text, only
 
 __all__ = [
     "ConversationReference",
     "CreateResponse",
-    "FileSearchTool",
     "ResponseParameters",
     "SocketCreate",
     "TextFormat",
@@ -42,23 +41,6 @@ class ConversationReference(Strict):
 
 def _as_reference(value: Any) -> Any:
     return {"id": value} if isinstance(value, str) else value
-
-
-class RankingOptions(Strict):
-    """How search results are scored."""
-
-    ranker: Annotated[Literal["auto"], only("auto")] = "auto"
-    score_threshold: float | None = Field(None, ge=0, le=1)
-
-
-class FileSearchTool(Strict):
-    """Search in vector stores. The server always searches; the model is not asked whether to."""
-
-    type: Annotated[Literal["file_search"], only("file_search")]
-    vector_store_ids: Annotated[list[str], Field(min_length=1, max_length=16, fail_fast=True)]
-    max_num_results: int | None = Field(None, ge=1, le=50)
-    filters: Filter | None = None
-    ranking_options: RankingOptions | None = None
 
 
 class Format(Strict):
@@ -119,7 +101,6 @@ class ResponseParameters(Strict):
             "background_options",
             "context_management",
             "image",
-            "max_tool_calls",
             "moderation",
             "prompt",
             "prompt_cache_options",
@@ -141,13 +122,19 @@ class ResponseParameters(Strict):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     metadata: Metadata | None = None
-    tools: Annotated[list[FileSearchTool], Field(max_length=1, fail_fast=True)] | None = None
-    tool_choice: Annotated[Literal["auto", "none", "required"] | None, only("auto", "none", "required")] = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
     include: Annotated[list[Result], Field(fail_fast=True)] | None = None
     reasoning: Reasoning | None = None
     text: TextFormat | None = None
     truncation: Literal["auto", "disabled"] | None = None
     parallel_tool_calls: bool | None = None
+    max_tool_calls: int | None = Field(
+        None,
+        ge=1,
+        le=LARGEST_NUMBER,
+        description="Of built-in tools, as OpenAI counts: the one search is always within.",
+    )
     user: str | None = Field(None, max_length=512)
     safety_identifier: str | None = Field(None, max_length=512)
     prompt_cache_key: str | None = Field(

@@ -15,6 +15,7 @@ from cloister_gateway.grounding import Passage, Retrieval, attribute
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.prompt import History, new_boundary
 from cloister_gateway.runs.answer import Answer
+from cloister_gateway.runs.calls import Calls
 from cloister_gateway.runs.generation import Generation
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.records import (
@@ -99,6 +100,7 @@ class Turn:
         truncation = TruncationDetails(dropped_messages=prompt.dropped)
         transcript.note(truncation_details=truncation.model_dump())
         answer = Answer(transcript, prompt.passages, cite=request.response_format is None)
+        calls = Calls([tool["function"]["name"] for tool in request.functions], parallel=request.parallel_calls)
         generation = Generation(
             self._upstream,
             keyed,
@@ -106,12 +108,17 @@ class Turn:
             prompt.messages,
             most_tokens=self._preparation.answer_tokens(request),
             answer=answer,
+            calls=calls,
             tokens=transcript.tokens,
         )
         reason = await generation.run()
         if transcript.tokens.prompt is not None and not transcript.resumed:
             prompt.note_tokens(transcript.tokens.prompt)
-        answer.finish()
+        made, text = calls.finish(cut=reason == "length")
+        if text:
+            answer.feed(text)
+        answer.finish(called=bool(made))
+        transcript.calls = made
         await self._attribute(keyed, transcript, answer)
         if reason == "length":
             return Outcome(status="incomplete", incomplete_details=IncompleteDetails(reason="max_output_tokens"))

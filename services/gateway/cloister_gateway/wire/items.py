@@ -15,6 +15,7 @@ __all__ = [
     "Message",
     "ResponseBody",
     "SearchResult",
+    "call_arguments",
     "has_searched",
     "item_messages",
     "joined",
@@ -78,7 +79,7 @@ def item_messages(items: Sequence[Item]) -> list[Message]:
                 if text:
                     messages.append({"role": "assistant", "reasoning": text})
             case "function_call":
-                function = {"name": item["name"], "arguments": _arguments(item["arguments"])}
+                function = {"name": item["name"], "arguments": call_arguments(item["arguments"])}
                 call = {"id": item["call_id"], "type": "function", "function": function}
                 by_model = item["id"].startswith(CALL_OF_MODEL)
                 messages.append({"role": "assistant", "tool_calls": [call], "by_model": by_model})
@@ -126,7 +127,7 @@ def _text(parts: Iterable[Item]) -> str:
     return "".join(part["refusal"] if part["type"] == "refusal" else part.get("text", "") for part in parts)
 
 
-def _arguments(said: str) -> str:
+def call_arguments(said: str) -> str:
     """Arguments as a pod takes them: an object in JSON. A model that is not held to it may have written anything."""
     try:
         whole = isinstance(orjson.loads(said), dict)

@@ -9,6 +9,7 @@ from cloister_common.errors import UpstreamFailed
 from cloister_common.vault import DataKey
 from cloister_gateway.runs import generation
 from cloister_gateway.runs.answer import Answer
+from cloister_gateway.runs.calls import Calls
 from cloister_gateway.runs.generation import Generation
 from cloister_gateway.runs.records import TokenCount, TurnRequest
 from cloister_gateway.runs.transcript import Transcript
@@ -51,6 +52,7 @@ async def answer_of(*blocks: bytes) -> tuple[str, list[str], TokenCount]:
         [],
         most_tokens=64,
         answer=answer,
+        calls=Calls([], parallel=True),
         tokens=transcript.tokens,
     )
     reason = await work.run()
