@@ -1,8 +1,9 @@
 """A llm pod without a model: vLLM's chat API on a socket, with tokens, pauses and failures as the test sets them.
 
 It speaks what `cloister_llm` pods speak and the gateway uses: ``/v1/chat/completions`` (streamed or not, several
-choices, usage, ``continue_final_message``, tool calls), ``/tokenize``, ``/v1/models`` and ``/health``; all else is a
-404, and all but ``/health`` need the internal token. A "token" is a word of the prompt or one entry of `answer`.
+choices, usage, ``continue_final_message``, tool calls, reasoning), ``/tokenize``, ``/v1/models`` and ``/health``; all
+else is a 404, and all but ``/health`` need the internal token. A "token" is a word of the prompt or one entry of
+`answer`.
 
 The attributes may be changed from any thread while it serves.
 """
@@ -72,6 +73,10 @@ class FakeLlm:
         answer: The tokens of every answer. A `Call` among them has one token for its name, and one for each piece of
             its arguments.
         respond: If set, gives the tokens for a request body instead of ``answer``.
+        reasoning: The tokens of every thought before an answer, as vLLM's reasoning parser sets them apart. Not where
+            the request turns thinking off, nor where it goes on from an answer.
+        mistakes_answers: Whether that parser takes an answer that is gone on with for a thought, as those do that wait
+            for the end of one.
         tool_call: ``(name, arguments)``: if set, answers are this call instead.
         delay_seconds: Pause before each token.
         first_delay_seconds: Pause before the first one, in addition.
@@ -91,6 +96,8 @@ class FakeLlm:
     context_tokens: int = 2048
     answer: Sequence[str | Call] = ("Hello", ",", " this", " is", " the", " fake", ".")
     respond: Callable[[Body], Sequence[str | Call]] | None = None
+    reasoning: Sequence[str] = ()
+    mistakes_answers: bool = False
     tool_call: tuple[str, str] | None = None
     delay_seconds: float = 0.0
     first_delay_seconds: float = 0.0
@@ -194,7 +201,7 @@ class FakeLlm:
                 return
             sent += 1
         if (body.get("stream_options") or {}).get("include_usage"):
-            usage = _usage(prompt, len(tokens) * int(body.get("n") or 1))
+            usage = self._usage(body, prompt, tokens)
             await _event(send, {**frame, "choices": [], "usage": usage})
         await _done(send)
 
@@ -222,15 +229,31 @@ class FakeLlm:
         if gone.done():
             raise _AbortedError
 
+    def _thoughts(self, body: Body) -> Sequence[str]:
+        switches = body.get("chat_template_kwargs") or {}
+        off = body.get("continue_final_message") or switches.get("enable_thinking") is False
+        return () if off else self.reasoning
+
+    def _usage(self, body: Body, prompt: int, tokens: Sequence[Body]) -> Body:
+        count = int(body.get("n") or 1)
+        usage = _usage(prompt, len(tokens) * count)
+        if self.reasoning:
+            thoughts = min(len(self._thoughts(body)), len(tokens))
+            usage["completion_tokens_details"] = {"reasoning_tokens": thoughts * count}
+        return usage
+
     def _tokens(self, body: Body) -> tuple[Sequence[Body], str]:
         """The answer as deltas of a stream, and why it ends."""
         answer = self.respond(body) if self.respond is not None else self.answer
         if self.tool_call is not None:
             answer = [Call(*self.tool_call)]
         texts = [part for part in answer if isinstance(part, str)]
+        field = "content"
         if body.get("continue_final_message"):
             texts = _rest(texts, str(body["messages"][-1].get("content") or ""))
-        tokens: list[Body] = [{"content": text} for text in texts]
+            field = "reasoning" if self.mistakes_answers else field
+        tokens: list[Body] = [{"reasoning": thought} for thought in self._thoughts(body)]
+        tokens += [{field: text} for text in texts]
         calls = [part for part in answer if isinstance(part, Call)]
         if not body.get("tools") or body.get("tool_choice") == "none":
             calls = []
@@ -245,6 +268,9 @@ class FakeLlm:
 
     def _completion(self, body: Body, prompt: int, tokens: Sequence[Body], finish: str) -> Body:
         message: Body = {"role": "assistant", "content": "".join(token.get("content", "") for token in tokens)}
+        thought = "".join(token.get("reasoning", "") for token in tokens)
+        if thought:
+            message["reasoning"] = thought
         calls = _whole_calls(tokens)
         if calls:
             message |= {"content": message["content"] or None, "tool_calls": calls}
@@ -258,7 +284,7 @@ class FakeLlm:
                 {"index": index, "message": message, "finish_reason": finish, "logprobs": None}
                 for index in range(count)
             ],
-            "usage": _usage(prompt, len(tokens) * count),
+            "usage": self._usage(body, prompt, tokens),
         }
 
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from cloister_gateway.chat.messages import Message, check_message, upstream_message
+from cloister_gateway.models.reasoning import Effort, thinking
 from cloister_gateway.wire.inputs import FunctionName
-from cloister_gateway.wire.items import call_arguments
 from cloister_gateway.wire.strict import LARGEST_NUMBER, Schema, Strict
 from cloister_gateway.wire.tools import Function, check_named
 
@@ -19,37 +20,6 @@ __all__ = ["ChatRequest"]
 _MOST_CHOICES = 8
 _MOST_TOOLS = 128
 _INT64 = 2**63
-
-
-class FunctionCall(Strict):
-    """A call the model made earlier."""
-
-    name: FunctionName
-    arguments: str
-
-
-class ToolCall(Strict):
-    """A tool call in an assistant message."""
-
-    id: str = Field(min_length=1)
-    type: Literal["function"]
-    function: FunctionCall
-
-
-class Message(Strict):
-    """A message of any role; `ChatRequest.check` knows which fields belong to which.
-
-    An answer can be sent back as it came: what vLLM's answers carry besides is null.
-    """
-
-    nullable: ClassVar[frozenset[str]] = frozenset(
-        {"annotations", "audio", "function_call", "name", "reasoning", "reasoning_content", "refusal"}
-    )
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Any = None
-    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True)] | None = None
-    tool_call_id: str | None = None
 
 
 class Tool(Strict):
@@ -151,7 +121,6 @@ class ChatRequest(Strict):
             "prediction",
             "prompt_cache_key",
             "prompt_cache_retention",
-            "reasoning_effort",
             "safety_identifier",
             "verbosity",
         }
@@ -176,6 +145,7 @@ class ChatRequest(Strict):
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
+    reasoning_effort: Effort | None = None
     user: str | None = None
     metadata: Annotated[dict[str, str], Field(fail_fast=True)] | None = None
     store: bool | None = None
@@ -203,7 +173,7 @@ class ChatRequest(Strict):
             raise InvalidRequest("'tool_choice' needs 'tools'.", param="tool_choice")
         self._check_named()
         for index, message in enumerate(self.messages):
-            _check_message(message, f"messages[{index}]")
+            check_message(message, f"messages[{index}]")
 
     def _check_named(self) -> None:
         names = {tool.function.name for tool in self.tools or []}
@@ -224,7 +194,8 @@ class ChatRequest(Strict):
             allowed = {tool.function.name for tool in chosen.tools}
             body["tools"] = [_plain(tool) for tool in self.tools or [] if tool.function.name in allowed]
             body["tool_choice"] = chosen.mode
-        body["messages"] = [_upstream_message(message) for message in self.messages]
+        body |= thinking(self.reasoning_effort)
+        body["messages"] = [upstream_message(message) for message in self.messages]
         return body
 
 
@@ -236,55 +207,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(by_alias=True, exclude_none=True)
     return [_plain(element) for element in value] if isinstance(value, list) else value
-
-
-def _check_message(message: Message, path: str) -> None:
-    if message.role != "assistant" and message.tool_calls is not None:
-        raise InvalidRequest("Only assistant messages have 'tool_calls'.", param=f"{path}.tool_calls")
-    if (message.role == "tool") != (message.tool_call_id is not None):
-        raise InvalidRequest(
-            "Messages of role 'tool', and only they, have 'tool_call_id'.", param=f"{path}.tool_call_id"
-        )
-    if message.content is None:
-        if message.role == "assistant" and message.tool_calls:
-            return
-        raise InvalidRequest(
-            f"Missing required parameter: '{path}.content'.",
-            param=f"{path}.content",
-            code="missing_required_parameter",
-        )
-    _check_content(message.content, f"{path}.content")
-
-
-def _check_content(content: Any, path: str) -> None:
-    if isinstance(content, str):
-        return
-    if not isinstance(content, list) or not content:
-        raise InvalidRequest(f"'{path}' must be a string or a list of text parts.", param=path, code="invalid_type")
-    for index, part in enumerate(content):
-        place = f"{path}[{index}]"
-        if not isinstance(part, dict):
-            raise InvalidRequest(f"'{place}' must be an object.", param=place, code="invalid_type")
-        if part.get("type") != "text":
-            raise UnsupportedParameter(f"{place}.type", f"'{place}.type' must be 'text': models here read text only.")
-        for name in part.keys() - {"type", "text"}:
-            raise UnsupportedParameter(f"{place}.{name}")
-        if not isinstance(part.get("text"), str):
-            raise InvalidRequest(f"'{place}.text' must be a string.", param=f"{place}.text", code="invalid_type")
-
-
-def _upstream_call(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.function.name, "arguments": call_arguments(call.function.arguments)}
-    return {"id": call.id, "type": call.type, "function": function}
-
-
-def _upstream_message(message: Message) -> dict[str, Any]:
-    # OpenAI's newer word for the operator's turn; the chat templates of open models know the older one.
-    body: dict[str, Any] = {"role": "system" if message.role == "developer" else message.role}
-    if message.content is not None:
-        body["content"] = message.content
-    if message.tool_calls is not None:
-        body["tool_calls"] = [_upstream_call(call) for call in message.tool_calls]
-    if message.tool_call_id is not None:
-        body["tool_call_id"] = message.tool_call_id
-    return body

@@ -15,6 +15,7 @@ from cloister_gateway.identity.fence import check_items
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.prompt import History
 from cloister_gateway.runs.engine import Engine
+from cloister_gateway.runs.inputs import Destination, InputItems
 from cloister_gateway.runs.returned import check_returned, speaks_of_calls
 from cloister_gateway.runs.unanswered import Spoken, shown_items
 from cloister_gateway.storage import (
@@ -26,7 +27,7 @@ from cloister_gateway.storage import (
     StoredLog,
     damage_told,
 )
-from cloister_gateway.wire.inputs import InputItem, input_item
+from cloister_gateway.wire.inputs import InputItem
 from cloister_gateway.wire.items import without_results
 from cloister_gateway.wire.lists import page
 
@@ -39,16 +40,19 @@ _NOT_SHOWN = 3
 class ConversationService:
     """Creates, reads, changes and deletes conversations and their items."""
 
-    def __init__(self, store: ConversationStore, items: ItemLog, keyring: Keyring, runs: Engine) -> None:
+    def __init__(
+        self, store: ConversationStore, items: ItemLog, keyring: Keyring, runs: Engine, inputs: InputItems
+    ) -> None:
         self._store = store
         self._runs = runs
         self._items = items
         self._keyring = keyring
+        self._inputs = inputs
 
     async def create(self, principal: Principal, metadata: dict[str, str], items: list[InputItem]) -> dict[str, Any]:
         """A new conversation, with its first items if there are any."""
         check_items(principal, items, "items")
-        stored = [input_item(item) for item in items]
+        stored = await self._inputs.stored(principal, items, Destination("items"))
         check_returned(principal, History.of([]), stored, "items")
         conversation_id = new_id("conv_")
         key = await self._keyring.create(principal.tenant, CONVERSATION, conversation_id)
@@ -105,7 +109,7 @@ class ConversationService:
         """Appends items. Refused while a response of the conversation is being made."""
         check_items(principal, items, "items")
         keyed = await self.find(principal, conversation_id)
-        added = [input_item(item) for item in items]
+        added = await self._inputs.stored(principal, items, Destination("items", keyed))
         try:
             with _still_there(conversation_id):
                 if speaks_of_calls(added):

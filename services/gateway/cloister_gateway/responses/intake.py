@@ -16,6 +16,7 @@ from cloister_common.wire.filters import check_depth
 
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models import Catalog
+from cloister_gateway.models.reasoning import check_effort
 from cloister_gateway.prompt import Prompt
 from cloister_gateway.responses.idempotency import Asked, IdempotencyKeys
 from cloister_gateway.responses.permissions import check_permissions
@@ -26,6 +27,7 @@ from cloister_gateway.responses.tools import FileSearchTool
 from cloister_gateway.runs.acceptance import Acceptance, Accepted, Claim, ClaimedError, Log, MovedOnError, NewTurn, Seen
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader, earlier_links
+from cloister_gateway.runs.inputs import Destination, InputItems
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.records import REQUEST, TurnRequest
 from cloister_gateway.runs.store import Header, ResponseStore
@@ -86,6 +88,7 @@ class Intake:
         engine: Runs what was accepted.
         preparation: Makes the prompt, and says whether it fits into the model.
         history: Checks the chain before it.
+        inputs: Makes stored items of what was sent.
         models: The chat models.
         meter: Says whether its caller may have it made.
         settings: How long a turn waits for its conversation.
@@ -103,6 +106,7 @@ class Intake:
         engine: Engine,
         preparation: Preparation,
         history: HistoryReader,
+        inputs: InputItems,
         models: Catalog,
         meter: Meter,
         settings: ResponsesSettings,
@@ -116,6 +120,7 @@ class Intake:
         self._engine = engine
         self._preparation = preparation
         self._history = history
+        self._inputs = inputs
         self._models = models
         self._meter = meter
         self._settings = settings
@@ -154,8 +159,11 @@ class Intake:
                 return Created(earlier, replayed=True)
         beside = claim if conversation_id is None else record_key(CONVERSATION, conversation_id)
         response_id = new_response_id(beside)
-        request = new_request(response_id, parameters, key_id=principal.credential.id, background=background)
         conversation = None if conversation_id is None else await self._conversation(principal, conversation_id, seen)
+        to = Destination("input", conversation, response_id, parameters.model, own_unstored)
+        items = await self._inputs.stored(principal, parameters.input, to)
+        key_id = principal.credential.id
+        request = new_request(response_id, parameters, items, key_id=key_id, background=background)
         if request.previous_response_id is not None:
             previous = await self._await_previous(principal, request.previous_response_id, own_unstored)
             links = earlier_links(request.previous_response_id, previous)
@@ -175,7 +183,7 @@ class Intake:
 
     def _check(self, principal: Principal, parameters: ResponseParameters) -> None:
         check_permissions(principal, parameters)
-        self._models.get(parameters.model)
+        check_effort(self._models.get(parameters.model), parameters.effort(), param="reasoning.effort")
         if parameters.conversation is not None and parameters.previous_response_id is not None:
             raise InvalidRequest(
                 "'previous_response_id' cannot be used with 'conversation'. Send one of them.",

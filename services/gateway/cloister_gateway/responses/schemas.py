@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from cloister_gateway.models.reasoning import Effort
 from cloister_gateway.responses.tools import ToolChoice, Tools
 from cloister_gateway.wire.inputs import InputItem
 from cloister_gateway.wire.strict import LARGEST_NUMBER, MAX_INPUT_CHARACTERS, Metadata, Schema, Strict, Text, only
@@ -77,7 +78,18 @@ class StreamOptions(Strict):
     include_obfuscation: Annotated[Literal[False] | None, only(False)] = None
 
 
-Result = Annotated[Literal["file_search_call.results"], only("file_search_call.results")]
+class Reasoning(Strict):
+    """``reasoning``. Its text is shown whole, so a summary of it is a hint that nothing need be made of."""
+
+    effort: Effort | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+    context: Annotated[Literal["auto", "current_turn"] | None, only("auto", "current_turn")] = None
+    mode: Annotated[Literal["standard"] | None, only("standard")] = None
+
+
+Included = Literal["file_search_call.results", "reasoning.encrypted_content"]
+Result = Annotated[Included, only("file_search_call.results", "reasoning.encrypted_content")]
 
 
 class ResponseParameters(Strict):
@@ -93,7 +105,6 @@ class ResponseParameters(Strict):
             "prompt",
             "prompt_cache_options",
             "prompt_cache_retention",
-            "reasoning",
             "top_logprobs",
         }
     )
@@ -114,6 +125,7 @@ class ResponseParameters(Strict):
     tools: Tools | None = None
     tool_choice: ToolChoice | None = None
     include: Annotated[list[Result], Field(fail_fast=True)] | None = None
+    reasoning: Reasoning | None = None
     text: TextFormat | None = None
     truncation: Literal["auto", "disabled"] | None = None
     parallel_tool_calls: bool | None = None
@@ -130,6 +142,10 @@ class ResponseParameters(Strict):
     )
     service_tier: Annotated[Literal["auto", "default"] | None, only("auto", "default")] = None
     client_request_id: str | None = Field(None, min_length=1, max_length=256)
+
+    def effort(self) -> Effort | None:
+        """How much the model shall think, if the caller says."""
+        return None if self.reasoning is None else self.reasoning.effort
 
     def conversation_id(self) -> str | None:
         """The id of the conversation."""

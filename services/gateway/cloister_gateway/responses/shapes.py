@@ -11,8 +11,7 @@ from cloister_gateway.responses.schemas import ResponseParameters
 from cloister_gateway.responses.tools import FileSearchTool, FunctionTool, offered
 from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.transcript import Transcript
-from cloister_gateway.wire.inputs import input_item
-from cloister_gateway.wire.items import ResponseBody
+from cloister_gateway.wire.items import Item, ResponseBody
 
 __all__ = [
     "last_event",
@@ -35,7 +34,7 @@ def snapshot(body: ResponseBody, events: list[bytes]) -> ResponseBody:
     response = {**transcript.response}
     response["output"] = [
         {**item, "content": [{**part, "text": transcript.text(place)} for part in item["content"]]}
-        if item["type"] == "message" and item["status"] == "in_progress"
+        if item["type"] in {"message", "reasoning"} and item["status"] == "in_progress"
         else item
         for place, item in enumerate(transcript.output)
     ]
@@ -51,6 +50,12 @@ def response_format(parameters: ResponseParameters) -> dict[str, Any] | None:
         return {"type": "json_object"}
     schema = chosen.model_dump(by_alias=True, exclude_none=True, exclude={"type"})
     return {"type": "json_schema", "json_schema": schema}
+
+
+def reasoning_summary(parameters: ResponseParameters) -> str | None:
+    """What was asked for, under the newer of its two names."""
+    asked = parameters.reasoning
+    return None if asked is None else asked.summary or asked.generate_summary
 
 
 def new_body(response_id: str, parameters: ResponseParameters, *, background: bool) -> ResponseBody:
@@ -74,7 +79,7 @@ def new_body(response_id: str, parameters: ResponseParameters, *, background: bo
         "parallel_tool_calls": True if parameters.parallel_tool_calls is None else parameters.parallel_tool_calls,
         "previous_response_id": parameters.previous_response_id,
         "conversation": {"id": conversation} if conversation else None,
-        "reasoning": {"effort": None, "summary": None},
+        "reasoning": {"effort": parameters.effort(), "summary": reasoning_summary(parameters)},
         "service_tier": "default",
         "store": parameters.store is not False,
         "temperature": parameters.temperature,
@@ -108,12 +113,14 @@ def _tool_shown(tool: FileSearchTool | FunctionTool) -> dict[str, Any]:
     return {**shown, "strict": tool.strict is not False}
 
 
-def new_request(response_id: str, parameters: ResponseParameters, *, key_id: str, background: bool) -> TurnRequest:
-    """What is stored of the request: all that another gateway needs to run it."""
+def new_request(
+    response_id: str, parameters: ResponseParameters, items: list[Item], *, key_id: str, background: bool
+) -> TurnRequest:
+    """What is stored of the request, with its ``items``: all that another gateway needs to run it."""
     tools = offered(parameters.tools, parameters.tool_choice)
     return TurnRequest(
         model=parameters.model,
-        input=[input_item(message) for message in parameters.input],
+        input=items,
         instructions=parameters.instructions,
         conversation=parameters.conversation_id(),
         previous_response_id=parameters.previous_response_id,
@@ -126,6 +133,8 @@ def new_request(response_id: str, parameters: ResponseParameters, *, key_id: str
         response_format=response_format(parameters),
         temperature=parameters.temperature,
         top_p=parameters.top_p,
+        reasoning_effort=parameters.effort(),
+        seal_reasoning="reasoning.encrypted_content" in (parameters.include or []),
         max_output_tokens=parameters.max_output_tokens,
         truncation=parameters.truncation or "auto",
         background=background,

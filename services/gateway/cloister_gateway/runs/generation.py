@@ -14,6 +14,7 @@ from cloister_common.logs import get_logger
 
 from cloister_gateway.models.faults import RequestFailed, failed_again
 from cloister_gateway.models.pods import Attempts
+from cloister_gateway.models.reasoning import thinking
 from cloister_gateway.models.upstream import ModelUpstream, payloads
 from cloister_gateway.runs.answer import Answer
 from cloister_gateway.runs.calls import Calls
@@ -89,7 +90,7 @@ class Generation:
                 if attempt == _MOST_ATTEMPTS:
                     raise
                 if isinstance(error, UpstreamFailed):
-                    place = (len(self._answer.visible()), self._calls.pieces)
+                    place = (self._answer.progress(), self._calls.pieces)
                     if failed_at == place:
                         raise failed_again(self._request.model) from error
                     failed_at = place
@@ -143,21 +144,27 @@ class Generation:
             "top_p": self._request.top_p,
             "response_format": self._request.response_format,
         }
-        return body | {name: value for name, value in optional.items() if value is not None}
+        body |= {name: value for name, value in optional.items() if value is not None}
+        return body | thinking(self._request.reasoning_effort)
 
     async def _continue(self, body: dict[str, Any], text: str, *, counted: bool) -> int:
         """Has ``body`` go on from ``text``; the tokens that it has. They are ``counted`` unless calls followed it."""
         if self._request.response_format is not None:
             # vLLM's grammar begins anew with every generation: it would put a second beginning after the first.
             raise CloisterError("The answer broke off, and structured output cannot be continued. Try again.")
-        body["messages"] = [*self._messages, {"role": "assistant", "content": text}]
+        thought = self._answer.thought.whole()
+        said = {"role": "assistant", "content": text}
+        body["messages"] = [*self._messages, {**said, "reasoning": thought} if thought else said]
         body |= {"continue_final_message": True, "add_generation_prompt": False}
-        before = self._tokens.output if counted else 0
-        if before == 0:
+        if self._tokens.output == 0 or not counted:
             # Another gateway or a pod that did not say began it: it counts towards limit and usage all the same.
-            before = len(await self._upstream.tokenize(self._request.model, prompt=text))
-        body["max_tokens"] -= before
-        return before
+            self._tokens.reasoning = await self._count_tokens(thought) if thought else 0
+            self._tokens.output = self._tokens.reasoning + await self._count_tokens(text)
+        body["max_tokens"] -= self._tokens.output
+        return self._tokens.output
+
+    async def _count_tokens(self, text: str) -> int:
+        return len(await self._upstream.tokenize(self._request.model, prompt=text))
 
     def _take(self, block: bytes, before: int) -> str | None:
         """Turns what vLLM sent together into events; the reason of the end if it is among it.
@@ -178,6 +185,12 @@ class Generation:
             usage = chunk.get("usage") or usage
             for choice in chunk["choices"]:
                 delta = choice["delta"]
+                thought = delta.get("reasoning")
+                if thought and before == 0:
+                    self._answer.think(thought)
+                elif thought:
+                    # A parser that finds no end of a thought in a continued prompt takes the answer's rest for one.
+                    text += thought
                 text += delta.get("content") or ""
                 if "tool_calls" in delta:
                     self._calls.feed(delta["tool_calls"] or ())
@@ -193,6 +206,9 @@ class Generation:
         if self._tokens.prompt is None:
             details = usage.get("prompt_tokens_details") or {}
             # The prompt of a continuation ends with what was answered before: that is output.
-            self._tokens.prompt = usage["prompt_tokens"] - before
+            self._tokens.prompt = max(0, usage["prompt_tokens"] - before)
             self._tokens.cached = details.get("cached_tokens") or 0
         self._tokens.output = before + usage["completion_tokens"]
+        details = usage.get("completion_tokens_details")
+        if details is not None and before == 0:
+            self._tokens.reasoning = details.get("reasoning_tokens") or 0

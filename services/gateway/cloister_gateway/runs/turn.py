@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cloister_common.errors import CloisterError
-from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
 
 from cloister_gateway.grounding import Passage, Retrieval, attribute
@@ -29,6 +28,7 @@ from cloister_gateway.runs.records import (
     TruncationDetails,
     TurnRequest,
 )
+from cloister_gateway.runs.sealing import ReasoningSeals
 from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.transcript import Transcript
 from cloister_gateway.storage import KeyedObject
@@ -58,15 +58,23 @@ class Turn:
         upstream: Calls the llm pods.
         retrieval: Embeds, for attribution.
         store: Keeps what was found, so that a takeover cites the same.
+        seals: Seals reasoning for callers who want to keep it.
     """
 
     def __init__(
-        self, *, preparation: Preparation, upstream: ModelUpstream, retrieval: Retrieval, store: ResponseStore
+        self,
+        *,
+        preparation: Preparation,
+        upstream: ModelUpstream,
+        retrieval: Retrieval,
+        store: ResponseStore,
+        seals: ReasoningSeals,
     ) -> None:
         self._preparation = preparation
         self._upstream = upstream
         self._retrieval = retrieval
         self._store = store
+        self._seals = seals
 
     async def perform(self, keyed: KeyedObject, request: TurnRequest, transcript: Transcript) -> Outcome:
         """Searches if asked to, builds the prompt, generates, cites.
@@ -82,6 +90,8 @@ class Turn:
         Raises:
             CloisterError: It failed; the message is for the caller.
         """
+        if request.seal_reasoning:
+            transcript.seal_thought = await self._seals.sealer(keyed.key.tenant, request.model)
         prompt = await self._prompt(keyed, request, transcript)
         transcript.results = prompt.results
         index = transcript.item_index("file_search_call")
@@ -152,7 +162,7 @@ class Turn:
                 return found
         queries = self._preparation.queries(history, new)
         if transcript.item_index("file_search_call") is None:
-            transcript.open_search(new_id("fs_"), queries)
+            transcript.open_search(transcript.new_item_id("fs_"), queries)
         passages = await self._preparation.search(keyed.key.tenant, tool, queries)
         return await self._store.write_once(keyed, FOUND, Found(passages=passages, boundary=new_boundary()))
 
