@@ -50,7 +50,7 @@ class FunctionTool(Function):
     """A function that the model may call."""
 
     refused: ClassVar[Mapping[str, str]] = {
-        "output_schema": "What a function returns is not checked. Leave it out.",
+        "output_schema": "What a function returns is not checked here. Leave it out.",
     }
 
     type: Literal["function"]
