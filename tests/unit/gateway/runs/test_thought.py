@@ -90,7 +90,6 @@ async def run(transcript: Transcript, pods: Pods, **request: Any) -> str:
         TurnRequest(model="fake", input=[], **request),
         [{"role": "user", "content": "hi"}],
         most_tokens=64,
-        calls=Calls([], parallel=True),
         answer=answer,
         calls=calls,
         tokens=transcript.tokens,
