@@ -43,7 +43,6 @@ class InputText(Dumped):
     logprobs: Annotated[list[Object], Field(fail_fast=True)] | None = None
     prompt_cache_breakpoint: PromptCacheBreakpoint = None
     parsed: Any = None
-    prompt_cache_breakpoint: PromptCacheBreakpoint = None
 
     def as_output(self) -> Item:
         """The part as one of an assistant's message."""
