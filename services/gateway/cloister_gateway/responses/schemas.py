@@ -94,6 +94,14 @@ class StreamOptions(Strict):
     include_obfuscation: Obfuscation = None
 
 
+class AccessPrograms(Strict):
+    """Who may ask OpenAI's models what."""
+
+    cyber: Annotated[
+        Literal["standard"] | None, only("standard"), Hint("Models here know no programs but the standard one.")
+    ] = None
+
+
 class BackgroundOptions(Strict):
     """How soon OpenAI begins with what runs in the background."""
 
@@ -142,7 +150,6 @@ class ResponseParameters(Strict):
     """The parameters that HTTP and WebSocket share."""
 
     refused: ClassVar[Mapping[str, str]] = {
-        "access_programs": "Models here know no access programs. Leave it out.",
         "context_management": "Nothing here sums up a conversation. Send 'truncation' instead.",
         "moderation": "Nothing here moderates. Leave it out.",
         "prompt": "Prompts are not stored here. Send 'instructions' and 'input'.",
@@ -170,8 +177,10 @@ class ResponseParameters(Strict):
         None, description="Over 0 it brings `logprobs`, like `include` with `message.output_text.logprobs`."
     )
     metadata: Metadata | None = None
-    tools: Tools | None = Field(None, description="[Functions](api.md#functions), and one `file_search`.")
-    tool_choice: ToolChoice | None = Field(None, description="[All forms](api.md#functions), of these tools.")
+    tools: Tools | None = Field(
+        None, description="[Functions](api.md#functions), which run at the caller's, and one `file_search`."
+    )
+    tool_choice: ToolChoice | None = Field(None, description="[What each form means](api.md#functions).")
     include: Annotated[list[Included], Field(max_length=64, fail_fast=True)] | None = Field(
         None,
         description="`file_search_call.results`, `message.output_text.logprobs`, `reasoning.encrypted_content`; the "
@@ -194,6 +203,7 @@ class ResponseParameters(Strict):
     )
     prompt_cache_options: Annotated[CacheOptions | None, Hint("See its fields.")] = None
     prompt_cache_retention: PromptCacheRetention = None
+    access_programs: Annotated[AccessPrograms | None, Hint("See its fields.")] = None
     image: Annotated[ImageOptions | None, Hint("See its fields.")] = None
     user: User = None
     safety_identifier: SafetyIdentifier = None
