@@ -15,13 +15,13 @@ from cloister_common.vault import Keyring
 from cloister_common.wire.filters import check_depth
 
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.models import Catalog
+from cloister_gateway.models import Catalog, ChatModel
 from cloister_gateway.prompt import Prompt
 from cloister_gateway.responses.idempotency import Asked, IdempotencyKeys
 from cloister_gateway.responses.permissions import check_permissions
 from cloister_gateway.responses.reading import ResponseReader
 from cloister_gateway.responses.schemas import ResponseParameters
-from cloister_gateway.responses.shapes import new_body, new_request
+from cloister_gateway.responses.shapes import in_force, new_body, new_request
 from cloister_gateway.runs.acceptance import Acceptance, Accepted, Claim, ClaimedError, Log, MovedOnError, NewTurn, Seen
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader, earlier_links
@@ -140,7 +140,7 @@ class Intake:
         Raises:
             InvalidRequest, UnsupportedParameter, NotFound, Forbidden, Conflict: Nothing was stored.
         """
-        self._check(principal, parameters)
+        model = self._check(principal, parameters)
         key = idempotency_key or parameters.client_request_id
         asked = None if key is None else Asked.of(principal, key, parameters, background=background)
         claim = None if asked is None else await self._idempotency.name(asked)
@@ -153,6 +153,7 @@ class Intake:
                 return Created(earlier, replayed=True)
         beside = claim if conversation_id is None else record_key(CONVERSATION, conversation_id)
         response_id = new_response_id(beside)
+        parameters = in_force(parameters, model)
         request = new_request(response_id, parameters, key_id=principal.credential.id, background=background)
         conversation = None if conversation_id is None else await self._conversation(principal, conversation_id, seen)
         if request.previous_response_id is not None:
@@ -172,9 +173,10 @@ class Intake:
         await self._engine.begin(accepted)
         return Created(accepted.keyed, replayed=False)
 
-    def _check(self, principal: Principal, parameters: ResponseParameters) -> None:
+    def _check(self, principal: Principal, parameters: ResponseParameters) -> ChatModel:
+        """The model that is asked. Raises for what can be told from the request alone."""
         check_permissions(principal, parameters)
-        self._models.get(parameters.model)
+        model = self._models.get(parameters.model)
         if parameters.conversation is not None and parameters.previous_response_id is not None:
             raise InvalidRequest(
                 "'previous_response_id' cannot be used with 'conversation'. Send one of them.",
@@ -186,6 +188,7 @@ class Intake:
                 check_depth(tool.filters)
         if parameters.tool_choice == "required" and not parameters.tools:
             raise InvalidRequest("'tool_choice' is 'required', but there are no 'tools'.", param="tool_choice")
+        return model
 
     async def _conversation(self, principal: Principal, conversation_id: str, seen: Seen) -> KeyedObject:
         """The conversation with its key. Raises `NotFound` for unknown, foreign and deleted ones alike."""

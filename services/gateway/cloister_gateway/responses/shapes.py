@@ -5,13 +5,15 @@ from typing import Any
 
 import orjson
 
-from cloister_gateway.grounding import FileSearch
-from cloister_gateway.responses.schemas import ResponseParameters
+from cloister_gateway.grounding import DEFAULT_RESULTS, FileSearch
+from cloister_gateway.models import ChatModel
+from cloister_gateway.responses.schemas import FileSearchTool, Format, RankingOptions, ResponseParameters
 from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.transcript import Transcript
 from cloister_gateway.wire.items import ResponseBody, input_item
 
 __all__ = [
+    "in_force",
     "last_event",
     "new_body",
     "new_request",
@@ -50,11 +52,26 @@ def response_format(parameters: ResponseParameters) -> dict[str, Any] | None:
     return {"type": "json_schema", "json_schema": schema}
 
 
+def in_force(parameters: ResponseParameters, model: ChatModel) -> ResponseParameters:
+    """What was asked, with how ``model`` samples where the caller does not say: so pods are told, and the caller."""
+    chosen = {"temperature": parameters.temperature, "top_p": parameters.top_p}
+    missing = {name: getattr(model, name) for name, value in chosen.items() if value is None}
+    return parameters.model_copy(update=missing)
+
+
 def new_body(response_id: str, parameters: ResponseParameters, *, background: bool) -> ResponseBody:
-    """The response as created, in OpenAI's shape."""
+    """The response as created, in OpenAI's shape: every field of its schema, with the value that is in force.
+
+    Left out are ``user`` where there is none, since it may not be null there, and the fields of what is not done here.
+
+    Args:
+        response_id: Its id.
+        parameters: What was asked, `in_force`.
+        background: Whether the run goes on with nobody watching.
+    """
     conversation = parameters.conversation_id()
     text_format = parameters.text.format if parameters.text else None
-    return {
+    body: ResponseBody = {
         "id": response_id,
         "object": "response",
         "created_at": int(time.time()),
@@ -67,28 +84,51 @@ def new_body(response_id: str, parameters: ResponseParameters, *, background: bo
         "max_output_tokens": parameters.max_output_tokens,
         "max_tool_calls": None,
         "model": parameters.model,
+        "moderation": None,
         "output": [],
         "parallel_tool_calls": True if parameters.parallel_tool_calls is None else parameters.parallel_tool_calls,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
         "previous_response_id": parameters.previous_response_id,
+        "prompt": None,
         "conversation": {"id": conversation} if conversation else None,
         "reasoning": {"effort": None, "summary": None},
         "service_tier": "default",
         "store": parameters.store is not False,
         "temperature": parameters.temperature,
         "text": {
-            "format": text_format.model_dump(by_alias=True, exclude_none=True) if text_format else {"type": "text"}
+            "format": _format_body(text_format) if text_format else {"type": "text"},
+            "verbosity": "medium",
         },
         "tool_choice": parameters.tool_choice or "auto",
-        "tools": [tool.model_dump(exclude_none=True) for tool in parameters.tools or []],
+        "tools": [_tool_body(tool) for tool in parameters.tools or []],
+        "top_logprobs": 0,
         "top_p": parameters.top_p,
         "truncation": parameters.truncation or "auto",
         "truncation_details": {"dropped_messages": 0},
         "citation_details": None,
         "usage": None,
-        "user": parameters.user,
         "safety_identifier": parameters.safety_identifier,
         "prompt_cache_key": parameters.prompt_cache_key,
+        "prompt_cache_retention": "in_memory",
         "metadata": parameters.metadata or {},
+    }
+    return body if parameters.user is None else {**body, "user": parameters.user}
+
+
+def _format_body(chosen: Format) -> dict[str, Any]:
+    """``text.format`` with what was in force."""
+    body = chosen.model_dump(by_alias=True, exclude_none=True)
+    return {"strict": False, **body} if chosen.type == "json_schema" else body
+
+
+def _tool_body(tool: FileSearchTool) -> dict[str, Any]:
+    """A tool with what is in force where the caller does not say."""
+    options = tool.ranking_options or RankingOptions()
+    return {
+        **tool.model_dump(),
+        "max_num_results": tool.max_num_results or DEFAULT_RESULTS,
+        "ranking_options": options.model_dump(exclude_none=True),
     }
 
 

@@ -58,7 +58,7 @@ class TurnRequest(Record):
         tools: Where to search.
         show_results: Whether the response shows what a search finds.
         response_format: The form of the answer, as Chat Completions have it; None is prose.
-        temperature, top_p: As sent to the pod; None is the pod's default.
+        temperature, top_p: As sent to the pod; None, of a version before, is the pod's default.
         max_output_tokens: The longest answer, in tokens.
         truncation: Whether history may be left out where it does not fit.
         background: Whether the run goes on with nobody watching.
