@@ -5,7 +5,7 @@ OpenAI's server always sends (`ALWAYS`) may not be missing although the schema l
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tests.support.openai_schema.extract import FACTS
@@ -121,7 +121,8 @@ class Schema:
         if type(value) is not kind:
             yield f"{place} is {_shown(value)}, and must be a {kind.__name__}"
             return
-        for key, element in enumerate(value) if isinstance(value, list) else value.items():
+        pairs: Iterable[tuple[Any, Any]] = enumerate(value) if kind is list else value.items()
+        for key, element in pairs:
             yield from self._faults(fact, element, f"{place}[{key!r}]")
 
     def _object(self, name: str, fact: Fact, value: Any, place: str) -> Iterator[str]:

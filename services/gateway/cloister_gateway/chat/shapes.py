@@ -1,8 +1,8 @@
 """A pod's chat completions in OpenAI's shape, whole and in chunks: each field that OpenAI's schema has, and no other.
 
 vLLM says more (``prompt_logprobs``, ``token_ids``, ``stop_reason`` …), some things not at all (``service_tier``), and
-others only where it has something to say (``refusal``, the details of usage). ``reasoning`` and ``reasoning_content``
-are passed on where there is any: models that think have no other place for it in this API.
+others only where it has something to say (``refusal``, the details of usage). What a model thinks is passed on, where
+it thinks: there is no other place for it in this API.
 """
 
 from typing import Any
@@ -16,13 +16,12 @@ __all__ = ["ChunkShapes", "completion"]
 Body = dict[str, Any]
 
 _SERVICE_TIER = "default"
-_THOUGHTS = ("reasoning", "reasoning_content")
 
 _PLAIN_END = b'},"logprobs":null,"finish_reason":null,"token_ids":null}]}\n\n'
 """The end of a chunk that carries a token and nothing else, as vLLM writes it."""
 _END = b'},"logprobs":null,"finish_reason":null}]}\n\n'
 _END_WITH_USAGE = b'},"logprobs":null,"finish_reason":null}],"usage":null}\n\n'
-_NO_THOUGHT = b'"reasoning":null'
+_THOUGHT = b'"reasoning":'
 """In text its quotes would be escaped."""
 _DATA = b"data: "
 _DONE = b"data: [DONE]\n\n"
@@ -70,7 +69,7 @@ class ChunkShapes:
         return b"".join([self._event(event + b"\n\n") for event in block.split(b"\n\n") if event])
 
     def _event(self, event: bytes) -> bytes:
-        if event.startswith(self._pods_head) and event.endswith(_PLAIN_END) and _NO_THOUGHT not in event:
+        if event.startswith(self._pods_head) and event.endswith(_PLAIN_END) and _THOUGHT not in event:
             return self._head + event[len(self._pods_head) : -len(_PLAIN_END)] + self._end
         if not event.startswith(_DATA) or event == _DONE:
             return event
@@ -134,7 +133,13 @@ def _call(call: Body) -> Body:
 
 
 def _thoughts(message: Body) -> Body:
-    return {name: message[name] for name in _THOUGHTS if message.get(name) is not None}
+    """What the model thinks, under both names that clients read.
+
+    vLLM calls it ``reasoning``; it did call it ``reasoning_content``, as DeepSeek's API does, and half of the clients
+    read that. OpenAI's schema has neither.
+    """
+    thought = message.get("reasoning")
+    return {} if thought is None else {"reasoning": thought, "reasoning_content": thought}
 
 
 def _logprobs(logprobs: Body | None) -> Body | None:

@@ -1,9 +1,13 @@
 """Chat completions as they go out, of what vLLM says: what OpenAI's schema has, and nothing of vLLM's own."""
 
+import copy
+
 import orjson
 import pytest
 from cloister_gateway.chat.shapes import ChunkShapes, completion
 from cloister_gateway.models import ChatModel
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.openai_schema.checker import SCHEMA
 
@@ -103,12 +107,26 @@ def test_chunks_have_openais_fields_and_no_other(together: bool, usage: bool) ->
         assert isinstance(found[4]["usage"], dict)
 
 
-def test_null_reasoning_is_left_out_and_reasoning_passed_on() -> None:
+@given(st.text(min_size=1))
+def test_reasoning_goes_out_under_both_names_that_clients_read(text: str) -> None:
     shapes = ChunkShapes(MODEL, usage=False)
     shapes.block(FIRST)
-    assert chunks(shapes.block(token(b"one", b',"reasoning":null')))[0]["choices"][0]["delta"] == {"content": "one"}  # type: ignore[index]
-    said = shapes.block(token(b"", b',"reasoning":"hm"'))
-    assert orjson.loads(said[6:])["choices"][0]["delta"] == {"content": "", "reasoning": "hm"}
+    event = token(b"", b',"reasoning":' + orjson.dumps(text))
+    both = {"reasoning": text, "reasoning_content": text}
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks(shapes.block(event + event))]  # type: ignore[index]
+    assert deltas == [{"content": "", **both}] * 2
+    whole = copy.deepcopy(WHOLE)
+    whole["choices"][0]["message"]["reasoning"] = text  # type: ignore[index]
+    assert orjson.loads(completion(orjson.dumps(whole), MODEL))["choices"][0]["message"].items() >= both.items()
+
+
+@pytest.mark.parametrize("text", [b'{\\"reasoning\\":\\"x\\"}', b"reasoning"])
+def test_no_reasoning_goes_out_where_there_is_none(text: bytes) -> None:
+    shapes = ChunkShapes(MODEL, usage=False)
+    shapes.block(FIRST)
+    found = chunks(shapes.block(token(text, b',"reasoning":null')) + shapes.block(token(text)))
+    deltas = [chunk["choices"][0]["delta"] for chunk in found]  # type: ignore[index]
+    assert deltas == [{"content": text.decode().replace("\\", "")}] * 2
 
 
 def test_whole_answer_has_openais_fields_and_no_other() -> None:
