@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from cloister_common.errors import InvalidRequest
 from cloister_common.wire.filters import Filter
+from cloister_common.wire.requests import Hint, hints_of
 from pydantic import AfterValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
@@ -49,16 +50,25 @@ class FunctionTool(Function):
     """A function that the model may call."""
 
     refused: ClassVar[Mapping[str, str]] = {
-        "allowed_callers": "Functions are called by the model alone. Leave it out.",
-        "defer_loading": "All functions are shown to the model from the beginning. Leave it out.",
-        "output_schema": "What a function returns is not checked. Leave it out.",
+        "output_schema": "What a function returns is not checked here. Leave it out.",
     }
 
     type: Literal["function"]
+    allowed_callers: Annotated[
+        list[Annotated[Literal["direct"], only("direct")]] | None,
+        Field(fail_fast=True),
+        Hint("The model calls functions itself, and nothing else does."),
+    ] = None
+    defer_loading: Annotated[
+        Literal[False] | None, only(False), Hint("All functions are shown to the model from the beginning.")
+    ] = None
 
     def declaration(self) -> dict[str, Any]:
         """The same in the words of Chat Completions."""
-        return {"type": "function", "function": self.model_dump(exclude={"type"}, exclude_none=True)}
+        return {
+            "type": "function",
+            "function": self.model_dump(exclude={"type", *hints_of(FunctionTool)}, exclude_none=True),
+        }
 
 
 def _type(value: Any) -> str:

@@ -151,7 +151,7 @@ class Generation:
             "response_format": request.response_format,
         }
         body |= {name: value for name, value in optional.items() if value is not None}
-        return body | thinking(self._request.reasoning_effort)
+        return body | thinking(request.reasoning_effort)
 
     async def _continue(self, body: dict[str, Any], text: str, *, counted: bool) -> int:
         """Has ``body`` go on from ``text``; the tokens that it has. They are ``counted`` unless calls followed it."""
