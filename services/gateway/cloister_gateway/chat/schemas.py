@@ -43,7 +43,7 @@ _INT64 = 2**63
 class Tool(Strict):
     """A tool the model may call. Functions only; they run at the caller's."""
 
-    type: Literal["function"]
+    type: Annotated[Literal["function"], only("function")]
     function: Function
 
 

@@ -28,7 +28,7 @@ UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     ({"context_management": [{"type": "compaction"}]}, "context_management"),
     ({"moderation": {"model": "x"}}, "moderation"),
     ({"image": {"context_compression": "enabled"}}, "image.context_compression"),
-    ({"access_programs": {}}, "access_programs"),
+    ({"access_programs": {"cyber": "daybreak_red"}}, "access_programs.cyber"),
     ({"text": {"verbosity": "low"}}, "text.verbosity"),
     ({"text": {"format": {"type": "grammar"}}}, "text.format.type"),
     ({"tools": [{**FUNCTION, "defer_loading": True}]}, "tools[0].defer_loading"),
