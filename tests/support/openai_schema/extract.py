@@ -5,8 +5,9 @@
 Both SDKs are generated from the published OpenAPI document, and each tells what the other loses. The Python package
 has the types and enums of every field, and is what this environment pins; but a field that may be missing and one that
 may be null are both ``Optional`` in it. The TypeScript declarations of the npm package, whose folder is the argument,
-tell them apart. Where the two disagree on a type, the Python package is followed; a field that the declarations do
-not have, since their release is older, may be missing and may be null.
+tell them apart. Where the two disagree on a type, the Python package is followed. A field that only one of them has
+may be missing; the types are known of those that the declarations, whose release is older, do not have, and they may be
+null.
 
 Only facts go into the table: names, which are required, types, values of enums. Of the unions of tools, items and
 events only those are kept that a gateway of ours can send: another one is a fault that the check then finds.
@@ -76,6 +77,9 @@ _NOT_SERVED = {
     *("obfuscation", "prompt_cache_breakpoint", "prompt_cache_diagnostics", "prompt_cache_options", "tool_usage"),
 }
 """Fields of what we do not do: they are missing, or null where they may be."""
+
+_OF_THE_SDK = {"output_text"}
+"""Fields that the SDK puts into an object by itself."""
 
 
 class _Declared(typing.NamedTuple):
@@ -179,6 +183,8 @@ class _Table:
                     continue
                 fact = self.fact(field.annotation)
                 (optional if may_be_missing else required)[field_name] = fact if may_be_null else _without_null(fact)
+            known = {field.alias or name for name, field in model.model_fields.items()}
+            optional |= dict.fromkeys(sorted((declared or {}).keys() - known - _OF_THE_SDK), "any")
             self.objects[name] = {"required": required, "optional": optional}
         return name
 
