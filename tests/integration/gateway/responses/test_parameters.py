@@ -245,7 +245,7 @@ def test_logprobs_are_told_with_the_text_and_kept_with_the_message(client: Any, 
     assert [logprob.token for logprob in told] == ["One", " two", "."]
     assert [len(logprob.top_logprobs or []) for logprob in told] == [1, 1, 1]
     done = next(event for event in events if event.type == "response.output_text.done")
-    assert done.logprobs == told
+    assert [one.to_dict() for one in done.logprobs] == [one.to_dict() for one in told]
     response = events[-1].response
     kept = response.output[0].content[0].logprobs
     assert [(one.token, one.logprob, one.bytes) for one in kept] == [
