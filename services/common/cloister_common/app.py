@@ -3,7 +3,8 @@
 A request goes through the shell (`cloister_common.middleware`), the guard where there is one, and then either straight
 to a route that is called directly (`cloister_common.direct`) or through FastAPI's router. Errors of the
 `cloister_common.errors` tree, validation failures and everything unforeseen leave as OpenAI's error object.
-``/livez`` says the process turns; ``/readyz`` runs the service's checks and names those that fail.
+``/livez`` says the process turns; ``/readyz`` runs the service's checks and names those that fail. ``/health`` is the
+same under the name that load generators and frontends poll, as vLLM has it.
 """
 
 import asyncio
@@ -143,6 +144,7 @@ def create_base_app(
     async def livez() -> dict[str, str]:
         return {"status": "ok"}
 
+    @app.get("/health")
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
         named = checks(app)

@@ -1,9 +1,9 @@
 """A llm pod without a model: vLLM's chat API on a socket, with tokens, pauses and failures as the test sets them.
 
 It speaks what `cloister_llm` pods speak and the gateway uses: ``/v1/chat/completions`` (streamed or not, several
-choices, usage, ``continue_final_message``, tool calls, reasoning), ``/tokenize``, ``/v1/models`` and ``/health``; all
-else is a 404, and all but ``/health`` need the internal token. A "token" is a word of the prompt or one entry of
-`answer`.
+choices, usage, logprobs, ``continue_final_message``, tool calls, reasoning), ``/tokenize``, ``/v1/models`` and
+``/health``; all else is a 404, and all but ``/health`` need the internal token. A "token" is a word of the prompt or
+one entry of `answer`.
 
 The attributes may be changed from any thread while it serves.
 """
@@ -213,7 +213,8 @@ class FakeLlm:
         for number, token in enumerate(tokens, start=1):
             yield None
             for index in choices:
-                yield _choice(index, token, finish if number == len(tokens) else None)
+                last = finish if number == len(tokens) else None
+                yield {**_choice(index, token, last), "logprobs": _logprobs(body, [token])}
         if not tokens:
             for index in choices:
                 yield _choice(index, {"content": ""}, finish)
@@ -280,7 +281,7 @@ class FakeLlm:
             "created": int(time.time()),
             "model": self.model,
             "choices": [
-                {"index": index, "message": message, "finish_reason": finish, "logprobs": None}
+                {"index": index, "message": message, "finish_reason": finish, "logprobs": _logprobs(body, tokens)}
                 for index in range(count)
             ],
             "usage": self._usage(body, prompt, tokens),
@@ -330,6 +331,15 @@ def _end_of_call(body: Body) -> str:
 
 def _choice(index: int, delta: Body, finish: str | None = None) -> Body:
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+
+
+def _logprobs(body: Body, tokens: Sequence[Body]) -> Body | None:
+    """What is told of tokens, all of them half as likely as not, where the caller asks."""
+    if not body.get("logprobs"):
+        return None
+    texts = [token.get("content") or token.get("reasoning") or "" for token in tokens if "tool_calls" not in token]
+    told = [{"token": text, "logprob": -0.5, "bytes": list(text.encode())} for text in texts]
+    return {"content": [{**one, "top_logprobs": [one] * int(body.get("top_logprobs") or 0)} for one in told]}
 
 
 def _usage(prompt: int, completion: int) -> Body:

@@ -10,13 +10,13 @@ import base64
 import re
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import ConfigDict
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
-from cloister_common.wire.requests import RequestModel, parse_request
+from cloister_common.wire.requests import Hint, RequestModel, parse_request
 
 __all__ = [
     "BULK",
@@ -55,7 +55,9 @@ class EmbeddingRequest(RequestModel):
     input: Any
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
-    user: str | None = None
+    user: Annotated[
+        str | None, Hint("It helps a provider to find abuse among its customers; here keys and projects say who asks.")
+    ] = None
 
     def texts(self) -> list[str]:
         """The texts to embed, in order.

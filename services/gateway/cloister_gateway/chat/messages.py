@@ -6,6 +6,7 @@ said goes to the pod, whose chat template decides what of it the model sees; wha
 of an earlier answer, an SDK's reading of it) ends here.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
@@ -16,6 +17,9 @@ from cloister_gateway.wire.items import call_arguments
 from cloister_gateway.wire.strict import Object, Strict
 
 __all__ = ["Message", "check_message", "upstream_message"]
+
+_HINTS = frozenset({"prompt_cache_breakpoint"})
+"""Fields of parts that change no answer: where a beginning ends that the pods would find again by themselves."""
 
 _PARTS = {"text": "text", "refusal": "refusal"}
 """The types of parts, and where each has its text."""
@@ -41,7 +45,10 @@ class ToolCall(Strict):
 class Message(Strict):
     """A message of any role; `check_message` knows which fields belong to which."""
 
-    nullable: ClassVar[frozenset[str]] = frozenset({"audio", "function_call"})
+    refused: ClassVar[Mapping[str, str]] = {
+        "audio": "Models here read and write text only. Leave it out.",
+        "function_call": "It is the old form of 'tool_calls'. Send those.",
+    }
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Any = None
@@ -105,7 +112,7 @@ def _check_content(message: Message, path: str) -> None:
         if field is None or (field == "refusal" and message.role != "assistant"):
             raise UnsupportedParameter(f"{place}.type", f"'{place}.type' must be 'text': models here read text only.")
         for name, value in part.items():
-            if name not in {"type", field} and value is not None:
+            if name not in {"type", field, *_HINTS} and value is not None:
                 raise UnsupportedParameter(f"{place}.{name}")
         if not isinstance(part.get(field), str):
             raise InvalidRequest(f"'{place}.{field}' must be a string.", param=f"{place}.{field}", code="invalid_type")

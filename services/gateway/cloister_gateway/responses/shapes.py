@@ -33,7 +33,7 @@ def snapshot(body: ResponseBody, events: list[bytes]) -> ResponseBody:
     transcript.replay(events)
     response = {**transcript.response}
     response["output"] = [
-        {**item, "content": [{**part, "text": transcript.text(place)} for part in item["content"]]}
+        {**item, "content": [transcript.part(place)] if item["content"] else []}
         if item["type"] in {"message", "reasoning"} and item["status"] == "in_progress"
         else item
         for place, item in enumerate(transcript.output)
@@ -129,12 +129,15 @@ def new_request(
         functions=[tool.declaration() for tool in tools.functions],
         function_choice=tools.choice,
         parallel_calls=parameters.parallel_tool_calls is not False,
-        show_results="file_search_call.results" in (parameters.include or []),
+        show_results=parameters.wants_results(),
         response_format=response_format(parameters),
         temperature=parameters.temperature,
         top_p=parameters.top_p,
+        presence_penalty=parameters.presence_penalty,
+        frequency_penalty=parameters.frequency_penalty,
+        logprobs=parameters.logprobs(),
         reasoning_effort=parameters.effort(),
-        seal_reasoning="reasoning.encrypted_content" in (parameters.include or []),
+        seal_reasoning=parameters.seals_reasoning(),
         max_output_tokens=parameters.max_output_tokens,
         truncation=parameters.truncation or "auto",
         background=background,

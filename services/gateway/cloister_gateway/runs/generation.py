@@ -20,7 +20,8 @@ from cloister_gateway.runs.answer import Answer
 from cloister_gateway.runs.calls import Calls
 from cloister_gateway.runs.records import TokenCount, TurnRequest
 from cloister_gateway.storage import KeyedObject
-from cloister_gateway.wire.items import Message
+from cloister_gateway.wire.items import Logprob, Message
+from cloister_gateway.wire.parameters import pod_top_p
 
 __all__ = ["Generation"]
 
@@ -135,14 +136,19 @@ class Generation:
             "stream_options": {"include_usage": True, "continuous_usage_stats": True},
             "max_tokens": self._most_tokens,
         }
-        if self._request.functions:
-            body |= {"tools": self._request.functions, "tool_choice": self._request.function_choice}
-            if not self._request.parallel_calls:
+        request = self._request
+        if request.functions:
+            body |= {"tools": request.functions, "tool_choice": request.function_choice}
+            if not request.parallel_calls:
                 body["parallel_tool_calls"] = False
         optional = {
-            "temperature": self._request.temperature,
-            "top_p": self._request.top_p,
-            "response_format": self._request.response_format,
+            "temperature": request.temperature,
+            "top_p": None if request.top_p is None else pod_top_p(request.top_p),
+            "presence_penalty": request.presence_penalty,
+            "frequency_penalty": request.frequency_penalty,
+            "logprobs": None if request.logprobs is None else True,
+            "top_logprobs": request.logprobs,
+            "response_format": request.response_format,
         }
         body |= {name: value for name, value in optional.items() if value is not None}
         return body | thinking(self._request.reasoning_effort)
@@ -178,10 +184,11 @@ class Generation:
         text = thoughts = ""
         reason: str | None = None
         usage: dict[str, Any] | None = None
+        logprobs: list[Logprob] | None = None if self._request.logprobs is None else []
         for payload in payloads(block):
             chunk = orjson.loads(payload)
             if "error" in chunk:
-                self._show(thoughts, text)
+                self._show(thoughts, text, logprobs)
                 raise UpstreamFailed("The model reported an error in the middle of its answer.")
             usage = chunk.get("usage") or usage
             for choice in chunk["choices"]:
@@ -194,22 +201,25 @@ class Generation:
                         content = thought + (content or "")
                     elif thought:
                         if text:
-                            self._answer.feed(text)
-                            text = ""
+                            self._show("", text, logprobs)
+                            text, logprobs = "", None if logprobs is None else []
                         thoughts += thought
                     self._calls.feed(delta.get("tool_calls") or ())
                 text += content or ""
                 reason = choice.get("finish_reason") or reason
+                if logprobs is not None and (before or not delta.get("reasoning")):
+                    # (OpenAI tells those of the message only.)
+                    logprobs += (choice.get("logprobs") or {}).get("content") or []
         if usage is not None:
             self._count(usage, before)
-        self._show(thoughts, text)
+        self._show(thoughts, text, logprobs)
         return reason
 
-    def _show(self, thoughts: str, text: str) -> None:
+    def _show(self, thoughts: str, text: str, logprobs: list[Logprob] | None) -> None:
         if thoughts:
             self._answer.think(thoughts)
-        if text:
-            self._answer.feed(text)
+        if text or logprobs:
+            self._answer.feed(text, logprobs)
 
     def _count(self, usage: dict[str, Any], before: int) -> None:
         """Notes what the model says it used, of which ``before`` tokens were answered earlier."""

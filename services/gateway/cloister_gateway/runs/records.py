@@ -63,7 +63,8 @@ class TurnRequest(Record):
         parallel_calls: Whether it may call more than one at once.
         show_results: Whether the response shows what a search finds.
         response_format: The form of the answer, as Chat Completions have it; None is prose.
-        temperature, top_p: As sent to the pod; None is the pod's default.
+        temperature, top_p, presence_penalty, frequency_penalty: As the caller sent them; None is the pod's default.
+        logprobs: How many likeliest tokens are told beside each token of the answer; None where not even its own is.
         reasoning_effort: How much the model shall think; None is as the pod has it.
         seal_reasoning: Whether the response shows its reasoning sealed too, for the caller to send back.
         max_output_tokens: The longest answer, in tokens.
@@ -89,6 +90,9 @@ class TurnRequest(Record):
     response_format: dict[str, Any] | None = None
     temperature: float | None = None
     top_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logprobs: int | None = None
     reasoning_effort: Effort | None = None
     seal_reasoning: bool = False
     max_output_tokens: int | None = None

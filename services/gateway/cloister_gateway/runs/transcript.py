@@ -14,7 +14,7 @@ from cloister_gateway.prompt import Prompt
 from cloister_gateway.runs.calls import MadeCall
 from cloister_gateway.runs.item_ids import output_id
 from cloister_gateway.runs.records import Outcome, TokenCount
-from cloister_gateway.wire.items import CALL_OF_MODEL, Item, ResponseBody, SearchResult
+from cloister_gateway.wire.items import CALL_OF_MODEL, Item, Logprob, ResponseBody, SearchResult
 
 __all__ = ["SealThought", "Transcript"]
 
@@ -67,6 +67,7 @@ class Transcript:
         self.next_number = 0
         self._pending: list[bytes] = []
         self._texts: dict[tuple[int, int], list[str]] = {}
+        self._logprobs: dict[int, list[Logprob]] = {}
         self._heads: dict[int, bytes] = {}
 
     @property
@@ -134,6 +135,18 @@ class Transcript:
         self._queue(event, at_once=not texts)
         texts.append(text)
 
+    def delta_with_logprobs(self, index: int, text: str, logprobs: list[Logprob]) -> None:
+        """As `delta`, with the logprobs of its tokens: so much is told with each that nothing is gained by haste."""
+        self.emit(
+            "response.output_text.delta",
+            at_once=(index, 0) not in self._texts,
+            item_id=self.output[index]["id"],
+            output_index=index,
+            content_index=0,
+            delta=text,
+            logprobs=logprobs,
+        )
+
     def open_reasoning(self, item_id: str) -> int:
         """Starts an item of reasoning; returns its output index. The order of events is that of a message."""
         index = len(self.output)
@@ -174,10 +187,9 @@ class Transcript:
 
     def close_message(self, index: int, *, status: str) -> None:
         """Ends the message at ``index``: text, part and item are done."""
-        item_id, text = self.output[index]["id"], self.text(index)
-        where = {"item_id": item_id, "output_index": index, "content_index": 0}
-        self.emit("response.output_text.done", **where, text=text, logprobs=[])
-        part = {**self.output[index]["content"][0], "text": text}
+        part = self.part(index)
+        where = {"item_id": self.output[index]["id"], "output_index": index, "content_index": 0}
+        self.emit("response.output_text.done", **where, text=part["text"], logprobs=part["logprobs"])
         self.emit("response.content_part.done", **where, part=part)
         item = {**self.output[index], "content": [part], "status": status}
         self.emit("response.output_item.done", output_index=index, item=item)
@@ -244,6 +256,11 @@ class Transcript:
         """The message's text so far."""
         return "".join(self._texts.get((index, 0), ()))
 
+    def part(self, index: int) -> dict[str, Any]:
+        """The content of the message or reasoning as it is now."""
+        part: dict[str, Any] = {**self.output[index]["content"][0], "text": self.text(index)}
+        return {**part, "logprobs": self._logprobs.get(index, [])} if "logprobs" in part else part
+
     def announce(self, *, background: bool) -> None:
         """The events that begin every response, before anything can go wrong or be cancelled."""
         self.lifecycle("response.created")
@@ -265,6 +282,8 @@ class Transcript:
         kind = event["type"]
         if kind in _TEXT_DELTAS:
             self._texts.setdefault((event["output_index"], event["content_index"]), []).append(event["delta"])
+            if event.get("logprobs"):
+                self._logprobs.setdefault(event["output_index"], []).extend(event["logprobs"])
         elif kind == "response.output_text.annotation.added":
             part = self.output[event["output_index"]]["content"][event["content_index"]]
             part["annotations"].append(event["annotation"])

@@ -1,6 +1,7 @@
 """The items that callers send, as the input of a turn and into conversations, each with what is stored of it."""
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from cloister_common.ids import new_id
 from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
@@ -16,6 +17,7 @@ from cloister_gateway.wire.own import (
     Reasoning,
     Status,
 )
+from cloister_gateway.wire.parameters import PromptCacheBreakpoint
 from cloister_gateway.wire.strict import Object, Text, only
 
 __all__ = [
@@ -32,6 +34,8 @@ __all__ = [
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 CallId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
+_NO_PLACE = "No item of a conversation here has it. Leave it out."
+
 
 class InputText(Dumped):
     """A text part of an input message. ``output_text`` is what assistant messages of earlier turns carry."""
@@ -41,6 +45,7 @@ class InputText(Dumped):
     annotations: Annotated[list[Annotation], Field(fail_fast=True)] | None = None
     logprobs: Annotated[list[Object], Field(fail_fast=True)] | None = None
     parsed: Any = None
+    prompt_cache_breakpoint: PromptCacheBreakpoint = None
 
     def as_output(self) -> Item:
         """The part as one of an assistant's message."""
@@ -95,6 +100,8 @@ class InputMessage(Dumped):
 class FunctionCall(Dumped):
     """A call of a function that the model made earlier, sent back by who keeps the history."""
 
+    refused: ClassVar[Mapping[str, str]] = dict.fromkeys(("async", "caller", "created_by", "namespace"), _NO_PLACE)
+
     type: Literal["function_call"]
     id: str | None = Field(None, max_length=128)
     status: Status | None = None
@@ -116,6 +123,8 @@ def _form(output: Any) -> str:
 
 class FunctionCallOutput(Dumped):
     """What a called function returned: text, or parts of text."""
+
+    refused: ClassVar[Mapping[str, str]] = dict.fromkeys(("caller", "created_by", "name", "namespace"), _NO_PLACE)
 
     type: Literal["function_call_output"]
     id: str | None = Field(None, max_length=128)

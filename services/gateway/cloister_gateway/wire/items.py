@@ -12,6 +12,7 @@ __all__ = [
     "CALL_OF_CALLER",
     "CALL_OF_MODEL",
     "Item",
+    "Logprob",
     "Message",
     "ResponseBody",
     "SearchResult",
@@ -30,6 +31,8 @@ ResponseBody = dict[str, Any]
 """A response, or fields of one, in OpenAI's JSON."""
 SearchResult = dict[str, Any]
 """One result of a file search, in OpenAI's JSON."""
+Logprob = dict[str, Any]
+"""How likely a token of an answer was, and the likeliest at its place: the same JSON of OpenAI's in both APIs."""
 Message = dict[str, Any]
 """A message as the model is given it, in the JSON of Chat Completions: its ``role`` and its text, ``content``; or one
 call of a function, in ``tool_calls``, with ``by_model``, whether the model made it here; or what a function returned,
