@@ -39,7 +39,7 @@ def test_the_sdk_reads_a_thought_and_then_the_answer(client: Any, thinker: FakeL
     assert (thought.type, thought.summary, thought.encrypted_content) == ("reasoning", [], None)
     assert (message.type, final.output_text) == ("message", "Hello, this is the fake.")
     assert final.usage.output_tokens_details.reasoning_tokens == len(THOUGHT)
-    assert client.responses.retrieve(final.id).to_dict() == final.to_dict()
+    assert client.responses.retrieve(final.id).output[0].to_dict() == thought.to_dict()
     listed = list(client.conversations.items.list(conversation.id, order="asc"))
     assert [item.type for item in listed] == ["message", "reasoning", "message"]
     assert listed[1].to_dict() == thought.to_dict()
