@@ -239,7 +239,7 @@ class FakeLlm:
         count = int(body.get("n") or 1)
         usage = _usage(prompt, len(tokens) * count)
         if self.reasoning:
-            thoughts = min(len(self._thoughts(body)), len(tokens))
+            thoughts = sum("reasoning" in token for token in tokens)
             usage["completion_tokens_details"] = {"reasoning_tokens": thoughts * count}
         return usage
 
@@ -249,12 +249,11 @@ class FakeLlm:
         if self.tool_call is not None:
             answer = [Call(*self.tool_call)]
         texts = [part for part in answer if isinstance(part, str)]
-        field = "content"
         if body.get("continue_final_message"):
             texts = _rest(texts, str(body["messages"][-1].get("content") or ""))
-            field = "reasoning" if self.mistakes_answers else field
-        tokens: list[Body] = [{"reasoning": thought} for thought in self._thoughts(body)]
-        tokens += [{field: text} for text in texts]
+        mistaken = self.mistakes_answers and body.get("continue_final_message")
+        tokens: list[Body] = [{"reasoning": text} for text in self._thoughts(body)]
+        tokens += [{"reasoning" if mistaken else "content": text} for text in texts]
         calls = [part for part in answer if isinstance(part, Call)]
         if not body.get("tools") or body.get("tool_choice") == "none":
             calls = []

@@ -128,20 +128,18 @@ def upstream_message(message: Message) -> dict[str, Any]:
     if message.name is not None:
         body["name"] = message.name
     if message.tool_calls is not None:
-        body["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": call.type,
-                "function": {"name": call.function.name, "arguments": call_arguments(call.function.arguments)},
-            }
-            for call in message.tool_calls
-        ]
+        body["tool_calls"] = [_upstream_call(call) for call in message.tool_calls]
     if message.tool_call_id is not None:
         body["tool_call_id"] = message.tool_call_id
     reasoning = message.reasoning or message.reasoning_content
     if reasoning:
         body["reasoning"] = reasoning
     return body
+
+
+def _upstream_call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.function.name, "arguments": call_arguments(call.function.arguments)}
+    return {"id": call.id, "type": call.type, "function": function}
 
 
 def _upstream_content(message: Message) -> Any:

@@ -256,13 +256,13 @@ class ChatRequest(Strict):
         """The body for vLLM: only what was sent, without what ends at the gateway."""
         fields = self.__dict__.items()
         body = {name: _plain(value) for name, value in fields if value is not None and name not in _ENDS_HERE}
+        body |= thinking(self.reasoning_effort)
         if isinstance(self.tool_choice, AllowedTools):
             # vLLM knows no such choice: the others are not shown to the model.
             chosen = self.tool_choice.allowed_tools
             allowed = {tool.function.name for tool in chosen.tools}
             body["tools"] = [_plain(tool) for tool in self.tools or [] if tool.function.name in allowed]
             body["tool_choice"] = chosen.mode
-        body |= thinking(self.reasoning_effort)
         body["messages"] = [upstream_message(message) for message in self.messages]
         if self.top_p is not None:
             body["top_p"] = pod_top_p(self.top_p)

@@ -86,10 +86,11 @@ class Answer:
         self._note_first()
 
     def finish(self, *, called: bool = False) -> None:
-        """Shows what was held back, and opens an empty message if there was nothing at all, nor anything ``called``."""
+        """Shows what was held back. Unless functions were ``called``, there is a message even if it is empty; but none
+        where the model came to no end of its thought."""
         self._show(self._filter.finish())
         self.thought.finish()
-        if not called and (not self._transcript.output or self._transcript.output[-1]["type"] == "file_search_call"):
+        if not called and self.thought.is_over:
             self._open()
 
     def cite(self, passage: int, index: int) -> None:

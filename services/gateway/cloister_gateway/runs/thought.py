@@ -44,6 +44,11 @@ class Thought:
         items = [item for item in self._transcript.output if item["type"] == "reasoning"]
         return reasoning_text(items[-1]) if items and items[-1]["status"] == "completed" else ""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the model thinks no more: it has come to the end of its thought, or had none."""
+        return self._index is None
+
     def restart(self) -> None:
         """Another attempt begins: if it thinks, then from the beginning."""
         self.heard = 0
