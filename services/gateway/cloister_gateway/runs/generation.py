@@ -207,7 +207,7 @@ class Generation:
                     self._calls.feed(delta.get("tool_calls") or ())
                 text += content or ""
                 reason = choice.get("finish_reason") or reason
-                if logprobs is not None and (before or not delta.get("reasoning")):
+                if logprobs is not None and (before or not delta.get("reasoning")) and not delta.get("tool_calls"):
                     # (OpenAI tells those of the message only.)
                     logprobs += (choice.get("logprobs") or {}).get("content") or []
         if usage is not None:
