@@ -14,8 +14,8 @@ from cloister_gateway.settings import ModelSettings
 
 __all__ = ["Capability", "Catalog", "ChatModel"]
 
-Capability = Literal["chat", "reasoning"]
-"""What a model can be asked for. All that are served answer chats; only some think before."""
+Capability = Literal["chat"]
+"""What a model can be asked for. All that are served answer chats; what only some can will stand here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class ChatModel:
         instructions: A system turn before every conversation.
         urls: Its pods' addresses, where they are known beforehand.
         service: Else the address of the name that stands for all of them.
+        reasoning: Whether it thinks before it answers; None is not known.
         capabilities: What it can.
     """
 
@@ -38,6 +39,7 @@ class ChatModel:
     instructions: str | None = None
     urls: tuple[str, ...] = ()
     service: str | None = None
+    reasoning: bool | None = None
     capabilities: frozenset[Capability] = frozenset({"chat"})
 
     def answer_tokens(self, asked: int | None) -> int:
@@ -66,7 +68,7 @@ class Catalog:
                 model.instructions,
                 tuple(model.urls),
                 model.service,
-                frozenset({"chat", "reasoning"}) if model.reasoning else frozenset({"chat"}),
+                model.reasoning,
             )
             for name, model in settings.items()
         )

@@ -21,7 +21,7 @@ for _ in range(9):
     NESTED = {"type": "and", "filters": [NESTED]}
 
 UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
-    ({"reasoning": {"effort": "low"}}, "reasoning"),
+    ({"reasoning": {"mode": "pro"}}, "reasoning.mode"),
     ({"prompt": {"id": "pmpt_1"}}, "prompt"),
     ({"modalities": ["text"]}, "modalities"),
     ({"prompt_cache_options": {"prewarm": True}}, "prompt_cache_options.prewarm"),
@@ -40,7 +40,6 @@ UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     ({"tool_choice": "any"}, "tool_choice"),
     ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "u"}]}]}, "input[0].content[0].type"),
     ({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]}, "input[0].content[0].type"),
-    ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
     ({"input": [{"type": "computer_call_output", "call_id": "c", "output": "o"}]}, "input[0].type"),
     ({"input": [{"role": "user", "content": "x", "name": "n"}]}, "input[0].name"),
     # What could rewrite the prompt or reach vLLM past us.
