@@ -186,11 +186,11 @@ class ModelSettings(Settings):
         "what was in force: what the model's `generation_config.json` advises must stand here to count.",
     )
     top_p: float = Field(1.0, gt=0, le=1, description="The top_p where the caller sets none; see `temperature`.")
-    reasoning: bool = Field(
-        False,
-        description="Whether this model thinks before it answers, so that callers may say how much "
-        "(`reasoning.effort`, `reasoning_effort`). Its pods need vLLM's `reasoning-parser`, which keeps thought and "
-        "answer apart.",
+    reasoning: bool | None = Field(
+        None,
+        description="Whether this model thinks before it answers. `false`: an effort (`reasoning.effort`, "
+        "`reasoning_effort`) is refused by name. Left out, as with `true`, it goes to the pod, whose chat template "
+        "does with it what it can.",
     )
 
     @model_validator(mode="after")

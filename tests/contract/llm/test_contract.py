@@ -136,10 +136,29 @@ async def test_a_tool_is_called_whole_and_in_pieces(pod: Pod, http: httpx.AsyncC
     found = await chunks(http, CALL)
     pieces = [piece for chunk in found for one in chunk["choices"] for piece in one["delta"].get("tool_calls") or []]
     assert {piece["index"] for piece in pieces} == {0}
+    assert (pieces[0]["type"], pieces[0]["function"]["name"], bool(pieces[0]["id"])) == ("function", "look", True)
     assert "".join(piece["function"].get("name") or "" for piece in pieces) == "look"
     assert isinstance(json.loads("".join(piece["function"].get("arguments") or "" for piece in pieces))["ok"], bool)
     ends = [one["finish_reason"] for chunk in found for one in chunk["choices"] if one["finish_reason"]]
     assert (choice["finish_reason"], ends) == ("stop", ["stop"])
+
+
+async def test_a_call_and_what_it_returned_are_part_of_a_prompt(http: httpx.AsyncClient) -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"ok":true}'}}
+    says = {"role": "assistant", "content": "", "tool_calls": [call]}
+    messages = [*QUESTION, says, {"role": "tool", "tool_call_id": "call_1", "content": "A fox."}]
+    answer = await whole(http, messages=messages)
+    counted = (await http.post("/tokenize", json={"model": MODEL, "messages": messages})).json()["count"]
+    assert counted == answer["usage"]["prompt_tokens"]
+    assert counted > (await whole(http))["usage"]["prompt_tokens"]
+
+
+async def test_the_tokens_of_tools_are_counted_too(pod: Pod, http: httpx.AsyncClient) -> None:
+    if pod.fake is not None:
+        pod.fake.tool_call = ("look", '{"ok": true}')
+    asked = {"model": MODEL, "messages": QUESTION, "tools": [LOOK]}
+    counted = (await http.post("/tokenize", json=asked)).json()["count"]
+    assert counted == (await http.post(PATH, json=CALL)).json()["usage"]["prompt_tokens"]
 
 
 async def test_tokens_are_counted_as_the_prompt_will_be(http: httpx.AsyncClient) -> None:

@@ -181,7 +181,9 @@ class ChatRequest(Strict):
     response_format: ResponseFormat | None = Field(
         None, description="Enforced while the answer is sampled; [the bounds](api.md#where-we-differ-on-purpose)."
     )
-    reasoning_effort: Effort | None = Field(None, description="Of models that think; any takes `none`.")
+    reasoning_effort: Effort | None = Field(
+        None, description="As far as the model's chat template knows it; [more](api.md#reasoning)."
+    )
     prompt_cache_key: str | None = Field(
         None, max_length=512, description="Requests with the same key go to the pod that has their common beginning."
     )

@@ -18,8 +18,8 @@ from cloister_gateway.settings import ModelSettings
 
 __all__ = ["Capability", "Catalog", "ChatModel"]
 
-Capability = Literal["chat", "reasoning"]
-"""What a model can be asked for. All that are served answer chats; only some think before."""
+Capability = Literal["chat"]
+"""What a model can be asked for. All that are served answer chats; what only some can will stand here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class ChatModel:
         instructions: A system turn before every conversation.
         urls: Its pods' addresses, where they are known beforehand.
         service: Else the address of the name that stands for all of them.
+        reasoning: Whether it thinks before it answers; None is not known.
         capabilities: What it can.
         temperature, top_p: How it samples where the caller does not say.
         created: When this gateway began to serve it (Unix seconds).
@@ -44,6 +45,7 @@ class ChatModel:
     instructions: str | None = None
     urls: tuple[str, ...] = ()
     service: str | None = None
+    reasoning: bool | None = None
     capabilities: frozenset[Capability] = frozenset({"chat"})
     temperature: float = 1.0
     top_p: float = 1.0
@@ -83,7 +85,7 @@ class Catalog:
                 model.instructions,
                 tuple(model.urls),
                 model.service,
-                frozenset({"chat", "reasoning"}) if model.reasoning else frozenset({"chat"}),
+                model.reasoning,
                 temperature=model.temperature,
                 top_p=model.top_p,
             )

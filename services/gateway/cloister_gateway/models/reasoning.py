@@ -15,17 +15,16 @@ _LITTLE = frozenset({"none", "minimal"})
 
 
 def check_effort(model: ChatModel, effort: Effort | None, *, param: str) -> None:
-    """Refuses an effort that ``model`` cannot make. ``none`` is no effort, and any model can do without.
+    """Refuses an effort of a model of which the operator says that it does not think. ``none`` any can do without.
 
     Raises:
         UnsupportedParameter: As OpenAI refuses it, by the name of the parameter.
     """
-    if effort not in {None, "none"} and "reasoning" not in model.capabilities:
+    if effort not in {None, "none"} and model.reasoning is False:
         raise UnsupportedParameter(
             param,
             f"Unsupported parameter: '{param}' is not supported with the model '{model.name}', which does not think "
-            f"before it answers. Leave it out, or send 'none'. (An operator says of a model that it does with "
-            f"'models.{model.name}.reasoning'.)",
+            "before it answers. Leave it out, or send 'none'.",
         )
 
 

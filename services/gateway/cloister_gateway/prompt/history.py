@@ -5,12 +5,11 @@ noted how many tokens a prompt had that was sent: the next one is mostly the sam
 fits is known without asking the model's tokenizer.
 """
 
+import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
-
-import orjson
 
 from cloister_gateway.wire.items import Message, speaks
 
@@ -20,9 +19,8 @@ _MESSAGE_OVERHEAD_TOKENS = 32
 """More than any chat template we know puts around one message."""
 
 
-_BYTES_WRITTEN_ANEW = 8
-"""Calls, and what they returned, are JSON that chat templates write anew, with escapes, spaces or an XML tag for each
-argument: one byte becomes at most so many. (``\\u0001`` has six for one, ``1e15`` eighteen for four.)"""
+_ARGUMENT_OVERHEAD_TOKENS = 64
+"""More than any puts around one argument of a call: some have an XML tag for each."""
 
 
 def upper_bound(messages: Sequence[Message]) -> int:
@@ -30,9 +28,19 @@ def upper_bound(messages: Sequence[Message]) -> int:
     return sum(
         len((message.get("content") or message.get("reasoning", "")).encode()) + _MESSAGE_OVERHEAD_TOKENS
         if message["role"] != "tool" and "tool_calls" not in message
-        else _BYTES_WRITTEN_ANEW * len(orjson.dumps(message)) + _MESSAGE_OVERHEAD_TOKENS
+        else _written_anew(message)
         for message in messages
     )
+
+
+def _written_anew(message: Message) -> int:
+    """The same of a call, or of what it returned: chat templates write these as JSON of their own, at its longest with
+    escapes for all but ASCII, and with indents."""
+    size = len(json.dumps(message.get("content", ""))) + _MESSAGE_OVERHEAD_TOKENS
+    for call in message.get("tool_calls", ()):
+        arguments = json.loads(call["function"]["arguments"])
+        size += len(json.dumps([call, arguments], indent=4)) + _ARGUMENT_OVERHEAD_TOKENS * (1 + len(arguments))
+    return size
 
 
 class Counted(NamedTuple):

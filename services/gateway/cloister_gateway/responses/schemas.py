@@ -137,7 +137,9 @@ _SHOWN_WHOLE = Hint("Reasoning is shown whole, so nothing is summed up of it.")
 class Reasoning(Strict):
     """How a model thinks before it answers."""
 
-    effort: Effort | None = Field(None, description="Of models that think; any takes `none`.")
+    effort: Effort | None = Field(
+        None, description="As far as the model's chat template knows it; [more](api.md#reasoning)."
+    )
     summary: Annotated[Literal["auto", "concise", "detailed"] | None, _SHOWN_WHOLE] = None
     generate_summary: Annotated[Literal["auto", "concise", "detailed"] | None, _SHOWN_WHOLE] = None
     context: Annotated[Literal["auto", "current_turn"] | None, only("auto", "current_turn")] = Field(

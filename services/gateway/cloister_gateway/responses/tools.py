@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from cloister_common.errors import InvalidRequest
 from cloister_common.wire.filters import Filter
 from cloister_common.wire.requests import Hint, hints_of
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
 from pydantic_core import PydanticCustomError
 
 from cloister_gateway.wire.inputs import FunctionName
@@ -40,7 +40,10 @@ class FileSearchTool(Strict):
     """Search in vector stores. The server always searches; the model is not asked whether to."""
 
     type: Literal["file_search"]
-    vector_store_ids: Annotated[list[str], Field(min_length=1, max_length=16, fail_fast=True)]
+    vector_store_ids: Annotated[
+        list[Annotated[str, StringConstraints(min_length=1, max_length=128)]],
+        Field(min_length=1, max_length=16, fail_fast=True),
+    ]
     max_num_results: int | None = Field(None, ge=1, le=50)
     filters: Filter | None = None
     ranking_options: RankingOptions | None = None

@@ -201,8 +201,8 @@ class Generation:
                         content = thought + (content or "")
                     elif thought:
                         if text:
-                            self._answer.feed(text)
-                            text = ""
+                            self._show("", text, logprobs)
+                            text, logprobs = "", None if logprobs is None else []
                         thoughts += thought
                         content = content or None
                     self._calls.feed(delta.get("tool_calls") or ())

@@ -3,6 +3,7 @@
 What callers may send is in `cloister_gateway.wire.inputs`.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -153,7 +154,8 @@ def _text(parts: Iterable[Item]) -> str:
 def call_arguments(said: str) -> str:
     """Arguments as a pod takes them: an object in JSON. A model that is not held to it may have written anything."""
     try:
-        whole = isinstance(orjson.loads(said), dict)
-    except orjson.JSONDecodeError:
+        # As vLLM reads them: what its parser does not take must not get there.
+        whole = isinstance(json.loads(said), dict)
+    except (ValueError, RecursionError):
         whole = False
     return said if whole else orjson.dumps({"arguments": said}).decode()

@@ -6,6 +6,7 @@ import httpx
 import pytest
 from cloister_common.ids import new_id
 from cloister_common.testing.llm import FakeLlm
+from cloister_gateway.runs.item_ids import output_id
 from structlog.testing import capture_logs
 
 from tests.integration.gateway.conftest import Installation, sdk
@@ -82,7 +83,7 @@ def theirs(client: Any) -> Ids:
 @pytest.fixture
 def unknown() -> Ids:
     """Ids that nobody has."""
-    return Ids(new_id("resp_"), new_id("conv_"), new_id("msg_"))
+    return Ids(new_id("resp_"), new_id("conv_"), output_id("msg_", new_id("resp_"), 0))
 
 
 def test_strangers_cannot_tell_an_id_from_an_unknown_one(

@@ -12,6 +12,7 @@ from cloister_common.testing.retriever_answers import found
 from tests.integration.gateway.conftest import sdk
 from tests.support.gateway import GatewayFixture
 from tests.support.sockets import ask, opened, send, text_of, turn
+from tests.support.waiting import wait_until
 
 TOOL: dict[str, Any] = {"type": "file_search", "vector_store_ids": ["vs_1"]}
 ANSWER = {"role": "assistant", "content": "Rock."}
@@ -74,7 +75,7 @@ def test_output_comes_back_into_a_conversation_and_over_a_socket(
     assert len(again.data) == len(items)
     with opened(gateway_url, gateway) as socket:
         send(socket, "response.create", model="fake", input=[*output, NEXT])
-        assert text_of(turn(socket)) == "Rock."
+        assert text_of(turn(socket)) == "Rock [1]."
     assert llm.chats()[-1]["messages"] == [ANSWER, NEXT]
 
 
@@ -116,6 +117,7 @@ def test_a_reference_to_what_is_not_there_is_not_found(client: Any, llm: FakeLlm
     client.conversations.items.delete(removed.output[0].id, conversation_id=conversation.id)
     llm.hold_after = 1
     running = client.responses.create(model="fake", input="hi", background=True)
+    wait_until(lambda: llm.running == 1)
     before = len(llm.chats())
     names = ["msg_none", "resp_", "x", running.id.replace("resp_", "msg_") + "000"]
     names += [one.output[0].id for one in (unstored, deleted, removed)]

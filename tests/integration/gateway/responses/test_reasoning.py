@@ -39,7 +39,7 @@ def test_the_sdk_reads_a_thought_and_then_the_answer(client: Any, thinker: FakeL
     assert (thought.type, thought.summary, thought.encrypted_content) == ("reasoning", [], None)
     assert (message.type, final.output_text) == ("message", "Hello, this is the fake.")
     assert final.usage.output_tokens_details.reasoning_tokens == len(THOUGHT)
-    assert client.responses.retrieve(final.id).to_dict() == final.to_dict()
+    assert client.responses.retrieve(final.id).output[0].to_dict() == thought.to_dict()
     listed = list(client.conversations.items.list(conversation.id, order="asc"))
     assert [item.type for item in listed] == ["message", "reasoning", "message"]
     assert listed[1].to_dict() == thought.to_dict()
@@ -112,25 +112,28 @@ def test_sealed_reasoning_is_the_projects_and_the_models(
     assert refused.value.param == "items[0].content"
 
 
-def test_effort_reaches_a_model_that_thinks_and_is_refused_by_name_elsewhere(
-    client: Any, make_gateway: Callable[..., GatewayFixture], llm_url: str, thinker: FakeLlm
+def test_effort_reaches_the_pod_and_the_response_says_so(client: Any, thinker: FakeLlm) -> None:
+    response = client.responses.create(model="fake", input="hi", reasoning={"effort": "low", "summary": "auto"})
+    assert (response.reasoning.effort, response.reasoning.summary) == ("low", "auto")
+    assert thinker.chats()[-1]["reasoning_effort"] == "low"
+    response = client.responses.create(model="fake", input="hi", reasoning={"effort": "none"})
+    assert [item.type for item in response.output] == ["message"]
+
+
+def test_effort_of_a_model_that_does_not_think_is_refused_by_name(
+    make_gateway: Callable[..., GatewayFixture], llm_url: str
 ) -> None:
-    with pytest.raises(openai.BadRequestError) as refused:
-        client.responses.create(model="fake", input="hi", reasoning={"effort": "low"})
-    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "reasoning.effort")
-    hello = [{"role": "user", "content": "hi"}]
-    with pytest.raises(openai.BadRequestError) as refused:
-        client.chat.completions.create(model="fake", messages=hello, reasoning_effort="low")
-    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "reasoning_effort")
-    assert client.responses.create(model="fake", input="hi", reasoning={"effort": "none", "summary": "auto"})
-    installed = make_gateway(models={"fake": {"urls": [llm_url], "context_tokens": 2048, "reasoning": True}})
+    installed = make_gateway(models={"fake": {"urls": [llm_url], "context_tokens": 2048, "reasoning": False}})
     with installed.serve() as url:
-        thinking = sdk(url, installed)
-        response = thinking.responses.create(model="fake", input="hi", reasoning={"effort": "low", "summary": "auto"})
-        assert (response.reasoning.effort, response.reasoning.summary) == ("low", "auto")
-        assert thinker.chats()[-1]["reasoning_effort"] == "low"
-        response = thinking.responses.create(model="fake", input="hi", reasoning={"effort": "none"})
-        assert [item.type for item in response.output] == ["message"]
+        client = sdk(url, installed)
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.responses.create(model="fake", input="hi", reasoning={"effort": "low"})
+        assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "reasoning.effort")
+        hello = [{"role": "user", "content": "hi"}]
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.chat.completions.create(model="fake", messages=hello, reasoning_effort="low")
+        assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "reasoning_effort")
+        assert client.responses.create(model="fake", input="hi", reasoning={"effort": "none"}).status == "completed"
 
 
 def test_chat_completions_have_it_under_both_names(gateway_url: str, gateway: GatewayFixture, thinker: FakeLlm) -> None:
