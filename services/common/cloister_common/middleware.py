@@ -7,12 +7,13 @@ has begun, costs one call here.
 
 import logging
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cloister_common.browsers import Cors, Origins
 from cloister_common.decoding import CODINGS, MOST_CODINGS, decoded
 from cloister_common.encodings import check_encoding, codings_of
 from cloister_common.errors import CloisterError, ExpectationFailed, PayloadTooLarge
@@ -66,6 +67,8 @@ class Shell:
       one, and knows nothing of HEAD.
     - Who asks with ``Expect`` before it sends a body is told to send it when the application reads. Where the answer
       comes before that, the connection ends with it: neither side could tell whether the body still comes.
+    - A page of a listed origin may read every answer, a refusal too, and its browser's question before a request is
+      answered here, without a key (`cloister_common.browsers`).
     - An exception nobody foresaw becomes a 500. When the start or the end of the application fails, Starlette hands
       the whole traceback to the server's log, with messages that may quote content; this takes them out.
 
@@ -73,10 +76,19 @@ class Shell:
         app: The application.
         max_body_bytes: The longest body.
         larger: Other limits by path prefix (uploads).
+        origins: Whose pages may call from a browser.
     """
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, larger: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int,
+        larger: Mapping[str, int] | None = None,
+        origins: Origins | None = None,
+    ) -> None:
         self._app = app
+        self._cors = Cors(origins or Origins())
         self._max_body_bytes = max_body_bytes
         self._larger = tuple((larger or {}).items())
 
@@ -88,6 +100,7 @@ class Shell:
         bind_log_fields(request_id=exchange.request_id)
         try:
             if scope["type"] == "http":
+                exchange.more_headers = self._cors.headers(scope)
                 await self._serve(exchange)
             else:
                 await self._app(scope, receive, exchange.send)
@@ -105,6 +118,11 @@ class Shell:
     async def _serve(self, exchange: "_Exchange") -> None:
         try:
             exchange.check_head()
+            allowed = self._cors.preflight(exchange.scope)
+            if allowed is not None:
+                await exchange.send({"type": "http.response.start", "status": 204, "headers": allowed})
+                await exchange.send({"type": "http.response.body"})
+                return
             await self._app(exchange.scope, exchange.receive, exchange.send)
         except CloisterError as error:
             # Where half an answer is on its way, the server cuts what returns unfinished, without a traceback.
@@ -124,11 +142,23 @@ class _Exchange:
     Attributes:
         scope: The request's.
         request_id: Its id.
+        more_headers: What its answer carries besides its own.
     """
 
     __slots__ = (
-        *("_begun_at", "_expects", "_failure", "_limit", "_method", "_next", "_receive", "_received", "_send"),
-        *("_status", "request_id", "scope"),
+        "_begun_at",
+        "_expects",
+        "_failure",
+        "_limit",
+        "_method",
+        "_next",
+        "_receive",
+        "_received",
+        "_send",
+        "_status",
+        "more_headers",
+        "request_id",
+        "scope",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
@@ -136,6 +166,7 @@ class _Exchange:
         # A copy, since the server looks into its own to know whether the answer has a body.
         self.scope = {**scope, "method": "GET"} if self._method == "HEAD" else scope
         self.request_id = new_id("req_")
+        self.more_headers: Sequence[tuple[bytes, bytes]] = ()
         self._receive = receive
         self._send = send
         self._limit = limit
@@ -231,7 +262,7 @@ class _Exchange:
         if message["type"] in _ANSWERS:
             self._next = self._send
             self._status = message.get("status", 101)
-            headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+            headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode()), *self.more_headers]
             if self.scope["type"] == "http":
                 seconds = time.perf_counter() - self._begun_at
                 count_answer(self._method, self._route, self._status, seconds)
