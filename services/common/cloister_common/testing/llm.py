@@ -188,7 +188,8 @@ class FakeLlm:
         for number, token in enumerate(tokens, start=1):
             yield None
             for index in choices:
-                yield _choice(index, {"content": token}, finish if number == len(tokens) else None)
+                last = finish if number == len(tokens) else None
+                yield {**_choice(index, {"content": token}, last), "logprobs": _logprobs(body, [token])}
         if not tokens:
             for index in choices:
                 yield _choice(index, {"content": ""}, finish)
@@ -224,7 +225,7 @@ class FakeLlm:
             "created": int(time.time()),
             "model": self.model,
             "choices": [
-                {"index": index, "message": message, "finish_reason": finish, "logprobs": None}
+                {"index": index, "message": message, "finish_reason": finish, "logprobs": _logprobs(body, tokens)}
                 for index in range(count)
             ],
             "usage": _usage(prompt, len(tokens) * count),
@@ -259,6 +260,14 @@ def _end_of_call(body: Body) -> str:
 
 def _choice(index: int, delta: Body, finish: str | None = None) -> Body:
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+
+
+def _logprobs(body: Body, tokens: Sequence[str]) -> Body | None:
+    """What is told of tokens, all of them half as likely as not, where the caller asks."""
+    if not body.get("logprobs"):
+        return None
+    told = [{"token": token, "logprob": -0.5, "bytes": list(token.encode())} for token in tokens]
+    return {"content": [{**one, "top_logprobs": [one] * int(body.get("top_logprobs") or 0)} for one in told]}
 
 
 def _usage(prompt: int, completion: int) -> Body:

@@ -52,7 +52,9 @@ async def create(
     most = min(body.max_completion_tokens or body.max_tokens or model.context_tokens, model.context_tokens)
     metered = metering.around(caller, body.model, "chat", most_output_tokens=most * (body.n or 1))
     if body.stream:
-        events = upstream.stream_events(body.model, upstream_body, tenant=caller.tenant)
+        events = upstream.stream_events(body.model, upstream_body, tenant=caller.tenant, affinity=body.prompt_cache_key)
         return EventStreamResponse(events, metered, streaming)
-    work = partial(upstream.complete_chat, body.model, upstream_body, tenant=caller.tenant)
+    work = partial(
+        upstream.complete_chat, body.model, upstream_body, tenant=caller.tenant, affinity=body.prompt_cache_key
+    )
     return CompletionResponse(work, metered, streaming)

@@ -24,9 +24,9 @@ _FIELD = re.compile(r"[.\[]")
 
 _PUBLIC_PARAMS = frozenset(
     {
-        "frequency_penalty", "logprobs", "max_completion_tokens", "max_tokens", "messages", "n", "parallel_tool_calls",
-        "presence_penalty", "response_format", "seed", "stop", "stream_options", "temperature", "tool_choice", "tools",
-        "top_logprobs", "top_p",
+        "frequency_penalty", "ignore_eos", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "messages",
+        "min_p", "min_tokens", "n", "parallel_tool_calls", "presence_penalty", "repetition_penalty", "response_format",
+        "seed", "stop", "stream_options", "temperature", "tool_choice", "tools", "top_k", "top_logprobs", "top_p",
     }
 )  # fmt: skip
 """Names that callers know; vLLM's own names of inner values are left out of what they are told."""

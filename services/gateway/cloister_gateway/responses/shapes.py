@@ -31,7 +31,7 @@ def snapshot(body: ResponseBody, events: list[bytes]) -> ResponseBody:
     transcript.replay(events)
     response = {**transcript.response}
     response["output"] = [
-        {**item, "content": [{**part, "text": transcript.text(place)} for part in item["content"]]}
+        {**item, "content": [transcript.part(place)] if item["content"] else []}
         if item["type"] == "message" and item["status"] == "in_progress"
         else item
         for place, item in enumerate(transcript.output)
@@ -102,10 +102,13 @@ def new_request(response_id: str, parameters: ResponseParameters, *, key_id: str
         conversation=parameters.conversation_id(),
         previous_response_id=parameters.previous_response_id,
         tools=[FileSearch.model_validate(tool.model_dump(exclude_none=True)) for tool in tools],
-        show_results="file_search_call.results" in (parameters.include or []),
+        show_results=parameters.wants_results(),
         response_format=response_format(parameters),
         temperature=parameters.temperature,
         top_p=parameters.top_p,
+        presence_penalty=parameters.presence_penalty,
+        frequency_penalty=parameters.frequency_penalty,
+        logprobs=parameters.logprobs(),
         max_output_tokens=parameters.max_output_tokens,
         truncation=parameters.truncation or "auto",
         background=background,

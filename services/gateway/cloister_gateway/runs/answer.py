@@ -8,6 +8,7 @@ from prometheus_client import Histogram
 
 from cloister_gateway.grounding import MarkerFilter, Passage, Piece
 from cloister_gateway.runs.transcript import Transcript
+from cloister_gateway.wire.items import Logprob
 
 __all__ = ["Answer"]
 
@@ -40,6 +41,7 @@ class Answer:
         self._filter = MarkerFilter(self._numbered, seen=self.visible())
         self._length = len(self.visible())
         self._shown = False
+        self._untold: list[Logprob] = []
         if self._index is not None:
             # Another gateway began: what it cited is cited.
             for part in transcript.output[self._index]["content"]:
@@ -52,10 +54,17 @@ class Answer:
     def restart(self) -> str:
         """What readers have seen, for a continuation: what was held back comes again from there."""
         self._filter = MarkerFilter(self._numbered, seen=self.visible())
+        self._untold = []
         return self.visible()
 
-    def feed(self, text: str) -> None:
-        """Takes text of the model."""
+    def feed(self, text: str, logprobs: Sequence[Logprob] | None = None) -> None:
+        """Takes text of the model, with the logprobs of its tokens where the caller wants them.
+
+        They go out with the text that is shown next: a character may be of several tokens, and text may be held back.
+        Those of the last token, which ends the answer and is no text, are never told.
+        """
+        if logprobs:
+            self._untold += logprobs
         if self._numbered:
             self._show(self._filter.feed(text))
         elif text:
@@ -90,7 +99,11 @@ class Answer:
                 self.cite(passage, self._length)
 
     def _show_text(self, text: str) -> None:
-        self._transcript.delta(self._open(), text)
+        if self._untold:
+            self._transcript.delta_with_logprobs(self._open(), text, self._untold)
+            self._untold = []
+        else:
+            self._transcript.delta(self._open(), text)
         self._length += len(text)
         if not self._shown:
             self._shown = True

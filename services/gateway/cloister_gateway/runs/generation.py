@@ -17,7 +17,8 @@ from cloister_gateway.models.upstream import ModelUpstream, payloads
 from cloister_gateway.runs.answer import Answer
 from cloister_gateway.runs.records import TokenCount, TurnRequest
 from cloister_gateway.storage import KeyedObject
-from cloister_gateway.wire.items import Message
+from cloister_gateway.wire.items import Logprob, Message
+from cloister_gateway.wire.parameters import pod_top_p
 
 __all__ = ["Generation"]
 
@@ -126,10 +127,15 @@ class Generation:
             "stream_options": {"include_usage": True, "continuous_usage_stats": True},
             "max_tokens": self._most_tokens,
         }
+        request = self._request
         optional = {
-            "temperature": self._request.temperature,
-            "top_p": self._request.top_p,
-            "response_format": self._request.response_format,
+            "temperature": request.temperature,
+            "top_p": None if request.top_p is None else pod_top_p(request.top_p),
+            "presence_penalty": request.presence_penalty,
+            "frequency_penalty": request.frequency_penalty,
+            "logprobs": None if request.logprobs is None else True,
+            "top_logprobs": request.logprobs,
+            "response_format": request.response_format,
         }
         return body | {name: value for name, value in optional.items() if value is not None}
 
@@ -158,6 +164,7 @@ class Generation:
         text = ""
         reason: str | None = None
         usage: dict[str, Any] | None = None
+        logprobs: list[Logprob] | None = None if self._request.logprobs is None else []
         for payload in payloads(block):
             chunk = orjson.loads(payload)
             if "error" in chunk:
@@ -167,10 +174,12 @@ class Generation:
             for choice in chunk["choices"]:
                 text += choice["delta"].get("content") or ""
                 reason = choice.get("finish_reason") or reason
+                if logprobs is not None:
+                    logprobs += (choice.get("logprobs") or {}).get("content") or []
         if usage is not None:
             self._count(usage, before)
-        if text:
-            self._answer.feed(text)
+        if text or logprobs:
+            self._answer.feed(text, logprobs)
         return reason
 
     def _count(self, usage: dict[str, Any], before: int) -> None:

@@ -58,7 +58,8 @@ class TurnRequest(Record):
         tools: Where to search.
         show_results: Whether the response shows what a search finds.
         response_format: The form of the answer, as Chat Completions have it; None is prose.
-        temperature, top_p: As sent to the pod; None is the pod's default.
+        temperature, top_p, presence_penalty, frequency_penalty: As the caller sent them; None is the pod's default.
+        logprobs: How many likeliest tokens are told beside each token of the answer; None where not even its own is.
         max_output_tokens: The longest answer, in tokens.
         truncation: Whether history may be left out where it does not fit.
         background: Whether the run goes on with nobody watching.
@@ -78,6 +79,9 @@ class TurnRequest(Record):
     response_format: dict[str, Any] | None = None
     temperature: float | None = None
     top_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logprobs: int | None = None
     max_output_tokens: int | None = None
     truncation: Literal["auto", "disabled"] = "auto"
     background: bool = False

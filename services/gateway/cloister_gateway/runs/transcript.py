@@ -11,7 +11,7 @@ import orjson
 
 from cloister_gateway.prompt import Prompt
 from cloister_gateway.runs.records import Outcome, TokenCount
-from cloister_gateway.wire.items import Item, ResponseBody, SearchResult
+from cloister_gateway.wire.items import Item, Logprob, ResponseBody, SearchResult
 
 __all__ = ["Transcript"]
 
@@ -55,6 +55,7 @@ class Transcript:
         self.next_number = 0
         self._pending: list[bytes] = []
         self._texts: dict[tuple[int, int], list[str]] = {}
+        self._logprobs: dict[int, list[Logprob]] = {}
         self._heads: dict[int, bytes] = {}
 
     @property
@@ -118,6 +119,18 @@ class Transcript:
         self._queue(event, at_once=not texts)
         texts.append(text)
 
+    def delta_with_logprobs(self, index: int, text: str, logprobs: list[Logprob]) -> None:
+        """As `delta`, with the logprobs of its tokens: so much is told with each that nothing is gained by haste."""
+        self.emit(
+            "response.output_text.delta",
+            at_once=(index, 0) not in self._texts,
+            item_id=self.output[index]["id"],
+            output_index=index,
+            content_index=0,
+            delta=text,
+            logprobs=logprobs,
+        )
+
     def annotate(self, index: int, annotation: dict[str, Any]) -> None:
         """Adds a citation to the message at ``index``."""
         number = len(self.output[index]["content"][0]["annotations"])
@@ -133,10 +146,9 @@ class Transcript:
 
     def close_message(self, index: int, *, status: str) -> None:
         """Ends the message at ``index``: text, part and item are done."""
-        item_id, text = self.output[index]["id"], self.text(index)
-        where = {"item_id": item_id, "output_index": index, "content_index": 0}
-        self.emit("response.output_text.done", **where, text=text, logprobs=[])
-        part = {**self.output[index]["content"][0], "text": text}
+        part = self.part(index)
+        where = {"item_id": self.output[index]["id"], "output_index": index, "content_index": 0}
+        self.emit("response.output_text.done", **where, text=part["text"], logprobs=part["logprobs"])
         self.emit("response.content_part.done", **where, part=part)
         item = {**self.output[index], "content": [part], "status": status}
         self.emit("response.output_item.done", output_index=index, item=item)
@@ -181,6 +193,11 @@ class Transcript:
         """The message's text so far."""
         return "".join(self._texts.get((index, 0), ()))
 
+    def part(self, index: int) -> dict[str, Any]:
+        """The content of the message as it is now."""
+        part: dict[str, Any] = self.output[index]["content"][0]
+        return {**part, "text": self.text(index), "logprobs": self._logprobs.get(index, [])}
+
     def announce(self, *, background: bool) -> None:
         """The events that begin every response, before anything can go wrong or be cancelled."""
         self.lifecycle("response.created")
@@ -202,6 +219,8 @@ class Transcript:
         kind = event["type"]
         if kind == "response.output_text.delta":
             self._texts.setdefault((event["output_index"], event["content_index"]), []).append(event["delta"])
+            if event["logprobs"]:
+                self._logprobs.setdefault(event["output_index"], []).extend(event["logprobs"])
         elif kind == "response.output_text.annotation.added":
             part = self.output[event["output_index"]]["content"][event["content_index"]]
             part["annotations"].append(event["annotation"])

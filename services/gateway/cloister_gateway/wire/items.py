@@ -1,6 +1,6 @@
 """Items in OpenAI's shape: as callers send them, as conversations keep them, as the model is given them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from cloister_common.ids import new_id
@@ -12,6 +12,7 @@ __all__ = [
     "InputMessage",
     "InputText",
     "Item",
+    "Logprob",
     "Message",
     "ResponseBody",
     "SearchResult",
@@ -28,6 +29,8 @@ ResponseBody = dict[str, Any]
 """A response, or fields of one, in OpenAI's JSON."""
 SearchResult = dict[str, Any]
 """One result of a file search, in OpenAI's JSON."""
+Logprob = dict[str, Any]
+"""How likely a token of an answer was, and the likeliest at its place: the same JSON of OpenAI's in both APIs."""
 Message = dict[str, str]
 """A message as the model is given it: its ``role`` and its text, ``content``."""
 
@@ -48,7 +51,7 @@ def _as_parts(content: Any) -> Any:
 class InputMessage(Strict):
     """A message of the input."""
 
-    nullable: ClassVar[frozenset[str]] = frozenset({"phase"})
+    refused: ClassVar[Mapping[str, str]] = {"phase": "Models here do not tell phases of an answer. Leave it out."}
 
     type: Annotated[Literal["message"], only("message")] = "message"
     id: str | None = Field(None, max_length=128)

@@ -3,13 +3,13 @@
 from collections.abc import Collection
 
 from cloister_common.access import Direct
-from cloister_common.errors import UnsupportedParameter
+from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from fastapi import Depends, Request
 from starlette.requests import HTTPConnection
 
-__all__ = ["NO_QUERY", "asks_for_results", "only_query"]
+from cloister_gateway.wire.includes import INCLUDABLE, RESULTS
 
-_RESULTS = "file_search_call.results"
+__all__ = ["NO_QUERY", "asks_for_results", "only_query"]
 
 
 def only_query(request: HTTPConnection, known: Collection[str]) -> None:
@@ -24,12 +24,13 @@ NO_QUERY = Depends(Direct(lambda connection: only_query(connection, ())))
 
 
 def asks_for_results(request: Request) -> bool:
-    """Whether ``include`` names the results of file searches. Of what OpenAI knows there, only they are served.
+    """Whether ``include`` names the results of file searches. The others of OpenAI's values pass: what is stored has
+    nothing that they would add.
 
     Raises:
-        UnsupportedParameter: It names something else.
+        InvalidRequest: It names something that OpenAI does not know.
     """
     named = [value for name in ("include", "include[]") for value in request.query_params.getlist(name)]
-    if any(value != _RESULTS for value in named):
-        raise UnsupportedParameter("include", f"Unsupported value for 'include': only {_RESULTS} is supported.")
-    return bool(named)
+    if not INCLUDABLE.issuperset(named):
+        raise InvalidRequest(f"'include' knows {', '.join(sorted(INCLUDABLE))}.", param="include", code="invalid_value")
+    return RESULTS in named

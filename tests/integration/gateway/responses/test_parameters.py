@@ -22,19 +22,13 @@ for _ in range(9):
 UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     ({"reasoning": {"effort": "low"}}, "reasoning"),
     ({"prompt": {"id": "pmpt_1"}}, "prompt"),
-    ({"background_options": {}}, "background_options"),
     ({"modalities": ["text"]}, "modalities"),
-    ({"top_logprobs": 2}, "top_logprobs"),
     ({"max_tool_calls": 3}, "max_tool_calls"),
-    ({"prompt_cache_retention": "24h"}, "prompt_cache_retention"),
-    ({"prompt_cache_options": {}}, "prompt_cache_options"),
+    ({"prompt_cache_options": {"prewarm": True}}, "prompt_cache_options.prewarm"),
     ({"context_management": [{"type": "compaction"}]}, "context_management"),
     ({"moderation": {"model": "x"}}, "moderation"),
-    ({"image": {}}, "image"),
+    ({"image": {"context_compression": "enabled"}}, "image.context_compression"),
     ({"access_programs": {}}, "access_programs"),
-    ({"service_tier": "flex"}, "service_tier"),
-    ({"include": ["message.output_text.logprobs"]}, "include[0]"),
-    ({"stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
     ({"text": {"verbosity": "low"}}, "text.verbosity"),
     ({"text": {"format": {"type": "grammar"}}}, "text.format.type"),
     ({"tools": [FUNCTION]}, "tools[0].type"),
@@ -69,7 +63,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}, "input[0].content[0].text"),
     ({"model": None}, "model"),
     ({"temperature": 3}, "temperature"),
-    ({"top_p": 0}, "top_p"),
+    ({"top_p": -0.1}, "top_p"),
+    ({"top_logprobs": 21}, "top_logprobs"),
+    ({"presence_penalty": 3}, "presence_penalty"),
+    ({"service_tier": "first"}, "service_tier"),
+    ({"include": ["all"]}, "include[0]"),
     ({"top_p": "0.5"}, "top_p"),
     ({"max_output_tokens": "8"}, "max_output_tokens"),
     ({"store": "no"}, "store"),
@@ -153,13 +151,22 @@ def test_what_is_wrong_is_refused_with_its_place(
 
 def test_nulls_pass_wherever_openai_allows_them(gateway: GatewayFixture, gateway_url: str) -> None:
     optional = [
-        "background", "context_management", "conversation", "include", "instructions", "max_output_tokens",
-        "max_tool_calls", "metadata", "moderation", "parallel_tool_calls", "previous_response_id", "prompt",
-        "prompt_cache_key", "prompt_cache_retention", "reasoning", "safety_identifier", "service_tier", "store",
-        "stream", "stream_options", "temperature", "tool_choice", "tools", "top_logprobs", "top_p", "truncation",
-        "user",
+        "background", "context_management", "conversation", "frequency_penalty", "include", "instructions",
+        "max_output_tokens", "max_tool_calls", "metadata", "moderation", "parallel_tool_calls", "presence_penalty",
+        "previous_response_id", "prompt", "prompt_cache_key", "prompt_cache_retention", "reasoning",
+        "safety_identifier", "service_tier", "store", "stream", "temperature", "tool_choice", "tools", "top_logprobs",
+        "top_p", "truncation", "user",
     ]  # fmt: skip
-    answer = create(gateway_url, gateway, {**dict.fromkeys(optional), "text": {"format": None, "verbosity": None}})
+    inner = {
+        "text": {"format": None, "verbosity": None},
+        "stream_options": {"include_obfuscation": None},
+        "prompt_cache_options": {"mode": None, "ttl": None, "prewarm": None, "comparison_response_id": None},
+        "background_options": {"completion_window": None, "continuation_id": None},
+        "image": {"context_compression": None},
+    }
+    answer = create(gateway_url, gateway, {**dict.fromkeys(optional), **inner})
+    assert answer.status_code == 200, answer.json()
+    answer = create(gateway_url, gateway, {**dict.fromkeys([*optional, *inner])})
     assert answer.status_code == 200, answer.json()
     assert answer.json()["status"] == "completed"
     message = {"role": "user", "content": "x", "id": None, "status": None, "phase": None, "type": "message"}
@@ -175,14 +182,63 @@ def test_what_frontends_commonly_send_is_accepted(client: Any) -> None:
         parallel_tool_calls=True,
         prompt_cache_key="chat-1",
         safety_identifier="u",
-        service_tier="auto",
-        text={"format": {"type": "text"}},
+        service_tier="priority",
+        text={"format": {"type": "text"}, "verbosity": "medium"},
         truncation="auto",
         user="u",
-        stream_options={"include_obfuscation": False},
+        stream_options={"include_obfuscation": True},
+        prompt_cache_retention="24h",
+        prompt_cache_options={"mode": "implicit", "ttl": "30m"},
+        background_options={"completion_window": "2h"},
     )
     assert response.status == "completed"
+    assert response.service_tier == "default"
     assert response.prompt_cache_key == "chat-1"
+
+
+def test_what_samples_reaches_the_pod_and_hints_do_not(client: Any, llm: FakeLlm) -> None:
+    client.responses.create(
+        model="fake",
+        input="hi",
+        temperature=0.5,
+        top_p=0,
+        max_output_tokens=9,
+        top_logprobs=2,
+        user="u",
+        prompt_cache_retention="24h",
+        extra_body={"presence_penalty": 1, "frequency_penalty": -1},
+    )
+    body = llm.chats()[-1]
+    assert 0 < body.pop("top_p") < 1e-4
+    sampling = {
+        "temperature": 0.5, "max_tokens": 9, "logprobs": True, "top_logprobs": 2, "presence_penalty": 1,
+        "frequency_penalty": -1,
+    }  # fmt: skip
+    assert sampling.items() <= body.items()
+    assert body.keys() - sampling.keys() == {"model", "messages", "stream", "stream_options", "cache_salt"}
+
+
+def test_logprobs_are_told_with_the_text_and_kept_with_the_message(client: Any, llm: FakeLlm) -> None:
+    llm.answer = ("One", " two", ".")
+    with client.responses.stream(
+        model="fake", input="hi", include=["message.output_text.logprobs"], top_logprobs=1
+    ) as stream:
+        events = list(stream)
+    deltas = [event for event in events if event.type == "response.output_text.delta"]
+    told = [logprob for event in deltas for logprob in event.logprobs]
+    assert [logprob.token for logprob in told] == ["One", " two", "."]
+    assert [len(logprob.top_logprobs or []) for logprob in told] == [1, 1, 1]
+    done = next(event for event in events if event.type == "response.output_text.done")
+    assert done.logprobs == told
+    response = events[-1].response
+    kept = response.output[0].content[0].logprobs
+    assert [(one.token, one.logprob, one.bytes) for one in kept] == [
+        ("One", -0.5, list(b"One")), (" two", -0.5, list(b" two")), (".", -0.5, list(b".")),
+    ]  # fmt: skip
+    assert client.responses.retrieve(response.id).output[0].content[0].logprobs == kept
+    plain = client.responses.create(model="fake", input="hi")
+    assert plain.output[0].content[0].logprobs == []
+    assert "logprobs" not in llm.chats()[-1]
 
 
 def test_output_can_be_sent_back_as_input(client: Any, llm: FakeLlm) -> None:
