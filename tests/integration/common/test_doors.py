@@ -206,7 +206,7 @@ def test_what_is_no_http_is_a_400_in_openais_shape(plain: Server, text: bytes) -
 
 @pytest.mark.parametrize("coding", [b"br", b"BR", b"compress", b"identity, br", b"gzip, br", b"anything"])
 @pytest.mark.parametrize("path", [b"/upload", b"/livez", b"/nowhere"])
-def test_a_body_in_a_coding_that_is_not_read_is_refused_before_any_of_it(plain: Server, coding: bytes, path: bytes) -> None:
+def test_a_body_in_an_unknown_coding_is_refused_before_any_of_it(plain: Server, coding: bytes, path: bytes) -> None:
     with plain.connect() as connection:
         connection.sendall(b"POST " + path + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-encoding: ")
         connection.sendall(coding + b"\r\ncontent-length: 900\r\n\r\n")

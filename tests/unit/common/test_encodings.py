@@ -224,7 +224,7 @@ async def test_what_is_cancelled_while_it_waits_is_read_later() -> None:
         return {"type": "http.request", "body": body, "more_body": False}
 
     receive_decoded = decoded(receive, ["gzip"], limit=LIMIT)
-    waiting = asyncio.create_task(receive_decoded())
+    waiting = asyncio.ensure_future(receive_decoded())
     await asyncio.sleep(0)
     waiting.cancel()
     arrived.set()

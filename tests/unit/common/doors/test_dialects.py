@@ -29,6 +29,7 @@ class Transport:
         self.written = b""
         self.reading = True
         self.closed = self.aborted = self.ended = False
+        self.protocol: Any = None
 
     def get_extra_info(self, _: str) -> None:
         return None
