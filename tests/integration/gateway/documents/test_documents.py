@@ -3,6 +3,7 @@
 The peer here only records and answers what the test set; the real pair is tested in ``tests/contract``.
 """
 
+import gzip
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import httpx
 import openai
 import orjson
 import pytest
+from backports import zstd
 from cloister_common.testing.serving import free_port, served
 from starlette.types import Receive, Scope, Send
 
@@ -120,6 +122,32 @@ def test_large_upload_streams_through(gateway: GatewayFixture, url: str, peer: P
     assert passed_on.is_set()
     assert peer.requests[0]["size"] == 40 * len(block)
     assert peer.requests[0]["sha256"] == hashlib.sha256(block * 40).hexdigest()
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_a_compressed_upload_reaches_the_retriever_as_what_it_was(
+    coding: str, gateway: GatewayFixture, url: str, peer: Peer
+) -> None:
+    form = b"x" * 3_000_000
+    compress: Callable[[bytes], bytes] = gzip.compress if coding == "gzip" else zstd.compress
+    headers = {**gateway.headers(), "content-type": "multipart/form-data; boundary=b", "content-encoding": coding}
+    answer = httpx.post(f"{url}/v1/files", headers=headers, content=compress(form))
+    assert answer.status_code == 200
+    (request,) = peer.requests
+    assert (request["size"], request["sha256"]) == (len(form), hashlib.sha256(form).hexdigest())
+    assert "content-encoding" not in request["headers"]
+    broken = httpx.post(f"{url}/v1/files", headers=headers, content=compress(form)[:-3])
+    assert (broken.status_code, broken.json()["error"]["param"]) == (400, "Content-Encoding")
+    assert len(peer.requests) == 1
+
+
+def test_head_of_a_content_says_how_long_it_is(gateway: GatewayFixture, url: str, peer: Peer) -> None:
+    peer.answer = b"x" * 5000
+    peer.headers = {"content-type": "application/octet-stream", "content-length": "5000", "accept-ranges": "bytes"}
+    for _ in range(3):
+        answer = httpx.head(f"{url}/v1/files/{FILE}/content", headers=gateway.headers())
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert (answer.headers["content-length"], answer.headers["accept-ranges"]) == ("5000", "bytes")
 
 
 def test_upload_over_the_limit_is_a_413(make_gateway: Callable[..., GatewayFixture], peer: Peer, tmp_path: Any) -> None:
