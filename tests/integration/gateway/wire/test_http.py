@@ -13,6 +13,7 @@ from cloister_common.testing.llm import FakeLlm
 
 from tests.integration.gateway.conftest import _sdk, joined_text
 from tests.support.gateway import GatewayFixture
+from tests.support.sockets import ask, opened, turn
 from tests.support.waiting import wait_until
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd.compress}
@@ -98,6 +99,9 @@ def test_slashes_too_many_in_a_base_url_change_nothing(
         assert http.get(f"{gateway_url}{base}/models/").status_code == 200
     events = list(_sdk(f"{gateway_url}/", gateway.project_key).responses.create(model="fake", input="hi", stream=True))
     assert joined_text(events) == text
+    with opened(f"{gateway_url}/", gateway) as socket:
+        ask(socket)
+        assert turn(socket)[-1]["type"] == "response.completed"
 
 
 @pytest.mark.parametrize("coding", COMPRESS)
