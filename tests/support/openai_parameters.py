@@ -56,10 +56,10 @@ def _values(annotation: Any, depth: int) -> st.SearchStrategy[Any]:
         return _PLAIN[annotation]
     if typing_extensions.is_typeddict(annotation):
         return _objects(annotation, depth)
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    origin, arguments = _origin(annotation), typing.get_args(annotation)
     if origin in (typing_extensions.Required, typing_extensions.NotRequired, typing.Annotated):
         return _values(arguments[0], depth)
-    if origin == typing.Literal:
+    if origin is typing.Literal:
         return st.sampled_from(arguments)
     if origin in (typing.Union, types.UnionType):
         return st.one_of(*[_values(argument, depth) for argument in arguments])
@@ -72,9 +72,13 @@ def _values(annotation: Any, depth: int) -> st.SearchStrategy[Any]:
     return _ANYTHING
 
 
+def _origin(annotation: Any) -> Any:
+    return typing.get_origin(annotation)
+
+
 def _objects(params: Any, depth: int) -> st.SearchStrategy[dict[str, Any]]:
     hints = typing_extensions.get_type_hints(params, include_extras=True)
-    required = {name for name, hint in hints.items() if typing.get_origin(hint) == typing_extensions.Required}
+    required = {name for name, hint in hints.items() if _origin(hint) is typing_extensions.Required}
     fields = {name: _values(hint, depth + 1) for name, hint in hints.items() if depth < _DEEPEST or name in required}
     optional = {name: st.one_of(st.none(), values) for name, values in fields.items() if name not in required}
     return st.fixed_dictionaries({name: fields[name] for name in required & fields.keys()}, optional=optional)

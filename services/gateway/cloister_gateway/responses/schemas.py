@@ -94,6 +94,14 @@ class StreamOptions(Strict):
     include_obfuscation: Obfuscation = None
 
 
+class AccessPrograms(Strict):
+    """Who may ask OpenAI's models what."""
+
+    cyber: Annotated[
+        Literal["standard"] | None, only("standard"), Hint("Models here know no programs but the standard one.")
+    ] = None
+
+
 class BackgroundOptions(Strict):
     """How soon OpenAI begins with what runs in the background."""
 
@@ -144,7 +152,6 @@ class ResponseParameters(Strict):
     """The parameters that HTTP and WebSocket share."""
 
     refused: ClassVar[Mapping[str, str]] = {
-        "access_programs": "Models here know no access programs. Leave it out.",
         "context_management": "Nothing here sums up a conversation. Send 'truncation' instead.",
         "moderation": "Nothing here moderates. Leave it out.",
         "prompt": "Prompts are not stored here. Send 'instructions' and 'input'.",
@@ -198,6 +205,7 @@ class ResponseParameters(Strict):
     )
     prompt_cache_options: Annotated[CacheOptions | None, Hint("See its fields.")] = None
     prompt_cache_retention: PromptCacheRetention = None
+    access_programs: Annotated[AccessPrograms | None, Hint("See its fields.")] = None
     image: Annotated[ImageOptions | None, Hint("See its fields.")] = None
     user: User = None
     safety_identifier: SafetyIdentifier = None

@@ -16,7 +16,8 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from cloister_common.errors import InvalidRequest
 from cloister_common.wire.filters import Filter
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from cloister_common.wire.requests import Hint, hints_of
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
 from pydantic_core import PydanticCustomError
 
 from cloister_gateway.wire.inputs import FunctionName
@@ -39,7 +40,10 @@ class FileSearchTool(Strict):
     """Search in vector stores. The server always searches; the model is not asked whether to."""
 
     type: Literal["file_search"]
-    vector_store_ids: Annotated[list[str], Field(min_length=1, max_length=16, fail_fast=True)]
+    vector_store_ids: Annotated[
+        list[Annotated[str, StringConstraints(min_length=1, max_length=128)]],
+        Field(min_length=1, max_length=16, fail_fast=True),
+    ]
     max_num_results: int | None = Field(None, ge=1, le=50)
     filters: Filter | None = None
     ranking_options: RankingOptions | None = None
@@ -49,16 +53,25 @@ class FunctionTool(Function):
     """A function that the model may call."""
 
     refused: ClassVar[Mapping[str, str]] = {
-        "allowed_callers": "Functions are called by the model alone. Leave it out.",
-        "defer_loading": "Nothing here searches for tools. Send the functions that may be called.",
         "output_schema": "What a function returns is not checked here. Leave it out.",
     }
 
     type: Literal["function"]
+    allowed_callers: Annotated[
+        list[Annotated[Literal["direct"], only("direct")]] | None,
+        Field(fail_fast=True),
+        Hint("The model calls functions itself, and nothing else does."),
+    ] = None
+    defer_loading: Annotated[
+        Literal[False] | None, only(False), Hint("All functions are shown to the model from the beginning.")
+    ] = None
 
     def declaration(self) -> dict[str, Any]:
         """The same in the words of Chat Completions."""
-        return {"type": "function", "function": self.model_dump(exclude={"type"}, exclude_none=True)}
+        return {
+            "type": "function",
+            "function": self.model_dump(exclude={"type", *hints_of(FunctionTool)}, exclude_none=True),
+        }
 
 
 def _type(value: Any) -> str:

@@ -151,7 +151,7 @@ class Generation:
             "response_format": request.response_format,
         }
         body |= {name: value for name, value in optional.items() if value is not None}
-        return body | thinking(self._request.reasoning_effort)
+        return body | thinking(request.reasoning_effort)
 
     async def _continue(self, body: dict[str, Any], text: str, *, counted: bool) -> int:
         """Has ``body`` go on from ``text``; the tokens that it has. They are ``counted`` unless calls followed it."""
@@ -204,11 +204,12 @@ class Generation:
                             self._show("", text, logprobs)
                             text, logprobs = "", None if logprobs is None else []
                         thoughts += thought
+                        content = content or None
                     self._calls.feed(delta.get("tool_calls") or ())
                 text += content or ""
                 reason = choice.get("finish_reason") or reason
-                if logprobs is not None and (before or not delta.get("reasoning")) and not delta.get("tool_calls"):
-                    # (OpenAI tells those of the message only.)
+                if logprobs is not None and content is not None:
+                    # (OpenAI tells those of the message only, not of thoughts and calls.)
                     logprobs += (choice.get("logprobs") or {}).get("content") or []
         if usage is not None:
             self._count(usage, before)

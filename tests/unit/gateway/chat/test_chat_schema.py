@@ -61,6 +61,7 @@ def test_parameter_that_is_not_served_is_refused_by_name(name: str) -> None:
     ("fields", "param"),
     [
         ({"verbosity": "low"}, "verbosity"),
+        ({"tools": [{"type": "custom", "custom": {"name": "c"}}]}, "tools[0].type"),
         ({"modalities": ["text", "audio"]}, "modalities[1]"),
         ({"prompt_cache_options": {"prewarm": True}}, "prompt_cache_options.prewarm"),
     ],
