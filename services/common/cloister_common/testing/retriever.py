@@ -134,8 +134,6 @@ class FakeRetriever:
             "object": "file",
             "purpose": purpose,
             "status": "processed",
-            "expires_at": None,
-            "status_details": None,
         }
         self._files.setdefault(tenant_of(request), {})[file["id"]] = (file, data)
         self._note_made(f"files of {tenant_of(request)}", file["id"])
@@ -216,7 +214,7 @@ class FakeRetriever:
         counts = self._counts(list(attached), store["id"])
         days = (store["expires_after"] or {}).get("days")
         return {
-            **store,
+            **{name: value for name, value in store.items() if name != "expires_after" or value},
             "file_counts": counts,
             "status": "in_progress" if counts["in_progress"] else "completed",
             "usage_bytes": sum(self._settled(file)["usage_bytes"] for file in attached.values()),

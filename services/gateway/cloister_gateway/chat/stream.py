@@ -6,15 +6,18 @@ the first token. An error before the first byte is an HTTP error; later it is an
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 
 import orjson
 from cloister_common.app import error_response
+from cloister_common.bodies import aside
 from cloister_common.errors import CloisterError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from cloister_gateway.chat.reasoning import with_both_names
+from cloister_gateway.chat.shapes import ChunkShapes, completion
 from cloister_gateway.chat.tally import read_answer, read_block
+from cloister_gateway.models import ChatModel
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.usage import Metered
 from cloister_gateway.wire.readers import STREAM_HEADERS, Reader
@@ -27,18 +30,26 @@ class EventStreamResponse(Response):
 
     Args:
         events: Whole events, ``data: [DONE]`` included. Closed at the end, whatever the end is.
+        shapes: What they are made to look like.
         metered: Around them.
         settings: How long a block may take to go out, and how long a silence may be.
     """
 
-    def __init__(self, events: AsyncGenerator[bytes, None], metered: Metered, settings: ResponsesSettings) -> None:
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes, None],
+        shapes: ChunkShapes,
+        metered: Metered,
+        settings: ResponsesSettings,
+    ) -> None:
         super().__init__()
         self._events = events
+        self._shapes = shapes
         self._metered = metered
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        settings = self._settings
+        settings, shaped = self._settings, self._shapes.block
         seconds, silent = settings.send_seconds, settings.keep_alive_seconds
         async with Reader(receive, send, send_seconds=seconds, keep_alive_seconds=silent) as reader:
             started = False
@@ -50,8 +61,7 @@ class EventStreamResponse(Response):
                             headers = list(STREAM_HEADERS)
                             await reader.send({"type": "http.response.start", "status": 200, "headers": headers})
                             started = True
-                        body = with_both_names(block)
-                        await reader.send({"type": "http.response.body", "body": body, "more_body": True})
+                        await reader.send({"type": "http.response.body", "body": shaped(block), "more_body": True})
             except CloisterError as error:
                 if not started:
                     await error_response(error)(scope, receive, reader.send)
@@ -65,14 +75,22 @@ class CompletionResponse(Response):
     """A whole JSON answer that takes its time.
 
     Args:
-        work: Gives the JSON bytes.
+        work: Gives the JSON bytes of the pod.
+        model: Whose they are.
         metered: Around it.
         settings: How long they may take to go out.
     """
 
-    def __init__(self, work: Callable[[], Awaitable[bytes]], metered: Metered, settings: ResponsesSettings) -> None:
+    def __init__(
+        self,
+        work: Callable[[], Awaitable[bytes]],
+        model: ChatModel,
+        metered: Metered,
+        settings: ResponsesSettings,
+    ) -> None:
         super().__init__()
         self._work = work
+        self._model = model
         self._metered = metered
         self._settings = settings
 
@@ -82,7 +100,8 @@ class CompletionResponse(Response):
                 async with self._metered as metered:
                     answer = await self._work()
                     read_answer(metered.used, answer)
-                response = Response(with_both_names(answer), media_type="application/json")
+                answer = await aside(len(answer), partial(completion, answer, self._model))
+                response = Response(answer, media_type="application/json")
             except CloisterError as error:
                 response = error_response(error)
             await response(scope, receive, reader.send)

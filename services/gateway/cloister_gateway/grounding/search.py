@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from cloister_gateway.grounding.excerpts import Passage
 from cloister_gateway.wire.items import Message
 
-__all__ = ["FileSearch", "Retrieval"]
+__all__ = ["DEFAULT_RESULTS", "FileSearch", "Retrieval"]
 
 _SHORT_CHARACTERS = 600
 """Earlier turns are added while all of them together are no longer than this, about 150 tokens."""
@@ -21,7 +21,8 @@ _QUERY_CHARACTERS = 2_400
 _USER_TURNS = 3
 """The last user turns that make up a query. On multi-turn questions this finds more than the last turn alone
 (nDCG@10 0.853 against 0.842 on mtrag-mini), because a follow-up often names its subject only earlier."""
-_DEFAULT_RESULTS = 5
+DEFAULT_RESULTS = 5
+"""The most passages of a turn whose caller does not say how many."""
 
 
 class FileSearch(BaseModel):
@@ -80,7 +81,7 @@ class Retrieval:
             tenant,
             tool.vector_store_ids,
             queries,
-            max_num_results=tool.max_num_results or _DEFAULT_RESULTS,
+            max_num_results=tool.max_num_results or DEFAULT_RESULTS,
             filters=tool.filters,
             ranking_options=tool.ranking_options,
         )

@@ -63,7 +63,8 @@ class TurnRequest(Record):
         parallel_calls: Whether it may call more than one at once.
         show_results: Whether the response shows what a search finds.
         response_format: The form of the answer, as Chat Completions have it; None is prose.
-        temperature, top_p, presence_penalty, frequency_penalty: As the caller sent them; None is the pod's default.
+        temperature, top_p: As sent to the pod; None, of a version before, is the pod's default.
+        presence_penalty, frequency_penalty: As the caller sent them; None is the pod's default.
         logprobs: How many likeliest tokens are told beside each token of the answer; None where not even its own is.
         reasoning_effort: How much the model shall think; None is as the pod has it.
         seal_reasoning: Whether the response shows its reasoning sealed too, for the caller to send back.

@@ -90,8 +90,7 @@ class InputMessage(Dumped):
             return {"type": "message", "role": self.role, "status": "completed", "content": content}
         content = [part.as_output() if isinstance(part, InputText) else part.model_dump() for part in self.content]
         status = "incomplete" if self.status == "incomplete" else "completed"
-        item = {"type": "message", "role": self.role, "status": status, "content": content}
-        return item if self.phase is None else {**item, "phase": self.phase}
+        return {"type": "message", "role": self.role, "status": status, "content": content, "phase": self.phase}
 
 
 class FunctionCall(Dumped):
