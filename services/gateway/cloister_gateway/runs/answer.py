@@ -82,8 +82,9 @@ class Answer:
 
     def think(self, text: str) -> None:
         """Takes reasoning of the model."""
-        self.thought.feed(text)
-        self._note_first()
+        if text:
+            self.thought.feed(text)
+            self._note_first()
 
     def finish(self, *, called: bool = False) -> None:
         """Shows what was held back. Unless functions were ``called``, there is a message even if it is empty; but none
