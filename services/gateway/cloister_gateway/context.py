@@ -39,6 +39,7 @@ from cloister_gateway.responses.intake import Intake
 from cloister_gateway.responses.reading import ResponseReader
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.runs.acceptance import Acceptance
+from cloister_gateway.runs.attached import AttachedFiles
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader
 from cloister_gateway.runs.inputs import InputItems
@@ -183,7 +184,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         )
         stack.push_async_callback(engine.hand_over)
 
-        inputs = InputItems(store, items, keyring, seals)
+        inputs = InputItems(store, items, keyring, seals, AttachedFiles(retriever))
         conversations = ConversationService(ConversationStore(redis), items, keyring, engine, inputs)
         intake = Intake(
             reader=ResponseReader(store, hub),

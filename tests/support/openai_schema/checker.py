@@ -38,6 +38,8 @@ EXTENSIONS: Mapping[str, frozenset[str]] = {
 NULLS: Mapping[str, frozenset[str]] = {
     # As OpenAI's server has it until the end, and the Open Responses schema says; OpenAI's schema has it missing.
     "Response": frozenset({"usage"}),
+    # The schema has one type for whole answers and for chunks, in which OpenAI's server has it at the end only.
+    "CompletionChoice": frozenset({"finish_reason"}),
 }
 """Fields that may be null though the schema does not say so."""
 

@@ -27,6 +27,7 @@ from cloister_common.testing.retriever_answers import (
     new_store,
     page_of,
     queries_of,
+    read_answer,
     read_body,
     result_of,
     scorer_of,
@@ -105,6 +106,7 @@ class FakeRetriever:
             ("GET", f"{batch}/files", self._list_batch),
             ("POST", f"{store}/search", self._search_store),
             ("POST", "/internal/search", self._search_stores),
+            ("POST", "/internal/read", self._read),
         ]
         for method, path, handler in routes:
             router.add_api_route(path, handler, methods=[method], response_model=None)
@@ -382,6 +384,13 @@ class FakeRetriever:
         if self.refuse_status is not None:
             return JSONResponse({"error": {"message": "refused as the test asked"}}, self.refuse_status)
         return {"data": found}
+
+    async def _read(self, request: Request) -> Json:
+        file_id, name = request.query_params.get("file_id"), request.query_params.get("name")
+        if file_id is None:
+            return read_answer(None, name, await request.body())
+        file, content = self._file(request, file_id, "file_id")
+        return read_answer(file_id, file["filename"], content)
 
     def _found(self, request: Request, store_ids: list[str], body: Json) -> list[Json]:
         self.searches.append((tenant_of(request), body))

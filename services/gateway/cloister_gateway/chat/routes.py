@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from cloister_gateway.chat.schemas import ChatRequest
-from cloister_gateway.chat.shapes import ChunkShapes
+from cloister_gateway.chat.shapes import ChunkShapes, completion
 from cloister_gateway.chat.stream import CompletionResponse, EventStreamResponse
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
@@ -58,8 +58,8 @@ async def create(
     if body.stream:
         events = upstream.stream_events(body.model, upstream_body, tenant=caller.tenant, affinity=body.prompt_cache_key)
         wants_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-        return EventStreamResponse(events, ChunkShapes(model, usage=wants_usage), metered, streaming)
+        return EventStreamResponse(events, ChunkShapes(model, usage=wants_usage).block, metered, streaming)
     work = partial(
         upstream.complete_chat, body.model, upstream_body, tenant=caller.tenant, affinity=body.prompt_cache_key
     )
-    return CompletionResponse(work, model, metered, streaming)
+    return CompletionResponse(work, partial(completion, model=model), metered, streaming)

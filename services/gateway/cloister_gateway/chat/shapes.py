@@ -11,7 +11,7 @@ import orjson
 
 from cloister_gateway.models import ChatModel
 
-__all__ = ["ChunkShapes", "completion"]
+__all__ = ["ChunkShapes", "completion", "usage_of"]
 
 Body = dict[str, Any]
 
@@ -40,7 +40,7 @@ def completion(raw: bytes, model: ChatModel) -> bytes:
         }
         for choice in answer["choices"]
     ]
-    return orjson.dumps({**_head(answer, model), "choices": choices, "usage": _usage(answer["usage"])})
+    return orjson.dumps({**_head(answer, model), "choices": choices, "usage": usage_of(answer["usage"])})
 
 
 class ChunkShapes:
@@ -89,7 +89,7 @@ class ChunkShapes:
         ]
         shaped = {**head, "choices": choices}
         if self._usage:
-            shaped["usage"] = None if chunk.get("usage") is None else _usage(chunk["usage"])
+            shaped["usage"] = None if chunk.get("usage") is None else usage_of(chunk["usage"])
         place = event.find(_CHOICES)
         if place > 0:
             self._pods_head = event[:place]
@@ -146,7 +146,7 @@ def _logprobs(logprobs: Body | None) -> Body | None:
     return None if logprobs is None else {"content": logprobs.get("content"), "refusal": None}
 
 
-def _usage(usage: Body) -> Body:
+def usage_of(usage: Body) -> Body:
     """What was used, in tokens; no model here reads or makes sound, or is given predictions."""
     prompt, output = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
     return {

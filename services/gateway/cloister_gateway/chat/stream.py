@@ -6,7 +6,6 @@ the first token. An error before the first byte is an HTTP error; later it is an
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from functools import partial
 
 import orjson
 from cloister_common.app import error_response
@@ -15,9 +14,7 @@ from cloister_common.errors import CloisterError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from cloister_gateway.chat.shapes import ChunkShapes, completion
 from cloister_gateway.chat.tally import read_answer, read_block
-from cloister_gateway.models import ChatModel
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.usage import Metered
 from cloister_gateway.wire.readers import STREAM_HEADERS, Reader
@@ -30,7 +27,7 @@ class EventStreamResponse(Response):
 
     Args:
         events: Whole events, ``data: [DONE]`` included. Closed at the end, whatever the end is.
-        shapes: What they are made to look like.
+        shaped: Makes a block look like OpenAI's.
         metered: Around them.
         settings: How long a block may take to go out, and how long a silence may be.
     """
@@ -38,18 +35,18 @@ class EventStreamResponse(Response):
     def __init__(
         self,
         events: AsyncGenerator[bytes, None],
-        shapes: ChunkShapes,
+        shaped: Callable[[bytes], bytes],
         metered: Metered,
         settings: ResponsesSettings,
     ) -> None:
         super().__init__()
         self._events = events
-        self._shapes = shapes
+        self._shaped = shaped
         self._metered = metered
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        settings, shaped = self._settings, self._shapes.block
+        settings, shaped = self._settings, self._shaped
         seconds, silent = settings.send_seconds, settings.keep_alive_seconds
         async with Reader(receive, send, send_seconds=seconds, keep_alive_seconds=silent) as reader:
             started = False
@@ -76,7 +73,7 @@ class CompletionResponse(Response):
 
     Args:
         work: Gives the JSON bytes of the pod.
-        model: Whose they are.
+        shaped: Makes them look like OpenAI's.
         metered: Around it.
         settings: How long they may take to go out.
     """
@@ -84,13 +81,13 @@ class CompletionResponse(Response):
     def __init__(
         self,
         work: Callable[[], Awaitable[bytes]],
-        model: ChatModel,
+        shaped: Callable[[bytes], bytes],
         metered: Metered,
         settings: ResponsesSettings,
     ) -> None:
         super().__init__()
         self._work = work
-        self._model = model
+        self._shaped = shaped
         self._metered = metered
         self._settings = settings
 
@@ -100,7 +97,7 @@ class CompletionResponse(Response):
                 async with self._metered as metered:
                     answer = await self._work()
                     read_answer(metered.used, answer)
-                answer = await aside(len(answer), partial(completion, answer, self._model))
+                answer = await aside(len(answer), self._shaped, answer)
                 response = Response(answer, media_type="application/json")
             except CloisterError as error:
                 response = error_response(error)

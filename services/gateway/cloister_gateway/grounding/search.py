@@ -9,7 +9,7 @@ from cloister_common.clients.retriever import RetrieverClient
 from cloister_common.errors import NotFound
 from pydantic import BaseModel, ConfigDict
 
-from cloister_gateway.grounding.excerpts import Passage
+from cloister_gateway.grounding.excerpts import Passage, is_attached
 from cloister_gateway.wire.items import Message
 
 __all__ = ["DEFAULT_RESULTS", "FileSearch", "Retrieval"]
@@ -55,7 +55,8 @@ class Retrieval:
 
         None at all if no user has said anything.
         """
-        said = [message["content"] for message in messages if message["role"] == "user"][-_USER_TURNS:]
+        users = (message["content"] for message in messages if message["role"] == "user")
+        said = [text for text in users if not is_attached(text)][-_USER_TURNS:]
         while len(said) > 1 and sum(map(len, said)) > _SHORT_CHARACTERS:
             said.pop(0)
         text = "\n".join(said)[:_QUERY_CHARACTERS]

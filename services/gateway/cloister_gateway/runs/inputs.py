@@ -10,8 +10,10 @@ from typing import NamedTuple
 from cloister_common.errors import InvalidRequest, NotFound
 from cloister_common.ids import new_id
 from cloister_common.vault import Keyring
+from cloister_common.wire.reading import MOST_CHARACTERS
 
 from cloister_gateway.identity.principal import Principal
+from cloister_gateway.runs.attached import AttachedFiles
 from cloister_gateway.runs.item_ids import input_id, prefix_of, response_of
 from cloister_gateway.runs.sealing import ReasoningSeals
 from cloister_gateway.runs.store import ResponseStore
@@ -25,7 +27,7 @@ from cloister_gateway.storage import (
     RecordGoneError,
     damage_told,
 )
-from cloister_gateway.wire.inputs import InputItem, input_item
+from cloister_gateway.wire.inputs import InputItem, InputMessage, input_item
 from cloister_gateway.wire.items import CALL_OF_CALLER, Item, without_results
 from cloister_gateway.wire.own import ItemReference, Reasoning
 
@@ -58,24 +60,35 @@ class InputItems:
         items: The logs of conversations.
         keyring: Their keys.
         seals: Opens sealed reasoning.
+        attached: Reads files in messages.
     """
 
-    def __init__(self, store: ResponseStore, items: ItemLog, keyring: Keyring, seals: ReasoningSeals) -> None:
+    def __init__(
+        self,
+        store: ResponseStore,
+        items: ItemLog,
+        keyring: Keyring,
+        seals: ReasoningSeals,
+        attached: AttachedFiles,
+    ) -> None:
         self._store = store
         self._items = items
         self._keyring = keyring
         self._seals = seals
+        self._attached = attached
 
     async def stored(self, principal: Principal, sent: Sequence[InputItem], to: Destination) -> list[Item]:
         """What is stored of the items.
 
         Raises:
             NotFound: A reference names no item of the caller's: unknown, foreign, deleted and unstored ones alike.
-            InvalidRequest: Reasoning was not sealed for the caller's project, or is not what was sealed.
+            InvalidRequest: Reasoning was not sealed for the caller's project, or is not what was sealed; or a file
+                cannot be read.
             Forbidden: The caller may not read the item, or its fence keeps it out of a prompt.
         """
         found = []
         kept: dict[str, list[Item]] = {}
+        room = MOST_CHARACTERS
         for place, one in enumerate(sent):
             param = f"{to.field}[{place}]"
             if isinstance(one, ItemReference):
@@ -88,6 +101,8 @@ class InputItems:
                 text = await self._unsealed(principal.tenant, one, one.encrypted_content, to.model, param)
                 item = {"id": new_id("rs_"), **one.as_item(text)}
             else:
+                if isinstance(one, InputMessage):
+                    room = await self._attached.read(principal, one, param, room=room)
                 item = input_item(one)
             if to.response_id is not None:
                 item["id"] = input_id(prefix_of(item["id"]), to.response_id, place)

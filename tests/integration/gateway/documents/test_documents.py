@@ -122,6 +122,22 @@ def test_large_upload_streams_through(gateway: GatewayFixture, url: str, peer: P
     assert peer.requests[0]["sha256"] == hashlib.sha256(block * 40).hexdigest()
 
 
+def test_parts_of_an_upload_stream_through(gateway: GatewayFixture, url: str, peer: Peer) -> None:
+    upload_id, part = f"upload_{'c' * 48}", b"x" * (20 << 20)
+    upload = {"id": upload_id, "object": "upload", "bytes": len(part), "created_at": 1, "expires_at": 3601}
+    upload |= {"filename": "n", "purpose": "user_data", "status": "pending"}
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=gateway.project_key, max_retries=0) as client:
+        peer.answer = orjson.dumps(upload)
+        client.uploads.create(bytes=len(part), filename="n", mime_type="text/plain", purpose="user_data")
+        client.uploads.complete(upload_id, part_ids=["part_1"])
+        client.uploads.cancel(upload_id)
+        peer.answer = orjson.dumps({"id": "part_1", "object": "upload.part", "created_at": 1, "upload_id": upload_id})
+        client.uploads.parts.create(upload_id, data=part)
+    acts = ("", f"/{upload_id}/complete", f"/{upload_id}/cancel", f"/{upload_id}/parts")
+    assert [request["path"] for request in peer.requests] == [f"/v1/uploads{act}" for act in acts]
+    assert peer.requests[-1]["size"] > len(part)
+
+
 def test_upload_over_the_limit_is_a_413(make_gateway: Callable[..., GatewayFixture], peer: Peer, tmp_path: Any) -> None:
     with served(peer) as peer_url:
         gateway = make_gateway(
@@ -143,6 +159,7 @@ def test_upload_over_the_limit_is_a_413(make_gateway: Callable[..., GatewayFixtu
         ("GET", "/v1/files/..%2f..%2finternal%2fsearch"),
         ("GET", "/v1/files/file-a%2f..%2fb"),
         ("GET", "/v1/files/vs_1"),
+        ("POST", "/v1/uploads/file-1/parts"),
         ("GET", f"/v1/vector_stores/{STORE}/files/{STORE}"),
         ("POST", "/v1/vector_stores/x'y/search"),
         ("POST", "/internal/search"),
