@@ -188,7 +188,8 @@ class Generation:
         for payload in payloads(block):
             chunk = orjson.loads(payload)
             if "error" in chunk:
-                self._show(thoughts, text, logprobs)
+                self._answer.think(thoughts)
+                self._answer.feed(text, logprobs)
                 raise UpstreamFailed("The model reported an error in the middle of its answer.")
             usage = chunk.get("usage") or usage
             for choice in chunk["choices"]:
@@ -201,7 +202,7 @@ class Generation:
                         content = thought + (content or "")
                     elif thought:
                         if text:
-                            self._show("", text, logprobs)
+                            self._answer.feed(text, logprobs)
                             text, logprobs = "", None if logprobs is None else []
                         thoughts += thought
                         content = content or None
@@ -213,14 +214,11 @@ class Generation:
                     logprobs += (choice.get("logprobs") or {}).get("content") or []
         if usage is not None:
             self._count(usage, before)
-        self._show(thoughts, text, logprobs)
-        return reason
-
-    def _show(self, thoughts: str, text: str, logprobs: list[Logprob] | None) -> None:
         if thoughts:
             self._answer.think(thoughts)
         if text or logprobs:
             self._answer.feed(text, logprobs)
+        return reason
 
     def _count(self, usage: dict[str, Any], before: int) -> None:
         """Notes what the model says it used, of which ``before`` tokens were answered earlier."""
