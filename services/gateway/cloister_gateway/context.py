@@ -41,6 +41,7 @@ from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.runs.acceptance import Acceptance
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader
+from cloister_gateway.runs.inputs import InputItems
 from cloister_gateway.runs.keeper import Keeper
 from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
 from cloister_gateway.runs.preparation import Preparation
@@ -182,7 +183,8 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         )
         stack.push_async_callback(engine.hand_over)
 
-        conversations = ConversationService(ConversationStore(redis), items, keyring, engine)
+        inputs = InputItems(store, items, keyring, seals)
+        conversations = ConversationService(ConversationStore(redis), items, keyring, engine, inputs)
         intake = Intake(
             reader=ResponseReader(store, hub),
             idempotency=IdempotencyKeys(redis, keyring, seconds=settings.responses.idempotency_seconds),
@@ -193,6 +195,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
             engine=engine,
             preparation=preparation,
             history=history,
+            inputs=inputs,
             models=catalog,
             meter=meter,
             settings=settings.responses,

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
+from cloister_gateway.wire.inputs import FunctionName
+from cloister_gateway.wire.items import call_arguments
 from cloister_gateway.wire.strict import Object, Strict
 
-__all__ = ["FunctionName", "Message", "check_message", "upstream_message"]
-
-FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+__all__ = ["Message", "check_message", "upstream_message"]
 
 _HINTS = frozenset({"prompt_cache_breakpoint"})
 """Fields of parts that change no answer: where a beginning ends that the pods would find again by themselves."""
@@ -128,20 +128,18 @@ def upstream_message(message: Message) -> dict[str, Any]:
     if message.name is not None:
         body["name"] = message.name
     if message.tool_calls is not None:
-        body["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": call.type,
-                "function": {"name": call.function.name, "arguments": call.function.arguments},
-            }
-            for call in message.tool_calls
-        ]
+        body["tool_calls"] = [_upstream_call(call) for call in message.tool_calls]
     if message.tool_call_id is not None:
         body["tool_call_id"] = message.tool_call_id
     reasoning = message.reasoning or message.reasoning_content
     if reasoning:
         body["reasoning"] = reasoning
     return body
+
+
+def _upstream_call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.function.name, "arguments": call_arguments(call.function.arguments)}
+    return {"id": call.id, "type": call.type, "function": function}
 
 
 def _upstream_content(message: Message) -> Any:

@@ -9,10 +9,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from cloister_common.errors import InvalidRequest
 from cloister_common.wire.requests import Extension, Hint, hints_of
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
-from cloister_gateway.chat.messages import FunctionName, Message, check_message, upstream_message
+from cloister_gateway.chat.messages import Message, check_message, upstream_message
 from cloister_gateway.models.reasoning import Effort, thinking
+from cloister_gateway.wire.inputs import FunctionName
 from cloister_gateway.wire.parameters import (
     FrequencyPenalty,
     Obfuscation,
@@ -29,28 +30,21 @@ from cloister_gateway.wire.parameters import (
     pod_top_p,
 )
 from cloister_gateway.wire.strict import LARGEST_NUMBER, Object, Schema, Strict, only
+from cloister_gateway.wire.tools import Function, check_named
 
 __all__ = ["ChatRequest"]
 
 _MOST_CHOICES = 8
 _MOST_BIASES = 1024
+_MOST_TOOLS = 128
 _INT64 = 2**63
-
-
-class FunctionTool(Strict):
-    """A function's declaration."""
-
-    name: FunctionName
-    description: str | None = None
-    parameters: Schema | None = None
-    strict: bool | None = None
 
 
 class Tool(Strict):
     """A tool the model may call. Functions only; they run at the caller's."""
 
     type: Literal["function"]
-    function: FunctionTool
+    function: Function
 
 
 class NamedFunction(Strict):
@@ -60,10 +54,40 @@ class NamedFunction(Strict):
 
 
 class NamedTool(Strict):
-    """``tool_choice`` as an object."""
+    """``tool_choice`` as an object: the function that must be called; or one that may be."""
 
     type: Literal["function"]
     function: NamedFunction
+
+
+class Allowed(Strict):
+    """Those of the functions that may be called, or of which one must be."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=_MOST_TOOLS, fail_fast=True)]
+
+
+class AllowedTools(Strict):
+    """``tool_choice`` as some of the tools."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: Allowed
+
+
+def _type(choice: Any) -> str:
+    return f"[{choice.get('type')}]" if isinstance(choice, dict) else f"[{getattr(choice, 'type', 'mode')}]"
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("[mode]")]
+    | Annotated[NamedTool, Tag("[function]")]
+    | Annotated[AllowedTools, Tag("[allowed_tools]")],
+    Discriminator(
+        _type,
+        custom_error_type="unsupported_type",
+        custom_error_message="only function, allowed_tools is supported",
+    ),
+]
 
 
 class JsonSchema(Strict):
@@ -149,10 +173,10 @@ class ChatRequest(Strict):
     )
     logprobs: bool | None = None
     top_logprobs: TopLogprobs | None = Field(None, description="With `logprobs: true`.")
-    tools: Annotated[list[Tool], Field(max_length=128, fail_fast=True)] | None = Field(
+    tools: Annotated[list[Tool], Field(max_length=_MOST_TOOLS, fail_fast=True)] | None = Field(
         None, description="Functions, which run at the caller's."
     )
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = Field(
         None, description="Enforced while the answer is sampled; [the bounds](api.md#where-we-differ-on-purpose)."
@@ -215,14 +239,30 @@ class ChatRequest(Strict):
             raise InvalidRequest(f"'min_tokens' is over the longest answer, {most}.", param="min_tokens")
         if self.tool_choice not in (None, "auto", "none") and not self.tools:
             raise InvalidRequest("'tool_choice' needs 'tools'.", param="tool_choice")
+        self._check_named()
         for index, message in enumerate(self.messages):
             check_message(message, f"messages[{index}]")
+
+    def _check_named(self) -> None:
+        names = {tool.function.name for tool in self.tools or []}
+        if isinstance(self.tool_choice, NamedTool):
+            check_named(self.tool_choice.function.name, names, param="tool_choice.function.name")
+        elif isinstance(self.tool_choice, AllowedTools):
+            for place, tool in enumerate(self.tool_choice.allowed_tools.tools):
+                param = f"tool_choice.allowed_tools.tools[{place}].function.name"
+                check_named(tool.function.name, names, param=param)
 
     def upstream_body(self) -> dict[str, Any]:
         """The body for vLLM: only what was sent, without what ends at the gateway."""
         fields = self.__dict__.items()
         body = {name: _plain(value) for name, value in fields if value is not None and name not in _ENDS_HERE}
         body |= thinking(self.reasoning_effort)
+        if isinstance(self.tool_choice, AllowedTools):
+            # vLLM knows no such choice: the others are not shown to the model.
+            chosen = self.tool_choice.allowed_tools
+            allowed = {tool.function.name for tool in chosen.tools}
+            body["tools"] = [_plain(tool) for tool in self.tools or [] if tool.function.name in allowed]
+            body["tool_choice"] = chosen.mode
         body["messages"] = [upstream_message(message) for message in self.messages]
         if self.top_p is not None:
             body["top_p"] = pod_top_p(self.top_p)

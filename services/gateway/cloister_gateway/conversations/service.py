@@ -13,8 +13,11 @@ from cloister_common.vault import Keyring
 from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.identity.fence import check_items
 from cloister_gateway.identity.principal import Principal
+from cloister_gateway.prompt import History
 from cloister_gateway.runs.engine import Engine
-from cloister_gateway.runs.unanswered import shown_items
+from cloister_gateway.runs.inputs import Destination, InputItems
+from cloister_gateway.runs.returned import check_returned, speaks_of_calls
+from cloister_gateway.runs.unanswered import Spoken, shown_items
 from cloister_gateway.storage import (
     CONVERSATION,
     ItemLog,
@@ -24,7 +27,7 @@ from cloister_gateway.storage import (
     StoredLog,
     damage_told,
 )
-from cloister_gateway.wire.inputs import InputItem, input_item
+from cloister_gateway.wire.inputs import InputItem
 from cloister_gateway.wire.items import without_results
 from cloister_gateway.wire.lists import page
 
@@ -37,22 +40,27 @@ _NOT_SHOWN = 3
 class ConversationService:
     """Creates, reads, changes and deletes conversations and their items."""
 
-    def __init__(self, store: ConversationStore, items: ItemLog, keyring: Keyring, runs: Engine) -> None:
+    def __init__(
+        self, store: ConversationStore, items: ItemLog, keyring: Keyring, runs: Engine, inputs: InputItems
+    ) -> None:
         self._store = store
         self._runs = runs
         self._items = items
         self._keyring = keyring
+        self._inputs = inputs
 
     async def create(self, principal: Principal, metadata: dict[str, str], items: list[InputItem]) -> dict[str, Any]:
         """A new conversation, with its first items if there are any."""
         check_items(principal, items, "items")
+        stored = await self._inputs.stored(principal, items, Destination("items"))
+        check_returned(principal, History.of([]), stored, "items")
         conversation_id = new_id("conv_")
         key = await self._keyring.create(principal.tenant, CONVERSATION, conversation_id)
         keyed = KeyedObject(CONVERSATION, conversation_id, key)
         created = int(time.time())
         await self._store.create(keyed, created, metadata, self._items.new_head(keyed))
         if items:
-            await self._items.append(keyed, [input_item(item) for item in items])
+            await self._items.append(keyed, stored)
         return _wire(conversation_id, created, metadata)
 
     async def find(self, principal: Principal, conversation_id: str) -> KeyedObject:
@@ -101,9 +109,13 @@ class ConversationService:
         """Appends items. Refused while a response of the conversation is being made."""
         check_items(principal, items, "items")
         keyed = await self.find(principal, conversation_id)
+        added = await self._inputs.stored(principal, items, Destination("items", keyed))
         try:
             with _still_there(conversation_id):
-                stored = await self._items.append(keyed, [input_item(item) for item in items])
+                if speaks_of_calls(added):
+                    log = await self._items.load_log(keyed)
+                    check_returned(principal, Spoken.before(log, frozenset()), added, "items")
+                stored = await self._items.append(keyed, added)
         except LogLockedError as error:
             raise Conflict(
                 "A response of this conversation is being made. Wait for it to end, or cancel it.",

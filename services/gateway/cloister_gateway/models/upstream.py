@@ -173,9 +173,14 @@ class ModelUpstream:
         answer = await self._tokenize(model, {"prompt": prompt, "add_special_tokens": False})
         return [int(token) for token in answer["tokens"]]
 
-    async def count_tokens(self, model: str, messages: Sequence[Mapping[str, Any]]) -> int:
+    async def count_tokens(
+        self, model: str, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> int:
         """How many tokens a chat has, with the template around it, by the model's own tokenizer."""
-        return int((await self._tokenize(model, {"messages": messages}))["count"])
+        body: dict[str, Any] = {"messages": messages}
+        if tools:
+            body["tools"] = tools
+        return int((await self._tokenize(model, body))["count"])
 
     async def _tokenize(self, model: str, body: dict[str, Any]) -> dict[str, Any]:
         self._catalog.get(model)

@@ -12,7 +12,7 @@ three or four questions find it among a thousand, and one or two with the turn a
 """
 
 import secrets
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
@@ -115,7 +115,7 @@ class PromptBuilder:
             await self._require(_Turns(draft, excerpts, kept, self._model))
         turns = _Turns(draft, excerpts, kept, self._model)
         first = history.first_of(kept)
-        dropped = first - len(history.operators_before(first))
+        dropped = first - len(history.operators_before(first)) - bisect_left(history.said.thoughts, first)
         return Prompt(
             turns.messages(kept), passages[:excerpts], dropped, lambda tokens: turns.note(kept, tokens, fits=True)
         )
@@ -180,8 +180,9 @@ class _Draft(NamedTuple):
         others = self.others(excerpts)
         system = 1 if others and others[0]["role"] == "system" else 0
         messages = [*others[:system], *earlier, *others[system:], *self.new]
-        has_calls = bool(self.history.said.calls) or any("tool_calls" in message for message in self.new)
-        return joined(messages) if has_calls else messages
+        said = self.history.said
+        apart = said.calls or said.thoughts or not all("content" in message for message in self.new)
+        return joined(messages) if apart else messages
 
 
 class _Search:

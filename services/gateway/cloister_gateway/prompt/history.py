@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 
 import orjson
 
-from cloister_gateway.wire.items import Message
+from cloister_gateway.wire.items import Message, speaks
 
 __all__ = ["Call", "Counted", "History", "Known", "Said", "upper_bound"]
 
@@ -28,7 +28,7 @@ argument: one byte becomes at most so many. (``\\u0001`` has six for one, ``1e15
 def upper_bound(messages: Sequence[Message]) -> int:
     """More tokens than the messages can have: byte-level and byte-fallback tokenizers make at most one a byte."""
     return sum(
-        len(message.get("content", "").encode()) + _MESSAGE_OVERHEAD_TOKENS
+        len((message.get("content") or message.get("reasoning", "")).encode()) + _MESSAGE_OVERHEAD_TOKENS
         if message["role"] != "tool" and "tool_calls" not in message
         else _BYTES_WRITTEN_ANEW * len(orjson.dumps(message)) + _MESSAGE_OVERHEAD_TOKENS
         for message in messages
@@ -90,6 +90,7 @@ class Said:
             with its question; but not between a call and what it returned.
         operators: Where the operator's messages are. (``developer`` is ``system`` by now.)
         calls: The calls of functions, by their ids.
+        thoughts: Where there is only what the assistant thought.
         known: What is known of prompts with them, by model.
     """
 
@@ -98,6 +99,7 @@ class Said:
     starts: list[int] = field(default_factory=list)
     operators: list[int] = field(default_factory=list)
     calls: dict[str, Call] = field(default_factory=dict)
+    thoughts: list[int] = field(default_factory=list)
     known: dict[str, Known] = field(default_factory=dict)
     _open: set[str] = field(default_factory=set)
 
@@ -119,7 +121,11 @@ class Said:
                 self.starts.append(place)
             if message["role"] == "system":
                 self.operators.append(place)
-            self.bounds.append(self.bounds[-1] + upper_bound([message]))
+            spoken = speaks(message)
+            if not spoken:
+                self.thoughts.append(place)
+            # (A thought that stands in the history is not sent, or with the new messages.)
+            self.bounds.append(self.bounds[-1] + (upper_bound([message]) if spoken else 0))
             self.messages.append(message)
 
 

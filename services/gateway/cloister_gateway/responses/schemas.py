@@ -6,12 +6,12 @@ The *answers* are the ``openai`` package's own types; requests are ours, because
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from cloister_common.wire.filters import Filter
 from cloister_common.wire.requests import Extension, Hint
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from cloister_gateway.models.reasoning import Effort
+from cloister_gateway.responses.tools import ToolChoice, Tools
 from cloister_gateway.wire.includes import LOGPROBS, RESULTS, SEALED_REASONING, Included
 from cloister_gateway.wire.inputs import InputItem
 from cloister_gateway.wire.parameters import (
@@ -33,7 +33,6 @@ from cloister_gateway.wire.strict import LARGEST_NUMBER, MAX_INPUT_CHARACTERS, M
 __all__ = [
     "ConversationReference",
     "CreateResponse",
-    "FileSearchTool",
     "ResponseParameters",
     "SocketCreate",
     "TextFormat",
@@ -59,23 +58,6 @@ class ConversationReference(Strict):
 
 def _as_reference(value: Any) -> Any:
     return {"id": value} if isinstance(value, str) else value
-
-
-class RankingOptions(Strict):
-    """How search results are scored."""
-
-    ranker: Annotated[Literal["auto"], only("auto")] = "auto"
-    score_threshold: float | None = Field(None, ge=0, le=1)
-
-
-class FileSearchTool(Strict):
-    """Search in vector stores. The server always searches; the model is not asked whether to."""
-
-    type: Annotated[Literal["file_search"], only("file_search")]
-    vector_store_ids: Annotated[list[str], Field(min_length=1, max_length=16, fail_fast=True)]
-    max_num_results: int | None = Field(None, ge=1, le=50)
-    filters: Filter | None = None
-    ranking_options: RankingOptions | None = None
 
 
 class Format(Strict):
@@ -162,7 +144,6 @@ class ResponseParameters(Strict):
     refused: ClassVar[Mapping[str, str]] = {
         "access_programs": "Models here know no access programs. Leave it out.",
         "context_management": "Nothing here sums up a conversation. Send 'truncation' instead.",
-        "max_tool_calls": "A response makes one file search at most. Leave it out.",
         "moderation": "Nothing here moderates. Leave it out.",
         "prompt": "Prompts are not stored here. Send 'instructions' and 'input'.",
     }
@@ -189,10 +170,8 @@ class ResponseParameters(Strict):
         None, description="Over 0 it brings `logprobs`, like `include` with `message.output_text.logprobs`."
     )
     metadata: Metadata | None = None
-    tools: Annotated[list[FileSearchTool], Field(max_length=1, fail_fast=True)] | None = Field(
-        None, description="One `file_search`, which always searches."
-    )
-    tool_choice: Annotated[Literal["auto", "none", "required"] | None, only("auto", "none", "required")] = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
     include: Annotated[list[Included], Field(max_length=64, fail_fast=True)] | None = Field(
         None,
         description="`file_search_call.results`, `message.output_text.logprobs`, `reasoning.encrypted_content`; the "
@@ -204,6 +183,12 @@ class ResponseParameters(Strict):
         None, description="[`auto`](api.md#where-we-differ-on-purpose) unless asked otherwise."
     )
     parallel_tool_calls: bool | None = None
+    max_tool_calls: int | None = Field(
+        None,
+        ge=1,
+        le=LARGEST_NUMBER,
+        description="Of built-in tools, as OpenAI counts: the one search is always within.",
+    )
     prompt_cache_key: str | None = Field(
         None, max_length=512, description="Requests with the same key go to the pod that has their common beginning."
     )

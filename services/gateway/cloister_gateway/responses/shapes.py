@@ -4,13 +4,14 @@ import time
 from typing import Any
 
 import orjson
+from pydantic import BaseModel
 
 from cloister_gateway.grounding import FileSearch
 from cloister_gateway.responses.schemas import ResponseParameters
+from cloister_gateway.responses.tools import FileSearchTool, FunctionTool, offered
 from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.transcript import Transcript
-from cloister_gateway.wire.inputs import input_item
-from cloister_gateway.wire.items import ResponseBody
+from cloister_gateway.wire.items import Item, ResponseBody
 
 __all__ = [
     "last_event",
@@ -72,7 +73,7 @@ def new_body(response_id: str, parameters: ResponseParameters, *, background: bo
         "incomplete_details": None,
         "instructions": parameters.instructions,
         "max_output_tokens": parameters.max_output_tokens,
-        "max_tool_calls": None,
+        "max_tool_calls": parameters.max_tool_calls,
         "model": parameters.model,
         "output": [],
         "parallel_tool_calls": True if parameters.parallel_tool_calls is None else parameters.parallel_tool_calls,
@@ -85,8 +86,8 @@ def new_body(response_id: str, parameters: ResponseParameters, *, background: bo
         "text": {
             "format": text_format.model_dump(by_alias=True, exclude_none=True) if text_format else {"type": "text"}
         },
-        "tool_choice": parameters.tool_choice or "auto",
-        "tools": [tool.model_dump(exclude_none=True) for tool in parameters.tools or []],
+        "tool_choice": _choice_shown(parameters),
+        "tools": [_tool_shown(tool) for tool in parameters.tools or []],
         "top_p": parameters.top_p,
         "truncation": parameters.truncation or "auto",
         "truncation_details": {"dropped_messages": 0},
@@ -99,16 +100,35 @@ def new_body(response_id: str, parameters: ResponseParameters, *, background: bo
     }
 
 
-def new_request(response_id: str, parameters: ResponseParameters, *, key_id: str, background: bool) -> TurnRequest:
-    """What is stored of the request: all that another gateway needs to run it."""
-    tools = [] if parameters.tool_choice == "none" else (parameters.tools or [])
+def _choice_shown(parameters: ResponseParameters) -> Any:
+    choice = parameters.tool_choice
+    return choice.model_dump() if isinstance(choice, BaseModel) else choice or "auto"
+
+
+def _tool_shown(tool: FileSearchTool | FunctionTool) -> dict[str, Any]:
+    if isinstance(tool, FileSearchTool):
+        return tool.model_dump(exclude_none=True)
+    # OpenAI shows all fields of a function, and means `strict` where it says nothing else.
+    shown = tool.model_dump(include={"type", "name", "description", "parameters"})
+    return {**shown, "strict": tool.strict is not False}
+
+
+def new_request(
+    response_id: str, parameters: ResponseParameters, items: list[Item], *, key_id: str, background: bool
+) -> TurnRequest:
+    """What is stored of the request, with its ``items``: all that another gateway needs to run it."""
+    tools = offered(parameters.tools, parameters.tool_choice)
     return TurnRequest(
         model=parameters.model,
-        input=[input_item(message) for message in parameters.input],
+        input=items,
         instructions=parameters.instructions,
         conversation=parameters.conversation_id(),
         previous_response_id=parameters.previous_response_id,
-        tools=[FileSearch.model_validate(tool.model_dump(exclude_none=True)) for tool in tools],
+        tools=[FileSearch.model_validate(tool.model_dump(exclude_none=True)) for tool in tools.searches],
+        search_place=next((at for at, tool in enumerate(parameters.tools or []) if tool.type == "file_search"), 0),
+        functions=[tool.declaration() for tool in tools.functions],
+        function_choice=tools.choice,
+        parallel_calls=parameters.parallel_tool_calls is not False,
         show_results=parameters.wants_results(),
         response_format=response_format(parameters),
         temperature=parameters.temperature,

@@ -6,7 +6,6 @@ What the model thought before is an item of its own (`cloister_gateway.runs.thou
 import time
 from collections.abc import Sequence
 
-from cloister_common.ids import new_id
 from prometheus_client import Histogram
 
 from cloister_gateway.grounding import MarkerFilter, Passage, Piece
@@ -86,11 +85,12 @@ class Answer:
         self.thought.feed(text)
         self._note_first()
 
-    def finish(self) -> None:
-        """Shows what was held back, and opens an empty message if there was nothing at all."""
+    def finish(self, *, called: bool = False) -> None:
+        """Shows what was held back. Unless functions were ``called``, there is a message even if it is empty; but none
+        where the model came to no end of its thought."""
         self._show(self._filter.finish())
         self.thought.finish()
-        if not self._transcript.output or self._transcript.output[-1]["type"] == "file_search_call":
+        if not called and self.thought.is_over:
             self._open()
 
     def cite(self, passage: int, index: int) -> None:
@@ -134,5 +134,5 @@ class Answer:
     def _open(self) -> int:
         if self._index is None:
             self.thought.close()
-            self._index = self._transcript.open_message(new_id("msg_"))
+            self._index = self._transcript.open_message(self._transcript.new_item_id("msg_"))
         return self._index

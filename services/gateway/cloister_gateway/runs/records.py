@@ -57,6 +57,10 @@ class TurnRequest(Record):
         conversation: The id of the conversation the turn is part of.
         previous_response_id: The response before this one, in a chain.
         tools: Where to search.
+        search_place: Which of the caller's tools that is.
+        functions: What the model may call, as Chat Completions declare it.
+        function_choice: Whether it must, in their words.
+        parallel_calls: Whether it may call more than one at once.
         show_results: Whether the response shows what a search finds.
         response_format: The form of the answer, as Chat Completions have it; None is prose.
         temperature, top_p, presence_penalty, frequency_penalty: As the caller sent them; None is the pod's default.
@@ -78,6 +82,10 @@ class TurnRequest(Record):
     conversation: str | None = None
     previous_response_id: str | None = None
     tools: list[FileSearch] = Field(default_factory=list)
+    search_place: int = 0
+    functions: list[dict[str, Any]] = Field(default_factory=list)
+    function_choice: str | dict[str, Any] = "auto"
+    parallel_calls: bool = True
     show_results: bool = False
     response_format: dict[str, Any] | None = None
     temperature: float | None = None

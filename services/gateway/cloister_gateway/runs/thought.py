@@ -7,8 +7,6 @@ seen ends as ``incomplete``, and the new thought gets an item of its own, from i
 doubled, and none continues with what another one meant.
 """
 
-from cloister_common.ids import new_id
-
 from cloister_gateway.runs.transcript import Transcript
 from cloister_gateway.wire.items import Item
 
@@ -46,6 +44,11 @@ class Thought:
         items = [item for item in self._transcript.output if item["type"] == "reasoning"]
         return reasoning_text(items[-1]) if items and items[-1]["status"] == "completed" else ""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the model thinks no more: it has come to the end of its thought, or had none."""
+        return self._index is None
+
     def restart(self) -> None:
         """Another attempt begins: if it thinks, then from the beginning."""
         self.heard = 0
@@ -60,7 +63,7 @@ class Thought:
         if not text:
             return
         if self._index is None:
-            self._index = self._transcript.open_reasoning(new_id("rs_"))
+            self._index = self._transcript.open_reasoning(self._transcript.new_item_id("rs_"))
         self._transcript.think(self._index, text)
 
     def close(self) -> None:
@@ -75,7 +78,7 @@ class Thought:
         if self._again:
             text = self._leave()
             if text:
-                self._index = self._transcript.open_reasoning(new_id("rs_"))
+                self._index = self._transcript.open_reasoning(self._transcript.new_item_id("rs_"))
                 self._transcript.think(self._index, text)
 
     def _compare(self, text: str) -> str:

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 import orjson
 
 from cloister_gateway.prompt import Prompt
+from cloister_gateway.runs.calls import MadeCall
+from cloister_gateway.runs.item_ids import output_id
 from cloister_gateway.runs.records import Outcome, TokenCount
-from cloister_gateway.wire.items import Item, Logprob, ResponseBody, SearchResult
+from cloister_gateway.wire.items import CALL_OF_MODEL, Item, Logprob, ResponseBody, SearchResult
 
 __all__ = ["SealThought", "Transcript"]
 
@@ -47,6 +49,7 @@ class Transcript:
         began: When this gateway took the run up (monotonic seconds).
         tokens: What was used so far.
         results: What the file search found, if there was one.
+        calls: The calls of functions that end the answer. They are held back until it is written.
         draft: The prompt, where this gateway has made it before it accepted the turn.
         seal_thought: Seals reasoning, where the caller asked for it.
     """
@@ -58,6 +61,7 @@ class Transcript:
         self.began = time.monotonic()
         self.tokens = TokenCount()
         self.results: list[SearchResult] | None = None
+        self.calls: list[MadeCall] = []
         self.draft: Prompt | None = None
         self.seal_thought: SealThought | None = None
         self.next_number = 0
@@ -71,6 +75,10 @@ class Transcript:
         """The output items so far."""
         items: list[Item] = self.response["output"]
         return items
+
+    def new_item_id(self, prefix: str) -> str:
+        """The id of the next output item."""
+        return output_id(prefix, self.response["id"], len(self.output))
 
     def replay(self, events: list[bytes]) -> None:
         """Takes over what an earlier holder has written."""
@@ -206,6 +214,26 @@ class Transcript:
         item = {**self.output[index], "status": "completed", "results": results}
         self.emit("response.file_search_call.completed", output_index=index, item_id=item["id"])
         self.emit("response.output_item.done", output_index=index, item=item)
+
+    def show_calls(self) -> None:
+        """Adds the calls that were held back, each whole: from its beginning to its end."""
+        for call in self.calls:
+            index = len(self.output)
+            said = {"call_id": call.call_id, "name": call.name}
+            item = {
+                "id": self.new_item_id(CALL_OF_MODEL),
+                "type": "function_call",
+                "status": "in_progress",
+                "arguments": "",
+                **said,
+            }
+            where: dict[str, Any] = {"item_id": item["id"], "output_index": index}
+            self.emit("response.output_item.added", output_index=index, item=item)
+            self.emit("response.function_call_arguments.delta", **where, delta=call.arguments)
+            self.emit("response.function_call_arguments.done", **where, name=call.name, arguments=call.arguments)
+            item = {**item, "status": "completed", "arguments": call.arguments}
+            self.emit("response.output_item.done", output_index=index, item=item)
+        self.calls = []
 
     def close_output(self, *, completed: bool, failed: bool) -> None:
         """Ends every output item that is still open, at the end of the run."""

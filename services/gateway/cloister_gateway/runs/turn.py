@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cloister_common.errors import CloisterError
-from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
 
 from cloister_gateway.grounding import Passage, Retrieval, attribute
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.prompt import History, new_boundary
 from cloister_gateway.runs.answer import Answer
+from cloister_gateway.runs.calls import Calls
 from cloister_gateway.runs.generation import Generation
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.records import (
@@ -100,6 +100,7 @@ class Turn:
         truncation = TruncationDetails(dropped_messages=prompt.dropped)
         transcript.note(truncation_details=truncation.model_dump())
         answer = Answer(transcript, prompt.passages, cite=request.response_format is None)
+        calls = Calls([tool["function"]["name"] for tool in request.functions], parallel=request.parallel_calls)
         generation = Generation(
             self._upstream,
             keyed,
@@ -107,12 +108,17 @@ class Turn:
             prompt.messages,
             most_tokens=self._preparation.answer_tokens(request),
             answer=answer,
+            calls=calls,
             tokens=transcript.tokens,
         )
         reason = await generation.run()
         if transcript.tokens.prompt is not None and not transcript.resumed:
             prompt.note_tokens(transcript.tokens.prompt)
-        answer.finish()
+        made, text = calls.finish(cut=reason == "length")
+        if text:
+            answer.feed(text)
+        answer.finish(called=bool(made))
+        transcript.calls = made
         await self._attribute(keyed, transcript, answer)
         if reason == "length":
             return Outcome(status="incomplete", incomplete_details=IncompleteDetails(reason="max_output_tokens"))
@@ -156,7 +162,7 @@ class Turn:
                 return found
         queries = self._preparation.queries(history, new)
         if transcript.item_index("file_search_call") is None:
-            transcript.open_search(new_id("fs_"), queries)
+            transcript.open_search(transcript.new_item_id("fs_"), queries)
         passages = await self._preparation.search(keyed.key.tenant, tool, queries)
         return await self._store.write_once(keyed, FOUND, Found(passages=passages, boundary=new_boundary()))
 

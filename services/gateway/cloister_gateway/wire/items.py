@@ -16,9 +16,11 @@ __all__ = [
     "Message",
     "ResponseBody",
     "SearchResult",
+    "call_arguments",
     "has_searched",
     "item_messages",
     "joined",
+    "speaks",
     "with_results",
     "without_results",
 ]
@@ -34,7 +36,8 @@ Logprob = dict[str, Any]
 Message = dict[str, Any]
 """A message as the model is given it, in the JSON of Chat Completions: its ``role`` and its text, ``content``; or one
 call of a function, in ``tool_calls``, with ``by_model``, whether the model made it here; or what a function returned,
-with ``tool_call_id``. `joined` makes of them what goes to a pod."""
+with ``tool_call_id``; or only what an assistant thought, in ``reasoning``. `joined` makes of them what
+goes to a pod."""
 
 CALL_OF_MODEL = "fc_"
 CALL_OF_CALLER = "fci_"
@@ -74,8 +77,12 @@ def item_messages(items: Sequence[Item]) -> list[Message]:
                 if text:
                     role = "system" if item["role"] == "developer" else item["role"]
                     messages.append({"role": role, "content": text})
+            case "reasoning":
+                text = _text(item.get("content") or ())
+                if text:
+                    messages.append({"role": "assistant", "reasoning": text})
             case "function_call":
-                function = {"name": item["name"], "arguments": _arguments(item["arguments"])}
+                function = {"name": item["name"], "arguments": call_arguments(item["arguments"])}
                 call = {"id": item["call_id"], "type": "function", "function": function}
                 by_model = item["id"].startswith(CALL_OF_MODEL)
                 messages.append({"role": "assistant", "tool_calls": [call], "by_model": by_model})
@@ -86,25 +93,44 @@ def item_messages(items: Sequence[Item]) -> list[Message]:
     return messages
 
 
-def joined(messages: Iterable[Message]) -> list[Message]:
-    """Messages as a pod takes them: calls stand together, in the assistant's message before them if there is one."""
+def speaks(message: Message) -> bool:
+    """Whether the message is more than a thought."""
+    return "content" in message or "tool_calls" in message
+
+
+def joined(messages: Sequence[Message]) -> list[Message]:
+    """Messages as a pod takes them: calls stand together, in the assistant's message before them if there is one, and a
+    thought is part of what came of it.
+
+    Thoughts from before the last message of the user are left out, as the models' makers want it: what a turn came to
+    is its answer. Whether the others are of use, the model's chat template knows.
+    """
+    asked = max((place for place, message in enumerate(messages) if message["role"] == "user"), default=-1)
     found: list[Message] = []
-    for message in messages:
+    thought = ""
+    for place, message in enumerate(messages):
+        if not speaks(message):
+            thought += message["reasoning"] if place > asked else ""
+            continue
         calls = message.get("tool_calls")
-        if calls is None:
+        if thought and message["role"] == "assistant":
+            said = {"role": "assistant", "content": "", "tool_calls": calls} if calls is not None else message
+            found.append({**said, "reasoning": thought})
+        elif calls is None:
             found.append(message)
         elif found and found[-1]["role"] == "assistant":
             found[-1] = {**found[-1], "tool_calls": [*found[-1].get("tool_calls", ()), *calls]}
         else:
             found.append({"role": "assistant", "content": "", "tool_calls": calls})
+        thought = ""
     return found
 
 
 def _text(parts: Iterable[Item]) -> str:
-    return "".join(part.get("text", "") for part in parts)
+    return "".join(part["refusal"] if part["type"] == "refusal" else part.get("text", "") for part in parts)
 
 
-def _arguments(said: str) -> str:
+def call_arguments(said: str) -> str:
     """Arguments as a pod takes them: an object in JSON. A model that is not held to it may have written anything."""
     try:
         whole = isinstance(orjson.loads(said), dict)

@@ -26,6 +26,14 @@ def refusal(**fields: Any) -> InvalidRequest:
     raise AssertionError("the request was accepted")
 
 
+def chosen(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [chosen(name) for name in names]}}
+
+
 def nested(levels: int) -> dict[str, Any]:
     """An object that deep."""
     value: dict[str, Any] = {}
@@ -95,6 +103,13 @@ def test_wrong_message_is_named_by_its_place(message: dict[str, Any], param: str
         ({"stop": ["a"] * 5}, "stop"),
         ({"stop": ["a", ""]}, "stop[1]"),
         ({"tool_choice": "maybe", "tools": [TOOL]}, "tool_choice"),
+        ({"tool_choice": {"type": "custom"}, "tools": [TOOL]}, "tool_choice.type"),
+        ({"tool_choice": chosen("stare"), "tools": [TOOL]}, "tool_choice.function.name"),
+        ({"tool_choice": allowed("none", "look"), "tools": [TOOL]}, "tool_choice.allowed_tools.mode"),
+        (
+            {"tool_choice": allowed("auto", "look", "stare"), "tools": [TOOL]},
+            "tool_choice.allowed_tools.tools[1].function.name",
+        ),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"max_tokens": 1, "max_completion_tokens": 1}, "max_tokens"),
@@ -149,6 +164,23 @@ def test_upstream_body_has_what_was_sent_and_nothing_that_ends_here() -> None:
     assert body["messages"][0] == {"role": "system", "content": "Be brief."}
     assert body["messages"][2]["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
     assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_the_model_is_shown_the_allowed_tools_alone(mode: str) -> None:
+    tools = [chosen(name) for name in ("look", "stare", "gaze")]
+    fields = {"tools": tools, "tool_choice": allowed(mode, "gaze", "look")}
+    request = ChatRequest.model_validate({"model": "fake", "messages": [USER], **fields})
+    request.check()
+    body = request.upstream_body()
+    assert (body["tool_choice"], body["tools"]) == (mode, [tools[0], tools[2]])
+
+
+def test_arguments_that_are_no_object_are_sent_as_one() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{oh"}}
+    messages = [USER, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": "", "tool_call_id": "c"}]
+    body = ChatRequest.model_validate({"model": "fake", "messages": messages}).upstream_body()
+    assert body["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"arguments":"{oh"}'
 
 
 def test_the_deepest_schema_that_is_taken_can_be_written_for_vllm() -> None:

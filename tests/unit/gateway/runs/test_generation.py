@@ -9,6 +9,7 @@ from cloister_common.errors import UpstreamFailed
 from cloister_common.vault import DataKey
 from cloister_gateway.runs import generation
 from cloister_gateway.runs.answer import Answer
+from cloister_gateway.runs.calls import Calls
 from cloister_gateway.runs.generation import Generation
 from cloister_gateway.runs.records import TokenCount, TurnRequest
 from cloister_gateway.runs.transcript import Transcript
@@ -57,6 +58,7 @@ async def events_of(*blocks: bytes, **asked: Any) -> tuple[str, list[dict[str, A
         [],
         most_tokens=64,
         answer=answer,
+        calls=Calls([], parallel=True),
         tokens=transcript.tokens,
     )
     reason = await work.run()

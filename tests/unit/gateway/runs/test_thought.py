@@ -11,6 +11,7 @@ from cloister_gateway.models import Attempts
 from cloister_gateway.responses.shapes import snapshot
 from cloister_gateway.runs import generation
 from cloister_gateway.runs.answer import Answer
+from cloister_gateway.runs.calls import Calls
 from cloister_gateway.runs.generation import Generation
 from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.transcript import Transcript
@@ -82,6 +83,7 @@ async def run(transcript: Transcript, pods: Pods, **request: Any) -> str:
     """The reason of the end; the response is closed."""
     keyed = KeyedObject(RESPONSE, "resp_1", DataKey(bytes(32), tenant="proj_a"))
     answer = Answer(transcript, [], cite=True)
+    calls = Calls(["look"], parallel=True)
     work = Generation(
         pods,  # type: ignore[arg-type]  # all that a generation asks of them
         keyed,
@@ -89,11 +91,14 @@ async def run(transcript: Transcript, pods: Pods, **request: Any) -> str:
         [{"role": "user", "content": "hi"}],
         most_tokens=64,
         answer=answer,
+        calls=calls,
         tokens=transcript.tokens,
     )
     reason = await work.run()
-    answer.finish()
-    transcript.close_output(completed=reason == "stop", failed=False)
+    transcript.calls, _ = calls.finish(cut=reason == "length")
+    answer.finish(called=bool(transcript.calls))
+    transcript.close_output(completed=reason != "length", failed=False)
+    transcript.show_calls()
     return reason
 
 
@@ -149,6 +154,16 @@ async def test_a_block_that_ends_a_thought_and_begins_the_answer_is_both() -> No
 
 async def test_an_answer_without_reasoning_has_none() -> None:
     assert await output_of([says("Yes."), says("", "stop")]) == [("message", "completed", "Yes.")]
+
+
+async def test_a_thought_ends_before_the_calls_that_came_of_it() -> None:
+    transcript = begin()
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    await run(transcript, Pods([thinks("I see."), _chunk({"tool_calls": [call]}, "tool_calls")]))
+    assert [(item["type"], item["status"]) for item in transcript.output] == [
+        ("reasoning", "completed"),
+        ("function_call", "completed"),
+    ]
 
 
 async def test_a_thought_that_used_all_tokens_is_incomplete_and_no_empty_message_follows() -> None:

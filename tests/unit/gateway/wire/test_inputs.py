@@ -7,7 +7,7 @@ import pytest
 from cloister_common.errors import InvalidRequest
 from cloister_common.wire.requests import RequestModel, parse_request
 from cloister_gateway.wire.inputs import InputItem, input_item
-from cloister_gateway.wire.items import item_messages, joined
+from cloister_gateway.wire.items import Item, item_messages, joined
 from pydantic import TypeAdapter
 
 CALL = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city": "Ulm"}'}
@@ -52,7 +52,12 @@ def test_calls_and_what_they_returned_are_stored_as_they_were_sent() -> None:
 
 def test_calls_stand_together_in_the_assistants_message() -> None:
     text = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Let me see."}]}
-    items = [text, {**CALL, "id": "fc_1"}, {**CALL, "id": "fc_2", "call_id": "call_2", "arguments": "no json"}, OUTPUT]
+    items: list[Item] = [
+        text,
+        {**CALL, "id": "fc_1"},
+        {**CALL, "id": "fc_2", "call_id": "call_2", "arguments": "no json"},
+        OUTPUT,
+    ]
     says, returned = joined(item_messages(items))
     assert (says["role"], says["content"]) == ("assistant", "Let me see.")
     assert [call["id"] for call in says["tool_calls"]] == ["call_1", "call_2"]
