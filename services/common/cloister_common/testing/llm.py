@@ -87,6 +87,7 @@ class FakeLlm:
         requests: All calls so far.
         running: Generations running now.
         most_running: The most there ever were.
+        sent: How many tokens of the newest stream are out.
         aborted: Generations that ended because the caller went away.
     """
 
@@ -107,6 +108,7 @@ class FakeLlm:
     requests: list[RecordedRequest] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
+    sent: int = 0
     aborted: int = 0
 
     def release(self) -> None:
@@ -185,10 +187,11 @@ class FakeLlm:
             "created": int(time.time()),
             "model": self.model,
         }
-        sent = 0
+        sent = self.sent = 0
         for chunk in self._chunks(body, tokens, finish):
             if chunk is not None:
                 await _event(send, {**frame, "choices": [chunk]})
+                self.sent = sent
                 continue
             if sent:
                 await self._pace(sent, gone)
@@ -334,7 +337,7 @@ def _logprobs(body: Body, tokens: Sequence[Body]) -> Body | None:
     """What is told of tokens, all of them half as likely as not, where the caller asks."""
     if not body.get("logprobs"):
         return None
-    texts = [token["content"] for token in tokens if "content" in token]
+    texts = [token.get("content") or token.get("reasoning") or "" for token in tokens if "tool_calls" not in token]
     told = [{"token": text, "logprob": -0.5, "bytes": list(text.encode())} for text in texts]
     return {"content": [{**one, "top_logprobs": [one] * int(body.get("top_logprobs") or 0)} for one in told]}
 

@@ -170,8 +170,10 @@ class ResponseParameters(Strict):
         None, description="Over 0 it brings `logprobs`, like `include` with `message.output_text.logprobs`."
     )
     metadata: Metadata | None = None
-    tools: Tools | None = None
-    tool_choice: ToolChoice | None = None
+    tools: Tools | None = Field(
+        None, description="[Functions](api.md#functions), which run at the caller's, and one `file_search`."
+    )
+    tool_choice: ToolChoice | None = Field(None, description="[What each form means](api.md#functions).")
     include: Annotated[list[Included], Field(max_length=64, fail_fast=True)] | None = Field(
         None,
         description="`file_search_call.results`, `message.output_text.logprobs`, `reasoning.encrypted_content`; the "

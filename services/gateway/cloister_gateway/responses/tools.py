@@ -11,7 +11,7 @@ The server searches by itself, before the model is asked; functions are the call
     ``{"type": "allowed_tools", …}``     as its ``mode`` says, of the tools that it names
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from cloister_common.errors import InvalidRequest
@@ -48,7 +48,11 @@ class FileSearchTool(Strict):
 class FunctionTool(Function):
     """A function that the model may call."""
 
-    nullable: ClassVar[frozenset[str]] = frozenset({"allowed_callers", "defer_loading", "output_schema"})
+    refused: ClassVar[Mapping[str, str]] = {
+        "allowed_callers": "Functions are called by the model alone. Leave it out.",
+        "defer_loading": "Nothing here searches for tools. Send the functions that may be called.",
+        "output_schema": "What a function returns is not checked here. Leave it out.",
+    }
 
     type: Literal["function"]
 

@@ -36,8 +36,7 @@ Logprob = dict[str, Any]
 Message = dict[str, Any]
 """A message as the model is given it, in the JSON of Chat Completions: its ``role`` and its text, ``content``; or one
 call of a function, in ``tool_calls``, with ``by_model``, whether the model made it here; or what a function returned,
-with ``tool_call_id``; or only what an assistant thought, in ``reasoning``. `joined` makes of them what
-goes to a pod."""
+with ``tool_call_id``; or only what an assistant thought, in ``reasoning``. `joined` makes of them what a pod gets."""
 
 CALL_OF_MODEL = "fc_"
 CALL_OF_CALLER = "fci_"
