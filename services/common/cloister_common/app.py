@@ -22,6 +22,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloister_common.bodies import set_most_values
+from cloister_common.browsers import Origins
 from cloister_common.direct import DirectRoute
 from cloister_common.errors import CloisterError, error_object
 from cloister_common.logs import get_logger
@@ -114,6 +115,7 @@ def create_base_app(
     max_body_bytes: int,
     larger_bodies: Mapping[str, int] | None = None,
     max_json_values: int = MOST_VALUES,
+    origins: Origins | None = None,
 ) -> BaseApp:
     """A FastAPI application in our shell, with our error shape and health routes, and nothing else.
 
@@ -124,10 +126,11 @@ def create_base_app(
         max_body_bytes: Bodies over this size are refused with 413 before they are read.
         larger_bodies: Other limits by path prefix (uploads).
         max_json_values: JSON bodies of more values are refused with 413 before anything is made of them.
+        origins: Whose pages may call from a browser; nobody's by default.
     """
     # FastAPI's own telemetry would record validation failures, which quote request bodies.
     app = BaseApp(
-        partial(Shell, max_body_bytes=max_body_bytes, larger=larger_bodies),
+        partial(Shell, max_body_bytes=max_body_bytes, larger=larger_bodies, origins=origins),
         title=title,
         lifespan=_reported(lifespan),
         openapi_url=None,

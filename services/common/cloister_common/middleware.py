@@ -13,6 +13,7 @@ from functools import partial
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cloister_common.browsers import Cors, Origins
 from cloister_common.errors import CloisterError, PayloadTooLarge, UnsupportedMediaType
 from cloister_common.ids import new_id
 from cloister_common.logs import bind_log_fields, clear_log_fields, get_logger, log_plainly
@@ -77,6 +78,8 @@ class Shell:
     - A body over the limit is refused by its declared length, or as soon as that many bytes have come in; one that is
       compressed before that, since what it would become is in no limit. Whatever the application makes of a body that
       broke off, the caller gets the refusal.
+    - A page of a listed origin may read every answer, a refusal too, and its browser's question before a request is
+      answered here, without a key (`cloister_common.browsers`).
     - An exception nobody foresaw becomes a 500. When the start or the end of the application fails, Starlette hands
       the whole traceback to the server's log, with messages that may quote content; this takes them out.
 
@@ -84,10 +87,19 @@ class Shell:
         app: The application.
         max_body_bytes: The longest body.
         larger: Other limits by path prefix (uploads).
+        origins: Whose pages may call from a browser.
     """
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, larger: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int,
+        larger: Mapping[str, int] | None = None,
+        origins: Origins | None = None,
+    ) -> None:
         self._app = app
+        self._cors = Cors(origins or Origins())
         self._max_body_bytes = max_body_bytes
         self._larger = tuple((larger or {}).items())
 
@@ -99,6 +111,7 @@ class Shell:
         bind_log_fields(request_id=exchange.request_id)
         try:
             if scope["type"] == "http":
+                exchange.more_headers = self._cors.headers(scope)
                 await self._serve(exchange)
             else:
                 await self._app(scope, receive, exchange.send)
@@ -116,6 +129,11 @@ class Shell:
     async def _serve(self, exchange: "_Exchange") -> None:
         try:
             exchange.check_head()
+            allowed = self._cors.preflight(exchange.scope)
+            if allowed is not None:
+                await exchange.send({"type": "http.response.start", "status": 204, "headers": allowed})
+                await exchange.send({"type": "http.response.body"})
+                return
             await self._app(exchange.scope, exchange.receive, exchange.send)
         except CloisterError as error:
             # Where half an answer is on its way, the server cuts what returns unfinished, without a traceback.
@@ -135,13 +153,26 @@ class _Exchange:
     Attributes:
         scope: The request's.
         request_id: Its id.
+        more_headers: What its answer carries besides its own.
     """
 
-    __slots__ = ("_begun_at", "_limit", "_next", "_receive", "_received", "_send", "_status", "request_id", "scope")
+    __slots__ = (
+        "_begun_at",
+        "_limit",
+        "_next",
+        "_receive",
+        "_received",
+        "_send",
+        "_status",
+        "more_headers",
+        "request_id",
+        "scope",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
         self.scope = scope
         self.request_id = new_id("req_")
+        self.more_headers: Sequence[tuple[bytes, bytes]] = ()
         self._receive = receive
         self._send = send
         self._limit = limit
@@ -215,7 +246,7 @@ class _Exchange:
             if self.scope["type"] == "http":
                 seconds = time.perf_counter() - self._begun_at
                 count_answer(self.scope["method"], self._route, self._status, seconds)
-            headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+            headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode()), *self.more_headers]
             message = {**message, "headers": headers}
         await self._send(message)
 

@@ -6,6 +6,7 @@ from functools import partial
 
 from cloister_common.access import provide
 from cloister_common.app import BaseApp, ReadinessCheck, create_base_app, error_response
+from cloister_common.browsers import Origins
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.settings import SettingsError
@@ -27,6 +28,7 @@ from cloister_gateway.organization.routes import router as identity_router
 from cloister_gateway.responses.routes import router as responses_router
 from cloister_gateway.settings import GatewaySettings
 from cloister_gateway.sockets.routes import router as sockets_router
+from cloister_gateway.sockets.tickets import router as tickets_router
 from cloister_gateway.storage.client import REDIS_DOWN
 from cloister_gateway.usage import Meter, Unmetered
 from cloister_gateway.wire.faults import fault_of
@@ -44,6 +46,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     identity_router,
     models_router,
     responses_router,
+    tickets_router,
 )
 """Every router of the gateway. No two match the same, so the order is one of cost: FastAPI tries one after the other,
 and the last cost 0.3 ms more. The first has one route, of sockets, which a request passes in a microsecond."""
@@ -76,6 +79,7 @@ def create_app(settings: GatewaySettings, *, meter: Meter | None = None) -> Base
             log.error("start_refused", reason=str(error))
             raise
 
+    origins = Origins(settings.browsers.origins)
     app = create_base_app(
         title="cloister-gateway",
         lifespan=lifespan,
@@ -83,6 +87,7 @@ def create_app(settings: GatewaySettings, *, meter: Meter | None = None) -> Base
         max_body_bytes=settings.bodies.json_bytes,
         max_json_values=settings.bodies.json_values,
         larger_bodies={"/v1/files": settings.bodies.upload_bytes + settings.bodies.json_bytes},
+        origins=origins,
     )
     app.router.redirect_slashes = False
     app.add_exception_handler(RedisError, _on_store_fault)
@@ -94,7 +99,7 @@ def create_app(settings: GatewaySettings, *, meter: Meter | None = None) -> Base
     # Inside of the shell, so that refusals are logged and counted too; it still comes before routing and any body.
     routes = [*app.routes, *(route for router in ROUTERS for route in router.routes)]
     app.add_layer(AdmissionMiddleware)
-    app.add_layer(partial(GuardMiddleware, open_routes=open_routes(routes)))
+    app.add_layer(partial(GuardMiddleware, open_routes=open_routes(routes), origins=origins))
     return app
 
 
