@@ -14,7 +14,6 @@ from cloister_common.vault import VaultError
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
-from starlette.exceptions import HTTPException
 
 from cloister_gateway.admission.middleware import AdmissionMiddleware
 from cloister_gateway.chat.routes import router as chat_router
@@ -89,22 +88,17 @@ def create_app(settings: GatewaySettings, *, meter: Meter | None = None) -> Base
         larger_bodies={"/v1/files": settings.bodies.upload_bytes + settings.bodies.json_bytes},
         origins=origins,
     )
-    app.router.redirect_slashes = False
     app.add_exception_handler(RedisError, _on_store_fault)
     app.add_exception_handler(VaultError, _on_store_fault)
     for router in ROUTERS:
         app.include_router(router)
     for method, path in NOT_SERVED:
-        app.add_api_route(path, _not_served, methods=[method])
+        app.leave_out(method, path)
     # Inside of the shell, so that refusals are logged and counted too; it still comes before routing and any body.
     routes = [*app.routes, *(route for router in ROUTERS for route in router.routes)]
     app.add_layer(AdmissionMiddleware)
     app.add_layer(partial(GuardMiddleware, open_routes=open_routes(routes), origins=origins))
     return app
-
-
-async def _not_served() -> None:
-    raise HTTPException(404)
 
 
 async def _on_store_fault(request: Request, error: Exception) -> JSONResponse:

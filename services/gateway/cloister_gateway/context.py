@@ -164,8 +164,8 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         leases = Leases(redis)
         history = HistoryReader(store, items, keyring, opened)
         preparation = Preparation(models=catalog, upstream=llm, retrieval=retrieval, history=history)
-        seals = ReasoningSeals(keyring)
-        turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store, seals=seals)
+        reasoning = ReasoningSeals(keyring)
+        turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store, seals=reasoning)
         parts = RunParts(
             stream=stream,
             commits=commits,
@@ -190,7 +190,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         )
         stack.push_async_callback(engine.hand_over)
 
-        inputs = InputItems(store, items, keyring, seals)
+        inputs = InputItems(store, items, keyring, reasoning)
         conversations = ConversationService(ConversationStore(redis), items, keyring, engine, inputs)
         intake = Intake(
             reader=ResponseReader(store, hub),
