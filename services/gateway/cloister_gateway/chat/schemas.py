@@ -174,9 +174,9 @@ class ChatRequest(Strict):
     logprobs: bool | None = None
     top_logprobs: TopLogprobs | None = Field(None, description="With `logprobs: true`.")
     tools: Annotated[list[Tool], Field(max_length=_MOST_TOOLS, fail_fast=True)] | None = Field(
-        None, description="Functions, which run at the caller's."
+        None, description="[Functions](api.md#functions), which run at the caller's."
     )
-    tool_choice: ToolChoice | None = None
+    tool_choice: ToolChoice | None = Field(None, description="All forms, of functions.")
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = Field(
         None, description="Enforced while the answer is sampled; [the bounds](api.md#where-we-differ-on-purpose)."

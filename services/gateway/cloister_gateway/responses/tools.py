@@ -50,8 +50,8 @@ class FunctionTool(Function):
 
     refused: ClassVar[Mapping[str, str]] = {
         "allowed_callers": "Functions are called by the model alone. Leave it out.",
-        "defer_loading": "Nothing here searches for tools. Send the functions that may be called.",
-        "output_schema": "What a function returns is not checked here. Leave it out.",
+        "defer_loading": "All functions are shown to the model from the beginning. Leave it out.",
+        "output_schema": "What a function returns is not checked. Leave it out.",
     }
 
     type: Literal["function"]

@@ -204,11 +204,12 @@ class Generation:
                             self._answer.feed(text, logprobs)
                             text, logprobs = "", None if logprobs is None else []
                         thoughts += thought
+                        content = content or None
                     self._calls.feed(delta.get("tool_calls") or ())
                 text += content or ""
                 reason = choice.get("finish_reason") or reason
-                if logprobs is not None and (before or not thought):
-                    # (OpenAI tells those of the message only.)
+                if logprobs is not None and content is not None:
+                    # (OpenAI tells those of the message only, not of thoughts and calls.)
                     logprobs += (choice.get("logprobs") or {}).get("content") or []
         if usage is not None:
             self._count(usage, before)

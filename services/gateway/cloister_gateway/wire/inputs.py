@@ -1,7 +1,6 @@
 """The items that callers send, as the input of a turn and into conversations, each with what is stored of it."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from cloister_common.ids import new_id
 from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
@@ -33,8 +32,6 @@ __all__ = [
 
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 CallId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-
-_NO_PLACE = "No item of a conversation here has it. Leave it out."
 
 
 class InputText(Dumped):
@@ -100,8 +97,6 @@ class InputMessage(Dumped):
 class FunctionCall(Dumped):
     """A call of a function that the model made earlier, sent back by who keeps the history."""
 
-    refused: ClassVar[Mapping[str, str]] = dict.fromkeys(("async", "caller", "created_by", "namespace"), _NO_PLACE)
-
     type: Literal["function_call"]
     id: str | None = Field(None, max_length=128)
     status: Status | None = None
@@ -123,8 +118,6 @@ def _form(output: Any) -> str:
 
 class FunctionCallOutput(Dumped):
     """What a called function returned: text, or parts of text."""
-
-    refused: ClassVar[Mapping[str, str]] = dict.fromkeys(("caller", "created_by", "name", "namespace"), _NO_PLACE)
 
     type: Literal["function_call_output"]
     id: str | None = Field(None, max_length=128)
