@@ -306,6 +306,34 @@ def test_a_call_that_was_cut_off_is_none(client: Any, ask: Callable[..., Any], l
     assert ask("Go on.", conversation=conversation).output[-1].type == "function_call"
 
 
+FORM = {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": True}}
+
+
+def test_a_form_of_the_answer_keeps_no_function_from_being_called(ask: Callable[..., Any], llm: FakeLlm) -> None:
+    llm.answer, llm.calls, llm.reasoning = [], [BERN], ["Hm"]
+    first = ask(text=FORM)
+    assert [item.type for item in first.output] == ["reasoning", "function_call"]
+    (asked,) = llm.chats()
+    assert "response_format" not in asked
+    # Where the model speaks instead, it is stopped, and what it then says has the form.
+    llm.calls, llm.reasoning = [], []
+    llm.respond = lambda body: ['{"a":', "1}"] if "response_format" in body else ["\n", "Well,", " it", " is", "..."]
+    second = ask([output(first.output[-1])], previous_response_id=first.id, text=FORM)
+    assert (second.output_text, [item.type for item in second.output]) == ('{"a":1}', ["message"])
+    asked, answered = llm.chats()[1:]
+    assert "response_format" not in asked
+    assert answered["tool_choice"] == "none"
+    assert answered["tools"] == asked["tools"]
+    assert 2 + 2 <= second.usage.output_tokens <= 2 + 5
+
+
+def test_a_call_that_must_be_made_has_the_form_of_its_function(ask: Callable[..., Any], llm: FakeLlm) -> None:
+    llm.answer, llm.calls = [], [BERN]
+    assert ask(text=FORM, tool_choice="required").output[0].name == "weather"
+    (body,) = llm.chats()
+    assert "response_format" not in body
+
+
 def test_functions_count_in_what_fits(ask: Callable[..., Any], llm: FakeLlm) -> None:
     long = {**TIME, "description": "word " * 3000}
     error = refused(lambda: ask(tools=[long]))
