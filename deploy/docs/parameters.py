@@ -15,6 +15,7 @@ from cloister_common.wire.requests import Extension, Hint, RequestModel, mark_of
 from cloister_common.wire.rerank import RerankRequest
 from cloister_common.wire.search import StoreSearch
 from cloister_gateway.chat.schemas import ChatRequest
+from cloister_gateway.completions.schemas import CompletionRequest
 from cloister_gateway.conversations.schemas import CreateConversation, CreateItems, UpdateConversation
 from cloister_gateway.organization.schemas import (
     AccountCreate,
@@ -24,6 +25,8 @@ from cloister_gateway.organization.schemas import (
     ProjectUpdate,
 )
 from cloister_gateway.responses.schemas import CreateResponse, SocketCreate
+from cloister_gateway.sockets.tickets import TicketCreate
+from cloister_retriever.uploads.schemas import CompleteUpload, CreateUpload
 from cloister_retriever.vector_stores.schemas import (
     AttachFile,
     CreateBatch,
@@ -41,11 +44,14 @@ BODIES: Mapping[str, type[RequestModel]] = {
     "POST /v1/responses": CreateResponse,
     "response.create on a WebSocket": SocketCreate,
     "POST /v1/chat/completions": ChatRequest,
+    "POST /v1/completions": CompletionRequest,
     "POST /v1/embeddings": EmbeddingRequest,
     "POST /v1/rerank": RerankRequest,
     "POST /v1/conversations": CreateConversation,
     "POST /v1/conversations/{id}": UpdateConversation,
     "POST /v1/conversations/{id}/items": CreateItems,
+    "POST /v1/uploads": CreateUpload,
+    "POST /v1/uploads/{id}/complete": CompleteUpload,
     "POST /v1/vector_stores": CreateStore,
     "POST /v1/vector_stores/{id}": UpdateStore,
     "POST /v1/vector_stores/{id}/search": StoreSearch,
@@ -57,6 +63,7 @@ BODIES: Mapping[str, type[RequestModel]] = {
     "POST /v1/organization/admin_api_keys": AdminKeyCreate,
     "POST …/service_accounts": AccountCreate,
     "POST …/service_accounts/{id}/api_keys": KeyCreate,
+    "POST /cloister/v1/socket-tickets": TicketCreate,
 }
 """Each request that has a JSON body, by what it is called on the page."""
 

@@ -13,6 +13,8 @@ from cloister_common.validation import body_error
 from cloister_common.wire.requests import Extension, Hint, RequestModel, mark_of
 from openai.types import (
     EmbeddingCreateParams,
+    UploadCompleteParams,
+    UploadCreateParams,
     VectorStoreCreateParams,
     VectorStoreSearchParams,
     VectorStoreUpdateParams,
@@ -20,6 +22,7 @@ from openai.types import (
 from openai.types.admin.organization import AdminAPIKeyCreateParams, ProjectCreateParams, ProjectUpdateParams
 from openai.types.admin.organization.projects import ServiceAccountCreateParams
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+from openai.types.completion_create_params import CompletionCreateParamsNonStreaming as TextCompletionCreateParams
 from openai.types.conversations import ConversationCreateParams, ConversationUpdateParams, ItemCreateParams
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 from openai.types.responses.responses_client_event_param import ResponseCreate
@@ -33,10 +36,13 @@ OPENAI: dict[str, Any] = {
     "POST /v1/responses": ResponseCreateParamsNonStreaming,
     "response.create on a WebSocket": ResponseCreate,
     "POST /v1/chat/completions": CompletionCreateParamsNonStreaming,
+    "POST /v1/completions": TextCompletionCreateParams,
     "POST /v1/embeddings": EmbeddingCreateParams,
     "POST /v1/conversations": ConversationCreateParams,
     "POST /v1/conversations/{id}": ConversationUpdateParams,
     "POST /v1/conversations/{id}/items": ItemCreateParams,
+    "POST /v1/uploads": UploadCreateParams,
+    "POST /v1/uploads/{id}/complete": UploadCompleteParams,
     "POST /v1/vector_stores": VectorStoreCreateParams,
     "POST /v1/vector_stores/{id}": VectorStoreUpdateParams,
     "POST /v1/vector_stores/{id}/search": VectorStoreSearchParams,
@@ -48,7 +54,7 @@ OPENAI: dict[str, Any] = {
     "POST /v1/organization/admin_api_keys": AdminAPIKeyCreateParams,
     "POST …/service_accounts": ServiceAccountCreateParams,
 }
-OURS = {"POST /v1/rerank", "POST …/service_accounts/{id}/api_keys"}
+OURS = {"POST /v1/rerank", "POST …/service_accounts/{id}/api_keys", "POST /cloister/v1/socket-tickets"}
 NOT_IN_THE_BODY = {("POST /v1/vector_stores/{id}/files/{file_id}", "vector_store_id")}
 IN_THE_QUERY = {("POST /v1/conversations/{id}/items", "include")}
 

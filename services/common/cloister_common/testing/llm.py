@@ -1,9 +1,9 @@
 """A llm pod without a model: vLLM's chat API on a socket, with tokens, pauses and failures as the test sets them.
 
 It speaks what `cloister_llm` pods speak and the gateway uses: ``/v1/chat/completions`` (streamed or not, several
-choices, usage, logprobs, ``continue_final_message``, tool calls, reasoning), ``/tokenize``, ``/v1/models`` and
-``/health``; all else is a 404, and all but ``/health`` need the internal token. A "token" is a word of the prompt or
-one entry of `answer`.
+choices, usage, logprobs, ``continue_final_message``, tool calls, reasoning), ``/v1/completions``, ``/tokenize``,
+``/v1/models`` and ``/health``; all else is a 404, and all but ``/health`` need the internal token. A "token" is a word
+of the prompt or one entry of `answer`.
 
 The attributes may be changed from any thread while it serves.
 """
@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from cloister_common.disconnect import disconnected
 from cloister_common.internal import InternalTokens
+from cloister_common.testing.llm_texts import is_text, text_answer, text_chunks, text_frame
 
 __all__ = ["Call", "FakeLlm", "RecordedRequest"]
 
@@ -136,7 +137,7 @@ class FakeLlm:
             listed = {"id": self.model, "object": "model", "max_model_len": self.context_tokens}
             await _reply(send, 200, {"object": "list", "data": [listed]})
             return
-        if method != "POST" or path not in {"/v1/chat/completions", "/tokenize"}:
+        if method != "POST" or path not in {"/v1/chat/completions", "/v1/completions", "/tokenize"}:
             await _reply(send, 404, _error(f"Invalid URL ({method} {path})", "NotFoundError", 404))
             return
         body = orjson.loads(await _read(receive))
@@ -181,12 +182,16 @@ class FakeLlm:
         tokens, finish = self._tokens(body)
         await self._pace(0, gone)
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
-        frame = {
-            "id": f"chatcmpl-{time.monotonic_ns():x}",
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            "model": self.model,
-        }
+        frame = (
+            text_frame(self.model)
+            if is_text(body)
+            else {
+                "id": f"chatcmpl-{time.monotonic_ns():x}",
+                "object": "chat.completion.chunk",
+                "created": int(time.time()),
+                "model": self.model,
+            }
+        )
         sent = self.sent = 0
         for chunk in self._chunks(body, tokens, finish):
             if chunk is not None:
@@ -207,6 +212,9 @@ class FakeLlm:
 
     def _chunks(self, body: Body, tokens: Sequence[Body], finish: str) -> Iterator[Body | None]:
         """The choices of a stream, with None where the next token's time has come."""
+        if is_text(body):
+            yield from text_chunks(body, _texts(tokens), finish)
+            return
         choices = range(int(body.get("n") or 1))
         for index in choices:
             yield _choice(index, {"role": "assistant", "content": ""})
@@ -232,11 +240,11 @@ class FakeLlm:
 
     def _thoughts(self, body: Body) -> Sequence[str]:
         switches = body.get("chat_template_kwargs") or {}
-        off = body.get("continue_final_message") or switches.get("enable_thinking") is False
+        off = is_text(body) or body.get("continue_final_message") or switches.get("enable_thinking") is False
         return () if off else self.reasoning
 
     def _usage(self, body: Body, prompt: int, tokens: Sequence[Body]) -> Body:
-        count = int(body.get("n") or 1)
+        count = _answers(body)
         usage = _usage(prompt, len(tokens) * count)
         if self.reasoning:
             thoughts = sum("reasoning" in token for token in tokens)
@@ -267,6 +275,8 @@ class FakeLlm:
         return tokens, _end_of_call(body) if calls else "stop"
 
     def _completion(self, body: Body, prompt: int, tokens: Sequence[Body], finish: str) -> Body:
+        if is_text(body):
+            return text_answer(self.model, body, _texts(tokens), finish, self._usage(body, prompt, tokens))
         message: Body = {"role": "assistant", "content": "".join(token.get("content", "") for token in tokens)}
         thought = "".join(token.get("reasoning", "") for token in tokens)
         if thought:
@@ -346,9 +356,19 @@ def _usage(prompt: int, completion: int) -> Body:
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
+def _texts(tokens: Sequence[Body]) -> list[str]:
+    return [token.get("content", "") for token in tokens]
+
+
+def _answers(body: Body) -> int:
+    prompts = len(body["prompt"]) if isinstance(body.get("prompt"), list) else 1
+    return prompts * int(body.get("n") or 1)
+
+
 def _prompt_tokens(body: Body) -> int:
     if "prompt" in body:
-        return len(str(body["prompt"]).split())
+        texts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
+        return sum(len(str(text).split()) for text in texts)
     said = sum(1 + len(_text(message.get("content")).split()) for message in body.get("messages", []))
     return said + len(json.dumps(body.get("tools") or []).split()) - 1
 

@@ -122,6 +122,19 @@ def test_large_upload_streams_through(gateway: GatewayFixture, url: str, peer: P
     assert peer.requests[0]["sha256"] == hashlib.sha256(block * 40).hexdigest()
 
 
+def test_parts_of_an_upload_stream_through(gateway: GatewayFixture, url: str, peer: Peer) -> None:
+    upload = f"/v1/uploads/upload_{'c' * 48}"
+    part = b"x" * (20 << 20)
+    for path, content in (("/v1/uploads", b"{}"), (f"{upload}/parts", part), (f"{upload}/complete", b"{}")):
+        assert httpx.post(f"{url}{path}", headers=gateway.headers(), content=content, timeout=60).status_code == 200
+    assert httpx.post(f"{url}{upload}/cancel", headers=gateway.headers()).status_code == 200
+    assert [request["path"] for request in peer.requests] == [
+        "/v1/uploads",
+        *(f"{upload}/{act}" for act in ("parts", "complete", "cancel")),
+    ]
+    assert peer.requests[1]["size"] == len(part)
+
+
 def test_upload_over_the_limit_is_a_413(make_gateway: Callable[..., GatewayFixture], peer: Peer, tmp_path: Any) -> None:
     with served(peer) as peer_url:
         gateway = make_gateway(
@@ -143,6 +156,7 @@ def test_upload_over_the_limit_is_a_413(make_gateway: Callable[..., GatewayFixtu
         ("GET", "/v1/files/..%2f..%2finternal%2fsearch"),
         ("GET", "/v1/files/file-a%2f..%2fb"),
         ("GET", "/v1/files/vs_1"),
+        ("POST", "/v1/uploads/file-1/parts"),
         ("GET", f"/v1/vector_stores/{STORE}/files/{STORE}"),
         ("POST", "/v1/vector_stores/x'y/search"),
         ("POST", "/internal/search"),
@@ -158,10 +172,13 @@ def test_path_that_is_not_served_never_reaches_the_retriever(
     assert peer.requests == []
 
 
-def test_unknown_query_is_refused_and_known_query_passes(gateway: GatewayFixture, url: str, peer: Peer) -> None:
-    refused = httpx.get(f"{url}/v1/files?limit=5&color=red", headers=gateway.headers())
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "color")
-    passed = httpx.get(f"{url}/v1/vector_stores/{STORE}/files?limit=5&filter=failed", headers=gateway.headers())
+def test_known_query_passes_alone_and_what_is_not_honoured_is_refused(
+    gateway: GatewayFixture, url: str, peer: Peer
+) -> None:
+    refused = httpx.get(f"{url}/v1/files?limit=5&before=file-1", headers=gateway.headers())
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "before")
+    path = f"/v1/vector_stores/{STORE}/files?limit=5&filter=failed&utm_source=x"
+    passed = httpx.get(f"{url}{path}", headers=gateway.headers())
     assert passed.status_code == 200
     assert [request["query"] for request in peer.requests] == ["limit=5&filter=failed"]
 
