@@ -175,10 +175,13 @@ def test_path_that_is_not_served_never_reaches_the_retriever(
     assert peer.requests == []
 
 
-def test_unknown_query_is_refused_and_known_query_passes(gateway: GatewayFixture, url: str, peer: Peer) -> None:
-    refused = httpx.get(f"{url}/v1/files?limit=5&color=red", headers=gateway.headers())
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "color")
-    passed = httpx.get(f"{url}/v1/vector_stores/{STORE}/files?limit=5&filter=failed", headers=gateway.headers())
+def test_known_query_passes_alone_and_what_is_not_honoured_is_refused(
+    gateway: GatewayFixture, url: str, peer: Peer
+) -> None:
+    refused = httpx.get(f"{url}/v1/files?limit=5&before=file-1", headers=gateway.headers())
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "before")
+    path = f"/v1/vector_stores/{STORE}/files?limit=5&filter=failed&utm_source=x"
+    passed = httpx.get(f"{url}{path}", headers=gateway.headers())
     assert passed.status_code == 200
     assert [request["query"] for request in peer.requests] == ["limit=5&filter=failed"]
 
