@@ -3,6 +3,7 @@
 The same keys as in a cluster, where the chart renders them into ConfigMaps: a service cannot tell the difference.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,7 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
                 settings.chat_model.name: {
                     "urls": [f"http://127.0.0.1:{ports.llm}"],
                     "context_tokens": settings.chat_model.max_model_len,
+                    **_sampling(Path(chat_path)),
                 }
             },
             "llm": {"token_file": str(secrets / "llm-token")},
@@ -150,6 +152,15 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
         name: laid_over(values | {"log": {"level": settings.log.level}}, getattr(settings.overrides, name))
         for name, values in rendered.items()
     }
+
+
+def _sampling(model: Path) -> dict[str, Any]:
+    """How the model's authors advise to sample, where they do: the gateway tells its pods, and its callers."""
+    try:
+        advice = json.loads((model / "generation_config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return {name: advice[name] for name in ("temperature", "top_p") if advice.get(name) is not None}
 
 
 def _server(settings: LocalSettings, service: str) -> dict[str, Any]:

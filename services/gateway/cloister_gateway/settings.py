@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+from cloister_common.browsers import Origin
 from cloister_common.settings import ClientTls, ServiceSettings, Settings, SharedServerSettings
 from cloister_common.values import MOST_VALUES
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -10,6 +11,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 __all__ = [
     "AdmissionSettings",
     "BodySettings",
+    "BrowserSettings",
     "EmbedderSettings",
     "GatewaySettings",
     "IdentitySettings",
@@ -56,6 +58,18 @@ class IdentitySettings(Settings):
     pepper_file: Path = Field(
         description="At least 32 random characters a line. API keys are stored as HMACs under the first line; "
         "all lines are accepted, so that the pepper can be rotated."
+    )
+
+
+class BrowserSettings(Settings):
+    """Which pages may call from a browser."""
+
+    origins: list[Origin] = Field(
+        [],
+        description="Origins of pages that may call the API and open WebSockets, each exactly as browsers send it: "
+        "`https://chat.example.org`. Their scripts may read answers (CORS, never with cookies); a WebSocket from a "
+        "page of any other origin is refused, whatever key it has. List a page that shares its origin with the API "
+        "too: browsers name that as well when they open a WebSocket.",
     )
 
 
@@ -178,6 +192,20 @@ class ModelSettings(Settings):
         1024, ge=1, description="The longest answer, in tokens, where the caller sets no max_output_tokens."
     )
     instructions: str | None = Field(None, description="A system turn before every conversation with this model.")
+    temperature: float = Field(
+        1.0,
+        ge=0,
+        le=2,
+        description="The temperature where the caller sets none. The pods are always told, so that a response says "
+        "what was in force: what the model's `generation_config.json` advises must stand here to count.",
+    )
+    top_p: float = Field(1.0, gt=0, le=1, description="The top_p where the caller sets none; see `temperature`.")
+    reasoning: bool | None = Field(
+        None,
+        description="Whether this model thinks before it answers. `false`: an effort (`reasoning.effort`, "
+        "`reasoning_effort`) is refused by name. Left out, as with `true`, it goes to the pod, whose chat template "
+        "does with it what it can.",
+    )
 
     @model_validator(mode="after")
     def _pods_are_found_in_one_way(self) -> Self:
@@ -348,3 +376,4 @@ class GatewaySettings(ServiceSettings):
     responses: ResponsesSettings = ResponsesSettings()
     admission: AdmissionSettings = AdmissionSettings()
     bodies: BodySettings = BodySettings()
+    browsers: BrowserSettings = BrowserSettings()

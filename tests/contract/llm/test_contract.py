@@ -136,10 +136,29 @@ async def test_a_tool_is_called_whole_and_in_pieces(pod: Pod, http: httpx.AsyncC
     found = await chunks(http, CALL)
     pieces = [piece for chunk in found for one in chunk["choices"] for piece in one["delta"].get("tool_calls") or []]
     assert {piece["index"] for piece in pieces} == {0}
+    assert (pieces[0]["type"], pieces[0]["function"]["name"], bool(pieces[0]["id"])) == ("function", "look", True)
     assert "".join(piece["function"].get("name") or "" for piece in pieces) == "look"
     assert isinstance(json.loads("".join(piece["function"].get("arguments") or "" for piece in pieces))["ok"], bool)
     ends = [one["finish_reason"] for chunk in found for one in chunk["choices"] if one["finish_reason"]]
     assert (choice["finish_reason"], ends) == ("stop", ["stop"])
+
+
+async def test_a_call_and_what_it_returned_are_part_of_a_prompt(http: httpx.AsyncClient) -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"ok":true}'}}
+    says = {"role": "assistant", "content": "", "tool_calls": [call]}
+    messages = [*QUESTION, says, {"role": "tool", "tool_call_id": "call_1", "content": "A fox."}]
+    answer = await whole(http, messages=messages)
+    counted = (await http.post("/tokenize", json={"model": MODEL, "messages": messages})).json()["count"]
+    assert counted == answer["usage"]["prompt_tokens"]
+    assert counted > (await whole(http))["usage"]["prompt_tokens"]
+
+
+async def test_the_tokens_of_tools_are_counted_too(pod: Pod, http: httpx.AsyncClient) -> None:
+    if pod.fake is not None:
+        pod.fake.tool_call = ("look", '{"ok": true}')
+    asked = {"model": MODEL, "messages": QUESTION, "tools": [LOOK]}
+    counted = (await http.post("/tokenize", json=asked)).json()["count"]
+    assert counted == (await http.post(PATH, json=CALL)).json()["usage"]["prompt_tokens"]
 
 
 async def test_tokens_are_counted_as_the_prompt_will_be(http: httpx.AsyncClient) -> None:
@@ -208,9 +227,7 @@ async def test_only_its_health_answers_strangers(pod: Pod) -> None:
     assert all(answer.json()["error"].keys() >= {"message", "type", "param", "code"} for answer in refused)
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [("POST", "/v1/embeddings"), ("GET", "/metrics"), ("POST", "/detokenize")]
-)
+@pytest.mark.parametrize(("method", "path"), [("POST", "/v1/embeddings"), ("GET", "/metrics"), ("POST", "/detokenize")])
 async def test_what_the_gateway_does_not_use_is_not_there(http: httpx.AsyncClient, method: str, path: str) -> None:
     answer = await http.request(method, path, json={} if method == "POST" else None)
     assert answer.status_code == 404

@@ -171,6 +171,18 @@ def other(gateway: GatewayFixture, other_url: str) -> Any:
     return sdk(other_url, gateway)
 
 
+@pytest.fixture
+def stranger(gateway: GatewayFixture, gateway_url: str) -> GatewayFixture:
+    """A key of another project."""
+    with openai.OpenAI(
+        base_url=f"{gateway_url}/v1", api_key="x", admin_api_key=gateway.admin_key, max_retries=0
+    ) as admin:
+        projects = admin.admin.organization.projects
+        account = projects.service_accounts.create(projects.create(name="stranger").id, name="bot")
+    assert account.api_key is not None
+    return GatewayFixture(gateway.settings, account.api_key.value, "")
+
+
 def sdk(url: str, gateway: GatewayFixture, key: str | None = None) -> Any:
     """The unmodified SDK. (Untyped: events and items are unions of dozens of types, of which tests mean one.)"""
     return _sdk(url, key or gateway.project_key)

@@ -47,7 +47,7 @@ class Logged:
 
 @pytest.fixture
 def logged(tmp_path: Path, llm: FakeLlm, make_gateway: Callable[..., GatewayFixture]) -> Iterator[Logged]:
-    llm.answer = [CANARY] * 3
+    llm.answer = llm.reasoning = [CANARY] * 3
     token = str(secret_file(tmp_path / "secrets", "token", INTERNAL_TOKEN))
     with contextlib.ExitStack() as stack:
         retriever = stack.enter_context(served(FakeRetriever(INTERNAL_TOKEN)))
@@ -67,6 +67,9 @@ def _bodies() -> list[tuple[str, Any]]:
         ("/v1/responses", {**turn, "stream": True}),
         ("/v1/responses", {**turn, CANARY: CANARY}),
         ("/v1/responses", {**turn, "input": [{"role": CANARY, "content": CANARY}]}),
+        ("/v1/responses", {**turn, "input": [{"type": "reasoning", "summary": [], "encrypted_content": CANARY}]}),
+        ("/v1/responses", {**turn, "input": [{"type": "item_reference", "id": CANARY}]}),
+        ("/v1/responses", {**turn, "include": ["reasoning.encrypted_content"], "store": False}),
         ("/v1/responses", {**turn, "model": CANARY}),
         ("/v1/chat/completions", chat),
         ("/v1/chat/completions", {**chat, "stop": [CANARY], "stream": True}),

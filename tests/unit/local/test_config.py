@@ -90,3 +90,18 @@ def test_a_model_folder_of_the_users_own_is_served(tmp_path: Path, layout: Layou
     model = values["llm"]["model"]
     assert (model["name"], model["path"]) == ("Mine", "/models/mine")
     assert values["gateway"]["models"]["Mine"]["context_tokens"] == 4096
+
+
+def test_the_gateway_samples_as_the_models_authors_advise(tmp_path: Path, layout: Layout) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    override = tmp_path / "mine.yaml"
+    override.write_text(f"chat_model: {{name: mine, path: {model}}}\n")
+
+    def served() -> dict[str, object]:
+        entry: dict[str, object] = service_settings(load_local_settings(override), layout)["gateway"]["models"]["mine"]
+        return {name: entry.get(name) for name in ("temperature", "top_p")}
+
+    assert served() == {"temperature": None, "top_p": None}
+    (model / "generation_config.json").write_text('{"temperature": 0.6, "top_p": null, "top_k": 20}')
+    assert served() == {"temperature": 0.6, "top_p": None}

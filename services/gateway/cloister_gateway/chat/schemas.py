@@ -4,66 +4,47 @@ Source: OpenAI API reference, "Create chat completion". ``messages`` are checked
 name the place (``messages[2].content[0].type``) that a validator inside the model could not.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from cloister_common.errors import InvalidRequest, UnsupportedParameter
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
+from cloister_common.errors import InvalidRequest
+from cloister_common.wire.requests import Extension, Hint, hints_of
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
-from cloister_gateway.wire.strict import LARGEST_NUMBER, Schema, Strict
+from cloister_gateway.chat.messages import Message, check_message, upstream_message
+from cloister_gateway.models.reasoning import Effort, thinking
+from cloister_gateway.wire.inputs import FunctionName
+from cloister_gateway.wire.parameters import (
+    FrequencyPenalty,
+    Obfuscation,
+    PresencePenalty,
+    PromptCacheOptions,
+    PromptCacheRetention,
+    SafetyIdentifier,
+    ServiceTier,
+    Temperature,
+    TopLogprobs,
+    TopP,
+    User,
+    Verbosity,
+    pod_top_p,
+)
+from cloister_gateway.wire.strict import LARGEST_NUMBER, Object, Schema, Strict, only
+from cloister_gateway.wire.tools import Function, check_named
 
 __all__ = ["ChatRequest"]
 
 _MOST_CHOICES = 8
+_MOST_BIASES = 1024
+_MOST_TOOLS = 128
 _INT64 = 2**63
-
-FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-
-
-class FunctionCall(Strict):
-    """A call the model made earlier."""
-
-    name: FunctionName
-    arguments: str
-
-
-class ToolCall(Strict):
-    """A tool call in an assistant message."""
-
-    id: str = Field(min_length=1)
-    type: Literal["function"]
-    function: FunctionCall
-
-
-class Message(Strict):
-    """A message of any role; `ChatRequest.check` knows which fields belong to which.
-
-    An answer can be sent back as it came: what vLLM's answers carry besides is null.
-    """
-
-    nullable: ClassVar[frozenset[str]] = frozenset(
-        {"annotations", "audio", "function_call", "name", "reasoning", "reasoning_content", "refusal"}
-    )
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Any = None
-    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True)] | None = None
-    tool_call_id: str | None = None
-
-
-class FunctionTool(Strict):
-    """A function's declaration."""
-
-    name: FunctionName
-    description: str | None = None
-    parameters: Schema | None = None
-    strict: bool | None = None
 
 
 class Tool(Strict):
     """A tool the model may call. Functions only; they run at the caller's."""
 
-    type: Literal["function"]
-    function: FunctionTool
+    type: Annotated[Literal["function"], only("function")]
+    function: Function
 
 
 class NamedFunction(Strict):
@@ -73,10 +54,40 @@ class NamedFunction(Strict):
 
 
 class NamedTool(Strict):
-    """``tool_choice`` as an object."""
+    """``tool_choice`` as an object: the function that must be called; or one that may be."""
 
     type: Literal["function"]
     function: NamedFunction
+
+
+class Allowed(Strict):
+    """Those of the functions that may be called, or of which one must be."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=_MOST_TOOLS, fail_fast=True)]
+
+
+class AllowedTools(Strict):
+    """``tool_choice`` as some of the tools."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: Allowed
+
+
+def _type(choice: Any) -> str:
+    return f"[{choice.get('type')}]" if isinstance(choice, dict) else f"[{getattr(choice, 'type', 'mode')}]"
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("[mode]")]
+    | Annotated[NamedTool, Tag("[function]")]
+    | Annotated[AllowedTools, Tag("[allowed_tools]")],
+    Discriminator(
+        _type,
+        custom_error_type="unsupported_type",
+        custom_error_message="only function, allowed_tools is supported",
+    ),
+]
 
 
 class JsonSchema(Strict):
@@ -105,6 +116,17 @@ class StreamOptions(Strict):
     """What a stream carries besides its tokens."""
 
     include_usage: bool | None = None
+    include_obfuscation: Obfuscation = None
+    continuous_usage_stats: Annotated[bool | None, Extension("vLLM")] = Field(
+        None, description="With `include_usage`: each chunk says what was used so far."
+    )
+
+
+class Prediction(Strict):
+    """Text that OpenAI's models may go through faster where the answer repeats it."""
+
+    type: Literal["content"]
+    content: str | Annotated[list[Object], Field(fail_fast=True)]
 
 
 def _as_list(value: Any) -> Any:
@@ -114,49 +136,91 @@ def _as_list(value: Any) -> Any:
 Stop = Annotated[
     list[Annotated[str, Field(min_length=1)]], Field(max_length=4, fail_fast=True), BeforeValidator(_as_list)
 ]
+LogitBias = Annotated[
+    dict[Annotated[str, StringConstraints(pattern=r"^[0-9]{1,7}$")], Annotated[float, Field(ge=-100, le=100)]],
+    Field(max_length=_MOST_BIASES, fail_fast=True),
+]
 
 
 class ChatRequest(Strict):
     """The request body."""
 
-    nullable: ClassVar[frozenset[str]] = frozenset(
-        {
-            "audio",
-            "logit_bias",
-            "modalities",
-            "moderation",
-            "prediction",
-            "prompt_cache_key",
-            "prompt_cache_retention",
-            "reasoning_effort",
-            "safety_identifier",
-            "verbosity",
-        }
-    )
+    refused: ClassVar[Mapping[str, str]] = {
+        "audio": "Models here answer in text only.",
+        "function_call": "It is the old name of 'tool_choice'. Send that.",
+        "functions": "It is the old name of 'tools'. Send those.",
+        "moderation": "Nothing here moderates. Leave it out.",
+        "web_search_options": "Nothing here reaches the web. Leave it out.",
+    }
 
-    model: str
+    model: str = Field(description="One of `GET /v1/models`.")
     messages: list[Message] = Field(min_length=1, fail_fast=True)
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: StreamOptions | None = Field(None, description="With `stream: true` only.")
     stop: Stop | None = None
     seed: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=LARGEST_NUMBER)] | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = Field(None, description="0 leaves the likeliest token alone.")
+    max_tokens: Annotated[int, Field(ge=1, le=LARGEST_NUMBER)] | None = Field(
+        None, description="The old name of `max_completion_tokens`: one of both."
+    )
     max_completion_tokens: Annotated[int, Field(ge=1, le=LARGEST_NUMBER)] | None = None
-    n: Annotated[int, Field(ge=1, le=_MOST_CHOICES)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    n: Annotated[int, Field(ge=1, le=_MOST_CHOICES)] | None = Field(None, description=f"Up to {_MOST_CHOICES}.")
+    presence_penalty: PresencePenalty | None = None
+    frequency_penalty: FrequencyPenalty | None = None
+    logit_bias: LogitBias | None = Field(
+        None, description=f"By the model's own token ids, up to {_MOST_BIASES}; an id that it does not have is a 400."
+    )
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    tools: Annotated[list[Tool], Field(min_length=1, max_length=128, fail_fast=True)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    top_logprobs: TopLogprobs | None = Field(None, description="With `logprobs: true`.")
+    tools: Annotated[list[Tool], Field(max_length=_MOST_TOOLS, fail_fast=True)] | None = Field(
+        None, description="[Functions](api.md#functions), which run at the caller's."
+    )
+    tool_choice: ToolChoice | None = Field(None, description="All forms, of functions.")
     parallel_tool_calls: bool | None = None
-    response_format: ResponseFormat | None = None
-    user: str | None = None
-    metadata: Annotated[dict[str, str], Field(fail_fast=True)] | None = None
-    store: bool | None = None
-    service_tier: Literal["auto", "default"] | None = None
+    response_format: ResponseFormat | None = Field(
+        None, description="Enforced while the answer is sampled; [the bounds](api.md#where-we-differ-on-purpose)."
+    )
+    reasoning_effort: Effort | None = Field(
+        None, description="As far as the model's chat template knows it; [more](api.md#reasoning)."
+    )
+    prompt_cache_key: str | None = Field(
+        None, max_length=512, description="Requests with the same key go to the pod that has their common beginning."
+    )
+    prompt_cache_options: Annotated[PromptCacheOptions | None, Hint("See its fields.")] = None
+    prompt_cache_retention: PromptCacheRetention = None
+    user: User = None
+    safety_identifier: SafetyIdentifier = None
+    service_tier: ServiceTier = None
+    verbosity: Verbosity = None
+    modalities: Annotated[
+        list[Annotated[Literal["text"], only("text")]] | None,
+        Field(fail_fast=True),
+        Hint("Answers are text. Others are refused."),
+    ] = None
+    prediction: Annotated[Prediction | None, Hint("It makes an answer faster at OpenAI, and no other.")] = None
+    metadata: Annotated[
+        dict[str, str] | None, Field(fail_fast=True), Hint("It labels stored completions, and none is stored.")
+    ] = None
+    store: Annotated[
+        bool | None, Hint("Chat completions are not stored, so none can be fetched later. `/v1/responses` are.")
+    ] = None
+
+    ignore_eos: Annotated[bool | None, Extension("vLLM")] = Field(
+        None, description="Goes on to `max_completion_tokens` whatever the model says."
+    )
+    min_tokens: Annotated[int | None, Extension("vLLM")] = Field(
+        None, ge=0, le=LARGEST_NUMBER, description="The shortest answer, in tokens."
+    )
+    top_k: Annotated[int | None, Extension("vLLM")] = Field(
+        None, ge=-1, le=LARGEST_NUMBER, description="Samples among that many tokens; 0 and -1 are all."
+    )
+    min_p: Annotated[float | None, Extension("vLLM")] = Field(
+        None, ge=0, le=1, description="Leaves out tokens less likely than this share of the likeliest."
+    )
+    repetition_penalty: Annotated[float | None, Extension("vLLM")] = Field(
+        None, gt=0, le=100, description="Over 1 makes what was said before less likely."
+    )
 
     def check(self) -> None:
         """What no single field can tell.
@@ -164,83 +228,59 @@ class ChatRequest(Strict):
         Raises:
             InvalidRequest: Fields contradict each other, or a message is not one of its role.
         """
-        if self.store:
-            raise UnsupportedParameter(
-                "store", "Chat completions are not stored here. Leave 'store' out, or use /v1/responses."
-            )
         if self.stream_options is not None and not self.stream:
             raise InvalidRequest("'stream_options' needs 'stream': true.", param="stream_options")
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", param="top_logprobs")
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             raise InvalidRequest(
                 "'max_tokens' is the old name of 'max_completion_tokens'. Send one.", param="max_tokens"
             )
-        if self.tool_choice is not None and self.tools is None:
+        most = self.max_completion_tokens or self.max_tokens
+        if self.min_tokens and most is not None and self.min_tokens > most:
+            raise InvalidRequest(f"'min_tokens' is over the longest answer, {most}.", param="min_tokens")
+        if self.tool_choice not in (None, "auto", "none") and not self.tools:
             raise InvalidRequest("'tool_choice' needs 'tools'.", param="tool_choice")
+        self._check_named()
         for index, message in enumerate(self.messages):
-            _check_message(message, f"messages[{index}]")
+            check_message(message, f"messages[{index}]")
+
+    def _check_named(self) -> None:
+        names = {tool.function.name for tool in self.tools or []}
+        if isinstance(self.tool_choice, NamedTool):
+            check_named(self.tool_choice.function.name, names, param="tool_choice.function.name")
+        elif isinstance(self.tool_choice, AllowedTools):
+            for place, tool in enumerate(self.tool_choice.allowed_tools.tools):
+                param = f"tool_choice.allowed_tools.tools[{place}].function.name"
+                check_named(tool.function.name, names, param=param)
 
     def upstream_body(self) -> dict[str, Any]:
         """The body for vLLM: only what was sent, without what ends at the gateway."""
         fields = self.__dict__.items()
         body = {name: _plain(value) for name, value in fields if value is not None and name not in _ENDS_HERE}
-        body["messages"] = [_upstream_message(message) for message in self.messages]
+        body |= thinking(self.reasoning_effort)
+        if isinstance(self.tool_choice, AllowedTools):
+            # vLLM knows no such choice: the others are not shown to the model.
+            chosen = self.tool_choice.allowed_tools
+            allowed = {tool.function.name for tool in chosen.tools}
+            body["tools"] = [_plain(tool) for tool in self.tools or [] if tool.function.name in allowed]
+            body["tool_choice"] = chosen.mode
+        body["messages"] = [upstream_message(message) for message in self.messages]
+        if self.top_p is not None:
+            body["top_p"] = pod_top_p(self.top_p)
+        if not self.logprobs:
+            body.pop("top_logprobs", None)
+        if not self.tools:
+            for name in ("tools", "tool_choice", "parallel_tool_calls"):
+                body.pop(name, None)
         return body
 
 
-_ENDS_HERE = frozenset({"user", "metadata", "store", "service_tier", "stream", "messages"})
+_ENDS_HERE = hints_of(ChatRequest) | {"stream", "messages", "prompt_cache_key"}
 
 
 def _plain(value: Any) -> Any:
     """A field's value as it is sent. Most are plain already, which is found out quicker than by dumping the model."""
     if isinstance(value, BaseModel):
-        return value.model_dump(by_alias=True, exclude_none=True)
+        return value.model_dump(by_alias=True, exclude_none=True, exclude=set(hints_of(type(value))))
     return [_plain(element) for element in value] if isinstance(value, list) else value
-
-
-def _check_message(message: Message, path: str) -> None:
-    if message.role != "assistant" and message.tool_calls is not None:
-        raise InvalidRequest("Only assistant messages have 'tool_calls'.", param=f"{path}.tool_calls")
-    if (message.role == "tool") != (message.tool_call_id is not None):
-        raise InvalidRequest(
-            "Messages of role 'tool', and only they, have 'tool_call_id'.", param=f"{path}.tool_call_id"
-        )
-    if message.content is None:
-        if message.role == "assistant" and message.tool_calls:
-            return
-        raise InvalidRequest(
-            f"Missing required parameter: '{path}.content'.",
-            param=f"{path}.content",
-            code="missing_required_parameter",
-        )
-    _check_content(message.content, f"{path}.content")
-
-
-def _check_content(content: Any, path: str) -> None:
-    if isinstance(content, str):
-        return
-    if not isinstance(content, list) or not content:
-        raise InvalidRequest(f"'{path}' must be a string or a list of text parts.", param=path, code="invalid_type")
-    for index, part in enumerate(content):
-        place = f"{path}[{index}]"
-        if not isinstance(part, dict):
-            raise InvalidRequest(f"'{place}' must be an object.", param=place, code="invalid_type")
-        if part.get("type") != "text":
-            raise UnsupportedParameter(f"{place}.type", f"'{place}.type' must be 'text': models here read text only.")
-        for name in part.keys() - {"type", "text"}:
-            raise UnsupportedParameter(f"{place}.{name}")
-        if not isinstance(part.get("text"), str):
-            raise InvalidRequest(f"'{place}.text' must be a string.", param=f"{place}.text", code="invalid_type")
-
-
-def _upstream_message(message: Message) -> dict[str, Any]:
-    # OpenAI's newer word for the operator's turn; the chat templates of open models know the older one.
-    body: dict[str, Any] = {"role": "system" if message.role == "developer" else message.role}
-    if message.content is not None:
-        body["content"] = message.content
-    if message.tool_calls is not None:
-        body["tool_calls"] = _plain(message.tool_calls)
-    if message.tool_call_id is not None:
-        body["tool_call_id"] = message.tool_call_id
-    return body

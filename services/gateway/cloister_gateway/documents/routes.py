@@ -1,4 +1,4 @@
-"""``/v1/files`` and ``/v1/vector_stores``: exactly the routes that are served, each with the query it knows."""
+"""``/v1/files``, ``/v1/uploads`` and ``/v1/vector_stores``: exactly the routes served, each with the query it knows."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -14,7 +14,7 @@ from cloister_gateway.documents.forward import forward
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.settings import ResponsesSettings
-from cloister_gateway.wire.query import only_query
+from cloister_gateway.wire.query import known_pairs, only_query
 
 __all__ = ["router"]
 
@@ -22,6 +22,7 @@ router = APIRouter()
 
 _IDS = {
     "file_id": ("file", re.compile(r"file-[0-9A-Za-z]{1,64}")),
+    "upload_id": ("upload", re.compile(r"upload_[0-9A-Za-z]{1,64}")),
     "vector_store_id": ("vector store", re.compile(r"vs_[0-9A-Za-z]{1,64}")),
     "batch_id": ("file batch", re.compile(r"vsfb_[0-9A-Za-z]{1,64}")),
 }
@@ -37,6 +38,8 @@ class _Route(NamedTuple):
 
 
 _FILES = "/v1/files"
+_UPLOADS = "/v1/uploads"
+_UPLOAD = f"{_UPLOADS}/{{upload_id}}"
 _STORES = "/v1/vector_stores"
 _STORE = f"{_STORES}/{{vector_store_id}}"
 _ATTACHED = f"{_STORE}/files/{{file_id}}"
@@ -49,6 +52,10 @@ _ROUTES = {
         _Route("GET", f"{_FILES}/{{file_id}}"),
         _Route("DELETE", f"{_FILES}/{{file_id}}"),
         _Route("GET", f"{_FILES}/{{file_id}}/content"),
+        _Route("POST", _UPLOADS),
+        _Route("POST", f"{_UPLOAD}/parts"),
+        _Route("POST", f"{_UPLOAD}/complete"),
+        _Route("POST", f"{_UPLOAD}/cancel"),
     ),
     "vector_stores": (
         _Route("POST", _STORES),
@@ -81,7 +88,9 @@ def _handler(route: _Route, scope: str) -> Callable[..., Awaitable[Response]]:
     ) -> Response:
         only_query(request, route.query)
         path = route.path.format(**_checked_ids(request))
-        return await forward(retriever, request, path, tenant=caller.tenant, send_seconds=streaming.send_seconds)
+        query = known_pairs(request, route.query)
+        seconds = streaming.send_seconds
+        return await forward(retriever, request, path, query, tenant=caller.tenant, send_seconds=seconds)
 
     return handle
 

@@ -3,19 +3,36 @@
 The *answers* are the ``openai`` package's own types; requests are ours, because what we accept is narrower.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from cloister_common.wire.filters import Filter
+from cloister_common.wire.requests import Extension, Hint
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from cloister_gateway.wire.items import InputMessage
+from cloister_gateway.models.reasoning import Effort
+from cloister_gateway.responses.tools import ToolChoice, Tools
+from cloister_gateway.wire.includes import LOGPROBS, RESULTS, SEALED_REASONING, Included
+from cloister_gateway.wire.inputs import InputItem
+from cloister_gateway.wire.parameters import (
+    FrequencyPenalty,
+    Obfuscation,
+    PresencePenalty,
+    PromptCacheOptions,
+    PromptCacheRetention,
+    SafetyIdentifier,
+    ServiceTier,
+    Temperature,
+    TopLogprobs,
+    TopP,
+    User,
+    Verbosity,
+)
 from cloister_gateway.wire.strict import LARGEST_NUMBER, MAX_INPUT_CHARACTERS, Metadata, Schema, Strict, Text, only
 
 __all__ = [
     "ConversationReference",
     "CreateResponse",
-    "FileSearchTool",
     "ResponseParameters",
     "SocketCreate",
     "TextFormat",
@@ -43,27 +60,8 @@ def _as_reference(value: Any) -> Any:
     return {"id": value} if isinstance(value, str) else value
 
 
-class RankingOptions(Strict):
-    """How search results are scored."""
-
-    ranker: Annotated[Literal["auto"], only("auto")] = "auto"
-    score_threshold: float | None = Field(None, ge=0, le=1)
-
-
-class FileSearchTool(Strict):
-    """Search in vector stores. The server always searches; the model is not asked whether to."""
-
-    type: Annotated[Literal["file_search"], only("file_search")]
-    vector_store_ids: Annotated[list[str], Field(min_length=1, max_length=16, fail_fast=True)]
-    max_num_results: int | None = Field(None, ge=1, le=50)
-    filters: Filter | None = None
-    ranking_options: RankingOptions | None = None
-
-
 class Format(Strict):
     """Plain text, any JSON object, or JSON that follows a schema: vLLM enforces it while it samples."""
-
-    nullable: ClassVar[frozenset[str]] = frozenset({"name", "schema"})
 
     type: Annotated[Literal["text", "json_object", "json_schema"], only("text", "json_object", "json_schema")]
     name: str | None = Field(None, min_length=1, max_length=64)
@@ -84,65 +82,155 @@ class Format(Strict):
 class TextFormat(Strict):
     """``text: {"format": …}``."""
 
-    nullable: ClassVar[frozenset[str]] = frozenset({"verbosity"})
-
-    format: Format | None = None
+    format: Format | None = Field(
+        None, description="Enforced while the answer is sampled; [the bounds](api.md#where-we-differ-on-purpose)."
+    )
+    verbosity: Verbosity = None
 
 
 class StreamOptions(Strict):
-    """OpenAI adds random padding unless told not to; we send none, so only ``false`` is true here."""
+    """What events carry."""
 
-    include_obfuscation: Annotated[Literal[False] | None, only(False)] = None
+    include_obfuscation: Obfuscation = None
 
 
-Result = Annotated[Literal["file_search_call.results"], only("file_search_call.results")]
+class AccessPrograms(Strict):
+    """Who may ask OpenAI's models what."""
+
+    cyber: Annotated[
+        Literal["standard"] | None, only("standard"), Hint("Models here know no programs but the standard one.")
+    ] = None
+
+
+class BackgroundOptions(Strict):
+    """How soon OpenAI begins with what runs in the background."""
+
+    completion_window: Annotated[
+        Literal["soonest", "2h", "8h"] | None, Hint("It begins at once, which is within every window.")
+    ] = None
+    continuation_id: Annotated[str | None, Field(max_length=512), Hint("There is no queue to be put first in.")] = None
+
+
+class ImageOptions(Strict):
+    """How OpenAI thins out images."""
+
+    context_compression: Annotated[
+        Literal["auto", "disabled"] | None, only("auto", "disabled"), Hint("Nothing is compressed.")
+    ] = None
+
+
+class CacheOptions(PromptCacheOptions):
+    """What Responses has of them besides."""
+
+    refused: ClassVar[Mapping[str, str]] = {
+        "comparison_response_id": "What the cache did stands in 'usage'. Leave it out."
+    }
+
+    prewarm: Annotated[
+        Literal[False] | None, only(False), Hint("`true` asks for no answer at all, and is refused.")
+    ] = None
+
+
+_SHOWN_WHOLE = Hint("Reasoning is shown whole, so nothing is summed up of it.")
+
+
+class Reasoning(Strict):
+    """How a model thinks before it answers."""
+
+    effort: Effort | None = Field(
+        None, description="As far as the model's chat template knows it; [more](api.md#reasoning)."
+    )
+    summary: Annotated[Literal["auto", "concise", "detailed"] | None, _SHOWN_WHOLE] = None
+    generate_summary: Annotated[Literal["auto", "concise", "detailed"] | None, _SHOWN_WHOLE] = None
+    context: Annotated[Literal["auto", "current_turn"] | None, only("auto", "current_turn")] = Field(
+        None, description="`auto`, `current_turn`: a thought is left out of later prompts."
+    )
+    mode: Annotated[Literal["standard"] | None, only("standard")] = Field(None, description="`standard`.")
 
 
 class ResponseParameters(Strict):
     """The parameters that HTTP and WebSocket share."""
 
-    nullable: ClassVar[frozenset[str]] = frozenset(
-        {
-            "access_programs",
-            "background_options",
-            "context_management",
-            "image",
-            "max_tool_calls",
-            "moderation",
-            "prompt",
-            "prompt_cache_options",
-            "prompt_cache_retention",
-            "reasoning",
-            "top_logprobs",
-        }
-    )
+    refused: ClassVar[Mapping[str, str]] = {
+        "context_management": "Nothing here sums up a conversation. Send 'truncation' instead.",
+        "moderation": "Nothing here moderates. Leave it out.",
+        "prompt": "Prompts are not stored here. Send 'instructions' and 'input'.",
+    }
 
-    model: str = Field(min_length=1, max_length=256)
+    model: str = Field(min_length=1, max_length=256, description="One of `GET /v1/models`.")
     input: Annotated[
-        list[InputMessage], Field(min_length=1, max_length=512, fail_fast=True), BeforeValidator(_as_messages)
+        list[InputItem], Field(min_length=1, max_length=512, fail_fast=True), BeforeValidator(_as_messages)
     ]
     instructions: Text | None = None
     conversation: Annotated[ConversationReference | None, BeforeValidator(_as_reference)] = None
     previous_response_id: str | None = Field(None, max_length=128)
-    store: bool | None = None
+    store: bool | None = Field(None, description="`false`: forgotten five minutes after its end.")
     stream_options: StreamOptions | None = None
     max_output_tokens: int | None = Field(None, ge=1, le=LARGEST_NUMBER)
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
+    temperature: Temperature | None = None
+    top_p: TopP | None = Field(None, description="0 leaves the likeliest token alone.")
+    presence_penalty: Annotated[PresencePenalty | None, Extension("Open Responses")] = Field(
+        None, description="As in chat completions."
+    )
+    frequency_penalty: Annotated[FrequencyPenalty | None, Extension("Open Responses")] = Field(
+        None, description="As in chat completions."
+    )
+    top_logprobs: TopLogprobs | None = Field(
+        None, description="Over 0 it brings `logprobs`, like `include` with `message.output_text.logprobs`."
+    )
     metadata: Metadata | None = None
-    tools: Annotated[list[FileSearchTool], Field(max_length=1, fail_fast=True)] | None = None
-    tool_choice: Annotated[Literal["auto", "none", "required"] | None, only("auto", "none", "required")] = None
-    include: Annotated[list[Result], Field(fail_fast=True)] | None = None
+    tools: Tools | None = Field(
+        None, description="[Functions](api.md#functions), which run at the caller's, and one `file_search`."
+    )
+    tool_choice: ToolChoice | None = Field(None, description="[What each form means](api.md#functions).")
+    include: Annotated[list[Included], Field(max_length=64, fail_fast=True)] | None = Field(
+        None,
+        description="`file_search_call.results`, `message.output_text.logprobs`, `reasoning.encrypted_content`; the "
+        "others of OpenAI's pass, and no output here has what they would include.",
+    )
+    reasoning: Reasoning | None = None
     text: TextFormat | None = None
-    truncation: Literal["auto", "disabled"] | None = None
+    truncation: Literal["auto", "disabled"] | None = Field(
+        None, description="[`auto`](api.md#where-we-differ-on-purpose) unless asked otherwise."
+    )
     parallel_tool_calls: bool | None = None
-    user: str | None = Field(None, max_length=512)
-    safety_identifier: str | None = Field(None, max_length=512)
+    max_tool_calls: int | None = Field(
+        None,
+        ge=1,
+        le=LARGEST_NUMBER,
+        description="Of built-in tools, as OpenAI counts: the one search is always within.",
+    )
     prompt_cache_key: str | None = Field(
         None, max_length=512, description="Requests with the same key go to the pod that has their common beginning."
     )
-    service_tier: Annotated[Literal["auto", "default"] | None, only("auto", "default")] = None
-    client_request_id: str | None = Field(None, min_length=1, max_length=256)
+    prompt_cache_options: Annotated[CacheOptions | None, Hint("See its fields.")] = None
+    prompt_cache_retention: PromptCacheRetention = None
+    access_programs: Annotated[AccessPrograms | None, Hint("See its fields.")] = None
+    image: Annotated[ImageOptions | None, Hint("See its fields.")] = None
+    user: User = None
+    safety_identifier: SafetyIdentifier = None
+    service_tier: ServiceTier = None
+    client_request_id: Annotated[str | None, Extension()] = Field(
+        None, min_length=1, max_length=256, description="As the header `Idempotency-Key`."
+    )
+
+    def wants_results(self) -> bool:
+        """Whether the response is to show what a file search finds."""
+        return RESULTS in (self.include or [])
+
+    def seals_reasoning(self) -> bool:
+        """Whether the response is to show its reasoning sealed too."""
+        return SEALED_REASONING in (self.include or [])
+
+    def logprobs(self) -> int | None:
+        """How many likeliest tokens are told beside each token of the answer; None where not even its own is."""
+        if self.top_logprobs:
+            return self.top_logprobs
+        return 0 if LOGPROBS in (self.include or []) else None
+
+    def effort(self) -> Effort | None:
+        """How much the model shall think, if the caller says."""
+        return None if self.reasoning is None else self.reasoning.effort
 
     def conversation_id(self) -> str | None:
         """The id of the conversation."""
@@ -153,15 +241,22 @@ class CreateResponse(ResponseParameters):
     """Body of ``POST /v1/responses``."""
 
     stream: bool | None = None
-    background: bool | None = None
+    background: bool | None = Field(None, description="The run goes on with nobody watching. Not with `store: false`.")
+    background_options: Annotated[BackgroundOptions | None, Hint("See its fields.")] = None
 
 
 class SocketCreate(ResponseParameters):
     """The client event ``response.create``. ``stream`` is implicit; ``background`` does not exist on a socket."""
 
-    nullable: ClassVar[frozenset[str]] = ResponseParameters.nullable | {"background"}
+    refused: ClassVar[Mapping[str, str]] = {
+        **ResponseParameters.refused,
+        "background": "It goes over HTTP: POST /v1/responses.",
+        "background_options": "It goes over HTTP: POST /v1/responses.",
+    }
 
     type: Literal["response.create"]
     stream: Annotated[Literal[True] | None, only(True)] = None
-    generate: Annotated[Literal[True] | None, only(True)] = None
-    stream_id: str | None = Field(None, min_length=1, max_length=128)
+    generate: Annotated[Literal[True] | None, only(True)] = Field(None, description="`true`, which is the default.")
+    stream_id: str | None = Field(
+        None, min_length=1, max_length=128, description="[The lane](streaming.md) that the events go out in."
+    )

@@ -1,13 +1,17 @@
-"""The assistant message of a run while it grows: what of the model's text is shown, and what it cites."""
+"""The assistant message of a run while it grows: what of the model's text is shown, and what it cites.
+
+What the model thought before is an item of its own (`cloister_gateway.runs.thought`); it ends where the message begins.
+"""
 
 import time
 from collections.abc import Sequence
 
-from cloister_common.ids import new_id
 from prometheus_client import Histogram
 
 from cloister_gateway.grounding import MarkerFilter, Passage, Piece
+from cloister_gateway.runs.thought import Thought
 from cloister_gateway.runs.transcript import Transcript
+from cloister_gateway.wire.items import Logprob
 
 __all__ = ["Answer"]
 
@@ -29,17 +33,20 @@ class Answer:
     Attributes:
         passages: The same.
         marked: The character positions at which the model itself has cited.
+        thought: What the model thinks before it.
     """
 
     def __init__(self, transcript: Transcript, passages: list[Passage], *, cite: bool) -> None:
         self.passages = passages
         self.marked: list[int] = []
+        self.thought = Thought(transcript)
         self._transcript = transcript
         self._numbered = len(passages) if cite else 0
         self._index = transcript.item_index("message")
         self._filter = MarkerFilter(self._numbered, seen=self.visible())
         self._length = len(self.visible())
         self._shown = False
+        self._untold: list[Logprob] = []
         if self._index is not None:
             # Another gateway began: what it cited is cited.
             for part in transcript.output[self._index]["content"]:
@@ -52,19 +59,39 @@ class Answer:
     def restart(self) -> str:
         """What readers have seen, for a continuation: what was held back comes again from there."""
         self._filter = MarkerFilter(self._numbered, seen=self.visible())
+        self._untold = []
+        self.thought.restart()
         return self.visible()
 
-    def feed(self, text: str) -> None:
-        """Takes text of the model."""
+    def progress(self) -> int:
+        """How far it came, in characters: where an attempt broke off."""
+        return len(self.visible()) + self.thought.heard
+
+    def feed(self, text: str, logprobs: Sequence[Logprob] | None = None) -> None:
+        """Takes text of the model, with the logprobs of its tokens where the caller wants them.
+
+        They go out with the text that is shown next: a character may be of several tokens, and text may be held back.
+        Those of the last token, which ends the answer and is no text, are never told.
+        """
+        if logprobs:
+            self._untold += logprobs
         if self._numbered:
             self._show(self._filter.feed(text))
         elif text:
             self._show_text(text)
 
-    def finish(self) -> None:
-        """Shows what was held back, and opens an empty message if there was nothing at all."""
+    def think(self, text: str) -> None:
+        """Takes reasoning of the model."""
+        self.thought.feed(text)
+        self._note_first()
+
+    def finish(self, *, called: bool = False) -> None:
+        """Shows what was held back. Unless functions were ``called``, there is a message even if it is empty; but none
+        where the model came to no end of its thought."""
         self._show(self._filter.finish())
-        self._open()
+        self.thought.finish()
+        if not called and self.thought.is_over:
+            self._open()
 
     def cite(self, passage: int, index: int) -> None:
         """Adds a citation of the passage at a character position, unless it is there already."""
@@ -90,13 +117,22 @@ class Answer:
                 self.cite(passage, self._length)
 
     def _show_text(self, text: str) -> None:
-        self._transcript.delta(self._open(), text)
+        if self._untold:
+            self._transcript.delta_with_logprobs(self._open(), text, self._untold)
+            self._untold = []
+        else:
+            self._transcript.delta(self._open(), text)
         self._length += len(text)
+        if not self._shown:
+            self._note_first()
+
+    def _note_first(self) -> None:
         if not self._shown:
             self._shown = True
             _FIRST_TOKEN.observe(time.monotonic() - self._transcript.began)
 
     def _open(self) -> int:
         if self._index is None:
-            self._index = self._transcript.open_message(new_id("msg_"))
+            self.thought.close()
+            self._index = self._transcript.open_message(self._transcript.new_item_id("msg_"))
         return self._index

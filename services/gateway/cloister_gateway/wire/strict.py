@@ -1,11 +1,11 @@
 """What the request models of the data API share. What we do not serve is refused by name, never ignored."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import orjson
 from cloister_common.wire.json_schema import SchemaError, check_json_schema
 from cloister_common.wire.requests import RequestModel
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 __all__ = ["LARGEST_NUMBER", "MAX_INPUT_CHARACTERS", "Metadata", "Object", "Schema", "Strict", "Text", "only"]
@@ -70,18 +70,4 @@ def only(*known: Any) -> BeforeValidator:
 
 
 class Strict(RequestModel):
-    """Base of the request models of the data API.
-
-    Attributes:
-        nullable: Fields that OpenAI lets callers set to null and that we do not serve: null says nothing, so it passes.
-    """
-
-    nullable: ClassVar[frozenset[str]] = frozenset()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, data: Any) -> Any:
-        # Nearly all bodies have none.
-        if not isinstance(data, dict) or not cls.nullable or not any(value is None for value in data.values()):
-            return data
-        return {name: value for name, value in data.items() if value is not None or name not in cls.nullable}
+    """Base of the request models of the data API."""

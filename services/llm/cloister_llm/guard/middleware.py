@@ -12,6 +12,7 @@ from typing import Any
 
 from cloister_common.certificates import watch_certificate
 from cloister_common.doors import bound_connections
+from cloister_common.encodings import check_encoding
 from cloister_common.errors import (
     CloisterError,
     InvalidRequest,
@@ -25,7 +26,6 @@ from cloister_common.internal import InternalTokens
 from cloister_common.log_level import watch_log_level
 from cloister_common.logs import get_logger
 from cloister_common.metrics import serve_metrics
-from cloister_common.middleware import check_encoding
 from cloister_common.settings import SettingsError, read_secret_lines
 from cloister_common.supervisor import Supervisor
 from cloister_common.values import check_values

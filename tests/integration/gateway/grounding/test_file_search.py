@@ -99,7 +99,7 @@ def test_results_are_kept_for_those_who_ask_later_and_hidden_from_the_rest(clien
     assert [one.results for one in hidden] == [None] * 4
 
 
-def test_what_include_does_not_serve_is_refused_everywhere(client: Any) -> None:
+def test_include_takes_all_that_openai_knows_and_refuses_the_rest_everywhere(client: Any) -> None:
     conversation = client.conversations.create(items=[{"role": "user", "content": "hi"}])
     response = client.responses.create(model="fake", input="hi")
     for one in (
@@ -107,10 +107,10 @@ def test_what_include_does_not_serve_is_refused_everywhere(client: Any) -> None:
         partial(client.responses.input_items.list, response.id),
         partial(client.conversations.items.list, conversation.id),
     ):
-        one(include=["file_search_call.results"])
+        one(include=["file_search_call.results", "reasoning.encrypted_content", "message.output_text.logprobs"])
         with pytest.raises(openai.BadRequestError) as refused:
-            one(include=["file_search_call.results", "reasoning.encrypted_content"])
-        assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "include")
+            one(include=["file_search_call.results", "everything"])
+        assert (refused.value.code, refused.value.param) == ("invalid_value", "include")
 
 
 def test_search_options_and_the_last_questions_reach_the_retriever(client: Any, search: FakeRetriever) -> None:

@@ -3,10 +3,10 @@
 from typing import Any, NamedTuple
 
 import httpx
-import openai
 import pytest
 from cloister_common.ids import new_id
 from cloister_common.testing.llm import FakeLlm
+from cloister_gateway.runs.item_ids import output_id
 from structlog.testing import capture_logs
 
 from tests.integration.gateway.conftest import Installation, sdk
@@ -21,6 +21,8 @@ ROUTES: list[tuple[str, str, dict[str, Any] | None]] = [
     ("GET", "/v1/responses/{response}/input_items", None),
     ("POST", "/v1/responses/{response}/cancel", None),
     ("DELETE", "/v1/responses/{response}", None),
+    ("POST", "/v1/responses", {"model": "fake", "input": [{"type": "item_reference", "id": "{item}"}]}),
+    ("POST", "/v1/conversations", {"items": [{"type": "item_reference", "id": "{item}"}]}),
     ("POST", "/v1/responses", {"model": "fake", "input": "x", "previous_response_id": "{response}"}),
     ("POST", "/v1/responses", {"model": "fake", "input": "x", "conversation": "{conversation}"}),
     ("POST", "/v1/responses", {"model": "fake", "input": "x", "conversation": "{conversation}", "stream": True}),
@@ -39,6 +41,7 @@ ROUTES: list[tuple[str, str, dict[str, Any] | None]] = [
 ]
 
 EVENTS: list[tuple[str, dict[str, Any]]] = [
+    ("response.create", {"model": "fake", "input": [{"type": "item_reference", "id": "{item}"}]}),
     ("response.subscribe", {"response_id": "{response}"}),
     ("response.cancel", {"response_id": "{response}"}),
     ("conversation.subscribe", {"conversation_id": "{conversation}"}),
@@ -58,6 +61,8 @@ class Ids(NamedTuple):
         """``template`` with the ids in it."""
         if isinstance(template, dict):
             return {name: self.into(value) for name, value in template.items()}
+        if isinstance(template, list):
+            return [self.into(value) for value in template]
         return template.format(**self._asdict()) if isinstance(template, str) else template
 
     def out_of(self, text: str) -> str:
@@ -76,21 +81,9 @@ def theirs(client: Any) -> Ids:
 
 
 @pytest.fixture
-def stranger(gateway: GatewayFixture, gateway_url: str) -> GatewayFixture:
-    """A key of another project."""
-    with openai.OpenAI(
-        base_url=f"{gateway_url}/v1", api_key="x", admin_api_key=gateway.admin_key, max_retries=0
-    ) as admin:
-        projects = admin.admin.organization.projects
-        account = projects.service_accounts.create(projects.create(name="stranger").id, name="bot")
-    assert account.api_key is not None
-    return GatewayFixture(gateway.settings, account.api_key.value, "")
-
-
-@pytest.fixture
 def unknown() -> Ids:
     """Ids that nobody has."""
-    return Ids(new_id("resp_"), new_id("conv_"), new_id("msg_"))
+    return Ids(new_id("resp_"), new_id("conv_"), output_id("msg_", new_id("resp_"), 0))
 
 
 def test_strangers_cannot_tell_an_id_from_an_unknown_one(

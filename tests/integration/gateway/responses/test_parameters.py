@@ -12,40 +12,39 @@ from cloister_common.testing.llm import FakeLlm
 from tests.integration.gateway.conftest import Installation, sdk
 from tests.support.gateway import GatewayFixture
 
-FUNCTION = {"type": "function", "name": "f", "parameters": {}, "strict": True}
+FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}
 SEARCH = {"type": "file_search", "vector_store_ids": ["vs"]}
+ALLOWED = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]}
 LARGE: dict[str, Any] = {"enum": list(range(1001))}
 NESTED: dict[str, Any] = {"type": "eq", "key": "k", "value": 1}
 for _ in range(9):
     NESTED = {"type": "and", "filters": [NESTED]}
 
 UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
-    ({"reasoning": {"effort": "low"}}, "reasoning"),
+    ({"reasoning": {"mode": "pro"}}, "reasoning.mode"),
     ({"prompt": {"id": "pmpt_1"}}, "prompt"),
-    ({"background_options": {}}, "background_options"),
     ({"modalities": ["text"]}, "modalities"),
-    ({"top_logprobs": 2}, "top_logprobs"),
-    ({"max_tool_calls": 3}, "max_tool_calls"),
-    ({"prompt_cache_retention": "24h"}, "prompt_cache_retention"),
-    ({"prompt_cache_options": {}}, "prompt_cache_options"),
+    ({"prompt_cache_options": {"prewarm": True}}, "prompt_cache_options.prewarm"),
     ({"context_management": [{"type": "compaction"}]}, "context_management"),
     ({"moderation": {"model": "x"}}, "moderation"),
-    ({"image": {}}, "image"),
-    ({"access_programs": {}}, "access_programs"),
-    ({"service_tier": "flex"}, "service_tier"),
-    ({"include": ["message.output_text.logprobs"]}, "include[0]"),
-    ({"stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
+    ({"image": {"context_compression": "enabled"}}, "image.context_compression"),
+    ({"access_programs": {"cyber": "daybreak_red"}}, "access_programs.cyber"),
     ({"text": {"verbosity": "low"}}, "text.verbosity"),
     ({"text": {"format": {"type": "grammar"}}}, "text.format.type"),
-    ({"tools": [FUNCTION]}, "tools[0].type"),
+    ({"tools": [{**FUNCTION, "defer_loading": True}]}, "tools[0].defer_loading"),
+    ({"tools": [{"type": "custom", "name": "c"}]}, "tools[0].type"),
     ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
     ({"tools": [{"type": "file_search", "vector_store_ids": ["vs"], "boost": 2}]}, "tools[0].boost"),
     ({"tools": [{**SEARCH, "ranking_options": {"ranker": "default-2024-11-15"}}]}, "tools[0].ranking_options.ranker"),
-    ({"tool_choice": {"type": "file_search"}}, "tool_choice"),
+    ({"tool_choice": {"type": "web_search"}}, "tool_choice.type"),
+    ({"tool_choice": "any"}, "tool_choice"),
     ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "u"}]}]}, "input[0].content[0].type"),
-    ({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]}, "input[0].content[0].type"),
-    ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
-    ({"input": [{"type": "function_call_output", "call_id": "c", "output": "o"}]}, "input[0].type"),
+    ({"input": [{"role": "user", "content": [{"type": "input_audio", "data": "d"}]}]}, "input[0].content[0].type"),
+    (
+        {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "https://a.example/b"}]}]},
+        "input[0].content[0].file_url",
+    ),
+    ({"input": [{"type": "computer_call_output", "call_id": "c", "output": "o"}]}, "input[0].type"),
     ({"input": [{"role": "user", "content": "x", "name": "n"}]}, "input[0].name"),
     # What could rewrite the prompt or reach vLLM past us.
     ({"cache_salt": "x"}, "cache_salt"),
@@ -69,7 +68,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}, "input[0].content[0].text"),
     ({"model": None}, "model"),
     ({"temperature": 3}, "temperature"),
-    ({"top_p": 0}, "top_p"),
+    ({"top_p": -0.1}, "top_p"),
+    ({"top_logprobs": 21}, "top_logprobs"),
+    ({"presence_penalty": 3}, "presence_penalty"),
+    ({"service_tier": "first"}, "service_tier"),
+    ({"include": ["all"]}, "include[0]"),
     ({"top_p": "0.5"}, "top_p"),
     ({"max_output_tokens": "8"}, "max_output_tokens"),
     ({"store": "no"}, "store"),
@@ -84,6 +87,20 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{**SEARCH, "filters": {"type": "like"}}]}, "tools[0].filters.comparison.type"),
     ({"tools": [{**SEARCH, "filters": NESTED}]}, "filters"),
     ({"tool_choice": "required"}, "tool_choice"),
+    ({"tool_choice": {"type": "file_search"}}, "tool_choice.type"),
+    ({"tool_choice": {"type": "function", "name": "g"}, "tools": [FUNCTION]}, "tool_choice.name"),
+    (
+        {"tool_choice": {**ALLOWED, "tools": [{"type": "file_search"}]}, "tools": [FUNCTION]},
+        "tool_choice.tools[0].type",
+    ),
+    ({"tool_choice": {**ALLOWED, "mode": "none"}, "tools": [FUNCTION]}, "tool_choice.mode"),
+    ({"max_tool_calls": 0}, "max_tool_calls"),
+    ({"tools": [SEARCH, SEARCH]}, "tools"),
+    ({"tools": [SEARCH, {**FUNCTION, "parameters": {"$ref": "#"}}]}, "tools[1].parameters"),
+    ({"tools": [{**FUNCTION, "parameters": LARGE}]}, "tools[0].parameters"),
+    ({"tools": [{**FUNCTION, "name": "a b"}]}, "tools[0].name"),
+    ({"input": [{"type": "function_call_output", "call_id": "c", "output": "o"}]}, "input[0].call_id"),
+    ({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}]}, "input"),
     ({"conversation": "conv_1", "previous_response_id": "resp_1"}, "previous_response_id"),
     ({"text": {"format": {"type": "json_schema"}}}, "text.format"),
     ({"text": {"format": {"type": "text", "name": "n"}}}, "text.format"),
@@ -153,13 +170,22 @@ def test_what_is_wrong_is_refused_with_its_place(
 
 def test_nulls_pass_wherever_openai_allows_them(gateway: GatewayFixture, gateway_url: str) -> None:
     optional = [
-        "background", "context_management", "conversation", "include", "instructions", "max_output_tokens",
-        "max_tool_calls", "metadata", "moderation", "parallel_tool_calls", "previous_response_id", "prompt",
-        "prompt_cache_key", "prompt_cache_retention", "reasoning", "safety_identifier", "service_tier", "store",
-        "stream", "stream_options", "temperature", "tool_choice", "tools", "top_logprobs", "top_p", "truncation",
-        "user",
+        "background", "context_management", "conversation", "frequency_penalty", "include", "instructions",
+        "max_output_tokens", "max_tool_calls", "metadata", "moderation", "parallel_tool_calls", "presence_penalty",
+        "previous_response_id", "prompt", "prompt_cache_key", "prompt_cache_retention", "reasoning",
+        "safety_identifier", "service_tier", "store", "stream", "temperature", "tool_choice", "tools", "top_logprobs",
+        "top_p", "truncation", "user",
     ]  # fmt: skip
-    answer = create(gateway_url, gateway, {**dict.fromkeys(optional), "text": {"format": None, "verbosity": None}})
+    inner = {
+        "text": {"format": None, "verbosity": None},
+        "stream_options": {"include_obfuscation": None},
+        "prompt_cache_options": {"mode": None, "ttl": None, "prewarm": None, "comparison_response_id": None},
+        "background_options": {"completion_window": None, "continuation_id": None},
+        "image": {"context_compression": None},
+    }
+    answer = create(gateway_url, gateway, {**dict.fromkeys(optional), **inner})
+    assert answer.status_code == 200, answer.json()
+    answer = create(gateway_url, gateway, {**dict.fromkeys([*optional, *inner])})
     assert answer.status_code == 200, answer.json()
     assert answer.json()["status"] == "completed"
     message = {"role": "user", "content": "x", "id": None, "status": None, "phase": None, "type": "message"}
@@ -175,14 +201,63 @@ def test_what_frontends_commonly_send_is_accepted(client: Any) -> None:
         parallel_tool_calls=True,
         prompt_cache_key="chat-1",
         safety_identifier="u",
-        service_tier="auto",
-        text={"format": {"type": "text"}},
+        service_tier="priority",
+        text={"format": {"type": "text"}, "verbosity": "medium"},
         truncation="auto",
         user="u",
-        stream_options={"include_obfuscation": False},
+        stream_options={"include_obfuscation": True},
+        prompt_cache_retention="24h",
+        prompt_cache_options={"mode": "implicit", "ttl": "30m"},
+        background_options={"completion_window": "2h"},
     )
     assert response.status == "completed"
+    assert response.service_tier == "default"
     assert response.prompt_cache_key == "chat-1"
+
+
+def test_what_samples_reaches_the_pod_and_hints_do_not(client: Any, llm: FakeLlm) -> None:
+    client.responses.create(
+        model="fake",
+        input="hi",
+        temperature=0.5,
+        top_p=0,
+        max_output_tokens=9,
+        top_logprobs=2,
+        user="u",
+        prompt_cache_retention="24h",
+        extra_body={"presence_penalty": 1, "frequency_penalty": -1},
+    )
+    body = llm.chats()[-1]
+    assert 0 < body.pop("top_p") < 1e-4
+    sampling = {
+        "temperature": 0.5, "max_tokens": 9, "logprobs": True, "top_logprobs": 2, "presence_penalty": 1,
+        "frequency_penalty": -1,
+    }  # fmt: skip
+    assert sampling.items() <= body.items()
+    assert body.keys() - sampling.keys() == {"model", "messages", "stream", "stream_options", "cache_salt"}
+
+
+def test_logprobs_are_told_with_the_text_and_kept_with_the_message(client: Any, llm: FakeLlm) -> None:
+    llm.answer = ("One", " two", ".")
+    with client.responses.stream(
+        model="fake", input="hi", include=["message.output_text.logprobs"], top_logprobs=1
+    ) as stream:
+        events = list(stream)
+    deltas = [event for event in events if event.type == "response.output_text.delta"]
+    told = [logprob for event in deltas for logprob in event.logprobs]
+    assert [logprob.token for logprob in told] == ["One", " two", "."]
+    assert [len(logprob.top_logprobs or []) for logprob in told] == [1, 1, 1]
+    done = next(event for event in events if event.type == "response.output_text.done")
+    assert [one.to_dict() for one in done.logprobs] == [one.to_dict() for one in told]
+    response = events[-1].response
+    kept = response.output[0].content[0].logprobs
+    assert [(one.token, one.logprob, one.bytes) for one in kept] == [
+        ("One", -0.5, list(b"One")), (" two", -0.5, list(b" two")), (".", -0.5, list(b".")),
+    ]  # fmt: skip
+    assert client.responses.retrieve(response.id).output[0].content[0].logprobs == kept
+    plain = client.responses.create(model="fake", input="hi")
+    assert plain.output[0].content[0].logprobs == []
+    assert "logprobs" not in llm.chats()[-1]
 
 
 def test_output_can_be_sent_back_as_input(client: Any, llm: FakeLlm) -> None:
@@ -227,16 +302,19 @@ def test_garbage_is_a_400_in_openais_shape(raw: bytes, gateway: GatewayFixture, 
 @pytest.mark.parametrize(
     ("path", "param"),
     [
-        ("/v1/responses/resp_1", "foo"),
-        ("/v1/responses/resp_1/input_items", "foo"),
-        ("/v1/conversations/c/items", "foo"),
+        ("/v1/responses/resp_1", "limit"),
+        ("/v1/responses/resp_1/input_items", "starting_after"),
+        ("/v1/conversations/c/items", "before"),
+        ("/v1/models", "limit"),
     ],
 )
-def test_unknown_query_parameters_are_refused_by_name(
+def test_query_parameters_that_are_not_honoured_are_refused_by_name_and_what_means_nothing_passes(
     path: str, param: str, gateway: GatewayFixture, gateway_url: str
 ) -> None:
     answer = httpx.get(f"{gateway_url}{path}?{param}=1", headers=gateway.headers())
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    answer = httpx.get(f"{gateway_url}{path}?api-version=1&_=2", headers=gateway.headers())
+    assert answer.status_code in {200, 404}
 
 
 def test_a_server_state_only_key_writes_user_messages_and_nothing_else(

@@ -16,8 +16,10 @@ from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.runs.acceptance import Acceptance, Claim, ClaimedError, Log, MovedOnError, NewTurn
 from cloister_gateway.runs.engine import Engine
+from cloister_gateway.runs.inputs import InputItems
 from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.records import BODY, REQUEST, TurnRequest
+from cloister_gateway.runs.sealing import ReasoningSeals
 from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.settings import RedisSettings
 from cloister_gateway.storage import ItemLog, KeyedObject, LogGoneError, LogLockedError, record_key
@@ -293,7 +295,10 @@ async def test_a_turn_that_is_taken_while_its_conversation_is_deleted_leaves_not
     turn = await make(conversation)
     store = ResponseStore(redis, acceptance._keyring)  # the same keys
     runs = SimpleNamespace(remove_those_of=store.destroy_those_of)
-    service = ConversationService(ConversationStore(redis), ItemLog(redis), acceptance._keyring, cast("Engine", runs))
+    inputs = InputItems(store, ItemLog(redis), acceptance._keyring, ReasoningSeals(acceptance._keyring))
+    service = ConversationService(
+        ConversationStore(redis), ItemLog(redis), acceptance._keyring, cast("Engine", runs), inputs
+    )
     exchange = Lines.exchange
     taken: list[str] = []
 

@@ -279,3 +279,28 @@ def test_who_takes_a_run_over_sends_the_same_but_what_was_deleted_meanwhile(
     assert len(without) == len(first) - 1
     assert second == [*without, {"role": "assistant", "content": "Hello, this"}]
     assert len(search.searches) == 1
+
+
+def test_a_thought_of_a_killed_gateway_is_told_once(
+    installed: GatewayFixture, process: GatewayProcess, survivor: Any, llm: FakeLlm
+) -> None:
+    llm.reasoning, llm.hold_after = ["I ", "see ", "it."], 2
+    doomed = sdk(process.url, installed)
+    stream = iter(doomed.responses.create(model="fake", input="hi", stream=True))
+    seen = [next(stream)]
+    while _thought(seen) != "I see ":
+        seen.append(next(stream))
+    process.kill()
+    with contextlib.suppress(*CUT):
+        seen += list(stream)
+    llm.release()
+    after = seen[-1].sequence_number
+    events = [*seen, *survivor.responses.retrieve(seen[0].response.id, stream=True, starting_after=after)]
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    thought, message = events[-1].response.output
+    assert _thought(events) == thought.content[0].text == "I see it."
+    assert joined_text(events) == message.content[0].text == "Hello, this is the fake."
+
+
+def _thought(events: list[Any]) -> str:
+    return "".join(event.delta for event in events if event.type == "response.reasoning_text.delta")

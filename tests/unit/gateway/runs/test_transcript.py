@@ -24,11 +24,17 @@ def begin() -> Transcript:
 STEPS = st.lists(st.one_of(st.text(max_size=8), st.integers(0, 30)), max_size=20)
 
 
+def logprob(token: str) -> dict[str, Any]:
+    return {"token": token, "logprob": -1.5, "bytes": None, "top_logprobs": []}
+
+
 def perform(transcript: Transcript, steps: list[str | int]) -> None:
-    """Texts are deltas, numbers are citations."""
+    """Texts are deltas, those of odd length with logprobs; numbers are citations."""
     index = transcript.open_message("msg_1")
     for step in steps:
-        if isinstance(step, str):
+        if isinstance(step, str) and len(step) % 2:
+            transcript.delta_with_logprobs(index, step, [logprob(step)])
+        elif isinstance(step, str):
             transcript.delta(index, step)
         else:
             transcript.annotate(index, {"type": "file_citation", "index": step})
@@ -56,6 +62,9 @@ def test_a_replay_up_to_any_event_goes_on_as_the_original_did(steps: list[str | 
     assert second.output[-1]["content"][0]["text"] == text
     assert second.output[-1]["content"][0]["annotations"] == [
         {"type": "file_citation", "index": step} for step in steps if isinstance(step, int)
+    ]
+    assert second.output[-1]["content"][0]["logprobs"] == [
+        logprob(step) for step in steps if isinstance(step, str) and len(step) % 2
     ]
 
 
