@@ -2,7 +2,8 @@
 
 It is the outermost of vLLM's own middleware. It decides on ``scope["path"]``, the path the server parsed, never on a
 URL rebuilt from headers. A request body is read once, checked, and handed on; responses pass through untouched, so
-that a streamed token costs nothing here.
+that a streamed token costs next to nothing here. Only a stream that is silent for long gets signs of life, where the
+caller asks for them.
 """
 
 import json
@@ -26,6 +27,7 @@ from cloister_common.internal import InternalTokens
 from cloister_common.log_level import watch_log_level
 from cloister_common.logs import get_logger
 from cloister_common.metrics import serve_metrics
+from cloister_common.pulse import asked_pulse, pulsing
 from cloister_common.settings import SettingsError, read_secret_lines
 from cloister_common.supervisor import Supervisor
 from cloister_common.values import check_values
@@ -161,11 +163,19 @@ class Guard:
             await response(scope, receive, send)
             return
         with self.drain.request():
-            if not structured:
-                await self.app(scope, receive, send)
+            seconds = asked_pulse(scope["headers"]) if path in BODIES else None
+            if seconds is None:
+                await self._answer(scope, receive, send, structured=structured)
                 return
-            with self._compiler_watch.waiting(send) as seen:
-                await self.app(scope, receive, seen)
+            with pulsing(send, seconds) as pulsed:
+                await self._answer(scope, receive, pulsed, structured=structured)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, *, structured: bool) -> None:
+        if not structured:
+            await self.app(scope, receive, send)
+            return
+        with self._compiler_watch.waiting(send) as seen:
+            await self.app(scope, receive, seen)
 
     def _question(self, structured: bool) -> bytes:
         """The shortest request there is, for the watch on the compiler."""
