@@ -52,8 +52,7 @@ def vllm_pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlmServer]:
     """A real pod, which answers with the small chat model: half a minute of both cores to start."""
     from tests.support.llm import LlmServer
 
-    extra = {"tool-call-parser": "hermes", "enable-auto-tool-choice": True}
     limits = {"head_seconds": 5, "body_window_seconds": 5}  # short, so that tests of them are
-    server = LlmServer(tmp_path_factory.mktemp("llm"), limits=limits, extra_arguments=extra)
+    server = LlmServer(tmp_path_factory.mktemp("llm"), limits=limits)
     yield server.start()
     server.kill()

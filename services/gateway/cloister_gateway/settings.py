@@ -225,9 +225,12 @@ class LlmSettings(Settings):
     first_token_seconds: float = Field(
         300.0,
         gt=0,
-        description="Longest wait for the first byte, in seconds: queueing, and reading the longest prompt.",
+        description="Longest wait for the first sign of life of a stream, in seconds: a pod gives one every few "
+        "seconds while a request is queued or its prompt read, for up to 10 minutes.",
     )
-    token_seconds: float = Field(60.0, gt=0, description="Longest silence within a stream, in seconds.")
+    token_seconds: float = Field(
+        60.0, gt=0, description="Longest silence within a stream, signs of life included, in seconds."
+    )
     completion_seconds: float = Field(
         600.0, gt=0, description="Longest wait for a whole, unstreamed answer, in seconds."
     )
