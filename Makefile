@@ -69,7 +69,7 @@ format: $(TEST_STAMP) ## Mend what lint can mend by itself
 	@$(VENV)/bin/ruff check --fix $(CODE)
 	@$(VENV)/bin/ruff format $(CODE)
 
-docs: $(TEST_STAMP) ## Write the tables of settings and values, and the schemas of the chart's config, anew
+docs: $(TEST_STAMP) ## Write the tables of settings, values and parameters, and the schemas of the chart's config, anew
 	@$(PY) -m deploy.docs
 
 types: $(TEST_STAMP) ## Check types

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.docs import schema, tables
+from deploy.docs import parameters, schema, tables
 from deploy.docs.settings import Undescribed
 from deploy.helm import values
 
@@ -17,6 +17,7 @@ def _readme(service: str) -> Callable[[], str]:
 
 DOCUMENTS: dict[Path, Callable[[], str]] = {
     **{tables.SERVICES / service / "README.md": _readme(service) for service in tables.CLASSES},
+    parameters.PAGE: parameters.page,
     values.CHART / "README.md": values.readme,
     values.CHART / "values.schema.json": schema.values_schema,
 }

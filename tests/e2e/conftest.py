@@ -1,11 +1,14 @@
 """One whole stack for all end-to-end tests: the runner of `make run`, with vLLM, on free ports."""
 
 import io
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cloister_common.testing.serving import free_port
 from openai import OpenAI
 from reportlab.pdfgen import canvas
 
@@ -21,8 +24,15 @@ def sdk(**options: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running_stack(tmp_path_factory.mktemp("stack")) as running:
+def page_port() -> int:
+    """The port of loopback whose pages the stack lets in."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, page_port: int) -> Iterator[Stack]:
+    pages = {"origins": [f"http://127.0.0.1:{page_port}"]}
+    with running_stack(tmp_path_factory.mktemp("stack"), {"overrides": {"gateway": {"browsers": pages}}}) as running:
         yield running
 
 
@@ -49,5 +59,11 @@ def pdf() -> bytes:
 
 
 @pytest.fixture(scope="session")
-def javascript_folder() -> Path:
-    return Path(__file__).parent / "javascript"
+def javascript_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is in JavaScript here, with the packages it wants."""
+    folder = tmp_path_factory.mktemp("javascript")
+    shutil.copytree(Path(__file__).parent / "javascript", folder, dirs_exist_ok=True)
+    install = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+    installed = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert installed.returncode == 0, installed.stderr
+    return folder

@@ -22,10 +22,13 @@ class FakeEncoder:
         failures: Exceptions for the next batches.
     """
 
-    def __init__(self, *, max_tokens: int = 256, batch_tokens: int = 4096, dimensions: int = 4) -> None:
+    def __init__(
+        self, *, max_tokens: int = 256, batch_tokens: int = 4096, dimensions: int = 4, shorter: Sequence[int] = ()
+    ) -> None:
         self.max_tokens = max_tokens
         self.batch_tokens = batch_tokens
         self.dimensions = dimensions
+        self.shorter = shorter
         self.batches: list[list[int]] = []
         self.gate = threading.Event()
         self.gate.set()

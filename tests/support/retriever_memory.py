@@ -11,6 +11,7 @@ from cloister_common.errors import Unavailable
 from cloister_common.supervisor import Supervisor
 from cloister_common.testing.embedder import fake_vector
 from cloister_common.vault import Keyring, encode_context, open_record, seal
+from cloister_retriever.context import ending_of
 from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
@@ -20,6 +21,7 @@ from cloister_retriever.index.rotation import Rotations, Vector
 from cloister_retriever.index.rows import hit_of, row_of
 from cloister_retriever.ingestion.pipeline import Pipeline
 from cloister_retriever.ingestion.worker import IngestWorkers
+from cloister_retriever.jobs.due import Due
 from cloister_retriever.jobs.purges import Purges
 from cloister_retriever.jobs.queue import JobQueue
 from cloister_retriever.keys import PassageKeyring
@@ -30,6 +32,8 @@ from cloister_retriever.storage.keys import ObjectKeyStore
 from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
 from cloister_retriever.storage.uses import FileUses
+from cloister_retriever.uploads.service import UploadService
+from cloister_retriever.uploads.store import UploadStore
 from cloister_retriever.vector_stores.attachments import AttachmentService, ChunkingPolicy
 from cloister_retriever.vector_stores.batches import BatchService
 from cloister_retriever.vector_stores.expiry import Expiries
@@ -39,7 +43,7 @@ from cloister_retriever.vector_stores.service import VectorStoreService
 from cloister_retriever.vector_stores.store import VectorStoreStore
 from obstore.store import MemoryStore, ObjectStore
 
-__all__ = ["LEASE_SECONDS", "TENANT", "Killed", "MemoryProcess", "MemoryRoot", "Stored"]
+__all__ = ["LEASE_SECONDS", "TENANT", "Killed", "MemoryProcess", "MemoryRoot", "Stored", "form_of"]
 
 TENANT = "proj_a"
 LEASE_SECONDS = 0.05
@@ -208,12 +212,16 @@ class MemoryProcess:
         self.store = VectorStoreStore(self.objects, keyring, records)
         self.queue = JobQueue(self.objects, keyring, records, lease_seconds=LEASE_SECONDS)
         purges = Purges(self.queue, index)
-        self.files = FileService(self.file_store, uses, max_file_bytes=1000)
+        self.due = Due(self.objects, keyring, records)
+        self.files = FileService(self.file_store, uses, self.due, max_file_bytes=1000)
+        uploads = UploadStore(self.objects, keyring, records)
+        self.uploads = UploadService(uploads, self.files, self.due, max_file_bytes=1000)
         chunking = ChunkingPolicy(model_tokens=254, auto=Chunking(max_tokens=200, overlap_tokens=40))
         self.attachments = AttachmentService(self.store, self.files, uses, keys, self.queue, purges, chunking)
         self.batches = BatchService(self.store, self.attachments)
         self.expiries = expiries = Expiries(self.objects, keyring, records)
         self.stores = VectorStoreService(self.store, self.attachments, uses, purges, expiries, model="m")
+        self.end = ending_of(self.files, self.uploads, self.stores)
         self.pipeline = Pipeline(
             files=self.files,
             ingestions=IngestionService(self.store, uses),
@@ -235,10 +243,17 @@ class MemoryProcess:
         self.workers = IngestWorkers(self.queue, self.pipeline, workers=1, lease_seconds=LEASE_SECONDS)
         self.supervisor = Supervisor()
 
-    async def upload(self, text: str) -> FileRecord:
-        async def body() -> AsyncIterator[bytes]:
-            yield b'--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nassistants\r\n'
-            yield b'--b\r\ncontent-disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
-            yield text.encode() + b"\r\n--b--\r\n"
+    async def upload(self, text: str, **fields: str) -> FileRecord:
+        return await self.files.upload(TENANT, form_of(text, purpose="assistants", **fields))
 
-        return await self.files.upload(TENANT, MultipartUpload("multipart/form-data; boundary=b", body()))
+
+def form_of(text: str, *, file_field: str = "file", **fields: str) -> MultipartUpload:
+    """A form with a file and fields."""
+
+    async def body() -> AsyncIterator[bytes]:
+        for name, value in fields.items():
+            yield f'--b\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        yield f'--b\r\ncontent-disposition: form-data; name="{file_field}"; filename="a.txt"\r\n\r\n'.encode()
+        yield text.encode() + b"\r\n--b--\r\n"
+
+    return MultipartUpload("multipart/form-data; boundary=b", body(), file_field=file_field)

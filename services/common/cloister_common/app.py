@@ -5,7 +5,8 @@ to a route that is called directly (`cloister_common.direct`) or through FastAPI
 `cloister_common.errors` tree, validation failures and everything unforeseen leave as OpenAI's error object. A path is
 the same with a slash at its end, or with two where one belongs, as base URLs that end in one make of it. A redirect
 would lose the body with some clients and the credential with others, so there is none.
-``/livez`` says the process turns; ``/readyz`` runs the service's checks and names those that fail.
+``/livez`` says the process turns; ``/readyz`` runs the service's checks and names those that fail. ``/health`` is the
+same under the name that load generators and frontends poll, as vLLM has it.
 """
 
 import asyncio
@@ -177,6 +178,7 @@ def create_base_app(
     async def livez() -> dict[str, str]:
         return {"status": "ok"}
 
+    @app.get("/health")
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
         named = checks(app)

@@ -35,6 +35,9 @@ _BOM = b"\xef\xbb\xbf"
 _LARGE_BYTES = 64 * 1024
 """From here on a body is worth a thread, which costs 0.1 ms: its thousands of values take longer to be checked."""
 
+_FEW_STRINGS = 64
+"""The most that a body of numbers has beside them: its keys, and what is told in words."""
+
 T = TypeVar("T")
 
 
@@ -126,8 +129,13 @@ async def aside(size: int, work: Callable[..., T], *arguments: Any) -> T:
     return work(*arguments) if size < _LARGE_BYTES else await asyncio.to_thread(work, *arguments)
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, *, most_numbers: int = 0) -> bytes:
     """The raw body, which has no more values than this application allows.
+
+    Args:
+        request: Whose body it is.
+        most_numbers: As many values may be in it where they are numbers, but for a few: a list of token ids. Of those
+            each costs an eighth of what a string or an object does.
 
     Raises:
         InvalidRequest: The caller left before its end.
@@ -138,7 +146,10 @@ async def read_body(request: Request) -> bytes:
     except ClientDisconnect as error:
         raise InvalidRequest("The request ended before its body did.") from error
     raw = raw.removeprefix(_BOM)
-    await check_values(raw, getattr(request.app.state, "most_json_values", MOST_VALUES))
+    most = getattr(request.app.state, "most_json_values", MOST_VALUES)
+    if most_numbers > most and raw.count(b'"') <= 2 * _FEW_STRINGS:
+        most = most_numbers
+    await check_values(raw, most)
     return raw
 
 

@@ -31,7 +31,7 @@ __all__ = [
 log = get_logger(__name__)
 _request_log = logging.getLogger(__name__)
 
-HEALTH_PATHS = frozenset({"/livez", "/readyz"})
+HEALTH_PATHS = frozenset({"/health", "/livez", "/readyz"})
 """What every service answers whoever asks, and does not log: probes come every few seconds."""
 
 _OF_CODED_BODIES = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})

@@ -18,14 +18,16 @@ _NO_OBJECT = frozenset({"missing", "model_type", "model_attributes_type", "dict_
 def validation_error(errors: Any) -> InvalidRequest:
     """Pydantic's findings as one error of ours: what is not supported by name first, then the first wrong field.
 
-    A validator says that a value is not supported with a `PydanticCustomError` of type ``unsupported_value``, and a
-    request model with ``refused_field`` why it does not serve a parameter. The message never repeats the rejected
-    value, which may be content. A rule between fields is told as the rule.
+    A validator says that a value is not supported with a `PydanticCustomError` of type ``unsupported_value``, a
+    union that none of its arms has the ``type`` of a value with ``unsupported_type``, and a request model with
+    ``refused_field`` why it does not serve a parameter. The message never repeats the rejected value, which may be
+    content. A rule between fields is told as the rule.
     """
     findings = list(errors)
     for finding in findings:
-        if finding["type"] == "unsupported_value":
-            param = field_path(finding["loc"])
+        if finding["type"] in {"unsupported_value", "unsupported_type"}:
+            of_union = finding["type"] == "unsupported_type"
+            param = field_path((*finding["loc"], "type") if of_union else finding["loc"])
             return UnsupportedParameter(param, f"Unsupported value for '{param}': {finding['msg']}.")
     for finding in findings:
         if finding["type"] == "refused_field":

@@ -32,6 +32,11 @@ class ModelSettings(Settings):
         "for uploads; a query waits for at most one such pass.",
     )
     max_batch_texts: int = Field(128, ge=1, description="Texts of one forward pass.")
+    matryoshka_dimensions: list[int] | None = Field(
+        None,
+        description="To how many dimensions callers may have the vectors cut, for models trained for that; left out, "
+        "what the folder's `config.json` says (`matryoshka_dimensions`, or `is_matryoshka` for any number).",
+    )
     sha256: dict[str, str] = Field(
         {}, description="Digests of files in the folder, by name, which are checked before anything is loaded."
     )

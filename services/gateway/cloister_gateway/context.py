@@ -44,10 +44,12 @@ from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.runs.acceptance import Acceptance
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader
+from cloister_gateway.runs.inputs import InputItems
 from cloister_gateway.runs.keeper import Keeper
 from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.run import RunParts
+from cloister_gateway.runs.sealing import ReasoningSeals
 from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.turn import Turn
 from cloister_gateway.settings import EmbedderSettings, GatewaySettings, RedisSettings, RetrieverSettings
@@ -162,7 +164,8 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         leases = Leases(redis)
         history = HistoryReader(store, items, keyring, opened)
         preparation = Preparation(models=catalog, upstream=llm, retrieval=retrieval, history=history)
-        turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store)
+        reasoning = ReasoningSeals(keyring)
+        turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store, seals=reasoning)
         parts = RunParts(
             stream=stream,
             commits=commits,
@@ -187,7 +190,8 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         )
         stack.push_async_callback(engine.hand_over)
 
-        conversations = ConversationService(ConversationStore(redis), items, keyring, engine)
+        inputs = InputItems(store, items, keyring, reasoning)
+        conversations = ConversationService(ConversationStore(redis), items, keyring, engine, inputs)
         intake = Intake(
             reader=ResponseReader(store, hub),
             idempotency=IdempotencyKeys(redis, keyring, seconds=settings.responses.idempotency_seconds),
@@ -198,6 +202,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
             engine=engine,
             preparation=preparation,
             history=history,
+            inputs=inputs,
             models=catalog,
             meter=meter,
             settings=settings.responses,

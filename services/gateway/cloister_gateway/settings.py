@@ -192,6 +192,12 @@ class ModelSettings(Settings):
         1024, ge=1, description="The longest answer, in tokens, where the caller sets no max_output_tokens."
     )
     instructions: str | None = Field(None, description="A system turn before every conversation with this model.")
+    reasoning: bool = Field(
+        False,
+        description="Whether this model thinks before it answers, so that callers may say how much "
+        "(`reasoning.effort`, `reasoning_effort`). Its pods need vLLM's `reasoning-parser`, which keeps thought and "
+        "answer apart.",
+    )
 
     @model_validator(mode="after")
     def _pods_are_found_in_one_way(self) -> Self:

@@ -14,6 +14,8 @@ from cloister_retriever.damage import on_damage
 from cloister_retriever.files.routes import router as files
 from cloister_retriever.search.routes import router as search
 from cloister_retriever.settings import RetrieverSettings
+from cloister_retriever.uploads.routes import router as uploads
+from cloister_retriever.uploads.schemas import PART_BYTES
 from cloister_retriever.vector_stores.file_routes import router as files_in_stores
 from cloister_retriever.vector_stores.routes import router as vector_stores
 
@@ -41,11 +43,14 @@ def create_app(settings: RetrieverSettings) -> FastAPI:
         lifespan=lifespan,
         checks=_checks,
         max_body_bytes=_MAX_BODY_BYTES,
-        larger_bodies={"/v1/files": settings.ingestion.max_file_bytes + _FORM_BYTES},
+        larger_bodies={
+            "/v1/files": settings.ingestion.max_file_bytes + _FORM_BYTES,
+            "/v1/uploads": PART_BYTES + _FORM_BYTES,
+        },
     )
     app.add_exception_handler(VaultError, on_damage)
     if settings.role != "ingest":
-        for router in (files, search, files_in_stores, vector_stores):
+        for router in (files, uploads, search, files_in_stores, vector_stores):
             app.include_router(router)
     return app
 

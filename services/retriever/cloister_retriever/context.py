@@ -12,11 +12,13 @@ from cloister_common.vault import FileRootKey, Keyring, VaultError
 
 from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
+from cloister_retriever.identifiers import UPLOAD_PREFIX
 from cloister_retriever.index.collection import PassageCollection
 from cloister_retriever.index.connection import MilvusConnection
 from cloister_retriever.index.rotation import Rotations
 from cloister_retriever.ingestion.pipeline import Pipeline
 from cloister_retriever.ingestion.worker import IngestWorkers
+from cloister_retriever.jobs.due import Due, End
 from cloister_retriever.jobs.purges import Purges
 from cloister_retriever.jobs.queue import JobQueue
 from cloister_retriever.keys import PassageKeyring
@@ -29,6 +31,8 @@ from cloister_retriever.storage.keys import ObjectKeyStore
 from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
 from cloister_retriever.storage.uses import FileUses
+from cloister_retriever.uploads.service import UploadService
+from cloister_retriever.uploads.store import UploadStore
 from cloister_retriever.vector_stores.attachments import AttachmentService, ChunkingPolicy
 from cloister_retriever.vector_stores.batches import BatchService
 from cloister_retriever.vector_stores.expiry import Expiries
@@ -37,7 +41,7 @@ from cloister_retriever.vector_stores.records import Chunking
 from cloister_retriever.vector_stores.service import VectorStoreService
 from cloister_retriever.vector_stores.store import VectorStoreStore
 
-__all__ = ["Context", "open_context"]
+__all__ = ["Context", "ending_of", "open_context"]
 
 _KEY_SECONDS = 60.0
 """How long a key that another replica destroyed may still be used here: replicas have no way to tell each other. Each
@@ -50,6 +54,7 @@ class Context:
 
     tokens: InternalTokens
     files: FileService
+    uploads: UploadService
     vector_stores: VectorStoreService
     attachments: AttachmentService
     batches: BatchService
@@ -94,7 +99,10 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         limits = ModelLimits.of(ingestion.tokenizer_path)
         queue = JobQueue(objects, keyring, records, lease_seconds=ingestion.lease_seconds)
         purges = Purges(queue, index)
-        files = FileService(FileStore(objects, keyring, records), uses, max_file_bytes=ingestion.max_file_bytes)
+        due = Due(objects, keyring, records)
+        most = ingestion.max_file_bytes
+        files = FileService(FileStore(objects, keyring, records), uses, due, max_file_bytes=most)
+        uploads = UploadService(UploadStore(objects, keyring, records), files, due, max_file_bytes=most)
         chunking = ChunkingPolicy(
             model_tokens=limits.tokens,
             auto=Chunking(max_tokens=ingestion.chunk_tokens, overlap_tokens=ingestion.overlap_tokens),
@@ -132,9 +140,11 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             )
             workers.start(supervisor)
             supervisor.loop("expiry", lambda: expiries.run(stores.settle_expiry))
+            supervisor.loop("due", lambda: due.run(ending_of(files, uploads, stores)))
         yield Context(
             tokens=InternalTokens(read_secret_lines(settings.token_file, what="the retriever's internal token")),
             files=files,
+            uploads=uploads,
             vector_stores=stores,
             attachments=attachments,
             batches=BatchService(store, attachments),
@@ -143,6 +153,18 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             milvus=milvus,
             embedder=embedder,
         )
+
+
+def ending_of(files: FileService, uploads: UploadService, stores: VectorStoreService) -> End:
+    """Ends a file or an upload that is due."""
+
+    async def end(tenant: str, object_id: str) -> None:
+        if object_id.startswith(UPLOAD_PREFIX):
+            await uploads.expire(tenant, object_id)
+        else:
+            await files.delete(tenant, object_id, stores.detach_file)
+
+    return end
 
 
 async def _check_root_key(keyring: Keyring) -> None:

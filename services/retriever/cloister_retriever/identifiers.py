@@ -14,7 +14,9 @@ __all__ = [
     "ATTACHMENT_PREFIX",
     "BATCH_PREFIX",
     "FILE_PREFIX",
+    "PART_PREFIX",
     "STORE_PREFIX",
+    "UPLOAD_PREFIX",
     "check_id",
     "is_id",
     "least_id",
@@ -28,8 +30,16 @@ FILE_PREFIX = "file-"
 STORE_PREFIX = "vs_"
 BATCH_PREFIX = "vsfb_"
 ATTACHMENT_PREFIX = "vsf_"
+UPLOAD_PREFIX = "upload_"
+PART_PREFIX = "part_"
 
-_WHAT = {FILE_PREFIX: "file", STORE_PREFIX: "vector store", BATCH_PREFIX: "file batch"}
+_WHAT = {
+    FILE_PREFIX: "file",
+    STORE_PREFIX: "vector store",
+    BATCH_PREFIX: "file batch",
+    UPLOAD_PREFIX: "upload",
+    PART_PREFIX: "part",
+}
 _DIGITS = re.compile(r"[0-9a-f]{48}")
 _PLACE_DIGITS = 16
 

@@ -8,9 +8,19 @@ from typing import NamedTuple
 from cloister_common.vault import DataKey, Keyring
 from cloister_common.vault.record import derive
 
-__all__ = ["FILE", "SYSTEM_TENANT", "VECTOR_STORE", "PassageKeyring", "PassageKeys", "passage_keys", "system_key"]
+__all__ = [
+    "FILE",
+    "SYSTEM_TENANT",
+    "UPLOAD",
+    "VECTOR_STORE",
+    "PassageKeyring",
+    "PassageKeys",
+    "passage_keys",
+    "system_key",
+]
 
 FILE = "file"
+UPLOAD = "upload"
 VECTOR_STORE = "vector_store"
 """What the keyring calls the objects that have a key of their own."""
 

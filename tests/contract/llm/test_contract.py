@@ -208,9 +208,7 @@ async def test_only_its_health_answers_strangers(pod: Pod) -> None:
     assert all(answer.json()["error"].keys() >= {"message", "type", "param", "code"} for answer in refused)
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [("POST", "/v1/completions"), ("GET", "/metrics"), ("POST", "/detokenize")]
-)
+@pytest.mark.parametrize(("method", "path"), [("POST", "/v1/embeddings"), ("GET", "/metrics"), ("POST", "/detokenize")])
 async def test_what_the_gateway_does_not_use_is_not_there(http: httpx.AsyncClient, method: str, path: str) -> None:
     answer = await http.request(method, path, json={} if method == "POST" else None)
     assert answer.status_code == 404

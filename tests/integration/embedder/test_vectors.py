@@ -1,5 +1,7 @@
 """Real models through the loading code: the same vectors and scores as sentence-transformers' own, in any precision."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,8 @@ TEXTS = [
 ]
 
 
-def load(kind: str, path: Path, dtype: str = "auto") -> Any:
-    settings = ModelSettings.model_validate({"kind": kind, "path": path, "dtype": dtype})
+def load(kind: str, path: Path, dtype: str = "auto", **more: Any) -> Any:
+    settings = ModelSettings.model_validate({"kind": kind, "path": path, "dtype": dtype, **more})
     check_folder("m", settings)
     return load_encoder("m", settings, ComputeSettings(device="cpu"))
 
@@ -121,3 +123,20 @@ def test_model_of_another_kind_is_refused_by_name(tmp_path: Path) -> None:
         load("image", minilm_folder())
     with pytest.raises(SettingsError, match="3 outputs"):
         load("rerank", make_reranker(tmp_path, outputs=3))
+
+
+def test_the_folder_or_the_settings_say_how_vectors_may_be_cut(tmp_path: Path) -> None:
+    folder = tmp_path / "matryoshka"
+    shutil.copytree(minilm_folder(), folder)
+    config = json.loads((folder / "config.json").read_text())
+    for stated, expected in (
+        ({}, ()),
+        ({"matryoshka_dimensions": [128, 64, 384]}, [64, 128]),
+        ({"is_matryoshka": True}, range(1, 384)),
+    ):
+        (folder / "config.json").write_text(json.dumps(config | stated))
+        assert load("text", folder).shorter == expected
+    assert load("text", folder, matryoshka_dimensions=[32]).shorter == [32]
+    assert load("text", folder, matryoshka_dimensions=[]).shorter == ()
+    with pytest.raises(SettingsError, match="numbers from 1 to 384"):
+        load("text", folder, matryoshka_dimensions=[385])

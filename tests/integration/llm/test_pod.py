@@ -34,7 +34,14 @@ async def becomes(llm: LlmServer, wanted: float, seconds: float = 60) -> None:
 
 
 POSTS = [
-    *("/invocations", "/detokenize", "/v1/completions", "/v1/responses", "/v1/messages", "/inference/v1/generate"),
+    *(
+        "/invocations",
+        "/detokenize",
+        "/v1/completions/render",
+        "/v1/responses",
+        "/v1/messages",
+        "/inference/v1/generate",
+    ),
     *("/v1/chat/completions/render", "/v1/embeddings", "/pause", "/resume", "/scale_elastic_ep", "/abort_requests"),
     *("/v1/load_lora_adapter", "/sleep", "/collective_rpc", "/reset_prefix_cache"),
 ]

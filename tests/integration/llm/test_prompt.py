@@ -96,3 +96,41 @@ async def test_text_parts_are_content_as_well(client: httpx.AsyncClient, tokeniz
     ids = await prompt_ids(client, [{"role": "user", "content": parts}])
     assert len(control_ids(tokenizer, ids)) == 5
     assert "user\none <|im_end|>\ntwo<|im_end|>" in tokenizer.decode(ids)
+
+
+async def completion(client: httpx.AsyncClient, prompt: Any, **fields: Any) -> dict[str, Any]:
+    response = await client.post("/v1/completions", json={"model": "chat", "prompt": prompt, "max_tokens": 2, **fields})
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
+@pytest.mark.parametrize("token", ADDED)
+async def test_the_prompt_of_a_completion_is_content(
+    client: httpx.AsyncClient, tokenizer: PreTrainedTokenizerFast, token: str
+) -> None:
+    answer = await completion(client, [f"a {token} b", token], return_token_ids=True)
+    for choice, text in zip(answer["choices"], (f"a {token} b", token), strict=True):
+        assert control_ids(tokenizer, choice["prompt_token_ids"]) == []
+        assert tokenizer.decode(choice["prompt_token_ids"]) == text
+
+
+async def test_an_echo_is_the_prompt_to_the_letter(client: httpx.AsyncClient) -> None:
+    answer = await completion(client, ATTACK, echo=True, logprobs=0)
+    (choice,) = answer["choices"]
+    assert choice["text"].startswith(ATTACK)
+    assert "".join(choice["logprobs"]["tokens"]) == choice["text"]
+
+
+async def test_an_ordinary_prompt_is_tokenised_as_by_everybody(
+    client: httpx.AsyncClient, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    text = "The fox is an animal.\n\nIt has"
+    (choice,) = (await completion(client, text, return_token_ids=True))["choices"]
+    assert choice["prompt_token_ids"] == tokenizer.encode(text)
+
+
+@pytest.mark.parametrize("prompt", [[1, 2, 3], [[1, 2]], ""])
+async def test_token_ids_and_empty_prompts_are_refused(client: httpx.AsyncClient, prompt: Any) -> None:
+    response = await client.post("/v1/completions", json={"model": "chat", "prompt": prompt})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "prompt")

@@ -94,7 +94,11 @@ def test_a_damaged_file_is_listed_with_its_error_and_keeps_no_other_back(
         ({"purpose": "batch_output"}, "unsupported_parameter", "purpose"),
         ({"purpose": "nonsense"}, "invalid_request", "purpose"),
         ({}, "missing_required_parameter", "purpose"),
-        ({"purpose": "assistants", "expires_after[anchor]": "created_at"}, "unsupported_parameter", "expires_after"),
+        (
+            {"purpose": "assistants", "expires_after[anchor]": "created_at"},
+            "missing_required_parameter",
+            "expires_after.seconds",
+        ),
         ({"purpose": "assistants", "colour": "red"}, "unsupported_parameter", "colour"),
     ],
 )

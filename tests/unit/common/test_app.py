@@ -293,6 +293,8 @@ async def test_readiness_names_what_is_not_ready(client: httpx.AsyncClient, chec
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
     check.error = Unavailable("Redis does not answer.")
     down = await client.get("/readyz")
+    # Load generators and frontends know it by this name.
+    assert ((await client.get("/health")).status_code, (await client.get("/health")).json()) == (503, down.json())
     assert down.status_code == 503
     assert down.json() == {
         "status": "not ready",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from cloister_common.settings import SettingsError
 from cloister_common.testing.serving import served
@@ -188,3 +189,22 @@ async def test_threads_end_with_the_application(tmp_path: Path, loader: FakeLoad
 def test_a_lane_that_some_request_never_fits_into_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="429 for ever"):
         embedder_settings(tmp_path, MODELS, queue={"interactive_texts": 8, "max_interactive_texts": 7})
+
+
+async def test_vectors_of_a_matryoshka_model_are_cut_and_of_length_1_again(tmp_path: Path) -> None:
+    loader = FakeLoader({"m": FakeEncoder(shorter=[2]), "n": FakeEncoder(shorter=range(1, 4))})
+    with served(create_app(embedder_settings(tmp_path, MODELS), load=loader)) as url:
+        async with client(url) as http:
+            await ready(http)
+            body = {"model": "m", "input": ["a b c", "a"]}
+            whole = (await http.post("/v1/embeddings", json=body)).json()
+            cut = (await http.post("/v1/embeddings", json={**body, "dimensions": 2})).json()
+            assert cut["usage"] == whole["usage"]
+            for one, other in zip(whole["data"], cut["data"], strict=True):
+                first = np.asarray(one["embedding"][:2])
+                assert np.allclose(other["embedding"], first / np.linalg.norm(first))
+            refused = (await http.post("/v1/embeddings", json={**body, "dimensions": 3})).json()["error"]
+            assert (refused["param"], "one of 2, 4" in refused["message"]) == ("dimensions", True)
+            for dimensions, status in ((3, 200), (1, 200), (0, 400), (5, 400)):
+                answer = await http.post("/v1/embeddings", json={**body, "model": "n", "dimensions": dimensions})
+                assert answer.status_code == status

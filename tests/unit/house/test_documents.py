@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.docs.parameters import BODIES, parameters_of
 from deploy.docs.settings import settings_of
 from deploy.docs.tables import CLASSES
 from deploy.helm.values import documented
@@ -17,6 +18,8 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 DOTTED = re.compile(r"(?:`|--set )([a-z][a-zA-Z0-9_]*(?:\.(?:[a-zA-Z0-9_]+|<name>))+)")
 FILES = {"tls.crt", "tls.key", "ca.crt"}
 """Keys of Secrets, which look like settings."""
+PARAMETERS = {one.path for body in BODIES.values() for one in parameters_of(body)}
+"""Parameters of requests, which look like settings too."""
 
 
 def named_settings() -> set[str]:
@@ -67,7 +70,7 @@ def test_every_setting_that_is_named_exists(document: Path) -> None:
     known = named_settings()
     sections = {name.partition(".")[0] for name in known}
     named = {name for name in DOTTED.findall(document.read_text()) if name.partition(".")[0] in sections}
-    assert named - known - FILES == set()
+    assert named - known - FILES - PARAMETERS == set()
 
 
 def test_documents_name_settings() -> None:

@@ -10,12 +10,8 @@ import cloister_gateway
 import cloister_retriever
 import pytest
 from cloister_common.wire.requests import RequestModel
-from cloister_gateway.app import ROUTERS
-from cloister_retriever.files.routes import router as files
-from cloister_retriever.search.routes import router as search
-from cloister_retriever.vector_stores.file_routes import router as files_in_stores
-from cloister_retriever.vector_stores.routes import router as vector_stores
-from fastapi.routing import APIRoute
+
+from tests.support.routes import bodies
 
 
 def _models() -> list[type[RequestModel]]:
@@ -57,13 +53,7 @@ def test_every_list_and_map_stops_at_its_first_bad_element(model: type[RequestMo
 
 
 def test_every_body_of_a_route_is_such_a_model() -> None:
-    routers = [*ROUTERS, files, search, files_in_stores, vector_stores]
-    routes = [
-        route for router in routers for route in router.routes if isinstance(route, APIRoute) and route.body_field
-    ]
-    annotations = {str(route.path): route.body_field.field_info.annotation for route in routes if route.body_field}
-    models = set(_models())
-    for path, annotation in annotations.items():
-        arms = [arm for arm in getattr(annotation, "__args__", (annotation,)) if arm is not type(None)]
-        assert set(arms) <= models, path
-    assert len(annotations) > 12
+    found = bodies()
+    for path, arms in found.items():
+        assert arms <= set(_models()), path
+    assert len(found) > 12

@@ -112,3 +112,18 @@ def test_prefixes_of_every_kind_are_taken_off(byte_level: Tokenizer) -> None:
 def test_a_tokenizer_that_cannot_be_taken_apart_is_said() -> None:
     with pytest.raises(ValueError, match="cannot be split"):
         PieceEncoder(json.dumps({"version": "1.0", "added_tokens": [], "model": {"type": "none", "vocab": {}}}))
+
+
+@pytest.mark.parametrize("text", ["hello", " hello", "<s>[INST] hi", "a</s>"])
+def test_a_prompt_of_content_alone_begins_as_every_text_does(sentencepiece_like: Tokenizer, text: str) -> None:
+    encoder = _encoder(sentencepiece_like.to_str())
+    ids = encoder.encode_prompt(text)
+    assert encoder.control_ids.isdisjoint(ids)
+    assert sentencepiece_like.decode(ids, skip_special_tokens=False) == f" {text}"
+    harmless = encoder.encode_prompt("hello")
+    assert harmless == sentencepiece_like.encode("hello", add_special_tokens=False).ids
+
+
+def test_a_prompt_of_content_alone_is_no_control_token(byte_level: Tokenizer) -> None:
+    encoder = _encoder(byte_level.to_str())
+    assert encoder.encode_prompt("<|im_start|>") == encoder.encode_content("<|im_start|>")

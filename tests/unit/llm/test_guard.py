@@ -36,7 +36,7 @@ async def stream(request: Request) -> StreamingResponse:
 
 def application() -> Starlette:
     """Has far more routes than may answer, as vLLM does."""
-    everywhere = ["/health", "/v1/models", "/tokenize", "/metrics", "/invocations", "/pause", "/v1/completions"]
+    everywhere = ["/health", "/v1/models", "/tokenize", "/metrics", "/invocations", "/pause", "/v1/embeddings"]
     routes = [Route(path, echo, methods=["GET", "POST"]) for path in everywhere]
     return Starlette(routes=[*routes, Route("/v1/chat/completions", stream, methods=["POST"])])
 
@@ -63,7 +63,7 @@ async def client(guard: Guard) -> Any:
         ("POST", "/invocations"),
         ("POST", "/pause"),
         ("GET", "/metrics"),
-        ("POST", "/v1/completions"),
+        ("POST", "/v1/embeddings"),
         ("GET", "/tokenize"),
         ("POST", "/health"),
         ("POST", "//tokenize"),

@@ -10,7 +10,7 @@ import math
 import random
 import re
 import struct
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any
@@ -60,6 +60,7 @@ class FakeEmbedder:
         token: The internal token it asks for.
         models: Kind of each model by name.
         dimensions: Length of its vectors.
+        shorter: To what they may be cut.
         max_tokens: Longest text, with the two special tokens it pretends to add. A token is a word or a sign.
 
     Attributes:
@@ -75,10 +76,12 @@ class FakeEmbedder:
         *,
         models: Mapping[str, ModelKind] | None = None,
         dimensions: int = 384,
+        shorter: Sequence[int] = (),
         max_tokens: int = 256,
     ) -> None:
         self.models: dict[str, ModelKind] = dict(models or {"all-MiniLM-L6-v2": "text"})
         self.dimensions = dimensions
+        self.shorter = shorter
         self.max_tokens = max_tokens
         self.errors: list[CloisterError] = []
         self.delay_seconds = 0.0
@@ -117,14 +120,15 @@ class FakeEmbedder:
         body = parse_embedding_request(await request.body())
         self._require(body.model, "text", "image")
         texts = body.texts()
-        check_dimensions(body, self.dimensions)
+        dimensions = check_dimensions(body, self.dimensions, self.shorter)
         single = isinstance(body.input, str)
         names = ["input" if single else f"input[{index}]" for index in range(len(texts))]
         tokens = self._count(names, texts)
         self.texts += len(texts)
         answer = await render_embeddings(
             model=body.model,
-            vectors=[fake_vector(text, self.dimensions) for text in texts],
+            # Its directions of fewer dimensions begin like those of more, so this is what cutting gives.
+            vectors=[fake_vector(text, dimensions) for text in texts],
             encoding_format=body.encoding_format,
             prompt_tokens=tokens,
         )

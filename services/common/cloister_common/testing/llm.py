@@ -1,13 +1,15 @@
 """A llm pod without a model: vLLM's chat API on a socket, with tokens, pauses and failures as the test sets them.
 
 It speaks what `cloister_llm` pods speak and the gateway uses: ``/v1/chat/completions`` (streamed or not, several
-choices, usage, ``continue_final_message``, tool calls), ``/tokenize``, ``/v1/models`` and ``/health``; all else is a
-404, and all but ``/health`` need the internal token. A "token" is a word of the prompt or one entry of `answer`.
+choices, usage, logprobs, ``continue_final_message``, tool calls, reasoning), ``/v1/completions``, ``/tokenize``,
+``/v1/models`` and ``/health``; all else is a 404, and all but ``/health`` need the internal token. A "token" is a word
+of the prompt or one entry of `answer`.
 
 The attributes may be changed from any thread while it serves.
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +20,30 @@ from starlette.types import Receive, Scope, Send
 
 from cloister_common.disconnect import disconnected
 from cloister_common.internal import InternalTokens
+from cloister_common.testing.llm_texts import is_text, text_answer, text_chunks, text_frame
 
-__all__ = ["FakeLlm", "RecordedRequest"]
+__all__ = ["Call", "FakeLlm", "RecordedRequest"]
 
 _HOLD_POLL_SECONDS = 0.005
 
 Body = dict[str, Any]
+
+
+_PIECE_CHARACTERS = 4
+"""Of the arguments of a call, which a stream brings in as many pieces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a function, as part of an answer; left out where the request has no ``tools``, or chooses none.
+
+    Attributes:
+        name: The function.
+        arguments: JSON.
+    """
+
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +71,14 @@ class FakeLlm:
         model: The public name it serves.
         token: The internal token it asks for; None asks for none.
         context_tokens: Longest prompt and answer together, in words.
-        answer: The tokens of every answer.
+        answer: The tokens of every answer. A `Call` among them has one token for its name, and one for each piece of
+            its arguments.
         respond: If set, gives the tokens for a request body instead of ``answer``.
-        tool_call: ``(name, arguments)``: if set, answers call this tool instead.
+        reasoning: The tokens of every thought before an answer, as vLLM's reasoning parser sets them apart. Not where
+            the request turns thinking off, nor where it goes on from an answer.
+        mistakes_answers: Whether that parser takes an answer that is gone on with for a thought, as those do that wait
+            for the end of one.
+        tool_call: ``(name, arguments)``: if set, answers are this call instead.
         delay_seconds: Pause before each token.
         first_delay_seconds: Pause before the first one, in addition.
         hold_after: Number of tokens after which it waits until `release` (or for ever).
@@ -63,14 +88,17 @@ class FakeLlm:
         requests: All calls so far.
         running: Generations running now.
         most_running: The most there ever were.
+        sent: How many tokens of the newest stream are out.
         aborted: Generations that ended because the caller went away.
     """
 
     model: str = "fake"
     token: str | None = None
     context_tokens: int = 2048
-    answer: Sequence[str] = ("Hello", ",", " this", " is", " the", " fake", ".")
-    respond: Callable[[Body], Sequence[str]] | None = None
+    answer: Sequence[str | Call] = ("Hello", ",", " this", " is", " the", " fake", ".")
+    respond: Callable[[Body], Sequence[str | Call]] | None = None
+    reasoning: Sequence[str] = ()
+    mistakes_answers: bool = False
     tool_call: tuple[str, str] | None = None
     delay_seconds: float = 0.0
     first_delay_seconds: float = 0.0
@@ -81,6 +109,7 @@ class FakeLlm:
     requests: list[RecordedRequest] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
+    sent: int = 0
     aborted: int = 0
 
     def release(self) -> None:
@@ -108,7 +137,7 @@ class FakeLlm:
             listed = {"id": self.model, "object": "model", "max_model_len": self.context_tokens}
             await _reply(send, 200, {"object": "list", "data": [listed]})
             return
-        if method != "POST" or path not in {"/v1/chat/completions", "/tokenize"}:
+        if method != "POST" or path not in {"/v1/chat/completions", "/v1/completions", "/tokenize"}:
             await _reply(send, 404, _error(f"Invalid URL ({method} {path})", "NotFoundError", 404))
             return
         body = orjson.loads(await _read(receive))
@@ -153,16 +182,21 @@ class FakeLlm:
         tokens, finish = self._tokens(body)
         await self._pace(0, gone)
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
-        frame = {
-            "id": f"chatcmpl-{time.monotonic_ns():x}",
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            "model": self.model,
-        }
-        sent = 0
+        frame = (
+            text_frame(self.model)
+            if is_text(body)
+            else {
+                "id": f"chatcmpl-{time.monotonic_ns():x}",
+                "object": "chat.completion.chunk",
+                "created": int(time.time()),
+                "model": self.model,
+            }
+        )
+        sent = self.sent = 0
         for chunk in self._chunks(body, tokens, finish):
             if chunk is not None:
                 await _event(send, {**frame, "choices": [chunk]})
+                self.sent = sent
                 continue
             if sent:
                 await self._pace(sent, gone)
@@ -172,24 +206,23 @@ class FakeLlm:
                 return
             sent += 1
         if (body.get("stream_options") or {}).get("include_usage"):
-            usage = _usage(prompt, len(tokens) * int(body.get("n") or 1))
+            usage = self._usage(body, prompt, tokens)
             await _event(send, {**frame, "choices": [], "usage": usage})
         await _done(send)
 
-    def _chunks(self, body: Body, tokens: Sequence[str], finish: str) -> Iterator[Body | None]:
+    def _chunks(self, body: Body, tokens: Sequence[Body], finish: str) -> Iterator[Body | None]:
         """The choices of a stream, with None where the next token's time has come."""
+        if is_text(body):
+            yield from text_chunks(body, _texts(tokens), finish)
+            return
         choices = range(int(body.get("n") or 1))
         for index in choices:
             yield _choice(index, {"role": "assistant", "content": ""})
-        if self.tool_call is not None:
-            yield None
-            yield _choice(0, {"tool_calls": [self._call(index=0)]}, _end_of_call(body))
-            return
         for number, token in enumerate(tokens, start=1):
             yield None
             for index in choices:
                 last = finish if number == len(tokens) else None
-                yield {**_choice(index, {"content": token}, last), "logprobs": _logprobs(body, [token])}
+                yield {**_choice(index, token, last), "logprobs": _logprobs(body, [token])}
         if not tokens:
             for index in choices:
                 yield _choice(index, {"content": ""}, finish)
@@ -205,19 +238,52 @@ class FakeLlm:
         if gone.done():
             raise _AbortedError
 
-    def _tokens(self, body: Body) -> tuple[Sequence[str], str]:
-        tokens = list(self.respond(body) if self.respond is not None else self.answer)
+    def _thoughts(self, body: Body) -> Sequence[str]:
+        switches = body.get("chat_template_kwargs") or {}
+        off = is_text(body) or body.get("continue_final_message") or switches.get("enable_thinking") is False
+        return () if off else self.reasoning
+
+    def _usage(self, body: Body, prompt: int, tokens: Sequence[Body]) -> Body:
+        count = _answers(body)
+        usage = _usage(prompt, len(tokens) * count)
+        if self.reasoning:
+            thoughts = sum("reasoning" in token for token in tokens)
+            usage["completion_tokens_details"] = {"reasoning_tokens": thoughts * count}
+        return usage
+
+    def _tokens(self, body: Body) -> tuple[Sequence[Body], str]:
+        """The answer as deltas of a stream, and why it ends."""
+        answer = self.respond(body) if self.respond is not None else self.answer
+        if self.tool_call is not None:
+            answer = [Call(*self.tool_call)]
+        texts = [part for part in answer if isinstance(part, str)]
         if body.get("continue_final_message"):
-            tokens = _rest(tokens, str(body["messages"][-1].get("content") or ""))
+            texts = _rest(texts, str(body["messages"][-1].get("content") or ""))
+        mistaken = self.mistakes_answers and body.get("continue_final_message")
+        tokens: list[Body] = [{"reasoning": text} for text in self._thoughts(body)]
+        tokens += [{"reasoning" if mistaken else "content": text} for text in texts]
+        calls = [part for part in answer if isinstance(part, Call)]
+        if not body.get("tools") or body.get("tool_choice") == "none":
+            calls = []
+        elif body.get("parallel_tool_calls") is False:
+            calls = calls[:1]
+        for index, call in enumerate(calls):
+            tokens += _pieces(index, call)
         limit = body.get("max_completion_tokens") or body.get("max_tokens")
         if limit is not None and len(tokens) > limit:
             return tokens[:limit], "length"
-        return tokens, "stop"
+        return tokens, _end_of_call(body) if calls else "stop"
 
-    def _completion(self, body: Body, prompt: int, tokens: Sequence[str], finish: str) -> Body:
-        message: Body = {"role": "assistant", "content": "".join(tokens)}
-        if self.tool_call is not None:
-            message, finish = {"role": "assistant", "content": None, "tool_calls": [self._call()]}, _end_of_call(body)
+    def _completion(self, body: Body, prompt: int, tokens: Sequence[Body], finish: str) -> Body:
+        if is_text(body):
+            return text_answer(self.model, body, _texts(tokens), finish, self._usage(body, prompt, tokens))
+        message: Body = {"role": "assistant", "content": "".join(token.get("content", "") for token in tokens)}
+        thought = "".join(token.get("reasoning", "") for token in tokens)
+        if thought:
+            message["reasoning"] = thought
+        calls = _whole_calls(tokens)
+        if calls:
+            message |= {"content": message["content"] or None, "tool_calls": calls}
         count = int(body.get("n") or 1)
         return {
             "id": f"chatcmpl-{time.monotonic_ns():x}",
@@ -228,14 +294,29 @@ class FakeLlm:
                 {"index": index, "message": message, "finish_reason": finish, "logprobs": _logprobs(body, tokens)}
                 for index in range(count)
             ],
-            "usage": _usage(prompt, len(tokens) * count),
+            "usage": self._usage(body, prompt, tokens),
         }
 
-    def _call(self, index: int | None = None) -> Body:
-        assert self.tool_call is not None
-        name, arguments = self.tool_call
-        call: Body = {"id": "call_fake", "type": "function", "function": {"name": name, "arguments": arguments}}
-        return call if index is None else {"index": index, **call}
+
+def _pieces(index: int, call: Call) -> list[Body]:
+    """A call as a stream brings it: its name, then its arguments bit by bit."""
+    head = {"name": call.name, "arguments": ""}
+    deltas: list[Body] = [{"id": f"call_fake{index}", "type": "function", "index": index, "function": head}]
+    for start in range(0, len(call.arguments), _PIECE_CHARACTERS):
+        piece = call.arguments[start : start + _PIECE_CHARACTERS]
+        deltas.append({"index": index, "function": {"arguments": piece}})
+    return [{"tool_calls": [delta]} for delta in deltas]
+
+
+def _whole_calls(tokens: Sequence[Body]) -> list[Body]:
+    calls: dict[int, Body] = {}
+    for delta in (delta for token in tokens for delta in token.get("tool_calls", ())):
+        if "id" in delta:
+            calls[delta["index"]] = {**delta, "function": {**delta["function"]}}
+            del calls[delta["index"]]["index"]
+        else:
+            calls[delta["index"]]["function"]["arguments"] += delta["function"]["arguments"]
+    return list(calls.values())
 
 
 def _rest(tokens: list[str], so_far: str) -> list[str]:
@@ -262,10 +343,11 @@ def _choice(index: int, delta: Body, finish: str | None = None) -> Body:
     return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
 
 
-def _logprobs(body: Body, tokens: Sequence[str]) -> Body | None:
-    """What is told of tokens, all of them half as likely as not, where the caller asks."""
+def _logprobs(body: Body, deltas: Sequence[Body]) -> Body | None:
+    """What is told of tokens, all of them equally likely, where the caller asks."""
     if not body.get("logprobs"):
         return None
+    tokens = [delta.get("content") or delta.get("reasoning") or "<call>" for delta in deltas]
     told = [{"token": token, "logprob": -0.5, "bytes": list(token.encode())} for token in tokens]
     return {"content": [{**one, "top_logprobs": [one] * int(body.get("top_logprobs") or 0)} for one in told]}
 
@@ -274,10 +356,21 @@ def _usage(prompt: int, completion: int) -> Body:
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
+def _texts(tokens: Sequence[Body]) -> list[str]:
+    return [token.get("content", "") for token in tokens]
+
+
+def _answers(body: Body) -> int:
+    prompts = len(body["prompt"]) if isinstance(body.get("prompt"), list) else 1
+    return prompts * int(body.get("n") or 1)
+
+
 def _prompt_tokens(body: Body) -> int:
     if "prompt" in body:
-        return len(str(body["prompt"]).split())
-    return sum(1 + len(_text(message.get("content")).split()) for message in body.get("messages", []))
+        texts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
+        return sum(len(str(text).split()) for text in texts)
+    said = sum(1 + len(_text(message.get("content")).split()) for message in body.get("messages", []))
+    return said + len(json.dumps(body.get("tools") or []).split()) - 1
 
 
 def _text(content: Any) -> str:

@@ -10,13 +10,13 @@ import base64
 import re
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
-from cloister_common.wire.requests import RequestModel, parse_request
+from cloister_common.wire.requests import Hint, RequestModel, parse_request
 
 __all__ = [
     "BULK",
@@ -52,10 +52,14 @@ class EmbeddingRequest(RequestModel):
     model_config = ConfigDict(frozen=True)
 
     model: str
-    input: Any
+    input: Any = Field(description="Texts, or token ids of `cl100k_base`, which stand for texts.")
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = None
-    user: str | None = None
+    dimensions: int | None = Field(
+        None, description="Fewer than the model has where it is a Matryoshka one; an error says which there may be."
+    )
+    user: Annotated[
+        str | None, Hint("It helps a provider to find abuse among its customers; here keys and projects say who asks.")
+    ] = None
 
     def texts(self) -> list[str]:
         """The texts to embed, in order.
@@ -102,14 +106,32 @@ def parse_embedding_request(body: bytes) -> EmbeddingRequest:
     return parse_request(EmbeddingRequest, body)
 
 
-def check_dimensions(request: EmbeddingRequest, dimensions: int) -> None:
-    """Raises unless ``dimensions`` was left out or is what the model has: cutting vectors short is not served."""
-    if request.dimensions is not None and request.dimensions != dimensions:
-        raise UnsupportedParameter(
-            "dimensions",
-            f"The model '{request.model}' has {dimensions} dimensions and cannot be shortened. "
-            f"Leave 'dimensions' out, or send {dimensions}.",
-        )
+def check_dimensions(request: EmbeddingRequest, dimensions: int, shorter: Sequence[int] = ()) -> int:
+    """How many dimensions the answer's vectors have.
+
+    Args:
+        request: Which may ask for some.
+        dimensions: What the model's vectors have.
+        shorter: To what they may be cut: of a Matryoshka model, ascending.
+
+    Raises:
+        UnsupportedParameter: It asks for what the model does not have.
+    """
+    asked = request.dimensions
+    if asked is None or asked == dimensions:
+        return dimensions
+    if asked in shorter:
+        return asked
+    if not shorter:
+        has, mend = "cannot be shortened", f"or send {dimensions}"
+    elif isinstance(shorter, range):
+        has, mend = "can be shortened", f"or send a number from {shorter[0]} to {dimensions}"
+    else:
+        has, mend = "can be shortened", f"or send one of {', '.join(map(str, shorter))}, {dimensions}"
+    raise UnsupportedParameter(
+        "dimensions",
+        f"The model '{request.model}' has {dimensions} dimensions and {has}. Leave 'dimensions' out, {mend}.",
+    )
 
 
 def too_long(param: str, *, tokens: int, limit: int) -> InvalidRequest:

@@ -61,12 +61,14 @@ class SearchRequest(RequestModel):
 class StoreSearch(SearchRequest):
     """``POST /v1/vector_stores/{id}/search``."""
 
-    rewrite_query: bool = False
+    rewrite_query: bool = Field(False, description="False only: the query is searched for as it is written.")
 
     def check(self) -> None:
         super().check()
         if self.rewrite_query:
-            raise UnsupportedParameter("rewrite_query")
+            raise UnsupportedParameter(
+                "rewrite_query", "Nothing here rewrites queries. Leave 'rewrite_query' out, or rewrite it yourself."
+            )
 
 
 class InternalSearch(SearchRequest):

@@ -4,6 +4,7 @@ from concurrent.futures import Executor
 
 from cloister_common.wire.embeddings import EmbeddingRequest, check_dimensions, render_embeddings
 
+from cloister_embedder.models import shortened
 from cloister_embedder.registry import Registry
 from cloister_embedder.tokenizing import prepare
 
@@ -30,9 +31,9 @@ class EmbeddingService:
         """
         model = self._registry.get(request.model, "text", "image")
         texts = request.texts()
-        dimensions = model.encoder.dimensions
-        assert dimensions is not None
-        check_dimensions(request, dimensions)
+        whole = model.encoder.dimensions
+        assert whole is not None
+        dimensions = check_dimensions(request, whole, model.encoder.shorter)
         single = isinstance(request.input, str)
         prepared = await prepare(
             model.encoder, texts, self._tokenizers, lambda index: "input" if single else f"input[{index}]"
@@ -40,7 +41,7 @@ class EmbeddingService:
         vectors: list[bytes] = await model.batcher.submit(prepared, bulk=bulk)
         return await render_embeddings(
             model=request.model,
-            vectors=vectors,
+            vectors=vectors if dimensions == whole else shortened(vectors, dimensions),
             encoding_format=request.encoding_format,
             prompt_tokens=sum(tokens.length for tokens in prepared),
         )

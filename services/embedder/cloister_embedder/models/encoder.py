@@ -36,6 +36,11 @@ class Encoder(Protocol[R]):
         ...
 
     @property
+    def shorter(self) -> Sequence[int]:
+        """To how many dimensions its vectors may be cut, ascending; none but of a Matryoshka model."""
+        ...
+
+    @property
     def batch_tokens(self) -> int:
         """Padded tokens of one forward pass that suit the device, where the settings name none."""
         ...

@@ -1,6 +1,7 @@
 """Loads a checked model folder into an `Encoder`: local files, safetensors and the library's own classes only."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from cloister_common.settings import SettingsError
@@ -69,8 +70,29 @@ def _load_vectors(name: str, settings: ModelSettings, arguments: dict[str, Any],
         TextTokenizer(name, model.tokenizer, prompt=prompt),
         max_tokens=_max_tokens(name, model),
         dimensions=dimensions,
+        shorter=_shorter(name, settings, model, dimensions),
         batch_tokens=default_batch_tokens(device),
     )
+
+
+def _shorter(name: str, settings: ModelSettings, model: Any, dimensions: int) -> Sequence[int]:
+    """To how many dimensions the vectors may be cut, by the settings, or else by the model's own ``config.json``.
+
+    There ``matryoshka_dimensions`` lists them, or ``is_matryoshka`` says that any number will do: the two words that
+    vLLM reads too.
+    """
+    stated = settings.matryoshka_dimensions
+    if stated is None:
+        stated = getattr(model.config, "matryoshka_dimensions", None)
+    if not stated:
+        any_number = settings.matryoshka_dimensions is None and getattr(model.config, "is_matryoshka", False)
+        return range(1, dimensions) if any_number else ()
+    if not all(type(one) is int and 0 < one <= dimensions for one in stated):
+        raise SettingsError(
+            f"Model '{name}': its vectors have {dimensions} dimensions, and matryoshka_dimensions holds something else "
+            f"than numbers from 1 to {dimensions}. Correct it, in the settings or the folder's config.json."
+        )
+    return sorted(set(stated) - {dimensions})
 
 
 def _load_scores(name: str, settings: ModelSettings, arguments: dict[str, Any], device: Device) -> ScoreEncoder:

@@ -34,6 +34,10 @@ class ScoreEncoder:
         return None
 
     @property
+    def shorter(self) -> Sequence[int]:
+        return ()
+
+    @property
     def batch_tokens(self) -> int:
         return self._batch_tokens
 

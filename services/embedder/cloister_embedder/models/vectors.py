@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from cloister_embedder.models.encoder import Tokens
 from cloister_embedder.models.tokenizer import TextTokenizer
 
-__all__ = ["VectorEncoder"]
+__all__ = ["VectorEncoder", "shortened"]
 
 
 class VectorEncoder:
@@ -17,17 +19,26 @@ class VectorEncoder:
         tokenizer: Its tokenizer.
         max_tokens: The longest input, special tokens included.
         dimensions: The length of its vectors.
+        shorter: To how many dimensions they may be cut.
         batch_tokens: Padded tokens of one forward pass that suit the device.
     """
 
     def __init__(
-        self, model: Any, tokenizer: TextTokenizer, *, max_tokens: int, dimensions: int, batch_tokens: int
+        self,
+        model: Any,
+        tokenizer: TextTokenizer,
+        *,
+        max_tokens: int,
+        dimensions: int,
+        shorter: Sequence[int],
+        batch_tokens: int,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self._batch_tokens = batch_tokens
         self._dimensions = dimensions
+        self._shorter = shorter
 
     @property
     def max_tokens(self) -> int:
@@ -36,6 +47,10 @@ class VectorEncoder:
     @property
     def dimensions(self) -> int:
         return self._dimensions
+
+    @property
+    def shorter(self) -> Sequence[int]:
+        return self._shorter
 
     @property
     def batch_tokens(self) -> int:
@@ -63,3 +78,14 @@ class VectorEncoder:
                 raise ArithmeticError("the model's vectors are not finite")
             rows = vectors.cpu().numpy().astype("<f4", copy=False)
         return [row.tobytes() for row in rows]
+
+
+def shortened(vectors: Sequence[bytes], dimensions: int) -> list[bytes]:
+    """The first ``dimensions`` of each vector, of length 1 again.
+
+    So a Matryoshka model is used, whose first dimensions say most (Kusupati et al., arXiv:2205.13147). 2,048 vectors of
+    1,024 dimensions take some milliseconds.
+    """
+    rows = np.frombuffer(b"".join(vectors), "<f4").reshape(len(vectors), -1)[:, :dimensions]
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return [row.tobytes() for row in (rows / np.where(lengths, lengths, 1)).astype("<f4", copy=False)]

@@ -13,7 +13,7 @@ from cloister_gateway.admission.service import Admission, Overloaded, Place
 
 __all__ = ["GENERATIONS", "WAITED_SINCE", "AdmissionMiddleware", "place_of"]
 
-GENERATIONS = frozenset({"/v1/chat/completions", "/v1/embeddings", "/v1/rerank", "/v1/responses"})
+GENERATIONS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank", "/v1/responses"})
 """What a ``POST`` to makes a model work."""
 
 WAITED_SINCE = "waited_since"

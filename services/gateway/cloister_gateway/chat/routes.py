@@ -14,6 +14,7 @@ from cloister_gateway.chat.stream import CompletionResponse, EventStreamResponse
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models import Catalog, ModelUpstream
+from cloister_gateway.models.reasoning import check_effort
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.usage import Metering
 from cloister_gateway.wire.query import only_query
@@ -45,6 +46,7 @@ async def create(
     size = len(await request.body())
     await aside(size, body.check)
     model = catalog.get(body.model)
+    check_effort(model, body.reasoning_effort, param="reasoning_effort")
     # Asked for here, where an error of Redis is still answered as one; the call finds it in the cache.
     await upstream.cache_salt(caller.tenant)
     upstream_body = await aside(size, body.upstream_body)

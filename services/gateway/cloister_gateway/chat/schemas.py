@@ -7,10 +7,13 @@ name the place (``messages[2].content[0].type``) that a validator inside the mod
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from cloister_common.errors import InvalidRequest, UnsupportedParameter
+from cloister_common.errors import InvalidRequest
 from cloister_common.wire.requests import Extension, Hint, hints_of
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
+from cloister_gateway.chat.messages import Message, check_message, upstream_message
+from cloister_gateway.models.reasoning import Effort, thinking
+from cloister_gateway.wire.inputs import FunctionName
 from cloister_gateway.wire.parameters import (
     FrequencyPenalty,
     Obfuscation,
@@ -27,62 +30,21 @@ from cloister_gateway.wire.parameters import (
     pod_top_p,
 )
 from cloister_gateway.wire.strict import LARGEST_NUMBER, Object, Schema, Strict, only
+from cloister_gateway.wire.tools import Function, check_named
 
 __all__ = ["ChatRequest"]
 
 _MOST_CHOICES = 8
 _MOST_BIASES = 1024
+_MOST_TOOLS = 128
 _INT64 = 2**63
-
-FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-
-
-class FunctionCall(Strict):
-    """A call the model made earlier."""
-
-    name: FunctionName
-    arguments: str
-
-
-class ToolCall(Strict):
-    """A tool call in an assistant message."""
-
-    id: str = Field(min_length=1)
-    type: Literal["function"]
-    function: FunctionCall
-
-
-class Message(Strict):
-    """A message of any role; `ChatRequest.check` knows which fields belong to which.
-
-    An answer can be sent back as it came: what vLLM's answers carry besides is null.
-    """
-
-    refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("annotations", "audio", "function_call", "name", "reasoning", "reasoning_content", "refusal"),
-        "Models here are given no such field. Leave it out.",
-    )
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Any = None
-    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True)] | None = None
-    tool_call_id: str | None = None
-
-
-class FunctionTool(Strict):
-    """A function's declaration."""
-
-    name: FunctionName
-    description: str | None = None
-    parameters: Schema | None = None
-    strict: bool | None = None
 
 
 class Tool(Strict):
     """A tool the model may call. Functions only; they run at the caller's."""
 
     type: Literal["function"]
-    function: FunctionTool
+    function: Function
 
 
 class NamedFunction(Strict):
@@ -92,10 +54,40 @@ class NamedFunction(Strict):
 
 
 class NamedTool(Strict):
-    """``tool_choice`` as an object."""
+    """``tool_choice`` as an object: the function that must be called; or one that may be."""
 
     type: Literal["function"]
     function: NamedFunction
+
+
+class Allowed(Strict):
+    """Those of the functions that may be called, or of which one must be."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=_MOST_TOOLS, fail_fast=True)]
+
+
+class AllowedTools(Strict):
+    """``tool_choice`` as some of the tools."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: Allowed
+
+
+def _type(choice: Any) -> str:
+    return f"[{choice.get('type')}]" if isinstance(choice, dict) else f"[{getattr(choice, 'type', 'mode')}]"
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("[mode]")]
+    | Annotated[NamedTool, Tag("[function]")]
+    | Annotated[AllowedTools, Tag("[allowed_tools]")],
+    Discriminator(
+        _type,
+        custom_error_type="unsupported_type",
+        custom_error_message="only function, allowed_tools is supported",
+    ),
+]
 
 
 class JsonSchema(Strict):
@@ -158,7 +150,6 @@ class ChatRequest(Strict):
         "function_call": "It is the old name of 'tool_choice'. Send that.",
         "functions": "It is the old name of 'tools'. Send those.",
         "moderation": "Nothing here moderates. Leave it out.",
-        "reasoning_effort": "Models here are not asked how long to think. Leave it out.",
         "web_search_options": "Nothing here reaches the web. Leave it out.",
     }
 
@@ -182,14 +173,15 @@ class ChatRequest(Strict):
     )
     logprobs: bool | None = None
     top_logprobs: TopLogprobs | None = Field(None, description="With `logprobs: true`.")
-    tools: Annotated[list[Tool], Field(max_length=128, fail_fast=True)] | None = Field(
-        None, description="Functions, which run at the caller's."
+    tools: Annotated[list[Tool], Field(max_length=_MOST_TOOLS, fail_fast=True)] | None = Field(
+        None, description="[Functions](api.md#functions), which run at the caller's."
     )
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    tool_choice: ToolChoice | None = Field(None, description="All forms, of functions.")
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = Field(
         None, description="Enforced while the answer is sampled; [the bounds](api.md#where-we-differ-on-purpose)."
     )
+    reasoning_effort: Effort | None = Field(None, description="Of models that think; any takes `none`.")
     prompt_cache_key: str | None = Field(
         None, max_length=512, description="Requests with the same key go to the pod that has their common beginning."
     )
@@ -247,14 +239,31 @@ class ChatRequest(Strict):
             raise InvalidRequest(f"'min_tokens' is over the longest answer, {most}.", param="min_tokens")
         if self.tool_choice not in (None, "auto", "none") and not self.tools:
             raise InvalidRequest("'tool_choice' needs 'tools'.", param="tool_choice")
+        self._check_named()
         for index, message in enumerate(self.messages):
-            _check_message(message, f"messages[{index}]")
+            check_message(message, f"messages[{index}]")
+
+    def _check_named(self) -> None:
+        names = {tool.function.name for tool in self.tools or []}
+        if isinstance(self.tool_choice, NamedTool):
+            check_named(self.tool_choice.function.name, names, param="tool_choice.function.name")
+        elif isinstance(self.tool_choice, AllowedTools):
+            for place, tool in enumerate(self.tool_choice.allowed_tools.tools):
+                param = f"tool_choice.allowed_tools.tools[{place}].function.name"
+                check_named(tool.function.name, names, param=param)
 
     def upstream_body(self) -> dict[str, Any]:
         """The body for vLLM: only what was sent, without what ends at the gateway."""
         fields = self.__dict__.items()
         body = {name: _plain(value) for name, value in fields if value is not None and name not in _ENDS_HERE}
-        body["messages"] = [_upstream_message(message) for message in self.messages]
+        body |= thinking(self.reasoning_effort)
+        if isinstance(self.tool_choice, AllowedTools):
+            # vLLM knows no such choice: the others are not shown to the model.
+            chosen = self.tool_choice.allowed_tools
+            allowed = {tool.function.name for tool in chosen.tools}
+            body["tools"] = [_plain(tool) for tool in self.tools or [] if tool.function.name in allowed]
+            body["tool_choice"] = chosen.mode
+        body["messages"] = [upstream_message(message) for message in self.messages]
         if self.top_p is not None:
             body["top_p"] = pod_top_p(self.top_p)
         if not self.logprobs:
@@ -273,50 +282,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(by_alias=True, exclude_none=True, exclude=set(hints_of(type(value))))
     return [_plain(element) for element in value] if isinstance(value, list) else value
-
-
-def _check_message(message: Message, path: str) -> None:
-    if message.role != "assistant" and message.tool_calls is not None:
-        raise InvalidRequest("Only assistant messages have 'tool_calls'.", param=f"{path}.tool_calls")
-    if (message.role == "tool") != (message.tool_call_id is not None):
-        raise InvalidRequest(
-            "Messages of role 'tool', and only they, have 'tool_call_id'.", param=f"{path}.tool_call_id"
-        )
-    if message.content is None:
-        if message.role == "assistant" and message.tool_calls:
-            return
-        raise InvalidRequest(
-            f"Missing required parameter: '{path}.content'.",
-            param=f"{path}.content",
-            code="missing_required_parameter",
-        )
-    _check_content(message.content, f"{path}.content")
-
-
-def _check_content(content: Any, path: str) -> None:
-    if isinstance(content, str):
-        return
-    if not isinstance(content, list) or not content:
-        raise InvalidRequest(f"'{path}' must be a string or a list of text parts.", param=path, code="invalid_type")
-    for index, part in enumerate(content):
-        place = f"{path}[{index}]"
-        if not isinstance(part, dict):
-            raise InvalidRequest(f"'{place}' must be an object.", param=place, code="invalid_type")
-        if part.get("type") != "text":
-            raise UnsupportedParameter(f"{place}.type", f"'{place}.type' must be 'text': models here read text only.")
-        for name in part.keys() - {"type", "text"}:
-            raise UnsupportedParameter(f"{place}.{name}")
-        if not isinstance(part.get("text"), str):
-            raise InvalidRequest(f"'{place}.text' must be a string.", param=f"{place}.text", code="invalid_type")
-
-
-def _upstream_message(message: Message) -> dict[str, Any]:
-    # OpenAI's newer word for the operator's turn; the chat templates of open models know the older one.
-    body: dict[str, Any] = {"role": "system" if message.role == "developer" else message.role}
-    if message.content is not None:
-        body["content"] = message.content
-    if message.tool_calls is not None:
-        body["tool_calls"] = _plain(message.tool_calls)
-    if message.tool_call_id is not None:
-        body["tool_call_id"] = message.tool_call_id
-    return body

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cloister_gateway.admission.middleware import WAITED_SINCE
+from cloister_gateway.chat.reasoning import with_both_names
 from cloister_gateway.chat.tally import read_answer, read_block
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.usage import Metered
@@ -51,7 +52,8 @@ class EventStreamResponse(Response):
                             headers = list(STREAM_HEADERS)
                             await reader.send({"type": "http.response.start", "status": 200, "headers": headers})
                             started = True
-                        await reader.send({"type": "http.response.body", "body": block, "more_body": True})
+                        body = with_both_names(block)
+                        await reader.send({"type": "http.response.body", "body": body, "more_body": True})
             except CloisterError as error:
                 if not started:
                     await error_response(error)(scope, receive, reader.send)
@@ -82,7 +84,7 @@ class CompletionResponse(Response):
                 async with self._metered as metered:
                     answer = await self._work()
                     read_answer(metered.used, answer)
-                response = Response(answer, media_type="application/json")
+                response = Response(with_both_names(answer), media_type="application/json")
             except CloisterError as error:
                 response = error_response(error)
             await response(scope, receive, reader.send)

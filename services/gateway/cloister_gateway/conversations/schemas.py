@@ -4,12 +4,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cloister_gateway.wire.items import InputMessage
+from cloister_gateway.wire.inputs import InputItem
 from cloister_gateway.wire.strict import Metadata, Strict
 
 __all__ = ["CreateConversation", "CreateItems", "UpdateConversation"]
 
-Items = Annotated[list[InputMessage], Field(max_length=20, fail_fast=True)]
+Items = Annotated[list[InputItem], Field(max_length=20, fail_fast=True)]
 
 
 class CreateConversation(Strict):

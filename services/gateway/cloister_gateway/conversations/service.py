@@ -11,9 +11,13 @@ from cloister_common.ids import new_id
 from cloister_common.vault import Keyring
 
 from cloister_gateway.conversations.store import ConversationStore
+from cloister_gateway.identity.fence import check_items
 from cloister_gateway.identity.principal import Principal
+from cloister_gateway.prompt import History
 from cloister_gateway.runs.engine import Engine
-from cloister_gateway.runs.unanswered import shown_items
+from cloister_gateway.runs.inputs import Destination, InputItems
+from cloister_gateway.runs.returned import check_returned, speaks_of_calls
+from cloister_gateway.runs.unanswered import Spoken, shown_items
 from cloister_gateway.storage import (
     CONVERSATION,
     ItemLog,
@@ -23,7 +27,8 @@ from cloister_gateway.storage import (
     StoredLog,
     damage_told,
 )
-from cloister_gateway.wire.items import InputMessage, input_item, without_results
+from cloister_gateway.wire.inputs import InputItem
+from cloister_gateway.wire.items import without_results
 from cloister_gateway.wire.lists import page
 
 __all__ = ["ConversationService"]
@@ -35,24 +40,27 @@ _NOT_SHOWN = 3
 class ConversationService:
     """Creates, reads, changes and deletes conversations and their items."""
 
-    def __init__(self, store: ConversationStore, items: ItemLog, keyring: Keyring, runs: Engine) -> None:
+    def __init__(
+        self, store: ConversationStore, items: ItemLog, keyring: Keyring, runs: Engine, inputs: InputItems
+    ) -> None:
         self._store = store
         self._runs = runs
         self._items = items
         self._keyring = keyring
+        self._inputs = inputs
 
-    async def create(
-        self, principal: Principal, metadata: dict[str, str], messages: list[InputMessage]
-    ) -> dict[str, Any]:
+    async def create(self, principal: Principal, metadata: dict[str, str], items: list[InputItem]) -> dict[str, Any]:
         """A new conversation, with its first items if there are any."""
-        _check_roles(principal, messages)
+        check_items(principal, items, "items")
+        stored = await self._inputs.stored(principal, items, Destination("items"))
+        check_returned(principal, History.of([]), stored, "items")
         conversation_id = new_id("conv_")
         key = await self._keyring.create(principal.tenant, CONVERSATION, conversation_id)
         keyed = KeyedObject(CONVERSATION, conversation_id, key)
         created = int(time.time())
         await self._store.create(keyed, created, metadata, self._items.new_head(keyed))
-        if messages:
-            await self._items.append(keyed, [input_item(message) for message in messages])
+        if items:
+            await self._items.append(keyed, stored)
         return _wire(conversation_id, created, metadata)
 
     async def find(self, principal: Principal, conversation_id: str) -> KeyedObject:
@@ -96,14 +104,18 @@ class ConversationService:
         await self._runs.remove_those_of(principal.tenant, conversation_id)
 
     async def add_items(
-        self, principal: Principal, conversation_id: str, messages: list[InputMessage]
+        self, principal: Principal, conversation_id: str, items: list[InputItem]
     ) -> list[dict[str, Any]]:
         """Appends items. Refused while a response of the conversation is being made."""
-        _check_roles(principal, messages)
+        check_items(principal, items, "items")
         keyed = await self.find(principal, conversation_id)
+        added = await self._inputs.stored(principal, items, Destination("items", keyed))
         try:
             with _still_there(conversation_id):
-                stored = await self._items.append(keyed, [input_item(message) for message in messages])
+                if speaks_of_calls(added):
+                    log = await self._items.load_log(keyed)
+                    check_returned(principal, Spoken.before(log, frozenset()), added, "items")
+                stored = await self._items.append(keyed, added)
         except LogLockedError as error:
             raise Conflict(
                 "A response of this conversation is being made. Wait for it to end, or cancel it.",
@@ -188,12 +200,6 @@ def _still_there(conversation_id: str) -> Iterator[None]:
         yield
     except LogGoneError as error:
         raise _not_found(conversation_id) from error
-
-
-def _check_roles(principal: Principal, messages: list[InputMessage]) -> None:
-    for place, message in enumerate(messages):
-        if message.role != "user":
-            principal.keep_fence(f"send messages with role '{message.role}'", param=f"items[{place}].role")
 
 
 def _wire(conversation_id: str, created: int, metadata: dict[str, str]) -> dict[str, Any]:

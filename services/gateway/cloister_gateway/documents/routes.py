@@ -1,4 +1,4 @@
-"""``/v1/files`` and ``/v1/vector_stores``: exactly the routes that are served, each with the query it knows."""
+"""``/v1/files``, ``/v1/uploads`` and ``/v1/vector_stores``: exactly the routes served, each with the query it knows."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -22,6 +22,7 @@ router = APIRouter()
 
 _IDS = {
     "file_id": ("file", re.compile(r"file-[0-9A-Za-z]{1,64}")),
+    "upload_id": ("upload", re.compile(r"upload_[0-9A-Za-z]{1,64}")),
     "vector_store_id": ("vector store", re.compile(r"vs_[0-9A-Za-z]{1,64}")),
     "batch_id": ("file batch", re.compile(r"vsfb_[0-9A-Za-z]{1,64}")),
 }
@@ -37,6 +38,8 @@ class _Route(NamedTuple):
 
 
 _FILES = "/v1/files"
+_UPLOADS = "/v1/uploads"
+_UPLOAD = f"{_UPLOADS}/{{upload_id}}"
 _STORES = "/v1/vector_stores"
 _STORE = f"{_STORES}/{{vector_store_id}}"
 _ATTACHED = f"{_STORE}/files/{{file_id}}"
@@ -49,6 +52,10 @@ _ROUTES = {
         _Route("GET", f"{_FILES}/{{file_id}}"),
         _Route("DELETE", f"{_FILES}/{{file_id}}"),
         _Route("GET", f"{_FILES}/{{file_id}}/content"),
+        _Route("POST", _UPLOADS),
+        _Route("POST", f"{_UPLOAD}/parts"),
+        _Route("POST", f"{_UPLOAD}/complete"),
+        _Route("POST", f"{_UPLOAD}/cancel"),
     ),
     "vector_stores": (
         _Route("POST", _STORES),

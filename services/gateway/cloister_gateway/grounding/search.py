@@ -60,9 +60,13 @@ class Retrieval:
         text = "\n".join(said)[:_QUERY_CHARACTERS]
         return [text] if text.strip() else []
 
-    async def check(self, tenant: str, tools: Sequence[FileSearch]) -> None:
-        """Looks whether the tenant has the stores of ``tools``. Raises `NotFound` with their place in the request."""
-        for place, tool in enumerate(tools):
+    async def check(self, tenant: str, tools: Sequence[FileSearch], *, first: int) -> None:
+        """Looks whether the tenant has the stores of ``tools``, of which the request has the first at place ``first``.
+
+        Raises:
+            NotFound: It has not; with their place in the request.
+        """
+        for place, tool in enumerate(tools, start=first):
             try:
                 await self._retriever.check_stores(tenant, tool.vector_store_ids)
             except NotFound as error:

@@ -14,8 +14,8 @@ from cloister_gateway.settings import ModelSettings
 
 __all__ = ["Capability", "Catalog", "ChatModel"]
 
-Capability = Literal["chat"]
-"""What a model can be asked for. All that are served answer chats; what only some can will stand here."""
+Capability = Literal["chat", "reasoning"]
+"""What a model can be asked for. All that are served answer chats; only some think before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,7 @@ class Catalog:
                 model.instructions,
                 tuple(model.urls),
                 model.service,
+                frozenset({"chat", "reasoning"}) if model.reasoning else frozenset({"chat"}),
             )
             for name, model in settings.items()
         )

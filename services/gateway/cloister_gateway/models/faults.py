@@ -24,9 +24,10 @@ _FIELD = re.compile(r"[.\[]")
 
 _PUBLIC_PARAMS = frozenset(
     {
-        "frequency_penalty", "ignore_eos", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "messages",
-        "min_p", "min_tokens", "n", "parallel_tool_calls", "presence_penalty", "repetition_penalty", "response_format",
-        "seed", "stop", "stream_options", "temperature", "tool_choice", "tools", "top_k", "top_logprobs", "top_p",
+        "echo", "frequency_penalty", "ignore_eos", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens",
+        "messages", "min_p", "min_tokens", "n", "parallel_tool_calls", "presence_penalty", "prompt",
+        "repetition_penalty", "response_format", "seed", "stop", "stream_options", "temperature", "tool_choice",
+        "tools", "top_k", "top_logprobs", "top_p",
     }
 )  # fmt: skip
 """Names that callers know; vLLM's own names of inner values are left out of what they are told."""
@@ -70,13 +71,13 @@ def stream_fault() -> UpstreamFailed:
     return UpstreamFailed("The model stopped in the middle of its answer. Try again.", code="model_failed")
 
 
-def fault_of(model: str, status: int, body: bytes) -> CloisterError:
-    """The error for a pod's answer ``status`` with ``body``, as the caller is told it.
+def fault_of(model: str, status: int, body: bytes, *, read: str = "messages") -> CloisterError:
+    """The error for a pod's answer ``status`` with ``body``, as the caller is told it, who sent what is to ``read``.
 
     Wrong requests are explained in vLLM's words; whatever else goes wrong inside stays inside.
     """
     if status in {400, 413, 422}:
-        return _refusal(body)
+        return _refusal(body, read)
     if status == 429:
         return TooManyRequests(f"The model '{model}' is at its limit. Try again.", retry_after=_RETRY_SECONDS)
     if status == 503:
@@ -84,7 +85,7 @@ def fault_of(model: str, status: int, body: bytes) -> CloisterError:
     return UpstreamFailed(f"The model '{model}' failed to answer. Try again.", code="model_failed")
 
 
-def _refusal(body: bytes) -> InvalidRequest:
+def _refusal(body: bytes, read: str) -> InvalidRequest:
     error = _error(body)
     message = str(error.get("message") or "The model refused the request.")
     if _NO_TOOLS.search(message):
@@ -93,7 +94,7 @@ def _refusal(body: bytes) -> InvalidRequest:
     if not isinstance(param, str) or _FIELD.split(param, maxsplit=1)[0] not in _PUBLIC_PARAMS:
         param = None
     if _CONTEXT.search(message):
-        return InvalidRequest(message, param=param or "messages", code="context_length_exceeded")
+        return InvalidRequest(message, param=param or read, code="context_length_exceeded")
     return InvalidRequest(message, param=param, code="invalid_value")
 
 

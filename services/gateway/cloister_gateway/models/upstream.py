@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import cache
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import orjson
 from cloister_common.errors import CloisterError, Unavailable, UpstreamFailed
@@ -33,7 +33,7 @@ from cloister_gateway.models.pods import Attempts, Pod
 from cloister_gateway.models.watchdog import Watchdog
 from cloister_gateway.settings import LlmSettings
 
-__all__ = ["ModelUpstream", "open_upstream", "payloads"]
+__all__ = ["TEXT", "ModelUpstream", "Path", "open_upstream", "payloads"]
 
 log = get_logger(__name__)
 _CALLS = Counter("cloister_llm_calls_total", "Calls to llm pods by outcome.", ["model", "outcome"])
@@ -44,6 +44,11 @@ _FIRST_TOKEN = Histogram(
     ["model"],
     buckets=(0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120),
 )
+
+Path = Literal["/v1/chat/completions", "/v1/completions"]
+CHAT: Path = "/v1/chat/completions"
+TEXT: Path = "/v1/completions"
+"""How a pod is asked to go on from a text that is no chat."""
 
 _MOST_PODS = 3
 _MOST_FAULTS = 2
@@ -133,6 +138,7 @@ class ModelUpstream:
         tenant: str,
         affinity: str | None = None,
         attempts: Attempts | None = None,
+        path: Path = CHAT,
     ) -> AsyncGenerator[bytes, None]:
         """As `stream_chat`, but the events as they came: blocks of whole ``data: …`` events, ``[DONE]`` included.
 
@@ -140,7 +146,7 @@ class ModelUpstream:
         """
         raw = await self._request_bytes(model, {**body, "stream": True}, tenant)
         attempts = attempts or Attempts()
-        pod, events, first = await self._begin(model, raw, affinity, attempts)
+        pod, events, first = await self._begin(model, path, raw, affinity, attempts)
         async with aclosing(events):
             try:
                 yield first
@@ -156,26 +162,29 @@ class ModelUpstream:
         _calls(model, "ok").inc()
 
     async def complete_chat(
-        self, model: str, body: Mapping[str, Any], *, tenant: str, affinity: str | None = None
+        self, model: str, body: Mapping[str, Any], *, tenant: str, affinity: str | None = None, path: Path = CHAT
     ) -> bytes:
-        """A whole chat completion, as the JSON bytes vLLM answered. Cancelling the call aborts the generation.
+        """A whole completion, as the JSON bytes vLLM answered. Cancelling the call aborts the generation.
 
         Raises:
             CloisterError: As `stream_chat`.
         """
         raw = await self._request_bytes(model, {**body, "stream": False}, tenant)
-        return await self._call(
-            model, "/v1/chat/completions", raw, affinity=affinity, seconds=self._llm.completion_seconds
-        )
+        return await self._call(model, path, raw, affinity=affinity, seconds=self._llm.completion_seconds)
 
     async def tokenize(self, model: str, *, prompt: str) -> list[int]:
         """The token ids of a text, by the model's own tokenizer."""
         answer = await self._tokenize(model, {"prompt": prompt, "add_special_tokens": False})
         return [int(token) for token in answer["tokens"]]
 
-    async def count_tokens(self, model: str, messages: Sequence[Mapping[str, Any]]) -> int:
+    async def count_tokens(
+        self, model: str, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> int:
         """How many tokens a chat has, with the template around it, by the model's own tokenizer."""
-        return int((await self._tokenize(model, {"messages": messages}))["count"])
+        body: dict[str, Any] = {"messages": messages}
+        if tools:
+            body["tools"] = tools
+        return int((await self._tokenize(model, body))["count"])
 
     async def _tokenize(self, model: str, body: dict[str, Any]) -> dict[str, Any]:
         self._catalog.get(model)
@@ -206,7 +215,7 @@ class ModelUpstream:
         return well
 
     async def _begin(
-        self, model: str, raw: bytes, affinity: str | None, attempts: Attempts
+        self, model: str, path: Path, raw: bytes, affinity: str | None, attempts: Attempts
     ) -> tuple[Pod, AsyncGenerator[bytes, None], bytes]:
         """A pod, its stream that has begun, and the first block. Pods that fail before it are passed over."""
         tried: set[Pod] = set()
@@ -214,7 +223,7 @@ class ModelUpstream:
         while True:
             pod = self._next_pod(model, affinity, attempts, tried, fault)
             started = time.monotonic()
-            events = self._attempt(model, pod, raw)
+            events = self._attempt(model, pod, path, raw)
             try:
                 async with asyncio.timeout(self._llm.first_token_seconds):
                     first = await anext(events)
@@ -280,21 +289,22 @@ class ModelUpstream:
         try:
             async with await self._client.post(pod, path, raw) as answer:
                 if answer.status != 200:
-                    raise await self._refused(model, answer)
+                    raise await self._refused(model, path, answer)
                 yield answer
         finally:
             pod.running -= 1
             _running(model).dec()
 
-    async def _refused(self, model: str, answer: Answer) -> CloisterError:
-        fault = fault_of(model, answer.status, await answer.read(_LARGEST_ERROR_BYTES))
+    async def _refused(self, model: str, path: str, answer: Answer) -> CloisterError:
+        read = "prompt" if path == TEXT else "messages"
+        fault = fault_of(model, answer.status, await answer.read(_LARGEST_ERROR_BYTES), read=read)
         if type(fault).status >= 500:
             log.error("llm_pod_failed", model=model, status=answer.status)
         return fault
 
-    async def _attempt(self, model: str, pod: Pod, raw: bytes) -> AsyncGenerator[bytes, None]:
+    async def _attempt(self, model: str, pod: Pod, path: Path, raw: bytes) -> AsyncGenerator[bytes, None]:
         """One try on one pod: blocks of whole events. Raises `PodLostError` when the pod goes away."""
-        async with self._post(model, pod, "/v1/chat/completions", raw) as answer:
+        async with self._post(model, pod, path, raw) as answer:
             watchdog = Watchdog(answer, max(self._llm.first_token_seconds, self._llm.token_seconds))
             left = b""
             finished = False

@@ -3,10 +3,11 @@
 Source: OpenAI API reference, "Administration", and the types of the ``openai`` package (3.54).
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from cloister_common.wire.requests import RequestModel
+from cloister_common.wire.requests import Extension, RequestModel
 from pydantic import BaseModel, Field
 
 from cloister_gateway.identity.keys import IssuedKey
@@ -32,14 +33,21 @@ __all__ = [
 _Body = dict[str, Any]
 
 
+_ELSEWHERE = "A project is where the installation is, under the installation's keys. Leave it out."
+
+
 class ProjectCreate(RequestModel):
     """``POST /v1/organization/projects``. Residency has no meaning on one's own cluster."""
+
+    refused: ClassVar[Mapping[str, str]] = dict.fromkeys(("external_key_id", "geography", "residency"), _ELSEWHERE)
 
     name: str
 
 
 class ProjectUpdate(RequestModel):
     """``POST /v1/organization/projects/{id}``"""
+
+    refused: ClassVar[Mapping[str, str]] = dict.fromkeys(("external_key_id", "geography"), _ELSEWHERE)
 
     name: str
 
@@ -57,7 +65,9 @@ class AccountCreate(RequestModel):
     name: str
     create_service_account_only: bool | None = None
     expires_in_seconds: int | None = None
-    scopes: list[str] = Field([], fail_fast=True)
+    scopes: Annotated[list[str], Extension()] = Field(
+        [], fail_fast=True, description="[What the key may do](api.md#what-a-key-may-do)."
+    )
 
 
 class KeyCreate(RequestModel):
@@ -65,7 +75,9 @@ class KeyCreate(RequestModel):
 
     name: str = "key"
     expires_in_seconds: int | None = None
-    scopes: list[str] = Field([], fail_fast=True)
+    scopes: Annotated[list[str], Extension()] = Field(
+        [], fail_fast=True, description="[What the key may do](api.md#what-a-key-may-do)."
+    )
 
 
 class ListQuery(BaseModel):

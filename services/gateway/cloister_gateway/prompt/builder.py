@@ -2,8 +2,9 @@
 
 Policy ``auto`` (the default): the instructions, the operator's turns in the history (system, developer) and the new
 message always stay; excerpts take at most half of the room, and no more than those leave, and lose the worst first;
-history then loses its oldest turns, whole turns at a time, until the rest fits. What was dropped is counted and shown
-in the response. Policy ``disabled``: nothing is dropped, and what does not fit is an error, as in OpenAI's API.
+history then loses its oldest turns, whole turns at a time, until the rest fits. A turn that made the calls whose
+results the new messages bring stays with them. What was dropped is counted and shown in the response. Policy
+``disabled``: nothing is dropped, and what does not fit is an error, as in OpenAI's API.
 
 Most prompts are known to fit, by their bytes or by what is known of the one before (`cloister_gateway.prompt.history`),
 and the model's tokenizer is not asked. Where it is, what it says of one prompt tells about how many turns fit, so that
@@ -11,13 +12,13 @@ three or four questions find it among a thousand, and one or two with the turn a
 """
 
 import secrets
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from cloister_gateway.grounding.excerpts import CITING, GROUNDING, Passage, documents_turn
 from cloister_gateway.prompt.history import Counted, History, upper_bound
-from cloister_gateway.wire.items import Message
+from cloister_gateway.wire.items import Message, joined
 
 __all__ = ["Prompt", "PromptBuilder", "PromptTooLongError", "new_boundary"]
 
@@ -96,6 +97,10 @@ class PromptBuilder:
         """
         if not isinstance(history, History):
             history = History.of(history)
+        returned = [message["tool_call_id"] for message in new if message["role"] == "tool"]
+        if returned:
+            history, going_on = history.parted(returned)
+            new = [*going_on, *new]
         grounding = f"{GROUNDING} {CITING}" if cite else GROUNDING
         draft = _Draft(instructions, grounding, history, passages, new, boundary or new_boundary())
         if drop:
@@ -110,7 +115,7 @@ class PromptBuilder:
             await self._require(_Turns(draft, excerpts, kept, self._model))
         turns = _Turns(draft, excerpts, kept, self._model)
         first = history.first_of(kept)
-        dropped = first - len(history.operators_before(first))
+        dropped = first - len(history.operators_before(first)) - bisect_left(history.said.thoughts, first)
         return Prompt(
             turns.messages(kept), passages[:excerpts], dropped, lambda tokens: turns.note(kept, tokens, fits=True)
         )
@@ -174,7 +179,10 @@ class _Draft(NamedTuple):
         earlier = [*self.history.operators_before(first), *self.history.from_place(first)]
         others = self.others(excerpts)
         system = 1 if others and others[0]["role"] == "system" else 0
-        return [*others[:system], *earlier, *others[system:], *self.new]
+        messages = [*others[:system], *earlier, *others[system:], *self.new]
+        said = self.history.said
+        apart = said.calls or said.thoughts or not all("content" in message for message in self.new)
+        return joined(messages) if apart else messages
 
 
 class _Search:

@@ -5,22 +5,34 @@ noted how many tokens a prompt had that was sent: the next one is mostly the sam
 fits is known without asking the model's tokenizer.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Self
 
-from cloister_gateway.wire.items import Message
+import orjson
 
-__all__ = ["Counted", "History", "Known", "Said", "upper_bound"]
+from cloister_gateway.wire.items import Message, speaks
+
+__all__ = ["Call", "Counted", "History", "Known", "Said", "upper_bound"]
 
 _MESSAGE_OVERHEAD_TOKENS = 32
 """More than any chat template we know puts around one message."""
 
 
+_BYTES_WRITTEN_ANEW = 8
+"""Calls, and what they returned, are JSON that chat templates write anew, with escapes, spaces or an XML tag for each
+argument: one byte becomes at most so many. (``\\u0001`` has six for one, ``1e15`` eighteen for four.)"""
+
+
 def upper_bound(messages: Sequence[Message]) -> int:
     """More tokens than the messages can have: byte-level and byte-fallback tokenizers make at most one a byte."""
-    return sum(len(message["content"].encode()) + _MESSAGE_OVERHEAD_TOKENS for message in messages)
+    return sum(
+        len((message.get("content") or message.get("reasoning", "")).encode()) + _MESSAGE_OVERHEAD_TOKENS
+        if message["role"] != "tool" and "tool_calls" not in message
+        else _BYTES_WRITTEN_ANEW * len(orjson.dumps(message)) + _MESSAGE_OVERHEAD_TOKENS
+        for message in messages
+    )
 
 
 class Counted(NamedTuple):
@@ -49,16 +61,36 @@ class Known:
     too_long: Counted | None = None
 
 
+@dataclass(slots=True)
+class Call:
+    """A call of a function.
+
+    Attributes:
+        place: Where it is among the messages.
+        by_model: Whether the model made it here; else a caller says that it was made.
+        answered: Where what it returned is; None if it is not there.
+    """
+
+    place: int
+    by_model: bool
+    answered: int | None = None
+
+
 @dataclass(slots=True, eq=False)
 class Said:
     """Messages, oldest first. More can be added at their end; they are never changed.
+
+    A call and what it returned belong together: what was returned by a call that is not there, since its item was
+    deleted, is not taken, nor a second time.
 
     Attributes:
         messages: They.
         bounds: How many tokens the first ``n`` have at most, for each ``n`` from 0.
         starts: Where turns begin: with every message of the user that follows something else, so that an answer goes
-            with its question.
+            with its question; but not between a call and what it returned.
         operators: Where the operator's messages are. (``developer`` is ``system`` by now.)
+        calls: The calls of functions, by their ids.
+        thoughts: Where there is only what the assistant thought.
         known: What is known of prompts with them, by model.
     """
 
@@ -66,17 +98,34 @@ class Said:
     bounds: list[int] = field(default_factory=lambda: [0])
     starts: list[int] = field(default_factory=list)
     operators: list[int] = field(default_factory=list)
+    calls: dict[str, Call] = field(default_factory=dict)
+    thoughts: list[int] = field(default_factory=list)
     known: dict[str, Known] = field(default_factory=dict)
+    _open: set[str] = field(default_factory=set)
 
     def extend(self, messages: Iterable[Message]) -> None:
         """Adds messages at the end."""
         for message in messages:
             place = len(self.messages)
-            if not place or (message["role"] == "user" and self.messages[-1]["role"] != "user"):
+            if message["role"] == "tool":
+                call_id = message["tool_call_id"]
+                if call_id not in self._open:
+                    continue
+                self._open.remove(call_id)
+                self.calls[call_id].answered = place
+            for call in message.get("tool_calls", ()):
+                self._open.add(call["id"])
+                self.calls[call["id"]] = Call(place, message["by_model"])
+            begins = message["role"] == "user" and self.messages[-1:] and self.messages[-1]["role"] != "user"
+            if not place or (begins and not self._open):
                 self.starts.append(place)
             if message["role"] == "system":
                 self.operators.append(place)
-            self.bounds.append(self.bounds[-1] + upper_bound([message]))
+            spoken = speaks(message)
+            if not spoken:
+                self.thoughts.append(place)
+            # (A thought that stands in the history is not sent, or with the new messages.)
+            self.bounds.append(self.bounds[-1] + (upper_bound([message]) if spoken else 0))
             self.messages.append(message)
 
 
@@ -107,6 +156,32 @@ class History:
     def messages(self) -> list[Message]:
         """All of them."""
         return self.said.messages[: self.end]
+
+    def call(self, call_id: str) -> Call | None:
+        """The call of that id, as it was then: what was returned later is not known of."""
+        call = self.said.calls.get(call_id)
+        if call is None or call.place >= self.end:
+            return None
+        return call if call.answered is None or call.answered < self.end else replace(call, answered=None)
+
+    @property
+    def open_calls(self) -> list[str]:
+        """The ids of calls that have returned nothing yet, in order."""
+        calls = self.said.calls
+        return [
+            call_id
+            for call_id, call in calls.items()
+            if call.place < self.end and (call.answered is None or call.answered >= self.end)
+        ]
+
+    def parted(self, call_ids: Iterable[str]) -> tuple["History", list[Message]]:
+        """The history, parted where the turn begins in which the first of these calls was made: what is before, and the
+        messages from there on, without which what the calls return cannot be sent."""
+        places = [call.place for call_id in call_ids if (call := self.call(call_id)) is not None]
+        if not places:
+            return self, []
+        first = self.said.starts[bisect_right(self.said.starts, min(places)) - 1]
+        return History(self.said, first), self.from_place(first)
 
     @property
     def turns(self) -> int:

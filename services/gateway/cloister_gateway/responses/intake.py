@@ -16,15 +16,18 @@ from cloister_common.wire.filters import check_depth
 
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models import Catalog
+from cloister_gateway.models.reasoning import check_effort
 from cloister_gateway.prompt import Prompt
 from cloister_gateway.responses.idempotency import Asked, IdempotencyKeys
 from cloister_gateway.responses.permissions import check_permissions
 from cloister_gateway.responses.reading import ResponseReader
 from cloister_gateway.responses.schemas import ResponseParameters
 from cloister_gateway.responses.shapes import new_body, new_request
+from cloister_gateway.responses.tools import FileSearchTool
 from cloister_gateway.runs.acceptance import Acceptance, Accepted, Claim, ClaimedError, Log, MovedOnError, NewTurn, Seen
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader, earlier_links
+from cloister_gateway.runs.inputs import Destination, InputItems
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.records import REQUEST, TurnRequest
 from cloister_gateway.runs.store import Header, ResponseStore
@@ -85,6 +88,7 @@ class Intake:
         engine: Runs what was accepted.
         preparation: Makes the prompt, and says whether it fits into the model.
         history: Checks the chain before it.
+        inputs: Makes stored items of what was sent.
         models: The chat models.
         meter: Says whether its caller may have it made.
         settings: How long a turn waits for its conversation.
@@ -102,6 +106,7 @@ class Intake:
         engine: Engine,
         preparation: Preparation,
         history: HistoryReader,
+        inputs: InputItems,
         models: Catalog,
         meter: Meter,
         settings: ResponsesSettings,
@@ -115,6 +120,7 @@ class Intake:
         self._engine = engine
         self._preparation = preparation
         self._history = history
+        self._inputs = inputs
         self._models = models
         self._meter = meter
         self._settings = settings
@@ -153,14 +159,17 @@ class Intake:
                 return Created(earlier, replayed=True)
         beside = claim if conversation_id is None else record_key(CONVERSATION, conversation_id)
         response_id = new_response_id(beside)
-        request = new_request(response_id, parameters, key_id=principal.credential.id, background=background)
         conversation = None if conversation_id is None else await self._conversation(principal, conversation_id, seen)
+        to = Destination("input", conversation, response_id, parameters.model, own_unstored)
+        items = await self._inputs.stored(principal, parameters.input, to)
+        key_id = principal.credential.id
+        request = new_request(response_id, parameters, items, key_id=key_id, background=background)
         if request.previous_response_id is not None:
             previous = await self._await_previous(principal, request.previous_response_id, own_unstored)
             links = earlier_links(request.previous_response_id, previous)
             request = request.model_copy(update={"affinity": previous.affinity, "earlier": links})
             await self._history.check_links(principal.tenant, request)
-        draft = await self._preparation.draft(principal.tenant, request, seen.log)
+        draft = await self._preparation.draft(principal, request, seen.log)
         turn = _Turn(principal, parameters, background, response_id, request, asked, claim)
         generation = Generation(response_id, principal.tenant, request.key_id, request.model, "response")
         most = self._preparation.answer_tokens(request)
@@ -174,7 +183,7 @@ class Intake:
 
     def _check(self, principal: Principal, parameters: ResponseParameters) -> None:
         check_permissions(principal, parameters)
-        self._models.get(parameters.model)
+        check_effort(self._models.get(parameters.model), parameters.effort(), param="reasoning.effort")
         if parameters.conversation is not None and parameters.previous_response_id is not None:
             raise InvalidRequest(
                 "'previous_response_id' cannot be used with 'conversation'. Send one of them.",
@@ -182,10 +191,8 @@ class Intake:
                 code="mutually_exclusive_parameters",
             )
         for tool in parameters.tools or []:
-            if tool.filters is not None:
+            if isinstance(tool, FileSearchTool) and tool.filters is not None:
                 check_depth(tool.filters)
-        if parameters.tool_choice == "required" and not parameters.tools:
-            raise InvalidRequest("'tool_choice' is 'required', but there are no 'tools'.", param="tool_choice")
 
     async def _conversation(self, principal: Principal, conversation_id: str, seen: Seen) -> KeyedObject:
         """The conversation with its key. Raises `NotFound` for unknown, foreign and deleted ones alike."""
@@ -261,7 +268,7 @@ class Intake:
             if conversation is not None:
                 conversation = await self._conversation(turn.principal, conversation.id, seen)
             if not seen.holder:
-                draft = await self._preparation.draft(turn.principal.tenant, turn.request, seen.log)
+                draft = await self._preparation.draft(turn.principal, turn.request, seen.log)
 
     def _claim_wait(self, turn: _Turn) -> float:
         """How long the response of an earlier claim may take to appear, in seconds."""

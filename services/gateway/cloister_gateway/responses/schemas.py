@@ -6,13 +6,14 @@ The *answers* are the ``openai`` package's own types; requests are ours, because
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from cloister_common.wire.filters import Filter
 from cloister_common.wire.requests import Extension, Hint
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from cloister_gateway.wire.includes import LOGPROBS, RESULTS, Included
-from cloister_gateway.wire.items import InputMessage
+from cloister_gateway.models.reasoning import Effort
+from cloister_gateway.responses.tools import ToolChoice, Tools
+from cloister_gateway.wire.includes import LOGPROBS, RESULTS, SEALED_REASONING, Included
+from cloister_gateway.wire.inputs import InputItem
 from cloister_gateway.wire.parameters import (
     FrequencyPenalty,
     Obfuscation,
@@ -32,7 +33,6 @@ from cloister_gateway.wire.strict import LARGEST_NUMBER, MAX_INPUT_CHARACTERS, M
 __all__ = [
     "ConversationReference",
     "CreateResponse",
-    "FileSearchTool",
     "ResponseParameters",
     "SocketCreate",
     "TextFormat",
@@ -58,23 +58,6 @@ class ConversationReference(Strict):
 
 def _as_reference(value: Any) -> Any:
     return {"id": value} if isinstance(value, str) else value
-
-
-class RankingOptions(Strict):
-    """How search results are scored."""
-
-    ranker: Annotated[Literal["auto"], only("auto")] = "auto"
-    score_threshold: float | None = Field(None, ge=0, le=1)
-
-
-class FileSearchTool(Strict):
-    """Search in vector stores. The server always searches; the model is not asked whether to."""
-
-    type: Annotated[Literal["file_search"], only("file_search")]
-    vector_store_ids: Annotated[list[str], Field(min_length=1, max_length=16, fail_fast=True)]
-    max_num_results: int | None = Field(None, ge=1, le=50)
-    filters: Filter | None = None
-    ranking_options: RankingOptions | None = None
 
 
 class Format(Strict):
@@ -128,21 +111,46 @@ class ImageOptions(Strict):
     ] = None
 
 
+class CacheOptions(PromptCacheOptions):
+    """What Responses has of them besides."""
+
+    refused: ClassVar[Mapping[str, str]] = {
+        "comparison_response_id": "What the cache did stands in 'usage'. Leave it out."
+    }
+
+    prewarm: Annotated[
+        Literal[False] | None, only(False), Hint("`true` asks for no answer at all, and is refused.")
+    ] = None
+
+
+_SHOWN_WHOLE = Hint("Reasoning is shown whole, so nothing is summed up of it.")
+
+
+class Reasoning(Strict):
+    """How a model thinks before it answers."""
+
+    effort: Effort | None = Field(None, description="Of models that think; any takes `none`.")
+    summary: Annotated[Literal["auto", "concise", "detailed"] | None, _SHOWN_WHOLE] = None
+    generate_summary: Annotated[Literal["auto", "concise", "detailed"] | None, _SHOWN_WHOLE] = None
+    context: Annotated[Literal["auto", "current_turn"] | None, only("auto", "current_turn")] = Field(
+        None, description="`auto`, `current_turn`: a thought is left out of later prompts."
+    )
+    mode: Annotated[Literal["standard"] | None, only("standard")] = Field(None, description="`standard`.")
+
+
 class ResponseParameters(Strict):
     """The parameters that HTTP and WebSocket share."""
 
     refused: ClassVar[Mapping[str, str]] = {
         "access_programs": "Models here know no access programs. Leave it out.",
-        "context_management": "Nothing here sums up a conversation; 'truncation': 'auto' leaves out the oldest turns.",
-        "max_tool_calls": "A response makes one file search at most. Leave it out.",
+        "context_management": "Nothing here sums up a conversation. Send 'truncation' instead.",
         "moderation": "Nothing here moderates. Leave it out.",
         "prompt": "Prompts are not stored here. Send 'instructions' and 'input'.",
-        "reasoning": "Models here are not asked how long to think. Leave it out.",
     }
 
     model: str = Field(min_length=1, max_length=256, description="One of `GET /v1/models`.")
     input: Annotated[
-        list[InputMessage], Field(min_length=1, max_length=512, fail_fast=True), BeforeValidator(_as_messages)
+        list[InputItem], Field(min_length=1, max_length=512, fail_fast=True), BeforeValidator(_as_messages)
     ]
     instructions: Text | None = None
     conversation: Annotated[ConversationReference | None, BeforeValidator(_as_reference)] = None
@@ -162,22 +170,31 @@ class ResponseParameters(Strict):
         None, description="Over 0 it brings `logprobs`, like `include` with `message.output_text.logprobs`."
     )
     metadata: Metadata | None = None
-    tools: Annotated[list[FileSearchTool], Field(max_length=1, fail_fast=True)] | None = None
-    tool_choice: Annotated[Literal["auto", "none", "required"] | None, only("auto", "none", "required")] = None
+    tools: Tools | None = Field(
+        None, description="[Functions](api.md#functions), which run at the caller's, and one `file_search`."
+    )
+    tool_choice: ToolChoice | None = Field(None, description="[What each form means](api.md#functions).")
     include: Annotated[list[Included], Field(max_length=64, fail_fast=True)] | None = Field(
         None,
-        description="`file_search_call.results`, `message.output_text.logprobs`; the others of OpenAI's pass, and no "
-        "output here has what they would include.",
+        description="`file_search_call.results`, `message.output_text.logprobs`, `reasoning.encrypted_content`; the "
+        "others of OpenAI's pass, and no output here has what they would include.",
     )
+    reasoning: Reasoning | None = None
     text: TextFormat | None = None
     truncation: Literal["auto", "disabled"] | None = Field(
         None, description="[`auto`](api.md#where-we-differ-on-purpose) unless asked otherwise."
     )
     parallel_tool_calls: bool | None = None
+    max_tool_calls: int | None = Field(
+        None,
+        ge=1,
+        le=LARGEST_NUMBER,
+        description="Of built-in tools, as OpenAI counts: the one search is always within.",
+    )
     prompt_cache_key: str | None = Field(
         None, max_length=512, description="Requests with the same key go to the pod that has their common beginning."
     )
-    prompt_cache_options: Annotated[PromptCacheOptions | None, Hint("See its fields.")] = None
+    prompt_cache_options: Annotated[CacheOptions | None, Hint("See its fields.")] = None
     prompt_cache_retention: PromptCacheRetention = None
     image: Annotated[ImageOptions | None, Hint("See its fields.")] = None
     user: User = None
@@ -191,11 +208,19 @@ class ResponseParameters(Strict):
         """Whether the response is to show what a file search finds."""
         return RESULTS in (self.include or [])
 
+    def seals_reasoning(self) -> bool:
+        """Whether the response is to show its reasoning sealed too."""
+        return SEALED_REASONING in (self.include or [])
+
     def logprobs(self) -> int | None:
         """How many likeliest tokens are told beside each token of the answer; None where not even its own is."""
         if self.top_logprobs:
             return self.top_logprobs
         return 0 if LOGPROBS in (self.include or []) else None
+
+    def effort(self) -> Effort | None:
+        """How much the model shall think, if the caller says."""
+        return None if self.reasoning is None else self.reasoning.effort
 
     def conversation_id(self) -> str | None:
         """The id of the conversation."""
@@ -221,5 +246,7 @@ class SocketCreate(ResponseParameters):
 
     type: Literal["response.create"]
     stream: Annotated[Literal[True] | None, only(True)] = None
-    generate: Annotated[Literal[True] | None, only(True)] = None
-    stream_id: str | None = Field(None, min_length=1, max_length=128)
+    generate: Annotated[Literal[True] | None, only(True)] = Field(None, description="`true`, which is the default.")
+    stream_id: str | None = Field(
+        None, min_length=1, max_length=128, description="[The lane](streaming.md) that the events go out in."
+    )

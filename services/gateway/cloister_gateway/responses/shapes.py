@@ -4,12 +4,14 @@ import time
 from typing import Any
 
 import orjson
+from pydantic import BaseModel
 
 from cloister_gateway.grounding import FileSearch
 from cloister_gateway.responses.schemas import ResponseParameters
+from cloister_gateway.responses.tools import FileSearchTool, FunctionTool, offered
 from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.transcript import Transcript
-from cloister_gateway.wire.items import ResponseBody, input_item
+from cloister_gateway.wire.items import Item, ResponseBody
 
 __all__ = [
     "last_event",
@@ -32,7 +34,7 @@ def snapshot(body: ResponseBody, events: list[bytes]) -> ResponseBody:
     response = {**transcript.response}
     response["output"] = [
         {**item, "content": [transcript.part(place)] if item["content"] else []}
-        if item["type"] == "message" and item["status"] == "in_progress"
+        if item["type"] in {"message", "reasoning"} and item["status"] == "in_progress"
         else item
         for place, item in enumerate(transcript.output)
     ]
@@ -50,6 +52,12 @@ def response_format(parameters: ResponseParameters) -> dict[str, Any] | None:
     return {"type": "json_schema", "json_schema": schema}
 
 
+def reasoning_summary(parameters: ResponseParameters) -> str | None:
+    """What was asked for, under the newer of its two names."""
+    asked = parameters.reasoning
+    return None if asked is None else asked.summary or asked.generate_summary
+
+
 def new_body(response_id: str, parameters: ResponseParameters, *, background: bool) -> ResponseBody:
     """The response as created, in OpenAI's shape."""
     conversation = parameters.conversation_id()
@@ -65,21 +73,21 @@ def new_body(response_id: str, parameters: ResponseParameters, *, background: bo
         "incomplete_details": None,
         "instructions": parameters.instructions,
         "max_output_tokens": parameters.max_output_tokens,
-        "max_tool_calls": None,
+        "max_tool_calls": parameters.max_tool_calls,
         "model": parameters.model,
         "output": [],
         "parallel_tool_calls": True if parameters.parallel_tool_calls is None else parameters.parallel_tool_calls,
         "previous_response_id": parameters.previous_response_id,
         "conversation": {"id": conversation} if conversation else None,
-        "reasoning": {"effort": None, "summary": None},
+        "reasoning": {"effort": parameters.effort(), "summary": reasoning_summary(parameters)},
         "service_tier": "default",
         "store": parameters.store is not False,
         "temperature": parameters.temperature,
         "text": {
             "format": text_format.model_dump(by_alias=True, exclude_none=True) if text_format else {"type": "text"}
         },
-        "tool_choice": parameters.tool_choice or "auto",
-        "tools": [tool.model_dump(exclude_none=True) for tool in parameters.tools or []],
+        "tool_choice": _choice_shown(parameters),
+        "tools": [_tool_shown(tool) for tool in parameters.tools or []],
         "top_p": parameters.top_p,
         "truncation": parameters.truncation or "auto",
         "truncation_details": {"dropped_messages": 0},
@@ -92,16 +100,35 @@ def new_body(response_id: str, parameters: ResponseParameters, *, background: bo
     }
 
 
-def new_request(response_id: str, parameters: ResponseParameters, *, key_id: str, background: bool) -> TurnRequest:
-    """What is stored of the request: all that another gateway needs to run it."""
-    tools = [] if parameters.tool_choice == "none" else (parameters.tools or [])
+def _choice_shown(parameters: ResponseParameters) -> Any:
+    choice = parameters.tool_choice
+    return choice.model_dump() if isinstance(choice, BaseModel) else choice or "auto"
+
+
+def _tool_shown(tool: FileSearchTool | FunctionTool) -> dict[str, Any]:
+    if isinstance(tool, FileSearchTool):
+        return tool.model_dump(exclude_none=True)
+    # OpenAI shows all fields of a function, and means `strict` where it says nothing else.
+    shown = tool.model_dump(include={"type", "name", "description", "parameters"})
+    return {**shown, "strict": tool.strict is not False}
+
+
+def new_request(
+    response_id: str, parameters: ResponseParameters, items: list[Item], *, key_id: str, background: bool
+) -> TurnRequest:
+    """What is stored of the request, with its ``items``: all that another gateway needs to run it."""
+    tools = offered(parameters.tools, parameters.tool_choice)
     return TurnRequest(
         model=parameters.model,
-        input=[input_item(message) for message in parameters.input],
+        input=items,
         instructions=parameters.instructions,
         conversation=parameters.conversation_id(),
         previous_response_id=parameters.previous_response_id,
-        tools=[FileSearch.model_validate(tool.model_dump(exclude_none=True)) for tool in tools],
+        tools=[FileSearch.model_validate(tool.model_dump(exclude_none=True)) for tool in tools.searches],
+        search_place=next((at for at, tool in enumerate(parameters.tools or []) if tool.type == "file_search"), 0),
+        functions=[tool.declaration() for tool in tools.functions],
+        function_choice=tools.choice,
+        parallel_calls=parameters.parallel_tool_calls is not False,
         show_results=parameters.wants_results(),
         response_format=response_format(parameters),
         temperature=parameters.temperature,
@@ -109,6 +136,8 @@ def new_request(response_id: str, parameters: ResponseParameters, *, key_id: str
         presence_penalty=parameters.presence_penalty,
         frequency_penalty=parameters.frequency_penalty,
         logprobs=parameters.logprobs(),
+        reasoning_effort=parameters.effort(),
+        seal_reasoning=parameters.seals_reasoning(),
         max_output_tokens=parameters.max_output_tokens,
         truncation=parameters.truncation or "auto",
         background=background,

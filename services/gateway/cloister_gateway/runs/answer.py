@@ -1,12 +1,15 @@
-"""The assistant message of a run while it grows: what of the model's text is shown, and what it cites."""
+"""The assistant message of a run while it grows: what of the model's text is shown, and what it cites.
+
+What the model thought before is an item of its own (`cloister_gateway.runs.thought`); it ends where the message begins.
+"""
 
 import time
 from collections.abc import Sequence
 
-from cloister_common.ids import new_id
 from prometheus_client import Histogram
 
 from cloister_gateway.grounding import MarkerFilter, Passage, Piece
+from cloister_gateway.runs.thought import Thought
 from cloister_gateway.runs.transcript import Transcript
 from cloister_gateway.wire.items import Logprob
 
@@ -30,11 +33,13 @@ class Answer:
     Attributes:
         passages: The same.
         marked: The character positions at which the model itself has cited.
+        thought: What the model thinks before it.
     """
 
     def __init__(self, transcript: Transcript, passages: list[Passage], *, cite: bool) -> None:
         self.passages = passages
         self.marked: list[int] = []
+        self.thought = Thought(transcript)
         self._transcript = transcript
         self._numbered = len(passages) if cite else 0
         self._index = transcript.item_index("message")
@@ -55,7 +60,12 @@ class Answer:
         """What readers have seen, for a continuation: what was held back comes again from there."""
         self._filter = MarkerFilter(self._numbered, seen=self.visible())
         self._untold = []
+        self.thought.restart()
         return self.visible()
+
+    def progress(self) -> int:
+        """How far it came, in characters: where an attempt broke off."""
+        return len(self.visible()) + self.thought.heard
 
     def feed(self, text: str, logprobs: Sequence[Logprob] | None = None) -> None:
         """Takes text of the model, with the logprobs of its tokens where the caller wants them.
@@ -70,10 +80,18 @@ class Answer:
         elif text:
             self._show_text(text)
 
-    def finish(self) -> None:
-        """Shows what was held back, and opens an empty message if there was nothing at all."""
+    def think(self, text: str) -> None:
+        """Takes reasoning of the model."""
+        self.thought.feed(text)
+        self._note_first()
+
+    def finish(self, *, called: bool = False) -> None:
+        """Shows what was held back. Unless functions were ``called``, there is a message even if it is empty; but none
+        where the model came to no end of its thought."""
         self._show(self._filter.finish())
-        self._open()
+        self.thought.finish()
+        if not called and self.thought.is_over:
+            self._open()
 
     def cite(self, passage: int, index: int) -> None:
         """Adds a citation of the passage at a character position, unless it is there already."""
@@ -106,10 +124,15 @@ class Answer:
             self._transcript.delta(self._open(), text)
         self._length += len(text)
         if not self._shown:
+            self._note_first()
+
+    def _note_first(self) -> None:
+        if not self._shown:
             self._shown = True
             _FIRST_TOKEN.observe(time.monotonic() - self._transcript.began)
 
     def _open(self) -> int:
         if self._index is None:
-            self._index = self._transcript.open_message(new_id("msg_"))
+            self.thought.close()
+            self._index = self._transcript.open_message(self._transcript.new_item_id("msg_"))
         return self._index

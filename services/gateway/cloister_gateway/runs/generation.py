@@ -1,6 +1,7 @@
 """One answer out of the llm pods, however many of them it takes.
 
-A generation that broke off goes on on another pod, or on another gateway, from the text that readers have seen.
+A generation that broke off goes on on another pod, or on another gateway, from the text that readers have seen. Calls
+of functions, which they have not seen by then, are made anew (`cloister_gateway.runs.calls`).
 """
 
 import asyncio
@@ -13,8 +14,10 @@ from cloister_common.logs import get_logger
 
 from cloister_gateway.models.faults import RequestFailed, failed_again
 from cloister_gateway.models.pods import Attempts
+from cloister_gateway.models.reasoning import thinking
 from cloister_gateway.models.upstream import ModelUpstream, payloads
 from cloister_gateway.runs.answer import Answer
+from cloister_gateway.runs.calls import Calls
 from cloister_gateway.runs.records import TokenCount, TurnRequest
 from cloister_gateway.storage import KeyedObject
 from cloister_gateway.wire.items import Logprob, Message
@@ -38,6 +41,7 @@ class Generation:
         messages: The prompt.
         most_tokens: The longest answer.
         answer: Takes the text.
+        calls: Takes calls of functions.
         tokens: Takes what is used.
     """
 
@@ -50,6 +54,7 @@ class Generation:
         *,
         most_tokens: int,
         answer: Answer,
+        calls: Calls,
         tokens: TokenCount,
     ) -> None:
         self._upstream = upstream
@@ -58,12 +63,13 @@ class Generation:
         self._messages = messages
         self._most_tokens = most_tokens
         self._answer = answer
+        self._calls = calls
         self._tokens = tokens
 
     async def run(self) -> str:
         """Streams the answer; goes on on another pod, from the text so far, when one fails.
 
-        A second failure at the same place of the text is not the pods'.
+        A second failure at the same place of the answer is not the pods'.
 
         Returns:
             vLLM's reason for the end: ``stop``, ``length``, …
@@ -73,7 +79,7 @@ class Generation:
             CloisterError: It broke off where it cannot be continued.
         """
         attempts = Attempts()
-        failed_at: int | None = None
+        failed_at: tuple[int, int] | None = None
         attempt = 0
         while True:
             attempt += 1
@@ -85,18 +91,21 @@ class Generation:
                 if attempt == _MOST_ATTEMPTS:
                     raise
                 if isinstance(error, UpstreamFailed):
-                    if failed_at == len(self._answer.visible()):
+                    place = (self._answer.progress(), self._calls.pieces)
+                    if failed_at == place:
                         raise failed_again(self._request.model) from error
-                    failed_at = len(self._answer.visible())
+                    failed_at = place
                 log.warning("generation_continued", response_id=self._keyed.id, attempt=attempt)
                 await asyncio.sleep(_RETRY_SECONDS * attempt)
 
     async def _stream_once(self, attempts: Attempts) -> str:
         body = self._body()
         text = self._answer.restart()
+        held_back = self._calls.pieces > 0
+        self._calls.restart()
         before = 0
         if text:
-            before = await self._continue(body, text)
+            before = await self._continue(body, text, counted=not held_back)
             if body["max_tokens"] <= 0:
                 return "length"
         reason: str | None = None
@@ -128,6 +137,10 @@ class Generation:
             "max_tokens": self._most_tokens,
         }
         request = self._request
+        if request.functions:
+            body |= {"tools": request.functions, "tool_choice": request.function_choice}
+            if not request.parallel_calls:
+                body["parallel_tool_calls"] = False
         optional = {
             "temperature": request.temperature,
             "top_p": None if request.top_p is None else pod_top_p(request.top_p),
@@ -137,21 +150,28 @@ class Generation:
             "top_logprobs": request.logprobs,
             "response_format": request.response_format,
         }
-        return body | {name: value for name, value in optional.items() if value is not None}
+        body |= {name: value for name, value in optional.items() if value is not None}
+        return body | thinking(self._request.reasoning_effort)
 
-    async def _continue(self, body: dict[str, Any], text: str) -> int:
-        """Has ``body`` go on from ``text``; the tokens that this text has."""
+    async def _continue(self, body: dict[str, Any], text: str, *, counted: bool) -> int:
+        """Has ``body`` go on from ``text``; the tokens that it has. They are ``counted`` unless calls followed it."""
         if self._request.response_format is not None:
             # vLLM's grammar begins anew with every generation: it would put a second beginning after the first.
             raise CloisterError("The answer broke off, and structured output cannot be continued. Try again.")
-        body["messages"] = [*self._messages, {"role": "assistant", "content": text}]
+        thought = self._answer.thought.whole()
+        said = {"role": "assistant", "content": text}
+        body["messages"] = [*self._messages, {**said, "reasoning": thought} if thought else said]
         body |= {"continue_final_message": True, "add_generation_prompt": False}
-        before = self._tokens.output
+        before = self._tokens.output if counted else 0
         if before == 0:
             # Another gateway or a pod that did not say began it: it counts towards limit and usage all the same.
-            before = len(await self._upstream.tokenize(self._request.model, prompt=text))
+            self._tokens.reasoning = await self._count_tokens(thought) if thought else 0
+            before = self._tokens.reasoning + await self._count_tokens(text)
         body["max_tokens"] -= before
         return before
+
+    async def _count_tokens(self, text: str) -> int:
+        return len(await self._upstream.tokenize(self._request.model, prompt=text))
 
     def _take(self, block: bytes, before: int) -> str | None:
         """Turns what vLLM sent together into events; the reason of the end if it is among it.
@@ -161,32 +181,55 @@ class Generation:
 
         A chunk is parsed whole: orjson takes 1.0 µs for one, and cutting the text out of the known shape 0.8.
         """
-        text = ""
+        text = thoughts = ""
         reason: str | None = None
         usage: dict[str, Any] | None = None
         logprobs: list[Logprob] | None = None if self._request.logprobs is None else []
         for payload in payloads(block):
             chunk = orjson.loads(payload)
             if "error" in chunk:
-                self._answer.feed(text)
+                self._show(thoughts, text, logprobs)
                 raise UpstreamFailed("The model reported an error in the middle of its answer.")
             usage = chunk.get("usage") or usage
             for choice in chunk["choices"]:
-                text += choice["delta"].get("content") or ""
+                delta = choice["delta"]
+                content, thought = delta.get("content"), None
+                if content is None or len(delta) > 1:
+                    thought = delta.get("reasoning")
+                    if thought and before:
+                        # A parser that finds no end of a thought in a continued prompt takes the answer's rest for one.
+                        content = thought + (content or "")
+                    elif thought:
+                        if text:
+                            self._answer.feed(text, logprobs)
+                            text, logprobs = "", None if logprobs is None else []
+                        thoughts += thought
+                        content = content or None
+                    self._calls.feed(delta.get("tool_calls") or ())
+                text += content or ""
                 reason = choice.get("finish_reason") or reason
-                if logprobs is not None:
+                if logprobs is not None and content is not None:
+                    # (OpenAI tells those of the message only, not of thoughts and calls.)
                     logprobs += (choice.get("logprobs") or {}).get("content") or []
         if usage is not None:
             self._count(usage, before)
+        self._show(thoughts, text, logprobs)
+        return reason
+
+    def _show(self, thoughts: str, text: str, logprobs: list[Logprob] | None) -> None:
+        if thoughts:
+            self._answer.think(thoughts)
         if text or logprobs:
             self._answer.feed(text, logprobs)
-        return reason
 
     def _count(self, usage: dict[str, Any], before: int) -> None:
         """Notes what the model says it used, of which ``before`` tokens were answered earlier."""
         if self._tokens.prompt is None:
             details = usage.get("prompt_tokens_details") or {}
             # The prompt of a continuation ends with what was answered before: that is output.
-            self._tokens.prompt = usage["prompt_tokens"] - before
+            self._tokens.prompt = max(0, usage["prompt_tokens"] - before)
             self._tokens.cached = details.get("cached_tokens") or 0
         self._tokens.output = before + usage["completion_tokens"]
+        details = usage.get("completion_tokens_details")
+        if details is not None and before == 0:
+            self._tokens.reasoning = details.get("reasoning_tokens") or 0

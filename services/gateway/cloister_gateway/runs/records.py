@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloister_gateway.grounding import FileSearch, Passage
+from cloister_gateway.models.reasoning import Effort
 from cloister_gateway.storage import Record, SealedField
 from cloister_gateway.wire.items import Item, Message, ResponseBody, SearchResult
 
@@ -56,10 +57,16 @@ class TurnRequest(Record):
         conversation: The id of the conversation the turn is part of.
         previous_response_id: The response before this one, in a chain.
         tools: Where to search.
+        search_place: Which of the caller's tools that is.
+        functions: What the model may call, as Chat Completions declare it.
+        function_choice: Whether it must, in their words.
+        parallel_calls: Whether it may call more than one at once.
         show_results: Whether the response shows what a search finds.
         response_format: The form of the answer, as Chat Completions have it; None is prose.
         temperature, top_p, presence_penalty, frequency_penalty: As the caller sent them; None is the pod's default.
         logprobs: How many likeliest tokens are told beside each token of the answer; None where not even its own is.
+        reasoning_effort: How much the model shall think; None is as the pod has it.
+        seal_reasoning: Whether the response shows its reasoning sealed too, for the caller to send back.
         max_output_tokens: The longest answer, in tokens.
         truncation: Whether history may be left out where it does not fit.
         background: Whether the run goes on with nobody watching.
@@ -75,6 +82,10 @@ class TurnRequest(Record):
     conversation: str | None = None
     previous_response_id: str | None = None
     tools: list[FileSearch] = Field(default_factory=list)
+    search_place: int = 0
+    functions: list[dict[str, Any]] = Field(default_factory=list)
+    function_choice: str | dict[str, Any] = "auto"
+    parallel_calls: bool = True
     show_results: bool = False
     response_format: dict[str, Any] | None = None
     temperature: float | None = None
@@ -82,6 +93,8 @@ class TurnRequest(Record):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     logprobs: int | None = None
+    reasoning_effort: Effort | None = None
+    seal_reasoning: bool = False
     max_output_tokens: int | None = None
     truncation: Literal["auto", "disabled"] = "auto"
     background: bool = False
@@ -174,11 +187,13 @@ class TokenCount:
         prompt: The prompt's; None until the model has said.
         cached: Those of the prompt that the pod had in its cache.
         output: The answer's so far, over all pods and gateways that made it.
+        reasoning: Those of ``output`` that are reasoning, as far as the pod says.
     """
 
     prompt: int | None = None
     cached: int = 0
     output: int = 0
+    reasoning: int = 0
 
     def usage(self) -> Usage:
         """The same in OpenAI's shape."""
@@ -187,6 +202,7 @@ class TokenCount:
             input_tokens=prompt,
             input_tokens_details=_InputTokens(cached_tokens=self.cached),
             output_tokens=self.output,
+            output_tokens_details=_OutputTokens(reasoning_tokens=self.reasoning),
             total_tokens=prompt + self.output,
         )
 

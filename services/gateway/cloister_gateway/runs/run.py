@@ -273,7 +273,11 @@ class Run:
     async def _finish(self, outcome: Outcome) -> None:
         """Closes the output, and writes the end in one step: see `cloister_gateway.runs.ending`."""
         status, transcript = outcome.status, self._transcript
+        # What comes from here on is written here, in one step.
+        await self._writer.leave()
         transcript.close_output(failed=status == "failed", completed=status == "completed")
+        if status in {"completed", "incomplete"}:
+            transcript.show_calls()
         output = with_results(transcript.output, transcript.results)
         if is_unanswered(status, output):
             output = [*output, unanswered_mark(self.request.input)]
@@ -281,7 +285,6 @@ class Run:
         transcript.lifecycle(event, **outcome.changes())
         fields = self._parts.store.finished_fields(self.keyed, transcript.response, transcript.results)
         conversation = None if self.conversation is None else Log(self.conversation, self._head)
-        await self._writer.leave()
         first, events = transcript.take_pending()
         await self._parts.endings.write(self.keyed, conversation, output, first, events, fields)
         self._feed.extend(first, events, final=True)

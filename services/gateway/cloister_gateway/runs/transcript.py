@@ -5,17 +5,25 @@ have seen and goes on from there; it cannot contradict them.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import orjson
 
 from cloister_gateway.prompt import Prompt
+from cloister_gateway.runs.calls import MadeCall
+from cloister_gateway.runs.item_ids import output_id
 from cloister_gateway.runs.records import Outcome, TokenCount
-from cloister_gateway.wire.items import Item, Logprob, ResponseBody, SearchResult
+from cloister_gateway.wire.items import CALL_OF_MODEL, Item, Logprob, ResponseBody, SearchResult
 
-__all__ = ["Transcript"]
+__all__ = ["SealThought", "Transcript"]
 
 _DELTA = b'{"type":"response.output_text.delta","sequence_number":%d%b%b,"logprobs":[]}'
+_THOUGHT = b'{"type":"response.reasoning_text.delta","sequence_number":%d%b%b}'
+_TEXT_DELTAS = frozenset({"response.output_text.delta", "response.reasoning_text.delta"})
+
+SealThought = Callable[[str], str]
+"""Seals reasoning for the caller to keep: ``encrypted_content``."""
 
 
 class OnEvent(Protocol):
@@ -41,7 +49,9 @@ class Transcript:
         began: When this gateway took the run up (monotonic seconds).
         tokens: What was used so far.
         results: What the file search found, if there was one.
+        calls: The calls of functions that end the answer. They are held back until it is written.
         draft: The prompt, where this gateway has made it before it accepted the turn.
+        seal_thought: Seals reasoning, where the caller asked for it.
     """
 
     def __init__(self, response: ResponseBody) -> None:
@@ -51,7 +61,9 @@ class Transcript:
         self.began = time.monotonic()
         self.tokens = TokenCount()
         self.results: list[SearchResult] | None = None
+        self.calls: list[MadeCall] = []
         self.draft: Prompt | None = None
+        self.seal_thought: SealThought | None = None
         self.next_number = 0
         self._pending: list[bytes] = []
         self._texts: dict[tuple[int, int], list[str]] = {}
@@ -63,6 +75,10 @@ class Transcript:
         """The output items so far."""
         items: list[Item] = self.response["output"]
         return items
+
+    def new_item_id(self, prefix: str) -> str:
+        """The id of the next output item."""
+        return output_id(prefix, self.response["id"], len(self.output))
 
     def replay(self, events: list[bytes]) -> None:
         """Takes over what an earlier holder has written."""
@@ -101,7 +117,7 @@ class Transcript:
         self.emit("response.content_part.added", item_id=item_id, output_index=index, content_index=0, part=part)
         return index
 
-    def delta(self, index: int, text: str) -> None:
+    def delta(self, index: int, text: str, form: bytes = _DELTA) -> None:
         """Adds text to the message at ``index``.
 
         The hot path, one event a token or a few: written as bytes around the text, an event costs a sixth of what
@@ -114,7 +130,7 @@ class Transcript:
                 orjson.dumps(self.output[index]["id"]),
                 index,
             )
-        event = _DELTA % (self.next_number, head, orjson.dumps(text))
+        event = form % (self.next_number, head, orjson.dumps(text))
         # The first text is what a reader waits for.
         self._queue(event, at_once=not texts)
         texts.append(text)
@@ -130,6 +146,31 @@ class Transcript:
             delta=text,
             logprobs=logprobs,
         )
+
+    def open_reasoning(self, item_id: str) -> int:
+        """Starts an item of reasoning; returns its output index. The order of events is that of a message."""
+        index = len(self.output)
+        item = {"id": item_id, "type": "reasoning", "status": "in_progress", "summary": [], "content": []}
+        self.emit("response.output_item.added", output_index=index, item=item)
+        part = {"type": "reasoning_text", "text": ""}
+        self.emit("response.content_part.added", item_id=item_id, output_index=index, content_index=0, part=part)
+        return index
+
+    def think(self, index: int, text: str) -> None:
+        """Adds text to the reasoning at ``index``."""
+        self.delta(index, text, _THOUGHT)
+
+    def close_reasoning(self, index: int, *, status: str) -> None:
+        """Ends the reasoning at ``index``, sealed too where the caller asked for that."""
+        item_id, text = self.output[index]["id"], self.text(index)
+        where = {"item_id": item_id, "output_index": index, "content_index": 0}
+        self.emit("response.reasoning_text.done", **where, text=text)
+        part = {"type": "reasoning_text", "text": text}
+        self.emit("response.content_part.done", **where, part=part)
+        item = {**self.output[index], "content": [part], "status": status}
+        if self.seal_thought is not None:
+            item["encrypted_content"] = self.seal_thought(text)
+        self.emit("response.output_item.done", output_index=index, item=item)
 
     def annotate(self, index: int, annotation: dict[str, Any]) -> None:
         """Adds a citation to the message at ``index``."""
@@ -174,6 +215,26 @@ class Transcript:
         self.emit("response.file_search_call.completed", output_index=index, item_id=item["id"])
         self.emit("response.output_item.done", output_index=index, item=item)
 
+    def show_calls(self) -> None:
+        """Adds the calls that were held back, each whole: from its beginning to its end."""
+        for call in self.calls:
+            index = len(self.output)
+            said = {"call_id": call.call_id, "name": call.name}
+            item = {
+                "id": self.new_item_id(CALL_OF_MODEL),
+                "type": "function_call",
+                "status": "in_progress",
+                "arguments": "",
+                **said,
+            }
+            where: dict[str, Any] = {"item_id": item["id"], "output_index": index}
+            self.emit("response.output_item.added", output_index=index, item=item)
+            self.emit("response.function_call_arguments.delta", **where, delta=call.arguments)
+            self.emit("response.function_call_arguments.done", **where, name=call.name, arguments=call.arguments)
+            item = {**item, "status": "completed", "arguments": call.arguments}
+            self.emit("response.output_item.done", output_index=index, item=item)
+        self.calls = []
+
     def close_output(self, *, completed: bool, failed: bool) -> None:
         """Ends every output item that is still open, at the end of the run."""
         for index, item in enumerate(self.output):
@@ -181,6 +242,8 @@ class Transcript:
                 continue
             if item["type"] == "message":
                 self.close_message(index, status="completed" if completed else "incomplete")
+            elif item["type"] == "reasoning":
+                self.close_reasoning(index, status="completed" if completed else "incomplete")
             else:
                 item = {**item, "status": "failed" if failed else "incomplete"}
                 self.emit("response.output_item.done", output_index=index, item=item)
@@ -194,9 +257,9 @@ class Transcript:
         return "".join(self._texts.get((index, 0), ()))
 
     def part(self, index: int) -> dict[str, Any]:
-        """The content of the message as it is now."""
-        part: dict[str, Any] = self.output[index]["content"][0]
-        return {**part, "text": self.text(index), "logprobs": self._logprobs.get(index, [])}
+        """The content of the message or reasoning as it is now."""
+        part: dict[str, Any] = {**self.output[index]["content"][0], "text": self.text(index)}
+        return {**part, "logprobs": self._logprobs.get(index, [])} if "logprobs" in part else part
 
     def announce(self, *, background: bool) -> None:
         """The events that begin every response, before anything can go wrong or be cancelled."""
@@ -217,9 +280,9 @@ class Transcript:
 
     def _apply(self, event: dict[str, Any]) -> None:
         kind = event["type"]
-        if kind == "response.output_text.delta":
+        if kind in _TEXT_DELTAS:
             self._texts.setdefault((event["output_index"], event["content_index"]), []).append(event["delta"])
-            if event["logprobs"]:
+            if event.get("logprobs"):
                 self._logprobs.setdefault(event["output_index"], []).extend(event["logprobs"])
         elif kind == "response.output_text.annotation.added":
             part = self.output[event["output_index"]]["content"][event["content_index"]]
@@ -227,7 +290,10 @@ class Transcript:
         elif kind == "response.output_item.added":
             self.output.append(orjson.loads(orjson.dumps(event["item"])))
         elif kind == "response.content_part.added":
-            self.output[event["output_index"]]["content"].append(dict(event["part"], annotations=[]))
+            part = dict(event["part"])
+            if "annotations" in part:
+                part["annotations"] = []
+            self.output[event["output_index"]]["content"].append(part)
         elif kind == "response.output_item.done":
             self.output[event["output_index"]] = event["item"]
         elif "response" in event and event["response"] is not self.response:

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cloister_common.errors import CloisterError
-from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
 
 from cloister_gateway.grounding import Passage, Retrieval, attribute
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.prompt import History, new_boundary
 from cloister_gateway.runs.answer import Answer
+from cloister_gateway.runs.calls import Calls
 from cloister_gateway.runs.generation import Generation
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.records import (
@@ -28,6 +28,7 @@ from cloister_gateway.runs.records import (
     TruncationDetails,
     TurnRequest,
 )
+from cloister_gateway.runs.sealing import ReasoningSeals
 from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.transcript import Transcript
 from cloister_gateway.storage import KeyedObject
@@ -57,15 +58,23 @@ class Turn:
         upstream: Calls the llm pods.
         retrieval: Embeds, for attribution.
         store: Keeps what was found, so that a takeover cites the same.
+        seals: Seals reasoning for callers who want to keep it.
     """
 
     def __init__(
-        self, *, preparation: Preparation, upstream: ModelUpstream, retrieval: Retrieval, store: ResponseStore
+        self,
+        *,
+        preparation: Preparation,
+        upstream: ModelUpstream,
+        retrieval: Retrieval,
+        store: ResponseStore,
+        seals: ReasoningSeals,
     ) -> None:
         self._preparation = preparation
         self._upstream = upstream
         self._retrieval = retrieval
         self._store = store
+        self._seals = seals
 
     async def perform(self, keyed: KeyedObject, request: TurnRequest, transcript: Transcript) -> Outcome:
         """Searches if asked to, builds the prompt, generates, cites.
@@ -81,6 +90,8 @@ class Turn:
         Raises:
             CloisterError: It failed; the message is for the caller.
         """
+        if request.seal_reasoning:
+            transcript.seal_thought = await self._seals.sealer(keyed.key.tenant, request.model)
         prompt = await self._prompt(keyed, request, transcript)
         transcript.results = prompt.results
         index = transcript.item_index("file_search_call")
@@ -89,6 +100,7 @@ class Turn:
         truncation = TruncationDetails(dropped_messages=prompt.dropped)
         transcript.note(truncation_details=truncation.model_dump())
         answer = Answer(transcript, prompt.passages, cite=request.response_format is None)
+        calls = Calls([tool["function"]["name"] for tool in request.functions], parallel=request.parallel_calls)
         generation = Generation(
             self._upstream,
             keyed,
@@ -96,12 +108,17 @@ class Turn:
             prompt.messages,
             most_tokens=self._preparation.answer_tokens(request),
             answer=answer,
+            calls=calls,
             tokens=transcript.tokens,
         )
         reason = await generation.run()
         if transcript.tokens.prompt is not None and not transcript.resumed:
             prompt.note_tokens(transcript.tokens.prompt)
-        answer.finish()
+        made, text = calls.finish(cut=reason == "length")
+        if text:
+            answer.feed(text)
+        answer.finish(called=bool(made))
+        transcript.calls = made
         await self._attribute(keyed, transcript, answer)
         if reason == "length":
             return Outcome(status="incomplete", incomplete_details=IncompleteDetails(reason="max_output_tokens"))
@@ -145,7 +162,7 @@ class Turn:
                 return found
         queries = self._preparation.queries(history, new)
         if transcript.item_index("file_search_call") is None:
-            transcript.open_search(new_id("fs_"), queries)
+            transcript.open_search(transcript.new_item_id("fs_"), queries)
         passages = await self._preparation.search(keyed.key.tenant, tool, queries)
         return await self._store.write_once(keyed, FOUND, Found(passages=passages, boundary=new_boundary()))
 

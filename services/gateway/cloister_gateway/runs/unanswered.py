@@ -12,7 +12,7 @@ from cloister_common.ids import new_id
 
 from cloister_gateway.prompt import History, Said
 from cloister_gateway.storage import StoredItem, StoredLog
-from cloister_gateway.wire.items import Item, item_messages
+from cloister_gateway.wire.items import Item, item_messages, speaks
 
 __all__ = ["Spoken", "is_unanswered", "shown_items", "unanswered_mark"]
 
@@ -21,8 +21,8 @@ _VIEW = "spoken"
 
 
 def is_unanswered(status: str, output: Sequence[Item]) -> bool:
-    """Whether a turn ended without an answer: neither completed nor with any text in its output."""
-    return status != "completed" and not item_messages(output)
+    """Whether a turn ended without an answer: neither completed nor with any text in its output but a thought."""
+    return status != "completed" and not any(map(speaks, item_messages(output)))
 
 
 def unanswered_mark(asked: Sequence[Item]) -> Item:

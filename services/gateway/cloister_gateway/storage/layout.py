@@ -56,6 +56,7 @@ __all__ = [
     "CLAIMS",
     "CONVERSATION",
     "IDENTITY",
+    "REASONING",
     "RESPONSE",
     "RUNS_ACTIVE",
     "RUNS_ENDED",
@@ -81,6 +82,8 @@ RESPONSE = "resp"
 """The kind of responses."""
 CLAIMS = "claims"
 """The kind of the data key that seals a tenant's idempotency claims."""
+REASONING = "reasoning"
+"""The kind of the data key that seals what a tenant's callers keep of a model's reasoning."""
 IDENTITY = "identity"
 """The kind of the data key that seals a project's names, and the organization's that seals all rights."""
 

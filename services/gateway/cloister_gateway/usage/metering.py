@@ -1,8 +1,8 @@
 """The seam around every generation: what it may use is reserved before it, what it used is settled after it.
 
-Everything that makes a model work for a caller passes here once: a turn of a response, a chat completion, embeddings,
-a rerank. What comes behind the seam (limits, records of usage) is a `Meter`; `Unmetered`, which does nothing, is the
-default.
+Everything that makes a model work for a caller passes here once: a turn of a response, a completion of a chat or a
+text, embeddings, a rerank. What comes behind the seam (limits, records of usage) is a `Meter`; `Unmetered`, which does
+nothing, is the default.
 
 A stateless call is reserved and settled by one gateway, around the call (`Metered`). A response is reserved where it
 is taken, while its caller can still be refused, and settled where its run ends, which may be on another gateway: so a
@@ -23,7 +23,7 @@ from cloister_gateway.identity.principal import Principal
 
 __all__ = ["Ending", "Generation", "Kind", "Meter", "Metered", "Metering", "Unmetered", "Used", "reserved"]
 
-Kind = Literal["response", "chat", "embeddings", "rerank"]
+Kind = Literal["response", "chat", "completions", "embeddings", "rerank"]
 
 Ending = Literal["completed", "failed", "cancelled"]
 """``completed`` also where the answer reached its greatest length; ``cancelled`` whoever it was that stopped it: a

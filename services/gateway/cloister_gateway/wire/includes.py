@@ -2,18 +2,19 @@
 
 from typing import Final, Literal, get_args
 
-__all__ = ["INCLUDABLE", "LOGPROBS", "RESULTS", "Included"]
+__all__ = ["INCLUDABLE", "LOGPROBS", "RESULTS", "SEALED_REASONING", "Included"]
 
 RESULTS: Final = "file_search_call.results"
 LOGPROBS: Final = "message.output_text.logprobs"
+SEALED_REASONING: Final = "reasoning.encrypted_content"
 
 Included = Literal[
     "file_search_call.results",
     "message.output_text.logprobs",
+    "reasoning.encrypted_content",
     "code_interpreter_call.outputs",
     "computer_call_output.output.image_url",
     "message.input_image.image_url",
-    "reasoning.encrypted_content",
     "web_search_call.action.sources",
     "web_search_call.results",
 ]

@@ -1,24 +1,26 @@
-"""Items in OpenAI's shape: as callers send them, as conversations keep them, as the model is given them."""
+"""Items in OpenAI's shape, as conversations keep them and as the model is given them.
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+What callers may send is in `cloister_gateway.wire.inputs`.
+"""
 
-from cloister_common.ids import new_id
-from pydantic import BeforeValidator, Field
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from cloister_gateway.wire.strict import Object, Strict, Text, only
+import orjson
 
 __all__ = [
-    "InputMessage",
-    "InputText",
+    "CALL_OF_CALLER",
+    "CALL_OF_MODEL",
     "Item",
     "Logprob",
     "Message",
     "ResponseBody",
     "SearchResult",
+    "call_arguments",
     "has_searched",
-    "input_item",
     "item_messages",
+    "joined",
+    "speaks",
     "with_results",
     "without_results",
 ]
@@ -31,42 +33,14 @@ SearchResult = dict[str, Any]
 """One result of a file search, in OpenAI's JSON."""
 Logprob = dict[str, Any]
 """How likely a token of an answer was, and the likeliest at its place: the same JSON of OpenAI's in both APIs."""
-Message = dict[str, str]
-"""A message as the model is given it: its ``role`` and its text, ``content``."""
+Message = dict[str, Any]
+"""A message as the model is given it, in the JSON of Chat Completions: its ``role`` and its text, ``content``; or one
+call of a function, in ``tool_calls``, with ``by_model``, whether the model made it here; or what a function returned,
+with ``tool_call_id``; or only what an assistant thought, in ``reasoning``. `joined` makes of them what a pod gets."""
 
-
-class InputText(Strict):
-    """A text part of an input message. ``output_text`` is what assistant messages of earlier turns carry."""
-
-    type: Annotated[Literal["input_text", "output_text"], only("input_text", "output_text")] = "input_text"
-    text: Text
-    annotations: Annotated[list[Object], Field(fail_fast=True)] | None = None
-    logprobs: Annotated[list[Object], Field(fail_fast=True)] | None = None
-
-
-def _as_parts(content: Any) -> Any:
-    return [{"type": "input_text", "text": content}] if isinstance(content, str) else content
-
-
-class InputMessage(Strict):
-    """A message of the input."""
-
-    refused: ClassVar[Mapping[str, str]] = {"phase": "Models here do not tell phases of an answer. Leave it out."}
-
-    type: Annotated[Literal["message"], only("message")] = "message"
-    id: str | None = Field(None, max_length=128)
-    status: Literal["in_progress", "completed", "incomplete"] | None = None
-    role: Literal["user", "assistant", "system", "developer"]
-    content: Annotated[list[InputText], Field(min_length=1, max_length=64, fail_fast=True), BeforeValidator(_as_parts)]
-
-
-def input_item(message: InputMessage) -> Item:
-    """An input message as it is stored, with an id of its own."""
-    if message.role == "assistant":
-        content = [{"type": "output_text", "text": part.text, "annotations": []} for part in message.content]
-    else:
-        content = [{"type": "input_text", "text": part.text} for part in message.content]
-    return {"id": new_id("msg_"), "type": "message", "role": message.role, "status": "completed", "content": content}
+CALL_OF_MODEL = "fc_"
+CALL_OF_CALLER = "fci_"
+"""How the ids of calls begin: of those that the model made here, and of those that callers say it made."""
 
 
 def with_results(output: list[Item], results: list[SearchResult] | None) -> list[Item]:
@@ -90,16 +64,75 @@ def without_results(item: Item) -> Item:
 
 
 def item_messages(items: Sequence[Item]) -> list[Message]:
-    """The messages among ``items``, as the model is given them: role and text.
+    """The messages among ``items``, one for each item that says something.
 
     ``developer`` is OpenAI's newer word for ``system``, and the only one of the two that chat templates do not know.
     """
-    messages = []
+    messages: list[Message] = []
     for item in items:
-        if item["type"] != "message":
-            continue
-        text = "".join(part.get("text", "") for part in item["content"])
-        if text:
-            role = "system" if item["role"] == "developer" else item["role"]
-            messages.append({"role": role, "content": text})
+        match item["type"]:
+            case "message":
+                text = _text(item["content"])
+                if text:
+                    role = "system" if item["role"] == "developer" else item["role"]
+                    messages.append({"role": role, "content": text})
+            case "reasoning":
+                text = _text(item.get("content") or ())
+                if text:
+                    messages.append({"role": "assistant", "reasoning": text})
+            case "function_call":
+                function = {"name": item["name"], "arguments": call_arguments(item["arguments"])}
+                call = {"id": item["call_id"], "type": "function", "function": function}
+                by_model = item["id"].startswith(CALL_OF_MODEL)
+                messages.append({"role": "assistant", "tool_calls": [call], "by_model": by_model})
+            case "function_call_output":
+                output = item["output"]
+                text = output if isinstance(output, str) else _text(output)
+                messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": text})
     return messages
+
+
+def speaks(message: Message) -> bool:
+    """Whether the message is more than a thought."""
+    return "content" in message or "tool_calls" in message
+
+
+def joined(messages: Sequence[Message]) -> list[Message]:
+    """Messages as a pod takes them: calls stand together, in the assistant's message before them if there is one, and a
+    thought is part of what came of it.
+
+    Thoughts from before the last message of the user are left out, as the models' makers want it: what a turn came to
+    is its answer. Whether the others are of use, the model's chat template knows.
+    """
+    asked = max((place for place, message in enumerate(messages) if message["role"] == "user"), default=-1)
+    found: list[Message] = []
+    thought = ""
+    for place, message in enumerate(messages):
+        if not speaks(message):
+            thought += message["reasoning"] if place > asked else ""
+            continue
+        calls = message.get("tool_calls")
+        if thought and message["role"] == "assistant":
+            said = {"role": "assistant", "content": "", "tool_calls": calls} if calls is not None else message
+            found.append({**said, "reasoning": thought})
+        elif calls is None:
+            found.append(message)
+        elif found and found[-1]["role"] == "assistant":
+            found[-1] = {**found[-1], "tool_calls": [*found[-1].get("tool_calls", ()), *calls]}
+        else:
+            found.append({"role": "assistant", "content": "", "tool_calls": calls})
+        thought = ""
+    return found
+
+
+def _text(parts: Iterable[Item]) -> str:
+    return "".join(part["refusal"] if part["type"] == "refusal" else part.get("text", "") for part in parts)
+
+
+def call_arguments(said: str) -> str:
+    """Arguments as a pod takes them: an object in JSON. A model that is not held to it may have written anything."""
+    try:
+        whole = isinstance(orjson.loads(said), dict)
+    except orjson.JSONDecodeError:
+        whole = False
+    return said if whole else orjson.dumps({"arguments": said}).decode()

@@ -1,7 +1,6 @@
 """Parameters that Responses and Chat Completions share: hints of OpenAI's about its own service, and sampling."""
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from cloister_common.wire.requests import Hint
 from pydantic import Field
@@ -12,6 +11,7 @@ __all__ = [
     "FrequencyPenalty",
     "Obfuscation",
     "PresencePenalty",
+    "PromptCacheBreakpoint",
     "PromptCacheOptions",
     "PromptCacheRetention",
     "SafetyIdentifier",
@@ -27,7 +27,7 @@ __all__ = [
 _SMALLEST_TOP_P = 1e-6
 """No token but the likeliest: the next one would have to be as likely to within this."""
 
-_UNREAD = Hint("There is no abuse to be found for a provider: keys and projects say who asks.")
+_UNREAD = Hint("It helps a provider to find abuse among its customers; here keys and projects say who asks.")
 _CACHED = Hint("The pods keep common beginnings of prompts as long as they have room; no answer depends on it.")
 
 User = Annotated[str | None, Field(max_length=512), _UNREAD]
@@ -39,16 +39,18 @@ PromptCacheRetention = Annotated[Literal["in_memory", "in-memory", "24h"] | None
 class PromptCacheOptions(Strict):
     """How long and where OpenAI caches a prompt."""
 
-    refused: ClassVar[Mapping[str, str]] = {
-        "comparison_response_id": "What the cache did stands in 'usage'. Leave it out."
-    }
-
     mode: Annotated[Literal["implicit", "explicit"] | None, _CACHED] = None
     ttl: Annotated[Literal["30m", "12h"] | None, _CACHED] = None
-    prewarm: Annotated[
-        Literal[False] | None, only(False), Hint("`true` asks for no answer at all, and is refused.")
-    ] = None
 
+
+class CacheBreakpoint(Strict):
+    """Where a beginning that comes again ends."""
+
+    mode: Literal["explicit"]
+    ttl: Literal["30m", "12h"] | None = None
+
+
+PromptCacheBreakpoint = Annotated[CacheBreakpoint | None, _CACHED]
 
 ServiceTier = Annotated[
     Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None,

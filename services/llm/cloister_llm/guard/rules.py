@@ -10,6 +10,7 @@ from typing import Any
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 
+from cloister_llm.guard.sampling import SAMPLING_FIELDS, check_sampling
 from cloister_llm.guard.schemas import check_structure
 from cloister_llm.rendering.vocabulary import ROLES, TEMPLATE_WORDS, is_word
 
@@ -22,20 +23,18 @@ means ready."""
 ALIVE = frozenset({"/health", "/livez"})
 """Paths that answer while the pod stops, so that it is not killed before its last requests are done."""
 
-PATHS = frozenset({("GET", "/v1/models"), ("POST", "/v1/chat/completions"), ("POST", "/tokenize")})
+PATHS = frozenset(
+    {("GET", "/v1/models"), ("POST", "/v1/chat/completions"), ("POST", "/v1/completions"), ("POST", "/tokenize")}
+)
 """What answers a caller with our internal token."""
 
-_SAMPLING = frozenset(
-    {
-        *("frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias", "temperature", "top_p", "top_k"),
-        *("min_p", "seed", "stop", "n", "max_tokens", "max_completion_tokens", "min_tokens", "ignore_eos"),
-        *("logprobs", "top_logprobs", "response_format", "thinking_token_budget"),
-    }
-)
-_CHAT = _SAMPLING | {
-    *("model", "messages", "tools", "tool_choice", "parallel_tool_calls", "reasoning_effort", "include_reasoning"),
-    *("stream", "stream_options", "stream_interval", "user", "add_generation_prompt", "continue_final_message"),
-    *("chat_template_kwargs", "return_token_ids", "request_id", "cache_salt", "priority"),
+_ANSWERED = SAMPLING_FIELDS | {"model", "user", "request_id", "cache_salt", "priority"}
+_CHAT = (_ANSWERED - {"echo"}) | {
+    *("messages", "tools", "tool_choice", "reasoning_effort", "response_format"),
+    *("add_generation_prompt", "continue_final_message", "chat_template_kwargs"),
+}
+_COMPLETION = (_ANSWERED | {"prompt"}) - {
+    *("max_completion_tokens", "top_logprobs", "include_reasoning", "parallel_tool_calls"),
 }
 _TOKENIZE = frozenset(
     {
@@ -43,13 +42,14 @@ _TOKENIZE = frozenset(
         *("chat_template_kwargs", "return_token_strs", "add_special_tokens"),
     }
 )
-BODIES = {"/v1/chat/completions": _CHAT, "/tokenize": _TOKENIZE}
+BODIES = {"/v1/chat/completions": _CHAT, "/v1/completions": _COMPLETION, "/tokenize": _TOKENIZE}
 """Fields of each body that is accepted."""
 
 _TEMPLATE_VARIABLES = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
 _MESSAGE = frozenset(
     {"role", "content", "name", "tool_calls", "tool_call_id", "refusal", "reasoning", "reasoning_content"}
 )
+_MOST_ANSWERS = 1024  # vLLM's bound on prompts
 _TEXT_PARTS = {"text": "text", "refusal": "refusal"}
 
 
@@ -72,6 +72,9 @@ def check_body(path: str, body: Any) -> None:
         for at, message in enumerate(messages):
             _check_message(message, f"messages[{at}]")
     _check_template_variables(body.get("chat_template_kwargs"))
+    check_sampling(body)
+    if "prompt" in BODIES[path]:
+        _check_prompt(body.get("prompt"), choices=body.get("n") or 1, required="messages" not in BODIES[path])
     check_structure(body)
 
 
@@ -106,6 +109,21 @@ def _check_part(part: Any, where: str) -> None:
             raise UnsupportedParameter(f"{where}.{name}")
     if not isinstance(part.get(field), str):
         raise InvalidRequest(f"Invalid value for '{where}.{field}': must be text.", param=f"{where}.{field}")
+
+
+def _check_prompt(prompt: Any, *, choices: int, required: bool) -> None:
+    """Text, or texts: ids of tokens would be control tokens where the caller wants them."""
+    if prompt is None and not required:
+        return
+    texts = prompt if isinstance(prompt, list) else [prompt]
+    if any(isinstance(text, int | list) for text in texts):
+        raise UnsupportedParameter("prompt", "'prompt' must be text or a list of texts: token ids are not taken.")
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise InvalidRequest("Invalid value for 'prompt': must be text or a list of texts.", param="prompt")
+    if len(texts) * choices > _MOST_ANSWERS:
+        raise InvalidRequest(
+            f"Invalid value for 'prompt': no more than {_MOST_ANSWERS} prompts, times 'n'.", param="prompt"
+        )
 
 
 def _check_template_variables(variables: Any) -> None:

@@ -5,7 +5,8 @@ entries of the base vocabulary with the same ids (a converted vocabulary often l
 What a control token looks like is then ordinary text to it, which decodes to the same characters.
 
 Tokenizers that stem from SentencePiece put a space before every text they are given. That is right once, at the
-start of the prompt; pieces further on are encoded without it.
+start of the prompt; pieces further on are encoded without it. A prompt that is content from its first character, as
+that of a completion, has it too.
 """
 
 import json
@@ -27,7 +28,7 @@ of those would grow to gigabytes."""
 
 
 class PieceEncoder:
-    """The three tokenizers made from one. Safe to use from several threads."""
+    """The tokenizers made from one. Safe to use from several threads."""
 
     def __init__(self, tokenizer_json: str) -> None:
         """Takes the serialised fast tokenizer (``tokenizer.json``).
@@ -44,6 +45,9 @@ class PieceEncoder:
             self._full = Tokenizer.from_str(json.dumps(data))
             self._inner = Tokenizer.from_str(json.dumps(inner))
             self._content = Tokenizer.from_str(json.dumps(_without_added_tokens(inner, self.control_ids)))
+            self._opening = self._content
+            if inner != data:
+                self._opening = Tokenizer.from_str(json.dumps(_without_added_tokens(data, self.control_ids)))
         except Exception as error:
             raise ValueError(f"The model's tokenizer cannot be split into markup and content: {error}") from error
         # Markup recurs: a template writes the same few strings between all messages.
@@ -66,17 +70,28 @@ class PieceEncoder:
         Raises:
             InvalidRequest: The tokenizer has no other way to write a character of the text.
         """
+        return self._encode_text(self._content, text, "messages")
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Token ids of a prompt that is nothing but content. No BOS is added.
+
+        Raises:
+            InvalidRequest: As `encode_content`.
+        """
+        return self._encode_text(self._opening, text, "prompt")
+
+    def _encode_text(self, tokenizer: Tokenizer, text: str, param: str) -> list[int]:
         try:
-            ids: list[int] = self._content.encode(text, add_special_tokens=False).ids
+            ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
         except Exception as error:
             # The library raises bare Exception, for lone surrogates and for characters without an unknown token.
             raise InvalidRequest(
-                "The text has characters that the model's tokenizer cannot write. Leave them out.", param="messages"
+                "The text has characters that the model's tokenizer cannot write. Leave them out.", param=param
             ) from error
         if not self.control_ids.isdisjoint(ids):
             raise InvalidRequest(
                 "The text has characters that the model's tokenizer can only write as control tokens. Leave them out.",
-                param="messages",
+                param=param,
             )
         return ids
 

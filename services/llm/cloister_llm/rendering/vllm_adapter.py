@@ -1,9 +1,12 @@
 """The thin seam between `cloister_llm.rendering` and vLLM: its Hugging Face renderer with our rendering inside.
 
 vLLM resolves the template, its variables and the message format as before, and runs us in its own thread pool under
-its own time limit. Only the step from messages to token ids is ours. The only file of this package that imports vLLM.
+its own time limit. Only the step from messages, or a prompt, to token ids is ours. The only file of this package that
+imports vLLM.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from cloister_common.errors import CloisterError
@@ -31,6 +34,8 @@ class GuardedRenderer(hf.HfRenderer):  # type: ignore[misc]  # vLLM's classes ar
             raise ValueError("Prompt embeddings and video chunks are not supported by this renderer.")
         self._chat = ChatRenderer(PieceEncoder(tokenizer.backend_tokenizer.to_str()))
         self._apply_chat_template_async = make_async(self._render, executor=self._executor)
+        begin = tokenizer.bos_token_id
+        self._begin = [begin] if begin is not None and tokenizer("")["input_ids"][:1] == [begin] else []
 
     def render_messages(self, messages: Any, params: Any) -> Any:
         """Refused: the server renders with `render_messages_async`, and this path would not be guarded."""
@@ -62,7 +67,19 @@ class GuardedRenderer(hf.HfRenderer):  # type: ignore[misc]  # vLLM's classes ar
             )
             return text
 
-        try:
+        with _vllms_errors():
             return self._chat.render(conversation, tools, variables, apply_template)
-        except CloisterError as error:
-            raise VLLMValidationError(error.message, parameter=error.param) from error
+
+    def _tokenize_prompt(self, prompt: Any, params: Any) -> Any:
+        """The prompt of a completion, or a text to count: all of it content, behind what begins every text."""
+        with _vllms_errors():
+            ids = self._chat.encoder.encode_prompt(prompt["prompt"])
+        return self._build_tokens_prompt([*self._begin, *ids] if params.add_special_tokens else ids, prompt)
+
+
+@contextmanager
+def _vllms_errors() -> Iterator[None]:
+    try:
+        yield
+    except CloisterError as error:
+        raise VLLMValidationError(error.message, parameter=error.param) from error

@@ -1,22 +1,60 @@
 """Files on the wire (OpenAI's FileObject) and at rest (`FileRecord`)."""
 
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
+from cloister_common.validation import body_error
+from cloister_common.wire.requests import RequestModel
 from openai.types import FileObject
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cloister_retriever.damage import sentence
 from cloister_retriever.identifiers import place_in
 from cloister_retriever.pages import Order, PlacedObject
 
-__all__ = ["PURPOSES", "FileRecord", "FilesQuery", "Purpose", "check_purpose"]
+__all__ = ["PURPOSES", "ExpiresAfter", "FileRecord", "FilesQuery", "Purpose", "check_purpose"]
 
 Purpose = Literal["assistants", "user_data", "batch", "vision"]
 PURPOSES: tuple[str, ...] = get_args(Purpose)
 """What files are for here."""
 
 _REFUSED_PURPOSES = ("fine-tune", "fine-tune-results", "evals", "assistants_output", "batch_output")
+
+
+_LEAST_SECONDS = 3600
+_MOST_SECONDS = 30 * 86_400
+"""OpenAI's bounds on how long a file that expires may live."""
+
+
+class ExpiresAfter(RequestModel):
+    """When a file expires: so many seconds after it was made."""
+
+    anchor: Literal["created_at"]
+    seconds: int = Field(ge=_LEAST_SECONDS, le=_MOST_SECONDS)
+
+    @classmethod
+    def of_form(cls, fields: dict[str, str]) -> Self | None:
+        """What the fields of a form say of it: ``expires_after[anchor]`` and ``expires_after[seconds]``.
+
+        Raises:
+            InvalidRequest: One of them is missing or wrong.
+        """
+        sent = {name[:-1].partition("[")[2]: value for name, value in fields.items() if name.startswith(_IN_A_FORM)}
+        if not sent:
+            return None
+        seconds = sent.get("seconds", "")
+        value = {**sent, "seconds": int(seconds)} if seconds.isdecimal() and len(seconds) < _LONGEST_NUMBER else sent
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            found = body_error(error)
+            place = f"expires_after.{found.param}"
+            message = found.message.replace(f"'{found.param}'", f"'{place}'")
+            raise InvalidRequest(message, param=place, code=found.error_code) from None
+
+
+_IN_A_FORM = "expires_after["
+_LONGEST_NUMBER = 10
 
 
 class FileRecord(PlacedObject):
@@ -26,6 +64,9 @@ class FileRecord(PlacedObject):
     purpose: Purpose
     size: int
     sha256: str
+    expires_at: int | None = None
+    """Seconds since the epoch. From then on nobody sees it, and a moment later it is deleted."""
+
     damage: str | None = Field(None, exclude=True)
     """Never stored: what is wrong with what is stored of the file."""
 
@@ -54,6 +95,7 @@ class FileRecord(PlacedObject):
             filename=self.name,
             object="file",
             purpose=self.purpose,
+            expires_at=self.expires_at,
             status="processed" if self.damage is None else "error",
             status_details=self.damage,
         )

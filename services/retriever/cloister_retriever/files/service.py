@@ -3,20 +3,23 @@
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from cloister_common.logs import get_logger
+from cloister_common.vault import DataKey
 
 from cloister_retriever.damage import Damaged, damage_of, sentence, telling
-from cloister_retriever.files.schemas import FileRecord, FilesQuery, check_purpose
+from cloister_retriever.files.schemas import ExpiresAfter, FileRecord, FilesQuery, Purpose, check_purpose
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.files.upload import MultipartUpload
-from cloister_retriever.identifiers import FILE_PREFIX, check_id, missing, new_placed_id
+from cloister_retriever.identifiers import FILE_PREFIX, check_id, missing, new_placed_id, place_in
+from cloister_retriever.jobs.due import Due
 from cloister_retriever.storage.content import ContentFacts, sealed_size
 from cloister_retriever.storage.uses import FileUses
 
-__all__ = ["Detach", "FileService", "FileUsers"]
+__all__ = ["Detach", "FileDraft", "FileService", "FileUsers", "clean_name"]
 
 log = get_logger(__name__)
 
@@ -36,16 +39,35 @@ _MAX_NAME = 255
 _MAX_ENDING = 32
 """A name that is too long is cut before its ending, since that says what the file is. What is longer is no ending."""
 
+_FIELDS = frozenset({"purpose", "expires_after[anchor]", "expires_after[seconds]"})
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Control characters, line separators and text-direction overrides: they could disguise a name where it is shown."""
 
 
-class FileService:
-    """Uploads, lists, reads and deletes files."""
+@dataclass(frozen=True, slots=True)
+class FileDraft:
+    """What is known of a file before its content is.
 
-    def __init__(self, store: FileStore, uses: FileUses, *, max_file_bytes: int) -> None:
+    Attributes:
+        id: Its id, which says when it was made.
+        name: As it is kept: see `clean_name`.
+        lives_seconds: Until it expires, from when it was made; None if it never does.
+    """
+
+    id: str
+    name: str
+    purpose: Purpose
+    lives_seconds: int | None
+
+
+class FileService:
+    """Uploads, lists, reads, deletes and expires files."""
+
+    def __init__(self, store: FileStore, uses: FileUses, due: Due, *, max_file_bytes: int) -> None:
         self._store = store
         self._uses = uses
+        self._due = due
         self._max_file_bytes = max_file_bytes
 
     async def upload(self, tenant: str, form: MultipartUpload) -> FileRecord:
@@ -60,31 +82,64 @@ class FileService:
         if name is None:
             raise InvalidRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
         _check_fields(form.fields)
-        now = time.time_ns()
-        file_id = new_placed_id(FILE_PREFIX, now)
+        file_id = new_placed_id(FILE_PREFIX, time.time_ns())
         key = await self._store.create_key(tenant, file_id)
         facts: ContentFacts | None = None
         try:
             facts = await self._store.write_content(tenant, file_id, key, form.chunks(), max_bytes=self._max_file_bytes)
             await form.finish()
             _check_fields(form.fields)
-            record = FileRecord(
-                id=file_id,
-                name=clean_name(name),
-                purpose=check_purpose(form.fields.get("purpose")),
-                size=facts.size,
-                sha256=facts.sha256,
-                created_at=now // 10**9,
-                created_ns=now,
+            expiry = ExpiresAfter.of_form(form.fields)
+            draft = FileDraft(
+                file_id,
+                clean_name(name),
+                check_purpose(form.fields.get("purpose")),
+                None if expiry is None else expiry.seconds,
             )
-            await self._store.put(tenant, record, key)
+            return await self._put(tenant, draft, facts, key)
         except BaseException:
-            # Refused, cut off or failed: without a record nobody can see it, and without a key nobody can read it.
-            await self._store.destroy_key(tenant, file_id)
-            await self._store.delete_content(tenant, file_id)
-            await self._store.delete(tenant, file_id)
+            # Refused, cut off or failed.
+            await self.abandon(tenant, file_id)
             raise
-        log.info("file_stored", file=file_id, bytes=facts.size)
+
+    async def assemble(self, tenant: str, draft: FileDraft, chunks: AsyncIterator[bytes]) -> FileRecord:
+        """Stores a file whose content comes from within. Done again with the same draft and content, also at the same
+        time, it is the same file; what was begun and is not wanted after all is for the caller to `abandon`.
+
+        Raises:
+            PayloadTooLarge: Over the size limit.
+            CloisterError: What ``chunks`` raises.
+        """
+        key = await self._store.obtain_key(tenant, draft.id)
+        facts = await self._store.write_content(tenant, draft.id, key, chunks, max_bytes=self._max_file_bytes)
+        return await self._put(tenant, draft, facts, key)
+
+    async def abandon(self, tenant: str, file_id: str) -> None:
+        """Removes what was begun of a file: without a record nobody can see it, without a key nobody can read it."""
+        await self._store.destroy_key(tenant, file_id)
+        await self._store.delete_content(tenant, file_id)
+        await self._store.delete(tenant, file_id)
+
+    async def _put(self, tenant: str, draft: FileDraft, facts: ContentFacts, key: DataKey) -> FileRecord:
+        made = place_in(draft.id)
+        assert made is not None, "a file's id says when it was made"
+        created_at = made // 10**9
+        expires_at = None if draft.lives_seconds is None else created_at + draft.lives_seconds
+        record = FileRecord(
+            id=draft.id,
+            name=draft.name,
+            purpose=draft.purpose,
+            size=facts.size,
+            sha256=facts.sha256,
+            created_at=created_at,
+            created_ns=made,
+            expires_at=expires_at,
+        )
+        if expires_at is not None:
+            # Before the record: a time without a file does no harm.
+            await self._due.note(tenant, draft.id, expires_at)
+        await self._store.put(tenant, record, key)
+        log.info("file_stored", file=draft.id, bytes=facts.size)
         return record
 
     async def list(self, tenant: str, query: FilesQuery) -> tuple[list[FileRecord], bool]:
@@ -92,11 +147,12 @@ class FileService:
         timeline = await self._store.timeline(tenant)
         bounds = await timeline.bounds(after=query.after, order=query.order)
 
-        async def wanted() -> AsyncGenerator[Sequence[FileRecord]]:
+        async def seen() -> AsyncGenerator[Sequence[FileRecord]]:
             async for step in timeline.steps(bounds, query.limit + 1):
-                yield [one for one in step if query.purpose in {None, one.purpose} or one.damage is not None]
+                wanted = [one for one in step if query.purpose in {None, one.purpose} or one.damage is not None]
+                yield [one for one in wanted if not _expired(one)]
 
-        page, has_more = await bounds.gather(wanted(), query.limit)
+        page, has_more = await bounds.gather(seen(), query.limit)
         # After the records: of a file that is being stored the content is there first.
         sizes = await self._store.sizes(tenant, [record.id for record in page])
         return [_whole(record, sizes.get(record.id)) for record in page], has_more
@@ -122,7 +178,7 @@ class FileService:
         """
         with damage_of("file", check_id(FILE_PREFIX, file_id, param=param)):
             record = await self._store.get(tenant, file_id)
-        if record is None:
+        if record is None or _expired(record):
             raise missing(FILE_PREFIX, file_id, param=param)
         return record
 
@@ -162,6 +218,10 @@ class FileService:
             await detach(tenant, store_id, file_id)
 
 
+def _expired(record: FileRecord) -> bool:
+    return record.expires_at is not None and record.expires_at <= time.time()
+
+
 def clean_name(name: str) -> str:
     """The last part of a path, without control characters, 255 characters at most with its ending, never empty."""
     last = re.split(r"[/\\]", name)[-1]
@@ -183,9 +243,7 @@ def _whole(record: FileRecord, stored: int | None) -> FileRecord:
 
 def _check_fields(fields: dict[str, str]) -> None:
     for name in fields:
-        if name.split("[", 1)[0] == "expires_after":
-            raise UnsupportedParameter("expires_after")
-        if name != "purpose":
+        if name not in _FIELDS:
             raise UnsupportedParameter(_CONTROL.sub("", name)[:64])
     if "purpose" in fields:
         check_purpose(fields["purpose"])

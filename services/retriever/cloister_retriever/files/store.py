@@ -28,6 +28,10 @@ class FileStore:
     async def create_key(self, tenant: str, file_id: str) -> DataKey:
         return await self._keyring.create(tenant, FILE, file_id)
 
+    async def obtain_key(self, tenant: str, file_id: str) -> DataKey:
+        """The file's key, made if it is not there."""
+        return await self._keyring.obtain(tenant, FILE, file_id)
+
     async def key(self, tenant: str, file_id: str) -> DataKey | None:
         return await self._keyring.get(tenant, FILE, file_id)
 

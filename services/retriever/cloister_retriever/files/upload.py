@@ -30,15 +30,21 @@ class MultipartUpload:
 
     Call `find_file`, consume `chunks`, then `finish`: fields may come before or after the file, and are all in
     `fields` at the end.
+
+    Args:
+        content_type: The header.
+        body: What follows it.
+        file_field: What the part that carries the file is called.
     """
 
-    def __init__(self, content_type: str, body: AsyncIterator[bytes]) -> None:
+    def __init__(self, content_type: str, body: AsyncIterator[bytes], *, file_field: str = "file") -> None:
         kind, options = parse_options_header(content_type)
         boundary = options.get(b"boundary")
         if kind != b"multipart/form-data" or not boundary:
-            raise InvalidRequest("The body must be multipart/form-data with the parts 'file' and 'purpose'.")
+            raise InvalidRequest(f"The body must be multipart/form-data with the part '{file_field}'.")
         self.fields: dict[str, str] = {}
         self._body = body
+        self._file_field = file_field
         self._events: deque[tuple[str, _Part | bytes | None]] = deque()
         self._header_name = b""
         self._header_value = b""
@@ -82,7 +88,7 @@ class MultipartUpload:
                 return
             if isinstance(value, bytes):
                 yield value
-        raise InvalidRequest("The body ended in the middle of the file. Send it again.", param="file")
+        raise InvalidRequest("The body ended in the middle of the file. Send it again.", param=self._file_field)
 
     async def finish(self) -> None:
         """Reads the fields after the file.
@@ -91,11 +97,13 @@ class MultipartUpload:
             InvalidRequest: There is a second file.
         """
         if await self.find_file() is not None:
-            raise InvalidRequest("Send one file a request.", param="file")
+            raise InvalidRequest("Send one file a request.", param=self._file_field)
 
     def _begin_file(self, part: _Part) -> str:
-        if part.name != "file":
-            raise InvalidRequest("The part that carries the file must be called 'file'.", param=part.name[:64])
+        if part.name != self._file_field:
+            raise InvalidRequest(
+                f"The part that carries the file must be called '{self._file_field}'.", param=part.name[:64]
+            )
         return part.filename or ""
 
     def _begin_field(self, part: _Part) -> None:

@@ -19,7 +19,7 @@ from cloister_common.vault import (
 
 from cloister_retriever.storage.objects import Objects
 
-__all__ = ["ContentFacts", "SealedContent", "sealed_size"]
+__all__ = ["ContentFacts", "SealedContent", "plain_size", "sealed_size"]
 
 _SEALED_SEGMENT_BYTES = SEGMENT_BYTES + RECORD_OVERHEAD_BYTES
 _SEGMENTS_A_READ = 4
@@ -37,6 +37,11 @@ def sealed_size(size: int) -> int:
     """How many bytes a content of ``size`` bytes has where it is stored."""
     segments = max(1, -(-size // SEGMENT_BYTES))
     return size + segments * RECORD_OVERHEAD_BYTES
+
+
+def plain_size(stored: int) -> int:
+    """How many bytes a content has that has ``stored`` where it is stored: `sealed_size` backwards."""
+    return stored - max(1, -(-stored // _SEALED_SEGMENT_BYTES)) * RECORD_OVERHEAD_BYTES
 
 
 class SealedContent:

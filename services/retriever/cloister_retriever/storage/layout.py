@@ -4,6 +4,9 @@ keys/<sha256>                                wrapped keys
 key-names/<kind>/<id>                        which of them there are; tenants' keys are not named
 t/<tenant>/files/<file>                      a file's record          <tenant> is an HMAC of the tenant's id
 t/<tenant>/contents/<file>                   its sealed segments
+t/<tenant>/uploads/<upload>                  an upload's record
+t/<tenant>/upload-endings/<upload>           how it ended; of those who end it one creates this
+t/<tenant>/parts/<upload>/<part>             the sealed segments of a part
 t/<tenant>/uses/<file>/<store>               the vector stores it is attached to
 t/<tenant>/stores/<store>                    a vector store's record
 t/<tenant>/activity/<store>                  when it was last used
@@ -16,16 +19,18 @@ t/<tenant>/batches/<store>/<batch>           a file batch
 queue/<time>-<share>-<job>                   work to do          <share> is another HMAC of the tenant's id, cut
 leases/<job>-<number>                        who does it
 expiring/<store>                             stores that have an expiry
+due/<seconds>-<id>                           files and uploads that end then
 staging/<random>                             what is being written; in a folder only
 """
 
 from cloister_common.vault import Keyring
 
-__all__ = ["EXPIRING", "LEASES", "QUEUE", "TenantPaths", "tenant_paths"]
+__all__ = ["DUE", "EXPIRING", "LEASES", "QUEUE", "TenantPaths", "tenant_paths"]
 
 QUEUE = "queue"
 LEASES = "leases"
 EXPIRING = "expiring"
+DUE = "due"
 
 
 class TenantPaths:
@@ -42,6 +47,18 @@ class TenantPaths:
 
     def content(self, file_id: str) -> str:
         return f"{self.contents}/{file_id}"
+
+    def upload(self, upload_id: str) -> str:
+        return f"{self._root}/uploads/{upload_id}"
+
+    def upload_ending(self, upload_id: str) -> str:
+        return f"{self._root}/upload-endings/{upload_id}"
+
+    def parts(self, upload_id: str) -> str:
+        return f"{self._root}/parts/{upload_id}"
+
+    def part(self, upload_id: str, part_id: str) -> str:
+        return f"{self.parts(upload_id)}/{part_id}"
 
     def uses(self, file_id: str) -> str:
         return f"{self._root}/uses/{file_id}"

@@ -150,6 +150,19 @@ def test_head_of_a_content_says_how_long_it_is(gateway: GatewayFixture, url: str
         assert (answer.headers["content-length"], answer.headers["accept-ranges"]) == ("5000", "bytes")
 
 
+def test_parts_of_an_upload_stream_through(gateway: GatewayFixture, url: str, peer: Peer) -> None:
+    upload = f"/v1/uploads/upload_{'c' * 48}"
+    part = b"x" * (20 << 20)
+    for path, content in (("/v1/uploads", b"{}"), (f"{upload}/parts", part), (f"{upload}/complete", b"{}")):
+        assert httpx.post(f"{url}{path}", headers=gateway.headers(), content=content, timeout=60).status_code == 200
+    assert httpx.post(f"{url}{upload}/cancel", headers=gateway.headers()).status_code == 200
+    assert [request["path"] for request in peer.requests] == [
+        "/v1/uploads",
+        *(f"{upload}/{act}" for act in ("parts", "complete", "cancel")),
+    ]
+    assert peer.requests[1]["size"] == len(part)
+
+
 def test_upload_over_the_limit_is_a_413(make_gateway: Callable[..., GatewayFixture], peer: Peer, tmp_path: Any) -> None:
     with served(peer) as peer_url:
         gateway = make_gateway(
@@ -171,6 +184,7 @@ def test_upload_over_the_limit_is_a_413(make_gateway: Callable[..., GatewayFixtu
         ("GET", "/v1/files/..%2f..%2finternal%2fsearch"),
         ("GET", "/v1/files/file-a%2f..%2fb"),
         ("GET", "/v1/files/vs_1"),
+        ("POST", "/v1/uploads/file-1/parts"),
         ("GET", f"/v1/vector_stores/{STORE}/files/{STORE}"),
         ("POST", "/v1/vector_stores/x'y/search"),
         ("POST", "/internal/search"),

@@ -191,7 +191,7 @@ def test_no_route_answers_a_stranger_but_the_health_routes(gateway: GatewayFixtu
         assert client.get("/v1/no_such_thing").status_code == 401
         unknown = client.get("/v1/no_such_thing", headers=gateway.headers())
         wrong_method = client.put("/v1/models", headers=gateway.headers())
-    assert sorted(open_routes) == [("GET", "/livez"), ("GET", "/readyz")]
+    assert sorted(open_routes) == [("GET", "/health"), ("GET", "/livez"), ("GET", "/readyz")]
     assert (unknown.status_code, unknown.json()["error"]["message"]) == (404, "Invalid URL (GET /v1/no_such_thing)")
     assert wrong_method.status_code == 405
 

@@ -12,8 +12,9 @@ from cloister_common.testing.llm import FakeLlm
 from tests.integration.gateway.conftest import Installation, sdk
 from tests.support.gateway import GatewayFixture
 
-FUNCTION = {"type": "function", "name": "f", "parameters": {}, "strict": True}
+FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}
 SEARCH = {"type": "file_search", "vector_store_ids": ["vs"]}
+ALLOWED = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]}
 LARGE: dict[str, Any] = {"enum": list(range(1001))}
 NESTED: dict[str, Any] = {"type": "eq", "key": "k", "value": 1}
 for _ in range(9):
@@ -23,7 +24,6 @@ UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     ({"reasoning": {"effort": "low"}}, "reasoning"),
     ({"prompt": {"id": "pmpt_1"}}, "prompt"),
     ({"modalities": ["text"]}, "modalities"),
-    ({"max_tool_calls": 3}, "max_tool_calls"),
     ({"prompt_cache_options": {"prewarm": True}}, "prompt_cache_options.prewarm"),
     ({"context_management": [{"type": "compaction"}]}, "context_management"),
     ({"moderation": {"model": "x"}}, "moderation"),
@@ -31,15 +31,17 @@ UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     ({"access_programs": {}}, "access_programs"),
     ({"text": {"verbosity": "low"}}, "text.verbosity"),
     ({"text": {"format": {"type": "grammar"}}}, "text.format.type"),
-    ({"tools": [FUNCTION]}, "tools[0].type"),
+    ({"tools": [{**FUNCTION, "defer_loading": True}]}, "tools[0].defer_loading"),
+    ({"tools": [{"type": "custom", "name": "c"}]}, "tools[0].type"),
     ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
     ({"tools": [{"type": "file_search", "vector_store_ids": ["vs"], "boost": 2}]}, "tools[0].boost"),
     ({"tools": [{**SEARCH, "ranking_options": {"ranker": "default-2024-11-15"}}]}, "tools[0].ranking_options.ranker"),
-    ({"tool_choice": {"type": "file_search"}}, "tool_choice"),
+    ({"tool_choice": {"type": "web_search"}}, "tool_choice.type"),
+    ({"tool_choice": "any"}, "tool_choice"),
     ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "u"}]}]}, "input[0].content[0].type"),
     ({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]}, "input[0].content[0].type"),
     ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
-    ({"input": [{"type": "function_call_output", "call_id": "c", "output": "o"}]}, "input[0].type"),
+    ({"input": [{"type": "computer_call_output", "call_id": "c", "output": "o"}]}, "input[0].type"),
     ({"input": [{"role": "user", "content": "x", "name": "n"}]}, "input[0].name"),
     # What could rewrite the prompt or reach vLLM past us.
     ({"cache_salt": "x"}, "cache_salt"),
@@ -82,6 +84,20 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{**SEARCH, "filters": {"type": "like"}}]}, "tools[0].filters.comparison.type"),
     ({"tools": [{**SEARCH, "filters": NESTED}]}, "filters"),
     ({"tool_choice": "required"}, "tool_choice"),
+    ({"tool_choice": {"type": "file_search"}}, "tool_choice.type"),
+    ({"tool_choice": {"type": "function", "name": "g"}, "tools": [FUNCTION]}, "tool_choice.name"),
+    (
+        {"tool_choice": {**ALLOWED, "tools": [{"type": "file_search"}]}, "tools": [FUNCTION]},
+        "tool_choice.tools[0].type",
+    ),
+    ({"tool_choice": {**ALLOWED, "mode": "none"}, "tools": [FUNCTION]}, "tool_choice.mode"),
+    ({"max_tool_calls": 0}, "max_tool_calls"),
+    ({"tools": [SEARCH, SEARCH]}, "tools"),
+    ({"tools": [SEARCH, {**FUNCTION, "parameters": {"$ref": "#"}}]}, "tools[1].parameters"),
+    ({"tools": [{**FUNCTION, "parameters": LARGE}]}, "tools[0].parameters"),
+    ({"tools": [{**FUNCTION, "name": "a b"}]}, "tools[0].name"),
+    ({"input": [{"type": "function_call_output", "call_id": "c", "output": "o"}]}, "input[0].call_id"),
+    ({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}]}, "input"),
     ({"conversation": "conv_1", "previous_response_id": "resp_1"}, "previous_response_id"),
     ({"text": {"format": {"type": "json_schema"}}}, "text.format"),
     ({"text": {"format": {"type": "text", "name": "n"}}}, "text.format"),

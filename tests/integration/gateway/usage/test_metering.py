@@ -165,6 +165,29 @@ CALLS: dict[str, tuple[str, int, Callable[[Any], object]]] = {
             c.chat.completions.create(model="fake", messages=HELLO, stream=True, stream_options={"include_usage": True})
         ),
     ),
+    "completions": (
+        "completions",
+        16,
+        lambda c: c.completions.create(model="fake", prompt="hello there"),
+    ),
+    "completions, two choices": (
+        "completions",
+        22,
+        lambda c: c.completions.create(model="fake", prompt="hello there", n=2, max_tokens=11),
+    ),
+    "completions, two texts, streamed with usage": (
+        "completions",
+        22,
+        lambda c: drain(
+            c.completions.create(
+                model="fake",
+                prompt=["hello", "there"],
+                max_tokens=11,
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+        ),
+    ),
     "embeddings": ("embeddings", 0, lambda c: c.embeddings.create(model="mini", input=["one", "two"])),
     "rerank": (
         "rerank",
@@ -193,7 +216,7 @@ def test_every_route_passes_the_meter_once(name: str, client: Any, meter: Record
         choices = 2 if "two" in name else 1
         assert used.exact
         assert used.prompt > 0
-        assert used.output == (ANSWER_TOKENS * choices if kind in {"response", "chat"} else 0)
+        assert used.output == (ANSWER_TOKENS * choices if kind in {"response", "chat", "completions"} else 0)
 
 
 def test_turn_over_a_socket_passes_the_meter_once(installation: GatewayFixture, url: str, meter: Recorder) -> None:

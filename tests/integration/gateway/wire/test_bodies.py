@@ -21,6 +21,7 @@ def flood(path: str) -> tuple[str, bytes]:
     return path, {
         "/v1/responses": b'{"model":"fake","input":%b}' % numbers,
         "/v1/chat/completions": b'{"model":"fake","messages":%b}' % numbers,
+        "/v1/completions": b'{"model":"fake","prompt":%b}' % numbers,
         "/v1/conversations": unknown,
         "/v1/embeddings": b'{"model":"fake","input":%b}' % numbers,
         "/v1/rerank": b'{"model":"fake","query":"q","documents":%b}' % numbers,
@@ -32,7 +33,7 @@ def flood(path: str) -> tuple[str, bytes]:
     "path",
     [
         *("/v1/responses", "/v1/chat/completions", "/v1/conversations", "/v1/embeddings", "/v1/rerank"),
-        "/v1/organization/projects",
+        *("/v1/completions", "/v1/organization/projects"),
     ],
 )
 def test_a_flood_of_values_is_one_error(path: str, gateway: GatewayFixture, gateway_url: str) -> None:

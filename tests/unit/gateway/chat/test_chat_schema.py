@@ -26,6 +26,14 @@ def refusal(**fields: Any) -> InvalidRequest:
     raise AssertionError("the request was accepted")
 
 
+def chosen(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [chosen(name) for name in names]}}
+
+
 def nested(levels: int) -> dict[str, Any]:
     """An object that deep."""
     value: dict[str, Any] = {}
@@ -40,7 +48,7 @@ def nested(levels: int) -> dict[str, Any]:
         "priority", "cache_salt", "chat_template", "chat_template_kwargs", "prompt_token_ids", "echo",
         "continue_final_message", "add_generation_prompt", "add_special_tokens", "documents",
         "stop_token_ids", "guided_json", "structured_outputs", "functions", "function_call", "audio", "moderation",
-        "reasoning_effort", "web_search_options",
+        "web_search_options",
     ],
 )  # fmt: skip
 def test_parameter_that_is_not_served_is_refused_by_name(name: str) -> None:
@@ -55,7 +63,6 @@ def test_parameter_that_is_not_served_is_refused_by_name(name: str) -> None:
         ({"verbosity": "low"}, "verbosity"),
         ({"modalities": ["text", "audio"]}, "modalities[1]"),
         ({"prompt_cache_options": {"prewarm": True}}, "prompt_cache_options.prewarm"),
-        ({"prompt_cache_options": {"comparison_response_id": "r"}}, "prompt_cache_options.comparison_response_id"),
     ],
 )
 def test_value_that_would_change_the_answer_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
@@ -75,7 +82,7 @@ def test_value_that_would_change_the_answer_is_refused_by_name(fields: dict[str,
         ({"role": "user", "content": []}, "messages[1].content"),
         ({"role": "user", "content": 5}, "messages[1].content"),
         ({"role": "user"}, "messages[1].content"),
-        ({"role": "user", "content": "a", "name": "x"}, "messages[1].name"),
+        ({"role": "user", "content": "a", "name": 5}, "messages[1].name"),
         ({"role": "function", "content": "a"}, "messages[1].role"),
         ({"role": "user", "content": "a", "tool_calls": []}, "messages[1].tool_calls"),
         ({"role": "tool", "content": "a"}, "messages[1].tool_call_id"),
@@ -96,6 +103,13 @@ def test_wrong_message_is_named_by_its_place(message: dict[str, Any], param: str
         ({"stop": ["a"] * 5}, "stop"),
         ({"stop": ["a", ""]}, "stop[1]"),
         ({"tool_choice": "maybe", "tools": [TOOL]}, "tool_choice"),
+        ({"tool_choice": {"type": "custom"}, "tools": [TOOL]}, "tool_choice.type"),
+        ({"tool_choice": chosen("stare"), "tools": [TOOL]}, "tool_choice.function.name"),
+        ({"tool_choice": allowed("none", "look"), "tools": [TOOL]}, "tool_choice.allowed_tools.mode"),
+        (
+            {"tool_choice": allowed("auto", "look", "stare"), "tools": [TOOL]},
+            "tool_choice.allowed_tools.tools[1].function.name",
+        ),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"max_tokens": 1, "max_completion_tokens": 1}, "max_tokens"),
@@ -152,6 +166,23 @@ def test_upstream_body_has_what_was_sent_and_nothing_that_ends_here() -> None:
     assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
 
 
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_the_model_is_shown_the_allowed_tools_alone(mode: str) -> None:
+    tools = [chosen(name) for name in ("look", "stare", "gaze")]
+    fields = {"tools": tools, "tool_choice": allowed(mode, "gaze", "look")}
+    request = ChatRequest.model_validate({"model": "fake", "messages": [USER], **fields})
+    request.check()
+    body = request.upstream_body()
+    assert (body["tool_choice"], body["tools"]) == (mode, [tools[0], tools[2]])
+
+
+def test_arguments_that_are_no_object_are_sent_as_one() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{oh"}}
+    messages = [USER, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": "", "tool_call_id": "c"}]
+    body = ChatRequest.model_validate({"model": "fake", "messages": messages}).upstream_body()
+    assert body["messages"][1]["tool_calls"][0]["function"]["arguments"] == '{"arguments":"{oh"}'
+
+
 def test_the_deepest_schema_that_is_taken_can_be_written_for_vllm() -> None:
     tool = {"type": "function", "function": {"name": "f", "parameters": nested(MOST_JSON_LEVELS)}}
     request = ChatRequest.model_validate({"model": "fake", "messages": [USER], "tools": [tool]})
@@ -198,7 +229,7 @@ def test_hints_end_here_and_what_samples_goes_to_vllm() -> None:
         "ignore_eos": True, "min_tokens": 3, "top_k": 40, "min_p": 0.1, "repetition_penalty": 1.1,
     }  # fmt: skip
     hints = {
-        "prompt_cache_retention": "24h", "prompt_cache_options": {"mode": "explicit", "ttl": "30m", "prewarm": False},
+        "prompt_cache_retention": "24h", "prompt_cache_options": {"mode": "explicit", "ttl": "30m"},
         "safety_identifier": "s", "user": "u", "service_tier": "priority", "verbosity": "medium", "store": True,
         "modalities": ["text"], "metadata": {"a": "b"}, "prediction": {"type": "content", "content": "Hello"},
         "prompt_cache_key": "k", "stream": True,

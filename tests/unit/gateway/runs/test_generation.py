@@ -9,6 +9,7 @@ from cloister_common.errors import UpstreamFailed
 from cloister_common.vault import DataKey
 from cloister_gateway.runs import generation
 from cloister_gateway.runs.answer import Answer
+from cloister_gateway.runs.calls import Calls
 from cloister_gateway.runs.generation import Generation
 from cloister_gateway.runs.records import TokenCount, TurnRequest
 from cloister_gateway.runs.transcript import Transcript
@@ -57,6 +58,7 @@ async def events_of(*blocks: bytes, **asked: Any) -> tuple[str, list[dict[str, A
         [],
         most_tokens=64,
         answer=answer,
+        calls=Calls([], parallel=True),
         tokens=transcript.tokens,
     )
     reason = await work.run()
@@ -86,8 +88,8 @@ def logprob(token: str) -> dict[str, Any]:
     return {"token": token, "logprob": -0.5, "bytes": list(token.encode()), "top_logprobs": []}
 
 
-def chunk_with_logprobs(text: str, *tokens: str) -> bytes:
-    body = orjson.loads(chunk(text).removeprefix(b"data: "))
+def chunk_with_logprobs(text: str, *tokens: str, **delta: Any) -> bytes:
+    body = orjson.loads(chunk(text, **delta).removeprefix(b"data: "))
     body["choices"][0]["logprobs"] = {"content": [logprob(token) for token in tokens]}
     return b"data: " + orjson.dumps(body) + b"\n\n"
 
@@ -104,6 +106,7 @@ def told(events: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
 async def test_logprobs_go_out_with_the_text_of_their_tokens_and_stay_with_the_message() -> None:
     blocks = [
         chunk("", role="assistant"),
+        chunk_with_logprobs("", "hm", reasoning="hm"),
         chunk_with_logprobs("one", "one"),
         # The first half of a character is no text yet.
         chunk_with_logprobs("", "\ufffd"),

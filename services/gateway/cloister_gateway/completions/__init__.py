@@ -1,0 +1,1 @@
+"""Completions of plain texts: no chat, no template, nothing stored. For the tools that still ask in this way."""

@@ -1,0 +1,62 @@
+"""``POST /v1/completions``"""
+
+from typing import Annotated
+
+from cloister_common.access import provided
+from cloister_common.bodies import aside
+from cloister_common.direct import DirectRoute
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from cloister_gateway.chat.stream import CompletionResponse, EventStreamResponse
+from cloister_gateway.completions.schemas import CompletionRequest
+from cloister_gateway.completions.shapes import completion, shaped
+from cloister_gateway.identity.guard import require
+from cloister_gateway.identity.principal import Principal
+from cloister_gateway.models import Catalog, ModelUpstream
+from cloister_gateway.models.upstream import TEXT
+from cloister_gateway.settings import ResponsesSettings
+from cloister_gateway.usage import Metering
+from cloister_gateway.wire.query import only_query
+
+__all__ = ["router"]
+
+router = APIRouter(route_class=DirectRoute)
+
+Caller = Annotated[Principal, Depends(require("chat"))]
+Models = Annotated[Catalog, Depends(provided(Catalog))]
+Upstream = Annotated[ModelUpstream, Depends(provided(ModelUpstream))]
+Meters = Annotated[Metering, Depends(provided(Metering))]
+Streaming = Annotated[ResponsesSettings, Depends(provided(ResponsesSettings))]
+
+
+@router.post("/v1/completions")
+async def create(
+    request: Request,
+    body: CompletionRequest,
+    caller: Caller,
+    catalog: Models,
+    upstream: Upstream,
+    metering: Meters,
+    streaming: Streaming,
+) -> Response:
+    """How a text goes on, streamed or whole."""
+    only_query(request, ())
+    caller.keep_fence("send a whole prompt of its own, as completions do; use /v1/responses")
+    size = len(await request.body())
+    await aside(size, body.check)
+    model = catalog.get(body.model)
+    # Asked for here, where an error of Redis is still answered as one; the call finds it in the cache.
+    await upstream.cache_salt(caller.tenant)
+    upstream_body = await aside(size, body.upstream_body)
+    most = min(body.most_tokens, model.context_tokens) * body.answers
+    metered = metering.around(caller, body.model, "completions", most_output_tokens=most)
+    if body.stream:
+        events = upstream.stream_events(body.model, upstream_body, tenant=caller.tenant, path=TEXT)
+        return EventStreamResponse(shaped(events), metered, streaming)
+
+    async def work() -> bytes:
+        answer = await upstream.complete_chat(body.model, upstream_body, tenant=caller.tenant, path=TEXT)
+        return await aside(len(answer), completion, answer)
+
+    return CompletionResponse(work, metered, streaming)

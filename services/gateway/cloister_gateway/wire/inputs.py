@@ -1,0 +1,181 @@
+"""The items that callers send, as the input of a turn and into conversations, each with what is stored of it."""
+
+from typing import Annotated, Any, Literal, Self
+
+from cloister_common.ids import new_id
+from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from cloister_gateway.wire.items import CALL_OF_CALLER, Item
+from cloister_gateway.wire.own import (
+    Annotation,
+    Dumped,
+    FileSearchCall,
+    ItemReference,
+    OutputRefusal,
+    Reasoning,
+    Status,
+)
+from cloister_gateway.wire.parameters import PromptCacheBreakpoint
+from cloister_gateway.wire.strict import Object, Text, only
+
+__all__ = [
+    "CallId",
+    "FunctionCall",
+    "FunctionCallOutput",
+    "FunctionName",
+    "InputItem",
+    "InputMessage",
+    "InputText",
+    "input_item",
+]
+
+FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+CallId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+class InputText(Dumped):
+    """A text part of an input message. ``output_text`` is what assistant messages of earlier turns carry."""
+
+    type: Annotated[Literal["input_text", "output_text"], only("input_text", "output_text")] = "input_text"
+    text: Text
+    annotations: Annotated[list[Annotation], Field(fail_fast=True)] | None = None
+    logprobs: Annotated[list[Object], Field(fail_fast=True)] | None = None
+    prompt_cache_breakpoint: PromptCacheBreakpoint = None
+    parsed: Any = None
+
+    def as_output(self) -> Item:
+        """The part as one of an assistant's message."""
+        annotations = [annotation.model_dump() for annotation in self.annotations or []]
+        return {"type": "output_text", "text": self.text, "annotations": annotations, "logprobs": self.logprobs or []}
+
+
+def _as_parts(content: Any) -> Any:
+    return [{"type": "input_text", "text": content}] if isinstance(content, str) else content
+
+
+def _part(part: Any) -> str:
+    kind = part.get("type") if isinstance(part, dict) else getattr(part, "type", None)
+    return "[refusal]" if kind == "refusal" else "[text]"
+
+
+Part = Annotated[
+    Annotated[InputText, Tag("[text]")] | Annotated[OutputRefusal, Tag("[refusal]")],
+    Discriminator(_part),
+]
+
+
+class InputMessage(Dumped):
+    """A message of the input."""
+
+    type: Literal["message"] = "message"
+    id: str | None = Field(None, max_length=128)
+    status: Status | None = None
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Annotated[list[Part], Field(min_length=1, max_length=64, fail_fast=True), BeforeValidator(_as_parts)]
+    phase: Literal["commentary", "final_answer"] | None = None
+
+    @model_validator(mode="after")
+    def _only_assistants_refuse(self) -> Self:
+        if self.role != "assistant" and any(isinstance(part, OutputRefusal) for part in self.content):
+            raise PydanticCustomError("refusal_of_others", "only assistant messages have parts of type 'refusal'")
+        return self
+
+    def as_item(self) -> Item:
+        """What is stored of it, less the id."""
+        if self.role != "assistant":
+            content = [
+                {"type": "input_text", "text": part.text} for part in self.content if isinstance(part, InputText)
+            ]
+            return {"type": "message", "role": self.role, "status": "completed", "content": content}
+        content = [part.as_output() if isinstance(part, InputText) else part.model_dump() for part in self.content]
+        status = "incomplete" if self.status == "incomplete" else "completed"
+        item = {"type": "message", "role": self.role, "status": status, "content": content}
+        return item if self.phase is None else {**item, "phase": self.phase}
+
+
+class FunctionCall(Dumped):
+    """A call of a function that the model made earlier, sent back by who keeps the history."""
+
+    type: Literal["function_call"]
+    id: str | None = Field(None, max_length=128)
+    status: Status | None = None
+    call_id: CallId
+    name: FunctionName
+    arguments: Text
+    parsed_arguments: Any = None
+
+
+class OutputText(InputText):
+    """A text part of what a function returned."""
+
+    type: Annotated[Literal["input_text"], only("input_text")]
+
+
+def _form(output: Any) -> str:
+    return "[text]" if isinstance(output, str) else "[parts]"
+
+
+class FunctionCallOutput(Dumped):
+    """What a called function returned: text, or parts of text."""
+
+    type: Literal["function_call_output"]
+    id: str | None = Field(None, max_length=128)
+    status: Status | None = None
+    call_id: CallId
+    output: Annotated[
+        Annotated[Text, Tag("[text]")]
+        | Annotated[list[OutputText], Field(min_length=1, max_length=64, fail_fast=True), Tag("[parts]")],
+        Discriminator(_form),
+    ]
+
+
+def _kind(item: Any) -> str:
+    if not isinstance(item, dict):
+        return f"[{getattr(item, 'type', None) or 'item_reference'}]"
+    # OpenAI lets both leave their type out.
+    untyped = "item_reference" if "id" in item and "role" not in item else "message"
+    return f"[{item.get('type') or untyped}]"
+
+
+InputItem = Annotated[
+    Annotated[InputMessage, Tag("[message]")]
+    | Annotated[FunctionCall, Tag("[function_call]")]
+    | Annotated[FunctionCallOutput, Tag("[function_call_output]")]
+    | Annotated[FileSearchCall, Tag("[file_search_call]")]
+    | Annotated[Reasoning, Tag("[reasoning]")]
+    | Annotated[ItemReference, Tag("[item_reference]")],
+    # (In brackets, a kind is no part of a field's path; see `cloister_common.validation`.)
+    Discriminator(
+        _kind,
+        custom_error_type="unsupported_type",
+        custom_error_message="only message, function_call, function_call_output, file_search_call, reasoning, "
+        "item_reference is supported",
+    ),
+]
+"""An item as a caller sends it; one without a ``type`` is a message."""
+
+
+def input_item(sent: InputItem) -> Item:
+    """An item as it is stored, with an id of its own.
+
+    Items that say something only where they are looked up, references and sealed reasoning, are
+    `cloister_gateway.runs.inputs`'s.
+    """
+    match sent:
+        case InputMessage():
+            return {"id": new_id("msg_"), **sent.as_item()}
+        case FunctionCall():
+            said = {"call_id": sent.call_id, "name": sent.name, "arguments": sent.arguments}
+            return {"id": new_id(CALL_OF_CALLER), "type": sent.type, "status": "completed", **said}
+        case FunctionCallOutput():
+            output: Any = sent.output
+            if not isinstance(output, str):
+                output = [{"type": "input_text", "text": part.text} for part in output]
+            returned = {"call_id": sent.call_id, "output": output}
+            return {"id": new_id("fco_"), "type": sent.type, "status": "completed", **returned}
+        case FileSearchCall():
+            return {"id": new_id("fs_"), **sent.as_item()}
+        case Reasoning():
+            return {"id": new_id("rs_"), **sent.as_item(sent.text())}
+    raise TypeError(f"An item of type '{sent.type}' is looked up before it is stored.")

@@ -1,0 +1,68 @@
+"""Parameters of OpenAI's drawn at random, over HTTP: each works, or is refused by its name; never a 500."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+from cloister_common.testing.llm import FakeLlm
+from hypothesis import HealthCheck, given, settings
+from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
+
+from tests.support.gateway import GatewayFixture
+from tests.support.openai_parameters import bodies_of, said
+
+CHAT = {"model": "fake", "messages": [{"role": "user", "content": "hi"}]}
+TURN = {"model": "fake", "input": "hi"}
+SETTINGS = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+NAMED = frozenset({"conversation", "previous_response_id"})
+"""What names something that does not exist is a 404."""
+
+
+def asked(url: str, headers: Mapping[str, str], body: dict[str, Any]) -> bool:
+    """Whether ``body`` works. It is refused by the name of something that is in it otherwise."""
+    answer = httpx.post(url, json=body, headers=headers, timeout=30)
+    if answer.status_code == 200:
+        assert "event: error" not in answer.text
+        return True
+    error = json.loads(answer.content)["error"]
+    assert answer.status_code == (404 if error["param"] in NAMED and "not_found" in error["code"] else 400), error
+    assert error["param"].partition(".")[0].partition("[")[0] in body, error
+    return False
+
+
+@SETTINGS
+@given(body=bodies_of(CompletionCreateParamsNonStreaming, CHAT))
+def test_any_chat_completion_works_or_is_refused_by_name(
+    gateway: GatewayFixture, gateway_url: str, llm: FakeLlm, body: dict[str, Any]
+) -> None:
+    before = len(llm.chats())
+    if not asked(f"{gateway_url}/v1/chat/completions", gateway.headers(), body):
+        assert len(llm.chats()) == before
+        return
+    sent = llm.chats()[-1]
+    sampling = ("temperature", "seed", "n", "max_tokens", "max_completion_tokens", "logit_bias", "logprobs")
+    for name in (*sampling, "presence_penalty", "frequency_penalty"):
+        assert not said(body.get(name)) or sent[name] == body[name]
+
+
+@SETTINGS
+@given(body=bodies_of(ResponseCreateParamsNonStreaming, TURN))
+def test_any_turn_works_or_is_refused_by_name(
+    gateway: GatewayFixture, gateway_url: str, llm: FakeLlm, body: dict[str, Any]
+) -> None:
+    before = len(llm.chats())
+    if not asked(f"{gateway_url}/v1/responses", gateway.headers(), body):
+        assert len(llm.chats()) == before
+        return
+    if body.get("background"):
+        return
+    sent = llm.chats()[-1]
+    assert not said(body.get("temperature")) or sent["temperature"] == body["temperature"]
+    assert not said(body.get("max_output_tokens")) or sent["max_tokens"] <= body["max_output_tokens"]
+    assert sent.get("top_logprobs") == (body.get("top_logprobs") or sent.get("top_logprobs"))
