@@ -1,4 +1,4 @@
-"""One whole stack for all end-to-end tests: the runner of `make run`, with vLLM, on free ports."""
+"""The SDK at the stack that all end-to-end tests share."""
 
 import io
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 from openai import OpenAI
 from reportlab.pdfgen import canvas
 
-from tests.support.stack import Stack, running_stack
+from tests.support.stack import Stack
 
 CHAT_MODEL = "SmolLM2-135M-Instruct"
 EMBEDDING_MODEL = "all-MiniLM-L6-v2"
@@ -18,12 +18,6 @@ EMBEDDING_MODEL = "all-MiniLM-L6-v2"
 def sdk(**options: Any) -> Any:
     """The unmodified SDK. Typed as Any: its events are unions of sixty types, and tests look into what came."""
     return OpenAI(**options)
-
-
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running_stack(tmp_path_factory.mktemp("stack")) as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

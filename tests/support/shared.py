@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from tests.support.llm import LlmServer
     from tests.support.milvus import MilvusLite, MilvusServer235
+    from tests.support.stack import Stack
 
-__all__ = ["milvus_235", "milvus_lite", "real_embedder_url", "vllm_pod"]
+__all__ = ["milvus_235", "milvus_lite", "real_embedder_url", "stack", "vllm_pod"]
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +58,12 @@ def vllm_pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlmServer]:
     server = LlmServer(tmp_path_factory.mktemp("llm"), limits=limits, extra_arguments=extra)
     yield server.start()
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole stack, by the runner of `make run`, with vLLM, on free ports."""
+    from tests.support.stack import running_stack
+
+    with running_stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
