@@ -30,14 +30,14 @@ class Person(BaseModel):
 
 
 def chat(**options: object) -> ChatOpenAI:
-    return ChatOpenAI(model=MODEL, max_tokens=96, max_retries=0, **options)  # type: ignore[arg-type]
+    return ChatOpenAI(model=MODEL, max_tokens=96, max_retries=0, **options)
 
 
 @flow
 def answers() -> None:
     answer = chat().invoke([SystemMessage("Be brief."), HumanMessage("Say hello.")])
     assert answer.text
-    assert answer.usage_metadata and answer.usage_metadata["output_tokens"] > 0
+    assert answer.usage_metadata["output_tokens"] > 0
     assert answer.response_metadata["finish_reason"] in {"stop", "length"}
 
 
@@ -65,20 +65,20 @@ def says_how_likely_tokens_are() -> None:
 @flow
 def calls_a_tool_and_goes_on() -> None:
     asked: list[object] = [HumanMessage("What is the weather in Oslo?")]
-    called = chat().bind_tools([weather], tool_choice="weather").invoke(asked)  # type: ignore[arg-type]
+    called = chat().bind_tools([weather], tool_choice="weather").invoke(asked)
     (call,) = called.tool_calls
     assert call["name"] == "weather"
     assert isinstance(call["args"]["city"], str)
     asked += [called, weather.invoke(call)]
     assert isinstance(asked[-1], ToolMessage)
-    assert isinstance(chat().bind_tools([weather], tool_choice="none").invoke(asked), AIMessage)  # type: ignore[arg-type]
+    assert isinstance(chat().bind_tools([weather], tool_choice="none").invoke(asked), AIMessage)
 
 
 @flow
 def streams_a_tool_call() -> None:
     whole = None
     for chunk in chat().bind_tools([weather], tool_choice="any").stream("What is the weather in Rome?"):
-        whole = chunk if whole is None else whole + chunk  # type: ignore[assignment]
+        whole = chunk if whole is None else whole + chunk
     assert whole is not None
     assert whole.tool_calls[0]["name"] == "weather"
 
@@ -109,18 +109,18 @@ def streams_by_responses() -> None:
 def sends_its_own_output_back_by_responses() -> None:
     model = chat(use_responses_api=True, output_version="responses/v1")
     asked: list[object] = [HumanMessage("Say hello.")]
-    asked.append(model.invoke(asked))  # type: ignore[arg-type]
-    assert model.invoke([*asked, HumanMessage("And goodbye.")]).text  # type: ignore[list-item]
+    asked.append(model.invoke(asked))
+    assert model.invoke([*asked, HumanMessage("And goodbye.")]).text
 
 
 @flow
 def calls_a_tool_by_responses() -> None:
     model = chat(use_responses_api=True)
     asked: list[object] = [HumanMessage("What is the weather in Bergen?")]
-    called = model.bind_tools([weather], tool_choice="weather").invoke(asked)  # type: ignore[arg-type]
+    called = model.bind_tools([weather], tool_choice="weather").invoke(asked)
     (call,) = called.tool_calls
     asked += [called, weather.invoke(call)]
-    assert model.bind_tools([weather], tool_choice="none").invoke(asked).id  # type: ignore[arg-type]
+    assert model.bind_tools([weather], tool_choice="none").invoke(asked).id
 
 
 @flow
@@ -161,7 +161,7 @@ def a_graph_loops_over_a_tool_and_remembers() -> None:
         return {"messages": [model.invoke(state["messages"])]}
 
     def further(state: MessagesState) -> str:
-        return "act" if state["messages"][-1].tool_calls else END  # type: ignore[union-attr]
+        return "act" if state["messages"][-1].tool_calls else END
 
     graph = StateGraph(MessagesState)
     graph.add_node("think", think)

@@ -33,9 +33,9 @@ class City(BaseModel):
 
 def agent(**options: object) -> Agent:
     # (A small model that must call something would call it again and again.)
-    settings = {"max_tokens": 96, "parallel_tool_calls": False, **options.pop("settings", {})}  # type: ignore[dict-item]
+    settings = {"max_tokens": 96, "parallel_tool_calls": False, **options.pop("settings", {})}
     options = {"name": "Helper", "instructions": "Be brief.", "model": MODEL, **options}
-    return Agent(model_settings=ModelSettings(**settings), **options)  # type: ignore[arg-type]
+    return Agent(model_settings=ModelSettings(**settings), **options)
 
 
 @flow

@@ -1,10 +1,10 @@
 """Pydantic AI, over chat completions and over Responses."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from flows import MODEL, flow, run
 from pydantic import BaseModel, Field
-from pydantic_ai import Agent, NativeOutput, ToolOutput
+from pydantic_ai import Agent, NativeOutput, RunContext, ToolDefinition, ToolOutput
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 
 MODELS = (OpenAIChatModel, OpenAIResponsesModel)
@@ -17,7 +17,7 @@ class City(BaseModel):
 
 
 def agent(kind: type, **options: object) -> Agent:
-    return Agent(kind(MODEL), model_settings={"max_tokens": 96}, instructions="Be brief.", **options)  # type: ignore[call-overload]
+    return Agent(kind(MODEL), model_settings={"max_tokens": 96}, instructions="Be brief.", **options)
 
 
 @flow
@@ -55,19 +55,27 @@ async def answers_in_a_structure_by_a_schema() -> None:
 async def calls_a_tool_and_goes_on() -> None:
     for kind in MODELS:
         called: list[str] = []
-        # Whoever may only answer by a tool calls one or the other; after ours there is no other left.
-        made = agent(kind, output_type=ToolOutput(City))
 
-        async def remember(context: object, tools: list, called: list[str] = called) -> list:  # type: ignore[type-arg]
-            return [] if called else tools
+        async def until_called(_: RunContext, definition: ToolDefinition, seen: list[str] = called) -> Any:
+            return None if seen else definition
 
-        @made.tool_plain(prepare=None)
-        def weather(city: Literal["Oslo", "Rome"], called: list[str] | None = None) -> str:
-            """What the weather is like in a city."""
+        async def when_called(_: RunContext, definitions: list[ToolDefinition], seen: list[str] = called) -> Any:
+            return definitions if seen else []
+
+        made = agent(kind, output_type=ToolOutput(City), prepare_output_tools=when_called)
+
+        def weather(city: Literal["Oslo", "Rome"], seen: list[str] = called) -> str:
+            seen.append(city)
             return f"It rains in {city}."
 
+        def told(city: Literal["Oslo", "Rome"]) -> str:
+            """What the weather is like in a city."""
+            return weather(city)
+
+        made.tool_plain(told, prepare=until_called)
         result = await made.run("What is the weather in Oslo?")
         assert isinstance(result.output, City)
+        assert called
 
 
 run()
