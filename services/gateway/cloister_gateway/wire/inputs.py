@@ -250,9 +250,8 @@ def input_item(sent: InputItem) -> Item:
             said = {"call_id": sent.call_id, "name": sent.name, "arguments": sent.arguments}
             return {"id": new_id(CALL_OF_CALLER), "type": sent.type, "status": "completed", **said}
         case FunctionCallOutput():
-            output: Any = sent.output
-            if not isinstance(output, str):
-                output = [{"type": "input_text", "text": part.text} for part in output]
+            parts = [] if isinstance(sent.output, str) else sent.output
+            output = [{"type": "input_text", "text": part.text} for part in parts] or sent.output
             returned = {"call_id": sent.call_id, "output": output}
             return {"id": new_id("fco_"), "type": sent.type, "status": "completed", **returned}
         case FileSearchCall():
