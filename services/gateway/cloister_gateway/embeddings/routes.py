@@ -10,8 +10,8 @@ from cloister_common.access import provided
 from cloister_common.bodies import read_body
 from cloister_common.clients.embedder import EmbedderClient
 from cloister_common.direct import DirectRoute
-from cloister_common.wire.embeddings import MAX_TEXTS, parse_embedding_request
-from cloister_common.wire.rerank import parse_rerank_request
+from cloister_common.wire.embeddings import MAX_TEXTS, EmbeddingRequest, parse_embedding_request
+from cloister_common.wire.rerank import RerankRequest, parse_rerank_request
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
@@ -37,7 +37,7 @@ async def embeddings(
     request: Request, caller: Annotated[Principal, Depends(require("embeddings"))], embedder: Embedder, metering: Meters
 ) -> Response:
     """Vectors of texts, or of token ids, in OpenAI's schema."""
-    only_query(request, ())
+    only_query(request, (), body=EmbeddingRequest)
     body = await read_body(request, most_numbers=_MOST_NUMBERS)
     asked = parse_embedding_request(body)
     if holds_tokens(asked.input):
@@ -56,7 +56,7 @@ async def rerank(
     request: Request, caller: Annotated[Principal, Depends(require("rerank"))], embedder: Embedder, metering: Meters
 ) -> Response:
     """Documents by their relevance to a query."""
-    only_query(request, ())
+    only_query(request, (), body=RerankRequest)
     body = await read_body(request)
     asked = parse_rerank_request(body)
     async with metering.around(caller, asked.model, "rerank") as metered:

@@ -46,8 +46,13 @@ def _means_something(name: str) -> bool:
     return plain in _ELSEWHERE or (len(plain) <= _LONGEST and not _SLIPS.isdisjoint(_shorter(plain)))
 
 
-def only_query(request: HTTPConnection, known: Collection[str]) -> None:
+def only_query(request: HTTPConnection, known: Collection[str], *, body: type[BaseModel] | None = None) -> None:
     """Looks whether all that the URL asks for is done.
+
+    Args:
+        request: The request.
+        known: What its route honours.
+        body: The model of its body, where the route reads that by itself.
 
     Raises:
         UnsupportedParameter: For the first query parameter that is not ``known``, and is one of OpenAI's elsewhere,
@@ -56,7 +61,7 @@ def only_query(request: HTTPConnection, known: Collection[str]) -> None:
     unknown = [name for name in request.query_params if name not in known] if request.scope["query_string"] else ()
     if not unknown:
         return
-    in_body = _names(request.scope["route"].dependant.body_params)
+    in_body = _names(request.scope["route"].dependant.body_params) if body is None else _fields(body)
     for name in unknown:
         if name in in_body:
             raise UnsupportedParameter(name, f"'{name}' is a parameter of the body. Send it there, not in the URL.")
@@ -85,10 +90,14 @@ def _names(fields: Iterable[Any]) -> frozenset[str]:
         annotation = field.field_info.annotation
         kinds = (annotation, *get_args(annotation))
         models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        found.update(one.alias or name for model in models for name, one in model.model_fields.items())
+        found.update(*map(_fields, models))
         if not models:
             found.add(field.alias)
     return frozenset(found)
+
+
+def _fields(model: type[BaseModel]) -> frozenset[str]:
+    return frozenset(field.alias or name for name, field in model.model_fields.items())
 
 
 def asks_for_results(request: Request) -> bool:

@@ -91,7 +91,7 @@ def test_paths_that_are_not_served_are_a_404_for_every_method(gateway: GatewayFi
 def test_slashes_too_many_in_a_base_url_change_nothing(
     base: str, gateway: GatewayFixture, gateway_url: str, llm: FakeLlm
 ) -> None:
-    headers, text = gateway.headers(), "".join(llm.answer)
+    headers, text = gateway.headers(), "".join(map(str, llm.answer))
     with httpx.Client(headers=headers, follow_redirects=False, timeout=20) as http:
         for path in ("/responses", "/responses/"):
             answer = http.post(f"{gateway_url}{base}{path}", json={"model": "fake", "input": "hi"})
@@ -143,3 +143,22 @@ def test_the_name_of_the_scheme_may_be_written_in_any_case(
 ) -> None:
     headers = {"authorization": f"{scheme} {gateway.project_key}"}
     assert httpx.get(f"{gateway_url}/v1/models", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "param", "body"),
+    [
+        ("/v1/responses", "store", {"model": "fake", "input": "hi"}),
+        ("/v1/chat/completions", "temperature", {"model": "fake", "messages": [{"role": "user", "content": "hi"}]}),
+        ("/v1/conversations", "items", {}),
+        ("/v1/embeddings", "dimensions", {"model": "fake", "input": "hi"}),
+        ("/v1/rerank", "top_n", {"model": "fake", "query": "hi", "documents": ["ho"]}),
+        ("/v1/organization/projects", "name", {"name": "hi"}),
+    ],
+)
+def test_a_parameter_of_the_body_in_the_url_is_refused_by_name(
+    path: str, param: str, body: dict[str, Any], gateway: GatewayFixture, gateway_url: str
+) -> None:
+    key = gateway.admin_key if "organization" in path else gateway.project_key
+    answer = httpx.post(f"{gateway_url}{path}?api-version=1&{param}=1", headers=gateway.headers(key), json=body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
