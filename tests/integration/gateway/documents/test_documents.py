@@ -24,26 +24,14 @@ pytestmark = pytest.mark.foreign_answers
 
 FILE = "file-" + "a" * 48
 STORE = "vs_" + "b" * 48
-_FILE = orjson.dumps(
-    {
-        "id": FILE,
-        "object": "file",
-        "bytes": 5,
-        "created_at": 1,
-        "filename": "n",
-        "purpose": "user_data",
-        "status": "processed",
-    }
-)
-_PAGE = orjson.dumps({"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False})
 
 
 @dataclass
 class Peer:
-    """Records requests and answers as set, else with a file or a page of none."""
+    """Records requests and answers as set."""
 
     status: int = 200
-    answer: bytes | None = None
+    answer: bytes = b"{}"
     headers: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
     requests: list[dict[str, Any]] = field(default_factory=list)
     first_chunk: threading.Event = field(default_factory=threading.Event)
@@ -75,9 +63,7 @@ class Peer:
         )
         headers = [(name.encode(), value.encode()) for name, value in self.headers.items()]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        lists = scope["method"] == "GET" and scope["path"].endswith("/files")
-        body = (_PAGE if lists else _FILE) if self.answer is None else self.answer
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": self.answer})
 
 
 @pytest.fixture
