@@ -49,6 +49,7 @@ from cloister_gateway.runs.inputs import InputItems
 from cloister_gateway.runs.keeper import Keeper
 from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
 from cloister_gateway.runs.preparation import Preparation
+from cloister_gateway.runs.references import References
 from cloister_gateway.runs.run import RunParts
 from cloister_gateway.runs.sealing import ReasoningSeals
 from cloister_gateway.runs.store import ResponseStore
@@ -191,7 +192,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         )
         stack.push_async_callback(engine.hand_over)
 
-        inputs = InputItems(store, items, keyring, reasoning, AttachedFiles(retriever))
+        inputs = InputItems(References(store, items, keyring), reasoning, AttachedFiles(retriever))
         conversations = ConversationService(ConversationStore(redis), items, keyring, engine, inputs)
         intake = Intake(
             reader=ResponseReader(store, hub),

@@ -54,7 +54,7 @@ OPENAI: dict[str, Any] = {
     "POST /v1/organization/admin_api_keys": AdminAPIKeyCreateParams,
     "POST …/service_accounts": ServiceAccountCreateParams,
 }
-OURS = {"POST /v1/rerank", "POST …/service_accounts/{id}/api_keys"}
+OURS = {"POST /v1/rerank", "POST …/service_accounts/{id}/api_keys", "POST /cloister/v1/socket-tickets"}
 NOT_IN_THE_BODY = {("POST /v1/vector_stores/{id}/files/{file_id}", "vector_store_id")}
 IN_THE_QUERY = {("POST /v1/conversations/{id}/items", "include")}
 

@@ -20,6 +20,8 @@ from starlette.types import Receive, Scope, Send
 
 from tests.support.gateway import INTERNAL_TOKEN, GatewayFixture
 
+pytestmark = pytest.mark.foreign_answers
+
 FILE = "file-" + "a" * 48
 STORE = "vs_" + "b" * 48
 _FILE = orjson.dumps(

@@ -98,6 +98,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tools": [SEARCH, SEARCH]}, "tools"),
     ({"tools": [SEARCH, {**FUNCTION, "parameters": {"$ref": "#"}}]}, "tools[1].parameters"),
     ({"tools": [{**FUNCTION, "parameters": LARGE}]}, "tools[0].parameters"),
+    ({"tools": [{**FUNCTION, "parameters": {"type": "array"}}]}, "tools[0].parameters"),
     ({"tools": [{**FUNCTION, "name": "a b"}]}, "tools[0].name"),
     ({"input": [{"type": "function_call_output", "call_id": "c", "output": "o"}]}, "input[0].call_id"),
     ({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}]}, "input"),
