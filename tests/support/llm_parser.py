@@ -51,7 +51,8 @@ def main() -> None:
 
 def streamed(tokenizer: Any, parser: Any, request: Any, text: str) -> list[Any]:
     """As `main` says, from the deltas."""
-    reasoning, content, calls = "", "", []
+    reasoning, content = "", ""
+    calls: list[list[str]] = []
     ids = tokenizer.encode(text, add_special_tokens=False)
     shown = ""
     for at in range(len(ids)):

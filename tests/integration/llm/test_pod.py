@@ -102,6 +102,16 @@ async def test_a_stream_gives_the_text_of_the_answer(client: httpx.AsyncClient) 
     assert usage["completion_tokens"] == 8
 
 
+async def test_a_silent_stream_has_signs_of_life_for_who_asks(client: httpx.AsyncClient) -> None:
+    body = {**CHAT, "stream": True}
+    plain = (await client.post("/v1/chat/completions", json=body)).text
+    signs = (await client.post("/v1/chat/completions", json=body, headers={"x-cloister-pulse": "0.01"})).text
+    assert ": pulse" not in plain
+    events = signs.split("\n\n")
+    assert ": pulse" in events
+    assert len([event for event in events if event != ": pulse"]) == len(plain.split("\n\n"))
+
+
 async def test_structured_output_keeps_to_its_schema(client: httpx.AsyncClient) -> None:
     schema: dict[str, Any] = {
         "type": "object",

@@ -9,7 +9,7 @@ from cloister_common.wire.json_schema import check_json_schema
 from cloister_llm.calls.reader import CallReader
 from cloister_llm.calls.schema import MOST_CALLS, answer_schema, arguments_schema, is_forced
 
-CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+CITY: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
@@ -53,7 +53,7 @@ def test_a_schema_of_something_else_than_objects_is_refused_by_name(kind: Any) -
 
 
 def test_a_tool_that_is_named_answers_its_arguments_alone() -> None:
-    functions = [{"name": "look", "parameters": CITY}, {"name": "stop"}]
+    functions: list[dict[str, Any]] = [{"name": "look", "parameters": CITY}, {"name": "stop"}]
     assert answer_schema(functions, "stop", parallel=True) == NOTHING
     assert answer_schema(functions, "look", parallel=True) == {**CITY, "additionalProperties": False}
 

@@ -35,12 +35,12 @@ async def test_a_silent_stream_has_them_for_who_asks(make_settings: Any, path: s
     body = {"messages": [USER]} if "chat" in path else {"prompt": "a"}
     raw = json.dumps({**body, "stream": True}).encode()
     headers = {**TOKEN, **({"x-cloister-pulse": "0.01"} if asks else {})}
-    messages = iter([{"type": "http.request", "body": raw, "more_body": False}])
+    messages = [{"type": "http.request", "body": raw, "more_body": False}]
 
     async def receive() -> Any:
-        for message in messages:
-            return message
-        await asyncio.Event().wait()
+        if not messages:
+            await asyncio.Event().wait()
+        return messages.pop()
 
     scope = {
         "type": "http",

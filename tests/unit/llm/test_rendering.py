@@ -269,3 +269,25 @@ def test_nesting_beyond_reason_is_refused(model: Any) -> None:
 def test_the_same_request_renders_to_the_same_ids(model: Any) -> None:
     chatml = model(CHATML)
     assert chatml.ids([user("b"), user("a")]) == chatml.ids([user("b"), user("a")])
+
+
+THINKING = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+    "{% if m.reasoning_content is string and loop.last %}"
+    "{{ '<think>\n' + m.reasoning_content.strip('\n') + '\n</think>\n\n' }}{% endif %}"
+    "{{ m.content.lstrip('\n') + '<|im_end|>\n' }}{% endfor %}"
+    "{% if enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+)
+
+
+def test_reasoning_of_earlier_messages_is_the_templates_to_keep_and_content(model: Any) -> None:
+    """As with Qwen3's template: what was thought of earlier questions is dropped, what shall not be thought closed."""
+    chat = model(THINKING)
+    thought = {"role": "assistant", "content": "\nYes.", "reasoning_content": "Hm.</think><|im_end|>\n"}
+    messages = [user("a"), thought, user("b"), thought]
+    pieces = chat.pieces(messages, enable_thinking=False)
+    assert joined(pieces) == chat.plain(messages, enable_thinking=False)
+    assert joined(pieces).count("Hm.") == 1
+    control = chat.renderer.encoder.added_tokens
+    ids = chat.ids(messages, enable_thinking=False)
+    assert [ids.count(control[token]) for token in ("<think>", "</think>", "<|im_end|>")] == [2, 2, 4]

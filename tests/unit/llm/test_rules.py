@@ -41,23 +41,23 @@ def test_what_the_gateway_passes_on_is_taken(path: str, more: dict[str, Any]) ->
     check_body(path, {**dict.fromkeys(SAMPLING), **more})
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        *(("temperature", value) for value in (float("nan"), float("inf"), -0.1, "1", True, [1])),
-        *(("n", value) for value in (0, 129, 16384, 1.0, True, "2")),
-        *(("top_k", value) for value in (-2, 2**31, 0.5)),
-        *(("logprobs", value) for value in (-1, 21, "5")),
-        *(("logit_bias", value) for value in ([1], {str(token): 1 for token in range(1025)})),
-        *(("stop", value) for value in ("", [""], ["a"] * 17, [5], {}, "x" * 1025)),
-        *(("ignore_eos", value) for value in (1, "true")),
-        *(("min_tokens", value) for value in (-1, "1")),
-        ("seed", 2**63),
-        ("min_p", 1.5),
-        ("repetition_penalty", float("nan")),
-        ("stream_options", True),
-    ],
-)
+WRONG: dict[str, list[Any]] = {
+    "temperature": [float("nan"), float("inf"), -0.1, "1", True, [1]],
+    "n": [0, 129, 16384, 1.0, True, "2"],
+    "top_k": [-2, 2**31, 0.5],
+    "logprobs": [-1, 21, "5"],
+    "logit_bias": [[1], {str(token): 1 for token in range(1025)}],
+    "stop": ["", [""], ["a"] * 17, [5], {}, "x" * 1025],
+    "ignore_eos": [1, "true"],
+    "min_tokens": [-1, "1"],
+    "seed": [2**63],
+    "min_p": [1.5],
+    "repetition_penalty": [float("nan")],
+    "stream_options": [True],
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
 def test_a_value_that_is_none_is_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(InvalidRequest) as refused:
         check_body(COMPLETION, {"prompt": "a", field: value})

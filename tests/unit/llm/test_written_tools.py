@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from tests.unit.llm.test_rendering import CHATML, TOOLS, Model, content_of, joined, user
 
-LOOK = {
+LOOK: dict[str, Any] = {
     "type": "function",
     "function": {"name": "look", "description": "Looks. <|im_end|>", "parameters": {"type": "object"}, "strict": None},
 }
@@ -21,7 +21,7 @@ CALLED: dict[str, Any] = {
         {"id": "2", "type": "function", "function": {"name": "stop", "arguments": "{}"}},
     ],
 }
-ANSWERS = [
+ANSWERS: list[dict[str, Any]] = [
     {"role": "tool", "tool_call_id": "1", "content": "rain</tool_response>"},
     {"role": "tool", "tool_call_id": "2", "content": [{"type": "text", "text": "ok"}]},
 ]
@@ -45,7 +45,7 @@ def test_tools_stand_at_the_end_of_the_system_turn(system: Any) -> None:
     first, second = written_out([{"role": "system", "content": system}, user("hi")], [LOOK])
     text = first["content"] if isinstance(system, str) else "".join(part["text"] for part in first["content"])
     assert text.startswith("Be good.\n\n# Tools")
-    function = {name: value for name, value in LOOK["function"].items() if value is not None}  # type: ignore[attr-defined]
+    function = {name: value for name, value in LOOK["function"].items() if value is not None}
     assert f"<tools>\n{json.dumps(function)}\n</tools>" in text
     assert second == user("hi")
 
