@@ -126,10 +126,14 @@ class Schema:
             yield from self._object("", fact, value, place)
 
     def _each(self, fact: Fact, value: Any, place: str, kind: type) -> Iterator[str]:
-        if type(value) is not kind:
+        pairs: Iterable[tuple[Any, Any]] | None = None
+        if kind is list and isinstance(value, list):
+            pairs = enumerate(value)
+        elif kind is dict and isinstance(value, dict):
+            pairs = value.items()
+        if pairs is None:
             yield f"{place} is {_shown(value)}, and must be a {kind.__name__}"
             return
-        pairs: Iterable[tuple[Any, Any]] = enumerate(value) if kind is list else value.items()
         for key, element in pairs:
             yield from self._faults(fact, element, f"{place}[{key!r}]")
 
