@@ -3,7 +3,7 @@
 import hypothesis
 import pytest
 
-pytest_plugins = ["tests.support.shared"]
+pytest_plugins = ["tests.support.shared", "tests.support.openai_schema.traffic"]
 
 # A busy machine makes single examples slow; how slow is the benchmarks' business.
 hypothesis.settings.register_profile("cloister", deadline=None)

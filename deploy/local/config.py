@@ -3,6 +3,7 @@
 The same keys as in a cluster, where the chart renders them into ConfigMaps: a service cannot tell the difference.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,14 +111,18 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
         "llm": {
             "server": _server(settings, "llm"),
             "token_file": str(secrets / "llm-token"),
-            "model": {"name": settings.chat_model.name, "path": chat_path},
+            "model": {
+                "name": settings.chat_model.name,
+                "path": chat_path,
+                "tool_parser": settings.chat_model.tool_parser,
+                "reasoning_parser": settings.chat_model.reasoning_parser,
+            },
             "engine": {
                 "max_model_len": settings.chat_model.max_model_len,
                 "kv_cache_gib": settings.chat_model.kv_cache_gib,
                 "eager": settings.chat_model.eager,
                 "nice": 0,  # The runner has set it, for every part.
                 "cache_dir": str(layout.cache / "llm"),
-                "extra_arguments": _tool_calls(settings.chat_model.tool_call_parser),
             },
         },
         "gateway": {
@@ -132,6 +137,7 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
                 settings.chat_model.name: {
                     "urls": [f"http://127.0.0.1:{ports.llm}"],
                     "context_tokens": settings.chat_model.max_model_len,
+                    **_sampling(Path(chat_path)),
                 }
             },
             "llm": {"token_file": str(secrets / "llm-token")},
@@ -148,9 +154,13 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
     }
 
 
-def _tool_calls(parser: str | None) -> dict[str, Any]:
-    """vLLM's options without which it refuses every request that has tools."""
-    return {} if parser is None else {"tool-call-parser": parser, "enable-auto-tool-choice": True}
+def _sampling(model: Path) -> dict[str, Any]:
+    """How the model's authors advise to sample, where they do: the gateway tells its pods, and its callers."""
+    try:
+        advice = json.loads((model / "generation_config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return {name: advice[name] for name in ("temperature", "top_p") if advice.get(name) is not None}
 
 
 def _server(settings: LocalSettings, service: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One whole stack for all end-to-end tests: the runner of `make run`, with vLLM, on free ports."""
+"""The SDK at the stack that all end-to-end tests share."""
 
 import io
 import shutil
@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cloister_common.testing.serving import free_port
 from openai import OpenAI
 from reportlab.pdfgen import canvas
 
-from tests.support.stack import Stack, running_stack
+from tests.support.stack import Stack
 
 CHAT_MODEL = "SmolLM2-135M-Instruct"
 EMBEDDING_MODEL = "all-MiniLM-L6-v2"
@@ -21,19 +20,6 @@ EMBEDDING_MODEL = "all-MiniLM-L6-v2"
 def sdk(**options: Any) -> Any:
     """The unmodified SDK. Typed as Any: its events are unions of sixty types, and tests look into what came."""
     return OpenAI(**options)
-
-
-@pytest.fixture(scope="session")
-def page_port() -> int:
-    """The port of loopback whose pages the stack lets in."""
-    return free_port()
-
-
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, page_port: int) -> Iterator[Stack]:
-    pages = {"origins": [f"http://127.0.0.1:{page_port}"]}
-    with running_stack(tmp_path_factory.mktemp("stack"), {"overrides": {"gateway": {"browsers": pages}}}) as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

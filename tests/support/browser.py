@@ -12,6 +12,7 @@ import queue
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -60,9 +61,7 @@ class PageServer:
         self.origin = f"http://127.0.0.1:{port}"
         self._settings: Mapping[str, Any] = {}
         self._done: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._server = http.server.ThreadingHTTPServer(
-            ("127.0.0.1", port), partial(_Handler, directory=str(folder), page=self)
-        )
+        self._server = _Server(("127.0.0.1", port), partial(_Handler, directory=str(folder), page=self))
 
     def open(self, page: str, settings: Mapping[str, Any], *, seconds: float) -> dict[str, Any]:
         """Opens ``page`` in a new browser, which finds ``settings`` at ``/settings.json``; gives what it posts.
@@ -96,6 +95,13 @@ class PageServer:
     def take(self, outcomes: dict[str, Any]) -> None:
         """What the page has posted."""
         self._done.put(outcomes)
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of connections that end with the browser."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):

@@ -42,12 +42,14 @@ from cloister_gateway.responses.intake import Intake
 from cloister_gateway.responses.reading import ResponseReader
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.runs.acceptance import Acceptance
+from cloister_gateway.runs.attached import AttachedFiles
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader
 from cloister_gateway.runs.inputs import InputItems
 from cloister_gateway.runs.keeper import Keeper
 from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
 from cloister_gateway.runs.preparation import Preparation
+from cloister_gateway.runs.references import References
 from cloister_gateway.runs.run import RunParts
 from cloister_gateway.runs.sealing import ReasoningSeals
 from cloister_gateway.runs.store import ResponseStore
@@ -190,7 +192,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         )
         stack.push_async_callback(engine.hand_over)
 
-        inputs = InputItems(store, items, keyring, reasoning)
+        inputs = InputItems(References(store, items, keyring), reasoning, AttachedFiles(retriever))
         conversations = ConversationService(ConversationStore(redis), items, keyring, engine, inputs)
         intake = Intake(
             reader=ResponseReader(store, hub),

@@ -192,6 +192,14 @@ class ModelSettings(Settings):
         1024, ge=1, description="The longest answer, in tokens, where the caller sets no max_output_tokens."
     )
     instructions: str | None = Field(None, description="A system turn before every conversation with this model.")
+    temperature: float = Field(
+        1.0,
+        ge=0,
+        le=2,
+        description="The temperature where the caller sets none. The pods are always told, so that a response says "
+        "what was in force: what the model's `generation_config.json` advises must stand here to count.",
+    )
+    top_p: float = Field(1.0, gt=0, le=1, description="The top_p where the caller sets none; see `temperature`.")
     reasoning: bool | None = Field(
         None,
         description="Whether this model thinks before it answers. `false`: an effort (`reasoning.effort`, "
@@ -217,9 +225,12 @@ class LlmSettings(Settings):
     first_token_seconds: float = Field(
         300.0,
         gt=0,
-        description="Longest wait for the first byte, in seconds: queueing, and reading the longest prompt.",
+        description="Longest wait for the first sign of life of a stream, in seconds: a pod gives one every few "
+        "seconds while a request is queued or its prompt read, for up to 10 minutes.",
     )
-    token_seconds: float = Field(60.0, gt=0, description="Longest silence within a stream, in seconds.")
+    token_seconds: float = Field(
+        60.0, gt=0, description="Longest silence within a stream, signs of life included, in seconds."
+    )
     completion_seconds: float = Field(
         600.0, gt=0, description="Longest wait for a whole, unstreamed answer, in seconds."
     )

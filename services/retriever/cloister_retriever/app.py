@@ -7,11 +7,13 @@ from cloister_common.access import Services, provide
 from cloister_common.app import ReadinessCheck, create_base_app
 from cloister_common.errors import Unavailable
 from cloister_common.vault import VaultError
+from cloister_common.wire.reading import MOST_FILE_BYTES
 from fastapi import FastAPI
 
 from cloister_retriever.context import Context, open_context
 from cloister_retriever.damage import on_damage
 from cloister_retriever.files.routes import router as files
+from cloister_retriever.reading.routes import router as reading
 from cloister_retriever.search.routes import router as search
 from cloister_retriever.settings import RetrieverSettings
 from cloister_retriever.uploads.routes import router as uploads
@@ -45,12 +47,13 @@ def create_app(settings: RetrieverSettings) -> FastAPI:
         max_body_bytes=_MAX_BODY_BYTES,
         larger_bodies={
             "/v1/files": settings.ingestion.max_file_bytes + _FORM_BYTES,
+            "/internal/read": MOST_FILE_BYTES,
             "/v1/uploads": PART_BYTES + _FORM_BYTES,
         },
     )
     app.add_exception_handler(VaultError, on_damage)
     if settings.role != "ingest":
-        for router in (files, uploads, search, files_in_stores, vector_stores):
+        for router in (files, uploads, reading, search, files_in_stores, vector_stores):
             app.include_router(router)
     return app
 

@@ -24,6 +24,7 @@ from cloister_retriever.jobs.queue import JobQueue
 from cloister_retriever.keys import PassageKeyring
 from cloister_retriever.parsing.chunking import Chunker, ModelLimits, load_tokenizer
 from cloister_retriever.parsing.parser import Parser
+from cloister_retriever.reading.service import ReadingService, limits_of
 from cloister_retriever.search.service import SearchService
 from cloister_retriever.settings import RetrieverSettings
 from cloister_retriever.storage.backend import open_objects
@@ -59,6 +60,7 @@ class Context:
     attachments: AttachmentService
     batches: BatchService
     search: SearchService
+    reading: ReadingService
     objects: Objects
     milvus: MilvusConnection
     embedder: EmbedderClient
@@ -149,6 +151,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             attachments=attachments,
             batches=BatchService(store, attachments),
             search=search,
+            reading=ReadingService(files, Parser(limits_of(ingestion)), passage_tokens=limits.tokens),
             objects=objects,
             milvus=milvus,
             embedder=embedder,

@@ -5,11 +5,13 @@ from typing import Any
 
 import httpx
 from cloister_gateway.completions.shapes import completion
-from cloister_gateway.models import ModelUpstream
+from cloister_gateway.models import Catalog, ModelUpstream
 from cloister_gateway.models.upstream import TEXT
+from cloister_gateway.settings import ModelSettings
 
-from tests.contract.llm.conftest import MODEL
+from tests.contract.llm.conftest import CONTEXT_TOKENS, MODEL
 
+CHAT_MODEL = Catalog.of({MODEL: ModelSettings(urls=["http://pod"], context_tokens=CONTEXT_TOKENS)}).get(MODEL)
 ASKED: dict[str, Any] = {
     "model": MODEL,
     "prompt": ["Once upon a time", "The fox"],
@@ -25,7 +27,7 @@ ASKED: dict[str, Any] = {
 async def test_a_whole_answer_has_a_choice_for_each_prompt_and_number(http: httpx.AsyncClient) -> None:
     answer = await http.post(TEXT, json={**ASKED, "echo": True})
     assert answer.status_code == 200, answer.text
-    body = json.loads(completion(answer.content))
+    body = json.loads(completion(answer.content, CHAT_MODEL))
     assert (body["object"], body["model"]) == ("text_completion", MODEL)
     assert body["id"].startswith("cmpl-")
     assert [(choice["index"], choice["finish_reason"]) for choice in body["choices"]] == [
@@ -42,7 +44,7 @@ async def test_a_stream_has_the_same_choices_in_pieces(upstream: ModelUpstream) 
     blocks = [block async for block in upstream.stream_events(MODEL, body, tenant="t", path=TEXT)]
     events = b"".join(blocks).decode().split("\n\n")
     assert events[-2:] == ["data: [DONE]", ""]
-    chunks = [json.loads(completion(event.removeprefix("data: ").encode())) for event in events[:-2]]
+    chunks = [json.loads(completion(event.removeprefix("data: ").encode(), CHAT_MODEL)) for event in events[:-2]]
     *pieces, last = chunks
     assert (last["choices"], last["usage"]["completion_tokens"]) == ([], 16)
     assert len({chunk["id"] for chunk in chunks}) == 1

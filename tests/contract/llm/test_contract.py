@@ -2,12 +2,13 @@
 
 import json
 from contextlib import aclosing
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 from cloister_common.errors import InvalidRequest
 from cloister_gateway.models import ModelUpstream
+from cloister_gateway.models.reasoning import Effort, thinking
 
 from tests.contract.llm.conftest import CONTEXT_TOKENS, MODEL, Pod
 from tests.support.waiting import until
@@ -122,6 +123,18 @@ async def test_an_answer_is_continued_and_not_begun_again(http: httpx.AsyncClien
     rest = (await whole(http, **fields))["choices"][0]["message"]["content"]
     assert rest
     assert not rest.startswith(begun)
+
+
+async def test_an_answer_is_continued_after_its_thought(http: httpx.AsyncClient) -> None:
+    begun = (await whole(http))["choices"][0]["message"]["content"]
+    messages = [*QUESTION, {"role": "assistant", "content": begun, "reasoning": "I see."}]
+    fields = {"messages": messages, "continue_final_message": True, "add_generation_prompt": False}
+    assert (await whole(http, **fields))["choices"][0]["message"]["content"]
+
+
+@pytest.mark.parametrize("effort", get_args(Effort))
+async def test_any_model_is_told_how_much_to_think(http: httpx.AsyncClient, effort: Effort) -> None:
+    assert (await whole(http, **thinking(effort)))["choices"][0]["message"]["content"]
 
 
 async def test_a_tool_is_called_whole_and_in_pieces(pod: Pod, http: httpx.AsyncClient) -> None:

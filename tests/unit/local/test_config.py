@@ -49,15 +49,12 @@ def test_redis_keeps_what_it_acknowledged_and_is_private(rendered: Layout, setti
     assert (rendered.config / "redis.conf").stat().st_mode & 0o777 == 0o600
 
 
-def test_tools_are_served_unless_the_parser_is_taken_away(tmp_path: Path, layout: Layout) -> None:
+def test_the_model_says_its_parsers_unless_they_are_named(tmp_path: Path, layout: Layout) -> None:
     override = tmp_path / "mine.yaml"
-    override.write_text("chat_model: {tool_call_parser: null}\n")
-    with_tools, without = (
-        service_settings(load_local_settings(path), layout)["llm"]["engine"]["extra_arguments"]
-        for path in (None, override)
-    )
-    assert with_tools == {"tool-call-parser": "hermes", "enable-auto-tool-choice": True}
-    assert without == {}
+    override.write_text("chat_model: {tool_parser: mistral, reasoning_parser: none}\n")
+    found, named = (service_settings(load_local_settings(path), layout)["llm"]["model"] for path in (None, override))
+    assert (found["tool_parser"], found["reasoning_parser"]) == (None, None)
+    assert (named["tool_parser"], named["reasoning_parser"]) == ("mistral", "none")
 
 
 def test_only_the_gateway_can_listen_beyond_loopback(tmp_path: Path, layout: Layout) -> None:
@@ -90,5 +87,21 @@ def test_a_model_folder_of_the_users_own_is_served(tmp_path: Path, layout: Layou
     override = tmp_path / "mine.yaml"
     override.write_text("chat_model: {name: Mine, path: /models/mine, max_model_len: 4096}\n")
     values = service_settings(load_local_settings(override), layout)
-    assert values["llm"]["model"] == {"name": "Mine", "path": "/models/mine"}
+    model = values["llm"]["model"]
+    assert (model["name"], model["path"]) == ("Mine", "/models/mine")
     assert values["gateway"]["models"]["Mine"]["context_tokens"] == 4096
+
+
+def test_the_gateway_samples_as_the_models_authors_advise(tmp_path: Path, layout: Layout) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    override = tmp_path / "mine.yaml"
+    override.write_text(f"chat_model: {{name: mine, path: {model}}}\n")
+
+    def served() -> dict[str, object]:
+        entry: dict[str, object] = service_settings(load_local_settings(override), layout)["gateway"]["models"]["mine"]
+        return {name: entry.get(name) for name in ("temperature", "top_p")}
+
+    assert served() == {"temperature": None, "top_p": None}
+    (model / "generation_config.json").write_text('{"temperature": 0.6, "top_p": null, "top_k": 20}')
+    assert served() == {"temperature": 0.6, "top_p": None}

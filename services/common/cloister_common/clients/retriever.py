@@ -20,6 +20,7 @@ from cloister_common.internal import InternalTokens
 from cloister_common.logs import get_logger
 from cloister_common.settings import ClientTls
 from cloister_common.validation import validation_error
+from cloister_common.wire.reading import ReadFile
 from cloister_common.wire.search import FoundPassage, InternalSearch, PassagePlace
 
 __all__ = ["FoundPassage", "HandedOn", "PassagePlace", "RetrieverClient"]
@@ -165,6 +166,36 @@ class RetrieverClient:
             return [FoundPassage.of_wire(result) for result in orjson.loads(response.content)["data"]]
         except (ValidationError, orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise UpstreamFailed("The retriever answered something that is not its schema.") from error
+
+    async def read(
+        self, tenant: str, *, file_id: str | None = None, name: str | None = None, content: bytes | None = None
+    ) -> ReadFile:
+        """The text of a file: of the tenant's ``file_id``, or of ``content``, which is called ``name``.
+
+        Raises:
+            NotFound: The file is unknown to this tenant.
+            InvalidRequest: It cannot be read, has no text, or too much for one prompt.
+            PayloadTooLarge: It is too large to be read while somebody waits.
+            Unavailable: The retriever is down, or takes too long.
+            UpstreamFailed: It answered something else.
+        """
+        what = f"file_id={quote(file_id, safe='')}" if file_id is not None else f"name={quote(name or '', safe='')}"
+        response = await call(
+            self._http,
+            _PART,
+            "POST",
+            f"/internal/read?{what}",
+            headers=self._tokens.headers(tenant) | {"content-type": "application/octet-stream"},
+            content=content or b"",
+            deadline_seconds=self._deadline_seconds,
+            retry=self._retry,
+            away_seconds=AWAY_SECONDS,
+        )
+        try:
+            return ReadFile.model_validate_json(response.content)
+        except ValidationError:
+            # Without its cause, which quotes the file.
+            raise UpstreamFailed("The retriever answered something that is not its schema.") from None
 
     async def forward(
         self,

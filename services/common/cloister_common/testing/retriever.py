@@ -27,6 +27,7 @@ from cloister_common.testing.retriever_answers import (
     new_store,
     page_of,
     queries_of,
+    read_answer,
     read_body,
     result_of,
     scorer_of,
@@ -105,6 +106,7 @@ class FakeRetriever:
             ("GET", f"{batch}/files", self._list_batch),
             ("POST", f"{store}/search", self._search_store),
             ("POST", "/internal/search", self._search_stores),
+            ("POST", "/internal/read", self._read),
         ]
         for method, path, handler in routes:
             router.add_api_route(path, handler, methods=[method], response_model=None)
@@ -134,8 +136,6 @@ class FakeRetriever:
             "object": "file",
             "purpose": purpose,
             "status": "processed",
-            "expires_at": None,
-            "status_details": None,
         }
         self._files.setdefault(tenant_of(request), {})[file["id"]] = (file, data)
         self._note_made(f"files of {tenant_of(request)}", file["id"])
@@ -216,7 +216,7 @@ class FakeRetriever:
         counts = self._counts(list(attached), store["id"])
         days = (store["expires_after"] or {}).get("days")
         return {
-            **store,
+            **{name: value for name, value in store.items() if name != "expires_after" or value},
             "file_counts": counts,
             "status": "in_progress" if counts["in_progress"] else "completed",
             "usage_bytes": sum(self._settled(file)["usage_bytes"] for file in attached.values()),
@@ -384,6 +384,13 @@ class FakeRetriever:
         if self.refuse_status is not None:
             return JSONResponse({"error": {"message": "refused as the test asked"}}, self.refuse_status)
         return {"data": found}
+
+    async def _read(self, request: Request) -> Json:
+        file_id, name = request.query_params.get("file_id"), request.query_params.get("name")
+        if file_id is None:
+            return read_answer(None, name, await request.body())
+        file, content = self._file(request, file_id, "file_id")
+        return read_answer(file_id, file["filename"], content)
 
     def _found(self, request: Request, store_ids: list[str], body: Json) -> list[Json]:
         self.searches.append((tenant_of(request), body))

@@ -19,6 +19,7 @@ __all__ = [
     "new_store",
     "page_of",
     "queries_of",
+    "read_answer",
     "read_body",
     "result_of",
     "scorer_of",
@@ -161,3 +162,15 @@ def page_of(items: list[Json], request: Request, made: list[str]) -> Json:
         "last_id": page[-1]["id"] if page else None,
         "has_more": len(ordered) > limit,
     }
+
+
+def read_answer(file_id: str | None, name: str | None, content: bytes) -> Json:
+    """The text of a file. Raises what the retriever does of one without text, or of a kind that it does not read."""
+    if name is None:
+        raise InvalidRequest("Send either 'file_id', or 'name' with the file as the body.", param="file_id")
+    text = content.decode("utf-8", "replace")
+    if "\x00" in text:
+        raise InvalidRequest("This kind of file is not read.", param="file", code="unsupported_file")
+    if not text.strip():
+        raise InvalidRequest("There is no text in the file.", param="file", code="invalid_file")
+    return {"file_id": file_id, "filename": name, "text": text}

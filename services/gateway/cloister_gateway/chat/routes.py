@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from cloister_gateway.chat.schemas import ChatRequest
+from cloister_gateway.chat.shapes import ChunkShapes, completion
 from cloister_gateway.chat.stream import CompletionResponse, EventStreamResponse
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
@@ -49,14 +50,16 @@ async def create(
     check_effort(model, body.reasoning_effort, param="reasoning_effort")
     # Asked for here, where an error of Redis is still answered as one; the call finds it in the cache.
     await upstream.cache_salt(caller.tenant)
-    upstream_body = await aside(size, body.upstream_body)
+    upstream_body = {"temperature": model.temperature, "top_p": model.top_p}
+    upstream_body |= await aside(size, body.upstream_body)
     # Without a limit of its caller's, vLLM lets an answer go on to the end of the context.
     most = min(body.max_completion_tokens or body.max_tokens or model.context_tokens, model.context_tokens)
     metered = metering.around(caller, body.model, "chat", most_output_tokens=most * (body.n or 1))
     if body.stream:
         events = upstream.stream_events(body.model, upstream_body, tenant=caller.tenant, affinity=body.prompt_cache_key)
-        return EventStreamResponse(events, metered, streaming)
+        wants_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+        return EventStreamResponse(events, ChunkShapes(model, usage=wants_usage).block, metered, streaming)
     work = partial(
         upstream.complete_chat, body.model, upstream_body, tenant=caller.tenant, affinity=body.prompt_cache_key
     )
-    return CompletionResponse(work, metered, streaming)
+    return CompletionResponse(work, partial(completion, model=model), metered, streaming)

@@ -9,12 +9,12 @@ from contextlib import aclosing
 
 import orjson
 from cloister_common.app import error_response
+from cloister_common.bodies import aside
 from cloister_common.errors import CloisterError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cloister_gateway.admission.middleware import WAITED_SINCE
-from cloister_gateway.chat.reasoning import with_both_names
 from cloister_gateway.chat.tally import read_answer, read_block
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.usage import Metered
@@ -28,18 +28,26 @@ class EventStreamResponse(Response):
 
     Args:
         events: Whole events, ``data: [DONE]`` included. Closed at the end, whatever the end is.
+        shaped: Makes a block look like OpenAI's.
         metered: Around them.
         settings: How long a block may take to go out, and how long a silence may be.
     """
 
-    def __init__(self, events: AsyncGenerator[bytes, None], metered: Metered, settings: ResponsesSettings) -> None:
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes, None],
+        shaped: Callable[[bytes], bytes],
+        metered: Metered,
+        settings: ResponsesSettings,
+    ) -> None:
         super().__init__()
         self._events = events
+        self._shaped = shaped
         self._metered = metered
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        settings = self._settings
+        settings, shaped = self._settings, self._shaped
         seconds, silent = settings.send_seconds, settings.keep_alive_seconds
         since = scope["state"].get(WAITED_SINCE)
         async with Reader(receive, send, send_seconds=seconds, keep_alive_seconds=silent, since=since) as reader:
@@ -52,8 +60,7 @@ class EventStreamResponse(Response):
                             headers = list(STREAM_HEADERS)
                             await reader.send({"type": "http.response.start", "status": 200, "headers": headers})
                             started = True
-                        body = with_both_names(block)
-                        await reader.send({"type": "http.response.body", "body": body, "more_body": True})
+                        await reader.send({"type": "http.response.body", "body": shaped(block), "more_body": True})
             except CloisterError as error:
                 if not started:
                     await error_response(error)(scope, receive, reader.send)
@@ -67,14 +74,22 @@ class CompletionResponse(Response):
     """A whole JSON answer that takes its time.
 
     Args:
-        work: Gives the JSON bytes.
+        work: Gives the JSON bytes of the pod.
+        shaped: Makes them look like OpenAI's.
         metered: Around it.
         settings: How long they may take to go out.
     """
 
-    def __init__(self, work: Callable[[], Awaitable[bytes]], metered: Metered, settings: ResponsesSettings) -> None:
+    def __init__(
+        self,
+        work: Callable[[], Awaitable[bytes]],
+        shaped: Callable[[bytes], bytes],
+        metered: Metered,
+        settings: ResponsesSettings,
+    ) -> None:
         super().__init__()
         self._work = work
+        self._shaped = shaped
         self._metered = metered
         self._settings = settings
 
@@ -84,7 +99,8 @@ class CompletionResponse(Response):
                 async with self._metered as metered:
                     answer = await self._work()
                     read_answer(metered.used, answer)
-                response = Response(with_both_names(answer), media_type="application/json")
+                answer = await aside(len(answer), self._shaped, answer)
+                response = Response(answer, media_type="application/json")
             except CloisterError as error:
                 response = error_response(error)
             await response(scope, receive, reader.send)

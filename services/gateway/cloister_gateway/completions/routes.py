@@ -1,5 +1,6 @@
 """``POST /v1/completions``"""
 
+from functools import partial
 from typing import Annotated
 
 from cloister_common.access import provided
@@ -10,7 +11,7 @@ from starlette.responses import Response
 
 from cloister_gateway.chat.stream import CompletionResponse, EventStreamResponse
 from cloister_gateway.completions.schemas import CompletionRequest
-from cloister_gateway.completions.shapes import completion, shaped
+from cloister_gateway.completions.shapes import chunks, completion
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models import Catalog, ModelUpstream
@@ -48,15 +49,12 @@ async def create(
     model = catalog.get(body.model)
     # Asked for here, where an error of Redis is still answered as one; the call finds it in the cache.
     await upstream.cache_salt(caller.tenant)
-    upstream_body = await aside(size, body.upstream_body)
+    upstream_body = {"temperature": model.temperature, "top_p": model.top_p}
+    upstream_body |= await aside(size, body.upstream_body)
     most = min(body.most_tokens, model.context_tokens) * body.answers
     metered = metering.around(caller, body.model, "completions", most_output_tokens=most)
     if body.stream:
         events = upstream.stream_events(body.model, upstream_body, tenant=caller.tenant, path=TEXT)
-        return EventStreamResponse(shaped(events), metered, streaming)
-
-    async def work() -> bytes:
-        answer = await upstream.complete_chat(body.model, upstream_body, tenant=caller.tenant, path=TEXT)
-        return await aside(len(answer), completion, answer)
-
-    return CompletionResponse(work, metered, streaming)
+        return EventStreamResponse(events, partial(chunks, model=model), metered, streaming)
+    work = partial(upstream.complete_chat, body.model, upstream_body, tenant=caller.tenant, path=TEXT)
+    return CompletionResponse(work, partial(completion, model=model), metered, streaming)

@@ -28,7 +28,7 @@ from cloister_gateway.storage import (
     damage_told,
 )
 from cloister_gateway.wire.inputs import InputItem
-from cloister_gateway.wire.items import without_results
+from cloister_gateway.wire.items import shown
 from cloister_gateway.wire.lists import page
 
 __all__ = ["ConversationService"]
@@ -122,7 +122,7 @@ class ConversationService:
                 code="conversation_locked",
                 retry_after=2,
             ) from error
-        return [item.body for item in stored]
+        return [shown(item.body) for item in stored]
 
     async def items(
         self,
@@ -154,7 +154,7 @@ class ConversationService:
             after=after,
             gone={item_id: bisect_left(numbers, seq) for item_id, seq in log.removed.items()} if after else None,
         )
-        return listed if results else {**listed, "data": [without_results(body) for body in listed["data"]]}
+        return {**listed, "data": [shown(body, results=results) for body in listed["data"]]}
 
     async def item(self, principal: Principal, conversation_id: str, item_id: str, *, results: bool) -> dict[str, Any]:
         """One item."""
@@ -163,7 +163,7 @@ class ConversationService:
             log = await self._items.load_log(keyed)
         for item in shown_items(log.items):
             if item.id == item_id:
-                return item.body if results else without_results(item.body)
+                return shown(item.body, results=results)
         raise NotFound(f"Item with id '{item_id}' not found.", param="item_id")
 
     async def delete_item(self, principal: Principal, conversation_id: str, item_id: str) -> dict[str, Any]:

@@ -3,6 +3,15 @@
 from cloister_gateway.grounding.attribution import attribute
 from cloister_gateway.grounding.excerpts import Passage, documents_turn
 from cloister_gateway.grounding.markers import MarkerFilter, Piece
-from cloister_gateway.grounding.search import FileSearch, Retrieval
+from cloister_gateway.grounding.search import DEFAULT_RESULTS, FileSearch, Retrieval
 
-__all__ = ["FileSearch", "MarkerFilter", "Passage", "Piece", "Retrieval", "attribute", "documents_turn"]
+__all__ = [
+    "DEFAULT_RESULTS",
+    "FileSearch",
+    "MarkerFilter",
+    "Passage",
+    "Piece",
+    "Retrieval",
+    "attribute",
+    "documents_turn",
+]

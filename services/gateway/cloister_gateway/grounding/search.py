@@ -9,10 +9,10 @@ from cloister_common.clients.retriever import RetrieverClient
 from cloister_common.errors import NotFound
 from pydantic import BaseModel, ConfigDict
 
-from cloister_gateway.grounding.excerpts import Passage
+from cloister_gateway.grounding.excerpts import Passage, is_attached
 from cloister_gateway.wire.items import Message
 
-__all__ = ["FileSearch", "Retrieval"]
+__all__ = ["DEFAULT_RESULTS", "FileSearch", "Retrieval"]
 
 _SHORT_CHARACTERS = 600
 """Earlier turns are added while all of them together are no longer than this, about 150 tokens."""
@@ -21,7 +21,8 @@ _QUERY_CHARACTERS = 2_400
 _USER_TURNS = 3
 """The last user turns that make up a query. On multi-turn questions this finds more than the last turn alone
 (nDCG@10 0.853 against 0.842 on mtrag-mini), because a follow-up often names its subject only earlier."""
-_DEFAULT_RESULTS = 5
+DEFAULT_RESULTS = 5
+"""The most passages of a turn whose caller does not say how many."""
 
 
 class FileSearch(BaseModel):
@@ -54,7 +55,8 @@ class Retrieval:
 
         None at all if no user has said anything.
         """
-        said = [message["content"] for message in messages if message["role"] == "user"][-_USER_TURNS:]
+        users = (message["content"] for message in messages if message["role"] == "user")
+        said = [text for text in users if not is_attached(text)][-_USER_TURNS:]
         while len(said) > 1 and sum(map(len, said)) > _SHORT_CHARACTERS:
             said.pop(0)
         text = "\n".join(said)[:_QUERY_CHARACTERS]
@@ -80,7 +82,7 @@ class Retrieval:
             tenant,
             tool.vector_store_ids,
             queries,
-            max_num_results=tool.max_num_results or _DEFAULT_RESULTS,
+            max_num_results=tool.max_num_results or DEFAULT_RESULTS,
             filters=tool.filters,
             ranking_options=tool.ranking_options,
         )

@@ -4,8 +4,12 @@ It can change while the gateway runs (`Catalog.replace`): who keeps something fo
 a model before it was taken out goes on there.
 """
 
+import functools
+import hashlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Literal, Self
 
 from cloister_common.wire.models import model_not_found
@@ -31,6 +35,8 @@ class ChatModel:
         service: Else the address of the name that stands for all of them.
         reasoning: Whether it thinks before it answers; None is not known.
         capabilities: What it can.
+        temperature, top_p: How it samples where the caller does not say.
+        created: When this gateway began to serve it (Unix seconds).
     """
 
     name: str
@@ -41,6 +47,17 @@ class ChatModel:
     service: str | None = None
     reasoning: bool | None = None
     capabilities: frozenset[Capability] = frozenset({"chat"})
+    temperature: float = 1.0
+    top_p: float = 1.0
+    created: int = field(default_factory=lambda: int(time.time()), compare=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """OpenAI's ``system_fingerprint``: another one where answers may differ for the same seed.
+
+        Of what the gateway knows of the model, and of the release: not of the weights that its pods have loaded.
+        """
+        return _fingerprint(self.name, self.context_tokens)
 
     def answer_tokens(self, asked: int | None) -> int:
         """The longest answer, in tokens, to a caller who asked for at most ``asked``.
@@ -69,6 +86,8 @@ class Catalog:
                 tuple(model.urls),
                 model.service,
                 model.reasoning,
+                temperature=model.temperature,
+                top_p=model.top_p,
             )
             for name, model in settings.items()
         )
@@ -100,6 +119,12 @@ class Catalog:
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Calls ``listener`` after every change. It must be quick and must not wait."""
         self._listeners.append(listener)
+
+
+@functools.cache
+def _fingerprint(*known: object) -> str:
+    release = version("cloister-gateway")
+    return f"fp_{hashlib.sha256(repr((release, *known)).encode()).hexdigest()[:10]}"
 
 
 def _by_name(models: Iterable[ChatModel]) -> dict[str, ChatModel]:

@@ -47,7 +47,7 @@ async def retrieve_model(model: str, request: Request, caller: Caller, catalog: 
 
 async def _models(catalog: Catalog, embedder: EmbedderClient, caller: Principal) -> list[Body]:
     chat = [
-        _model(model.name, {"kind": "chat", "context_tokens": model.context_tokens})
+        _model(model.name, model.created, {"kind": "chat", "context_tokens": model.context_tokens})
         for model in catalog
         if "chat" in model.capabilities
     ]
@@ -60,9 +60,9 @@ async def _embedder_models(embedder: EmbedderClient, caller: Principal) -> list[
     except CloisterError as error:
         log.warning("embedder_models_unknown", error=type(error).__name__)
         return []
-    return [_model(entry["id"], entry.get("cloister") or {}) for entry in listed]
+    return [_model(entry["id"], entry["created"], entry.get("cloister") or {}) for entry in listed]
 
 
-def _model(name: str, details: Body) -> Body:
-    """OpenAI's model object; ``cloister`` is ours. ``created`` is required there and means nothing here."""
-    return {"id": name, "object": "model", "created": 0, "owned_by": "cloister", "cloister": details}
+def _model(name: str, created: int, details: Body) -> Body:
+    """OpenAI's model object; ``cloister`` is ours. ``created`` is when it began to be served (Unix seconds)."""
+    return {"id": name, "object": "model", "created": created, "owned_by": "cloister", "cloister": details}

@@ -15,14 +15,14 @@ from cloister_common.vault import Keyring
 from cloister_common.wire.filters import check_depth
 
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.models import Catalog
+from cloister_gateway.models import Catalog, ChatModel
 from cloister_gateway.models.reasoning import check_effort
 from cloister_gateway.prompt import Prompt
 from cloister_gateway.responses.idempotency import Asked, IdempotencyKeys
 from cloister_gateway.responses.permissions import check_permissions
 from cloister_gateway.responses.reading import ResponseReader
 from cloister_gateway.responses.schemas import ResponseParameters
-from cloister_gateway.responses.shapes import new_body, new_request
+from cloister_gateway.responses.shapes import in_force, new_body, new_request
 from cloister_gateway.responses.tools import FileSearchTool
 from cloister_gateway.runs.acceptance import Acceptance, Accepted, Claim, ClaimedError, Log, MovedOnError, NewTurn, Seen
 from cloister_gateway.runs.engine import Engine
@@ -146,7 +146,7 @@ class Intake:
         Raises:
             InvalidRequest, UnsupportedParameter, NotFound, Forbidden, Conflict: Nothing was stored.
         """
-        self._check(principal, parameters)
+        model = self._check(principal, parameters)
         key = idempotency_key or parameters.client_request_id
         asked = None if key is None else Asked.of(principal, key, parameters, background=background)
         claim = None if asked is None else await self._idempotency.name(asked)
@@ -159,6 +159,7 @@ class Intake:
                 return Created(earlier, replayed=True)
         beside = claim if conversation_id is None else record_key(CONVERSATION, conversation_id)
         response_id = new_response_id(beside)
+        parameters = in_force(parameters, model)
         conversation = None if conversation_id is None else await self._conversation(principal, conversation_id, seen)
         to = Destination("input", conversation, response_id, parameters.model, own_unstored)
         items = await self._inputs.stored(principal, parameters.input, to)
@@ -181,9 +182,11 @@ class Intake:
         await self._engine.begin(accepted)
         return Created(accepted.keyed, replayed=False)
 
-    def _check(self, principal: Principal, parameters: ResponseParameters) -> None:
+    def _check(self, principal: Principal, parameters: ResponseParameters) -> ChatModel:
+        """The model that is asked. Raises for what can be told from the request alone."""
         check_permissions(principal, parameters)
-        check_effort(self._models.get(parameters.model), parameters.effort(), param="reasoning.effort")
+        model = self._models.get(parameters.model)
+        check_effort(model, parameters.effort(), param="reasoning.effort")
         if parameters.conversation is not None and parameters.previous_response_id is not None:
             raise InvalidRequest(
                 "'previous_response_id' cannot be used with 'conversation'. Send one of them.",
@@ -193,6 +196,7 @@ class Intake:
         for place, tool in enumerate(parameters.tools or []):
             if isinstance(tool, FileSearchTool) and tool.filters is not None:
                 check_depth(tool.filters, param=f"tools[{place}].filters")
+        return model
 
     async def _conversation(self, principal: Principal, conversation_id: str, seen: Seen) -> KeyedObject:
         """The conversation with its key. Raises `NotFound` for unknown, foreign and deleted ones alike."""

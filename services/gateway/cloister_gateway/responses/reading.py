@@ -14,7 +14,7 @@ from cloister_gateway.storage import RESPONSE, DamagedError, KeyedObject, Record
 from cloister_gateway.streams.events import StreamDroppedError, damaged_stream
 from cloister_gateway.streams.fanout import Follower
 from cloister_gateway.streams.feeds import Feed, Hub
-from cloister_gateway.wire.items import Item, ResponseBody, has_searched, with_results
+from cloister_gateway.wire.items import Item, ResponseBody, has_searched, shown, with_results
 
 __all__ = ["RUNNING", "ResponseReader", "no_response"]
 
@@ -142,7 +142,7 @@ class ResponseReader:
         """The input items of a response, in order."""
         keyed = await self.find(principal, response_id)
         try:
-            return (await self._store.request(keyed)).input
+            return [shown(item) for item in (await self._store.request(keyed)).input]
         except RecordGoneError as error:
             raise no_response(response_id) from error
 

@@ -6,14 +6,16 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from cloister_gateway.grounding import FileSearch
-from cloister_gateway.responses.schemas import ResponseParameters
-from cloister_gateway.responses.tools import FileSearchTool, FunctionTool, offered
+from cloister_gateway.grounding import DEFAULT_RESULTS, FileSearch
+from cloister_gateway.models import ChatModel
+from cloister_gateway.responses.schemas import Format, ResponseParameters
+from cloister_gateway.responses.tools import FileSearchTool, FunctionTool, RankingOptions, offered
 from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.transcript import Transcript
 from cloister_gateway.wire.items import Item, ResponseBody
 
 __all__ = [
+    "in_force",
     "last_event",
     "new_body",
     "new_request",
@@ -52,6 +54,13 @@ def response_format(parameters: ResponseParameters) -> dict[str, Any] | None:
     return {"type": "json_schema", "json_schema": schema}
 
 
+def in_force(parameters: ResponseParameters, model: ChatModel) -> ResponseParameters:
+    """What was asked, with how ``model`` samples where the caller does not say: so pods are told, and the caller."""
+    chosen = {"temperature": parameters.temperature, "top_p": parameters.top_p}
+    missing = {name: getattr(model, name) for name, value in chosen.items() if value is None}
+    return parameters.model_copy(update=missing)
+
+
 def reasoning_summary(parameters: ResponseParameters) -> str | None:
     """What was asked for, under the newer of its two names."""
     asked = parameters.reasoning
@@ -59,10 +68,18 @@ def reasoning_summary(parameters: ResponseParameters) -> str | None:
 
 
 def new_body(response_id: str, parameters: ResponseParameters, *, background: bool) -> ResponseBody:
-    """The response as created, in OpenAI's shape."""
+    """The response as created, in OpenAI's shape: every field of its schema, with the value that is in force.
+
+    Left out are ``user`` where there is none, since it may not be null there, and the fields of what is not done here.
+
+    Args:
+        response_id: Its id.
+        parameters: What was asked, `in_force`.
+        background: Whether the run goes on with nobody watching.
+    """
     conversation = parameters.conversation_id()
     text_format = parameters.text.format if parameters.text else None
-    return {
+    body: ResponseBody = {
         "id": response_id,
         "object": "response",
         "created_at": int(time.time()),
@@ -75,29 +92,42 @@ def new_body(response_id: str, parameters: ResponseParameters, *, background: bo
         "max_output_tokens": parameters.max_output_tokens,
         "max_tool_calls": parameters.max_tool_calls,
         "model": parameters.model,
+        "moderation": None,
         "output": [],
         "parallel_tool_calls": True if parameters.parallel_tool_calls is None else parameters.parallel_tool_calls,
+        "presence_penalty": parameters.presence_penalty or 0.0,
+        "frequency_penalty": parameters.frequency_penalty or 0.0,
         "previous_response_id": parameters.previous_response_id,
+        "prompt": None,
         "conversation": {"id": conversation} if conversation else None,
         "reasoning": {"effort": parameters.effort(), "summary": reasoning_summary(parameters)},
         "service_tier": "default",
         "store": parameters.store is not False,
         "temperature": parameters.temperature,
         "text": {
-            "format": text_format.model_dump(by_alias=True, exclude_none=True) if text_format else {"type": "text"}
+            "format": _format_body(text_format) if text_format else {"type": "text"},
+            "verbosity": "medium",
         },
         "tool_choice": _choice_shown(parameters),
         "tools": [_tool_shown(tool) for tool in parameters.tools or []],
+        "top_logprobs": parameters.top_logprobs or 0,
         "top_p": parameters.top_p,
         "truncation": parameters.truncation or "auto",
         "truncation_details": {"dropped_messages": 0},
         "citation_details": None,
         "usage": None,
-        "user": parameters.user,
         "safety_identifier": parameters.safety_identifier,
         "prompt_cache_key": parameters.prompt_cache_key,
+        "prompt_cache_retention": "in_memory",
         "metadata": parameters.metadata or {},
     }
+    return body if parameters.user is None else {**body, "user": parameters.user}
+
+
+def _format_body(chosen: Format) -> dict[str, Any]:
+    """``text.format`` with what was in force."""
+    body = chosen.model_dump(by_alias=True, exclude_none=True)
+    return {"strict": False, **body} if chosen.type == "json_schema" else body
 
 
 def _choice_shown(parameters: ResponseParameters) -> Any:
@@ -106,8 +136,11 @@ def _choice_shown(parameters: ResponseParameters) -> Any:
 
 
 def _tool_shown(tool: FileSearchTool | FunctionTool) -> dict[str, Any]:
+    """A tool with what is in force where the caller does not say."""
     if isinstance(tool, FileSearchTool):
-        return tool.model_dump(exclude_none=True)
+        options = (tool.ranking_options or RankingOptions()).model_dump(exclude_none=True)
+        most = tool.max_num_results or DEFAULT_RESULTS
+        return {**tool.model_dump(), "max_num_results": most, "ranking_options": options}
     # OpenAI shows all fields of a function, and means `strict` where it says nothing else.
     shown = tool.model_dump(include={"type", "name", "description", "parameters"})
     return {**shown, "strict": tool.strict is not False}

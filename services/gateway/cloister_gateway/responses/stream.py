@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from cloister_common.app import error_response
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cloister_gateway.admission.middleware import WAITED_SINCE
@@ -75,7 +75,8 @@ class CreatedStream(Response):
                     return
                 await reader.send({"type": "http.response.body", "body": _error_frame(error, None, 0)})
                 return
+            await reader.send({"type": "http.response.start", "status": 200, "headers": list(STREAM_HEADERS)})
             async with aclosing(_frames(self._service, keyed, -1)) as frames:
-                stream = StreamingResponse(frames)
-                stream.raw_headers = list(STREAM_HEADERS)
-                await stream.stream_response(reader.send)
+                async for frame in frames:
+                    await reader.send({"type": "http.response.body", "body": frame, "more_body": True})
+            await reader.send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -24,7 +24,7 @@ from cloister_gateway.wire.inputs import FunctionName
 from cloister_gateway.wire.strict import Strict, only
 from cloister_gateway.wire.tools import Function, check_named
 
-__all__ = ["FileSearchTool", "FunctionTool", "Offered", "ToolChoice", "Tools", "offered"]
+__all__ = ["FileSearchTool", "FunctionTool", "Offered", "RankingOptions", "ToolChoice", "Tools", "offered"]
 
 _MOST_TOOLS = 128
 

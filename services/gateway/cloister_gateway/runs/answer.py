@@ -82,8 +82,9 @@ class Answer:
 
     def think(self, text: str) -> None:
         """Takes reasoning of the model."""
-        self.thought.feed(text)
-        self._note_first()
+        if text:
+            self.thought.feed(text)
+            self._note_first()
 
     def finish(self, *, called: bool = False) -> None:
         """Shows what was held back. Unless functions were ``called``, there is a message even if it is empty; but none
@@ -117,11 +118,20 @@ class Answer:
                 self.cite(passage, self._length)
 
     def _show_text(self, text: str) -> None:
+        index = self._index
+        if index is None:
+            if not self.thought.is_over:
+                # Templates set thought and answer apart by blank lines, which are part of neither.
+                text = text.lstrip()
+                if not text:
+                    self._untold = []
+                    return
+            index = self._open()
         if self._untold:
-            self._transcript.delta_with_logprobs(self._open(), text, self._untold)
+            self._transcript.delta_with_logprobs(index, text, self._untold)
             self._untold = []
         else:
-            self._transcript.delta(self._open(), text)
+            self._transcript.delta(index, text)
         self._length += len(text)
         if not self._shown:
             self._note_first()

@@ -148,7 +148,8 @@ class Generation:
             "frequency_penalty": request.frequency_penalty,
             "logprobs": None if request.logprobs is None else True,
             "top_logprobs": request.logprobs,
-            "response_format": request.response_format,
+            # (A call that must be made has the form of its function.)
+            "response_format": request.response_format if request.function_choice in ("auto", "none") else None,
         }
         body |= {name: value for name, value in optional.items() if value is not None}
         return body | thinking(request.reasoning_effort)
@@ -188,7 +189,8 @@ class Generation:
         for payload in payloads(block):
             chunk = orjson.loads(payload)
             if "error" in chunk:
-                self._show(thoughts, text, logprobs)
+                self._answer.think(thoughts)
+                self._answer.feed(text, logprobs)
                 raise UpstreamFailed("The model reported an error in the middle of its answer.")
             usage = chunk.get("usage") or usage
             for choice in chunk["choices"]:
@@ -201,7 +203,7 @@ class Generation:
                         content = thought + (content or "")
                     elif thought:
                         if text:
-                            self._show("", text, logprobs)
+                            self._answer.feed(text, logprobs)
                             text, logprobs = "", None if logprobs is None else []
                         thoughts += thought
                         content = content or None
@@ -213,14 +215,11 @@ class Generation:
                     logprobs += (choice.get("logprobs") or {}).get("content") or []
         if usage is not None:
             self._count(usage, before)
-        self._show(thoughts, text, logprobs)
-        return reason
-
-    def _show(self, thoughts: str, text: str, logprobs: list[Logprob] | None) -> None:
         if thoughts:
             self._answer.think(thoughts)
         if text or logprobs:
             self._answer.feed(text, logprobs)
+        return reason
 
     def _count(self, usage: dict[str, Any], before: int) -> None:
         """Notes what the model says it used, of which ``before`` tokens were answered earlier."""

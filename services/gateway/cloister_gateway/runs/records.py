@@ -63,7 +63,8 @@ class TurnRequest(Record):
         parallel_calls: Whether it may call more than one at once.
         show_results: Whether the response shows what a search finds.
         response_format: The form of the answer, as Chat Completions have it; None is prose.
-        temperature, top_p, presence_penalty, frequency_penalty: As the caller sent them; None is the pod's default.
+        temperature, top_p: As sent to the pod; None, of a version before, is the pod's default.
+        presence_penalty, frequency_penalty: As the caller sent them; None is the pod's default.
         logprobs: How many likeliest tokens are told beside each token of the answer; None where not even its own is.
         reasoning_effort: How much the model shall think; None is as the pod has it.
         seal_reasoning: Whether the response shows its reasoning sealed too, for the caller to send back.
@@ -188,22 +189,24 @@ class TokenCount:
         cached: Those of the prompt that the pod had in its cache.
         output: The answer's so far, over all pods and gateways that made it.
         reasoning: Those of ``output`` that are reasoning, as far as the pod says.
+        unspoken: Those besides that the model began to answer with, where it was asked first whether it calls.
     """
 
     prompt: int | None = None
     cached: int = 0
     output: int = 0
     reasoning: int = 0
+    unspoken: int = 0
 
     def usage(self) -> Usage:
         """The same in OpenAI's shape."""
-        prompt = self.prompt or 0
+        prompt, output = self.prompt or 0, self.output + self.unspoken
         return Usage(
             input_tokens=prompt,
             input_tokens_details=_InputTokens(cached_tokens=self.cached),
-            output_tokens=self.output,
+            output_tokens=output,
             output_tokens_details=_OutputTokens(reasoning_tokens=self.reasoning),
-            total_tokens=prompt + self.output,
+            total_tokens=prompt + output,
         )
 
 

@@ -111,7 +111,14 @@ class Transcript:
     def open_message(self, item_id: str) -> int:
         """Starts the assistant message; returns its output index."""
         index = len(self.output)
-        item = {"id": item_id, "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+        item: Item = {
+            "id": item_id,
+            "type": "message",
+            "role": "assistant",
+            "status": "in_progress",
+            "content": [],
+            "phase": None,
+        }
         self.emit("response.output_item.added", output_index=index, item=item)
         part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
         self.emit("response.content_part.added", item_id=item_id, output_index=index, content_index=0, part=part)

@@ -1,9 +1,19 @@
 """The items that callers send, as the input of a turn and into conversations, each with what is stored of it."""
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from cloister_common.ids import new_id
-from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
+from cloister_common.wire.requests import Hint
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from cloister_gateway.wire.items import CALL_OF_CALLER, Item
@@ -17,13 +27,14 @@ from cloister_gateway.wire.own import (
     Status,
 )
 from cloister_gateway.wire.parameters import PromptCacheBreakpoint
-from cloister_gateway.wire.strict import Object, Text, only
+from cloister_gateway.wire.strict import Object, Strict, Text, only
 
 __all__ = [
     "CallId",
     "FunctionCall",
     "FunctionCallOutput",
     "FunctionName",
+    "InputFile",
     "InputItem",
     "InputMessage",
     "InputText",
@@ -50,17 +61,75 @@ class InputText(Dumped):
         return {"type": "output_text", "text": self.text, "annotations": annotations, "logprobs": self.logprobs or []}
 
 
+class InputFile(Dumped):
+    """A file of a message of the user, whose text stands in the prompt of this turn and of those that follow it.
+
+    Attributes:
+        item: What is stored of it, once it has been read (`cloister_gateway.runs.attached`).
+    """
+
+    refused: ClassVar[Mapping[str, str]] = {
+        "file_url": "Nothing is fetched from elsewhere. Send 'file_id', or 'file_data' with the file itself.",
+    }
+
+    type: Literal["input_file"]
+    file_id: str | None = Field(None, max_length=128, description="An uploaded file; needs the scope `files`.")
+    file_data: str | None = Field(None, description="The file in base64, or as a data URL.")
+    filename: Annotated[str, StringConstraints(max_length=255)] | None = Field(None, description="With `file_data`.")
+    detail: Annotated[
+        Literal["auto", "low", "high"] | None, Hint("It is about pages as images, and files are read as text.")
+    ] = None
+    prompt_cache_breakpoint: PromptCacheBreakpoint = None
+    _item: Item | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.file_id is None) == (self.file_data is None):
+            raise PydanticCustomError("one_of_both", "either 'file_id' or 'file_data' must be sent")
+        return self
+
+    @property
+    def item(self) -> Item:
+        if self._item is None:
+            raise TypeError("A file is read before it is stored.")
+        return self._item
+
+    @item.setter
+    def item(self, value: Item) -> None:
+        self._item = value
+
+
+def _no_image(_: Any) -> Any:
+    raise PydanticCustomError("unsupported_value", "models here read text only; say in words what there is to see")
+
+
+class InputImage(Strict):
+    """An image, which is refused whatever it is."""
+
+    type: Annotated[Literal["input_image"], BeforeValidator(_no_image)]
+    image_url: Any = None
+    file_id: Any = None
+    detail: Any = None
+    prompt_cache_breakpoint: Any = None
+
+
 def _as_parts(content: Any) -> Any:
     return [{"type": "input_text", "text": content}] if isinstance(content, str) else content
 
 
 def _part(part: Any) -> str:
     kind = part.get("type") if isinstance(part, dict) else getattr(part, "type", None)
-    return "[refusal]" if kind == "refusal" else "[text]"
+    return _PARTS.get(kind, "[text]") if isinstance(kind, str) else "[text]"
+
+
+_PARTS = {"refusal": "[refusal]", "input_file": "[file]", "input_image": "[image]"}
 
 
 Part = Annotated[
-    Annotated[InputText, Tag("[text]")] | Annotated[OutputRefusal, Tag("[refusal]")],
+    Annotated[InputText, Tag("[text]")]
+    | Annotated[InputFile, Tag("[file]")]
+    | Annotated[InputImage, Tag("[image]")]
+    | Annotated[OutputRefusal, Tag("[refusal]")],
     Discriminator(_part),
 ]
 
@@ -81,17 +150,29 @@ class InputMessage(Dumped):
             raise PydanticCustomError("refusal_of_others", "only assistant messages have parts of type 'refusal'")
         return self
 
+    @model_validator(mode="after")
+    def _only_users_attach(self) -> Self:
+        if self.role != "user" and self.files():
+            raise PydanticCustomError("file_of_others", "only messages of role 'user' have parts of type 'input_file'")
+        return self
+
+    def files(self) -> list[tuple[int, InputFile]]:
+        """The files among the parts, each with its place."""
+        return [(place, part) for place, part in enumerate(self.content) if isinstance(part, InputFile)]
+
     def as_item(self) -> Item:
         """What is stored of it, less the id."""
         if self.role != "assistant":
             content = [
-                {"type": "input_text", "text": part.text} for part in self.content if isinstance(part, InputText)
+                part.item if isinstance(part, InputFile) else {"type": "input_text", "text": part.text}
+                for part in self.content
+                if isinstance(part, InputText | InputFile)
             ]
             return {"type": "message", "role": self.role, "status": "completed", "content": content}
-        content = [part.as_output() if isinstance(part, InputText) else part.model_dump() for part in self.content]
+        said = [part for part in self.content if isinstance(part, InputText | OutputRefusal)]
+        content = [part.as_output() if isinstance(part, InputText) else part.model_dump() for part in said]
         status = "incomplete" if self.status == "incomplete" else "completed"
-        item = {"type": "message", "role": self.role, "status": status, "content": content}
-        return item if self.phase is None else {**item, "phase": self.phase}
+        return {"type": "message", "role": self.role, "status": status, "content": content, "phase": self.phase}
 
 
 class FunctionCall(Dumped):

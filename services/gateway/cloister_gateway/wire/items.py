@@ -18,9 +18,11 @@ __all__ = [
     "ResponseBody",
     "SearchResult",
     "call_arguments",
+    "file_part",
     "has_searched",
     "item_messages",
     "joined",
+    "shown",
     "speaks",
     "with_results",
     "without_results",
@@ -64,8 +66,26 @@ def without_results(item: Item) -> Item:
     return {**item, "results": None} if item["type"] == "file_search_call" else item
 
 
+def shown(item: Item, *, results: bool = True) -> Item:
+    """The item as callers see it: of its files not what was read of them, and ``results`` of a search if they ask."""
+    if item["type"] == "message" and any(_TURN in part for part in item["content"]):
+        parts = [{name: value for name, value in part.items() if name != _TURN} for part in item["content"]]
+        return {**item, "content": parts}
+    return item if results else without_results(item)
+
+
+_TURN = "turn"
+"""Of a part that is a file: the whole turn in which the model is given it (`cloister_gateway.grounding.excerpts`)."""
+
+
+def file_part(filename: str, file_id: str | None, turn: str) -> Item:
+    """What is stored of a file in a message."""
+    part = {"type": "input_file", "filename": filename, _TURN: turn}
+    return part if file_id is None else {**part, "file_id": file_id}
+
+
 def item_messages(items: Sequence[Item]) -> list[Message]:
-    """The messages among ``items``, one for each item that says something.
+    """The messages among ``items``, one for each item that says something, and one before it for each of its files.
 
     ``developer`` is OpenAI's newer word for ``system``, and the only one of the two that chat templates do not know.
     """
@@ -73,6 +93,7 @@ def item_messages(items: Sequence[Item]) -> list[Message]:
     for item in items:
         match item["type"]:
             case "message":
+                messages.extend({"role": "user", "content": part[_TURN]} for part in item["content"] if _TURN in part)
                 text = _text(item["content"])
                 if text:
                     role = "system" if item["role"] == "developer" else item["role"]

@@ -25,23 +25,28 @@ Users = Annotated[FileUsers, Depends(provided(FileUsers))]
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 
 
+def _wire(record: FileRecord) -> Wire:
+    """A file's fields. Those that it does not have are missing: in OpenAI's schema none may be null."""
+    return record.wire().model_dump(mode="json", exclude_none=True)
+
+
 @router.post("", dependencies=[Depends(room)])
 async def upload_file(request: Request, tenant: Tenant, files: Files) -> Wire:
     form = MultipartUpload(request.headers.get("content-type", ""), aiter(request.stream()))
     record = await files.upload(tenant, form)
-    return record.wire().model_dump(mode="json")
+    return _wire(record)
 
 
 @router.get("")
 async def list_files(tenant: Tenant, files: Files, query: Annotated[FilesQuery, Query()]) -> Wire:
     records, has_more = await files.list(tenant, query)
-    return wire_page([record.wire().model_dump(mode="json") for record in records], has_more=has_more)
+    return wire_page([_wire(record) for record in records], has_more=has_more)
 
 
 @router.get("/{file_id}")
 async def retrieve_file(file_id: str, tenant: Tenant, files: Files) -> Wire:
     record = await files.describe(tenant, file_id)
-    return record.wire().model_dump(mode="json")
+    return _wire(record)
 
 
 @router.delete("/{file_id}")

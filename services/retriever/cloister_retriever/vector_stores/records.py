@@ -215,6 +215,8 @@ class StoreView(NamedTuple):
             expires_at=expires_at,
         )
         wire = {**store.model_dump(mode="json"), "description": record.description}
+        if record.expires_after_days is None:
+            del wire["expires_after"]  # It may be missing in OpenAI's schema, and not null.
         # OpenAI has no status for this. Its SDKs pass on what they do not know.
         return wire if record.damage is None else {**wire, "status": "error", "status_details": record.damage}
 

@@ -50,6 +50,12 @@ def test_operations_of_openai_that_are_not_served_are_unknown_urls(client: opena
         lambda: client.responses.compact(model="fake", input="hi"),
         lambda: client.responses.input_tokens.count(model="fake", input="hi"),
         lambda: client.batches.list(),
+        lambda: client.moderations.create(input="hi"),
+        lambda: client.images.generate(prompt="a fox"),
+        lambda: client.audio.speech.create(model="fake", input="hi", voice="alloy"),
+        lambda: client.fine_tuning.jobs.list(),
+        lambda: client.evals.list(),
+        lambda: client.containers.list(),
     ]
     for call in calls:
         with pytest.raises(openai.NotFoundError) as refused:

@@ -45,7 +45,7 @@ def test_a_text_goes_on(client: openai.OpenAI, llm: FakeLlm) -> None:
 
 def test_an_answer_has_the_fields_of_openais_and_no_others(gateway: GatewayFixture, gateway_url: str) -> None:
     answer = post(gateway_url, gateway, prompt="Once", logprobs=1).json()
-    assert answer.keys() == {"id", "object", "created", "model", "choices", "usage"}
+    assert answer.keys() == {"id", "object", "created", "model", "system_fingerprint", "choices", "usage"}
     (choice,) = answer["choices"]
     assert choice.keys() == {"index", "text", "logprobs", "finish_reason"}
     assert choice["logprobs"].keys() == {"text_offset", "token_logprobs", "tokens", "top_logprobs"}
@@ -128,7 +128,7 @@ def test_a_wrong_request_names_its_field(
 def test_nulls_say_nothing(gateway: GatewayFixture, gateway_url: str, llm: FakeLlm) -> None:
     names = ("best_of", "echo", "logit_bias", "logprobs", "max_tokens", "n", "seed", "stop", "stream", "suffix", "user")
     assert post(gateway_url, gateway, prompt="a", **dict.fromkeys(names)).status_code == 200
-    assert sent(llm).keys() == {"model", "prompt", "max_tokens", "stream", "cache_salt"}
+    assert sent(llm).keys() == {"model", "prompt", "max_tokens", "temperature", "top_p", "stream", "cache_salt"}
 
 
 def test_a_text_over_the_context_names_the_prompt(client: openai.OpenAI, llm: FakeLlm) -> None:

@@ -39,7 +39,11 @@ UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     ({"tool_choice": {"type": "web_search"}}, "tool_choice.type"),
     ({"tool_choice": "any"}, "tool_choice"),
     ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "u"}]}]}, "input[0].content[0].type"),
-    ({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]}, "input[0].content[0].type"),
+    ({"input": [{"role": "user", "content": [{"type": "input_audio", "data": "d"}]}]}, "input[0].content[0].type"),
+    (
+        {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "https://a.example/b"}]}]},
+        "input[0].content[0].file_url",
+    ),
     ({"input": [{"type": "computer_call_output", "call_id": "c", "output": "o"}]}, "input[0].type"),
     ({"input": [{"role": "user", "content": "x", "name": "n"}]}, "input[0].name"),
     # What could rewrite the prompt or reach vLLM past us.
@@ -94,6 +98,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tools": [SEARCH, SEARCH]}, "tools"),
     ({"tools": [SEARCH, {**FUNCTION, "parameters": {"$ref": "#"}}]}, "tools[1].parameters"),
     ({"tools": [{**FUNCTION, "parameters": LARGE}]}, "tools[0].parameters"),
+    ({"tools": [{**FUNCTION, "parameters": {"type": "array"}}]}, "tools[0].parameters"),
     ({"tools": [{**FUNCTION, "name": "a b"}]}, "tools[0].name"),
     ({"input": [{"type": "function_call_output", "call_id": "c", "output": "o"}]}, "input[0].call_id"),
     ({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}]}, "input"),

@@ -19,7 +19,6 @@ from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.inputs import InputItems
 from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.records import BODY, REQUEST, TurnRequest
-from cloister_gateway.runs.sealing import ReasoningSeals
 from cloister_gateway.runs.store import Header, ResponseStore
 from cloister_gateway.settings import RedisSettings
 from cloister_gateway.storage import ItemLog, KeyedObject, LogGoneError, LogLockedError, record_key
@@ -295,7 +294,7 @@ async def test_a_turn_that_is_taken_while_its_conversation_is_deleted_leaves_not
     turn = await make(conversation)
     store = ResponseStore(redis, acceptance._keyring)  # the same keys
     runs = SimpleNamespace(remove_those_of=store.destroy_those_of)
-    inputs = InputItems(store, ItemLog(redis), acceptance._keyring, ReasoningSeals(acceptance._keyring))
+    inputs = cast("InputItems", None)  # nothing is put in
     service = ConversationService(
         ConversationStore(redis), ItemLog(redis), acceptance._keyring, cast("Engine", runs), inputs
     )

@@ -25,6 +25,8 @@ from tests.support.gateway import INTERNAL_TOKEN, gateway_settings, secret_file
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.foreign_answers
+
 WRITTEN: dict[str, Any] = json.loads(Path(__file__).with_name("written_before.json").read_text(encoding="utf-8"))
 KNOWN: dict[str, Any] = WRITTEN["known"]
 

@@ -152,6 +152,14 @@ async def test_a_block_that_ends_a_thought_and_begins_the_answer_is_both() -> No
     ]  # fmt: skip
 
 
+async def test_blank_lines_between_thought_and_answer_are_part_of_neither() -> None:
+    assert await output_of([thinks("I see."), says("\n"), says("\nYes."), says("\n", "stop")]) == [
+        ("reasoning", "completed", "I see."),
+        ("message", "completed", "Yes.\n"),
+    ]
+    assert await output_of([says("\nYes.", "stop")]) == [("message", "completed", "\nYes.")]
+
+
 async def test_an_answer_without_reasoning_has_none() -> None:
     assert await output_of([says("Yes."), says("", "stop")]) == [("message", "completed", "Yes.")]
 

@@ -1,0 +1,33 @@
+"""``POST /internal/read``: the text of a file, for the gateway's prompts."""
+
+from typing import Annotated
+
+from cloister_common.access import provided
+from cloister_common.errors import InvalidRequest
+from fastapi import APIRouter, Depends, Request
+
+from cloister_retriever.access import Tenant
+from cloister_retriever.pages import Wire
+from cloister_retriever.reading.service import ReadingService
+
+__all__ = ["router"]
+
+router = APIRouter()
+
+
+@router.post("/internal/read")
+async def read_file(
+    request: Request,
+    tenant: Tenant,
+    reading: Annotated[ReadingService, Depends(provided(ReadingService))],
+    file_id: str | None = None,
+    name: str | None = None,
+) -> Wire:
+    """Of an uploaded file, or of the body, which has this name."""
+    if (file_id is None) == (name is None):
+        raise InvalidRequest("Send either 'file_id', or 'name' with the file as the body.", param="file_id")
+    if file_id is not None:
+        read = await reading.read_stored(tenant, file_id)
+    else:
+        read = await reading.read_sent(name or "", aiter(request.stream()))
+    return read.model_dump()
