@@ -16,9 +16,6 @@ from cloister_common.errors import (
 __all__ = ["RequestFailed", "failed_again", "fault_of", "no_answer_in_time", "no_pod", "stream_fault"]
 
 _CONTEXT = re.compile(r"maximum context length|max_model_len|max_total_tokens", re.IGNORECASE)
-_NO_TOOLS = re.compile(r"--(tool-call-parser|enable-auto-tool-choice)")
-"""The options that a pod was started without, in vLLM's words for the operator."""
-
 _FIELD = re.compile(r"[.\[]")
 """What ends the name of a field in a path: ``tools[0].function.parameters``."""
 
@@ -88,11 +85,11 @@ def fault_of(model: str, status: int, body: bytes, *, read: str = "messages") ->
 def _refusal(body: bytes, read: str) -> InvalidRequest:
     error = _error(body)
     message = str(error.get("message") or "The model refused the request.")
-    if _NO_TOOLS.search(message):
-        return UnsupportedParameter("tools", "This model is not set up to call 'tools' here. Leave them out.")
     param = error.get("param")
     if not isinstance(param, str) or _FIELD.split(param, maxsplit=1)[0] not in _PUBLIC_PARAMS:
         param = None
+    if param is not None and error.get("code") == UnsupportedParameter.code:
+        return UnsupportedParameter(param, message)
     if _CONTEXT.search(message):
         return InvalidRequest(message, param=param or read, code="context_length_exceeded")
     return InvalidRequest(message, param=param, code="invalid_value")
