@@ -46,7 +46,12 @@ const steps = {
   models: async () => (await client.models.list()).data.some(({ id }) => id === model),
   response: async () => (await client.responses.create({ model, input, max_output_tokens })).object,
   'request id': async () => (await client.models.list().withResponse()).request_id.slice(0, 4),
-  chat: async () => (await client.chat.completions.create({ model, messages: [{ role: 'user', content: input }] })).object,
+  chat: async () =>
+    (await client.chat.completions.create({
+      model,
+      messages: [{ role: 'user', content: input }],
+      max_completion_tokens: max_output_tokens,
+    })).object,
   streamed,
   file,
   conversation: async () => (await client.conversations.delete((await client.conversations.create()).id)).deleted,
