@@ -32,7 +32,7 @@ def test_a_function_is_called_and_what_it_returned_is_answered(client: Any) -> N
     assert called.usage.output_tokens > 0
     output = {"type": "function_call_output", "call_id": call.call_id, "output": "The lamp is on."}
     answered = client.responses.create(**ask, input=[output], tool_choice="none", max_output_tokens=12)
-    assert answered.output_text
-    assert answered.usage.input_tokens > called.usage.input_tokens
+    assert answered.status in {"completed", "incomplete"}
+    assert [item.type for item in answered.output] == ["message"]
     items = list(client.conversations.items.list(conversation.id, order="asc"))
     assert [item.type for item in items] == ["message", "function_call", "function_call_output", "message"]

@@ -90,9 +90,8 @@ JSON = st.recursive(
 def test_no_template_makes_more_of_a_call_than_its_bound(arguments: dict[str, Any], text: str) -> None:
     made = call("call_1")
     made["tool_calls"][0]["function"]["arguments"] = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
-    spaced = [
-        json.dumps(arguments, ensure_ascii=ascii, indent=indent) for ascii in (True, False) for indent in (None, 4)
-    ]
+    forms = [(escaped, indent) for escaped in (True, False) for indent in (None, 4)]
+    spaced = [json.dumps(arguments, ensure_ascii=escaped, indent=indent) for escaped, indent in forms]
     tagged = "".join(
         f"<parameter={name}>\n{value if isinstance(value, str) else json.dumps(value)}\n</parameter>\n"
         for name, value in arguments.items()
