@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
 TOOLS_VENV ?= .venv-tools
+CLIENTS_VENV := .venv-clients
 VAR ?= var
 CONFIG ?=
 PYTEST ?=
@@ -22,6 +23,9 @@ RUN_LOCKS := $(addprefix requirements/,gateway.txt embedder.txt retriever.txt lo
 TEST_LOCKS := requirements/test.txt
 VLLM_LOCKS := requirements/vllm.txt
 TOOLS_LOCKS := requirements/tools.txt
+CLIENTS_LOCKS := requirements/clients.txt
+CLIENTS2_LOCKS := requirements/clients-openai2.txt
+CLIENTS_NPM := tests/clients/javascript/package.json
 
 # An environment is made again when the content of its locks changes, and only then: a stamp carries their digest.
 digest = $(shell cat $(1) requirements/install.sh 2>/dev/null | sha256sum | cut -c1-16)
@@ -29,6 +33,10 @@ RUN_STAMP := $(VENV)/.run-$(call digest,$(RUN_LOCKS))
 TEST_STAMP := $(VENV)/.test-$(call digest,$(RUN_LOCKS) $(TEST_LOCKS))
 VLLM_STAMP := $(VLLM_VENV)/.run-$(call digest,$(VLLM_LOCKS))
 TOOLS_STAMP := $(TOOLS_VENV)/.run-$(call digest,$(TOOLS_LOCKS))
+CLIENTS_STAMP := $(CLIENTS_VENV)/.run-$(call digest,$(CLIENTS_LOCKS))
+CLIENTS2_STAMP := $(CLIENTS_VENV)-openai2/.run-$(call digest,$(CLIENTS2_LOCKS))
+CLIENTS_NPM_STAMP := $(CLIENTS_VENV)-javascript/.run-$(call digest,$(CLIENTS_NPM))
+CLIENTS := $(CLIENTS_STAMP) $(CLIENTS2_STAMP) $(CLIENTS_NPM_STAMP)
 INSTALL := requirements/install.sh
 KEEP_GOING := $(if $(findstring k,$(firstword -$(MAKEFLAGS))),--keep-going)
 
@@ -58,7 +66,7 @@ check: $(TEST_STAMP) ## Run what takes three minutes: lint, types, imports, unit
 	@exec $(PY) -m tests.support.suite check $(KEEP_GOING)
 
 peers: system-test ## Say which real parts the tests will use
-	@requirements/beside.sh $(TEST_STAMP) $(VLLM_STAMP) $(TOOLS_STAMP)
+	@requirements/beside.sh $(TEST_STAMP) $(VLLM_STAMP) $(TOOLS_STAMP) $(CLIENTS)
 	@$(PY) -m tests.support.peers --llm-python $(VLLM_VENV)/bin/python
 
 lint: $(TEST_STAMP) ## Check style and formatting
@@ -94,8 +102,8 @@ service: $(TEST_STAMP) $(VLLM_STAMP) ## Integration and contract tests of one se
 chart: $(TEST_STAMP) $(if $(wildcard tests/chart),$(TOOLS_STAMP)) ## Tests of the Helm chart
 	$(if $(wildcard tests/chart),@$(PY) -m pytest tests/chart $(PYTEST),@echo "cloister: there is no chart yet")
 
-e2e: $(TEST_STAMP) $(VLLM_STAMP) ## Tests of the whole stack, with vLLM
-	@$(PY) -m pytest tests/e2e $(PYTEST)
+e2e: $(TEST_STAMP) $(VLLM_STAMP) $(CLIENTS) ## Tests of the whole stack, with vLLM and with the clients that people use
+	@$(PY) -m pytest tests/e2e tests/clients $(PYTEST)
 
 lock: ## Resolve requirements/*.in again (LOCK=--upgrade takes new versions); needs uv
 	@PATH="$$PATH:$(abspath $(VENV))/bin" requirements/lock.sh $(LOCK)
@@ -112,3 +120,6 @@ $(RUN_STAMP): ; @$(INSTALL) $(VENV) --torch --services "common $(SERVICES)" $(RU
 $(TEST_STAMP): $(RUN_STAMP) ; @$(INSTALL) $(VENV) $(RUN_LOCKS) $(TEST_LOCKS) && rm -f $(VENV)/.test-* && touch $@
 $(VLLM_STAMP): ; @$(INSTALL) $(VLLM_VENV) --torch --services "common llm" $(VLLM_LOCKS) && rm -f $(VLLM_VENV)/.run-* && touch $@
 $(TOOLS_STAMP): ; @$(INSTALL) $(TOOLS_VENV) $(TOOLS_LOCKS) && rm -f $(TOOLS_VENV)/.run-* && touch $@
+$(CLIENTS_STAMP): ; @$(INSTALL) $(@D) $(CLIENTS_LOCKS) && rm -f $(@D)/.run-* && touch $@
+$(CLIENTS2_STAMP): ; @$(INSTALL) $(@D) $(CLIENTS2_LOCKS) && rm -f $(@D)/.run-* && touch $@
+$(CLIENTS_NPM_STAMP): ; @requirements/npm.sh $(@D) $(CLIENTS_NPM) && rm -f $(@D)/.run-* && touch $@

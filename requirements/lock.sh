@@ -42,7 +42,7 @@ for name in "${SHARED[@]}"; do if [ -f "$name.txt" ]; then pins "$name.txt"; fi;
 
 for name in "${SHARED[@]}"; do compile "$name" "$name.in" -c "$work/constraints.txt"; done
 compile vllm vllm.in
-for name in tools milvus build llm-cuda; do if [ -f "$name.in" ]; then compile "$name" "$name.in"; fi; done
+for name in tools milvus build llm-cuda clients clients-openai2; do if [ -f "$name.in" ]; then compile "$name" "$name.in"; fi; done
 
 if grep -n '://' ./*.txt; then
     echo "A lock holds an address (above). Locks must install from wherever the machine gets its packages." >&2

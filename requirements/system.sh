@@ -16,9 +16,10 @@ command -v g++ >/dev/null || missing+=(g++)
 ldconfig -p | grep 'libnuma.so.1' >/dev/null || missing+=(libnuma1)
 has_venv python3.11 || has_venv python3 || missing+=(python3.11-venv)
 has_headers python3.11 || has_headers python3 || missing+=(python3-dev)
-if [ "${1:-}" = --test ]; then # the JavaScript SDK is one of the clients that are tested
+if [ "${1:-}" = --test ]; then # the JavaScript SDK is one of the clients that are tested, in a browser too
     command -v node >/dev/null || missing+=(nodejs)
     command -v npm >/dev/null || missing+=(npm)
+    command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || missing+=(chromium-headless-shell)
 fi
 if [ ${#missing[@]} -eq 0 ]; then exit; fi
 

@@ -25,6 +25,7 @@ from cloister_gateway.organization.schemas import (
     ProjectUpdate,
 )
 from cloister_gateway.responses.schemas import CreateResponse, SocketCreate
+from cloister_gateway.sockets.tickets import TicketCreate
 from cloister_retriever.uploads.schemas import CompleteUpload, CreateUpload
 from cloister_retriever.vector_stores.schemas import (
     AttachFile,
@@ -62,6 +63,7 @@ BODIES: Mapping[str, type[RequestModel]] = {
     "POST /v1/organization/admin_api_keys": AdminKeyCreate,
     "POST …/service_accounts": AccountCreate,
     "POST …/service_accounts/{id}/api_keys": KeyCreate,
+    "POST /cloister/v1/socket-tickets": TicketCreate,
 }
 """Each request that has a JSON body, by what it is called on the page."""
 

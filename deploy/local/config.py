@@ -111,14 +111,18 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
         "llm": {
             "server": _server(settings, "llm"),
             "token_file": str(secrets / "llm-token"),
-            "model": {"name": settings.chat_model.name, "path": chat_path},
+            "model": {
+                "name": settings.chat_model.name,
+                "path": chat_path,
+                "tool_parser": settings.chat_model.tool_parser,
+                "reasoning_parser": settings.chat_model.reasoning_parser,
+            },
             "engine": {
                 "max_model_len": settings.chat_model.max_model_len,
                 "kv_cache_gib": settings.chat_model.kv_cache_gib,
                 "eager": settings.chat_model.eager,
                 "nice": 0,  # The runner has set it, for every part.
                 "cache_dir": str(layout.cache / "llm"),
-                "extra_arguments": _tool_calls(settings.chat_model.tool_call_parser),
             },
         },
         "gateway": {
@@ -148,11 +152,6 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
         name: laid_over(values | {"log": {"level": settings.log.level}}, getattr(settings.overrides, name))
         for name, values in rendered.items()
     }
-
-
-def _tool_calls(parser: str | None) -> dict[str, Any]:
-    """vLLM's options without which it refuses every request that has tools."""
-    return {} if parser is None else {"tool-call-parser": parser, "enable-auto-tool-choice": True}
 
 
 def _sampling(model: Path) -> dict[str, Any]:

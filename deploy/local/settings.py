@@ -62,7 +62,8 @@ class ChatModel(Settings):
     max_model_len: int = Field(ge=128)
     kv_cache_gib: float = Field(gt=0)
     eager: bool
-    tool_call_parser: str | None
+    tool_parser: str | None
+    reasoning_parser: str | None
 
 
 class EmbeddingModel(Settings):

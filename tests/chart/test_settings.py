@@ -127,6 +127,14 @@ def test_config_of_the_values_reaches_the_service() -> None:
     assert gateway.server.shutdown_seconds == 3
 
 
+def test_listed_origins_reach_the_gateway_and_by_default_there_are_none() -> None:
+    listed = ["https://chat.example.internal", "http://localhost:3000", "http://[::1]:3000"]
+    for values, origins in (({}, []), ({"gateway": {"origins": listed}}, listed)):
+        gateway = settings(render("quickstart", values=values))["cloister-gateway"]
+        assert isinstance(gateway, GatewaySettings)
+        assert gateway.browsers.origins == origins
+
+
 def model(**values: Any) -> dict[str, Any]:
     return {"llm": {"models": {"smollm2": values}}}
 
@@ -137,6 +145,8 @@ def model(**values: Any) -> dict[str, Any]:
         ({"gateway": {"config": {"no_such_setting": 1}}}, "no_such_setting"),
         ({"gateway": {"config": {"server": {"limits": {"conections": 64}}}}}, "conections"),
         ({"gateway": {"config": {"bodies": {"json_bytes": 1}}}}, "want 1,024"),
+        ({"gateway": {"origins": ["*"]}}, "/gateway/origins/0"),
+        ({"gateway": {"origins": ["https://chat.example.internal/"]}}, "/gateway/origins/0"),
         ({"gateway": {"config": {"redis": {"durability": "none"}}}}, "'required', 'best_effort'"),
         ({"embedder": {"config": {"queue": {"windowSeconds": 1}}}}, "windowSeconds"),
         ({"embedder": {"models": {"all-MiniLM-L6-v2": {"max_batch_text": 8}}}}, "max_batch_text"),

@@ -78,6 +78,7 @@ NEW: dict[str, Any] = {
     "logLevel": "debug",
     "image.pullPolicy": "Always",
     "image.pullSecrets": ["other"],
+    "gateway.origins": ["https://other.example"],
     "tls.issuer": "chart",
     "tls.certManager.issuerRef.kind": "Issuer",
     "gateway.config": {"redis": {"connections": 7}},

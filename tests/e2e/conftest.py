@@ -1,6 +1,8 @@
-"""One whole stack for all end-to-end tests: the runner of `make run`, with vLLM, on free ports."""
+"""The SDK at the stack that all end-to-end tests share."""
 
 import io
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 from openai import OpenAI
 from reportlab.pdfgen import canvas
 
-from tests.support.stack import Stack, running_stack
+from tests.support.stack import Stack
 
 CHAT_MODEL = "SmolLM2-135M-Instruct"
 EMBEDDING_MODEL = "all-MiniLM-L6-v2"
@@ -18,12 +20,6 @@ EMBEDDING_MODEL = "all-MiniLM-L6-v2"
 def sdk(**options: Any) -> Any:
     """The unmodified SDK. Typed as Any: its events are unions of sixty types, and tests look into what came."""
     return OpenAI(**options)
-
-
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running_stack(tmp_path_factory.mktemp("stack")) as running:
-        yield running
 
 
 @pytest.fixture(scope="session")
@@ -49,5 +45,11 @@ def pdf() -> bytes:
 
 
 @pytest.fixture(scope="session")
-def javascript_folder() -> Path:
-    return Path(__file__).parent / "javascript"
+def javascript_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is in JavaScript here, with the packages it wants."""
+    folder = tmp_path_factory.mktemp("javascript")
+    shutil.copytree(Path(__file__).parent / "javascript", folder, dirs_exist_ok=True)
+    install = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+    installed = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert installed.returncode == 0, installed.stderr
+    return folder

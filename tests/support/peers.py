@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 
 from deploy.local.models import CHAT_MODEL, EMBEDDING_MODEL
+from tests.support.browser import browser_program
 
 __all__ = ["peers"]
 
@@ -28,6 +29,7 @@ def peers(llm_python: str) -> dict[str, str]:
     found: dict[str, Callable[[], str]] = {
         "redis-server": lambda: _program("redis-server", "--version", "apt-get install redis-server"),
         "node": lambda: _program("node", "--version", "apt-get install nodejs npm"),
+        "Chromium": _chromium,
         "Milvus Lite": lambda: _package("milvus-lite"),
         "Milvus (standalone)": lambda: _package("milvus"),
         "SBERT": lambda: f"{EMBEDDING_MODEL.name} from {EMBEDDING_MODEL.package} {_package(EMBEDDING_MODEL.package)}",
@@ -49,6 +51,14 @@ def _program(name: str, option: str, mend: str) -> str:
     if path is None:
         raise MissingPeer(f"The tests need a real {name}. Install it: {mend}")
     return subprocess.run([path, option], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _chromium() -> str:
+    try:
+        program = browser_program()
+    except RuntimeError as error:
+        raise MissingPeer(str(error)) from error
+    return subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _vllm(python: str) -> str:

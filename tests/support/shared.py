@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from tests.support.llm import LlmServer
     from tests.support.milvus import MilvusLite, MilvusServer235
+    from tests.support.stack import Stack
 
-__all__ = ["milvus_235", "milvus_lite", "real_embedder_url", "vllm_pod"]
+__all__ = ["milvus_235", "milvus_lite", "page_port", "real_embedder_url", "stack", "vllm_pod"]
 
 
 @pytest.fixture(scope="session")
@@ -52,8 +53,25 @@ def vllm_pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlmServer]:
     """A real pod, which answers with the small chat model: half a minute of both cores to start."""
     from tests.support.llm import LlmServer
 
-    extra = {"tool-call-parser": "hermes", "enable-auto-tool-choice": True}
     limits = {"head_seconds": 5, "body_window_seconds": 5}  # short, so that tests of them are
-    server = LlmServer(tmp_path_factory.mktemp("llm"), limits=limits, extra_arguments=extra)
+    server = LlmServer(tmp_path_factory.mktemp("llm"), limits=limits)
     yield server.start()
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def page_port() -> int:
+    """The port of loopback whose pages the stack lets in."""
+    from cloister_common.testing.serving import free_port
+
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, page_port: int) -> Iterator[Stack]:
+    """The whole stack, by the runner of `make run`, with vLLM, on free ports."""
+    from tests.support.stack import running_stack
+
+    pages = {"origins": [f"http://127.0.0.1:{page_port}"]}
+    with running_stack(tmp_path_factory.mktemp("stack"), {"overrides": {"gateway": {"browsers": pages}}}) as running:
+        yield running

@@ -8,8 +8,6 @@ stays one of its router's. But its path is a constant, found by one look; and wh
 
 import inspect
 from collections.abc import Awaitable, Callable
-from email.message import Message
-from functools import lru_cache
 from typing import Any
 
 from fastapi.responses import Response
@@ -18,7 +16,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from cloister_common.access import Direct
-from cloister_common.bodies import JsonRoute, parse_json, read_body, validated
+from cloister_common.bodies import JsonRoute, check_type, parse_json, read_body, validated
 from cloister_common.validation import validation_error
 
 __all__ = ["DirectRoute"]
@@ -61,7 +59,9 @@ class DirectRoute(JsonRoute):
     async def _answer(self, request: Request) -> Response:
         raw = await read_body(request) if self._body else b""
         # As FastAPI does, so that what is wrong is found in the same order: no JSON, not allowed, not valid.
-        value = parse_json(raw) if raw and _is_json(request.headers.get("content-type", "")) else None
+        if self._body:
+            check_type(request.headers.get("content-type", ""))
+        value = parse_json(raw) if raw else None
         arguments: dict[str, Any] = {}
         for name, give in self._gives:
             given = give(request)
@@ -83,19 +83,6 @@ class DirectRoute(JsonRoute):
 
 def _adapter(model: Any) -> TypeAdapter[Any]:
     return TypeAdapter(model)
-
-
-@lru_cache(maxsize=64)
-def _is_json(content_type: str) -> bool:
-    """Whether a body of this type is read as JSON: FastAPI's rule."""
-    message = Message()
-    message["content-type"] = content_type
-    subtype = message.get_content_subtype()
-    return (
-        bool(content_type)
-        and message.get_content_maintype() == "application"
-        and (subtype == "json" or subtype.endswith("+json"))
-    )
 
 
 async def _told(request: Request, error: Exception) -> Response:

@@ -10,6 +10,7 @@
     ├── Conflict                     409  conflict
     ├── PayloadTooLarge              413  request_too_large
     ├── UnsupportedMediaType         415  unsupported_media_type
+    ├── ExpectationFailed            417  expectation_failed
     ├── TooManyRequests              429  rate_limit_exceeded
     ├── HeadTooLarge                 431  request_head_too_large
     ├── CallerGone                   499  client_closed_request
@@ -26,6 +27,7 @@ from typing import Any, ClassVar
 __all__ = [
     "CloisterError",
     "Conflict",
+    "ExpectationFailed",
     "Forbidden",
     "HeadTooLarge",
     "InvalidRequest",
@@ -163,6 +165,15 @@ class UnsupportedMediaType(CloisterError):
     code = "unsupported_media_type"
     type = "invalid_request_error"
     close_code = 1003
+
+
+class ExpectationFailed(CloisterError):
+    """``Expect`` asks for something that nobody here does."""
+
+    status = 417
+    code = "expectation_failed"
+    type = "invalid_request_error"
+    close_code = 1008
 
 
 class TooManyRequests(CloisterError):

@@ -13,7 +13,10 @@ from functools import partial
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cloister_common.errors import CloisterError, PayloadTooLarge, UnsupportedMediaType
+from cloister_common.browsers import Cors, Origins
+from cloister_common.decoding import CODINGS, MOST_CODINGS, decoded
+from cloister_common.encodings import check_encoding, codings_of
+from cloister_common.errors import CloisterError, ExpectationFailed, PayloadTooLarge
 from cloister_common.ids import new_id
 from cloister_common.logs import bind_log_fields, clear_log_fields, get_logger, log_plainly
 from cloister_common.metrics import count_answer
@@ -21,7 +24,6 @@ from cloister_common.metrics import count_answer
 __all__ = [
     "HEALTH_PATHS",
     "Shell",
-    "check_encoding",
     "error_response",
     "unforeseen",
 ]
@@ -31,6 +33,9 @@ _request_log = logging.getLogger(__name__)
 
 HEALTH_PATHS = frozenset({"/health", "/livez", "/readyz"})
 """What every service answers whoever asks, and does not log: probes come every few seconds."""
+
+_OF_CODED_BODIES = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
+"""Headers that are not true of a body that was decompressed."""
 
 _ANSWERS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 """The messages that carry an answer's headers."""
@@ -48,25 +53,6 @@ def unforeseen(error: Exception, scope: Scope | None = None) -> CloisterError:
     return CloisterError("The server had an error while processing your request. Try again; the operator's log has it.")
 
 
-def check_encoding(headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """Lets a body pass that is not compressed; called before any of it is read.
-
-    Raises:
-        UnsupportedMediaType: There is a body, and its ``Content-Encoding`` is not ``identity``.
-    """
-    codings = [
-        coding.strip().lower() for name, value in headers if name == b"content-encoding" for coding in value.split(b",")
-    ]
-    has_body = any(
-        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 ")) for name, value in headers
-    )
-    if has_body and any(coding not in {b"", b"identity"} for coding in codings):
-        raise UnsupportedMediaType(
-            "Compressed bodies are not read. Send the body as it is, without Content-Encoding.",
-            param="Content-Encoding",
-        )
-
-
 class Shell:
     """What stands around every application of ours.
 
@@ -74,9 +60,15 @@ class Shell:
       WebSocket's line comes when it ends: ``status`` is 101 where it was accepted. Whoever finds out who calls puts
       that into the line with `bind_log_fields`.
     - Its answer is counted by route and status, and timed until it begins.
-    - A body over the limit is refused by its declared length, or as soon as that many bytes have come in; one that is
-      compressed before that, since what it would become is in no limit. Whatever the application makes of a body that
+    - A body over the limit is refused by its declared length, or as soon as that many bytes have come in. One that is
+      compressed is handed on as it was before, under the same limit. Whatever the application makes of a body that
       broke off, the caller gets the refusal.
+    - HEAD is served as GET, whose body is not sent: the application is told that its client has gone when it begins
+      one, and knows nothing of HEAD.
+    - Who asks with ``Expect`` before it sends a body is told to send it when the application reads. Where the answer
+      comes before that, the connection ends with it: neither side could tell whether the body still comes.
+    - A page of a listed origin may read every answer, a refusal too, and its browser's question before a request is
+      answered here, without a key (`cloister_common.browsers`).
     - An exception nobody foresaw becomes a 500. When the start or the end of the application fails, Starlette hands
       the whole traceback to the server's log, with messages that may quote content; this takes them out.
 
@@ -84,10 +76,19 @@ class Shell:
         app: The application.
         max_body_bytes: The longest body.
         larger: Other limits by path prefix (uploads).
+        origins: Whose pages may call from a browser.
     """
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, larger: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int,
+        larger: Mapping[str, int] | None = None,
+        origins: Origins | None = None,
+    ) -> None:
         self._app = app
+        self._cors = Cors(origins or Origins())
         self._max_body_bytes = max_body_bytes
         self._larger = tuple((larger or {}).items())
 
@@ -99,6 +100,7 @@ class Shell:
         bind_log_fields(request_id=exchange.request_id)
         try:
             if scope["type"] == "http":
+                exchange.more_headers = self._cors.headers(scope)
                 await self._serve(exchange)
             else:
                 await self._app(scope, receive, exchange.send)
@@ -116,6 +118,11 @@ class Shell:
     async def _serve(self, exchange: "_Exchange") -> None:
         try:
             exchange.check_head()
+            allowed = self._cors.preflight(exchange.scope)
+            if allowed is not None:
+                await exchange.send({"type": "http.response.start", "status": 204, "headers": allowed})
+                await exchange.send({"type": "http.response.body"})
+                return
             await self._app(exchange.scope, exchange.receive, exchange.send)
         except CloisterError as error:
             # Where half an answer is on its way, the server cuts what returns unfinished, without a traceback.
@@ -135,17 +142,37 @@ class _Exchange:
     Attributes:
         scope: The request's.
         request_id: Its id.
+        more_headers: What its answer carries besides its own.
     """
 
-    __slots__ = ("_begun_at", "_limit", "_next", "_receive", "_received", "_send", "_status", "request_id", "scope")
+    __slots__ = (
+        "_begun_at",
+        "_expects",
+        "_failure",
+        "_limit",
+        "_method",
+        "_next",
+        "_receive",
+        "_received",
+        "_send",
+        "_status",
+        "more_headers",
+        "request_id",
+        "scope",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
-        self.scope = scope
+        self._method = scope.get("method", "WEBSOCKET")
+        # A copy, since the server looks into its own to know whether the answer has a body.
+        self.scope = {**scope, "method": "GET"} if self._method == "HEAD" else scope
         self.request_id = new_id("req_")
+        self.more_headers: Sequence[tuple[bytes, bytes]] = ()
         self._receive = receive
         self._send = send
         self._limit = limit
         self._received = 0
+        self._expects = False
+        self._failure: CloisterError | None = None
         self._status = 0
         self._next: Send = self._begin
         self._begun_at = time.perf_counter()
@@ -157,22 +184,45 @@ class _Exchange:
 
     def check_head(self) -> None:
         """Raises what a request is refused with before any of its body is read."""
-        declared = b"0"
+        declared, compressed = b"0", False
         for name, value in self.scope["headers"]:
             if name == b"content-length":
                 declared = value
             elif name == b"content-encoding":
-                check_encoding(self.scope["headers"])
+                compressed = True
+            elif name == b"expect":
+                self._expects = True
+                if value.strip().lower() != b"100-continue":
+                    raise ExpectationFailed("Only 'Expect: 100-continue' is known. Leave the header out.")
+        if compressed:
+            self._decode()
         if not declared.isdigit() or int(declared) > self._limit:
             raise self._too_large()
 
+    def _decode(self) -> None:
+        """Has the application read the body as it was before it was compressed, and headers that say so."""
+        headers = self.scope["headers"]
+        check_encoding(headers, known=CODINGS, most=MOST_CODINGS)
+        codings = codings_of(headers)
+        if codings:
+            self._receive = decoded(self._receive, codings, limit=self._limit)
+            self.scope["headers"] = [
+                *(header for header in headers if header[0] not in _OF_CODED_BODIES),
+                (b"transfer-encoding", b"chunked"),
+            ]
+
     async def receive(self) -> Message:
         """The next message of the request, for the application."""
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self._received += len(message.get("body", b""))
-            if self._received > self._limit:
-                raise self._too_large()
+        self._expects = False
+        try:
+            message = await self._receive()
+            if message["type"] == "http.request":
+                self._received += len(message.get("body", b""))
+                if self._received > self._limit:
+                    raise self._too_large()
+        except CloisterError as error:
+            self._failure = error
+            raise
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
@@ -187,7 +237,7 @@ class _Exchange:
         """Logs the request, which has ended."""
         if self.scope["path"] not in HEALTH_PATHS:
             fields = {
-                "method": self.scope.get("method", "WEBSOCKET"),
+                "method": self._method,
                 "route": self._route,
                 "status": self._status,
                 "seconds": round(time.perf_counter() - self._begun_at, 4),
@@ -203,21 +253,30 @@ class _Exchange:
 
     async def _begin(self, message: Message) -> None:
         """Sends the first message of an answer, with what the shell adds."""
-        if self._received > self._limit:
+        if self._failure is not None:
             # Whatever the application makes of a body that broke off: FastAPI would call it one that cannot be parsed.
-            self._received = 0
-            await self.refuse(self._too_large())
+            failure, self._failure = self._failure, None
+            await self.refuse(failure)
             self._next = _nowhere
             return
         if message["type"] in _ANSWERS:
             self._next = self._send
             self._status = message.get("status", 101)
+            headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode()), *self.more_headers]
             if self.scope["type"] == "http":
                 seconds = time.perf_counter() - self._begun_at
-                count_answer(self.scope["method"], self._route, self._status, seconds)
-            headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
+                count_answer(self._method, self._route, self._status, seconds)
+                if self._expects:
+                    headers.append((b"connection", b"close"))
+                if self._method == "HEAD":
+                    self._next = self._end_head
             message = {**message, "headers": headers}
         await self._send(message)
+
+    async def _end_head(self, _: Message) -> None:
+        """Ends the answer to a HEAD in the place of its body."""
+        self._next = _nowhere
+        await self._send({"type": "http.response.body", "body": b""})
 
 
 async def _nowhere(_: Message) -> None:

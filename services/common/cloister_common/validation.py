@@ -21,7 +21,8 @@ def validation_error(errors: Any) -> InvalidRequest:
     A validator says that a value is not supported with a `PydanticCustomError` of type ``unsupported_value``, a
     union that none of its arms has the ``type`` of a value with ``unsupported_type``, and a request model with
     ``refused_field`` why it does not serve a parameter. The message never repeats the rejected value, which may be
-    content. A rule between fields is told as the rule.
+    content. A rule between fields is told as the rule, with the field that breaks it where its type is
+    ``rule_of_field``.
     """
     findings = list(errors)
     for finding in findings:
@@ -38,7 +39,8 @@ def validation_error(errors: Any) -> InvalidRequest:
         if finding["type"] == "unknown_field":
             return UnsupportedParameter(field_path((*finding["loc"], finding["ctx"]["field"])))
     first = findings[0]
-    param = field_path(first["loc"])
+    of_field = first["type"] == "rule_of_field"
+    param = field_path((*first["loc"], first["ctx"]["field"]) if of_field else first["loc"])
     rule = first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing" and param:
         return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")

@@ -6,6 +6,7 @@ from functools import partial
 
 from cloister_common.access import provide
 from cloister_common.app import BaseApp, ReadinessCheck, create_base_app, error_response
+from cloister_common.browsers import Origins
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.settings import SettingsError
@@ -13,7 +14,6 @@ from cloister_common.vault import VaultError
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
-from starlette.exceptions import HTTPException
 
 from cloister_gateway.admission.middleware import AdmissionMiddleware
 from cloister_gateway.chat.routes import router as chat_router
@@ -28,6 +28,7 @@ from cloister_gateway.organization.routes import router as identity_router
 from cloister_gateway.responses.routes import router as responses_router
 from cloister_gateway.settings import MEBIBYTE, GatewaySettings
 from cloister_gateway.sockets.routes import router as sockets_router
+from cloister_gateway.sockets.tickets import router as tickets_router
 from cloister_gateway.storage.client import REDIS_DOWN
 from cloister_gateway.usage import Meter, Unmetered
 from cloister_gateway.wire.faults import fault_of
@@ -46,6 +47,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     identity_router,
     models_router,
     responses_router,
+    tickets_router,
 )
 """Every router of the gateway. No two match the same, so the order is one of cost: FastAPI tries one after the other,
 and the last cost 0.3 ms more. The first has one route, of sockets, which a request passes in a microsecond."""
@@ -81,6 +83,7 @@ def create_app(settings: GatewaySettings, *, meter: Meter | None = None) -> Base
             log.error("start_refused", reason=str(error))
             raise
 
+    origins = Origins(settings.browsers.origins)
     app = create_base_app(
         title="cloister-gateway",
         lifespan=lifespan,
@@ -91,23 +94,19 @@ def create_app(settings: GatewaySettings, *, meter: Meter | None = None) -> Base
             "/v1/files": settings.bodies.upload_bytes + settings.bodies.json_bytes,
             "/v1/uploads": _PART_BYTES + settings.bodies.json_bytes,
         },
+        origins=origins,
     )
-    app.router.redirect_slashes = False
     app.add_exception_handler(RedisError, _on_store_fault)
     app.add_exception_handler(VaultError, _on_store_fault)
     for router in ROUTERS:
         app.include_router(router)
     for method, path in NOT_SERVED:
-        app.add_api_route(path, _not_served, methods=[method])
+        app.leave_out(method, path)
     # Inside of the shell, so that refusals are logged and counted too; it still comes before routing and any body.
     routes = [*app.routes, *(route for router in ROUTERS for route in router.routes)]
     app.add_layer(AdmissionMiddleware)
-    app.add_layer(partial(GuardMiddleware, open_routes=open_routes(routes)))
+    app.add_layer(partial(GuardMiddleware, open_routes=open_routes(routes), origins=origins))
     return app
-
-
-async def _not_served() -> None:
-    raise HTTPException(404)
 
 
 async def _on_store_fault(request: Request, error: Exception) -> JSONResponse:

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from cloister_common.access import Services
+from cloister_common.browsers import Origins
 from cloister_common.clients.embedder import EmbedderClient
 from cloister_common.clients.retriever import RetrieverClient
 from cloister_common.internal import InternalTokens
@@ -32,6 +33,8 @@ from cloister_gateway.identity.last_use import LastUse
 from cloister_gateway.identity.projects import Projects
 from cloister_gateway.identity.seals import Seals
 from cloister_gateway.identity.store import IdentityStore
+from cloister_gateway.identity.ticket_store import TicketStore
+from cloister_gateway.identity.tickets import Tickets
 from cloister_gateway.models import Catalog, ModelUpstream, open_upstream
 from cloister_gateway.organization.service import Directory
 from cloister_gateway.responses.idempotency import IdempotencyKeys
@@ -46,6 +49,7 @@ from cloister_gateway.runs.inputs import InputItems
 from cloister_gateway.runs.keeper import Keeper
 from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
 from cloister_gateway.runs.preparation import Preparation
+from cloister_gateway.runs.references import References
 from cloister_gateway.runs.run import RunParts
 from cloister_gateway.runs.sealing import ReasoningSeals
 from cloister_gateway.runs.store import ResponseStore
@@ -78,6 +82,7 @@ class Context:
     bus: Bus
     announcements: Announcements
     authenticator: Authenticator
+    tickets: Tickets
     admission: Admission
     directory: Directory
     metering: Metering
@@ -97,6 +102,7 @@ class Context:
         """What the guard, routes and sockets may ask for."""
         return Services(
             self.authenticator,
+            self.tickets,
             self.admission,
             self.directory,
             self.metering,
@@ -108,6 +114,7 @@ class Context:
             self.responses,
             self.sockets,
             self.settings.responses,
+            Origins(self.settings.browsers.origins),
         )
 
 
@@ -140,7 +147,8 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         bus = make_bus(settings.redis, redis, supervisor)
         announcements = Announcements(bus)
 
-        identity = IdentityStore(redis, Seals(keyring))
+        seals = Seals(keyring)
+        identity = IdentityStore(redis, seals)
         await identity.rights.adopt()
         last_use = LastUse(identity.touch_keys)
         stack.push_async_callback(last_use.flush)
@@ -158,8 +166,8 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         leases = Leases(redis)
         history = HistoryReader(store, items, keyring, opened)
         preparation = Preparation(models=catalog, upstream=llm, retrieval=retrieval, history=history)
-        seals = ReasoningSeals(keyring)
-        turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store, seals=seals)
+        reasoning = ReasoningSeals(keyring)
+        turn = Turn(preparation=preparation, upstream=llm, retrieval=retrieval, store=store, seals=reasoning)
         parts = RunParts(
             stream=stream,
             commits=commits,
@@ -184,7 +192,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         )
         stack.push_async_callback(engine.hand_over)
 
-        inputs = InputItems(store, items, keyring, seals, AttachedFiles(retriever))
+        inputs = InputItems(References(store, items, keyring), reasoning, AttachedFiles(retriever))
         conversations = ConversationService(ConversationStore(redis), items, keyring, engine, inputs)
         intake = Intake(
             reader=ResponseReader(store, hub),
@@ -210,6 +218,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
             bus=bus,
             announcements=announcements,
             authenticator=authenticator,
+            tickets=Tickets(TicketStore(redis, seals), authenticator),
             admission=admission,
             directory=directory,
             metering=Metering(meter),

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+from cloister_common.browsers import Origin
 from cloister_common.settings import ClientTls, ServiceSettings, Settings, SharedServerSettings
 from cloister_common.values import MOST_VALUES
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -10,6 +11,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 __all__ = [
     "AdmissionSettings",
     "BodySettings",
+    "BrowserSettings",
     "EmbedderSettings",
     "GatewaySettings",
     "IdentitySettings",
@@ -56,6 +58,18 @@ class IdentitySettings(Settings):
     pepper_file: Path = Field(
         description="At least 32 random characters a line. API keys are stored as HMACs under the first line; "
         "all lines are accepted, so that the pepper can be rotated."
+    )
+
+
+class BrowserSettings(Settings):
+    """Which pages may call from a browser."""
+
+    origins: list[Origin] = Field(
+        [],
+        description="Origins of pages that may call the API and open WebSockets, each exactly as browsers send it: "
+        "`https://chat.example.org`. Their scripts may read answers (CORS, never with cookies); a WebSocket from a "
+        "page of any other origin is refused, whatever key it has. List a page that shares its origin with the API "
+        "too: browsers name that as well when they open a WebSocket.",
     )
 
 
@@ -211,9 +225,12 @@ class LlmSettings(Settings):
     first_token_seconds: float = Field(
         300.0,
         gt=0,
-        description="Longest wait for the first byte, in seconds: queueing, and reading the longest prompt.",
+        description="Longest wait for the first sign of life of a stream, in seconds: a pod gives one every few "
+        "seconds while a request is queued or its prompt read, for up to 10 minutes.",
     )
-    token_seconds: float = Field(60.0, gt=0, description="Longest silence within a stream, in seconds.")
+    token_seconds: float = Field(
+        60.0, gt=0, description="Longest silence within a stream, signs of life included, in seconds."
+    )
     completion_seconds: float = Field(
         600.0, gt=0, description="Longest wait for a whole, unstreamed answer, in seconds."
     )
@@ -362,3 +379,4 @@ class GatewaySettings(ServiceSettings):
     responses: ResponsesSettings = ResponsesSettings()
     admission: AdmissionSettings = AdmissionSettings()
     bodies: BodySettings = BodySettings()
+    browsers: BrowserSettings = BrowserSettings()

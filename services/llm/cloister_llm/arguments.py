@@ -7,8 +7,10 @@ from typing import Any
 
 from cloister_common.logs import levels
 
+from cloister_llm.families import Parsers
 from cloister_llm.plan.capacity import Capacity
 from cloister_llm.plugin import NAME
+from cloister_llm.rendering.tools import PARSER
 from cloister_llm.settings import SETTINGS_VARIABLE, LlmSettings
 
 __all__ = ["MODULE", "command_line", "environment", "logging_config"]
@@ -26,7 +28,7 @@ _GRAMMARS = {"backend": "guidance"}
 one is lazy, so that compiling is bounded, and refuses by name what it does not know of JSON Schema."""
 
 
-def command_line(settings: LlmSettings, capacity: Capacity, *, device: str) -> list[str]:
+def command_line(settings: LlmSettings, capacity: Capacity, parsers: Parsers, *, device: str) -> list[str]:
     """The whole command, interpreter first."""
     engine, server = settings.engine, settings.server
     options: dict[str, Any] = {
@@ -50,6 +52,9 @@ def command_line(settings: LlmSettings, capacity: Capacity, *, device: str) -> l
         "allowed-media-domains": _NOWHERE,
         "limit-mm-per-prompt": _NO_MEDIA,
         "structured-outputs-config": _GRAMMARS,
+        # vLLM does without calls of any kind where it has no parser; those that are forced need none of them.
+        "enable-auto-tool-choice": True,
+        "tool-call-parser": parsers.calls or PARSER,
         "disable-fastapi-docs": True,
         "disable-uvicorn-access-log": True,
         "uvicorn-log-level": _LIBRARIES,
@@ -60,6 +65,8 @@ def command_line(settings: LlmSettings, capacity: Capacity, *, device: str) -> l
         options["gpu-memory-utilization"] = engine.gpu_memory_utilization
     else:
         options["kv-cache-memory-bytes"] = capacity.kv_cache
+    if parsers.reasoning is not None:
+        options["reasoning-parser"] = parsers.reasoning
     if server.tls is not None:
         options["ssl-certfile"] = str(server.tls.certificate_file)
         options["ssl-keyfile"] = str(server.tls.key_file)
@@ -93,7 +100,7 @@ def environment(
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
-        # Tools that must be called are JSON by schema; vLLM's structural tags are another compiler's.
+        # Forced calls are JSON by schema (`cloister_llm.calls`); vLLM's structural tags are another compiler's.
         "VLLM_ENFORCE_STRICT_TOOL_CALLING": "0",
         # The compiler would write about schemas to stderr.
         "LLGUIDANCE_LOG_LEVEL": "0",

@@ -18,6 +18,7 @@ from cloister_common.logs import get_logger
 from cloister_common.settings import ServerSettings, ServerTls, SettingsError, read_secret_lines
 
 from cloister_llm.arguments import command_line, environment, logging_config
+from cloister_llm.families import pod_parsers
 from cloister_llm.hardware import cpu_cores, cpu_memory_bytes, gpu_memory_bytes
 from cloister_llm.model_folder import check_model_folder
 from cloister_llm.plan import Capacity, DoesNotFit, Load, PlanError, plan_capacity, read_shape, weight_bytes
@@ -69,7 +70,7 @@ def prepare(settings: LlmSettings, settings_file: Path) -> Launch:
     mark = f"{secrets.token_hex(16)} "
     _make_cache(settings, mark)
     return Launch(
-        command_line(settings, capacity, device=load.device),
+        command_line(settings, capacity, pod_parsers(settings), device=load.device),
         environment(settings, settings_file.absolute(), inherited_environment(), device=load.device, cores=cpu_cores()),
         capacity,
         load.device,

@@ -54,12 +54,18 @@ OWNED_ARGUMENTS = frozenset(
         *("enable-prefix-caching", "scheduling-policy", "prefix-caching-hash-algo", "enable-prompt-tokens-details"),
         # The compiler of schemas, which the guard tries them with
         "structured-outputs-config",
+        # Calls and reasoning
+        *("tool-call-parser", "enable-auto-tool-choice", "reasoning-parser", "tool-strict-level"),
     }
 )
 """vLLM options that `EngineSettings.extra_arguments` may not name: the launcher sets them, or leaves them off."""
 
-_WHOLE_NAMES = frozenset({"reasoning-parser"})
-"""Options that may be set although an owned one begins with their name."""
+_MOVED = {
+    "tool-call-parser": "model.tool_parser",
+    "enable-auto-tool-choice": "model.tool_parser",
+    "reasoning-parser": "model.reasoning_parser",
+}
+"""Options that were passed on once, and the settings that they are now."""
 
 _OPTION = re.compile(r"[a-z][a-z0-9-]*(\.[A-Za-z0-9_.-]+)?")
 
@@ -71,6 +77,18 @@ class ModelSettings(Settings):
     path: Path = Field(
         description="Folder with `config.json`, `tokenizer.json` and safetensors weights. One with pickles is refused; "
         "code in it is never run."
+    )
+    tool_parser: str | None = Field(
+        None,
+        min_length=1,
+        description="vLLM's parser of calls of tools (`hermes`, `llama3_json`, `mistral` …); left out, by the marks in "
+        "the chat template; `none`: only calls that `tool_choice` forces are served, as where no mark is known.",
+    )
+    reasoning_parser: str | None = Field(
+        None,
+        min_length=1,
+        description="vLLM's parser of reasoning (`qwen3`, `deepseek_r1` …); left out, by the model's type and template "
+        "where that is certain; `none`: reasoning stays in the answer.",
     )
 
 
@@ -121,9 +139,8 @@ class EngineSettings(Settings):
     )
     extra_arguments: dict[str, str | bool | int | float | dict[str, Any]] = Field(
         default_factory=dict,
-        description="Further vLLM options, by name without the dashes before it (`tool-call-parser: hermes`, "
-        "`enable-auto-tool-choice: true`, `reasoning-parser: qwen3`). Those that the launcher sets, or leaves off on "
-        "purpose, are refused.",
+        description="Further vLLM options, by name without the dashes before it (`max-num-batched-tokens: 8192`, "
+        "`hf-overrides: {rope_theta: 500000}`). Those that the launcher sets, or leaves off on purpose, are refused.",
         json_schema_extra={"propertyNames": {"pattern": f"^{_OPTION.pattern}$"}},
     )
 
@@ -135,8 +152,10 @@ class EngineSettings(Settings):
             if not _OPTION.fullmatch(name):
                 raise ValueError(f"'{name}' is no vLLM option; write it in lower case with dashes inside")
             bare = option.removeprefix("no-")
+            if bare in _MOVED:
+                raise ValueError(f"'{name}' is set by the launcher; say it with '{_MOVED[bare]}'")
             # argparse takes any unambiguous beginning of an option for the option.
-            if option not in _WHOLE_NAMES and any(owned.startswith((option, bare)) for owned in OWNED_ARGUMENTS):
+            if any(owned.startswith((option, bare)) for owned in OWNED_ARGUMENTS):
                 raise ValueError(f"'{name}' is set by the launcher and cannot be changed here")
         return arguments
 

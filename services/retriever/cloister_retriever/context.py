@@ -24,7 +24,7 @@ from cloister_retriever.jobs.queue import JobQueue
 from cloister_retriever.keys import PassageKeyring
 from cloister_retriever.parsing.chunking import Chunker, ModelLimits, load_tokenizer
 from cloister_retriever.parsing.parser import Parser
-from cloister_retriever.reading.service import ReadingService
+from cloister_retriever.reading.service import ReadingService, limits_of
 from cloister_retriever.search.service import SearchService
 from cloister_retriever.settings import RetrieverSettings
 from cloister_retriever.storage.backend import open_objects
@@ -99,7 +99,6 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
 
         ingestion = settings.ingestion
         limits = ModelLimits.of(ingestion.tokenizer_path)
-        parser = Parser(ingestion)
         queue = JobQueue(objects, keyring, records, lease_seconds=ingestion.lease_seconds)
         purges = Purges(queue, index)
         due = Due(objects, keyring, records)
@@ -129,7 +128,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
                 files=files,
                 ingestions=IngestionService(store, uses),
                 keys=keys,
-                parser=parser,
+                parser=Parser(ingestion),
                 embedder=embedder,
                 index=index,
                 rotations=rotations,
@@ -152,7 +151,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             attachments=attachments,
             batches=BatchService(store, attachments),
             search=search,
-            reading=ReadingService(files, parser, passage_tokens=limits.tokens),
+            reading=ReadingService(files, Parser(limits_of(ingestion)), passage_tokens=limits.tokens),
             objects=objects,
             milvus=milvus,
             embedder=embedder,

@@ -15,6 +15,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.support.gateway import INTERNAL_TOKEN, GatewayFixture, secret_file
 from tests.support.gateway_process import GatewayProcess
+from tests.support.pages import from_page, refused, ticket
 from tests.support.sockets import ask, opened, receive, send, turn
 from tests.support.waiting import wait_until
 
@@ -102,8 +103,21 @@ def test_nothing_that_passes_through_a_gateway_is_in_its_log(logged: Logged) -> 
         socket.send(CANARY)
         assert receive(socket)["type"] == "error"
         socket.ping(CANARY)
-    logged.request(method="WEBSOCKET", status=101)
-    for secret in (CANARY, gateway.project_key, gateway.admin_key, gateway.project_key.split("_")[2], INTERNAL_TOKEN):
+    shown = ticket(url, gateway.project_key, page=None)
+    for named in (shown, shown, f"openai-insecure-api-key.{gateway.project_key}"):
+        with contextlib.suppress(InvalidStatus), from_page(url, "realtime", named, CANARY, page=None):
+            pass
+    assert refused(url, page=None, query=f"?{CANARY}={gateway.project_key}")[0] == 400
+    assert refused(url, page=f"https://{CANARY}.example")[0] == 403
+    wait_until(lambda: len(logged.requests(method="WEBSOCKET", status=101)) == 3, what="the lines of the sockets")
+    for secret in (
+        CANARY,
+        shown.removeprefix("cloister.ticket."),
+        gateway.project_key,
+        gateway.admin_key,
+        gateway.project_key.split("_")[2],
+        INTERNAL_TOKEN,
+    ):
         assert secret not in logged.text
 
 

@@ -3,6 +3,7 @@
 The openai package is the list of them: a new version of it with a parameter that nobody has decided on fails here.
 """
 
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -11,6 +12,8 @@ import pytest
 import typing_extensions
 from cloister_common.validation import body_error
 from cloister_common.wire.requests import Extension, Hint, RequestModel, mark_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from openai.types import (
     EmbeddingCreateParams,
     UploadCompleteParams,
@@ -30,6 +33,7 @@ from openai.types.vector_stores import FileBatchCreateParams, FileCreateParams, 
 from pydantic import ValidationError
 
 from deploy.docs.parameters import BODIES, Parameter, parameters_of
+from tests.support.openai_parameters import bodies_of
 from tests.support.routes import bodies
 
 OPENAI: dict[str, Any] = {
@@ -54,7 +58,26 @@ OPENAI: dict[str, Any] = {
     "POST /v1/organization/admin_api_keys": AdminAPIKeyCreateParams,
     "POST …/service_accounts": ServiceAccountCreateParams,
 }
-OURS = {"POST /v1/rerank", "POST …/service_accounts/{id}/api_keys"}
+LEAST: dict[str, dict[str, Any]] = {
+    "response.create on a WebSocket": {"type": "response.create", "model": "m", "input": "x"},
+    "POST /v1/completions": {"model": "m", "prompt": "x"},
+    "POST /v1/embeddings": {"model": "m", "input": "x"},
+    "POST /v1/conversations/{id}": {"metadata": {}},
+    "POST /v1/conversations/{id}/items": {"items": [{"role": "user", "content": "x"}]},
+    "POST /v1/uploads": {"bytes": 1, "filename": "f", "mime_type": "text/plain", "purpose": "assistants"},
+    "POST /v1/uploads/{id}/complete": {"part_ids": ["p"]},
+    "POST /v1/vector_stores/{id}/search": {"query": "x"},
+    "POST /v1/vector_stores/{id}/files": {"file_id": "f"},
+    "POST /v1/vector_stores/{id}/files/{file_id}": {"attributes": None},
+    "POST /v1/vector_stores/{id}/file_batches": {"file_ids": ["f"]},
+    "POST /v1/organization/projects": {"name": "n"},
+    "POST /v1/organization/projects/{id}": {"name": "n"},
+    "POST /v1/organization/admin_api_keys": {"name": "n"},
+    "POST …/service_accounts": {"name": "n"},
+}
+"""A body that works, where an empty one does not."""
+DRAWN_ELSEWHERE = {"POST /v1/responses", "POST /v1/chat/completions"}
+OURS = {"POST /v1/rerank", "POST …/service_accounts/{id}/api_keys", "POST /cloister/v1/socket-tickets"}
 NOT_IN_THE_BODY = {("POST /v1/vector_stores/{id}/files/{file_id}", "vector_store_id")}
 IN_THE_QUERY = {("POST /v1/conversations/{id}/items", "include")}
 
@@ -115,6 +138,19 @@ def test_every_refusal_hint_and_extension_has_a_sentence(title: str) -> None:
     for path, treated, sentence in parameters_of(BODIES[title]):
         assert sentence or treated == "honoured" or "extension" in treated, path
         assert not sentence or sentence.endswith((".", ")")), path
+
+
+@pytest.mark.parametrize("title", sorted(OPENAI.keys() - DRAWN_ELSEWHERE))
+@given(data=st.data())
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_any_value_of_a_parameter_is_read_or_refused_by_its_place(title: str, data: st.DataObject) -> None:
+    body = data.draw(bodies_of(OPENAI[title], LEAST.get(title, {})))
+    try:
+        BODIES[title].model_validate(body)
+    except ValidationError as error:
+        told = body_error(error)
+        assert told.param is not None
+        assert re.split(r"[.\[]", told.param)[0] in body
 
 
 class Inner(RequestModel):

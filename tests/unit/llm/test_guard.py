@@ -331,7 +331,7 @@ async def test_what_becomes_a_grammar_is_tried_first_in_its_tenants_turn(make_se
         for body in bodies:
             done = await client.post("/v1/chat/completions", json={"messages": [USER], "cache_salt": "t", **body})
             assert done.status_code == 200
-    tools = [f"tools[{index}].function.parameters" for index in (0, 1)]
+    tools = [*(f"tools[{index}].function.parameters" for index in (0, 1)), "tools"]
     assert compiler.asked == [(["response_format.json_schema.schema"], "t"), (tools, "t"), ([], "t")]
 
 

@@ -115,3 +115,25 @@ def test_other_fields_of_a_completion_are_refused_by_name(field: str) -> None:
     with pytest.raises(UnsupportedParameter) as refused:
         check_body(COMPLETION, {"prompt": "a", field: None})
     assert refused.value.param == field
+
+
+@pytest.mark.parametrize(
+    "choice",
+    ["any", 5, {}, {"type": "function"}, {"type": "function", "function": {}}, {"type": "allowed_tools", "tools": []}],
+)
+def test_a_choice_of_tools_that_is_none_is_refused_by_name(choice: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    with pytest.raises(CloisterError) as refused:
+        check_body(CHAT, {"messages": MESSAGES, "tools": tools, "tool_choice": choice})
+    assert str(getattr(refused.value, "param", None)).startswith("tool_choice")
+
+
+@pytest.mark.parametrize("choice", ["none", "auto", "required", {"type": "function", "function": {"name": "f"}}])
+def test_every_choice_of_tools_that_vllm_knows_is_taken(choice: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    check_body(CHAT, {"messages": MESSAGES, "tools": tools, "tool_choice": choice})
+
+
+def test_a_tool_without_a_name_is_refused_by_name() -> None:
+    with pytest.raises(InvalidRequest, match=r"tools\[0\]\.function\.name"):
+        check_body(CHAT, {"messages": MESSAGES, "tools": [{"type": "function", "function": {}}]})

@@ -28,8 +28,19 @@ def test_options_the_launcher_owns_are_refused_by_name(make_settings: Any, name:
 
 
 @pytest.mark.parametrize(
-    "name", ["tool-call-parser", "reasoning-parser", "quantization", "seed", "max-num-batched-tokens"]
+    ("name", "setting"),
+    [
+        ("tool-call-parser", "model.tool_parser"),
+        ("no-enable-auto-tool-choice", "model.tool_parser"),
+        ("reasoning-parser", "model.reasoning_parser"),
+    ],
 )
+def test_options_that_became_settings_say_so(make_settings: Any, name: str, setting: str) -> None:
+    with pytest.raises(ValidationError, match=setting):
+        make_settings(engine={"extra_arguments": {name: "x"}})
+
+
+@pytest.mark.parametrize("name", ["chat-template", "quantization", "seed", "max-num-batched-tokens"])
 def test_other_options_are_taken(make_settings: Any, name: str) -> None:
     assert make_settings(engine={"extra_arguments": {name: "x"}}).engine.extra_arguments == {name: "x"}
 

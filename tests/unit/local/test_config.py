@@ -49,15 +49,12 @@ def test_redis_keeps_what_it_acknowledged_and_is_private(rendered: Layout, setti
     assert (rendered.config / "redis.conf").stat().st_mode & 0o777 == 0o600
 
 
-def test_tools_are_served_unless_the_parser_is_taken_away(tmp_path: Path, layout: Layout) -> None:
+def test_the_model_says_its_parsers_unless_they_are_named(tmp_path: Path, layout: Layout) -> None:
     override = tmp_path / "mine.yaml"
-    override.write_text("chat_model: {tool_call_parser: null}\n")
-    with_tools, without = (
-        service_settings(load_local_settings(path), layout)["llm"]["engine"]["extra_arguments"]
-        for path in (None, override)
-    )
-    assert with_tools == {"tool-call-parser": "hermes", "enable-auto-tool-choice": True}
-    assert without == {}
+    override.write_text("chat_model: {tool_parser: mistral, reasoning_parser: none}\n")
+    found, named = (service_settings(load_local_settings(path), layout)["llm"]["model"] for path in (None, override))
+    assert (found["tool_parser"], found["reasoning_parser"]) == (None, None)
+    assert (named["tool_parser"], named["reasoning_parser"]) == ("mistral", "none")
 
 
 def test_only_the_gateway_can_listen_beyond_loopback(tmp_path: Path, layout: Layout) -> None:
@@ -90,7 +87,8 @@ def test_a_model_folder_of_the_users_own_is_served(tmp_path: Path, layout: Layou
     override = tmp_path / "mine.yaml"
     override.write_text("chat_model: {name: Mine, path: /models/mine, max_model_len: 4096}\n")
     values = service_settings(load_local_settings(override), layout)
-    assert values["llm"]["model"] == {"name": "Mine", "path": "/models/mine"}
+    model = values["llm"]["model"]
+    assert (model["name"], model["path"]) == ("Mine", "/models/mine")
     assert values["gateway"]["models"]["Mine"]["context_tokens"] == 4096
 
 

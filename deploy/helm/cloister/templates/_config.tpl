@@ -52,6 +52,10 @@ vault:
   root_key_file: /run/cloister/secrets/root-key
 identity:
   pepper_file: /run/cloister/secrets/pepper
+{{- with .Values.gateway.origins }}
+browsers:
+  origins: {{ toJson . }}
+{{- end }}
 redis:
 {{- if .Values.redis.bundled }}
   url: {{ printf "%s://%s:6379" (ternary "rediss" "redis" .Values.tls.enabled) (include "cloister.host" (dict "root" . "part" "redis")) }}

@@ -8,20 +8,21 @@ What passes a limit is answered in OpenAI's shape, and the connection is closed 
 why: closing at once, with bytes unread, would reset it, which may take the answer away again.
 """
 
-import json
 import sys
 from asyncio import Transport
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from cloister_common.doors.answers import LastAnswer, answer, answer_in_1_0
 from cloister_common.doors.door import REFUSED, Door
 from cloister_common.doors.handshake import REFUSAL_HEADERS, check_handshake
+from cloister_common.doors.upgrades import without_upgrade
 from cloister_common.errors import CloisterError, HeadTooLarge, InvalidRequest, RequestTimeout, Unavailable
 
-__all__ = ["BoundedHttp", "answer"]
+__all__ = ["BoundedHttp"]
 
 _MOST_PIPELINED = 16
 """Requests that may wait on a connection for the ones before them. Clients of today send none ahead."""
@@ -33,14 +34,6 @@ _LINGER_BYTES = 128 * 1024
 
 class _Refused(Exception):
     """Stops the parser in the middle of what it was given."""
-
-
-def answer(error: CloisterError, more: Mapping[str, str] | None = None) -> bytes:
-    """``error`` as a whole HTTP response, with ``more`` headers, that ends the connection."""
-    body = json.dumps(error.body()).encode()
-    headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
-    lines = (f"{name}: {value}\r\n" for name, value in (headers | error.headers() | dict(more or {})).items())
-    return b"".join([STATUS_LINE[type(error).status], "".join(lines).encode(), b"\r\n", body])
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -71,6 +64,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._refused = False
         self._ignored = 0
         self._parsed = b""  # what the parser is given
+        self._beyond = 0  # bytes at its end that come later
+        self._upgrade_ignored = False  # the parser is about to be given the request without it
 
     # The connection
 
@@ -78,6 +73,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Takes its place, if there is one."""
         full = len(self.connections) >= self._limits.connections
         super().connection_made(transport)
+        self._answers_go_to = LastAnswer(transport, self._end)
         if full and not self._door.make_room():
             error = Unavailable("The server has its limit of open connections. Try again.", retry_after=1)
             self._refuse(error, "connections")
@@ -90,6 +86,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._stop()
         self._read_again()
         self._door.waits_no_more(self)
+        self._answers_go_to.close = self.transport.close  # it held this connection
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -128,8 +125,9 @@ class BoundedHttp(HttpToolsProtocol):
         if len(data) <= room:
             return data
         # Most of this is a body, or an attack, for which nothing is to be done.
-        self._parsed = data
+        self._parsed, self._beyond = data, len(data) - room
         super().data_received(data[:room])
+        self._beyond = 0
         if self._gone():
             return b""
         if self._head > self._limits.head_bytes:
@@ -169,6 +167,18 @@ class BoundedHttp(HttpToolsProtocol):
         self.transport.set_protocol(protocol)
         # They hold each other: the collector would find them much later.
         self.parser = None  # type: ignore[assignment]
+        self._answers_go_to.close = self.transport.close
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Where uvicorn gives up a request with an upgrade that nobody here does: it is read as one without."""
+        ended = cast("httptools.HttpParserUpgrade", sys.exception())
+        head = without_upgrade(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
+        behind = self._parsed[ended.args[0] : len(self._parsed) - self._beyond]
+        self._upgrade_ignored, self._beyond = False, 0
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._head, self._parsed = len(head), head + behind
+        super().data_received(self._parsed)
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's answer to all that the parser refuses, ours included."""
@@ -194,9 +204,16 @@ class BoundedHttp(HttpToolsProtocol):
         if len(self.pipeline) >= _MOST_PIPELINED:
             error = InvalidRequest("Too many requests are sent ahead on this connection. Wait for the answers.")
             self._stop_parser(error, "pipelined")
-        if self.parser.should_upgrade() and self._should_upgrade():
+        if self.parser.should_upgrade():
+            if not self._should_upgrade():
+                self._upgrade_ignored = True
+                return
             self._check_upgrade()
         super().on_headers_complete()
+        if self.cycle is not None and self.cycle.scope is self.scope:
+            self.cycle.transport = cast("Transport", self._answers_go_to)
+            if self.scope["http_version"] == "1.0":
+                answer_in_1_0(self.cycle, keep_alive=self.parser.should_keep_alive())
         self._stop()
         self._door.waits_no_more(self)
         self._in_body = True
@@ -226,6 +243,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole; what comes now is the next one's."""
+        if self._upgrade_ignored:
+            return
         self._stop()
         self._in_body = False
         super().on_message_complete()
@@ -361,11 +380,23 @@ class BoundedHttp(HttpToolsProtocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self.transport.write(answer(error))
+        if reason == "head" and self.transport.can_write_eof():
+            # Whoever sends megabytes of headers is not listened to any longer; what was a little too long is here.
+            self.transport.close()
+        else:
+            self._linger()
+
+    def _end(self) -> None:
+        """Closes the connection behind its last answer, which a client may have yet to read that is still sending."""
+        if self._in_body and not self._refused:
+            self._refused = True
+            self._stop()
+            self._linger()
+        elif not self._refused:
+            self.transport.close()
+
+    def _linger(self) -> None:
         if self.transport.can_write_eof():  # not under TLS, whose closing would read on
-            if reason == "head":
-                # Whoever sends megabytes of headers is not listened to any longer; what was a little too long is here.
-                self.transport.close()
-                return
             self.transport.write_eof()
         self.flow.resume_reading()
         self._start(_LINGER_SECONDS, self.transport.abort)

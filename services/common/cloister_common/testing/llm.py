@@ -71,9 +71,9 @@ class FakeLlm:
         model: The public name it serves.
         token: The internal token it asks for; None asks for none.
         context_tokens: Longest prompt and answer together, in words.
-        answer: The tokens of every answer. A `Call` among them has one token for its name, and one for each piece of
-            its arguments.
-        respond: If set, gives the tokens for a request body instead of ``answer``.
+        answer: The tokens of every answer.
+        calls: The calls that end it. Each has one token for its name, and one for each piece of its arguments.
+        respond: If set, gives tokens and calls for a request body instead of ``answer`` and ``calls``.
         reasoning: The tokens of every thought before an answer, as vLLM's reasoning parser sets them apart. Not where
             the request turns thinking off, nor where it goes on from an answer.
         mistakes_answers: Whether that parser takes an answer that is gone on with for a thought, as those do that wait
@@ -95,7 +95,8 @@ class FakeLlm:
     model: str = "fake"
     token: str | None = None
     context_tokens: int = 2048
-    answer: Sequence[str | Call] = ("Hello", ",", " this", " is", " the", " fake", ".")
+    answer: Sequence[str] = ("Hello", ",", " this", " is", " the", " fake", ".")
+    calls: Sequence[Call] = ()
     respond: Callable[[Body], Sequence[str | Call]] | None = None
     reasoning: Sequence[str] = ()
     mistakes_answers: bool = False
@@ -253,7 +254,7 @@ class FakeLlm:
 
     def _tokens(self, body: Body) -> tuple[Sequence[Body], str]:
         """The answer as deltas of a stream, and why it ends."""
-        answer = self.respond(body) if self.respond is not None else self.answer
+        answer = self.respond(body) if self.respond is not None else [*self.answer, *self.calls]
         if self.tool_call is not None:
             answer = [Call(*self.tool_call)]
         texts = [part for part in answer if isinstance(part, str)]

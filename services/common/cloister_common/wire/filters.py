@@ -43,24 +43,28 @@ class Compound(RequestModel):
 def _arm(value: Any) -> str:
     """Which of the two it is meant to be, so that an error speaks of that one only."""
     kind = value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
-    return "compound" if kind in ("and", "or") else "comparison"
+    # In brackets, an arm is no part of a field's path; see `cloister_common.validation`.
+    return "[compound]" if kind in ("and", "or") else "[comparison]"
 
 
-Filter = Annotated[Annotated[Comparison, Tag("comparison")] | Annotated[Compound, Tag("compound")], Discriminator(_arm)]
+Filter = Annotated[
+    Annotated[Comparison, Tag("[comparison]")] | Annotated[Compound, Tag("[compound]")], Discriminator(_arm)
+]
 Compound.model_rebuild()
 
 
-def check_depth(filter: Comparison | Compound) -> None:
-    """Raises `InvalidRequest` for a filter that is nested too deeply or has too many comparisons."""
+def check_depth(filter: Comparison | Compound, *, param: str = "filters") -> None:
+    """Raises `InvalidRequest` for a filter, which is ``param``, that is nested too deeply or has too many
+    comparisons."""
     waiting = [(filter, 1)]
     comparisons = 0
     while waiting:
         part, depth = waiting.pop()
         if depth > _MAX_DEPTH:
-            raise InvalidRequest(f"'filters' is nested more than {_MAX_DEPTH} deep.", param="filters")
+            raise InvalidRequest(f"'{param}' is nested more than {_MAX_DEPTH} deep.", param=param)
         if isinstance(part, Compound):
             waiting += [(inner, depth + 1) for inner in part.filters]
         else:
             comparisons += 1
     if comparisons > _MAX_COMPARISONS:
-        raise InvalidRequest(f"'filters' has more than {_MAX_COMPARISONS} comparisons.", param="filters")
+        raise InvalidRequest(f"'{param}' has more than {_MAX_COMPARISONS} comparisons.", param=param)

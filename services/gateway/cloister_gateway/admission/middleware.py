@@ -11,10 +11,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloister_gateway.admission.service import Admission, Overloaded, Place
 
-__all__ = ["GENERATIONS", "AdmissionMiddleware", "place_of"]
+__all__ = ["GENERATIONS", "WAITED_SINCE", "AdmissionMiddleware", "place_of"]
 
 GENERATIONS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank", "/v1/responses"})
 """What a ``POST`` to makes a model work."""
+
+WAITED_SINCE = "waited_since"
+"""Where the state of a request says when it began to wait for its place, if it did, by the loop's clock: its caller has
+heard nothing since."""
 
 
 class AdmissionMiddleware:
@@ -38,6 +42,7 @@ class AdmissionMiddleware:
             return
         try:
             if place.waits:
+                scope["state"][WAITED_SINCE] = asyncio.get_running_loop().time()
                 receive = await _wait_while_connected(place, receive)
             scope["state"]["place"] = place
             await self.app(scope, receive, send)

@@ -3,7 +3,7 @@
 An answer can be sent back as it came, from this server or another of OpenAI's schema, through whatever SDK: with the
 fields that are null in it, the reasoning, the refusal, and what an SDK has read out of it (``parsed``). What the model
 said goes to the pod, whose chat template decides what of it the model sees; what is only about what was said (citations
-of an earlier answer, an SDK's reading of it) ends here.
+of an earlier answer, an SDK's reading of it, LiteLLM's ``provider_specific_fields``) ends here.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,8 @@ from pydantic import Field
 
 from cloister_gateway.wire.inputs import FunctionName
 from cloister_gateway.wire.items import call_arguments
-from cloister_gateway.wire.strict import Object, Strict
+from cloister_gateway.wire.own import Dumped
+from cloister_gateway.wire.strict import Object
 
 __all__ = ["Message", "check_message", "upstream_message"]
 
@@ -25,7 +26,7 @@ _PARTS = {"text": "text", "refusal": "refusal"}
 """The types of parts, and where each has its text."""
 
 
-class FunctionCall(Strict):
+class FunctionCall(Dumped):
     """A call the model made earlier."""
 
     name: FunctionName
@@ -33,16 +34,17 @@ class FunctionCall(Strict):
     parsed_arguments: Any = None
 
 
-class ToolCall(Strict):
+class ToolCall(Dumped):
     """A tool call in an assistant message."""
 
     id: str = Field(min_length=1)
     type: Literal["function"]
     function: FunctionCall
     index: int | None = None
+    provider_specific_fields: Object | None = None
 
 
-class Message(Strict):
+class Message(Dumped):
     """A message of any role; `check_message` knows which fields belong to which."""
 
     refused: ClassVar[Mapping[str, str]] = {
@@ -60,9 +62,18 @@ class Message(Strict):
     refusal: str | None = None
     annotations: Annotated[list[Object], Field(fail_fast=True)] | None = None
     parsed: Any = None
+    provider_specific_fields: Object | None = None
 
 
-_OF_ASSISTANTS = ("tool_calls", "reasoning", "reasoning_content", "refusal", "annotations", "parsed")
+_OF_ASSISTANTS = (
+    "tool_calls",
+    "reasoning",
+    "reasoning_content",
+    "refusal",
+    "annotations",
+    "parsed",
+    "provider_specific_fields",
+)
 
 
 def check_message(message: Message, path: str) -> None:

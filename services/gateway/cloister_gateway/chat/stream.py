@@ -14,6 +14,7 @@ from cloister_common.errors import CloisterError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from cloister_gateway.admission.middleware import WAITED_SINCE
 from cloister_gateway.chat.tally import read_answer, read_block
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.usage import Metered
@@ -48,7 +49,8 @@ class EventStreamResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         settings, shaped = self._settings, self._shaped
         seconds, silent = settings.send_seconds, settings.keep_alive_seconds
-        async with Reader(receive, send, send_seconds=seconds, keep_alive_seconds=silent) as reader:
+        since = scope["state"].get(WAITED_SINCE)
+        async with Reader(receive, send, send_seconds=seconds, keep_alive_seconds=silent, since=since) as reader:
             started = False
             try:
                 async with aclosing(self._events) as events, self._metered as metered:

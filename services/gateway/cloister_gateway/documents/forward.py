@@ -3,6 +3,8 @@
 Only what is on the lists below passes: no header, path or query of a caller reaches the inside unlooked at.
 """
 
+from collections.abc import Sequence
+
 from cloister_common.clients.retriever import RetrieverClient
 from cloister_common.errors import CallerGone
 from starlette.requests import ClientDisconnect, Request
@@ -25,14 +27,20 @@ _RESPONSE_HEADERS = (
 
 
 async def forward(
-    retriever: RetrieverClient, request: Request, path: str, *, tenant: str, send_seconds: float
+    retriever: RetrieverClient,
+    request: Request,
+    path: str,
+    query: Sequence[tuple[str, str]],
+    *,
+    tenant: str,
+    send_seconds: float,
 ) -> Response:
     """The retriever's answer to ``request``, made for ``tenant`` at ``path``.
 
     Args:
         retriever: Its client.
-        request: The caller's request; its query and path have been checked, its body has not been read.
-        path: Where to send it.
+        request: The caller's request; its body has not been read.
+        path, query: Where to send it, checked.
         tenant: Whose request it is.
         send_seconds: The longest one piece of the answer may take to go out.
 
@@ -47,7 +55,7 @@ async def forward(
             tenant,
             request.method,
             path,
-            query=request.query_params.multi_items(),
+            query=query,
             headers={name: request.headers[name] for name in _REQUEST_HEADERS if name in request.headers},
             content=request.stream() if request.method == "POST" else None,
         )

@@ -14,7 +14,7 @@ from cloister_gateway.documents.forward import forward
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.settings import ResponsesSettings
-from cloister_gateway.wire.query import only_query
+from cloister_gateway.wire.query import known_pairs, only_query
 
 __all__ = ["router"]
 
@@ -88,7 +88,9 @@ def _handler(route: _Route, scope: str) -> Callable[..., Awaitable[Response]]:
     ) -> Response:
         only_query(request, route.query)
         path = route.path.format(**_checked_ids(request))
-        return await forward(retriever, request, path, tenant=caller.tenant, send_seconds=streaming.send_seconds)
+        query = known_pairs(request, route.query)
+        seconds = streaming.send_seconds
+        return await forward(retriever, request, path, query, tenant=caller.tenant, send_seconds=seconds)
 
     return handle
 

@@ -71,9 +71,13 @@ class MarkerFilter:
                 position = end
                 continue
             self._pass_over(token.group())
-        undecided = None if final or self._code else _MAY_BECOME.search(buffer, end)
+        undecided = None if final else _MAY_BECOME.search(buffer, end)
         cut = undecided.start() if undecided else len(buffer)
         self._pass_over(buffer[end:cut])
+        if self._code:
+            # In code, which what was just passed over may have ended, nothing becomes a marker.
+            self._pass_over(buffer[cut:])
+            cut = len(buffer)
         return self._show(pieces, buffer, position, cut)
 
     def _show(self, pieces: list[Piece], buffer: str, position: int, cut: int) -> list[Piece]:

@@ -67,6 +67,22 @@ class Authenticator:
         if principal is None:
             principal = await self._verify(token)
             self._cache.put(fingerprint, principal)
+        return self._admit(principal)
+
+    async def readmit(self, principal: Principal) -> Principal:
+        """The same caller again, who was let in before and comes with something that stands for the credential.
+
+        Raises:
+            Unauthenticated: The credential has ended since.
+        """
+        while True:
+            heard = self.revocations.heard
+            if await self._ended([principal]):
+                raise Unauthenticated("The API key that this was made with was revoked, or its project archived.")
+            if heard == self.revocations.heard:
+                return self._admit(principal)
+
+    def _admit(self, principal: Principal) -> Principal:
         expires_at = principal.credential.expires_at
         if expires_at is not None and expires_at <= time.time():
             raise Unauthenticated("The API key has expired. Ask for a new one.", code="expired_api_key")

@@ -2,14 +2,16 @@
 
 The guard authenticates each request and each WebSocket before its body is read or it is accepted, known path or not;
 so a route that forgot to ask for a scope is still closed to strangers, and strangers learn nothing from a 404. A route
-is open only if it says so (`OPEN`). The guard stays: a request whose credential ends while it is served gets a 401, or
+is open only if it says so (`OPEN`). Of a WebSocket it looks at the origin before anything else: a browser opens one for
+any page, and asks nobody. The guard stays: a request whose credential ends while it is served gets a 401, or
 is cut off if its answer has begun; a socket is closed.
 """
 
 from collections.abc import Collection, Iterable
 
 from cloister_common.access import Direct, services_of
-from cloister_common.errors import CloisterError, Unauthenticated
+from cloister_common.browsers import Origins, sent_origin
+from cloister_common.errors import CloisterError, Forbidden, Unauthenticated
 from cloister_common.logs import bind_log_fields
 from cloister_common.middleware import HEALTH_PATHS, error_response
 from fastapi import Depends
@@ -21,7 +23,9 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloister_gateway.identity.authenticator import Authenticator
+from cloister_gateway.identity.handshake import presented, refuse_in_url
 from cloister_gateway.identity.principal import Principal
+from cloister_gateway.identity.tickets import Tickets
 from cloister_gateway.storage.client import REDIS_DOWN
 from cloister_gateway.wire.closing import close_socket
 from cloister_gateway.wire.faults import fault_of
@@ -52,10 +56,12 @@ class GuardMiddleware:
     Args:
         app: What it guards.
         open_routes: Those that need no credential.
+        origins: Whose pages may open WebSockets.
     """
 
-    def __init__(self, app: ASGIApp, *, open_routes: Collection[APIRoute]) -> None:
+    def __init__(self, app: ASGIApp, *, open_routes: Collection[APIRoute], origins: Origins | None = None) -> None:
         self.app = app
+        self.origins = origins or Origins()
         # Few have variables in their paths: only they are worth a pattern for each request.
         self.open_paths = {route.path: route for route in open_routes if not route.param_convertors}
         self.open_patterns = [route for route in open_routes if route.param_convertors]
@@ -75,13 +81,37 @@ class GuardMiddleware:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         authenticator = services_of(scope["app"]).get(Authenticator)
         try:
-            principal = await authenticator.authenticate(Headers(scope=scope))
+            refuse_in_url(scope)
+            if scope["type"] == "websocket":
+                principal = await self._opener(scope, authenticator)
+            else:
+                principal = await authenticator.authenticate(Headers(scope=scope))
         except (*REDIS_DOWN, RedisError) as error:
             raise fault_of(error) from error
         _log_caller(principal)
         async with authenticator.while_valid(principal) as validity:
             scope.setdefault("state", {}).update(principal=principal, validity=validity)
             await self.app(scope, receive, send)
+
+    async def _opener(self, scope: Scope, authenticator: Authenticator) -> Principal:
+        """Who opens a socket, by key or by ticket.
+
+        Raises:
+            Forbidden: A page of an origin that is not listed opens it, whoever it is.
+            Unauthenticated: As `Authenticator.authenticate`, `Tickets.redeem`.
+        """
+        origin = sent_origin(scope["headers"])
+        if origin is not None and origin not in self.origins:
+            raise Forbidden(
+                "WebSockets are not opened from this origin. The operator lists those of pages that may, exactly as "
+                "browsers send them, in 'browsers.origins'; a client that is no browser sends no Origin header.",
+                param="Origin",
+                code="origin_not_allowed",
+            )
+        headers, ticket = presented(scope)
+        if ticket is not None:
+            return await services_of(scope["app"]).get(Tickets).redeem(ticket, origin)
+        return await authenticator.authenticate(headers)
 
     async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As a request. What it is refused with is an HTTP answer to the handshake, and after that a close code."""

@@ -1,10 +1,13 @@
-"""What of identity is sealed: names, since they can tell who uses what for what, and the rights of each owner."""
+"""What of identity is sealed: names, since they can tell who uses what for what, the rights of each owner, and what
+tickets stand for.
+"""
 
 from dataclasses import dataclass
 
 import orjson
 from cloister_common.vault import DataKey, Keyring, encode_context, open_record, seal
 
+from cloister_gateway.identity.principal import Credential, Principal
 from cloister_gateway.identity.records import ORGANIZATION
 from cloister_gateway.storage.layout import IDENTITY
 
@@ -59,6 +62,37 @@ class Seals:
         value = orjson.loads(open_record(key.subkey("rights"), sealed, _rights_context(owner)))
         return Rights(tuple(value["keys"]), frozenset(value["adopted"]), value["archived_at"])
 
+    async def seal_ticket(self, name: str, principal: Principal, origin: str | None, until: int) -> bytes:
+        """Seals what the ticket ``name`` stands for: who is let in as whom, from where, and until when."""
+        credential = principal.credential
+        value = {
+            "tenant": principal.tenant,
+            "subject": principal.subject,
+            "credential": [credential.kind, credential.id, credential.expires_at],
+            "scopes": sorted(principal.scopes),
+            "groups": sorted(principal.groups),
+            "origin": origin,
+            "until": until,
+        }
+        return seal((await self._key(ORGANIZATION)).subkey("tickets"), orjson.dumps(value), _ticket_context(name))
+
+    async def open_ticket(self, name: str, sealed: bytes) -> tuple[Principal, str | None, int]:
+        """Opens what the ticket ``name`` stands for, in the order in which it was sealed.
+
+        Raises:
+            VaultError: It is not this ticket's.
+        """
+        key = await self._key(ORGANIZATION)
+        value = orjson.loads(open_record(key.subkey("tickets"), sealed, _ticket_context(name)))
+        principal = Principal(
+            value["tenant"],
+            value["subject"],
+            Credential(*value["credential"]),
+            frozenset(value["scopes"]),
+            frozenset(value["groups"]),
+        )
+        return principal, value["origin"], value["until"]
+
     async def _key(self, owner: str) -> DataKey:
         return await self._keyring.obtain(owner, IDENTITY, owner)
 
@@ -69,3 +103,7 @@ def _name_context(owner: str, object_id: str) -> bytes:
 
 def _rights_context(owner: str) -> bytes:
     return encode_context("identity-rights", owner)
+
+
+def _ticket_context(name: str) -> bytes:
+    return encode_context("socket-ticket", name)

@@ -20,6 +20,8 @@ from cloister_common.errors import CloisterError, Unavailable, UpstreamFailed
 from cloister_common.http import client_ssl_context
 from cloister_common.internal import InternalTokens
 from cloister_common.logs import get_logger
+from cloister_common.pulse import PULSE
+from cloister_common.pulse import REQUEST as PULSE_REQUEST
 from cloister_common.supervisor import Supervisor
 from cloister_common.vault import Keyring
 from cloister_common.vault.cache import ShortCache
@@ -54,6 +56,10 @@ _MOST_PODS = 3
 _MOST_FAULTS = 2
 _CHECK_SECONDS = 2.0
 _TOKENIZE_SECONDS = 30.0
+
+_PULSE_SECONDS = 5.0
+"""Silence of a pod's stream after which it shall give a sign of life; sooner where less silence is borne."""
+
 _LARGEST_ERROR_BYTES = 64 * 1024
 _SALT_SECONDS = 300.0
 _MOST_SALTS = 10_000
@@ -223,9 +229,9 @@ class ModelUpstream:
         while True:
             pod = self._next_pod(model, affinity, attempts, tried, fault)
             started = time.monotonic()
-            events = self._attempt(model, pod, path, raw)
             try:
-                async with asyncio.timeout(self._llm.first_token_seconds):
+                async with asyncio.timeout(self._llm.first_token_seconds) as deadline:
+                    events = self._attempt(model, pod, path, raw, deadline)
                     first = await anext(events)
             except (PodLostError, UpstreamFailed, Unavailable) as error:
                 fault = await self._passed_over(model, pod, error, attempts) or fault
@@ -302,12 +308,17 @@ class ModelUpstream:
             log.error("llm_pod_failed", model=model, status=answer.status)
         return fault
 
-    async def _attempt(self, model: str, pod: Pod, path: Path, raw: bytes) -> AsyncGenerator[bytes, None]:
-        """One try on one pod: blocks of whole events. Raises `PodLostError` when the pod goes away."""
+    async def _attempt(
+        self, model: str, pod: Pod, path: Path, raw: bytes, deadline: asyncio.Timeout
+    ) -> AsyncGenerator[bytes, None]:
+        """One try on one pod: blocks of whole events. Raises `PodLostError` when the pod goes away.
+
+        ``deadline``, of the first one, moves with each sign of life before it.
+        """
         async with self._post(model, pod, path, raw) as answer:
             watchdog = Watchdog(answer, max(self._llm.first_token_seconds, self._llm.token_seconds))
             left = b""
-            finished = False
+            begun = finished = False
             try:
                 while chunk := await answer.piece():
                     watchdog.seen(self._llm.token_seconds)
@@ -321,8 +332,16 @@ class ModelUpstream:
                         block = block[:end]
                     else:
                         left = b""
+                    if PULSE in block:
+                        # A sign of life is for us alone: the pod reads a long prompt, or holds a call of a tool back.
+                        if not begun:
+                            deadline.reschedule(asyncio.get_running_loop().time() + self._llm.first_token_seconds)
+                        block = block.replace(PULSE, b"")
+                        if not block:
+                            continue
                     if b'data: {"error"' in block:
                         raise stream_fault()
+                    begun = True
                     finished = block.endswith(b"data: [DONE]\n\n")
                     yield block
             except PodLostError:
@@ -372,7 +391,12 @@ async def open_upstream(
     await pods.look_up()
     # Made even where no address is https: the catalog may get one.
     tls = client_ssl_context(llm.tls)
-    headers = {**tokens.headers(), "content-type": "application/json", "accept-encoding": "identity"}
+    headers = {
+        **tokens.headers(),
+        "content-type": "application/json",
+        "accept-encoding": "identity",
+        PULSE_REQUEST: f"{min(_PULSE_SECONDS, llm.token_seconds / 4):g}",
+    }
     client = PodClient(headers, tls, connect_seconds=llm.connect_seconds)
     try:
         yield ModelUpstream(catalog, pods, llm, keyring, client)

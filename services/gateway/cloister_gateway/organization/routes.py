@@ -29,10 +29,13 @@ from cloister_gateway.organization.schemas import (
 )
 from cloister_gateway.organization.service import Directory
 from cloister_gateway.wire.lists import older_left, page
+from cloister_gateway.wire.query import DECLARED_QUERY
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1/organization", dependencies=[Depends(require(ADMIN_SCOPE))], route_class=JsonRoute)
+router = APIRouter(
+    prefix="/v1/organization", dependencies=[Depends(require(ADMIN_SCOPE)), DECLARED_QUERY], route_class=JsonRoute
+)
 
 
 Body = dict[str, Any]

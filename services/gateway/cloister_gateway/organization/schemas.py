@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from cloister_common.wire.requests import Extension, RequestModel
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cloister_gateway.identity.keys import IssuedKey
 from cloister_gateway.identity.records import AccountRecord, KeyRecord, ProjectRecord
@@ -81,9 +81,7 @@ class KeyCreate(RequestModel):
 
 
 class ListQuery(BaseModel):
-    """The query of the simplest lists; what a list does not know is refused by name."""
-
-    model_config = ConfigDict(extra="forbid")
+    """The query of the simplest lists. What a list does not know, the router looks at."""
 
     after: str | None = None
     limit: Annotated[int, Field(ge=1, le=100)] = 20

@@ -193,9 +193,9 @@ class Intake:
                 param="previous_response_id",
                 code="mutually_exclusive_parameters",
             )
-        for tool in parameters.tools or []:
+        for place, tool in enumerate(parameters.tools or []):
             if isinstance(tool, FileSearchTool) and tool.filters is not None:
-                check_depth(tool.filters)
+                check_depth(tool.filters, param=f"tools[{place}].filters")
         return model
 
     async def _conversation(self, principal: Principal, conversation_id: str, seen: Seen) -> KeyedObject:

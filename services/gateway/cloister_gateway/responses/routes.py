@@ -1,7 +1,5 @@
 """``/v1/responses`` over HTTP: JSON, or server-sent events while the run goes on."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 from cloister_common.access import provided
@@ -18,13 +16,11 @@ from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.responses.schemas import CreateResponse
 from cloister_gateway.responses.service import ResponseService
+from cloister_gateway.responses.stream import CreatedStream, stream_of
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import KeyedObject
-from cloister_gateway.wire.events import error_event, event_name
-from cloister_gateway.wire.faults import fault_of
 from cloister_gateway.wire.lists import page
 from cloister_gateway.wire.query import NO_QUERY, asks_for_results, only_query
-from cloister_gateway.wire.readers import TimedStream
 from cloister_gateway.wire.strict import LARGEST_NUMBER
 
 __all__ = ["router"]
@@ -32,9 +28,6 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1/responses", route_class=JsonRoute)
 
 Caller = Annotated[Principal, Depends(require("responses"))]
-
-_SSE_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-
 
 Service = Annotated[ResponseService, Depends(provided(ResponseService))]
 Streaming = Annotated[ResponsesSettings, Depends(provided(ResponsesSettings))]
@@ -52,13 +45,18 @@ async def create(
     """Creates a response: waits for it, streams it, or (``background``) returns it as queued."""
     if body.background and body.store is False:
         raise InvalidRequest("'background' needs 'store': the answer must be kept to be fetched.", param="store")
-    created = await service.create(caller, body, background=bool(body.background), idempotency_key=idempotency_key)
-    place.hand_over()
+
+    async def make() -> KeyedObject:
+        created = await service.create(caller, body, background=bool(body.background), idempotency_key=idempotency_key)
+        place.hand_over()
+        return created.keyed
+
     if body.stream:
-        return _stream(service, streaming, created.keyed, after=-1)
+        return CreatedStream(make, service, streaming)
+    keyed = await make()
     if body.background:
-        return JSONResponse(await service.body(created.keyed))
-    return JSONResponse(await while_connected(request, service.finish(created.keyed)))
+        return JSONResponse(await service.body(keyed))
+    return JSONResponse(await while_connected(request, service.finish(keyed)))
 
 
 router.add_api_route("", create, methods=["POST"], dependencies=[NO_QUERY], route_class_override=DirectRoute)
@@ -82,7 +80,7 @@ async def retrieve(
             raise InvalidRequest("'starting_after' needs 'stream=true'.", param="starting_after")
         return JSONResponse(await service.retrieve(caller, response_id, results=results))
     keyed = await service.find(caller, response_id)
-    return _stream(service, streaming, keyed, after=-1 if starting_after is None else starting_after)
+    return stream_of(service, streaming, keyed, after=-1 if starting_after is None else starting_after)
 
 
 @router.post("/{response_id}/cancel", dependencies=[NO_QUERY])
@@ -113,23 +111,3 @@ async def input_items(
     only_query(request, {"limit", "order", "after", "before", "include", "include[]"})
     asks_for_results(request)
     return page(await service.input_items(caller, response_id), limit=limit, order=order, after=after, before=before)
-
-
-def _stream(service: ResponseService, streaming: ResponsesSettings, keyed: KeyedObject, *, after: int) -> Response:
-    async def frames() -> AsyncGenerator[bytes, None]:
-        number = after + 1
-        try:
-            async with aclosing(service.events(keyed, after=after)) as batches:
-                async for events in batches:
-                    number += len(events)
-                    yield b"".join(b"event: %b\ndata: %b\n\n" % (event_name(event), event) for event in events)
-        except Exception as error:  # noqa: BLE001 - whatever it is, a stream that only ends would look whole
-            yield b"event: error\ndata: %b\n\n" % error_event(fault_of(error, response_id=keyed.id), number)
-
-    return TimedStream(
-        frames(),
-        send_seconds=streaming.send_seconds,
-        keep_alive_seconds=streaming.keep_alive_seconds,
-        media_type="text/event-stream",
-        headers=_SSE_HEADERS,
-    )

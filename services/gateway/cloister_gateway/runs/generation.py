@@ -148,7 +148,8 @@ class Generation:
             "frequency_penalty": request.frequency_penalty,
             "logprobs": None if request.logprobs is None else True,
             "top_logprobs": request.logprobs,
-            "response_format": request.response_format,
+            # (A call that must be made has the form of its function.)
+            "response_format": request.response_format if request.function_choice in ("auto", "none") else None,
         }
         body |= {name: value for name, value in optional.items() if value is not None}
         return body | thinking(request.reasoning_effort)

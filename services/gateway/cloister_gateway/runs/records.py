@@ -189,22 +189,24 @@ class TokenCount:
         cached: Those of the prompt that the pod had in its cache.
         output: The answer's so far, over all pods and gateways that made it.
         reasoning: Those of ``output`` that are reasoning, as far as the pod says.
+        unspoken: Those besides that the model began to answer with, where it was asked first whether it calls.
     """
 
     prompt: int | None = None
     cached: int = 0
     output: int = 0
     reasoning: int = 0
+    unspoken: int = 0
 
     def usage(self) -> Usage:
         """The same in OpenAI's shape."""
-        prompt = self.prompt or 0
+        prompt, output = self.prompt or 0, self.output + self.unspoken
         return Usage(
             input_tokens=prompt,
             input_tokens_details=_InputTokens(cached_tokens=self.cached),
-            output_tokens=self.output,
+            output_tokens=output,
             output_tokens_details=_OutputTokens(reasoning_tokens=self.reasoning),
-            total_tokens=prompt + self.output,
+            total_tokens=prompt + output,
         )
 
 

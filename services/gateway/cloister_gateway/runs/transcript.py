@@ -26,6 +26,18 @@ SealThought = Callable[[str], str]
 """Seals reasoning for the caller to keep: ``encrypted_content``."""
 
 
+def _told(logprob: Logprob) -> Logprob:
+    """As OpenAI's events have it: without the bytes."""
+    likeliest = [{"token": one["token"], "logprob": one["logprob"]} for one in logprob["top_logprobs"]]
+    return {"token": logprob["token"], "logprob": logprob["logprob"], "top_logprobs": likeliest}
+
+
+def _kept(told: Logprob) -> Logprob:
+    """As OpenAI's messages have it: with the bytes, which are the token's in UTF-8 in vLLM's answers too."""
+    likeliest = [{**one, "bytes": list(one["token"].encode())} for one in told["top_logprobs"]]
+    return {**told, "bytes": list(told["token"].encode()), "top_logprobs": likeliest}
+
+
 class OnEvent(Protocol):
     """Hears that there are events to write: at once, or when there is something else to write too."""
 
@@ -151,7 +163,7 @@ class Transcript:
             output_index=index,
             content_index=0,
             delta=text,
-            logprobs=logprobs,
+            logprobs=[_told(one) for one in logprobs],
         )
 
     def open_reasoning(self, item_id: str) -> int:
@@ -196,7 +208,7 @@ class Transcript:
         """Ends the message at ``index``: text, part and item are done."""
         part = self.part(index)
         where = {"item_id": self.output[index]["id"], "output_index": index, "content_index": 0}
-        self.emit("response.output_text.done", **where, text=part["text"], logprobs=part["logprobs"])
+        self.emit("response.output_text.done", **where, text=part["text"], logprobs=self._logprobs.get(index, []))
         self.emit("response.content_part.done", **where, part=part)
         item = {**self.output[index], "content": [part], "status": status}
         self.emit("response.output_item.done", output_index=index, item=item)
@@ -266,7 +278,8 @@ class Transcript:
     def part(self, index: int) -> dict[str, Any]:
         """The content of the message or reasoning as it is now."""
         part: dict[str, Any] = {**self.output[index]["content"][0], "text": self.text(index)}
-        return {**part, "logprobs": self._logprobs.get(index, [])} if "logprobs" in part else part
+        told = self._logprobs.get(index, [])
+        return {**part, "logprobs": [_kept(one) for one in told]} if "logprobs" in part else part
 
     def announce(self, *, background: bool) -> None:
         """The events that begin every response, before anything can go wrong or be cancelled."""

@@ -15,7 +15,7 @@ from cloister_gateway.grounding import Passage, Retrieval, attribute
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.prompt import History, new_boundary
 from cloister_gateway.runs.answer import Answer
-from cloister_gateway.runs.calls import Calls
+from cloister_gateway.runs.calls import Calls, MadeCall
 from cloister_gateway.runs.generation import Generation
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.records import (
@@ -31,6 +31,7 @@ from cloister_gateway.runs.records import (
 from cloister_gateway.runs.sealing import ReasoningSeals
 from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.runs.transcript import Transcript
+from cloister_gateway.runs.unspoken import SpeaksError, Unspoken, in_form, is_asked_first, without_form
 from cloister_gateway.storage import KeyedObject
 from cloister_gateway.wire.items import Message, SearchResult
 
@@ -100,6 +101,29 @@ class Turn:
         truncation = TruncationDetails(dropped_messages=prompt.dropped)
         transcript.note(truncation_details=truncation.model_dump())
         answer = Answer(transcript, prompt.passages, cite=request.response_format is None)
+        made: list[MadeCall] = []
+        reason, text = "stop", ""
+        if is_asked_first(request) and not answer.visible():
+            made = await self._calls_at_first(keyed, request, prompt, transcript, answer)
+            request = in_form(request)
+        if not made:
+            reason, made, text = await self._generated(keyed, request, prompt, transcript, answer)
+        if transcript.tokens.prompt is not None and not transcript.resumed:
+            prompt.note_tokens(transcript.tokens.prompt)
+        if text:
+            answer.feed(text)
+        answer.finish(called=bool(made))
+        transcript.calls = made
+        await self._attribute(keyed, transcript, answer)
+        if reason == "length":
+            return Outcome(status="incomplete", incomplete_details=IncompleteDetails(reason="max_output_tokens"))
+        # Another gateway may have made the response, by a clock that goes before ours.
+        return Outcome(status="completed", completed_at=max(int(time.time()), transcript.response.get("created_at", 0)))
+
+    async def _generated(
+        self, keyed: KeyedObject, request: TurnRequest, prompt: _Prepared, transcript: Transcript, answer: Answer
+    ) -> tuple[str, list[MadeCall], str]:
+        """Why the answer ended, what it calls, and what of it only looked like a call."""
         calls = Calls([tool["function"]["name"] for tool in request.functions], parallel=request.parallel_calls)
         generation = Generation(
             self._upstream,
@@ -112,18 +136,23 @@ class Turn:
             tokens=transcript.tokens,
         )
         reason = await generation.run()
-        if transcript.tokens.prompt is not None and not transcript.resumed:
-            prompt.note_tokens(transcript.tokens.prompt)
-        made, text = calls.finish(cut=reason == "length")
-        if text:
-            answer.feed(text)
-        answer.finish(called=bool(made))
-        transcript.calls = made
-        await self._attribute(keyed, transcript, answer)
-        if reason == "length":
-            return Outcome(status="incomplete", incomplete_details=IncompleteDetails(reason="max_output_tokens"))
-        # Another gateway may have made the response, by a clock that goes before ours.
-        return Outcome(status="completed", completed_at=max(int(time.time()), transcript.response.get("created_at", 0)))
+        return reason, *calls.finish(cut=reason == "length")
+
+    async def _calls_at_first(
+        self, keyed: KeyedObject, request: TurnRequest, prompt: _Prepared, transcript: Transcript, answer: Answer
+    ) -> list[MadeCall]:
+        """What the model calls instead of an answer in its form; see `cloister_gateway.runs.unspoken`."""
+        unspoken = Unspoken(transcript.response)
+        try:
+            _, made, _ = await self._generated(keyed, without_form(request), prompt, transcript, unspoken)
+        except SpeaksError:
+            made = []
+        thoughts = unspoken.thoughts()
+        if made and thoughts:
+            answer.think(thoughts)
+        if not made:
+            transcript.tokens.unspoken, transcript.tokens.output = transcript.tokens.output, 0
+        return made
 
     async def _prompt(self, keyed: KeyedObject, request: TurnRequest, transcript: Transcript) -> _Prepared:
         """The prompt: put together, also by who takes the run over, from what stands in the history and was found."""

@@ -15,6 +15,10 @@ __all__ = ["router"]
 
 _caller = require("responses")
 
+_SUBPROTOCOLS = ("realtime", "responses")
+"""What a browser may name beside its credential, and is answered: a page that names any gets its socket only if one of
+them is. The first is what OpenAI's library names. All of them mean what is spoken here without any."""
+
 
 class ResponsesSocket:
     """OpenAI's WebSocket mode of the Responses API.
@@ -30,10 +34,14 @@ class ResponsesSocket:
         sockets = services_of(scope["app"]).get(SocketService)
         with sockets.admitted(caller.tenant):
             await receive()
-            await send({"type": "websocket.accept"})
+            await send({"type": "websocket.accept", "subprotocol": _subprotocol(scope)})
             end = await sockets.session(receive, scope["extensions"][FRAMES], caller).run()
             if end is not None:
                 await close_socket(send, end.code, end.reason)
+
+
+def _subprotocol(scope: Scope) -> str | None:
+    return next((name for name in scope["subprotocols"] if name in _SUBPROTOCOLS), None)
 
 
 _ROUTE = WebSocketRoute("/v1/responses", ResponsesSocket())

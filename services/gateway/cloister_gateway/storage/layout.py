@@ -11,6 +11,7 @@ resp:{<…>}:lease             string  "            5 s after its holder last re
 runs:active                  zset  one for all    runs by the time at which their lease is over, while they run
 runs:ended                   zset  one for all    runs by the time at which their stream is dropped, until it is
 idem:<hmac>                  string  its own      idempotency_seconds after the turn was asked for: an idempotency key
+ticket:<sha256>              string  its own      it is used, or 30 s: what opens one WebSocket, sealed
 vault:<kind>:<id>            string  its own      its object is deleted: the wrapped key that opens the object
 vault:resp:{<…>}:key         string  response     in a cluster: the same of a response whose id `new_response_id` made
 vault:tenant:<…>, root-check string  its own      for ever
@@ -39,8 +40,9 @@ gw:control                   what changed for all gateways: keys revoked or dest
 Who may touch what: `storage.items` the head, the holder and the items of a conversation; `storage.keys` the wrapped
 keys; `conversations.store` the rest of a conversation's hash; `runs.store` the records of responses and the index of
 them; `runs.lease` leases and the lists of runs; `streams.events` the events, and in the same step the record they
-change; `responses.idempotency` claims; `identity.store` and `identity.rights` identity. `runs.acceptance` and
-`runs.ending` write all that a turn begins and ends with in one step, sealed by those whose it is.
+change; `responses.idempotency` claims; `identity.store` and `identity.rights` identity, `identity.ticket_store`
+tickets. `runs.acceptance` and `runs.ending` write all that a turn begins and ends with in one step, sealed by those
+whose it is.
 """
 
 from dataclasses import dataclass
@@ -69,6 +71,7 @@ __all__ = [
     "removed_key",
     "responses_key",
     "run_channel",
+    "ticket_key",
     "wrapped_key_key",
     "wrapped_key_name",
 ]
@@ -128,6 +131,11 @@ def lease_key(response_id: str) -> str:
 def claim_key(name: str) -> str:
     """A claimed idempotency key, by the name that the tenant's naming key made."""
     return f"idem:{name}"
+
+
+def ticket_key(name: str) -> str:
+    """A ticket, by the hash of what opens with it."""
+    return f"ticket:{name}"
 
 
 def wrapped_key_key(name: str, *, sharded: bool = False) -> str:

@@ -6,8 +6,8 @@ waits, a comment goes out (``: keep-alive``), which every reader of server-sent 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -46,18 +46,26 @@ class Reader(WhileConnected):
         send: Where messages go.
         send_seconds: The longest one message may take to go out.
         keep_alive_seconds: The longest silence, of a stream of server-sent events.
+        since: When the silence began, by the loop's clock, where the request has waited before.
     """
 
     def __init__(
-        self, receive: Receive, send: Send, *, send_seconds: float, keep_alive_seconds: float | None = None
+        self,
+        receive: Receive,
+        send: Send,
+        *,
+        send_seconds: float,
+        keep_alive_seconds: float | None = None,
+        since: float | None = None,
     ) -> None:
         super().__init__(receive)
         self._send = send
         self._send_seconds = send_seconds
         self._silent_seconds = keep_alive_seconds
         self._loop = asyncio.get_running_loop()
-        self._last = self._loop.time()
+        self._last = self._loop.time() if since is None else since
         self._sending = False  # since `_last`
+        self._held = self._left = False
         self._begun = False
         self._comment: asyncio.Task[None] | None = None
         self._begun_by_comment = False
@@ -75,6 +83,29 @@ class Reader(WhileConnected):
         if self._comment is not None:
             self._comment.cancel()
         return await super().__aexit__(kind, error, traceback)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the answer has begun, or is about to by a comment."""
+        return self._begun or self._comment is not None
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """A block that is done whole: that the reader left meanwhile is found at its end."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            if self._left:
+                self.interrupt()
+                await asyncio.sleep(0)  # where it is found
+
+    def interrupt(self) -> None:
+        """Ends the block, or the one that is held within it first."""
+        self._left = True
+        if not self._held:
+            super().interrupt()
 
     async def send(self, message: Message) -> None:
         """Sends a message of the answer."""

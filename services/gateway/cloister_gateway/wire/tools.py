@@ -1,13 +1,26 @@
 """Functions that a model may call, as Responses and Chat Completions declare and choose them."""
 
 from collections.abc import Collection
+from typing import Annotated, Any
 
 from cloister_common.errors import InvalidRequest
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from cloister_gateway.wire.inputs import FunctionName
 from cloister_gateway.wire.strict import Schema, Strict
 
 __all__ = ["Function", "check_named"]
+
+
+def _of_object(schema: dict[str, Any]) -> dict[str, Any]:
+    kind = schema.get("type", "object")
+    if kind != "object" and not (isinstance(kind, list) and "object" in kind):
+        raise PydanticCustomError("no_object", "must be the schema of an object: its 'type' is not 'object'")
+    return schema
+
+
+Parameters = Annotated[Schema, AfterValidator(_of_object)]
 
 
 class Function(Strict):
@@ -20,7 +33,7 @@ class Function(Strict):
 
     name: FunctionName
     description: str | None = None
-    parameters: Schema | None = None
+    parameters: Parameters | None = None
     strict: bool | None = None
 
 

@@ -2,7 +2,8 @@
 
 It is the outermost of vLLM's own middleware. It decides on ``scope["path"]``, the path the server parsed, never on a
 URL rebuilt from headers. A request body is read once, checked, and handed on; responses pass through untouched, so
-that a streamed token costs nothing here.
+that a streamed token costs next to nothing here. Only a stream that is silent for long gets signs of life, where the
+caller asks for them.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Any
 
 from cloister_common.certificates import watch_certificate
 from cloister_common.doors import bound_connections
+from cloister_common.encodings import check_encoding
 from cloister_common.errors import (
     CloisterError,
     InvalidRequest,
@@ -19,12 +21,13 @@ from cloister_common.errors import (
     PayloadTooLarge,
     Unauthenticated,
     Unavailable,
+    UnsupportedParameter,
 )
 from cloister_common.internal import InternalTokens
 from cloister_common.log_level import watch_log_level
 from cloister_common.logs import get_logger
 from cloister_common.metrics import serve_metrics
-from cloister_common.middleware import check_encoding
+from cloister_common.pulse import asked_pulse, pulsing
 from cloister_common.settings import SettingsError, read_secret_lines
 from cloister_common.supervisor import Supervisor
 from cloister_common.values import check_values
@@ -32,11 +35,12 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cloister_llm.families import pod_parsers
 from cloister_llm.guard.compiler import Compiler
 from cloister_llm.guard.compiler_watch import CompilerWatch, asks_of
 from cloister_llm.guard.drain import Drain
 from cloister_llm.guard.rules import ALIVE, BODIES, HEALTH, PATHS, check_body
-from cloister_llm.guard.schemas import asks_for_structure, compiled_schemas
+from cloister_llm.guard.schemas import asks_for_structure, compiled_schemas, may_call
 from cloister_llm.settings import LlmSettings, pod_settings, pod_settings_file
 
 __all__ = ["Guard"]
@@ -45,6 +49,10 @@ log = get_logger(__name__)
 
 _POLICY_VIOLATION = 1008
 _CHAT = "/v1/chat/completions"
+_NO_CALLS = (
+    "Calls that the model may make are not set up for it, since its form of calls is not known here. Ask for a call "
+    "with 'tool_choice', or leave out 'tools'."
+)
 
 
 def prepare_process(app: Any, settings: LlmSettings) -> None:
@@ -89,6 +97,7 @@ class Guard:
         self.drain = Drain(self.settings.server.shutdown_seconds, self._supervisor)
         self._prepare = prepare
         self._prepared = False
+        self._reads_calls = pod_parsers(self.settings).calls is not None
         self._compiler = compiler or Compiler(self.settings.engine.schema_seconds)
         self._compiler_watch = CompilerWatch(self.settings.engine.compiler_seconds)
 
@@ -145,6 +154,8 @@ class Guard:
                 raw, body = await self._checked_body(path, receive)
                 receive = _replay(raw, receive)
                 structured = path == _CHAT and asks_for_structure(body)
+                if path == _CHAT and not self._reads_calls and may_call(body):
+                    raise UnsupportedParameter("tools", _NO_CALLS)
                 if structured:
                     await self._compiler.check(compiled_schemas(body), tenant=str(body.get("cache_salt")))
         except CloisterError as error:
@@ -152,11 +163,19 @@ class Guard:
             await response(scope, receive, send)
             return
         with self.drain.request():
-            if not structured:
-                await self.app(scope, receive, send)
+            seconds = asked_pulse(scope["headers"]) if path in BODIES else None
+            if seconds is None:
+                await self._answer(scope, receive, send, structured=structured)
                 return
-            with self._compiler_watch.waiting(send) as seen:
-                await self.app(scope, receive, seen)
+            with pulsing(send, seconds) as pulsed:
+                await self._answer(scope, receive, pulsed, structured=structured)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, *, structured: bool) -> None:
+        if not structured:
+            await self.app(scope, receive, send)
+            return
+        with self._compiler_watch.waiting(send) as seen:
+            await self.app(scope, receive, seen)
 
     def _question(self, structured: bool) -> bytes:
         """The shortest request there is, for the watch on the compiler."""

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from cloister_common.wire.json_schema import SchemaError, check_json_schema
 
-__all__ = ["NamedSchema", "asks_for_structure", "check_structure", "compiled_schemas"]
+from cloister_llm.calls.schema import answer_schema, arguments_schema, is_forced
+
+__all__ = ["NamedSchema", "asks_for_structure", "check_structure", "compiled_schemas", "may_call"]
 
 _FORMATS = ("text", "json_object", "json_schema")
 _FORMAT_FIELDS = frozenset({"type", "json_schema"})
@@ -39,6 +41,7 @@ def check_structure(body: Mapping[str, Any]) -> None:
         raise InvalidRequest("Invalid value for 'tools': must be a list.", param="tools")
     for index, tool in enumerate(tools or ()):
         _check_tool(tool, f"tools[{index}]")
+    _check_choice(body.get("tool_choice"))
     for param, schema in (*_of_format(body), *_of_tools(body)):
         try:
             check_json_schema(schema)
@@ -52,14 +55,38 @@ def asks_for_structure(body: Mapping[str, Any]) -> bool:
     return form.get("type", "text") != "text" or _must_call(body)
 
 
+def may_call(body: Mapping[str, Any]) -> bool:
+    """Whether the model of this checked body chooses between a call and text."""
+    return bool(body.get("tools")) and body.get("tool_choice") in (None, "auto")
+
+
 def compiled_schemas(body: Mapping[str, Any]) -> list[NamedSchema]:
-    """The schemas of a checked body that become grammars: of a tool only where it must be called."""
-    return [*_of_format(body), *(_of_tools(body) if _must_call(body) else ())]
+    """The schemas of a checked body that become grammars: of a tool only where it must be called.
+
+    Raises:
+        InvalidRequest: A tool that must be called takes something else than an object.
+    """
+    return [*_of_format(body), *(_of_calls(body) if _must_call(body) else ())]
 
 
 def _must_call(body: Mapping[str, Any]) -> bool:
-    choice = body.get("tool_choice")
-    return choice == "required" or isinstance(choice, Mapping)
+    return bool(body.get("tools")) and is_forced(body.get("tool_choice"))
+
+
+def _of_calls(body: Mapping[str, Any]) -> list[NamedSchema]:
+    """What the arguments of each tool must fit, so that a fault has a place, and of a list of calls the whole."""
+    functions = [tool["function"] for tool in body["tools"]]
+    choice = body["tool_choice"]
+    name = None if choice == "required" else (choice.get("function") or {}).get("name")
+    schemas = []
+    for index, function in enumerate(functions):
+        param = f"tools[{index}].function.parameters"
+        if name in {None, function.get("name")}:
+            schemas.append(NamedSchema(param, arguments_schema(function.get("parameters"), param)))
+    if choice == "required":
+        parallel = body.get("parallel_tool_calls") is not False
+        schemas.append(NamedSchema("tools", answer_schema(functions, None, parallel=parallel)))
+    return schemas
 
 
 def _of_format(body: Mapping[str, Any]) -> list[NamedSchema]:
@@ -98,6 +125,23 @@ def _check_tool(tool: Any, where: str) -> None:
     if tool.get("type") != "function":
         raise UnsupportedParameter(f"{where}.type", f"'{where}.type' must be 'function'.")
     _only(tool.get("function"), _FUNCTION_FIELDS, f"{where}.function")
+
+    if not isinstance(tool["function"].get("name"), str):
+        raise InvalidRequest(
+            f"Invalid value for '{where}.function.name': must be text.", param=f"{where}.function.name"
+        )
+
+
+def _check_choice(choice: Any) -> None:
+    if choice is None or choice in ("none", "auto", "required"):
+        return
+    _only(choice, _TOOL_FIELDS, "tool_choice")
+    _only(choice.get("function"), frozenset({"name"}), "tool_choice.function")
+    if choice.get("type") != "function" or not isinstance(choice["function"].get("name"), str):
+        raise InvalidRequest(
+            "Invalid value for 'tool_choice': must be 'none', 'auto', 'required' or a function by its name.",
+            param="tool_choice",
+        )
 
 
 def _only(value: Any, fields: frozenset[str], where: str) -> None:

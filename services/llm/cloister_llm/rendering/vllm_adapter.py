@@ -1,8 +1,8 @@
 """The thin seam between `cloister_llm.rendering` and vLLM: its Hugging Face renderer with our rendering inside.
 
 vLLM resolves the template, its variables and the message format as before, and runs us in its own thread pool under
-its own time limit. Only the step from messages, or a prompt, to token ids is ours. The only file of this package that
-imports vLLM.
+its own time limit. Only the step from messages, or a prompt, to token ids is ours, and that tools are written out where
+the template has no place for them. The only file of this package that imports vLLM.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,10 @@ from vllm.exceptions import VLLMValidationError
 from vllm.renderers import hf
 from vllm.utils.async_utils import make_async
 
+from cloister_llm.calls.vllm_parser import install
 from cloister_llm.rendering.encoder import PieceEncoder
 from cloister_llm.rendering.renderer import ChatRenderer
+from cloister_llm.rendering.tools import has_place_for_tools, uses_tools, written_out
 
 __all__ = ["GuardedRenderer"]
 
@@ -28,6 +30,7 @@ class GuardedRenderer(hf.HfRenderer):  # type: ignore[misc]  # vLLM's classes ar
 
     def __init__(self, config: Any, tokenizer: Any) -> None:
         super().__init__(config, tokenizer)
+        install()  # vLLM composes its parsers of answers for a renderer that is there
         if tokenizer is None or not tokenizer.is_fast:
             raise ValueError("The model needs a fast tokenizer (tokenizer.json); content is kept apart only with one.")
         if config.model_config.enable_prompt_embeds or self.use_unified_vision_chunk:
@@ -54,6 +57,10 @@ class GuardedRenderer(hf.HfRenderer):  # type: ignore[misc]  # vLLM's classes ar
     ) -> list[int]:
         variables = {name: value for name, value in arguments.items() if name not in _NOT_TEMPLATE_VARIABLES}
         template = arguments.get("chat_template")
+        if uses_tools(conversation, tools):
+            text = hf.resolve_chat_template(tokenizer, template, tools, model_config=model_config)
+            if text is not None and not has_place_for_tools(text):
+                conversation, tools = written_out(conversation, tools), None
 
         def apply_template(messages: list[dict[str, Any]], definitions: list[dict[str, Any]] | None) -> str:
             text: str = hf.safe_apply_chat_template(

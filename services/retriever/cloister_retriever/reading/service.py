@@ -9,11 +9,24 @@ from cloister_common.wire.reading import MOST_CHARACTERS, MOST_FILE_BYTES, ReadF
 from cloister_retriever.files.service import FileService, clean_name
 from cloister_retriever.parsing.document import UnreadableFile
 from cloister_retriever.parsing.parser import Parser
+from cloister_retriever.settings import IngestionSettings
 
-__all__ = ["ReadingService"]
+__all__ = ["ReadingService", "limits_of"]
 
 _AT_ONCE = 2
-"""Each may take the memory that a parser may; who comes while as many are read waits, as long as the gateway does."""
+"""Who comes while as many are read waits, as long as the gateway does."""
+
+_MOST_MEMORY_BYTES = 512 * 1024 * 1024
+_MOST_SECONDS = 20.0
+"""Of one file, where ingestion has not less: pods that answer have 2 GiB, and somebody waits, for 30 s at most."""
+
+
+def limits_of(ingestion: IngestionSettings) -> IngestionSettings:
+    """What reading a file for a prompt may cost."""
+    memory = min(ingestion.parse_memory_bytes, _MOST_MEMORY_BYTES)
+    return ingestion.model_copy(
+        update={"parse_memory_bytes": memory, "parse_seconds": min(ingestion.parse_seconds, _MOST_SECONDS)}
+    )
 
 
 class ReadingService:

@@ -1,9 +1,11 @@
 """Vector stores on the wire: what OpenAI's requests may say here."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from cloister_common.wire.requests import RequestModel
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from cloister_retriever.pages import ListQuery
 
@@ -57,7 +59,16 @@ class AutoChunking(RequestModel):
     type: Literal["auto"]
 
 
-ChunkingStrategy = Annotated[StaticChunking | AutoChunking, Field(discriminator="type")]
+def _kind(strategy: Any) -> str:
+    kind = strategy.get("type") if isinstance(strategy, Mapping) else getattr(strategy, "type", None)
+    return f"[{kind}]"
+
+
+ChunkingStrategy = Annotated[
+    Annotated[StaticChunking, Tag("[static]")] | Annotated[AutoChunking, Tag("[auto]")],
+    # (In brackets, a kind is no part of a field's path; see `cloister_common.validation`.)
+    Discriminator(_kind, custom_error_type="unsupported_type", custom_error_message="only auto, static is supported"),
+]
 
 
 class ExpiresAfter(RequestModel):
@@ -109,9 +120,13 @@ class CreateBatch(RequestModel):
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.file_ids is None) == (self.files is None):
-            raise ValueError("send either file_ids or files")
-        if self.files is not None and (self.attributes is not None or self.chunking_strategy is not None):
-            raise ValueError("with files, attributes and chunking_strategy belong into each entry")
+            raise PydanticCustomError("rule_of_field", "send either that or 'files'", {"field": "file_ids"})
+        if self.files is not None:
+            for field in ("attributes", "chunking_strategy"):
+                if getattr(self, field) is not None:
+                    raise PydanticCustomError(
+                        "rule_of_field", "goes with 'file_ids'; with 'files' it stands in each entry", {"field": field}
+                    )
         return self
 
     def entries(self) -> list[AttachFile]:

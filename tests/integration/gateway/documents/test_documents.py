@@ -3,6 +3,7 @@
 The peer here only records and answers what the test set; the real pair is tested in ``tests/contract``.
 """
 
+import gzip
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import httpx
 import openai
 import orjson
 import pytest
+from backports import zstd
 from cloister_common.testing.serving import free_port, served
 from starlette.types import Receive, Scope, Send
 
@@ -22,14 +24,26 @@ pytestmark = pytest.mark.foreign_answers
 
 FILE = "file-" + "a" * 48
 STORE = "vs_" + "b" * 48
+_FILE = orjson.dumps(
+    {
+        "id": FILE,
+        "object": "file",
+        "bytes": 5,
+        "created_at": 1,
+        "filename": "n",
+        "purpose": "user_data",
+        "status": "processed",
+    }
+)
+_PAGE = orjson.dumps({"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False})
 
 
 @dataclass
 class Peer:
-    """Records requests and answers as set."""
+    """Records requests and answers as set, else with a file or a page of none."""
 
     status: int = 200
-    answer: bytes = b"{}"
+    answer: bytes | None = None
     headers: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
     requests: list[dict[str, Any]] = field(default_factory=list)
     first_chunk: threading.Event = field(default_factory=threading.Event)
@@ -61,7 +75,9 @@ class Peer:
         )
         headers = [(name.encode(), value.encode()) for name, value in self.headers.items()]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": self.answer})
+        lists = scope["method"] == "GET" and scope["path"].endswith("/files")
+        body = (_PAGE if lists else _FILE) if self.answer is None else self.answer
+        await send({"type": "http.response.body", "body": body})
 
 
 @pytest.fixture
@@ -140,6 +156,32 @@ def test_parts_of_an_upload_stream_through(gateway: GatewayFixture, url: str, pe
     assert peer.requests[-1]["size"] > len(part)
 
 
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_a_compressed_upload_reaches_the_retriever_as_what_it_was(
+    coding: str, gateway: GatewayFixture, url: str, peer: Peer
+) -> None:
+    form = b"x" * 3_000_000
+    compress: Callable[[bytes], bytes] = gzip.compress if coding == "gzip" else zstd.compress
+    headers = {**gateway.headers(), "content-type": "multipart/form-data; boundary=b", "content-encoding": coding}
+    answer = httpx.post(f"{url}/v1/files", headers=headers, content=compress(form))
+    assert answer.status_code == 200
+    (request,) = peer.requests
+    assert (request["size"], request["sha256"]) == (len(form), hashlib.sha256(form).hexdigest())
+    assert "content-encoding" not in request["headers"]
+    broken = httpx.post(f"{url}/v1/files", headers=headers, content=compress(form)[:-3])
+    assert (broken.status_code, broken.json()["error"]["param"]) == (400, "Content-Encoding")
+    assert len(peer.requests) == 1
+
+
+def test_head_of_a_content_says_how_long_it_is(gateway: GatewayFixture, url: str, peer: Peer) -> None:
+    peer.answer = b"x" * 5000
+    peer.headers = {"content-type": "application/octet-stream", "content-length": "5000", "accept-ranges": "bytes"}
+    for _ in range(3):
+        answer = httpx.head(f"{url}/v1/files/{FILE}/content", headers=gateway.headers())
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert (answer.headers["content-length"], answer.headers["accept-ranges"]) == ("5000", "bytes")
+
+
 def test_upload_over_the_limit_is_a_413(make_gateway: Callable[..., GatewayFixture], peer: Peer, tmp_path: Any) -> None:
     with served(peer) as peer_url:
         gateway = make_gateway(
@@ -177,10 +219,13 @@ def test_path_that_is_not_served_never_reaches_the_retriever(
     assert peer.requests == []
 
 
-def test_unknown_query_is_refused_and_known_query_passes(gateway: GatewayFixture, url: str, peer: Peer) -> None:
-    refused = httpx.get(f"{url}/v1/files?limit=5&color=red", headers=gateway.headers())
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "color")
-    passed = httpx.get(f"{url}/v1/vector_stores/{STORE}/files?limit=5&filter=failed", headers=gateway.headers())
+def test_known_query_passes_alone_and_what_is_not_honoured_is_refused(
+    gateway: GatewayFixture, url: str, peer: Peer
+) -> None:
+    refused = httpx.get(f"{url}/v1/files?limit=5&before=file-1", headers=gateway.headers())
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "before")
+    path = f"/v1/vector_stores/{STORE}/files?limit=5&filter=failed&utm_source=x"
+    passed = httpx.get(f"{url}{path}", headers=gateway.headers())
     assert passed.status_code == 200
     assert [request["query"] for request in peer.requests] == ["limit=5&filter=failed"]
 

@@ -14,7 +14,9 @@ from tests.integration.gateway.conftest import joined_text, sdk
 from tests.integration.gateway.failover.conftest import callers
 from tests.support.gateway import GatewayFixture, first_keys, gateway_settings
 from tests.support.gateway_process import GatewayProcess
+from tests.support.pages import from_page, refused, ticket
 from tests.support.redis_cluster import RedisCluster
+from tests.support.sockets import ask, text_of, turn
 from tests.support.waiting import wait_until
 
 ANSWER = "Hello, this is the fake."
@@ -85,6 +87,17 @@ def test_projects_and_keys_are_administered_and_revoked_on_every_gateway(
     for user in users:
         wait_until(lambda: _is_refused(user), seconds=2, what="the revocation is heard")  # noqa: B023
     assert call(other, "post", f"projects/{project}/archive")["status"] == "archived"
+
+
+def test_a_ticket_made_on_one_gateway_opens_one_socket_on_another(
+    installed: GatewayFixture, clients: list[Any]
+) -> None:
+    one, other = (str(client.base_url).removesuffix("/v1/") for client in clients)
+    shown = ticket(one, installed.project_key, page=None)
+    with from_page(other, "realtime", shown, page=None) as socket:
+        ask(socket)
+        assert text_of(turn(socket)) == ANSWER
+    assert refused(one, "realtime", shown, page=None) == (401, "invalid_ticket")
 
 
 def _is_refused(client: Any) -> bool:

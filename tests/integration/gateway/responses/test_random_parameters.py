@@ -8,6 +8,7 @@ import httpx
 from cloister_common.testing.llm import FakeLlm
 from hypothesis import HealthCheck, given, settings
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+from openai.types.completion_create_params import CompletionCreateParamsNonStreaming as TextCompletionCreateParams
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 
 from tests.support.gateway import GatewayFixture
@@ -15,6 +16,7 @@ from tests.support.openai_parameters import bodies_of, said
 from tests.support.waiting import wait_until
 
 CHAT = {"model": "fake", "messages": [{"role": "user", "content": "hi"}]}
+TEXT = {"model": "fake", "prompt": "hi"}
 TURN = {"model": "fake", "input": "hi"}
 SETTINGS = settings(
     max_examples=60,
@@ -48,6 +50,28 @@ def test_any_chat_completion_works_or_is_refused_by_name(
     sent = llm.chats()[-1]
     sampling = ("temperature", "seed", "n", "max_tokens", "max_completion_tokens", "logit_bias", "logprobs")
     for name in (*sampling, "presence_penalty", "frequency_penalty"):
+        assert not said(body.get(name)) or sent[name] == body[name]
+
+
+@SETTINGS
+@given(body=bodies_of(TextCompletionCreateParams, TEXT))
+def test_any_completion_works_or_is_refused_by_name(
+    gateway: GatewayFixture, gateway_url: str, llm: FakeLlm, body: dict[str, Any]
+) -> None:
+    llm.requests.clear()
+    if not asked(f"{gateway_url}/v1/completions", gateway.headers(), body):
+        return
+    sent = llm.requests[-1].body
+    for name in (
+        "temperature",
+        "seed",
+        "n",
+        "max_tokens",
+        "logit_bias",
+        "presence_penalty",
+        "frequency_penalty",
+        "echo",
+    ):
         assert not said(body.get(name)) or sent[name] == body[name]
 
 

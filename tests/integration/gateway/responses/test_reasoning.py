@@ -65,7 +65,7 @@ def test_the_next_turn_does_not_see_it(client: Any, thinker: FakeLlm, kept: str)
 
 @pytest.mark.parametrize("kept", ["conversation", "chain", "caller", "sealed", "references"])
 def test_within_a_loop_of_tools_it_goes_with_its_calls(client: Any, thinker: FakeLlm, kept: str) -> None:
-    thinker.answer = [Call("look", "{}")]
+    thinker.answer, thinker.calls = [], [Call("look", "{}")]
     conversation = client.conversations.create()
     by: dict[str, Any] = {"conversation": conversation.id} if kept == "conversation" else {}
     first = client.responses.create(model="fake", input="hi", tools=[TOOL], **by, **(KEEP if kept == "sealed" else {}))

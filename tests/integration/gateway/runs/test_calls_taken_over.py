@@ -47,7 +47,7 @@ def check_whole(client: Any, events: list[Any], conversation: str, text: str) ->
 def test_a_call_is_never_torn_when_its_gateway_ends(
     end: str, text: str, installed: GatewayFixture, process: GatewayProcess, survivor: Any, llm: FakeLlm
 ) -> None:
-    llm.answer = [*([text] if text else []), *CALLS]
+    llm.answer, llm.calls = [text] if text else [], CALLS
     # In the middle of the second call: the first is whole by then.
     llm.hold_after = (1 if text else 0) + 5 + 3
     doomed = sdk(process.url, installed)
@@ -74,9 +74,9 @@ def test_a_call_is_never_torn_when_its_gateway_ends(
 def test_a_call_is_made_anew_where_a_pod_dies_in_it(
     text: str, make_gateway: Callable[..., GatewayFixture], llm: FakeLlm, llm_url: str
 ) -> None:
-    answer = [*([text] if text else []), *CALLS]
-    dying = FakeLlm(token=INTERNAL_TOKEN, answer=answer, drop_after=len(answer) + 3)
-    llm.answer = answer
+    answer = [text] if text else []
+    dying = FakeLlm(token=INTERNAL_TOKEN, answer=answer, calls=CALLS, drop_after=len(answer) + 5)
+    llm.answer, llm.calls = answer, CALLS
     with served(dying) as url:
         gateway = make_gateway(models={"fake": {"urls": [url, llm_url], "context_tokens": 2048}})
         with gateway.serve() as gateway_url:
@@ -94,7 +94,7 @@ def test_a_call_is_made_anew_where_a_pod_dies_in_it(
 
 
 def test_a_cancelled_answer_has_no_call(installed: GatewayFixture, llm: FakeLlm) -> None:
-    llm.answer, llm.hold_after = ["See", *CALLS], 8
+    llm.answer, llm.calls, llm.hold_after = ["See"], CALLS, 8
     with installed.serve() as url:
         client = sdk(url, installed)
         created = client.responses.create(model="fake", input="hi", tools=[TOOL], background=True)

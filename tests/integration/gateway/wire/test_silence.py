@@ -91,3 +91,36 @@ def test_a_caller_that_leaves_while_it_waits_ends_the_generation(
         next(line for line in lines if line)
         assert llm.running == 1
     wait_until(lambda: llm.running == 0, what="the generation ends")
+
+
+def test_a_turn_that_waits_for_another_of_its_conversation_is_not_silent(
+    quiet: GatewayFixture, quiet_url: str, llm: FakeLlm
+) -> None:
+    client = sdk(quiet_url, quiet)
+    conversation = client.conversations.create().id
+    llm.hold_after = 1
+    first = client.responses.create(model="fake", input="one", conversation=conversation, background=True)
+    body = {"model": "fake", "input": "two", "conversation": conversation, "stream": True}
+    text = ""
+    with httpx.stream("POST", f"{quiet_url}/v1/responses", headers=quiet.headers(), json=body, timeout=20) as stream:
+        for line in stream.iter_lines():
+            text += f"{line}\n"
+            if line == ": keep-alive" and text.count(line) == 2:
+                assert "response.created" not in text
+                llm.release()
+    assert "event: response.completed" in text
+    assert client.responses.retrieve(first.id).status == "completed"
+
+
+def test_a_wait_that_comes_to_nothing_is_told_as_the_last_event(
+    make_gateway: Callable[..., GatewayFixture], llm: FakeLlm
+) -> None:
+    gateway = make_gateway(responses={"keep_alive_seconds": SECONDS, "conversation_wait_seconds": 5 * SECONDS})
+    with gateway.serve() as url:
+        client = sdk(url, gateway)
+        conversation = client.conversations.create().id
+        llm.hold_after = 1
+        client.responses.create(model="fake", input="one", conversation=conversation, background=True)
+        (event,) = client.responses.create(model="fake", input="two", conversation=conversation, stream=True)
+        llm.release()
+    assert (event.type, event.code) == ("error", "conversation_locked")

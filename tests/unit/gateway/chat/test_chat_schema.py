@@ -104,6 +104,10 @@ def test_wrong_message_is_named_by_its_place(message: dict[str, Any], param: str
         ({"stop": ["a"] * 5}, "stop"),
         ({"stop": ["a", ""]}, "stop[1]"),
         ({"tool_choice": "maybe", "tools": [TOOL]}, "tool_choice"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "string"}}}]},
+            "tools[0].function.parameters",
+        ),
         ({"tool_choice": {"type": "custom"}, "tools": [TOOL]}, "tool_choice.type"),
         ({"tool_choice": chosen("stare"), "tools": [TOOL]}, "tool_choice.function.name"),
         ({"tool_choice": allowed("none", "look"), "tools": [TOOL]}, "tool_choice.allowed_tools.mode"),

@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+from cloister_common.app import validation_error
 from cloister_common.errors import InvalidRequest
 from cloister_gateway.chat.schemas import ChatRequest
 from openai.types.chat import ChatCompletionMessage, ParsedChatCompletionMessage
+from pydantic import ValidationError
 
 USER = {"role": "user", "content": "Hello"}
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -20,9 +22,14 @@ def sent(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def refused(message: dict[str, Any]) -> str | None:
-    with pytest.raises(InvalidRequest) as refusal:
+    """The field that the refusal names."""
+    try:
         sent(message)
-    return refusal.value.param
+    except ValidationError as error:
+        return validation_error(error.errors()).param
+    except InvalidRequest as error:
+        return error.param
+    raise AssertionError("the message was accepted")
 
 
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
@@ -95,6 +102,17 @@ def test_what_the_sdk_has_read_out_of_an_answer_ends_here() -> None:
     body = {"role": "assistant", "content": '{"a":1}', "parsed": {"a": 1}, "tool_calls": [call]}
     message = ParsedChatCompletionMessage[Any].model_validate(body)
     assert sent(message.model_dump()) == {"role": "assistant", "content": '{"a":1}', "tool_calls": [CALL]}
+
+
+def test_a_message_of_litellm_is_taken_as_it_is_dumped() -> None:
+    fields = {"provider_specific_fields": {"refusal": None}, "thinking_blocks": None, "images": None}
+    call = {**CALL, "provider_specific_fields": {"a": 1}}
+    assert sent({"role": "assistant", "content": "Hi", **fields, "tool_calls": [call]}) == {
+        "role": "assistant",
+        "content": "Hi",
+        "tool_calls": [CALL],
+    }
+    assert refused({"role": "assistant", "content": "Hi", "thinking_blocks": []}) == "messages[1].thinking_blocks"
 
 
 def test_nulls_of_parts_say_nothing() -> None:

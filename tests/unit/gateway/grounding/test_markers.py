@@ -64,6 +64,10 @@ def test_chunks_never_change_what_is_shown(text: str, data: st.DataObject) -> No
     assert shown(list(text)) == shown([text])
 
 
+def test_a_marker_cut_in_two_after_a_paragraph_that_ends_its_code_is_one() -> None:
+    assert shown(["`code\n\n[", "1]"]) == shown(["`code\n\n[1]"]) == ("`code\n\n", [(0, 7)])
+
+
 @given(text=TEXTS)
 def test_only_whole_markers_are_taken_out(text: str) -> None:
     visible, _ = shown(list(text))

@@ -105,3 +105,33 @@ async def test_what_is_watched_ends_by_what_is_stored_where_no_word_came() -> No
     await authenticator.revocations.recheck()
     assert ended == ["one_ended"]
     assert authenticator.revocations.watched == 1
+
+
+async def test_who_comes_back_is_let_in_only_while_the_credential_holds() -> None:
+    authenticator = authenticator_of(Tickets("one_"))
+    stays = Principal("proj_a", "someone", Credential("api_key", "one_stays"), frozenset({"api"}))
+    assert await authenticator.readmit(stays) is stays
+    expired = replace(stays, credential=Credential("api_key", "one_stays", expires_at=1))
+    for gone, code in (
+        (replace(stays, credential=Credential("api_key", "one_ended")), "invalid_api_key"),
+        (expired, "expired_api_key"),
+    ):
+        with pytest.raises(Unauthenticated) as refused:
+            await authenticator.readmit(gone)
+        assert refused.value.error_code == code
+
+
+async def test_who_comes_back_while_the_credential_is_revoked_is_not_let_in() -> None:
+    class Late(Tickets):
+        """Says that all is well when asked first, and hears of the revocation right behind that."""
+
+        async def ended(self, principals: Collection[Principal]) -> Collection[Principal]:
+            self.asked.append("ended")
+            authenticator.revocations.hear({"key_id": "one_x"})
+            return [] if len(self.asked) == 1 else principals
+
+    late = Late("one_")
+    authenticator = authenticator_of(late)
+    with pytest.raises(Unauthenticated):
+        await authenticator.readmit(Principal("proj_a", "someone", Credential("api_key", "one_x"), frozenset()))
+    assert len(late.asked) == 2

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pytest
 from cloister_common.access import Services, provide
+from cloister_common.browsers import Origins
 from cloister_common.errors import Unauthenticated
 from cloister_common.supervisor import Supervisor
 from cloister_gateway.identity.authenticator import Authenticator
@@ -19,6 +20,7 @@ from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
 
 KEY = [(b"authorization", b"Bearer good")]
+PAGE = "https://chat.example.org"
 
 router = APIRouter(prefix="/web")
 
@@ -66,10 +68,14 @@ class Guarded:
         self.authenticator = Authenticator([self.verifier], announcements, LastUse(nowhere), Supervisor())
         self.shell = Starlette()
         provide(self.shell.state, Services(self.authenticator))
-        self.guard = GuardMiddleware(self._serve, open_routes=open_routes(router.routes))
+        self.guard = GuardMiddleware(
+            self._serve, open_routes=open_routes(router.routes), origins=Origins([PAGE, "https://two.example"])
+        )
 
-    async def ask(self, kind: str, path: str, headers: list[tuple[bytes, bytes]]) -> None:
+    async def ask(self, kind: str, path: str, headers: list[tuple[bytes, bytes]], *named: str) -> None:
         scope = {"type": kind, "path": path, "method": "GET", "headers": headers, "app": self.shell}
+        if kind == "websocket":
+            scope["subprotocols"] = list(named)
         await self.guard(scope, _never, self._send)
 
     async def _send(self, message: Message) -> None:
@@ -121,3 +127,31 @@ async def test_an_accepted_socket_is_closed_when_its_credential_ends() -> None:
     assert [message["type"] for message in guarded.sent] == ["websocket.accept", "websocket.close"]
     assert guarded.sent[1]["code"] == 4401
     assert guarded.authenticator.revocations.watched == 0
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "", PAGE + "/", f"{PAGE}, {PAGE}"])
+async def test_a_page_that_is_not_listed_opens_no_socket_whatever_it_presents(origin: str) -> None:
+    for headers, named in ((KEY, ()), ([], ("realtime", "openai-insecure-api-key.good")), ([], ())):
+        guarded = Guarded()
+        await guarded.ask("websocket", "/v1/responses", [*headers, (b"origin", origin.encode())], *named)
+        assert guarded.sent[0]["status"] == 403
+        assert guarded.reached == []
+
+
+async def test_two_origins_open_no_socket() -> None:
+    guarded = Guarded()
+    await guarded.ask("websocket", "/v1/responses", [*KEY, *[(b"origin", PAGE.encode())] * 2])
+    assert guarded.sent[0]["status"] == 403
+
+
+async def test_a_listed_page_opens_a_socket_with_the_key_in_a_subprotocol() -> None:
+    guarded = Guarded()
+    named = ("realtime", "openai-insecure-api-key.good")
+    await guarded.ask("websocket", "/v1/responses", [(b"origin", PAGE.encode())], *named)
+    assert guarded.reached == ["/v1/responses"]
+
+
+async def test_an_origin_that_is_not_listed_keeps_nobody_from_asking_over_http() -> None:
+    guarded = Guarded()
+    await guarded.ask("http", "/web/closed", [*KEY, (b"origin", b"https://evil.example")])
+    assert guarded.reached == ["/web/closed"]

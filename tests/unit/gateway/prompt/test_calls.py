@@ -1,10 +1,14 @@
 """A call and what it returned stay together, in history and in what a prompt leaves out."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from cloister_gateway.prompt import History, PromptBuilder, PromptTooLongError
+from cloister_gateway.prompt.history import upper_bound
+from hypothesis import given
+from hypothesis import strategies as st
 
 Message = dict[str, Any]
 
@@ -73,3 +77,26 @@ async def test_a_turn_that_must_stay_and_does_not_fit_is_refused() -> None:
             new=[returned("one")],
             drop=True,
         )
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(arguments=st.dictionaries(st.text(), JSON, max_size=4), text=st.text())
+def test_no_template_makes_more_of_a_call_than_its_bound(arguments: dict[str, Any], text: str) -> None:
+    made = call("call_1")
+    made["tool_calls"][0]["function"]["arguments"] = json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))
+    spaced = [
+        json.dumps(arguments, ensure_ascii=ascii, indent=indent) for ascii in (True, False) for indent in (None, 4)
+    ]
+    tagged = "".join(
+        f"<parameter={name}>\n{value if isinstance(value, str) else json.dumps(value)}\n</parameter>\n"
+        for name, value in arguments.items()
+    )
+    rendered = [f'{{"name": "weather", "id": "call_1", "arguments": {one}}}' for one in (*spaced, tagged)]
+    assert upper_bound([made]) >= max(len(one.encode()) for one in rendered)
+    assert upper_bound([returned("call_1", text)]) >= len(json.dumps(text).encode())

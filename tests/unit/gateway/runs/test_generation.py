@@ -118,7 +118,8 @@ async def test_logprobs_go_out_with_the_text_of_their_tokens_and_stay_with_the_m
     assert told(events) == [("one", ["one"]), ("é two", ["\ufffd", "é", " two"])]
     kept = [logprob(token) for token in ("one", "\ufffd", "é", " two")]
     by_type = {event["type"]: event for event in events}
-    assert by_type["response.output_text.done"]["logprobs"] == kept
+    told_all = [{name: one[name] for name in ("token", "logprob", "top_logprobs")} for one in kept]
+    assert by_type["response.output_text.done"]["logprobs"] == told_all
     assert by_type["response.content_part.done"]["part"]["logprobs"] == kept
     assert by_type["response.output_item.done"]["item"]["content"][0]["logprobs"] == kept
 

@@ -25,7 +25,7 @@ STEPS = st.lists(st.one_of(st.text(max_size=8), st.integers(0, 30)), max_size=20
 
 
 def logprob(token: str) -> dict[str, Any]:
-    return {"token": token, "logprob": -1.5, "bytes": None, "top_logprobs": []}
+    return {"token": token, "logprob": -1.5, "bytes": list(token.encode()), "top_logprobs": []}
 
 
 def perform(transcript: Transcript, steps: list[str | int]) -> None:

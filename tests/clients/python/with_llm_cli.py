@@ -1,0 +1,53 @@
+"""The ``llm`` command, with the model in its own configuration, as its manual tells for servers like OpenAI's."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from flows import API_KEY, BASE_URL, MODEL, flow, run
+
+_folder = tempfile.TemporaryDirectory()
+_COMMAND = [sys.executable, "-m", "llm"]
+Path(_folder.name, "extra-openai-models.yaml").write_text(
+    f"""\
+- model_id: ours
+  model_name: {MODEL}
+  api_base: {BASE_URL}
+  api_key_name: ours
+  supports_schema: true
+  supports_tools: true
+"""
+)
+
+
+def llm(*arguments: str) -> str:
+    environment = {**os.environ, "LLM_USER_PATH": _folder.name}
+    done = subprocess.run(
+        [*_COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+llm("keys", "set", "ours", "--value", API_KEY)
+
+
+@flow
+def answers_and_goes_on() -> None:
+    assert llm("-m", "ours", "-o", "max_tokens", "32", "Say hello.")
+    assert llm("-c", "Again.")
+
+
+@flow
+def answers_without_a_stream() -> None:
+    assert llm("-m", "ours", "--no-stream", "-s", "Be brief.", "-o", "max_tokens", "32", "Say hello.")
+
+
+@flow
+def answers_in_a_structure() -> None:
+    assert llm("-m", "ours", "--schema", "name, age int", "Ada is 36 years old.").startswith("{")
+
+
+run()

@@ -1,0 +1,73 @@
+"""Pydantic AI, over chat completions and over Responses."""
+
+from typing import Literal
+
+from flows import MODEL, flow, run
+from pydantic import BaseModel, Field
+from pydantic_ai import Agent, NativeOutput, ToolOutput
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+
+MODELS = (OpenAIChatModel, OpenAIResponsesModel)
+
+
+class City(BaseModel):
+    """A city."""
+
+    name: str = Field(max_length=40)
+
+
+def agent(kind: type, **options: object) -> Agent:
+    return Agent(kind(MODEL), model_settings={"max_tokens": 96}, instructions="Be brief.", **options)  # type: ignore[call-overload]
+
+
+@flow
+async def answers() -> None:
+    for kind in MODELS:
+        result = await agent(kind).run("Say hello.")
+        assert result.output
+        again = await agent(kind).run("And goodbye.", message_history=result.all_messages())
+        assert again.output
+        assert again.usage.output_tokens > 0
+
+
+@flow
+async def streams() -> None:
+    for kind in MODELS:
+        async with agent(kind).run_stream("Say hello.") as result:
+            assert "".join([text async for text in result.stream_text(delta=True)])
+
+
+@flow
+async def answers_in_a_structure_by_a_tool() -> None:
+    for kind in MODELS:
+        result = await agent(kind, output_type=ToolOutput(City)).run("Name a city.")
+        assert isinstance(result.output, City)
+
+
+@flow
+async def answers_in_a_structure_by_a_schema() -> None:
+    for kind in MODELS:
+        result = await agent(kind, output_type=NativeOutput(City)).run("Name a city.")
+        assert isinstance(result.output, City)
+
+
+@flow
+async def calls_a_tool_and_goes_on() -> None:
+    for kind in MODELS:
+        called: list[str] = []
+        # Whoever may only answer by a tool calls one or the other; after ours there is no other left.
+        made = agent(kind, output_type=ToolOutput(City))
+
+        async def remember(context: object, tools: list, called: list[str] = called) -> list:  # type: ignore[type-arg]
+            return [] if called else tools
+
+        @made.tool_plain(prepare=None)
+        def weather(city: Literal["Oslo", "Rome"], called: list[str] | None = None) -> str:
+            """What the weather is like in a city."""
+            return f"It rains in {city}."
+
+        result = await made.run("What is the weather in Oslo?")
+        assert isinstance(result.output, City)
+
+
+run()
