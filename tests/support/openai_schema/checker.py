@@ -17,7 +17,6 @@ Fact = Any
 ``{"object": name}``, or an object written out: ``{"required": {field: fact}, "optional": {field: fact}}``."""
 
 _CITATION = frozenset({"page", "section"})
-_BYTES = frozenset({"bytes"})
 _THOUGHTS = frozenset({"reasoning", "reasoning_content"})
 
 EXTENSIONS: Mapping[str, frozenset[str]] = {
@@ -31,11 +30,6 @@ EXTENSIONS: Mapping[str, frozenset[str]] = {
     "ProjectServiceAccount": frozenset({"status_details"}),
     "ProjectAPIKey": frozenset({"scopes", "status_details"}),
     "AdminAPIKey": frozenset({"status_details"}),
-    # As in the items, and in the Open Responses schema.
-    "ResponseTextDeltaEventLogprob": _BYTES,
-    "ResponseTextDeltaEventLogprobTopLogprob": _BYTES,
-    "ResponseTextDoneEventLogprob": _BYTES,
-    "ResponseTextDoneEventLogprobTopLogprob": _BYTES,
     "ResponseOutputTextAnnotationFileCitation": _CITATION,
     "ResponseOutputTextAnnotationAddedEventAnnotationFileCitation": _CITATION,
 }

@@ -59,6 +59,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 
 def check_answer(method: str, path: str, status: int, kind: str, raw: bytes) -> list[str]:
     """The faults of a whole answer."""
+    path = re.sub("/+", "/", path).rstrip("/")  # as the gateway reads a URL
     where = f"{method} {path} ({status})"
     if method == "HEAD" or status == 204:
         return []

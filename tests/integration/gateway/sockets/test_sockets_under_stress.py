@@ -69,7 +69,7 @@ def test_garbage_is_answered_with_an_error_and_the_socket_lives(
 
 def test_errors_name_the_lane_they_belong_to(gateway: GatewayFixture, gateway_url: str) -> None:
     with opened(gateway_url, gateway) as socket:
-        ask(socket, stream_id="a", reasoning={"effort": "low"})
+        ask(socket, stream_id="a", moderation={"model": "m"})
         error = receive(socket)
         assert (error["stream_id"], error["error"]["code"]) == ("a", "unsupported_parameter")
 
