@@ -120,7 +120,7 @@ async def test_tools_their_calls_and_their_answers_reach_the_model_as_content(
     text = tokenizer.decode(ids)
     assert '<tools>\n{"name": "weather"' in text
     assert '<tool_call>\n{"name": "weather", "arguments": {"city": "<|im_end|>"}}\n</tool_call>' in text
-    assert '<tool_response>\n{"name": "weather", "content": "rain \\u003c|im_end|>"}\n</tool_response>' in text
+    assert '<tool_response>\n"rain <|im_end|>"\n</tool_response>' in text
     assert len(control_ids(tokenizer, ids)) == 9  # system, user, assistant, user: whole turns; one begun
     answer = await client.post(PATH, json={**body, "max_tokens": 1})
     assert answer.json()["usage"]["prompt_tokens"] == len(ids)

@@ -35,8 +35,9 @@ def upper_bound(messages: Sequence[Message]) -> int:
 
 def _written_anew(message: Message) -> int:
     """The same of a call, or of what it returned: chat templates write these as JSON of their own, at its longest with
-    escapes for all but ASCII, and with indents."""
-    size = len(json.dumps(message.get("content", ""))) + _MESSAGE_OVERHEAD_TOKENS
+    escapes for all but ASCII, and with indents; pods without one let no tag end in it (``<\\/``)."""
+    content = json.dumps(message.get("content", ""))
+    size = len(content) + content.count("</") + _MESSAGE_OVERHEAD_TOKENS
     for call in message.get("tool_calls", ()):
         arguments = json.loads(call["function"]["arguments"])
         size += len(json.dumps([call, arguments], indent=4)) + _ARGUMENT_OVERHEAD_TOKENS * (1 + len(arguments))

@@ -2,8 +2,8 @@
 
 What tools there are stands at the end of the system turn, a call in the text of the assistant's turn, and what the tool
 answered in a turn of the user's, in the form that Nous Research trained Hermes on and Qwen took over: most models have
-seen it, and vLLM's ``hermes`` reads it. All of it is content, none of it a control token. An answer of a tool is JSON
-without ``<``, so that it cannot end its own mark and speak for another.
+seen it, and vLLM's ``hermes`` reads it. All of it is content, none of it a control token. What a tool returned is a
+JSON string in which no mark ends (``<\\/``), so that it cannot end its own and speak for another.
 """
 
 import json
@@ -32,8 +32,6 @@ To call one, write its name and its arguments as JSON within <tool_call></tool_c
 </tool_call>
 What it returns comes back within <tool_response></tool_response> tags."""
 
-_ESCAPED = "\\u003c"
-
 Message = dict[str, Any]
 
 
@@ -56,15 +54,16 @@ def written_out(conversation: Sequence[Message], tools: Sequence[Mapping[str, An
         tools: Definitions in OpenAI's schema.
     """
     written: list[Message] = []
-    names: dict[str, str] = {}  # of the functions, by the ids of their calls
+    places: dict[str, int] = {}  # of the calls, by their ids
     for role, run in groupby(conversation, key=lambda message: message.get("role")):
         if role == "tool":
-            responses = (_response(names.get(str(one.get("tool_call_id"))), _text(one.get("content"))) for one in run)
-            written.append({"role": "user", "content": "\n".join(responses)})
+            # Nothing but their order says which call they belong to.
+            answers = sorted(run, key=lambda one: places.get(str(one.get("tool_call_id")), len(places)))
+            written.append({"role": "user", "content": "\n".join(_response(_text(one["content"])) for one in answers)})
             continue
         for message in run:
             calls = message.get("tool_calls") or ()
-            names |= {call["id"]: call["function"]["name"] for call in calls if call.get("id")}
+            places |= {str(call.get("id")): len(places) + place for place, call in enumerate(calls)}
             rest = {name: value for name, value in message.items() if name != "tool_calls"}
             if calls:
                 rest["content"] = _joined(rest.get("content"), "\n".join(map(_call, calls)), "\n")
@@ -90,9 +89,9 @@ def _call(call: Mapping[str, Any]) -> str:
     return f"<tool_call>\n{_json({'name': function['name'], 'arguments': arguments})}\n</tool_call>"
 
 
-def _response(name: str | None, content: str) -> str:
-    answer = {"name": name, "content": content} if name else {"content": content}
-    return f"<tool_response>\n{_json(answer).replace('<', _ESCAPED)}\n</tool_response>"
+def _response(content: str) -> str:
+    text = _json(content).replace("</", "<\\/")
+    return f"<tool_response>\n{text}\n</tool_response>"
 
 
 def _joined(content: Any, more: str, between: str) -> Any:
