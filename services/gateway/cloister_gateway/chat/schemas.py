@@ -219,7 +219,7 @@ class ChatRequest(Strict):
         None, ge=0, le=1, description="Leaves out tokens less likely than this share of the likeliest."
     )
     repetition_penalty: Annotated[float | None, Extension("vLLM")] = Field(
-        None, gt=0, le=100, description="Over 1 makes what was said before less likely."
+        None, gt=0, le=10, description="Over 1 makes what was said before less likely."
     )
 
     def check(self) -> None:
