@@ -25,6 +25,8 @@ EXTENSIONS: Mapping[str, frozenset[str]] = {
     "ChatCompletionMessage": _THOUGHTS,
     "ChatCompletionChunkChoiceDelta": _THOUGHTS,
     "Model": frozenset({"cloister"}),
+    # As OpenAI's sockets send it; the schema has it missing.
+    "ResponsesServerEventResponseWsError": frozenset({"headers"}),
     "VectorStore": frozenset({"description", "status_details"}),
     "Project": frozenset({"status_details"}),
     "ProjectServiceAccount": frozenset({"status_details"}),
