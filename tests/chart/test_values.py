@@ -79,6 +79,8 @@ NEW: dict[str, Any] = {
     "image.pullPolicy": "Always",
     "image.pullSecrets": ["other"],
     "gateway.origins": ["https://other.example"],
+    "llm.modelDefaults.temperature": 0.5,
+    "llm.modelDefaults.topP": 0.5,
     "tls.issuer": "chart",
     "tls.certManager.issuerRef.kind": "Issuer",
     "gateway.config": {"redis": {"connections": 7}},
