@@ -15,10 +15,19 @@ BODIES = {
     "/v1/vector_stores/{store_id}/files/{file_id}": {"attributes": {"a": "b"}},
     "/v1/vector_stores/{store_id}/file_batches": {"file_ids": ["FILE"]},
     "/v1/vector_stores/{store_id}/search": {"query": "zebra"},
+    "/v1/uploads/{upload_id}/complete": {"part_ids": ["PART"]},
     "/internal/search": {"vector_store_ids": ["STORE"], "query": "zebra"},
 }
-OPEN = {"/livez", "/readyz"}
-COLLECTIONS = {("POST", "/v1/files"), ("GET", "/v1/files"), ("POST", "/v1/vector_stores"), ("GET", "/v1/vector_stores")}
+QUERIES = {"/internal/read": {"file_id": "FILE"}}
+FILES = {"/v1/uploads/{upload_id}/parts": {"data": b"more"}}
+OPEN = {"/health", "/livez", "/readyz"}
+COLLECTIONS = {
+    ("POST", "/v1/files"),
+    ("GET", "/v1/files"),
+    ("POST", "/v1/uploads"),
+    ("POST", "/v1/vector_stores"),
+    ("GET", "/v1/vector_stores"),
+}
 
 
 def routes() -> list[tuple[str, str]]:
@@ -61,7 +70,9 @@ def owned(lite_retriever: RetrieverProcess) -> dict[str, str]:
     store = sdk.vector_stores.create(name="secret", file_ids=[file_id]).id
     batch = sdk.vector_stores.file_batches.create(store, file_ids=[file_id]).id
     ingested(sdk, store)
-    return {"FILE": file_id, "STORE": store, "BATCH": batch}
+    begun = sdk.uploads.create(bytes=6, filename="secret.txt", mime_type="text/plain", purpose="user_data").id
+    part = sdk.uploads.parts.create(begun, data=b"secret").id
+    return {"FILE": file_id, "STORE": store, "BATCH": batch, "UPLOAD": begun, "PART": part}
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1] not in OPEN])
@@ -79,13 +90,15 @@ def test_no_route_answers_without_the_token(lite_retriever: RetrieverProcess, me
 def test_another_tenants_id_looks_like_an_unknown_one(
     lite_retriever: RetrieverProcess, owned: dict[str, str], method: str, path: str
 ) -> None:
-    unknown = {"FILE": "file-" + "0" * 48, "STORE": "vs_" + "0" * 48, "BATCH": "vsfb_" + "0" * 48}
+    kinds = {"FILE": "file-", "STORE": "vs_", "BATCH": "vsfb_", "UPLOAD": "upload_", "PART": "part_"}
+    unknown = {name: kind + "0" * 48 for name, kind in kinds.items()}
     answers = []
     with lite_retriever.http("proj_thief") as http:
         for ids in (owned, unknown):
-            url = path.format(store_id=ids["STORE"], file_id=ids["FILE"], batch_id=ids["BATCH"])
+            named = {f"{name.lower()}_id": known for name, known in ids.items()}
             body = _filled(BODIES.get(path), ids) if method == "POST" else None
-            answer = http.request(method, url, json=body)
+            query = {name: ids[known] for name, known in QUERIES.get(path, {}).items()}
+            answer = http.request(method, path.format(**named), params=query, json=body, files=FILES.get(path))
             text = answer.text
             for known in ids.values():
                 text = text.replace(known, "ID")
