@@ -17,7 +17,8 @@ const compatible = createOpenAICompatible({
   supportsStructuredOutputs: true,
 });
 const models = { responses: openai(MODEL), chat: openai.chat(MODEL), compatible: compatible(MODEL) };
-const common = { maxOutputTokens: 96, maxRetries: 0 };
+const common = { maxOutputTokens: 24, maxRetries: 0 };
+const bound = { ...common, maxOutputTokens: 96 }; // for answers that are no good when they are cut off
 const weather = tool({
   description: "What the weather is like in a city.",
   inputSchema: z.object({ city: z.string().max(40) }),
@@ -54,7 +55,7 @@ await run({
   calls_a_tool_and_goes_on: () =>
     everywhere(async (model) => {
       const { steps } = await generateText({
-        ...common,
+        ...bound,
         model,
         prompt: "What is the weather in Oslo?",
         tools: { weather },
@@ -69,7 +70,7 @@ await run({
   streams_a_call_and_what_follows: () =>
     everywhere(async (model) => {
       const result = streamText({
-        ...common,
+        ...bound,
         model,
         prompt: "What is the weather in Rome?",
         tools: { weather },
@@ -87,7 +88,7 @@ await run({
   answers_in_a_structure: () =>
     everywhere(async (model) => {
       const { object } = await generateObject({
-        ...common,
+        ...bound,
         model,
         schema: z.object({ name: z.string().max(40), age: z.number().int().min(0).max(150) }),
         prompt: "Ada is 36 years old.",

@@ -16,8 +16,9 @@ def weather(city: Literal["Oslo", "Rome"]) -> str:
     return f"It rains in {city}."
 
 
-def chat(**options: object) -> OpenAIChatGenerator:
-    return OpenAIChatGenerator(model=MODEL, max_retries=0, generation_kwargs={"max_completion_tokens": 96, **options})
+def chat(max_completion_tokens: int = 24, **options: object) -> OpenAIChatGenerator:
+    settings = {"max_completion_tokens": max_completion_tokens, **options}
+    return OpenAIChatGenerator(model=MODEL, max_retries=0, generation_kwargs=settings)
 
 
 @flow
@@ -42,7 +43,7 @@ def streams() -> None:
 @flow
 def calls_a_tool_and_goes_on() -> None:
     asked = [ChatMessage.from_user("What is the weather in Oslo?")]
-    (called,) = chat(tool_choice="required").run(asked, tools=[weather])["replies"]
+    (called,) = chat(96, tool_choice="required").run(asked, tools=[weather])["replies"]
     (call, *_) = called.tool_calls
     assert call.tool_name == "weather"
     said = ChatMessage.from_tool(weather.invoke(**call.arguments), origin=call)
@@ -53,14 +54,14 @@ def calls_a_tool_and_goes_on() -> None:
 
 @flow
 def an_agent_calls_a_tool() -> None:
-    agent = Agent(chat_generator=chat(tool_choice="required"), tools=[weather], exit_conditions=["weather"])
+    agent = Agent(chat_generator=chat(96, tool_choice="required"), tools=[weather], exit_conditions=["weather"])
     said = agent.run([ChatMessage.from_user("What is the weather in Rome?")])["messages"]
     assert said[-1].tool_call_result.result.startswith("It rains in ")
 
 
 @flow
 def answers_by_responses() -> None:
-    generator = OpenAIResponsesChatGenerator(model=MODEL, max_retries=0, generation_kwargs={"max_output_tokens": 64})
+    generator = OpenAIResponsesChatGenerator(model=MODEL, max_retries=0, generation_kwargs={"max_output_tokens": 24})
     (reply,) = generator.run([ChatMessage.from_user("Say hello.")])["replies"]
     assert reply.text
     (again,) = generator.run([ChatMessage.from_user("Say hello."), reply, ChatMessage.from_user("Again.")])["replies"]

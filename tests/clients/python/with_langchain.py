@@ -29,8 +29,13 @@ class Person(BaseModel):
     age: int = Field(ge=0, le=150)
 
 
-def chat(**options: object) -> ChatOpenAI:
-    return ChatOpenAI(model=MODEL, max_tokens=96, max_retries=0, **options)
+def chat(max_tokens: int = 24, **options: object) -> ChatOpenAI:
+    return ChatOpenAI(model=MODEL, max_tokens=max_tokens, max_retries=0, **options)
+
+
+def bound(**options: object) -> ChatOpenAI:
+    """For answers that are no good when they are cut off: calls, and those in a structure."""
+    return chat(96, **options)
 
 
 @flow
@@ -65,19 +70,19 @@ def says_how_likely_tokens_are() -> None:
 @flow
 def calls_a_tool_and_goes_on() -> None:
     asked: list[object] = [HumanMessage("What is the weather in Oslo?")]
-    called = chat().bind_tools([weather], tool_choice="weather").invoke(asked)
+    called = bound().bind_tools([weather], tool_choice="weather").invoke(asked)
     (call,) = called.tool_calls
     assert call["name"] == "weather"
     assert isinstance(call["args"]["city"], str)
     asked += [called, weather.invoke(call)]
     assert isinstance(asked[-1], ToolMessage)
-    assert isinstance(chat().bind_tools([weather], tool_choice="none").invoke(asked), AIMessage)
+    assert isinstance(bound().bind_tools([weather], tool_choice="none").invoke(asked), AIMessage)
 
 
 @flow
 def streams_a_tool_call() -> None:
     whole = None
-    for chunk in chat().bind_tools([weather], tool_choice="any").stream("What is the weather in Rome?"):
+    for chunk in bound().bind_tools([weather], tool_choice="any").stream("What is the weather in Rome?"):
         whole = chunk if whole is None else whole + chunk
     assert whole is not None
     assert whole.tool_calls[0]["name"] == "weather"
@@ -86,7 +91,7 @@ def streams_a_tool_call() -> None:
 @flow
 def answers_in_a_structure() -> None:
     for method in ("json_schema", "function_calling"):
-        person = chat().with_structured_output(Person, method=method).invoke("Ada is 36 years old.")
+        person = bound().with_structured_output(Person, method=method).invoke("Ada is 36 years old.")
         assert isinstance(person, Person), method
 
 
@@ -115,7 +120,7 @@ def sends_its_own_output_back_by_responses() -> None:
 
 @flow
 def calls_a_tool_by_responses() -> None:
-    model = chat(use_responses_api=True)
+    model = bound(use_responses_api=True)
     asked: list[object] = [HumanMessage("What is the weather in Bergen?")]
     called = model.bind_tools([weather], tool_choice="weather").invoke(asked)
     (call,) = called.tool_calls
@@ -125,7 +130,7 @@ def calls_a_tool_by_responses() -> None:
 
 @flow
 def answers_in_a_structure_by_responses() -> None:
-    model = chat(use_responses_api=True).with_structured_output(Person, method="json_schema")
+    model = bound(use_responses_api=True).with_structured_output(Person, method="json_schema")
     assert isinstance(model.invoke("Ada is 36 years old."), Person)
 
 
@@ -154,7 +159,7 @@ def an_agent_calls_a_tool() -> None:
 
 @flow
 def a_graph_loops_over_a_tool_and_remembers() -> None:
-    forced, free = chat().bind_tools([weather], tool_choice="any"), chat().bind_tools([weather], tool_choice="none")
+    forced, free = bound().bind_tools([weather], tool_choice="any"), bound().bind_tools([weather], tool_choice="none")
 
     def think(state: MessagesState) -> dict[str, list[AIMessage]]:
         model = free if isinstance(state["messages"][-1], ToolMessage) else forced

@@ -22,7 +22,7 @@ def weather(city: Literal["Oslo", "Rome"]) -> str:
     return f"It rains in {city}."
 
 
-def chat() -> OpenAILike:
+def chat(max_tokens: int = 24) -> OpenAILike:
     # (Its class for OpenAI itself knows the context of OpenAI's own models only.)
     return OpenAILike(
         model=MODEL,
@@ -30,7 +30,7 @@ def chat() -> OpenAILike:
         api_key=API_KEY,
         is_chat_model=True,
         is_function_calling_model=True,
-        max_tokens=96,
+        max_tokens=max_tokens,
         max_retries=0,
     )
 
@@ -66,7 +66,7 @@ def completes_a_text() -> None:
 @flow
 def calls_a_tool() -> None:
     tool = FunctionTool.from_defaults(weather)
-    called = chat().chat_with_tools([tool], "What is the weather in Oslo?", tool_required=True)
+    called = chat(96).chat_with_tools([tool], "What is the weather in Oslo?", tool_required=True)
     (call, *_) = chat().get_tool_calls_from_response(called)
     assert call.tool_name == "weather"
     assert tool(**call.tool_kwargs).content.startswith("It rains in ")
@@ -74,13 +74,13 @@ def calls_a_tool() -> None:
 
 @flow
 def answers_in_a_structure() -> None:
-    assert isinstance(chat().as_structured_llm(City).complete("Name a city.").raw, City)
+    assert isinstance(chat(96).as_structured_llm(City).complete("Name a city.").raw, City)
 
 
 @flow
 def answers_by_responses() -> None:
     model = OpenAIResponses(
-        model=MODEL, api_base=BASE_URL, api_key=API_KEY, max_output_tokens=64, max_retries=0, context_window=2048
+        model=MODEL, api_base=BASE_URL, api_key=API_KEY, max_output_tokens=24, max_retries=0, context_window=2048
     )
     assert model.chat([ChatMessage(content="Say hello.")]).message.content
     assert "".join(chunk.delta or "" for chunk in model.stream_chat([ChatMessage(content="Say hello.")]))
