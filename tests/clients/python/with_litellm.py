@@ -60,7 +60,7 @@ def answers_by_responses() -> None:
 @flow
 def completes_a_text() -> None:
     answer = litellm.text_completion(
-        f"text-completion-openai/{MODEL}", prompt="Once upon a time", max_tokens=16, **ACCESS
+        model=f"text-completion-openai/{MODEL}", prompt="Once upon a time", max_tokens=16, **ACCESS
     )
     assert answer.choices[0].text
 

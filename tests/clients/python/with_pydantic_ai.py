@@ -1,10 +1,10 @@
 """Pydantic AI, over chat completions and over Responses."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from flows import MODEL, flow, run
 from pydantic import BaseModel, Field
-from pydantic_ai import Agent, NativeOutput, RunContext, ToolDefinition, ToolOutput
+from pydantic_ai import Agent, ModelSettings, NativeOutput, RunContext, ToolOutput
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 
 MODELS = (OpenAIChatModel, OpenAIResponsesModel)
@@ -51,31 +51,26 @@ async def answers_in_a_structure_by_a_schema() -> None:
         assert isinstance(result.output, City)
 
 
+def first_weather(context: RunContext) -> ModelSettings:
+    """The tool at the first step, and an answer at the next."""
+    return {"max_tokens": 96, "tool_choice": ["weather"] if context.run_step <= 1 else "none"}
+
+
 @flow
 async def calls_a_tool_and_goes_on() -> None:
     for kind in MODELS:
-        called: list[str] = []
+        made = Agent(kind(MODEL), instructions="Be brief.")
 
-        async def until_called(_: RunContext, definition: ToolDefinition, seen: list[str] = called) -> Any:
-            return None if seen else definition
-
-        async def when_called(_: RunContext, definitions: list[ToolDefinition], seen: list[str] = called) -> Any:
-            return definitions if seen else []
-
-        made = agent(kind, output_type=ToolOutput(City), prepare_output_tools=when_called)
-
-        def weather(city: Literal["Oslo", "Rome"], seen: list[str] = called) -> str:
-            seen.append(city)
+        @made.tool_plain
+        def weather(city: Literal["Oslo", "Rome"]) -> str:
+            """What the weather is like in a city."""
             return f"It rains in {city}."
 
-        def told(city: Literal["Oslo", "Rome"]) -> str:
-            """What the weather is like in a city."""
-            return weather(city)
-
-        made.tool_plain(told, prepare=until_called)
-        result = await made.run("What is the weather in Oslo?")
-        assert isinstance(result.output, City)
-        assert called
+        result = await made.run("What is the weather in Oslo?", model_settings=first_weather)
+        assert result.output is not None
+        kinds = [part.part_kind for message in result.all_messages() for part in message.parts]
+        assert "tool-call" in kinds
+        assert "tool-return" in kinds
 
 
 run()
