@@ -49,8 +49,14 @@ def answers_without_a_stream() -> None:
 @flow
 def answers_in_a_structure() -> None:
     # (Its short form of a schema has no bounds, and a small model writes on until it meets one.)
-    schema = {"type": "object", "properties": {"age": {"type": "integer", "maximum": 150}}, "required": ["age"]}
-    assert "age" in json.loads(llm("-m", "ours", "--schema", json.dumps(schema), "Ada is 36 years old."))
+    schema = {
+        "type": "object",
+        "properties": {"age": {"type": "integer", "minimum": 0, "maximum": 150}},
+        "required": ["age"],
+        "additionalProperties": False,
+    }
+    asked = ("-o", "max_tokens", "64", "--schema", json.dumps(schema), "Ada is 36 years old.")
+    assert "age" in json.loads(llm("-m", "ours", *asked))
 
 
 run()
