@@ -23,9 +23,10 @@ _MIDDLEWARE = "cloister_llm.guard.middleware.Guard"
 _LIBRARIES = "warning"  # the level of everything but our own loggers, whatever ours is
 _NOWHERE = "media.invalid"  # a name that never resolves (RFC 2606): no media is fetched from anywhere
 _NO_MEDIA = {"image": 0, "video": 0, "audio": 0}
-_GRAMMARS = {"backend": "guidance"}
+_GRAMMARS = {"backend": "guidance", "disable_any_whitespace": True}
 """One compiler for all: left to choose, vLLM keeps the one that the first schema after the start happened to need. This
-one is lazy, so that compiling is bounded, and refuses by name what it does not know of JSON Schema."""
+one is lazy, so that compiling is bounded, and refuses by name what it does not know of JSON Schema. Without whitespace
+between fields, of which small models write lines and lines where nothing else is allowed but the end."""
 
 
 def command_line(settings: LlmSettings, capacity: Capacity, parsers: Parsers, *, device: str) -> list[str]:
