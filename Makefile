@@ -41,7 +41,7 @@ INSTALL := requirements/install.sh
 KEEP_GOING := $(if $(findstring k,$(firstword -$(MAKEFLAGS))),--keep-going)
 
 .NOTPARALLEL:
-.PHONY: help system system-test environments install run test check peers lint format docs types imports unit integration contract service chart e2e lock clean clean-data
+.PHONY: help system system-test environments install run test check peers lint format docs types imports unit integration contract service chart e2e clients lock clean clean-data
 
 help: ## Show this
 	@echo "Cloister: a private chatbot stack. The targets:"
@@ -66,7 +66,7 @@ check: $(TEST_STAMP) ## Run what takes three minutes: lint, types, imports, unit
 	@exec $(PY) -m tests.support.suite check $(KEEP_GOING)
 
 peers: system-test ## Say which real parts the tests will use
-	@requirements/beside.sh $(TEST_STAMP) $(VLLM_STAMP) $(TOOLS_STAMP) $(CLIENTS)
+	@requirements/beside.sh $(TEST_STAMP) $(VLLM_STAMP) $(TOOLS_STAMP)
 	@$(PY) -m tests.support.peers --llm-python $(VLLM_VENV)/bin/python
 
 lint: $(TEST_STAMP) ## Check style and formatting
@@ -102,8 +102,11 @@ service: $(TEST_STAMP) $(VLLM_STAMP) ## Integration and contract tests of one se
 chart: $(TEST_STAMP) $(if $(wildcard tests/chart),$(TOOLS_STAMP)) ## Tests of the Helm chart
 	$(if $(wildcard tests/chart),@$(PY) -m pytest tests/chart $(PYTEST),@echo "cloister: there is no chart yet")
 
-e2e: $(TEST_STAMP) $(VLLM_STAMP) $(CLIENTS) ## Tests of the whole stack, with vLLM and with the clients that people use
-	@$(PY) -m pytest tests/e2e tests/clients $(PYTEST)
+e2e: $(TEST_STAMP) $(VLLM_STAMP) ## Tests of the whole stack, with vLLM
+	@$(PY) -m pytest tests/e2e $(PYTEST)
+
+clients: $(TEST_STAMP) $(VLLM_STAMP) $(CLIENTS) ## Flows of the libraries that people build with, at the whole stack
+	@$(PY) -m pytest tests/clients $(PYTEST)
 
 lock: ## Resolve requirements/*.in again (LOCK=--upgrade takes new versions); needs uv
 	@PATH="$$PATH:$(abspath $(VENV))/bin" requirements/lock.sh $(LOCK)

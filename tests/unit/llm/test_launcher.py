@@ -231,7 +231,7 @@ def test_plan_says_what_does_not_fit(model_folder: Path, capsys: pytest.CaptureF
 
 def test_there_is_one_compiler_of_schemas_whatever_comes_first(make_settings: Any, model_folder: Path) -> None:
     ready = prepare(make_settings(), CONFIG)
-    assert words_of(ready)["--structured-outputs-config"] == '{"backend": "guidance"}'
+    assert words_of(ready)["--structured-outputs-config"] == '{"backend": "guidance", "disable_any_whitespace": true}'
     assert ready.environment["VLLM_ENFORCE_STRICT_TOOL_CALLING"] == "0"
     with pytest.raises(ValueError, match="set by the launcher"):
         make_settings(engine={"extra_arguments": {"structured-outputs-config.backend": "outlines"}})
