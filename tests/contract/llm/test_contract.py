@@ -11,6 +11,7 @@ from cloister_gateway.models import ModelUpstream
 from cloister_gateway.models.reasoning import Effort, thinking
 
 from tests.contract.llm.conftest import CONTEXT_TOKENS, MODEL, Pod
+from tests.support.payloads import payloads_of
 from tests.support.waiting import until
 
 QUESTION = [{"role": "user", "content": "Tell me about foxes."}]
@@ -187,7 +188,7 @@ async def test_the_gateways_client_reads_streams_answers_and_counts(upstream: Mo
     await upstream.check(MODEL)
     body = {name: value for name, value in CHAT.items() if name != "model"}
     answer = json.loads(await upstream.complete_chat(MODEL, body, tenant="proj_a"))
-    streamed = [json.loads(payload) async for payload in upstream.stream_chat(MODEL, body, tenant="proj_a")]
+    streamed = [json.loads(payload) async for payload in payloads_of(upstream, MODEL, body, tenant="proj_a")]
     assert text_of(streamed) == answer["choices"][0]["message"]["content"]
     assert await upstream.count_tokens(MODEL, QUESTION) == answer["usage"]["prompt_tokens"]
     assert await upstream.tokenize(MODEL, prompt="foxes")
@@ -204,7 +205,7 @@ async def test_a_prompt_over_the_context_is_the_same_refusal(
     assert error.keys() >= {"message", "type", "param", "code"}
     assert str(CONTEXT_TOKENS) in error["message"]
     body = {"messages": messages, "max_tokens": 8}
-    streamed = upstream.stream_chat(MODEL, body, tenant="proj_a")
+    streamed = payloads_of(upstream, MODEL, body, tenant="proj_a")
     with pytest.raises(InvalidRequest) as refused:
         await (anext(streamed) if stream else upstream.complete_chat(MODEL, body, tenant="proj_a"))
     await streamed.aclose()
@@ -215,7 +216,7 @@ async def test_who_leaves_ends_the_generation(pod: Pod, upstream: ModelUpstream)
     if pod.fake is not None:
         pod.fake.hold_after = 2
     body = {**CHAT, "max_tokens": 1900}
-    async with aclosing(upstream.stream_chat(MODEL, body, tenant="proj_a")) as pieces:
+    async with aclosing(payloads_of(upstream, MODEL, body, tenant="proj_a")) as pieces:
         await anext(pieces)
         await until(lambda: pod.running() == 1, seconds=60, what="the generation runs")
     await until(lambda: pod.running() == 0, seconds=60, what="nothing runs in the pod")

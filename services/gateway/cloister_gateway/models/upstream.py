@@ -106,36 +106,6 @@ class ModelUpstream:
             self._salts.put(tenant, salt)
         return salt
 
-    async def stream_chat(
-        self,
-        model: str,
-        body: Mapping[str, Any],
-        *,
-        tenant: str,
-        affinity: str | None = None,
-        attempts: Attempts | None = None,
-    ) -> AsyncGenerator[bytes, None]:
-        """The payloads of a streamed chat completion: the JSON bytes of each chunk, without ``[DONE]``.
-
-        Close the iterator (``contextlib.aclosing``) to stop early: that aborts the generation in the pod.
-
-        Args:
-            model: The public name.
-            body: vLLM's request; ``model``, ``stream`` and ``cache_salt`` are set here.
-            tenant: Whose request it is.
-            affinity: Requests with the same key go to the same pod while its load allows it.
-            attempts: Of this request, where more than one call is made for it.
-
-        Raises:
-            RequestFailed: It failed twice, or was not answered in time; trying again is of no use.
-            CloisterError: The pods are down, refuse the request, or fail in the middle (`UpstreamFailed`).
-        """
-        stream = self.stream_events(model, body, tenant=tenant, affinity=affinity, attempts=attempts)
-        async with aclosing(stream) as blocks:
-            async for block in blocks:
-                for payload in payloads(block):
-                    yield payload
-
     async def stream_events(
         self,
         model: str,
@@ -146,9 +116,23 @@ class ModelUpstream:
         attempts: Attempts | None = None,
         path: Path = CHAT,
     ) -> AsyncGenerator[bytes, None]:
-        """As `stream_chat`, but the events as they came: blocks of whole ``data: …`` events, ``[DONE]`` included.
+        """The events of a streamed answer as they came: blocks of whole ``data: …`` events, ``[DONE]`` included.
 
-        Nothing is parsed, for those who only pass them on. The pod's error events are raised, not passed.
+        Nothing is parsed, for those who only pass them on; `payloads` gives the JSON of each. The pod's error events
+        are raised, not passed. Close the iterator (``contextlib.aclosing``) to stop early: that aborts the generation
+        in the pod.
+
+        Args:
+            model: The public name.
+            body: vLLM's request; ``model``, ``stream`` and ``cache_salt`` are set here.
+            tenant: Whose request it is.
+            affinity: Requests with the same key go to the same pod while its load allows it.
+            attempts: Of this request, where more than one call is made for it.
+            path: Where the pod answers it.
+
+        Raises:
+            RequestFailed: It failed twice, or was not answered in time; trying again is of no use.
+            CloisterError: The pods are down, refuse the request, or fail in the middle (`UpstreamFailed`).
         """
         raw = await self._request_bytes(model, {**body, "stream": True}, tenant)
         attempts = attempts or Attempts()
@@ -173,7 +157,7 @@ class ModelUpstream:
         """A whole completion, as the JSON bytes vLLM answered. Cancelling the call aborts the generation.
 
         Raises:
-            CloisterError: As `stream_chat`.
+            CloisterError: As `stream_events`.
         """
         raw = await self._request_bytes(model, {**body, "stream": False}, tenant)
         return await self._call(model, path, raw, affinity=affinity, seconds=self._llm.completion_seconds)

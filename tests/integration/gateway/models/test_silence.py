@@ -11,6 +11,7 @@ from cloister_common.testing.serving import served
 from starlette.types import Message, Receive, Scope, Send
 
 from tests.integration.gateway.models.test_upstream import upstream
+from tests.support.payloads import payloads_of
 from tests.support.waiting import until
 
 BORNE = {"first_token_seconds": 0.4, "token_seconds": 0.4}
@@ -68,7 +69,7 @@ async def test_a_silent_stream_of_a_pod_that_lives_comes_whole_and_without_its_s
         async with upstream(tmp_path, url, **BORNE) as llm:
             blocks = [block async for block in llm.stream_events("fake", {"messages": []}, tenant="t")]
             assert b"".join(blocks) == b"".join(EVENTS) + b"data: [DONE]\n\n"
-            async with aclosing(llm.stream_chat("fake", {"messages": []}, tenant="t")) as payloads:
+            async with aclosing(payloads_of(llm, "fake", {"messages": []}, tenant="t")) as payloads:
                 texts = [orjson.loads(payload)["choices"][0]["delta"]["content"] async for payload in payloads]
             assert texts == ["0", "1", "2"]
     assert pod.asked == 2

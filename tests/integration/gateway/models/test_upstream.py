@@ -18,6 +18,7 @@ from cloister_gateway.settings import LlmSettings
 from starlette.types import Receive, Scope, Send
 
 from tests.support.gateway import INTERNAL_TOKEN, secret_file
+from tests.support.payloads import payloads_of
 
 EVENTS = b'data: {"n":0}\n\ndata: {"n":1}\n\ndata: {"n":2}\n\ndata: [DONE]\n\n'
 
@@ -106,7 +107,7 @@ async def test_events_are_whole_however_they_were_cut_on_the_way(tmp_path: Path,
     with served(pod) as url:
         async with upstream(tmp_path, url) as llm:
             blocks = [block async for block in llm.stream_events("fake", {}, tenant="t")]
-            payloads = [payload async for payload in llm.stream_chat("fake", {}, tenant="t")]
+            payloads = [payload async for payload in payloads_of(llm, "fake", {}, tenant="t")]
     assert all(block.endswith(b"\n\n") for block in blocks)
     assert b"".join(blocks) == EVENTS
     assert payloads == [b'{"n":0}', b'{"n":1}', b'{"n":2}']
@@ -125,14 +126,14 @@ async def test_stream_without_its_end_is_a_failure(tmp_path: Path) -> None:
     with served(RawPod([EVENTS[:30]])) as url:
         async with upstream(tmp_path, url) as llm:
             with pytest.raises(UpstreamFailed):
-                [payload async for payload in llm.stream_chat("fake", {}, tenant="t")]
+                [payload async for payload in payloads_of(llm, "fake", {}, tenant="t")]
 
 
 async def test_closing_the_iterator_aborts_the_generation(tmp_path: Path) -> None:
     pod = FakeLlm(token=INTERNAL_TOKEN, hold_after=2)
     with served(pod) as url:
         async with upstream(tmp_path, url) as llm:
-            async with aclosing(llm.stream_chat("fake", {"messages": []}, tenant="t")) as stream:
+            async with aclosing(payloads_of(llm, "fake", {"messages": []}, tenant="t")) as stream:
                 await anext(stream)
                 assert pod.running == 1
             async with asyncio.timeout(5):
