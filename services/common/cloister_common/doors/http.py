@@ -19,8 +19,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from cloister_common.doors.answers import LastAnswer, answer, answer_in_1_0
 from cloister_common.doors.door import REFUSED, Door
 from cloister_common.doors.handshake import REFUSAL_HEADERS, check_handshake
+from cloister_common.doors.refusals import body_is_slow, chunks_are_small, head_is_large, head_is_late
 from cloister_common.doors.upgrades import without_upgrade
-from cloister_common.errors import CloisterError, HeadTooLarge, InvalidRequest, RequestTimeout, Unavailable
+from cloister_common.errors import CloisterError, HeadTooLarge, InvalidRequest, Unavailable
 
 __all__ = ["BoundedHttp"]
 
@@ -131,7 +132,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self._gone():
             return b""
         if self._head > self._limits.head_bytes:
-            self._refuse(*self._head_is_large())
+            self._refuse(head_is_large(self._limits), "head")
             return b""
         if not self._in_body:
             self._head += len(data) - room
@@ -195,12 +196,12 @@ class BoundedHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The request can begin."""
         if len(self.headers) > self._limits.headers:
-            self._stop_parser(*self._head_is_large())
+            self._stop_parser(head_is_large(self._limits), "head")
         if self._head > self._limits.head_bytes:
             # At most so many: the body may have come with it.
             exact = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if exact > self._limits.head_bytes:
-                self._stop_parser(*self._head_is_large())
+                self._stop_parser(head_is_large(self._limits), "head")
         if len(self.pipeline) >= _MOST_PIPELINED:
             error = InvalidRequest("Too many requests are sent ahead on this connection. Wait for the answers.")
             self._stop_parser(error, "pipelined")
@@ -309,24 +310,16 @@ class BoundedHttp(HttpToolsProtocol):
     def _head_is_late(self) -> None:
         self._clock = None
         if self._head:
-            seconds = self._limits.head_seconds
-            self._refuse(RequestTimeout(f"The request's headers did not end within {seconds:g} s."), "head_seconds")
+            self._refuse(head_is_late(self._limits), "head_seconds")
         else:
             # Nothing was asked, so nothing is answered.
             REFUSED.labels("head_seconds").inc()
             self.transport.abort()
 
-    def _head_is_large(self) -> tuple[CloisterError, str]:
-        limits = self._limits
-        error = HeadTooLarge(
-            f"The request's URL and headers may have {limits.head_bytes} bytes in {limits.headers} headers. Send less."
-        )
-        return error, "head"
-
     def _look_at_head(self) -> None:
         """After a piece of a head that goes on."""
         if self._head > self._limits.head_bytes or len(self.headers) > self._limits.headers:
-            self._refuse(*self._head_is_large())
+            self._refuse(head_is_large(self._limits), "head")
         elif self._clock is None and not self._answering():
             self._start(self._limits.head_seconds, self._head_is_late)
 
@@ -334,10 +327,9 @@ class BoundedHttp(HttpToolsProtocol):
         """After a piece of a body that goes on; ``barren`` are its bytes if none of them were content."""
         self._barren = self._barren + barren if barren else 0
         if self._barren > self._limits.head_bytes or len(self.headers) > self._limits.headers:
-            self._refuse(*self._head_is_large())  # extensions of a chunk, or trailers
+            self._refuse(head_is_large(self._limits), "head")  # extensions of a chunk, or trailers
         elif self._framed > 2 * self._content + self._limits.head_bytes:
-            error = InvalidRequest("The body comes in chunks of a few bytes. Send larger ones.", code="invalid_http")
-            self._refuse(error, "chunks")
+            self._refuse(chunks_are_small(), "chunks")
         elif self._clock is None:
             self._body_begun = self.loop.time()
             self._was_paused = self.flow.read_paused
@@ -350,11 +342,7 @@ class BoundedHttp(HttpToolsProtocol):
         blameless = self._was_paused or self.cycle.waiting_for_100_continue
         too_slow = self._window < needed and not blameless
         if too_slow or self.loop.time() - self._body_begun >= limits.body_seconds:
-            error = RequestTimeout(
-                f"The request body must come at {limits.body_bytes_per_second} bytes a second or more, and within "
-                f"{limits.body_seconds:g} s."
-            )
-            self._refuse(error, "body_seconds")
+            self._refuse(body_is_slow(limits), "body_seconds")
             return
         self._window = 0
         self._was_paused = self.flow.read_paused

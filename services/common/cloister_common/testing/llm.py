@@ -9,41 +9,22 @@ The attributes may be changed from any thread while it serves.
 """
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 from starlette.types import Receive, Scope, Send
 
 from cloister_common.disconnect import disconnected
 from cloister_common.internal import InternalTokens
+from cloister_common.testing import llm_shapes as shapes
+from cloister_common.testing.llm_shapes import Body, Call
 from cloister_common.testing.llm_texts import is_text, text_answer, text_chunks, text_frame
 
 __all__ = ["Call", "FakeLlm", "RecordedRequest"]
 
 _HOLD_POLL_SECONDS = 0.005
-
-Body = dict[str, Any]
-
-
-_PIECE_CHARACTERS = 4
-"""Of the arguments of a call, which a stream brings in as many pieces."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call of a function, as part of an answer; left out where the request has no ``tools``, or chooses none.
-
-    Attributes:
-        name: The function.
-        arguments: JSON.
-    """
-
-    name: str
-    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +127,7 @@ class FakeLlm:
         if self.refuse_status is not None:
             await _reply(send, self.refuse_status, _error("refused as the test asked", "TestError", self.refuse_status))
         elif path == "/tokenize":
-            count = _prompt_tokens(body)
+            count = shapes.prompt_tokens(body)
             await _reply(
                 send, 200, {"count": count, "max_model_len": self.context_tokens, "tokens": list(range(count))}
             )
@@ -154,7 +135,7 @@ class FakeLlm:
             await self._chat(body, receive, send)
 
     async def _chat(self, body: Body, receive: Receive, send: Send) -> None:
-        prompt = _prompt_tokens(body)
+        prompt = shapes.prompt_tokens(body)
         if prompt >= self.context_tokens:
             message = (
                 f"This model's maximum context length is {self.context_tokens} tokens. However, your prompt contains "
@@ -214,19 +195,19 @@ class FakeLlm:
     def _chunks(self, body: Body, tokens: Sequence[Body], finish: str) -> Iterator[Body | None]:
         """The choices of a stream, with None where the next token's time has come."""
         if is_text(body):
-            yield from text_chunks(body, _texts(tokens), finish)
+            yield from text_chunks(body, shapes.texts(tokens), finish)
             return
         choices = range(int(body.get("n") or 1))
         for index in choices:
-            yield _choice(index, {"role": "assistant", "content": ""})
+            yield shapes.choice(index, {"role": "assistant", "content": ""})
         for number, token in enumerate(tokens, start=1):
             yield None
             for index in choices:
                 last = finish if number == len(tokens) else None
-                yield {**_choice(index, token, last), "logprobs": _logprobs(body, [token])}
+                yield {**shapes.choice(index, token, last), "logprobs": shapes.logprobs(body, [token])}
         if not tokens:
             for index in choices:
-                yield _choice(index, {"content": ""}, finish)
+                yield shapes.choice(index, {"content": ""}, finish)
 
     async def _pace(self, sent: int, gone: "asyncio.Future[None]") -> None:
         """Waits and fails as set for the moment when ``sent`` tokens are out."""
@@ -245,8 +226,8 @@ class FakeLlm:
         return () if off else self.reasoning
 
     def _usage(self, body: Body, prompt: int, tokens: Sequence[Body]) -> Body:
-        count = _answers(body)
-        usage = _usage(prompt, len(tokens) * count)
+        count = shapes.answers(body)
+        usage = shapes.usage(prompt, len(tokens) * count)
         if self.reasoning:
             thoughts = sum("reasoning" in token for token in tokens)
             usage["completion_tokens_details"] = {"reasoning_tokens": thoughts * count}
@@ -259,7 +240,7 @@ class FakeLlm:
             answer = [Call(*self.tool_call)]
         texts = [part for part in answer if isinstance(part, str)]
         if body.get("continue_final_message"):
-            texts = _rest(texts, str(body["messages"][-1].get("content") or ""))
+            texts = shapes.rest(texts, str(body["messages"][-1].get("content") or ""))
         mistaken = self.mistakes_answers and body.get("continue_final_message")
         tokens: list[Body] = [{"reasoning": text} for text in self._thoughts(body)]
         tokens += [{"reasoning" if mistaken else "content": text} for text in texts]
@@ -269,20 +250,20 @@ class FakeLlm:
         elif body.get("parallel_tool_calls") is False:
             calls = calls[:1]
         for index, call in enumerate(calls):
-            tokens += _pieces(index, call)
+            tokens += shapes.pieces(index, call)
         limit = body.get("max_completion_tokens") or body.get("max_tokens")
         if limit is not None and len(tokens) > limit:
             return tokens[:limit], "length"
-        return tokens, _end_of_call(body) if calls else "stop"
+        return tokens, shapes.end_of_call(body) if calls else "stop"
 
     def _completion(self, body: Body, prompt: int, tokens: Sequence[Body], finish: str) -> Body:
         if is_text(body):
-            return text_answer(self.model, body, _texts(tokens), finish, self._usage(body, prompt, tokens))
+            return text_answer(self.model, body, shapes.texts(tokens), finish, self._usage(body, prompt, tokens))
         message: Body = {"role": "assistant", "content": "".join(token.get("content", "") for token in tokens)}
         thought = "".join(token.get("reasoning", "") for token in tokens)
         if thought:
             message["reasoning"] = thought
-        calls = _whole_calls(tokens)
+        calls = shapes.whole_calls(tokens)
         if calls:
             message |= {"content": message["content"] or None, "tool_calls": calls}
         count = int(body.get("n") or 1)
@@ -292,92 +273,11 @@ class FakeLlm:
             "created": int(time.time()),
             "model": self.model,
             "choices": [
-                {"index": index, "message": message, "finish_reason": finish, "logprobs": _logprobs(body, tokens)}
+                {"index": index, "message": message, "finish_reason": finish, "logprobs": shapes.logprobs(body, tokens)}
                 for index in range(count)
             ],
             "usage": self._usage(body, prompt, tokens),
         }
-
-
-def _pieces(index: int, call: Call) -> list[Body]:
-    """A call as a stream brings it: its name, then its arguments bit by bit."""
-    head = {"name": call.name, "arguments": ""}
-    deltas: list[Body] = [{"id": f"call_fake{index}", "type": "function", "index": index, "function": head}]
-    for start in range(0, len(call.arguments), _PIECE_CHARACTERS):
-        piece = call.arguments[start : start + _PIECE_CHARACTERS]
-        deltas.append({"index": index, "function": {"arguments": piece}})
-    return [{"tool_calls": [delta]} for delta in deltas]
-
-
-def _whole_calls(tokens: Sequence[Body]) -> list[Body]:
-    calls: dict[int, Body] = {}
-    for delta in (delta for token in tokens for delta in token.get("tool_calls", ())):
-        if "id" in delta:
-            calls[delta["index"]] = {**delta, "function": {**delta["function"]}}
-            del calls[delta["index"]]["index"]
-        else:
-            calls[delta["index"]]["function"]["arguments"] += delta["function"]["arguments"]
-    return list(calls.values())
-
-
-def _rest(tokens: list[str], so_far: str) -> list[str]:
-    """The tokens left after the text that was produced already, however it was cut into tokens then."""
-    text = "".join(tokens)
-    if not text.startswith(so_far):
-        return tokens
-    left: list[str] = []
-    place = 0
-    for token in tokens:
-        keep = token[max(0, len(so_far) - place) :]
-        if keep:
-            left.append(keep)
-        place += len(token)
-    return left
-
-
-def _end_of_call(body: Body) -> str:
-    """As OpenAI and vLLM have it: a call of a tool that the caller named ends as any answer does."""
-    return "stop" if isinstance(body.get("tool_choice"), dict) else "tool_calls"
-
-
-def _choice(index: int, delta: Body, finish: str | None = None) -> Body:
-    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
-
-
-def _logprobs(body: Body, tokens: Sequence[Body]) -> Body | None:
-    """What is told of tokens, all of them half as likely as not, where the caller asks."""
-    if not body.get("logprobs"):
-        return None
-    texts = [token.get("content") or token.get("reasoning") or "" for token in tokens if "tool_calls" not in token]
-    told = [{"token": text, "logprob": -0.5, "bytes": list(text.encode())} for text in texts]
-    return {"content": [{**one, "top_logprobs": [one] * int(body.get("top_logprobs") or 0)} for one in told]}
-
-
-def _usage(prompt: int, completion: int) -> Body:
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-
-
-def _texts(tokens: Sequence[Body]) -> list[str]:
-    return [token.get("content", "") for token in tokens]
-
-
-def _answers(body: Body) -> int:
-    prompts = len(body["prompt"]) if isinstance(body.get("prompt"), list) else 1
-    return prompts * int(body.get("n") or 1)
-
-
-def _prompt_tokens(body: Body) -> int:
-    if "prompt" in body:
-        texts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
-        return sum(len(str(text).split()) for text in texts)
-    said = sum(1 + len(_text(message.get("content")).split()) for message in body.get("messages", []))
-    return said + len(json.dumps(body.get("tools") or []).split()) - 1
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, list):
-        return " ".join(str(part.get("text", "")) for part in content)
-    return str(content or "")
 
 
 def _error(message: str, type: str, code: int, *, param: str | None = None) -> Body:
