@@ -9,27 +9,33 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from cloister_common.errors import InvalidRequest
 from cloister_common.wire.requests import Extension, Hint, hints_of
-from pydantic import BaseModel, BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, Tag, model_validator
 
 from cloister_gateway.chat.messages import Message, check_message, upstream_message
 from cloister_gateway.models.reasoning import Effort, thinking
 from cloister_gateway.wire.inputs import FunctionName
 from cloister_gateway.wire.parameters import (
     FrequencyPenalty,
+    IgnoreEos,
+    MinP,
+    MinTokens,
     Obfuscation,
     PresencePenalty,
     PromptCacheOptions,
     PromptCacheRetention,
+    RepetitionPenalty,
     SafetyIdentifier,
+    Seed,
     ServiceTier,
     Temperature,
+    TopK,
     TopLogprobs,
     TopP,
     User,
     Verbosity,
     pod_top_p,
 )
-from cloister_gateway.wire.strict import LARGEST_NUMBER, Object, Schema, Strict, only
+from cloister_gateway.wire.strict import LARGEST_NUMBER, Object, Schema, Strict, by_type, only
 from cloister_gateway.wire.tools import Function, check_named
 
 __all__ = ["ChatRequest"]
@@ -37,7 +43,6 @@ __all__ = ["ChatRequest"]
 _MOST_CHOICES = 8
 _MOST_BIASES = 1024
 _MOST_TOOLS = 128
-_INT64 = 2**63
 
 
 class Tool(Strict):
@@ -74,19 +79,11 @@ class AllowedTools(Strict):
     allowed_tools: Allowed
 
 
-def _type(choice: Any) -> str:
-    return f"[{choice.get('type')}]" if isinstance(choice, dict) else f"[{getattr(choice, 'type', 'mode')}]"
-
-
 ToolChoice = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag("[mode]")]
     | Annotated[NamedTool, Tag("[function]")]
     | Annotated[AllowedTools, Tag("[allowed_tools]")],
-    Discriminator(
-        _type,
-        custom_error_type="unsupported_type",
-        custom_error_message="only function, allowed_tools is supported",
-    ),
+    by_type("function", "allowed_tools", plain="mode"),
 ]
 
 
@@ -158,7 +155,7 @@ class ChatRequest(Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = Field(None, description="With `stream: true` only.")
     stop: Stop | None = None
-    seed: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | None = None
+    seed: Seed | None = None
     temperature: Temperature | None = None
     top_p: TopP | None = Field(None, description="0 leaves the likeliest token alone.")
     max_tokens: Annotated[int, Field(ge=1, le=LARGEST_NUMBER)] | None = Field(
@@ -206,21 +203,11 @@ class ChatRequest(Strict):
         bool | None, Hint("Chat completions are not stored, so none can be fetched later. `/v1/responses` are.")
     ] = None
 
-    ignore_eos: Annotated[bool | None, Extension("vLLM")] = Field(
-        None, description="Goes on to `max_completion_tokens` whatever the model says."
-    )
-    min_tokens: Annotated[int | None, Extension("vLLM")] = Field(
-        None, ge=0, le=LARGEST_NUMBER, description="The shortest answer, in tokens."
-    )
-    top_k: Annotated[int | None, Extension("vLLM")] = Field(
-        None, ge=-1, le=LARGEST_NUMBER, description="Samples among that many tokens; 0 and -1 are all."
-    )
-    min_p: Annotated[float | None, Extension("vLLM")] = Field(
-        None, ge=0, le=1, description="Leaves out tokens less likely than this share of the likeliest."
-    )
-    repetition_penalty: Annotated[float | None, Extension("vLLM")] = Field(
-        None, gt=0, le=10, description="Over 1 makes what was said before less likely."
-    )
+    ignore_eos: IgnoreEos = None
+    min_tokens: MinTokens = None
+    top_k: TopK = None
+    min_p: MinP = None
+    repetition_penalty: RepetitionPenalty = None
 
     def check(self) -> None:
         """What no single field can tell.

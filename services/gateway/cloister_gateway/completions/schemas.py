@@ -7,11 +7,24 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
-from cloister_common.wire.requests import Extension, Hint, hints_of
+from cloister_common.wire.requests import Hint, hints_of
 from pydantic import Field
 
 from cloister_gateway.chat.schemas import LogitBias, Stop, StreamOptions
-from cloister_gateway.wire.parameters import FrequencyPenalty, PresencePenalty, Temperature, TopP, User, pod_top_p
+from cloister_gateway.wire.parameters import (
+    FrequencyPenalty,
+    IgnoreEos,
+    MinP,
+    MinTokens,
+    PresencePenalty,
+    RepetitionPenalty,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    User,
+    pod_top_p,
+)
 from cloister_gateway.wire.strict import LARGEST_NUMBER, MAX_INPUT_CHARACTERS, Strict, only
 
 __all__ = ["CompletionRequest"]
@@ -23,8 +36,6 @@ _MOST_CHOICES = 8
 _MOST_LOGPROBS = 20
 _MOST_TOKENS = 16
 """OpenAI's length of an answer where none was asked for."""
-
-_INT64 = 2**63
 
 
 class CompletionRequest(Strict):
@@ -44,7 +55,7 @@ class CompletionRequest(Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = Field(None, description="With `stream: true` only.")
     stop: Stop | None = None
-    seed: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | None = None
+    seed: Seed | None = None
     temperature: Temperature | None = None
     top_p: TopP | None = Field(None, description="0 leaves the likeliest token alone.")
     max_tokens: Annotated[int, Field(ge=0, le=LARGEST_NUMBER)] | None = Field(
@@ -63,21 +74,11 @@ class CompletionRequest(Strict):
     )
     user: User = None
 
-    ignore_eos: Annotated[bool | None, Extension("vLLM")] = Field(
-        None, description="Goes on to `max_tokens` whatever the model says."
-    )
-    min_tokens: Annotated[int | None, Extension("vLLM")] = Field(
-        None, ge=0, le=LARGEST_NUMBER, description="The shortest answer, in tokens."
-    )
-    top_k: Annotated[int | None, Extension("vLLM")] = Field(
-        None, ge=-1, le=LARGEST_NUMBER, description="Samples among that many tokens; 0 and -1 are all."
-    )
-    min_p: Annotated[float | None, Extension("vLLM")] = Field(
-        None, ge=0, le=1, description="Leaves out tokens less likely than this share of the likeliest."
-    )
-    repetition_penalty: Annotated[float | None, Extension("vLLM")] = Field(
-        None, gt=0, le=10, description="Over 1 makes what was said before less likely."
-    )
+    ignore_eos: IgnoreEos = None
+    min_tokens: MinTokens = None
+    top_k: TopK = None
+    min_p: MinP = None
+    repetition_penalty: RepetitionPenalty = None
 
     @property
     def answers(self) -> int:

@@ -17,11 +17,11 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from cloister_common.errors import InvalidRequest
 from cloister_common.wire.filters import Filter
 from cloister_common.wire.requests import Hint, hints_of
-from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag
+from pydantic import AfterValidator, Field, StringConstraints, Tag
 from pydantic_core import PydanticCustomError
 
 from cloister_gateway.wire.inputs import FunctionName
-from cloister_gateway.wire.strict import Strict, only
+from cloister_gateway.wire.strict import Strict, by_type, only
 from cloister_gateway.wire.tools import Function, check_named
 
 __all__ = ["FileSearchTool", "FunctionTool", "Offered", "RankingOptions", "ToolChoice", "Tools", "offered"]
@@ -74,10 +74,6 @@ class FunctionTool(Function):
         }
 
 
-def _type(value: Any) -> str:
-    return f"[{value.get('type')}]" if isinstance(value, dict) else f"[{getattr(value, 'type', 'mode')}]"
-
-
 def _one_search(tools: "list[FileSearchTool | FunctionTool]") -> "list[FileSearchTool | FunctionTool]":
     if sum(tool.type == "file_search" for tool in tools) > 1:
         raise PydanticCustomError("one_search", "only one 'file_search' is supported; it takes several vector stores")
@@ -86,11 +82,7 @@ def _one_search(tools: "list[FileSearchTool | FunctionTool]") -> "list[FileSearc
 
 _Tool = Annotated[
     Annotated[FunctionTool, Tag("[function]")] | Annotated[FileSearchTool, Tag("[file_search]")],
-    Discriminator(
-        _type,
-        custom_error_type="unsupported_type",
-        custom_error_message="only function, file_search is supported",
-    ),
+    by_type("function", "file_search"),
 ]
 Tools = Annotated[list[_Tool], Field(max_length=_MOST_TOOLS, fail_fast=True), AfterValidator(_one_search)]
 
@@ -110,11 +102,7 @@ class SearchChoice(Strict):
 
 _Named = Annotated[
     Annotated[FunctionChoice, Tag("[function]")] | Annotated[SearchChoice, Tag("[file_search]")],
-    Discriminator(
-        _type,
-        custom_error_type="unsupported_type",
-        custom_error_message="only function, file_search is supported",
-    ),
+    by_type("function", "file_search"),
 ]
 
 
@@ -132,11 +120,7 @@ ToolChoice = Annotated[
     | Annotated[FunctionChoice, Tag("[function]")]
     | Annotated[SearchChoice, Tag("[file_search]")]
     | Annotated[AllowedTools, Tag("[allowed_tools]")],
-    Discriminator(
-        _type,
-        custom_error_type="unsupported_type",
-        custom_error_message="only function, file_search, allowed_tools is supported",
-    ),
+    by_type("function", "file_search", "allowed_tools", plain="mode"),
 ]
 
 

@@ -6,10 +6,10 @@ that are null, and with what the SDK has read out of them (``parsed``).
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
 from cloister_gateway.wire.items import Item
-from cloister_gateway.wire.strict import LARGEST_NUMBER, Object, Strict, Text, only
+from cloister_gateway.wire.strict import LARGEST_NUMBER, Object, Strict, Text, by_type, only
 
 __all__ = ["Annotation", "Dumped", "FileSearchCall", "ItemReference", "OutputRefusal", "Reasoning", "Status"]
 
@@ -68,21 +68,12 @@ class FilePath(Dumped):
     index: _Place
 
 
-def _kind(annotation: Any) -> str:
-    kind = annotation.get("type") if isinstance(annotation, dict) else getattr(annotation, "type", None)
-    return f"[{kind}]"
-
-
 Annotation = Annotated[
     Annotated[FileCitation, Tag("[file_citation]")]
     | Annotated[UrlCitation, Tag("[url_citation]")]
     | Annotated[ContainerFileCitation, Tag("[container_file_citation]")]
     | Annotated[FilePath, Tag("[file_path]")],
-    Discriminator(
-        _kind,
-        custom_error_type="unsupported_type",
-        custom_error_message="only file_citation, url_citation, container_file_citation, file_path is supported",
-    ),
+    by_type("file_citation", "url_citation", "container_file_citation", "file_path"),
 ]
 """What a text refers to. It stays with the message; the model is not shown it."""
 

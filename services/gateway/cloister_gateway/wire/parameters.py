@@ -1,22 +1,28 @@
-"""Parameters that Responses and Chat Completions share: hints of OpenAI's about its own service, and sampling."""
+"""Parameters that several routes share: hints of OpenAI's about its own service, sampling, and what vLLM adds to it."""
 
 from typing import Annotated, Literal
 
-from cloister_common.wire.requests import Hint
+from cloister_common.wire.requests import Extension, Hint
 from pydantic import Field
 
-from cloister_gateway.wire.strict import Strict, only
+from cloister_gateway.wire.strict import LARGEST_NUMBER, Strict, only
 
 __all__ = [
     "FrequencyPenalty",
+    "IgnoreEos",
+    "MinP",
+    "MinTokens",
     "Obfuscation",
     "PresencePenalty",
     "PromptCacheBreakpoint",
     "PromptCacheOptions",
     "PromptCacheRetention",
+    "RepetitionPenalty",
     "SafetyIdentifier",
+    "Seed",
     "ServiceTier",
     "Temperature",
+    "TopK",
     "TopLogprobs",
     "TopP",
     "User",
@@ -70,6 +76,26 @@ TopP = Annotated[float, Field(ge=0, le=1)]
 PresencePenalty = Annotated[float, Field(ge=-2, le=2)]
 FrequencyPenalty = Annotated[float, Field(ge=-2, le=2)]
 TopLogprobs = Annotated[int, Field(ge=0, le=20)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+_VLLM = Extension("vLLM")
+IgnoreEos = Annotated[
+    bool | None, _VLLM, Field(description="Goes on to the longest answer that there may be, whatever the model says.")
+]
+MinTokens = Annotated[int | None, _VLLM, Field(ge=0, le=LARGEST_NUMBER, description="The shortest answer, in tokens.")]
+TopK = Annotated[
+    int | None,
+    _VLLM,
+    Field(ge=-1, le=LARGEST_NUMBER, description="Samples among that many tokens; 0 and -1 are all."),
+]
+MinP = Annotated[
+    float | None,
+    _VLLM,
+    Field(ge=0, le=1, description="Leaves out tokens less likely than this share of the likeliest."),
+]
+RepetitionPenalty = Annotated[
+    float | None, _VLLM, Field(gt=0, le=10, description="Over 1 makes what was said before less likely.")
+]
 
 
 def pod_top_p(value: float) -> float:

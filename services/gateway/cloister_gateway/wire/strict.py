@@ -5,10 +5,20 @@ from typing import Annotated, Any
 import orjson
 from cloister_common.wire.json_schema import SchemaError, check_json_schema
 from cloister_common.wire.requests import RequestModel
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-__all__ = ["LARGEST_NUMBER", "MAX_INPUT_CHARACTERS", "Metadata", "Object", "Schema", "Strict", "Text", "only"]
+__all__ = [
+    "LARGEST_NUMBER",
+    "MAX_INPUT_CHARACTERS",
+    "Metadata",
+    "Object",
+    "Schema",
+    "Strict",
+    "Text",
+    "by_type",
+    "only",
+]
 
 LARGEST_NUMBER = 2**31 - 1
 """A bound on counts that have none of their own, which every store and service behind this one can hold."""
@@ -67,6 +77,25 @@ def only(*known: Any) -> BeforeValidator:
         return value
 
     return BeforeValidator(check)
+
+
+def by_type(*kinds: str, plain: str | None = None) -> Discriminator:
+    """Tells the members of a union by their ``type``; each has it as its tag, in brackets.
+
+    In brackets, a kind is no part of a field's path (`cloister_common.validation`).
+
+    Args:
+        kinds: The types that are served, for the error that names them.
+        plain: The tag of what is no object, if there is such a member.
+    """
+
+    def tag(value: Any) -> str:
+        kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", plain)
+        return f"[{kind}]"
+
+    return Discriminator(
+        tag, custom_error_type="unsupported_type", custom_error_message=f"only {', '.join(kinds)} is supported"
+    )
 
 
 class Strict(RequestModel):
