@@ -31,8 +31,12 @@ def named(name: str) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name}}
 
 
-async def answered(client: httpx.AsyncClient, **fields: Any) -> tuple[list[tuple[str, str]], str, str]:
-    """Calls (name, arguments), text and how it ended, the same whole and streamed."""
+Answer = tuple[list[tuple[str, str]], str, str]
+"""Calls (name, arguments), text, and how it ended."""
+
+
+async def answers(client: httpx.AsyncClient, **fields: Any) -> tuple[Answer, Answer]:
+    """The answer in one piece, and one that was streamed: two generations, which need not choose the same words."""
     body = {"model": "chat", "messages": MESSAGES, "temperature": 0, "max_tokens": 400, **fields}
     response = await client.post(PATH, json=body)
     assert response.status_code == 200, response.text
@@ -40,7 +44,7 @@ async def answered(client: httpx.AsyncClient, **fields: Any) -> tuple[list[tuple
     message = choice["message"]
     calls = [(call["function"]["name"], call["function"]["arguments"]) for call in message.get("tool_calls") or ()]
     found: list[list[str]] = []
-    text, end = "", None
+    text, end = "", ""
     async with client.stream("POST", PATH, json={**body, "stream": True}) as stream:
         async for line in stream.aiter_lines():
             if not line.startswith("data: {"):
@@ -53,9 +57,8 @@ async def answered(client: httpx.AsyncClient, **fields: Any) -> tuple[list[tuple
                         assert piece["id"]
                         found.append([piece["function"]["name"], ""])
                     found[piece["index"]][1] += piece["function"].get("arguments") or ""
-    assert [tuple(one) for one in found] == calls
-    assert (text, end) == (message["content"] or "", choice["finish_reason"])
-    return calls, text, choice["finish_reason"]
+    whole = (calls, message["content"] or "", choice["finish_reason"])
+    return whole, ([(name, arguments) for name, arguments in found], text, end)
 
 
 @pytest.mark.parametrize("strict", [{}, {"strict": True}, {"strict": False}, {"strict": None}])
@@ -64,46 +67,45 @@ async def test_a_tool_that_is_named_is_called_with_an_object(
     client: httpx.AsyncClient, parameters: Any, strict: dict[str, Any]
 ) -> None:
     tools = [tool("other"), tool("weather", parameters, **strict)]
-    ((name, arguments),), text, end = await answered(client, tools=tools, tool_choice=named("weather"))
-    assert (name, text, end) == ("weather", "", "stop")
-    found = json.loads(arguments)
-    assert isinstance(found, dict)
-    assert all(isinstance(value, str) for key, value in found.items() if key == "city")
+    for ((name, arguments),), text, end in await answers(client, tools=tools, tool_choice=named("weather")):
+        assert (name, text, end) == ("weather", "", "stop")
+        found = json.loads(arguments)
+        assert isinstance(found, dict)
+        assert all(isinstance(value, str) for key, value in found.items() if key == "city")
 
 
 @pytest.mark.parametrize("parameters", [None, {}, {"type": "object"}, {"type": "object", "properties": {}}])
 async def test_a_tool_without_parameters_is_called_with_nothing(client: httpx.AsyncClient, parameters: Any) -> None:
-    ((_, arguments),), _, _ = await answered(client, tools=[tool("now", parameters)], tool_choice=named("now"))
-    assert json.loads(arguments) == {}
-    calls, _, end = await answered(
-        client, tools=[tool("now", parameters)], tool_choice="required", parallel_tool_calls=False
-    )
-    assert ([(name, json.loads(text)) for name, text in calls], end) == ([("now", {})], "tool_calls")
+    tools = [tool("now", parameters)]
+    for ((_, arguments),), _, _ in await answers(client, tools=tools, tool_choice=named("now")):
+        assert json.loads(arguments) == {}
+    for calls, _, end in await answers(client, tools=tools, tool_choice="required", parallel_tool_calls=False):
+        assert ([(name, json.loads(text)) for name, text in calls], end) == ([("now", {})], "tool_calls")
 
 
 async def test_several_calls_that_must_be_made_are_all_whole(client: httpx.AsyncClient) -> None:
     tools = [tool("weather", CITY), tool("tree", TREE), tool("now")]
-    calls, text, end = await answered(client, tools=tools, tool_choice="required")
-    assert calls
-    assert (text, end) == ("", "tool_calls")
-    for name, arguments in calls:
-        found = json.loads(arguments)
-        assert found.keys() == {"weather": {"city"}, "tree": {"name", "left"}, "now": set()}[name]
+    for calls, text, end in await answers(client, tools=tools, tool_choice="required"):
+        assert calls
+        assert (text, end) == ("", "tool_calls")
+        for name, arguments in calls:
+            found = json.loads(arguments)
+            assert found.keys() == {"weather": {"city"}, "tree": {"name", "left"}, "now": set()}[name]
 
 
 async def test_calls_that_are_cut_off_are_told_as_far_as_they_came(client: httpx.AsyncClient) -> None:
-    calls, _, end = await answered(client, tools=[tool("tree", TREE)], tool_choice="required", max_tokens=20)
-    assert end == "length"
-    assert calls[0][0] == "tree"
+    for calls, _, end in await answers(client, tools=[tool("tree", TREE)], tool_choice="required", max_tokens=20):
+        assert end == "length"
+        assert calls[0][0] == "tree"
 
 
 async def test_text_that_only_looks_like_a_call_stays_text(client: httpx.AsyncClient) -> None:
     """Structured output makes the model write it; nothing else makes one as small as this do so."""
     for written in ('<tool_call>\n{"name": "none", "arguments": {}}\n</tool_call>', "the <tool_call> tag"):
         form = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"const": written}}}
-        calls, text, _ = await answered(client, tools=[tool("weather", CITY)], response_format=form)
-        assert calls == []
-        assert json.loads(text) == written
+        for calls, text, _ in await answers(client, tools=[tool("weather", CITY)], response_format=form):
+            assert calls == []
+            assert json.loads(text) == written
 
 
 async def test_tools_their_calls_and_their_answers_reach_the_model_as_content(

@@ -26,7 +26,7 @@ def test_a_tool_without_parameters_is_called_with_nothing(parameters: Any) -> No
     [
         {"properties": {"city": {"type": "string"}}},
         {"type": ["object", "null"], "properties": {"city": {"type": "string"}}},
-        {"anyOf": [CITY, {"type": "string"}]},
+        {"properties": {"city": {"type": "string"}}, "anyOf": [CITY, {"required": ["land"]}]},
         {"$ref": "#/$defs/city", "$defs": {"city": CITY}},
         {"type": "object", "additionalProperties": {"type": "integer"}},
     ],
@@ -35,8 +35,16 @@ def test_arguments_are_an_object_whatever_the_schema_forgot(parameters: Any) -> 
     assert arguments_schema(parameters, "p") == {
         **parameters,
         "type": "object",
-        **({"additionalProperties": False} if "properties" in parameters else {}),
+        **({"additionalProperties": False} if "properties" in parameters and "anyOf" not in parameters else {}),
     }
+
+
+@pytest.mark.parametrize("key", ["anyOf", "oneOf"])
+def test_a_choice_of_objects_is_of_the_properties_that_each_names(key: str) -> None:
+    free = {"type": "object", "additionalProperties": True}
+    schema = arguments_schema({key: [CITY, {key: [CITY, free]}, {"type": "string"}, True]}, "p")
+    closed = {**CITY, "additionalProperties": False}
+    assert schema == {"type": "object", key: [closed, {key: [closed, free]}, {"type": "string"}, True]}
 
 
 @pytest.mark.parametrize("open_to", [True, {"type": "integer"}, False])

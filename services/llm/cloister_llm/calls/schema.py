@@ -23,6 +23,8 @@ _VALUES = frozenset({"const", "enum", "default", "examples"})
 _SAYS_NOTHING = frozenset({"type", "properties", "required", "title", "description", "$schema", "strict"})
 _OPEN = frozenset({"additionalProperties", "unevaluatedProperties", "patternProperties", "propertyNames", "$ref"})
 _COMPOSED = frozenset({"anyOf", "oneOf", "allOf", "not", "if", "then", "else", "dependentSchemas", "const", "enum"})
+_CHOICES = ("anyOf", "oneOf")
+_DESCRIBES = frozenset({"type", "title", "description", "$schema", "$defs", "definitions", "strict"})
 
 
 def is_forced(choice: Any) -> bool:
@@ -48,9 +50,7 @@ def arguments_schema(parameters: Any, where: str) -> dict[str, Any]:
     schema["type"] = "object"
     if not schema.get("properties") and schema.keys() <= _SAYS_NOTHING:
         return {"type": "object", "properties": {}, "additionalProperties": False}
-    if schema.keys().isdisjoint(_OPEN | _COMPOSED):
-        schema["additionalProperties"] = False
-    return schema
+    return _closed(schema)
 
 
 def answer_schema(functions: Sequence[Mapping[str, Any]], name: str | None, *, parallel: bool) -> dict[str, Any]:
@@ -79,6 +79,20 @@ def answer_schema(functions: Sequence[Mapping[str, Any]], name: str | None, *, p
         "items": {"anyOf": [_call(function["name"], at) for at, function in enumerate(functions)]},
         "$defs": {f"{at}": _rebased(schema, f"#/$defs/{at}") for at, schema in enumerate(of_arguments)},
     }
+
+
+def _closed(schema: dict[str, Any]) -> dict[str, Any]:
+    """``schema`` without properties that it does not name, or each of its choices so where it is nothing but these.
+
+    A small model that may add properties of its own goes on adding them.
+    """
+    if "properties" in schema and schema.keys().isdisjoint(_OPEN | _COMPOSED):
+        return {**schema, "additionalProperties": False}
+    for key in _CHOICES:
+        choices = schema.get(key)
+        if isinstance(choices, list) and schema.keys() <= _DESCRIBES | {key}:
+            return {**schema, key: [_closed(one) if isinstance(one, dict) else one for one in choices]}
+    return schema
 
 
 def _call(name: str, at: int) -> dict[str, Any]:
