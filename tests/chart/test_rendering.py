@@ -108,6 +108,13 @@ def test_another_log_level_replaces_no_pod() -> None:
     assert digests({"logLevel": "debug"}) == digests({}) == digests({**everyone, "llm": model})
 
 
+def test_what_the_gateway_knows_of_a_model_changes_without_replacing_it() -> None:
+    before, after = digests({}), digests({"llm": {"modelDefaults": {"projects": ["proj_a"], "temperature": 0.5}}})
+    assert before == after
+    more = digests({"llm": {"models": {"zeta": {"name": "zeta", "weights": {"folder": "zeta"}}}}})
+    assert more["cloister-gateway"] == before["cloister-gateway"]
+
+
 def test_each_part_logs_at_its_own_level_or_the_common_one() -> None:
     values = {"logLevel": "warning", "gateway": {"logLevel": "debug"}, "llm": {"modelDefaults": {"logLevel": "error"}}}
     rendered = render("quickstart", values=values)

@@ -81,6 +81,7 @@ NEW: dict[str, Any] = {
     "gateway.origins": ["https://other.example"],
     "llm.modelDefaults.temperature": 0.5,
     "llm.modelDefaults.topP": 0.5,
+    "llm.modelDefaults.projects": ["proj_other"],
     "tls.issuer": "chart",
     "tls.certManager.issuerRef.kind": "Issuer",
     "gateway.config": {"redis": {"connections": 7}},

@@ -1,24 +1,21 @@
 """Takes another log level over while a service runs: who has to look closer should not end what they look at."""
 
-import asyncio
 from pathlib import Path
 
 from cloister_common.logs import get_logger, set_level
 from cloister_common.settings import SettingsError, load_log_settings
+from cloister_common.watching import changes_of
 
 __all__ = ["watch_log_level"]
 
 log = get_logger(__name__)
 
-_CHECK_SECONDS = 5.0
 
-
-async def watch_log_level(settings_file: Path, *, service: str, level: str, every: float = _CHECK_SECONDS) -> None:
+async def watch_log_level(settings_file: Path, *, service: str, level: str, every: float = 5.0) -> None:
     """Logs at the level that the settings file names, whenever it names another. Runs until it is cancelled.
 
-    All else in the file waits for the next start. A file that cannot be read, or names no level there is, changes
-    nothing: that start will say what is wrong with it. Like a certificate it is looked at, not listened to: a mounted
-    ConfigMap is renewed by turning a link.
+    A file that cannot be read, or names no level there is, changes nothing: the next start will say what is wrong with
+    it.
 
     Args:
         settings_file: The file that the service was started with.
@@ -26,17 +23,10 @@ async def watch_log_level(settings_file: Path, *, service: str, level: str, ever
         level: The level of the start.
         every: Seconds between two looks.
     """
-    looked_at = None
-    while True:
-        await asyncio.sleep(every)
+    async for _ in changes_of(settings_file, every=every):
         try:
-            facts = settings_file.stat()  # noqa: ASYNC240 - no disk: the kernel has it at hand
-            version = (facts.st_ino, facts.st_mtime_ns, facts.st_size)
-            if version == looked_at:
-                continue
-            looked_at = version
             named = load_log_settings(settings_file).level
-        except (OSError, SettingsError):
+        except SettingsError:
             continue
         if named == level:
             continue

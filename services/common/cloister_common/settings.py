@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 __all__ = [
     "ClientTls",
@@ -132,7 +132,7 @@ class LogSettings(Settings):
     level: str = Field(
         "info",
         pattern="^(debug|info|warning|error)$",
-        description="`debug`, `info`, `warning` or `error`. Taken over while the service runs, as no other setting is.",
+        description="`debug`, `info`, `warning` or `error`. Taken over while the service runs.",
     )
 
 
@@ -141,6 +141,12 @@ class ServiceSettings(Settings):
 
     server: ServerSettings
     log: LogSettings = LogSettings()
+    _file: Path | None = PrivateAttr(None)
+
+    @property
+    def file(self) -> Path | None:
+        """Where they were read from, for what is taken over while the service runs."""
+        return self._file
 
 
 S = TypeVar("S", bound=BaseModel)
@@ -152,7 +158,10 @@ def load_settings(cls: type[S], path: Path) -> S:
     Raises:
         SettingsError: The file is missing, is not YAML, or has a missing, unknown or wrong key (which it names).
     """
-    return _validated(cls, _yaml(path), path)
+    settings = _validated(cls, _yaml(path), path)
+    if isinstance(settings, ServiceSettings):
+        settings._file = path
+    return settings
 
 
 def load_log_settings(path: Path) -> LogSettings:

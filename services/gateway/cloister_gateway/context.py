@@ -7,6 +7,7 @@ The command line needs a few parts of it only (`cloister_gateway.commands`).
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from cloister_common.access import Services
 from cloister_common.browsers import Origins
@@ -36,6 +37,7 @@ from cloister_gateway.identity.store import IdentityStore
 from cloister_gateway.identity.ticket_store import TicketStore
 from cloister_gateway.identity.tickets import Tickets
 from cloister_gateway.models import Catalog, ModelUpstream, open_upstream
+from cloister_gateway.models.following import follow_models
 from cloister_gateway.organization.service import Directory
 from cloister_gateway.responses.idempotency import IdempotencyKeys
 from cloister_gateway.responses.intake import Intake
@@ -144,6 +146,8 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
 
         supervisor = Supervisor()
         stack.push_async_callback(supervisor.close)
+        if settings.file is not None:
+            supervisor.loop("models", partial(follow_models, settings.file, catalog))
         bus = make_bus(settings.redis, redis, supervisor)
         announcements = Announcements(bus)
 

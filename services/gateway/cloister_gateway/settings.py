@@ -207,6 +207,10 @@ class ModelSettings(Settings):
         "does with it what it can.",
     )
 
+    projects: list[str] = Field(
+        [], description="Ids of the projects that may use it; with none, all may. To others it does not exist."
+    )
+
     @model_validator(mode="after")
     def _pods_are_found_in_one_way(self) -> Self:
         if bool(self.urls) == (self.service is not None):
@@ -372,7 +376,9 @@ class GatewaySettings(ServiceSettings):
     vault: VaultSettings
     identity: IdentitySettings
     redis: RedisSettings
-    models: dict[str, ModelSettings] = Field(min_length=1, description="Chat models by their public name.")
+    models: dict[str, ModelSettings] = Field(
+        min_length=1, description="Chat models by their public name. Taken over while the gateway runs."
+    )
     llm: LlmSettings
     embedder: EmbedderSettings
     retriever: RetrieverSettings

@@ -1,5 +1,6 @@
 """What the gateway relies on, asked of the real vLLM pod and of its fake."""
 
+import asyncio
 import json
 from contextlib import aclosing
 from typing import Any, get_args
@@ -8,6 +9,7 @@ import httpx
 import pytest
 from cloister_common.errors import InvalidRequest
 from cloister_gateway.models import ModelUpstream
+from cloister_gateway.models.loads import LOAD_PATH
 from cloister_gateway.models.reasoning import Effort, thinking
 
 from tests.contract.llm.conftest import CONTEXT_TOKENS, MODEL, Pod
@@ -99,6 +101,23 @@ async def test_a_stream_is_the_same_answer_in_pieces(http: httpx.AsyncClient) ->
     assert last["choices"] == []
     counted = ("prompt_tokens", "completion_tokens", "total_tokens")
     assert [last["usage"][name] for name in counted] == [expected["usage"][name] for name in counted]
+
+
+async def test_a_pod_tells_its_load(http: httpx.AsyncClient, pod: Pod) -> None:
+    async def load() -> dict[str, Any]:
+        found: dict[str, Any] = (await http.get(LOAD_PATH)).raise_for_status().json()
+        return found
+
+    assert (await load())["ending"] is False
+    if pod.fake is not None:
+        pod.fake.delay_seconds = 0.05
+    async with http.stream("POST", PATH, json={**CHAT, "max_tokens": 1000, "stream": True}) as answer:
+        await anext(answer.aiter_lines())
+
+        async with asyncio.timeout(30):
+            while (await load())["running"] != 1:
+                await asyncio.sleep(0.02)
+    assert (await load())["waiting"] == 0
 
 
 async def test_without_being_asked_for_it_a_stream_counts_nothing(http: httpx.AsyncClient) -> None:

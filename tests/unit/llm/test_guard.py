@@ -10,8 +10,10 @@ import pytest
 from cloister_common.settings import SettingsError
 from cloister_llm.guard.compiler import Compiler
 from cloister_llm.guard.compiler_watch import CompilerWatch
+from cloister_llm.guard.load import LOAD_PATH, load_of_engine
 from cloister_llm.guard.middleware import Guard
 from cloister_llm.settings import SETTINGS_VARIABLE
+from prometheus_client import CollectorRegistry, Gauge
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
@@ -79,7 +81,7 @@ async def test_every_other_route_is_openais_404(client: httpx.AsyncClient, metho
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer wrong", f"Basic {'t' * 40}", f"Bearer {'t' * 41}"])
-@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/models"), ("POST", "/tokenize")])
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/models"), ("GET", LOAD_PATH), ("POST", "/tokenize")])
 async def test_without_our_token_nothing_answers(guard: Guard, header: str | None, method: str, path: str) -> None:
     headers = {} if header is None else {"authorization": header}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://llm") as client:
@@ -257,12 +259,24 @@ async def test_a_process_that_cannot_be_prepared_does_not_start(make_settings: A
 
 async def test_a_pod_that_drains_is_not_ready_and_takes_nothing_new(guard: Guard, client: httpx.AsyncClient) -> None:
     stopped = asyncio.Event()
+    assert (await client.get(LOAD_PATH)).json() == {"running": 0, "waiting": 0, "ending": False}
     guard.drain.begin(stopped.set)
     await asyncio.wait_for(stopped.wait(), 30)
+    assert (await client.get(LOAD_PATH)).json()["ending"] is True
     assert (await client.get("/readyz")).status_code == 503
     assert (await client.get("/livez")).status_code == 200
     refused = await client.post("/v1/chat/completions", json={"messages": [USER]})
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+
+
+def test_the_load_is_what_the_engine_counts() -> None:
+    registry = CollectorRegistry()
+    for name, counts in (("vllm:num_requests_running", (3, 1)), ("vllm:num_requests_waiting", (2, 0)), ("other", (9,))):
+        gauge = Gauge(name, "As vLLM counts, by engine.", ["engine"], registry=registry)
+        for engine, count in enumerate(counts):
+            gauge.labels(engine).set(count)
+    assert load_of_engine(registry) == {"running": 4, "waiting": 2}
+    assert load_of_engine(CollectorRegistry()) == {"running": 0, "waiting": 0}
 
 
 class Trusting(Compiler):

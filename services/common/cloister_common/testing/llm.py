@@ -2,8 +2,8 @@
 
 It speaks what `cloister_llm` pods speak and the gateway uses: ``/v1/chat/completions`` (streamed or not, several
 choices, usage, logprobs, ``continue_final_message``, tool calls, reasoning), ``/v1/completions``, ``/tokenize``,
-``/v1/models`` and ``/health``; all else is a 404, and all but ``/health`` need the internal token. A "token" is a word
-of the prompt or one entry of `answer`.
+``/v1/models``, ``/cloister/load`` and ``/health``; all else is a 404, and all but ``/health`` need the internal token.
+A "token" is a word of the prompt or one entry of `answer`.
 
 The attributes may be changed from any thread while it serves.
 """
@@ -66,6 +66,8 @@ class FakeLlm:
         drop_after: Number of tokens after which it closes the connection; with 0 it answers a bare 500 instead.
         error_after: Number of tokens after which it sends an error event, as vLLM does.
         refuse_status: If set, every call is answered with this status and an error of vLLM's shape.
+        waiting: How many requests it says are in its queue.
+        ending: Whether it says that it is about to end.
         requests: All calls so far.
         running: Generations running now.
         most_running: The most there ever were.
@@ -88,6 +90,8 @@ class FakeLlm:
     drop_after: int | None = None
     error_after: int | None = None
     refuse_status: int | None = None
+    waiting: int = 0
+    ending: bool = False
     requests: list[RecordedRequest] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
@@ -118,6 +122,9 @@ class FakeLlm:
         if (method, path) == ("GET", "/v1/models"):
             listed = {"id": self.model, "object": "model", "max_model_len": self.context_tokens}
             await _reply(send, 200, {"object": "list", "data": [listed]})
+            return
+        if (method, path) == ("GET", "/cloister/load"):
+            await _reply(send, 200, {"running": self.running, "waiting": self.waiting, "ending": self.ending})
             return
         if method != "POST" or path not in {"/v1/chat/completions", "/v1/completions", "/tokenize"}:
             await _reply(send, 404, _error(f"Invalid URL ({method} {path})", "NotFoundError", 404))

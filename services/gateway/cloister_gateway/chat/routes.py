@@ -46,7 +46,7 @@ async def create(
     caller.keep_fence("send a history of its own, as chat completions do; use /v1/responses")
     size = len(await request.body())
     await aside(size, body.check)
-    model = catalog.get(body.model)
+    model = catalog.served(body.model, caller.tenant)
     check_effort(model, body.reasoning_effort, param="reasoning_effort")
     # Asked for here, where an error of Redis is still answered as one; the call finds it in the cache.
     await upstream.cache_salt(caller.tenant)

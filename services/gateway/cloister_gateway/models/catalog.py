@@ -16,7 +16,7 @@ from cloister_common.wire.models import model_not_found
 
 from cloister_gateway.settings import ModelSettings
 
-__all__ = ["Capability", "Catalog", "ChatModel"]
+__all__ = ["Capability", "Catalog", "ChatModel", "models_of"]
 
 Capability = Literal["chat"]
 """What a model can be asked for. All that are served answer chats; what only some can will stand here."""
@@ -36,6 +36,7 @@ class ChatModel:
         reasoning: Whether it thinks before it answers; None is not known.
         capabilities: What it can.
         temperature, top_p: How it samples where the caller does not say.
+        projects: Who may use it; nobody named means all.
         created: When this gateway began to serve it (Unix seconds).
     """
 
@@ -49,6 +50,7 @@ class ChatModel:
     capabilities: frozenset[Capability] = frozenset({"chat"})
     temperature: float = 1.0
     top_p: float = 1.0
+    projects: frozenset[str] = frozenset()
     created: int = field(default_factory=lambda: int(time.time()), compare=False)
 
     @property
@@ -58,6 +60,10 @@ class ChatModel:
         Of what the gateway knows of the model, and of the release: not of the weights that its pods have loaded.
         """
         return _fingerprint(self.name, self.context_tokens)
+
+    def is_for(self, project: str) -> bool:
+        """Whether ``project`` may use it, and know of it."""
+        return not self.projects or project in self.projects
 
     def answer_tokens(self, asked: int | None) -> int:
         """The longest answer, in tokens, to a caller who asked for at most ``asked``.
@@ -77,20 +83,7 @@ class Catalog:
     @classmethod
     def of(cls, settings: Mapping[str, ModelSettings]) -> Self:
         """What the settings say."""
-        return cls(
-            ChatModel(
-                name,
-                model.context_tokens,
-                model.default_output_tokens,
-                model.instructions,
-                tuple(model.urls),
-                model.service,
-                model.reasoning,
-                temperature=model.temperature,
-                top_p=model.top_p,
-            )
-            for name, model in settings.items()
-        )
+        return cls(models_of(settings))
 
     def get(self, name: str) -> ChatModel:
         """The model called ``name``.
@@ -103,6 +96,17 @@ class Catalog:
             raise model_not_found(name)
         return found
 
+    def served(self, name: str, project: str) -> ChatModel:
+        """The model called ``name``, for a caller of ``project``.
+
+        Raises:
+            NotFound: There is none for that project (``model_not_found``).
+        """
+        found = self.get(name)
+        if not found.is_for(project):
+            raise model_not_found(name)
+        return found
+
     def find(self, name: str) -> ChatModel | None:
         """The model called ``name``, or None."""
         return self._models.get(name)
@@ -111,14 +115,36 @@ class Catalog:
         return iter(tuple(self._models.values()))
 
     def replace(self, models: Iterable[ChatModel]) -> None:
-        """Puts ``models`` in the place of all there were, and tells the listeners."""
-        self._models = _by_name(models)
+        """Puts ``models`` in the place of all there were, and tells the listeners. Who is the same is left there."""
+        before = self._models
+        self._models = {
+            name: model if before.get(name) != model else before[name] for name, model in _by_name(models).items()
+        }
         for listener in self._listeners:
             listener()
 
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Calls ``listener`` after every change. It must be quick and must not wait."""
         self._listeners.append(listener)
+
+
+def models_of(settings: Mapping[str, ModelSettings]) -> list[ChatModel]:
+    """The models that the settings name."""
+    return [
+        ChatModel(
+            name,
+            model.context_tokens,
+            model.default_output_tokens,
+            model.instructions,
+            tuple(model.urls),
+            model.service,
+            model.reasoning,
+            temperature=model.temperature,
+            top_p=model.top_p,
+            projects=frozenset(model.projects),
+        )
+        for name, model in settings.items()
+    ]
 
 
 @functools.cache

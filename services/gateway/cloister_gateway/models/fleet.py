@@ -62,6 +62,10 @@ class Fleet:
         """The pods of a model that is in the catalog, or was: calls that are under way end on their pods."""
         return self._pods[model]
 
+    def pods(self) -> list[Pods]:
+        """Those of every model that is in the catalog."""
+        return [self._pods[model.name] for model in self._catalog]
+
     def start(self, supervisor: Supervisor) -> None:
         """Looks names up again and again from now on, once there are any; ends with the supervisor."""
         self._supervisor = supervisor

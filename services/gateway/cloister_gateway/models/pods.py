@@ -2,23 +2,46 @@
 
 Rendezvous hashing (Thaler and Ravishankar, 1998) ranks the pods for an affinity key, so that a conversation keeps
 meeting the prefix cache it filled, and losing a pod moves only that pod's conversations. The bound on load is that
-of consistent hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam, 2018): no pod gets more than
-`LOAD_FACTOR` times the mean. Health is what calls found out: a pod that cannot be reached, or does not say that it is
-well after a call failed there, is left out for a while, then tried. A request that fails or is slow on a pod that is
-well says nothing of the pod: it must not be taken from everybody else.
+of consistent hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam, 2018), counted in tokens: a pod that has
+more than `LOAD_FACTOR` times the mean of them, and one request beside, is passed over. So is one whose queue, by its
+own word, is longer than the others': that is what other gateways ask of it.
+
+Health is what calls found out: a pod that cannot be reached, or does not say that it is well after a call failed
+there, is left out for a while. Then one request tries it, and the others follow once that got an answer. A request
+that fails or is slow on a pod that is well says nothing of the pod: it must not be taken from everybody else.
 """
 
 import hashlib
-import math
+import random
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
-__all__ = ["LOAD_FACTOR", "Attempts", "Pod", "Pods"]
+__all__ = ["LOAD_FACTOR", "Attempts", "Load", "Pod", "Pods"]
 
 LOAD_FACTOR = 1.25
 _MOST_LATE = 3
 """So many requests in a row without an answer in time, and no other one answered between them: that is the pod."""
+
+_LEAST = -1
+_tokens = attrgetter("tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a pod says of itself.
+
+    Attributes:
+        waiting: Requests in its queue, of all gateways.
+        ending: Whether it finishes what it has and takes nothing new.
+    """
+
+    waiting: int = 0
+    ending: bool = False
+
+
+_UNKNOWN = Load()
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -29,15 +52,27 @@ class Pod:
         url: Its address.
         server_name: The name that its certificate must have, where the address is none.
         running: Requests that this gateway has open there.
-        out_until: Monotonic seconds until which it is left out.
+        tokens: What these may come to: their prompts and the longest answers.
+        out_until: Monotonic seconds until which it is left out; 0 if it answered since.
         late: Requests that it did not answer in time since it last answered one.
+        load: What it said of itself a moment ago.
     """
 
     url: str
     server_name: str | None = None
     running: int = 0
+    tokens: int = 0
     out_until: float = 0.0
     late: int = 0
+    load: Load = _UNKNOWN
+    seed: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.seed = _number(self.url)
+
+    def is_out(self, now: float) -> bool:
+        """Whether it gets nothing new."""
+        return self.out_until > now or self.load.ending
 
 
 @dataclass(eq=False, slots=True)
@@ -64,6 +99,9 @@ class Pods:
     def __init__(self, urls: Sequence[str], *, outage_seconds: float) -> None:
         self.all: list[Pod] = []
         self._outage_seconds = outage_seconds
+        self._left_out: set[Pod] = set()
+        self._tokens = 0
+        self._waiting = 0
         self.replace(urls)
 
     def replace(self, urls: Sequence[str], *, server_name: str | None = None) -> bool:
@@ -71,30 +109,62 @@ class Pods:
         before = {(pod.url, pod.server_name): pod for pod in self.all}
         keys = [(url.rstrip("/"), server_name) for url in urls]
         self.all = [before.get(key) or Pod(*key) for key in keys]
+        self._left_out.intersection_update(self.all)
+        self._count()
         return before.keys() != set(keys)
 
-    def choose(self, affinity: str | None, *, tried: Collection[Pod] = ()) -> Pod | None:
-        """The pod for the next request, or None if all were tried.
+    def choose(self, affinity: str | None, *, tokens: int = 1, tried: Collection[Pod] = ()) -> Pod | None:
+        """The pod for the next request, which is begun there now, or None if all were tried.
 
         Pods that are left out come last, soonest back first: if every pod failed a moment ago, asking again is
         cheap and tells the truth.
+
+        Args:
+            affinity: Requests with the same key go to the same pod while its load allows it.
+            tokens: The request's prompt and longest answer.
+            tried: Pods that are out of the question.
         """
         now = time.monotonic()
-        untried = [pod for pod in self.all if pod not in tried]
-        present = [pod for pod in untried if pod.out_until <= now]
-        if not present:
-            return min(untried, key=lambda pod: pod.out_until, default=None)
-        if len(present) == 1:
-            return present[0]
-        if affinity is None:
-            return min(present, key=lambda pod: (pod.running, _score(pod.url, str(now))))
-        share = math.ceil(LOAD_FACTOR * (sum(pod.running for pod in present) + 1) / len(present))
-        ranked = sorted(present, key=lambda pod: _score(pod.url, affinity), reverse=True)
-        return next((pod for pod in ranked if pod.running < share), ranked[0])
+        present = max(len(self.all) - sum(pod.is_out(now) for pod in self._left_out), 1)
+        most = LOAD_FACTOR * self._tokens / present + tokens
+        longest = LOAD_FACTOR * self._waiting / present + 1
+        busy = None
+        for pod in self._ranked(affinity):
+            if pod in tried or pod.is_out(now):
+                continue
+            if pod.tokens <= most and pod.load.waiting <= longest:
+                return self._tried(pod, now)
+            busy = busy or pod
+        if busy is not None:
+            return self._tried(busy, now)
+        untried = (pod for pod in self.all if pod not in tried)
+        return min(untried, key=lambda pod: pod.out_until, default=None)
+
+    def begin(self, pod: Pod, tokens: int) -> None:
+        """Counts a request of ``tokens`` that ``pod`` gets."""
+        pod.running += 1
+        pod.tokens += tokens
+        if pod in self._there:
+            self._tokens += tokens
+
+    def end(self, pod: Pod, tokens: int) -> None:
+        """Counts it no longer."""
+        pod.running -= 1
+        pod.tokens -= tokens
+        if pod in self._there:
+            self._tokens -= tokens
+
+    def report(self, pod: Pod, load: Load | None) -> None:
+        """Notes what ``pod`` says of itself, or that it says nothing."""
+        pod.load = load or _UNKNOWN
+        if pod.load.ending:
+            self._left_out.add(pod)
+        self._count()
 
     def failed(self, pod: Pod) -> None:
         """Leaves ``pod`` out for a while."""
         pod.out_until = time.monotonic() + self._outage_seconds
+        self._left_out.add(pod)
 
     def late(self, pod: Pod) -> None:
         """Notes that ``pod``, which says that it is well, did not answer a request in time."""
@@ -106,7 +176,36 @@ class Pods:
         """Notes that ``pod`` is well."""
         pod.out_until = 0.0
         pod.late = 0
+        if not pod.load.ending:
+            self._left_out.discard(pod)
+
+    def _count(self) -> None:
+        self._there = set(self.all)
+        self._seeds = [pod.seed for pod in self.all]
+        self._tokens = sum(pod.tokens for pod in self.all)
+        self._waiting = sum(pod.load.waiting for pod in self.all)
+
+    def _ranked(self, affinity: str | None) -> Iterator[Pod]:
+        """The pods, best first, as far as they are asked for: sorting them all takes longer than choosing the first."""
+        if affinity is None:
+            start = random.randrange(len(self.all) or 1)  # noqa: S311 - no secret
+            yield from sorted(self.all[start:] + self.all[:start], key=_tokens)
+            return
+        # An integer's hash is the rest by a Mersenne prime, which mixes well, is the same in every process, and takes
+        # a tenth of the time that a digest does.
+        key = _number(affinity)
+        scores = [hash(key * seed) for seed in self._seeds]
+        for _ in scores:
+            best = scores.index(max(scores))
+            scores[best] = _LEAST
+            yield self.all[best]
+
+    def _tried(self, pod: Pod, now: float) -> Pod:
+        """``pod``; where it was left out, the others wait for what becomes of this request."""
+        if pod.out_until:
+            pod.out_until = now + self._outage_seconds
+        return pod
 
 
-def _score(url: str, affinity: str) -> bytes:
-    return hashlib.blake2b(affinity.encode(), digest_size=8, key=url.encode()[:64]).digest()
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())

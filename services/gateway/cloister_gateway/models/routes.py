@@ -1,5 +1,6 @@
 """``/v1/models``: the chat models of the catalog and what the embedder serves."""
 
+import asyncio
 from typing import Annotated, Any
 
 from cloister_common.access import provided
@@ -11,7 +12,8 @@ from fastapi import APIRouter, Depends, Request
 
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.models.catalog import Catalog
+from cloister_gateway.models.catalog import Catalog, ChatModel
+from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.wire.query import only_query
 
 __all__ = ["router"]
@@ -21,6 +23,7 @@ router = APIRouter(prefix="/v1/models")
 
 Caller = Annotated[Principal, Depends(require("models"))]
 Models = Annotated[Catalog, Depends(provided(Catalog))]
+Upstream = Annotated[ModelUpstream, Depends(provided(ModelUpstream))]
 Embedder = Annotated[EmbedderClient, Depends(provided(EmbedderClient))]
 Body = dict[str, Any]
 
@@ -29,29 +32,35 @@ _EMBEDDER_SECONDS = 2.0
 
 
 @router.get("")
-async def list_models(request: Request, caller: Caller, catalog: Models, embedder: Embedder) -> Body:
+async def list_models(request: Request, caller: Caller, catalog: Models, llm: Upstream, embedder: Embedder) -> Body:
     """All models; those of the embedder are left out while it does not answer."""
     only_query(request, ())
-    return {"object": "list", "data": await _models(catalog, embedder, caller)}
+    chat, embedding = await asyncio.gather(_chat_models(catalog, llm, caller), _embedder_models(embedder, caller))
+    return {"object": "list", "data": [*chat, *embedding]}
 
 
 @router.get("/{model:path}")
-async def retrieve_model(model: str, request: Request, caller: Caller, catalog: Models, embedder: Embedder) -> Body:
+async def retrieve_model(
+    model: str, request: Request, caller: Caller, catalog: Models, llm: Upstream, embedder: Embedder
+) -> Body:
     """One model."""
     only_query(request, ())
-    for found in await _models(catalog, embedder, caller):
-        if found["id"] == model:
-            return found
+    found = catalog.find(model)
+    if found is not None and found.is_for(caller.tenant):
+        return await _chat_model(found, llm)
+    for other in await _embedder_models(embedder, caller):
+        if other["id"] == model:
+            return other
     raise model_not_found(model)
 
 
-async def _models(catalog: Catalog, embedder: EmbedderClient, caller: Principal) -> list[Body]:
-    chat = [
-        _model(model.name, model.created, {"kind": "chat", "context_tokens": model.context_tokens})
-        for model in catalog
-        if "chat" in model.capabilities
-    ]
-    return [*chat, *await _embedder_models(embedder, caller)]
+async def _chat_models(catalog: Catalog, llm: ModelUpstream, caller: Principal) -> list[Body]:
+    return await asyncio.gather(*(_chat_model(model, llm) for model in catalog if model.is_for(caller.tenant)))
+
+
+async def _chat_model(model: ChatModel, llm: ModelUpstream) -> Body:
+    ready = await llm.is_ready(model.name)
+    return _model(model.name, model.created, {"kind": "chat", "context_tokens": model.context_tokens, "ready": ready})
 
 
 async def _embedder_models(embedder: EmbedderClient, caller: Principal) -> list[Body]:

@@ -12,8 +12,8 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from functools import cache
-from typing import Any, Literal, cast
+from functools import cache, partial
+from typing import Any, Literal, NamedTuple, cast
 
 import orjson
 from cloister_common.errors import CloisterError, Unavailable, UpstreamFailed
@@ -31,6 +31,7 @@ from cloister_gateway.models.catalog import Catalog
 from cloister_gateway.models.connections import Answer, PodClient, PodLostError, PodUnreachedError
 from cloister_gateway.models.faults import failed_again, fault_of, no_answer_in_time, no_pod, stream_fault
 from cloister_gateway.models.fleet import Fleet, LookUp, addresses_of
+from cloister_gateway.models.loads import Loads
 from cloister_gateway.models.pods import Attempts, Pod
 from cloister_gateway.models.watchdog import Watchdog
 from cloister_gateway.settings import LlmSettings
@@ -61,6 +62,9 @@ _PULSE_SECONDS = 5.0
 """Silence of a pod's stream after which it shall give a sign of life; sooner where less silence is borne."""
 
 _LARGEST_ERROR_BYTES = 64 * 1024
+_BYTES_A_TOKEN = 4
+"""Of a request's JSON, about: loads are compared with each other only."""
+
 _SALT_SECONDS = 300.0
 _MOST_SALTS = 10_000
 
@@ -74,6 +78,17 @@ def _running(model: str) -> Gauge:
 @cache
 def _calls(model: str, outcome: str) -> Counter:
     return _CALLS.labels(model, outcome)
+
+
+class _Request(NamedTuple):
+    """One request as it is sent to a pod."""
+
+    model: str
+    path: str
+    raw: bytes
+    affinity: str | None
+    tokens: int
+    """Of its prompt and its longest answer, about."""
 
 
 class ModelUpstream:
@@ -95,8 +110,9 @@ class ModelUpstream:
         self._salts: ShortCache[str] = ShortCache(seconds=_SALT_SECONDS, most=_MOST_SALTS)
 
     def start(self, supervisor: Supervisor) -> None:
-        """Begins to follow which pods there are; ends with the supervisor."""
+        """Begins to follow which pods there are and what they have to do; ends with the supervisor."""
         self._pods.start(supervisor)
+        supervisor.loop("model-pod-loads", Loads(self._pods, self._client).run)
 
     async def cache_salt(self, tenant: str) -> str:
         """What separates the tenant's prefix cache from every other's."""
@@ -134,9 +150,9 @@ class ModelUpstream:
             RequestFailed: It failed twice, or was not answered in time; trying again is of no use.
             CloisterError: The pods are down, refuse the request, or fail in the middle (`UpstreamFailed`).
         """
-        raw = await self._request_bytes(model, {**body, "stream": True}, tenant)
+        request = await self._request(model, path, {**body, "stream": True}, tenant, affinity)
         attempts = attempts or Attempts()
-        pod, events, first = await self._begin(model, path, raw, affinity, attempts)
+        pod, events, first = await self._begin(request, attempts)
         async with aclosing(events):
             try:
                 yield first
@@ -159,8 +175,8 @@ class ModelUpstream:
         Raises:
             CloisterError: As `stream_events`.
         """
-        raw = await self._request_bytes(model, {**body, "stream": False}, tenant)
-        return await self._call(model, path, raw, affinity=affinity, seconds=self._llm.completion_seconds)
+        request = await self._request(model, path, {**body, "stream": False}, tenant, affinity)
+        return await self._call(request, seconds=self._llm.completion_seconds)
 
     async def tokenize(self, model: str, *, prompt: str) -> list[int]:
         """The token ids of a text, by the model's own tokenizer."""
@@ -179,8 +195,17 @@ class ModelUpstream:
     async def _tokenize(self, model: str, body: dict[str, Any]) -> dict[str, Any]:
         self._catalog.get(model)
         raw = orjson.dumps({"model": model, **body})
-        answer = await self._call(model, "/tokenize", raw, affinity=None, seconds=_TOKENIZE_SECONDS)
+        # A pod counts much faster than it generates: this is no load.
+        answer = await self._call(_Request(model, "/tokenize", raw, None, 0), seconds=_TOKENIZE_SECONDS)
         return cast("dict[str, Any]", orjson.loads(answer))
+
+    async def is_ready(self, model: str) -> bool:
+        """Whether at least one pod of ``model`` says that it is healthy."""
+        try:
+            await self.check(model)
+        except Unavailable:
+            return False
+        return True
 
     async def check(self, model: str) -> None:
         """Raises `Unavailable` unless at least one pod of ``model`` says that it is healthy."""
@@ -204,18 +229,17 @@ class ModelUpstream:
             self._pods[model].failed(pod)
         return well
 
-    async def _begin(
-        self, model: str, path: Path, raw: bytes, affinity: str | None, attempts: Attempts
-    ) -> tuple[Pod, AsyncGenerator[bytes, None], bytes]:
+    async def _begin(self, request: _Request, attempts: Attempts) -> tuple[Pod, AsyncGenerator[bytes, None], bytes]:
         """A pod, its stream that has begun, and the first block. Pods that fail before it are passed over."""
+        model = request.model
         tried: set[Pod] = set()
         fault: CloisterError | None = None
         while True:
-            pod = self._next_pod(model, affinity, attempts, tried, fault)
+            pod = self._next_pod(request, attempts, tried, fault)
             started = time.monotonic()
             try:
                 async with asyncio.timeout(self._llm.first_token_seconds) as deadline:
-                    events = self._attempt(model, pod, path, raw, deadline)
+                    events = self._attempt(request, pod, deadline)
                     first = await anext(events)
             except (PodLostError, UpstreamFailed, Unavailable) as error:
                 fault = await self._passed_over(model, pod, error, attempts) or fault
@@ -227,20 +251,22 @@ class ModelUpstream:
                 _FIRST_TOKEN.labels(model).observe(time.monotonic() - started)
                 return pod, events, first
 
-    async def _request_bytes(self, model: str, body: dict[str, Any], tenant: str) -> bytes:
-        self._catalog.get(model)
-        return orjson.dumps({**body, "model": model, "cache_salt": await self.cache_salt(tenant)})
+    async def _request(
+        self, model: str, path: Path, body: dict[str, Any], tenant: str, affinity: str | None
+    ) -> _Request:
+        asked = body.get("max_completion_tokens") or body.get("max_tokens")
+        answer = self._catalog.get(model).answer_tokens(asked) * (body.get("n") or 1)
+        raw = orjson.dumps({**body, "model": model, "cache_salt": await self.cache_salt(tenant)})
+        return _Request(model, path, raw, affinity, len(raw) // _BYTES_A_TOKEN + answer)
 
-    def _next_pod(
-        self, model: str, affinity: str | None, attempts: Attempts, tried: set[Pod], fault: CloisterError | None
-    ) -> Pod:
+    def _next_pod(self, request: _Request, attempts: Attempts, tried: set[Pod], fault: CloisterError | None) -> Pod:
         """The pod for the next attempt. If there is none left, raises what the last one that answered said."""
-        pods = self._pods[model]
         pod = None
         if len(tried) < _MOST_PODS:
-            pod = pods.choose(affinity, tried=tried | attempts.pods) or pods.choose(affinity, tried=tried)
+            choose = partial(self._pods[request.model].choose, request.affinity, tokens=request.tokens)
+            pod = choose(tried=tried | attempts.pods) or choose(tried=tried)
         if pod is None:
-            raise fault or no_pod(model)
+            raise fault or no_pod(request.model)
         tried.add(pod)
         return pod
 
@@ -272,18 +298,19 @@ class ModelUpstream:
         return no_answer_in_time(model, seconds)
 
     @asynccontextmanager
-    async def _post(self, model: str, pod: Pod, path: str, raw: bytes) -> AsyncIterator[Answer]:
+    async def _post(self, request: _Request, pod: Pod) -> AsyncIterator[Answer]:
         """An open, successful answer of ``pod``. Leaving the block before its end closes the connection."""
-        pod.running += 1
-        _running(model).inc()
+        pods = self._pods[request.model]
+        pods.begin(pod, request.tokens)
+        _running(request.model).inc()
         try:
-            async with await self._client.post(pod, path, raw) as answer:
+            async with await self._client.post(pod, request.path, request.raw) as answer:
                 if answer.status != 200:
-                    raise await self._refused(model, path, answer)
+                    raise await self._refused(request.model, request.path, answer)
                 yield answer
         finally:
-            pod.running -= 1
-            _running(model).dec()
+            pods.end(pod, request.tokens)
+            _running(request.model).dec()
 
     async def _refused(self, model: str, path: str, answer: Answer) -> CloisterError:
         read = "prompt" if path == TEXT else "messages"
@@ -292,14 +319,12 @@ class ModelUpstream:
             log.error("llm_pod_failed", model=model, status=answer.status)
         return fault
 
-    async def _attempt(
-        self, model: str, pod: Pod, path: Path, raw: bytes, deadline: asyncio.Timeout
-    ) -> AsyncGenerator[bytes, None]:
+    async def _attempt(self, request: _Request, pod: Pod, deadline: asyncio.Timeout) -> AsyncGenerator[bytes, None]:
         """One try on one pod: blocks of whole events. Raises `PodLostError` when the pod goes away.
 
         ``deadline``, of the first one, moves with each sign of life before it.
         """
-        async with self._post(model, pod, path, raw) as answer:
+        async with self._post(request, pod) as answer:
             watchdog = Watchdog(answer, max(self._llm.first_token_seconds, self._llm.token_seconds))
             left = b""
             begun = finished = False
@@ -336,14 +361,15 @@ class ModelUpstream:
             if not finished:
                 raise PodLostError("the stream ended without [DONE]")
 
-    async def _call(self, model: str, path: str, raw: bytes, *, affinity: str | None, seconds: float) -> bytes:
+    async def _call(self, request: _Request, *, seconds: float) -> bytes:
+        model = request.model
         tried: set[Pod] = set()
         attempts = Attempts()
         fault: CloisterError | None = None
         while True:
-            pod = self._next_pod(model, affinity, attempts, tried, fault)
+            pod = self._next_pod(request, attempts, tried, fault)
             try:
-                async with asyncio.timeout(seconds), self._post(model, pod, path, raw) as answer:
+                async with asyncio.timeout(seconds), self._post(request, pod) as answer:
                     body = await answer.read()
             except (PodLostError, UpstreamFailed, Unavailable) as error:
                 fault = await self._passed_over(model, pod, error, attempts) or fault

@@ -185,7 +185,7 @@ class Intake:
     def _check(self, principal: Principal, parameters: ResponseParameters) -> ChatModel:
         """The model that is asked. Raises for what can be told from the request alone."""
         check_permissions(principal, parameters)
-        model = self._models.get(parameters.model)
+        model = self._models.served(parameters.model, principal.tenant)
         check_effort(model, parameters.effort(), param="reasoning.effort")
         if parameters.conversation is not None and parameters.previous_response_id is not None:
             raise InvalidRequest(

@@ -39,6 +39,7 @@ from cloister_llm.families import pod_parsers
 from cloister_llm.guard.compiler import Compiler
 from cloister_llm.guard.compiler_watch import CompilerWatch, asks_of
 from cloister_llm.guard.drain import Drain
+from cloister_llm.guard.load import LOAD_PATH, load_of_engine
 from cloister_llm.guard.rules import ALIVE, BODIES, HEALTH, PATHS, check_body
 from cloister_llm.guard.schemas import asks_for_structure, compiled_schemas, may_call
 from cloister_llm.settings import LlmSettings, pod_settings, pod_settings_file
@@ -149,6 +150,9 @@ class Guard:
                 raise NotFound(f"Invalid URL ({method} {path})", code="unknown_url")
             elif not self.tokens.accepts(Headers(scope=scope).get("authorization")):
                 raise Unauthenticated("This is an internal service: it answers only Cloister's own parts.")
+            elif path == LOAD_PATH:
+                await JSONResponse({**load_of_engine(), "ending": self.drain.begun})(scope, receive, send)
+                return
             elif path in BODIES:
                 check_encoding(scope["headers"])
                 raw, body = await self._checked_body(path, receive)

@@ -10,6 +10,7 @@ from typing import Any
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 
+from cloister_llm.guard.load import LOAD_PATH
 from cloister_llm.guard.sampling import SAMPLING_FIELDS, check_sampling
 from cloister_llm.guard.schemas import check_structure
 from cloister_llm.rendering.vocabulary import ROLES, TEMPLATE_WORDS, is_word
@@ -20,11 +21,15 @@ HEALTH = {"/health": "/health", "/livez": "/health", "/readyz": "/health"}
 """Open paths, and the one of vLLM's that answers them. vLLM listens only once the model is loaded, so that an answer
 means ready."""
 
-ALIVE = frozenset({"/health", "/livez"})
-"""Paths that answer while the pod stops, so that it is not killed before its last requests are done."""
+ALIVE = frozenset({"/health", "/livez", LOAD_PATH})
+"""Paths that answer while the pod stops: so that it is not killed before its last requests are done, and gets no new
+ones."""
 
 PATHS = frozenset(
-    {("GET", "/v1/models"), ("POST", "/v1/chat/completions"), ("POST", "/v1/completions"), ("POST", "/tokenize")}
+    {
+        *(("GET", "/v1/models"), ("GET", LOAD_PATH)),
+        *(("POST", "/v1/chat/completions"), ("POST", "/v1/completions"), ("POST", "/tokenize")),
+    }
 )
 """What answers a caller with our internal token."""
 

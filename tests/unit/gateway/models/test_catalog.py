@@ -52,6 +52,24 @@ def test_unknown_model_is_one_error_with_the_mend() -> None:
     assert "GET /v1/models" in unknown.value.message
 
 
+def test_a_model_of_some_projects_does_not_exist_for_others() -> None:
+    catalog = Catalog([model("own", projects=frozenset({"proj_a"})), model("all")])
+    assert catalog.served("own", "proj_a").name == "own"
+    assert catalog.served("all", "proj_b").name == "all"
+    messages = []
+    for name in ("own", "none"):
+        with pytest.raises(NotFound) as unknown:
+            catalog.served(name, "proj_b")
+        messages.append(unknown.value.message.replace(name, "X"))
+    assert messages[0] == messages[1]
+
+
+def test_models_that_stay_as_they_are_keep_when_they_began() -> None:
+    catalog = Catalog([model("a", created=1), model("b", created=1)])
+    catalog.replace([model("a", created=2), model("b", created=2, temperature=0.5)])
+    assert [entry.created for entry in catalog] == [1, 2]
+
+
 def test_replaced_models_are_seen_by_who_listens() -> None:
     catalog = Catalog([model("a")])
     seen: list[list[str]] = []
