@@ -402,6 +402,120 @@ LLAMA_31_70B = {
     "torch_dtype": "bfloat16",
 }
 
+GLM_4_9B = {
+    "model_type": "chatglm",
+    "architectures": ["ChatGLMModel"],
+    "hidden_size": 4096,
+    "ffn_hidden_size": 13696,
+    "kv_channels": 128,
+    "multi_query_attention": True,
+    "multi_query_group_num": 2,
+    "num_attention_heads": 32,
+    "num_layers": 40,
+    "padded_vocab_size": 151552,
+    "seq_length": 131072,
+    "vocab_size": 151552,
+    "tie_word_embeddings": False,
+}
+"""A type whose class is code of its repository, with names of its own."""
+
+MINIMAX_TEXT_01 = {
+    "model_type": "minimax_text_01",
+    "architectures": ["MiniMaxText01ForCausalLM"],
+    "attn_type_list": [0, 0, 0, 0, 0, 0, 0, 1] * 10,
+    "hidden_size": 6144,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "num_local_experts": 32,
+    "num_experts_per_tok": 2,
+    "vocab_size": 200064,
+    "max_position_embeddings": 10240000,
+    "tie_word_embeddings": False,
+}
+"""Lightning attention in seven of eight layers."""
+
+LLAMA_4_SCOUT = {
+    "model_type": "llama4",
+    "architectures": ["Llama4ForConditionalGeneration"],
+    "text_config": {
+        "model_type": "llama4_text",
+        "attention_chunk_size": 8192,
+        "head_dim": 128,
+        "hidden_size": 5120,
+        "interleave_moe_layer_step": 1,
+        "intermediate_size": 8192,
+        "intermediate_size_mlp": 16384,
+        "max_position_embeddings": 10485760,
+        "num_attention_heads": 40,
+        "num_experts_per_tok": 1,
+        "num_hidden_layers": 48,
+        "num_key_value_heads": 8,
+        "num_local_experts": 16,
+        "vocab_size": 202048,
+        "use_qk_norm": True,
+        "no_rope_layers": [],
+    },
+    "vision_config": {
+        "model_type": "llama4_vision_model",
+        "hidden_size": 1408,
+        "image_size": 336,
+        "intermediate_size": 5632,
+        "num_attention_heads": 16,
+        "num_hidden_layers": 34,
+        "patch_size": 14,
+        "projector_input_dim": 4096,
+        "projector_output_dim": 4096,
+        "vision_output_dim": 4096,
+    },
+    "torch_dtype": "bfloat16",
+}
+"""Three of four layers look back to the beginning of a chunk of 8192 tokens; one shared expert and one of sixteen."""
+
+QWEN_25_VL_7B = {
+    **{key: value for key, value in QWEN_2_VL_7B.items() if key != "vision_config"},
+    "model_type": "qwen2_5_vl",
+    "architectures": ["Qwen2_5_VLForConditionalGeneration"],
+    "max_position_embeddings": 128000,
+    "vision_config": {
+        "depth": 32,
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "num_heads": 16,
+        "in_chans": 3,
+        "out_hidden_size": 3584,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "spatial_patch_size": 14,
+        "window_size": 112,
+        "fullatt_block_indexes": [7, 15, 23, 31],
+        "temporal_patch_size": 2,
+    },
+}
+
+BAMBA_9B = {
+    "model_type": "bamba",
+    "architectures": ["BambaForCausalLM"],
+    "attn_layer_indices": [9, 18, 27],
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "mamba_d_conv": 4,
+    "mamba_d_head": 64,
+    "mamba_d_state": 128,
+    "mamba_expand": 2,
+    "mamba_n_groups": 1,
+    "mamba_n_heads": 128,
+    "vocab_size": 128256,
+    "max_position_embeddings": 262144,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+}
+
 PARAMETERS: list[tuple[str, dict[str, Any], int]] = [
     ("jamba", JAMBA, 51_570_323_328),
     ("nemotron-nano-9b-v2", NEMOTRON_NANO_9B, 8_888_227_328),
@@ -416,6 +530,9 @@ PARAMETERS: list[tuple[str, dict[str, Any], int]] = [
     ("phi-3-mini", PHI_3_MINI, 3_821_079_552),
     ("falcon-7b", FALCON_7B, 6_921_720_704),
     ("mamba2-780m", MAMBA_2_780M, 780_161_280),
+    ("llama-4-scout", LLAMA_4_SCOUT, 108_641_793_536),
+    ("qwen2.5-vl-7b", QWEN_25_VL_7B, 8_292_166_656),
+    ("bamba-9b", BAMBA_9B, 9_780_235_392),
     ("llama-3.1-70b", LLAMA_31_70B, 70_553_706_496),
 ]
 """Of the published safetensors files, without heads for several tokens at a time."""

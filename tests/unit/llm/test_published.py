@@ -189,16 +189,30 @@ def test_a_type_that_nobody_knows_is_counted_like_one_whose_keys_it_uses() -> No
     assert read_shape({**latent, "model_type": "brand_new"}).kv_bytes(1, kv_dtype_bytes=2) == 61 * 576 * 2
 
 
+def test_a_type_of_other_names_for_the_same_is_counted_by_what_they_mean() -> None:
+    shape = read_shape(published.GLM_4_9B)
+    assert shape.parameters / 1e9 == pytest.approx(9.4, rel=0.005)
+    assert shape.kv_bytes(1, kv_dtype_bytes=2) == 40 * 2 * 2 * 128 * 2
+
+
+def test_lightning_attention_keeps_a_square_for_each_head() -> None:
+    shape = read_shape(published.MINIMAX_TEXT_01)
+    assert shape.parameters / 1e9 == pytest.approx(456, rel=0.005)
+    assert shape.kv_bytes(1, kv_dtype_bytes=2) == 10 * 2 * 8 * 128 * 2
+    assert shape.state_bytes(dtype_bytes=2) == 70 * 64 * 128 * 128 * 2
+
+
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
+        ({**LLAMA_3_8B, "model_type": "brand_new", "block_configs": [{"no_op": True}] * 32}, "'block_configs'"),
         ({**LLAMA_3_8B, "model_type": "brand_new", "layer_types": ["wormhole"] * 32}, "'wormhole'"),
         ({"model_type": "t5", "is_encoder_decoder": True}, "encoder and a decoder"),
         ({**LLAMA_3_8B, "model_type": "brand_new", "layer_types": ["linear_attention"] * 32}, "How large the state"),
         ({**LLAMA_3_8B, "architectures": ["BertForMaskedLM"]}, "writes none"),
         ({**LLAMA_3_8B, "layer_types": ["full_attention"] * 3}, "3"),
     ],
-    ids=["layer", "encoder-decoder", "state", "encoder", "layers that do not add up"],
+    ids=["section", "layer", "encoder-decoder", "state", "encoder", "layers that do not add up"],
 )
 def test_what_cannot_be_known_is_refused_by_name(config: dict[str, Any], sentence: str) -> None:
     with pytest.raises(PlanError, match=sentence):

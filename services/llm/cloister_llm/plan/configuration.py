@@ -7,6 +7,7 @@ pay, so types whose files say everything themselves are read as they are.
 """
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,13 +21,20 @@ _COMPLETE = {"llama", "mistral", "qwen2", "qwen3", "mixtral"}
 """Types of which every layer is alike, and whose files name heads, layers and sizes."""
 _COMPLETE_KEYS = {"hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings"}
 
-_SAME_AS = {"kimi_k2": "deepseek_v3", "RefinedWeb": "falcon", "RefinedWebModel": "falcon"}
+_SAME_AS = {
+    "kimi_k2": "deepseek_v3",
+    "minimax_text_01": "minimax",
+    "RefinedWeb": "falcon",
+    "RefinedWebModel": "falcon",
+}
 """Types without a class of their own in transformers, and whose they use (vLLM's registry of configurations)."""
 
 _TEXT = ("text_config", "llm_config", "language_config", "thinker_config")
 """Under which names a model of several modalities keeps its language model."""
 _PATTERNS = ("layer_types", "hybrid_override_pattern")
 """What says how many layers there are by naming each."""
+_UNREAD = re.compile("ssm|mamba|rwkv|recurrent|linear_attn|lightning|hybrid|block_config|attn_type|compress")
+"""What keys are called that make layers unlike each other, or something else than attention."""
 _SECTIONS = ("attn_config", "ffn_config")
 """Where DBRX and MPT keep what others have at the top."""
 _TOWERS = ("vision_config", "audio_config", "encoder_config", "vision_tower_config", "audio_encoder_config")
@@ -156,6 +164,7 @@ def read_configuration(file: Mapping[str, Any]) -> Configuration:
         return Configuration(file, written, None)
     whole = _by_class(file)
     if whole is None:
+        _refuse_unread(file)
         return Configuration(file, None, None)
     text = whole.get_text_config(decoder=True)
     if not any(isinstance(file.get(name), Mapping) for name in _TEXT):
@@ -175,6 +184,8 @@ def _by_class(file: Mapping[str, Any]) -> Any:
         return None
     # A quantised checkpoint's own classes, code of the repository and kernels are not asked for.
     left = {key: value for key, value in file.items() if key not in {"auto_map", "_attn_implementation"}}
+    if isinstance(kinds := file.get("attn_type_list"), list):  # MiniMax's own files
+        left["layer_types"] = ["full_attention" if kind else "linear_attention" for kind in kinds]
     try:
         with quietly():
             return CONFIG_MAPPING[kind].from_dict({**left, "model_type": kind})
@@ -182,6 +193,16 @@ def _by_class(file: Mapping[str, Any]) -> Any:
         raise PlanError(
             f"The model's config.json is not one of the type '{kind}': {_first_line(error)}. Copy the model again."
         ) from error
+
+
+def _refuse_unread(file: Mapping[str, Any]) -> None:
+    """A type that nobody knows may be taken for one that is known, unless its file says that it is unlike any."""
+    unread = [key for key, value in _text_of(file).items() if value and _UNREAD.search(key)]
+    if unread and not file.get("layer_types"):
+        raise PlanError(
+            f"'{file.get('model_type')}' is unknown to transformers, and what '{unread[0]}' of its config.json says of "
+            "its layers is not known. Use a model of a known type."
+        )
 
 
 def _check_written(file: Mapping[str, Any], text: Any) -> None:

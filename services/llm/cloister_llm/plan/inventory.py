@@ -139,6 +139,15 @@ def _likeness(configuration: Configuration) -> tuple[Any, str]:
     written = dict(configuration.file) | {"architectures": None}
     if configuration.towers:
         raise _uncounted(configuration, "its type is unknown to transformers, and it has an encoder tower")
+    heads = configuration.number("num_attention_heads", "n_head", "n_heads")
+    shared = configuration.count("multi_query_group_num", "num_kv_heads", "num_attention_groups")
+    written |= {  # by the names of those it is taken for, whose defaults are another model's
+        "num_hidden_layers": len(configuration.layers()),
+        "hidden_size": configuration.number("hidden_size", "n_embd", "d_model"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": configuration.count("num_key_value_heads") or shared or heads,
+        "intermediate_size": configuration.number("intermediate_size", "ffn_hidden_size", "n_inner"),
+    }
     if configuration.get("kv_lora_rank"):
         kind = "deepseek_v3"
     elif configuration.get("n_routed_experts", "num_experts", "num_local_experts"):
@@ -152,8 +161,6 @@ def _likeness(configuration: Configuration) -> tuple[Any, str]:
     else:
         kind = "llama"
     written["model_type"] = kind
-    if configuration.get("num_key_value_heads") is None:
-        written["num_key_value_heads"] = configuration.number("num_attention_heads")
     whole = CONFIG_MAPPING[kind].from_dict(written)
     like = Configuration(written, whole, whole)
     return _built(
