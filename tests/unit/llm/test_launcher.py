@@ -262,3 +262,18 @@ def test_a_model_over_the_containers_limit_is_one_sentence_and_exit_code_2(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "does not fit" in said
+
+
+def test_a_start_does_not_pay_for_libraries_that_only_a_plan_without_weights_needs(
+    make_settings: Any, model_folder: Path
+) -> None:
+    program = (
+        "import json, sys\n"
+        "from cloister_llm.plan import Load, plan_capacity, read_shape\n"
+        "import cloister_llm.launcher\n"
+        f"shape = read_shape(json.load(open({str(model_folder / 'config.json')!r})))\n"
+        "plan_capacity(shape, 2000, Load('cpu', 8 * 2**30, kv_cache_bytes=2**30))\n"
+        "print(sorted({'torch', 'transformers', 'vllm'} & set(sys.modules)))\n"
+    )
+    seen = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert seen.stdout.strip() == "[]"

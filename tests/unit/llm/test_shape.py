@@ -237,8 +237,3 @@ def test_multi_query_attention_has_one_key_value_head() -> None:
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(PlanError, match="lacks 'hidden_size'"):
         read_shape({"model_type": "llama"})
-
-
-def test_a_model_with_another_state_than_a_kv_cache_is_refused() -> None:
-    with pytest.raises(PlanError, match="state-space"):
-        read_shape({**LLAMA_3_8B, "model_type": "mamba2", "ssm_state_size": 128})

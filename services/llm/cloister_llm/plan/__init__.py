@@ -1,7 +1,8 @@
-"""Sizing: does a model fit, how long may its context be, how many conversations are served at once.
+"""Sizing: does a model fit, how long may its context be, how many conversations are served at once, and how fast.
 
-`shape` reads a model's ``config.json``, `weights` the size of its files, `capacity` does the sums, `report` prints
-them. The same sums are made by an operator's ``cloister_llm plan`` and by the launcher before it starts vLLM.
+`configuration` and `layers` read a model's ``config.json``, `shape` keeps what follows; `inventory`, `quantisation` and
+`weights` know what the weights take; `capacity` does the sums, `speed` estimates, `comparison` does both for each of
+`accelerators`, `report` tells. The sums are made by an operator's ``cloister_llm plan`` and by the launcher alike.
 """
 
 from cloister_llm.plan.capacity import Capacity, DoesNotFit, Load, plan_capacity

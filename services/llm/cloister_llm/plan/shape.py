@@ -1,40 +1,30 @@
-"""What a model's ``config.json`` says about its size: layers, heads, attention kinds, parameters.
+"""The numbers about a model that a plan is made of: what a conversation takes, and what a token computes and reads."""
 
-Keys are those of Hugging Face's configuration classes. Attention comes in three kinds here. *Full*: a key and a value
-per token, layer and key-value head (grouped-query and multi-query attention have fewer of those heads). *Sliding*: the
-same, for the last ``window`` tokens only. *Latent* (DeepSeek's MLA, arXiv:2405.04434 §2.1): one compressed vector of
-``kv_lora_rank + qk_rope_head_dim`` per token and layer, whatever the number of heads.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
+
+from cloister_llm.plan.configuration import Configuration, PlanError, Reader, read_configuration
+from cloister_llm.plan.inventory import Inventory, take_inventory
+from cloister_llm.plan.layers import Attention, Kept, Latent, State, read_layers
 
 __all__ = ["DTYPE_BYTES", "ModelShape", "PlanError", "read_shape"]
 
 DTYPE_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0}
 """Bytes of one element."""
 
-_STATE_SPACE_KEYS = ("ssm_state_size", "mamba_d_state", "linear_num_key_heads", "linear_attn_config")
-_ALTERNATING = {"gemma2": 2, "gemma3_text": 6, "gemma3": 6, "cohere2": 4}
-"""Model types whose older configs leave the pattern out: every n-th layer is full, the others slide."""
+_STATES_KEPT = 2
+"""Of each recurrent layer for one conversation: the running one, and one at a block's end for the prefix cache (vLLM's
+``MambaSpec.max_memory_usage_bytes`` in the mode ``align``, which prefix caching brings)."""
 
-_TIED = {"tie_word_embeddings": True}
-_GEMMA_3 = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262208}
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("gemma", "gemma2", "cohere", "cohere2"), _TIED),
-    **dict.fromkeys(("gemma3", "gemma3_text"), _TIED | _GEMMA_3 | {"max_position_embeddings": 131072}),
-}
-"""What published configs leave out because it is their configuration class's default (transformers 5)."""
+_NO_LIMIT = 131072  # tokens: what a model is planned for that has only states, and so no longest context of its own
 
 
-class PlanError(Exception):
-    """A model that cannot be planned. The message is one sentence for the operator."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ModelShape:
-    """The numbers a plan needs."""
+    """The numbers a plan needs. Parameters are counted when first asked for, which takes seconds."""
 
     model_type: str
     layers: int
@@ -45,153 +35,189 @@ class ModelShape:
     head_dim: int
     latent_dim: int | None
     """Elements per token and layer under latent attention."""
+    heads: int
+    """Of queries: what a model can be shared out by. 0 where there is no attention."""
     hidden: int
     widest: int
     """The widest activation of a layer."""
     vocabulary: int
     max_context: int
     dtype: str
-    parameters: int
-    """By formula; used when the weight files are not at hand."""
-    active_parameters: int
-    """Of those, used for one token (a mixture of experts uses few of its experts)."""
-    quantised_bytes: float | None
-    """Of one weight within the layers, where the config says that weights are quantised."""
+    kept: tuple[Kept, ...] = field(repr=False)
+    """What each layer keeps."""
+    experts: int
+    """Of a layer; 0 where every token uses all weights."""
+    chosen_experts: int
+    """Of those, used for one token, shared ones not counted."""
+    towers: tuple[str, ...]
+    """Encoders of images or sound, by their sections."""
+    configuration: Configuration = field(repr=False, compare=False)
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        """Every weight.
+
+        Raises:
+            PlanError: They cannot be told from ``config.json``.
+        """
+        return take_inventory(self.configuration, self.experts)
+
+    @property
+    def parameters(self) -> int:
+        """All of them, as the model's card says, with its encoder towers."""
+        return self.inventory.count()
+
+    @property
+    def encoder_parameters(self) -> int:
+        """Of those, in encoder towers and what joins them to the language model."""
+        return self.inventory.count("tower")
+
+    @property
+    def active_parameters(self) -> int:
+        """Those of the language model that one token uses: a mixture of experts uses few of its experts."""
+        idle = 1 - self.chosen_experts / self.experts if self.experts else 0
+        return self.parameters - self.encoder_parameters - int(self.inventory.count("expert") * idle)
+
+    @property
+    def state_layers(self) -> int:
+        """Layers that carry a state of fixed size."""
+        return sum(any(isinstance(part, State) for part in kept) for kept in self.kept)
 
     def kv_bytes(self, tokens: int, *, kv_dtype_bytes: float, ranks: int = 1, step: int = 0) -> int:
         """Bytes of KV cache that one conversation of ``tokens`` takes on each of ``ranks`` tensor-parallel devices.
 
         A sliding layer keeps its window and, while it computes, the ``step`` tokens of that step (vLLM's
-        ``SlidingWindowSpec.max_memory_usage_bytes``).
+        ``SlidingWindowSpec.max_memory_usage_bytes``). States are not in it: see `state_bytes`.
         """
-        if self.latent_dim is not None:
-            return int(self.layers * self.latent_dim * kv_dtype_bytes * tokens)  # every rank holds it whole
-        per_layer = 2 * max(1, -(-self.kv_heads // ranks)) * self.head_dim * kv_dtype_bytes
-        seen = min(tokens, self.window + step) if self.window else tokens
-        return int(per_layer * ((self.layers - self.sliding_layers) * tokens + self.sliding_layers * seen))
+        total = 0.0
+        for part in (part for kept in self.kept for part in kept):
+            if isinstance(part, Latent):  # every rank holds it whole
+                total += (part.elements * kv_dtype_bytes + part.index_bytes) * tokens
+            elif isinstance(part, Attention):
+                heads = max(1, -(-part.heads // ranks))
+                seen = min(tokens, part.window + step) if part.window else tokens
+                total += heads * (part.key_dim + part.value_dim) * kv_dtype_bytes * seen
+        return int(total)
+
+    def state_bytes(self, *, dtype_bytes: float, ranks: int = 1) -> int:
+        """Bytes of states that one conversation of any length takes on each of ``ranks`` devices, one of each layer."""
+        return math.ceil(sum(_state_bytes(part, dtype_bytes) for kept in self.kept for part in kept) / ranks)
+
+    def conversation_bytes(
+        self, tokens: int, *, kv_dtype_bytes: float, dtype_bytes: float, ranks: int = 1, step: int = 0, block: int = 16
+    ) -> int:
+        """Bytes that one conversation reserves: keys, values and states in whole blocks.
+
+        vLLM takes all blocks of a model from one pool, so they are equally large: where states stand beside attention,
+        a block of keys and values holds as many tokens as make it as large as a state (``_align_hybrid_block_size``).
+        """
+        states = [_state_bytes(part, dtype_bytes) / ranks for kept in self.kept for part in kept]
+        state = max(states, default=0.0)
+        page = 0.0
+        attentive = next((part for kept in self.kept for part in kept if not isinstance(part, State)), None)
+        if state and attentive is not None:
+            each = self._one(attentive).kv_bytes(1, kv_dtype_bytes=kv_dtype_bytes, ranks=ranks)
+            block = -(-math.ceil(state / each) // block) * block
+            page = block * each
+        cached = self.kv_bytes(-(-tokens // block) * block, kv_dtype_bytes=kv_dtype_bytes, ranks=ranks, step=step)
+        return cached + math.ceil(_STATES_KEPT * sum(max(page, size) for size in states if size))
+
+    def _one(self, part: Attention | Latent) -> "ModelShape":
+        return replace(self, kept=((part,),))
 
 
 def read_shape(config: Mapping[str, Any]) -> ModelShape:
     """The shape of a model by its ``config.json``.
 
     Raises:
-        PlanError: A key is missing, or the model keeps a state that is no KV cache.
+        PlanError: A key is missing, or the model keeps what no plan is made for.
     """
-    text = {**config, **(config.get("text_config") or {})}
-    model_type = str(text.get("model_type", "unknown"))
-    text = {**_DEFAULTS.get(model_type, {}), **text}
-    if any(text.get(key) for key in _STATE_SPACE_KEYS):
+    _refuse(config)
+    read = read_configuration(config)
+    if read.get("cross_attention_layers"):
         raise PlanError(
-            f"Models with state-space or linear attention layers ('{model_type}') cannot be planned. "
-            "Use a model with attention only."
+            f"'{read.model_type}' keeps what its cross-attention sees of images beside the conversation, which is not "
+            "planned. Use a model that reads images as tokens."
         )
-    hidden, layers = _number(text, "hidden_size", "n_embd"), _number(text, "num_hidden_layers", "n_layer")
-    heads = _number(text, "num_attention_heads", "n_head")
-    kv_heads = (
-        1 if text.get("multi_query") else int(text.get("num_key_value_heads") or text.get("num_kv_heads") or heads)
+    kept = read_layers(read)
+    parts = [part for layer in kept for part in layer]
+    attention = [part for part in parts if isinstance(part, Attention)]
+    latent = next((part for part in parts if isinstance(part, Latent)), None)
+    sliding = [part for part in attention if part.window]
+    widest_cache = max(attention, key=lambda part: part.heads * part.key_dim, default=None)
+    hidden = read.number("hidden_size", "n_embd", "d_model")
+    experts = _count(
+        read, "num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts", "moe_num_primary_experts"
     )
-    head_dim = int(text.get("head_dim") or hidden // heads)
-    rank = text.get("kv_lora_rank")
-    window, sliding = _sliding(text, layers)
-    parameters, active = _parameters(text, hidden, layers, heads, kv_heads, head_dim)
     return ModelShape(
-        model_type=model_type,
-        layers=layers,
-        sliding_layers=sliding,
-        window=window,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        latent_dim=int(rank) + int(text["qk_rope_head_dim"]) if rank else None,
+        model_type=read.model_type,
+        layers=len(kept),
+        sliding_layers=len(sliding),
+        window=max((part.window for part in sliding if part.window), default=None),
+        kv_heads=widest_cache.heads if widest_cache else _count(read, "num_key_value_heads"),
+        head_dim=widest_cache.key_dim if widest_cache else 0,
+        latent_dim=latent.elements if latent else None,
+        heads=_count(read, "num_attention_heads", "n_head", "n_heads") if attention or latent else 0,
         hidden=hidden,
-        widest=int(text.get("intermediate_size") or 4 * hidden),
-        vocabulary=_number(text, "vocab_size"),
-        max_context=_max_context(text),
-        dtype=str(text.get("dtype") or text.get("torch_dtype") or "bfloat16"),
-        parameters=parameters,
-        active_parameters=active,
-        quantised_bytes=_quantised_bytes(config.get("quantization_config") or {}),
+        widest=_count(read, "intermediate_size", "ffn_hidden_size", "n_inner") or 4 * hidden,
+        vocabulary=read.number("vocab_size", "padded_vocab_size"),
+        max_context=_max_context(read, any(not isinstance(part, State) for part in parts)),
+        dtype=str(read.written("dtype", "torch_dtype") or "bfloat16").removeprefix("torch."),
+        kept=tuple(kept),
+        experts=experts,
+        chosen_experts=min(experts, _chosen(read)) if experts else 0,
+        towers=read.towers,
+        configuration=read,
     )
 
 
-def _number(config: Mapping[str, Any], *names: str) -> int:
-    for name in names:
-        if config.get(name):
-            return int(config[name])
-    raise PlanError(f"The model's config.json lacks '{names[0]}', which the plan needs.")
+def _refuse(file: Mapping[str, Any]) -> None:
+    """Models that are no decoders, by what their files say first."""
+    kind, written = file.get("model_type"), " ".join(str(name) for name in file.get("architectures") or ())
+    if file.get("is_encoder_decoder"):
+        raise PlanError(
+            f"'{kind}' has an encoder and a decoder, and keeps what both say. Use one with a decoder alone."
+        )
+    if "ForMaskedLM" in written or "Classification" in written:
+        raise PlanError(f"'{kind}' reads texts and writes none ({written}). Use a model that writes.")
 
 
-def _max_context(config: Mapping[str, Any]) -> int:
-    """The longest context; under YaRN a multiple of what the model was trained with, as vLLM reckons it."""
-    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    if rope.get("rope_type", rope.get("type")) == "yarn" and rope.get("original_max_position_embeddings"):
-        return int(rope["original_max_position_embeddings"] * rope.get("factor", 1.0))
-    return _number(config, "max_position_embeddings", "n_positions", "max_seq_len")
+def _state_bytes(part: object, dtype_bytes: float) -> float:
+    if not isinstance(part, State):
+        return 0.0
+    return part.convolution * dtype_bytes + part.recurrent * (part.recurrent_bytes or dtype_bytes)
 
 
-def _quantised_bytes(quantisation: Mapping[str, Any]) -> float | None:
-    """Bytes of one weight by a ``quantization_config``; None where it does not say."""
-    method = quantisation.get("quant_method")
-    groups = quantisation.get("config_groups") or {}  # compressed-tensors
-    widths = [(group.get("weights") or {}).get("num_bits") for group in groups.values()]
-    if bits := quantisation.get("bits") or max((width for width in widths if width), default=None):
-        return float(bits) / 8
-    if method == "bitsandbytes":
-        return 0.5 if quantisation.get("load_in_4bit") else 1.0
-    return {"fp8": 1.0, "fbgemm_fp8": 1.0, "mxfp4": 4.25 / 8}.get(str(method))  # MXFP4: one scale byte for 32 weights
+def _count(read: Reader, *names: str) -> int:
+    """The largest of what the first of the names has: a few files have a list with a number for each layer."""
+    value = read.get(*names)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = max((item for item in value if isinstance(item, int)), default=0)
+    return int(value) if isinstance(value, int | float) else 0
 
 
-def _sliding(config: Mapping[str, Any], layers: int) -> tuple[int | None, int]:
-    """The window and the number of layers that slide."""
-    window = config.get("sliding_window")
-    if not window or config.get("use_sliding_window") is False:
-        return None, 0
-    kinds = config.get("layer_types")
-    if kinds:
-        sliding = sum(kind in {"sliding_attention", "chunked_attention"} for kind in kinds)
-    elif every := config.get("sliding_window_pattern") or _ALTERNATING.get(str(config.get("model_type"))):
-        sliding = layers - layers // int(every)
-    elif config.get("use_sliding_window"):
-        sliding = layers - int(config.get("max_window_layers") or 0)  # Qwen2: the layers above that number slide
-    else:
-        sliding = layers
-    return (int(window), sliding) if sliding > 0 else (None, 0)
+def _chosen(read: Reader) -> int:
+    names = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_top_k", "moe_k")
+    chosen = _count(read, *names, "num_selected_experts", "moe_router_topk")
+    if not chosen:
+        raise PlanError("The model's config.json lacks 'num_experts_per_tok', which the plan needs.")
+    return chosen
 
 
-def _parameters(
-    config: Mapping[str, Any], hidden: int, layers: int, heads: int, kv_heads: int, head_dim: int
-) -> tuple[int, int]:
-    """All parameters and the active ones of a Llama-like decoder: embeddings, attention, gated MLP, norms."""
-    vocabulary = _number(config, "vocab_size")
-    embeddings = vocabulary * hidden * (1 if config.get("tie_word_embeddings") else 2)
-    attention = _attention_parameters(config, hidden, heads, kv_heads, head_dim)
-    model_type = str(config.get("model_type", ""))
-    attention += hidden * (4 if model_type.startswith(("gemma2", "gemma3")) else 2)  # norms
-    if model_type.startswith(("gemma3", "qwen3")):
-        attention += 2 * head_dim  # norms of queries and keys
-    dense = 3 * hidden * int(config.get("intermediate_size") or 4 * hidden)
-    experts = int(config.get("num_local_experts") or config.get("n_routed_experts") or config.get("num_experts") or 0)
-    if not experts:
-        total = embeddings + hidden + layers * (attention + dense)
-        return total, total
-    expert = 3 * hidden * int(config.get("moe_intermediate_size") or config.get("intermediate_size") or 4 * hidden)
-    shared = int(config.get("n_shared_experts") or 0) * expert  # DeepSeek
-    shared += 3 * hidden * int(config.get("shared_expert_intermediate_size") or 0)  # Qwen2
-    first = int(config.get("first_k_dense_replace") or 0)
-    chosen = int(config.get("num_experts_per_tok") or 2)
-    sparse = layers - first
-    base = embeddings + hidden + layers * attention + first * dense + sparse * (hidden * experts + shared)
-    return base + sparse * experts * expert, base + sparse * chosen * expert
+def _max_context(read: Configuration, attentive: bool) -> int:
+    """The longest context, stretched as vLLM reckons it.
 
-
-def _attention_parameters(config: Mapping[str, Any], hidden: int, heads: int, kv_heads: int, head_dim: int) -> int:
-    rank = int(config.get("kv_lora_rank") or 0)
-    if not rank:
-        queries, keys = heads * head_dim, kv_heads * head_dim
-        biased = config.get("attention_bias") or config.get("model_type") in {"qwen2", "qwen2_moe"}
-        return 2 * hidden * queries + 2 * hidden * keys + (queries + 2 * keys if biased else 0)
-    rope, plain = int(config["qk_rope_head_dim"]), int(config["qk_nope_head_dim"])
-    values, query_rank = int(config["v_head_dim"]), int(config.get("q_lora_rank") or 0)
-    width = heads * (rope + plain)
-    queries = hidden * query_rank + query_rank + query_rank * width if query_rank else hidden * width
-    latent = hidden * (rank + rope) + rank + rank * heads * (plain + values)
-    return queries + latent + heads * values * hidden
+    Under YaRN it is a multiple of what the model was trained with; Gemma 3 and Llama 3 have theirs in the file.
+    """
+    names = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length")
+    written = _count(read, *names, "max_sequence_length", "max_seq_length", "seq_len")
+    rope = read.file.get("rope_scaling") or read.get("rope_scaling", "rope_parameters") or {}
+    kind = rope.get("rope_type", rope.get("type")) if isinstance(rope, Mapping) else None
+    factor = float(rope.get("factor") or 1.0) if kind else 1.0
+    if kind == "yarn" and rope.get("original_max_position_embeddings"):
+        return int(rope["original_max_position_embeddings"] * factor)
+    if kind in {"linear", "dynamic"} and not read.model_type.startswith("gemma3"):
+        return int(written * factor)
+    if not written and not attentive:
+        return _NO_LIMIT
+    return written or read.number(*names)

@@ -6,12 +6,15 @@ noticed, without reading the weights.
 """
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cloister_llm.plan.quantisation import loaded_bytes
 from cloister_llm.plan.shape import DTYPE_BYTES, ModelShape, PlanError
 
-__all__ = ["weight_bytes", "weight_files"]
+__all__ = ["weight_bytes", "weight_files", "weights_by_name"]
 
 _LONGEST_HEADER = 100_000_000  # bytes; the safetensors library has the same limit
 _FLOATS = {"F32": 4.0, "BF16": 2.0, "F16": 2.0}
@@ -40,27 +43,33 @@ def weight_files(model: Path) -> list[Path]:
 def weight_bytes(model: Path, shape: ModelShape, dtype: str = "auto") -> int:
     """Bytes of the weights once loaded as ``dtype`` (``auto``: as stored, 32-bit floats as 16-bit ones).
 
-    Without weight files, by the index's total or by the parameter formula, so that a plan needs only ``config.json``.
+    Without weight files, by the index's total or by what the model's class consists of, so that a plan needs only
+    ``config.json``.
 
     Raises:
-        PlanError: A weight file is broken.
+        PlanError: A weight file is broken, or there is none and the model cannot be counted.
     """
     files = weight_files(model)
     if files:
         return sum(_tensor_bytes(header, dtype) for header in map(_header, files))
     index = model / "model.safetensors.index.json"
     if index.exists():
-        return int(json.loads(index.read_text()).get("metadata", {}).get("total_size", 0)) or _by_formula(shape, dtype)
-    return _by_formula(shape, dtype)
+        return int(json.loads(index.read_text()).get("metadata", {}).get("total_size", 0)) or _counted(shape, dtype)
+    return _counted(shape, dtype)
 
 
-def _by_formula(shape: ModelShape, dtype: str) -> int:
+def _counted(shape: ModelShape, dtype: str) -> int:
+    """By the inventory of the model's class."""
+    if not shape.inventory.complete:
+        raise PlanError(f"How much memory the weights take cannot be told: {shape.inventory.note}")
+    return math.ceil(sum(weights_by_name(shape, dtype).values()))
+
+
+def weights_by_name(shape: ModelShape, dtype: str = "auto") -> Mapping[str, float]:
+    """Bytes of each weight as loaded, by what the model's class and its ``quantization_config`` say."""
     stored = shape.dtype if dtype == "auto" else dtype
     each = 2.0 if stored == "float32" and dtype == "auto" else DTYPE_BYTES.get(stored, 2.0)
-    embeddings = 2 * shape.vocabulary * shape.hidden  # are not quantised; less where they are tied
-    if shape.quantised_bytes is None or embeddings > shape.parameters:
-        return int(shape.parameters * each)
-    return int((shape.parameters - embeddings) * shape.quantised_bytes + embeddings * each)
+    return loaded_bytes(shape.inventory, shape.configuration.quantisation, each)
 
 
 def _header(file: Path) -> dict[str, Any]:
