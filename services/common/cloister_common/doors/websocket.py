@@ -72,6 +72,9 @@ class FrameWriter(Protocol):
         What is written in one turn of the event loop goes out with one system call.
         """
 
+    def limit(self, most: int) -> int:
+        """Bounds the bytes of a message from now on; gives what the bound was."""
+
 
 class _State(IntEnum):
     OPENING = 0  # until the application has accepted or refused
@@ -360,6 +363,11 @@ class BoundedWebSocket(asyncio.Protocol):
             return False
         self._transport.write(frames)
         return not self._full
+
+    def limit(self, most: int) -> int:
+        """As `FrameWriter` says."""
+        before, self._reader.max_size = self._reader.max_size, most
+        return before
 
     def _decide(self, kind: str, message: Message) -> None:
         """The application accepts, or refuses with an answer of HTTP."""
