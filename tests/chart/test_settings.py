@@ -118,6 +118,15 @@ def test_other_replicas_of_a_model_leave_the_gateways_pods_as_they_are() -> None
     assert files[0] == files[1]
 
 
+def test_which_models_think_and_how_they_sample_reaches_the_gateway() -> None:
+    off = {"small": {"reasoning": False, "temperature": 0, "topP": 0.5}}
+    gateway = settings(render("production", values={"llm": {"models": off}}))["cloister-gateway"]
+    assert isinstance(gateway, GatewaySettings)
+    small, large = gateway.models["qwen3-8b"], gateway.models["llama-3.3-70b-instruct"]
+    assert (small.reasoning, small.temperature, small.top_p) == (False, 0, 0.5)
+    assert large.reasoning
+
+
 def test_config_of_the_values_reaches_the_service() -> None:
     values = {"gateway": {"config": {"redis": {"connections": 7}, "server": {"shutdown_seconds": 3}}}}
     gateway = settings(render("quickstart", values=values))["cloister-gateway"]

@@ -313,7 +313,8 @@ class ResponsesSettings(Settings):
     waiting_bytes_per_tenant: int = Field(
         16 * MEBIBYTE,
         ge=1024,
-        description="Size of all turns of one tenant that wait in WebSockets of one gateway for an earlier one to end.",
+        description="Size of all turns of one tenant that wait in WebSockets of one gateway, for an earlier one to end "
+        "or for a place.",
     )
 
 

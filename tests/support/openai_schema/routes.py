@@ -44,7 +44,10 @@ _CONTENT_PAGE: Fact = _object(
     next_page=_STRING_OR_NULL,
 )
 
-_SUBSCRIBED: Fact = _object(type={"enum": ["conversation.subscribed"]}, conversation_id="string")
+_OUR_EVENTS: dict[str, Fact] = {
+    "conversation.subscribed": _object(type={"enum": ["conversation.subscribed"]}, conversation_id="string"),
+    "cloister.ticket.accepted": _object(type={"enum": ["cloister.ticket.accepted"]}),
+}
 _EVENT: Fact = ROOTS["ResponseStreamEvent"]
 
 _STORE = r"/v1/vector_stores/[^/]+"
@@ -128,4 +131,4 @@ def socket_event_of(event: Any) -> Fact:
     kind = event.get("type") if isinstance(event, dict) else None
     if kind == "error" and "error" in event:
         return ROOTS["ResponseWsError"]
-    return _SUBSCRIBED if kind == "conversation.subscribed" else _EVENT
+    return _OUR_EVENTS.get(str(kind), _EVENT)

@@ -39,7 +39,7 @@ Not what it takes over from the mounted file while it runs: the log level, and t
 {{- $models := dict -}}
 {{- range $key, $entry := .Values.llm.models -}}
 {{- $model := include "cloister.llm.model" (dict "root" $ "key" $key) | fromYaml -}}
-{{- $_ := set $models $model.name (dict "service" (include "cloister.llm.service" (dict "root" $ "key" $key)) "context_tokens" ($model.contextTokens | int) "temperature" $model.temperature "top_p" $model.topP "projects" $model.projects) -}}
+{{- $_ := set $models $model.name (dict "service" (include "cloister.llm.service" (dict "root" $ "key" $key)) "context_tokens" ($model.contextTokens | int) "temperature" $model.temperature "top_p" $model.topP "reasoning" $model.reasoning "projects" $model.projects) -}}
 {{- end -}}
 {{- $known := include "cloister.gateway.known" . | fromYaml -}}
 {{- $_ := set $known "models" $models -}}

@@ -100,13 +100,16 @@ class FrameReader:
         limits: Frames of a message and of a second, and bytes of a second.
         max_size: Bytes of a message.
         ahead: What comes before all that is fed.
+
+    Attributes:
+        max_size: As given; it may change between messages.
     """
 
-    __slots__ = ("_bytes", "_frames", "_limits", "_max_size", "_opcode", "_parts", "_rest", "_second", "_size")
+    __slots__ = ("_bytes", "_frames", "_limits", "_opcode", "_parts", "_rest", "_second", "_size", "max_size")
 
     def __init__(self, limits: ConnectionLimits, *, max_size: int, ahead: bytes = b"") -> None:
         self._limits = limits
-        self._max_size = max_size
+        self.max_size = max_size
         self._rest = bytearray(ahead) if ahead else None  # the beginning of a frame
         self._parts: list[bytes] | None = None  # of a message in fragments
         self._opcode = TEXT  # of that message
@@ -164,8 +167,8 @@ class FrameReader:
             raise FrameError(PROTOCOL_ERROR, f"There is no opcode {opcode}.")
         elif (opcode == _CONTINUATION) != (self._parts is not None):
             raise FrameError(PROTOCOL_ERROR, "A message must end before the next one, and begin with its type.")
-        elif self._size + size > self._max_size:
-            raise FrameError(MESSAGE_TOO_BIG, f"A message may have {self._max_size} bytes.")
+        elif self._size + size > self.max_size:
+            raise FrameError(MESSAGE_TOO_BIG, f"A message may have {self.max_size} bytes.")
 
     def _count(self, opcode: int, size: int) -> None:
         limits, now = self._limits, monotonic()

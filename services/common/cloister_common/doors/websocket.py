@@ -42,7 +42,7 @@ __all__ = ["FRAMES", "BoundedWebSocket", "FrameWriter"]
 log = get_logger(__name__)
 
 FRAMES = "cloister.frames"
-"""The extension of a socket's scope that is its `FrameWriter`."""
+"""The extension of a socket's scope that is the `BoundedWebSocket`, and so its `FrameWriter`."""
 
 _LINGER_SECONDS = 2.0
 """How long a client that was closed for its frames is listened to, so that it reads the close frame before the end."""
@@ -360,6 +360,11 @@ class BoundedWebSocket(asyncio.Protocol):
             return False
         self._transport.write(frames)
         return not self._full
+
+    def limit(self, most: int) -> int:
+        """Bounds the bytes of a message from now on; gives what the bound was."""
+        before, self._reader.max_size = self._reader.max_size, most
+        return before
 
     def _decide(self, kind: str, message: Message) -> None:
         """The application accepts, or refuses with an answer of HTTP."""

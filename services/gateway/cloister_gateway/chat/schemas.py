@@ -21,6 +21,7 @@ from cloister_gateway.wire.parameters import (
     MinTokens,
     Obfuscation,
     PresencePenalty,
+    PromptCacheBreakpoint,
     PromptCacheOptions,
     PromptCacheRetention,
     RepetitionPenalty,
@@ -35,7 +36,7 @@ from cloister_gateway.wire.parameters import (
     Verbosity,
     pod_top_p,
 )
-from cloister_gateway.wire.strict import LARGEST_NUMBER, Object, Schema, Strict, by_type, only
+from cloister_gateway.wire.strict import LARGEST_NUMBER, Schema, Strict, by_type, only
 from cloister_gateway.wire.tools import Function, check_named
 
 __all__ = ["ChatRequest"]
@@ -119,11 +120,19 @@ class StreamOptions(Strict):
     )
 
 
+class PredictedText(Strict):
+    """A part of a prediction."""
+
+    type: Literal["text"]
+    text: str
+    prompt_cache_breakpoint: PromptCacheBreakpoint = None
+
+
 class Prediction(Strict):
     """Text that OpenAI's models may go through faster where the answer repeats it."""
 
     type: Literal["content"]
-    content: str | Annotated[list[Object], Field(fail_fast=True)]
+    content: str | Annotated[list[PredictedText], Field(fail_fast=True)]
 
 
 def _as_list(value: Any) -> Any:

@@ -23,7 +23,8 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloister_gateway.identity.authenticator import Authenticator
-from cloister_gateway.identity.handshake import presented, refuse_in_url
+from cloister_gateway.identity.first_message import FirstMessage, Strangers
+from cloister_gateway.identity.handshake import TICKET_FOLLOWS, presented, refuse_in_url
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.identity.tickets import Tickets
 from cloister_gateway.storage.client import REDIS_DOWN
@@ -62,6 +63,7 @@ class GuardMiddleware:
     def __init__(self, app: ASGIApp, *, open_routes: Collection[APIRoute], origins: Origins | None = None) -> None:
         self.app = app
         self.origins = origins or Origins()
+        self.strangers = Strangers()
         # Few have variables in their paths: only they are worth a pattern for each request.
         self.open_paths = {route.path: route for route in open_routes if not route.param_convertors}
         self.open_patterns = [route for route in open_routes if route.param_convertors]
@@ -78,12 +80,14 @@ class GuardMiddleware:
         candidates = [self.open_paths[scope["path"]]] if scope["path"] in self.open_paths else self.open_patterns
         return any(route.matches(scope)[0] is not Match.NONE for route in candidates)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, first_message: FirstMessage | None = None
+    ) -> None:
         authenticator = services_of(scope["app"]).get(Authenticator)
         try:
             refuse_in_url(scope)
             if scope["type"] == "websocket":
-                principal = await self._opener(scope, authenticator)
+                principal = await self._opener(scope, authenticator, first_message)
             else:
                 principal = await authenticator.authenticate(Headers(scope=scope))
         except (*REDIS_DOWN, RedisError) as error:
@@ -93,12 +97,14 @@ class GuardMiddleware:
             scope.setdefault("state", {}).update(principal=principal, validity=validity)
             await self.app(scope, receive, send)
 
-    async def _opener(self, scope: Scope, authenticator: Authenticator) -> Principal:
+    async def _opener(
+        self, scope: Scope, authenticator: Authenticator, first_message: FirstMessage | None
+    ) -> Principal:
         """Who opens a socket, by key or by ticket.
 
         Raises:
             Forbidden: A page of an origin that is not listed opens it, whoever it is.
-            Unauthenticated: As `Authenticator.authenticate`, `Tickets.redeem`.
+            Unauthenticated: As `Authenticator.authenticate`, `Tickets.redeem`, `FirstMessage.ticket`.
         """
         origin = sent_origin(scope["headers"])
         if origin is not None and origin not in self.origins:
@@ -108,7 +114,10 @@ class GuardMiddleware:
                 param="Origin",
                 code="origin_not_allowed",
             )
-        headers, ticket = presented(scope)
+        headers, ticket, _ = presented(scope)
+        if first_message is not None:
+            with self.strangers.one():
+                ticket = await first_message.ticket()
         if ticket is not None:
             return await services_of(scope["app"]).get(Tickets).redeem(ticket, origin)
         return await authenticator.authenticate(headers)
@@ -116,6 +125,10 @@ class GuardMiddleware:
     async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As a request. What it is refused with is an HTTP answer to the handshake, and after that a close code."""
         answered: str | None = None
+        first_message: FirstMessage | None = None
+        if TICKET_FOLLOWS in scope.get("subprotocols", ()):
+            first_message = FirstMessage(scope, receive, send)
+            receive, send = first_message.receive, first_message.send
 
         async def watched(message: Message) -> None:
             nonlocal answered
@@ -123,7 +136,7 @@ class GuardMiddleware:
             await send(message)
 
         try:
-            await self._serve(scope, receive, watched)
+            await self._serve(scope, receive, watched, first_message)
         except CloisterError as error:
             if answered is None:
                 await error_response(error)(scope, receive, send)

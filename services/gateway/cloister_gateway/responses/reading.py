@@ -112,13 +112,20 @@ class ResponseReader:
             yield [last_event(await self._body(keyed), number)]
 
     async def hand_on(self, keyed: KeyedObject, follower: Follower) -> None:
-        """As `events`, but ``follower`` is handed them, and no task woken; returns when it was handed the end."""
+        """As `events`, but ``follower`` is handed them, and no task woken; returns when it was handed the end.
+
+        Who asks for what comes after the last event, or after a later number, is handed that one again: a reader of
+        several responses would not know otherwise that nothing comes.
+        """
         body = await self._body(keyed)
+        first = follower.position
         try:
             async with self._watch(keyed) as feed:
                 if body["status"] not in RUNNING:
                     _check_end(keyed, feed)
                 await feed.hand_on(follower)
+                if follower.position == first:
+                    follower.hand(feed.events[-1:])
         except StreamDroppedError:
             follower.hand([last_event(await self._body(keyed), follower.position)])
 

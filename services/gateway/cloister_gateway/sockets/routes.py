@@ -8,16 +8,13 @@ from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from cloister_gateway.identity.guard import require
+from cloister_gateway.identity.handshake import answered
 from cloister_gateway.sockets.service import SocketService
 from cloister_gateway.wire.closing import close_socket
 
 __all__ = ["router"]
 
 _caller = require("responses")
-
-_SUBPROTOCOLS = ("realtime", "responses")
-"""What a browser may name beside its credential, and is answered: a page that names any gets its socket only if one of
-them is. The first is what OpenAI's library names. All of them mean what is spoken here without any."""
 
 
 class ResponsesSocket:
@@ -34,14 +31,10 @@ class ResponsesSocket:
         sockets = services_of(scope["app"]).get(SocketService)
         with sockets.admitted(caller.tenant):
             await receive()
-            await send({"type": "websocket.accept", "subprotocol": _subprotocol(scope)})
+            await send({"type": "websocket.accept", "subprotocol": answered(scope)})
             end = await sockets.session(receive, scope["extensions"][FRAMES], caller).run()
             if end is not None:
                 await close_socket(send, end.code, end.reason)
-
-
-def _subprotocol(scope: Scope) -> str | None:
-    return next((name for name in scope["subprotocols"] if name in _SUBPROTOCOLS), None)
 
 
 _ROUTE = WebSocketRoute("/v1/responses", ResponsesSocket())

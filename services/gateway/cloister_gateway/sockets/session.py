@@ -108,6 +108,7 @@ class Session:
         "_receive",
         "_tasks",
         "_unstored",
+        "_waiting",
     )
 
     def __init__(self, receive: Receive, writer: FrameWriter, principal: Principal, parts: SessionParts) -> None:
@@ -123,6 +124,7 @@ class Session:
         self._followed: set[str] = set()
         self._following = 0
         self._at_once = 0
+        self._waiting = 0
 
     async def run(self) -> Shutdown | None:
         """Serves until the client leaves (None) or the server ends it."""
@@ -136,8 +138,7 @@ class Session:
                 raise
         finally:
             self._outlet.close()
-            left = sum(len(raw) for lane in self._lanes.values() for raw in lane)
-            self._parts.waiting.remove(self._principal.tenant, left)
+            self._wait_no_longer(self._waiting)
         if not self._patience.expired():
             return None
         return Shutdown(_TRY_AGAIN_LATER, "You read too slowly. Reconnect and resume with starting_after.")
@@ -183,17 +184,27 @@ class Session:
         if lane is None:
             if len(self._lanes) >= _MOST_WAITING:
                 raise TooManyRequests(f"This connection has {_MOST_WAITING} lanes at work, the most it may.")
+            self._wait(len(raw))
             lane = self._lanes[event.stream_id] = deque()
-            self._tasks.create_task(self._work_lane(event, lane), name="socket-lane")
+            self._tasks.create_task(self._work_lane(event, len(raw), lane), name="socket-lane")
         elif len(lane) >= _MOST_WAITING:
             raise TooManyRequests("Too many responses wait on this connection. Wait for one to end.")
         else:
-            self._parts.waiting.add(self._principal.tenant, len(raw))
+            self._wait(len(raw))
             lane.append(raw)
 
-    async def _work_lane(self, event: SocketCreate, lane: deque[bytes]) -> None:
+    def _wait(self, size: int) -> None:
+        """A turn of this size waits: for those before it in its lane, a place, or its conversation."""
+        self._parts.waiting.add(self._principal.tenant, size)
+        self._waiting += size
+
+    def _wait_no_longer(self, size: int) -> None:
+        self._waiting -= size
+        self._parts.waiting.remove(self._principal.tenant, size)
+
+    async def _work_lane(self, event: SocketCreate, size: int, lane: deque[bytes]) -> None:
         stream_id = event.stream_id
-        work = self._create(event)
+        work = self._create(event, size)
         # Whoever holds an event while its response is followed holds what may be megabytes for as long.
         del event
         await self._guarded(work, stream_id)
@@ -203,17 +214,20 @@ class Session:
 
     async def _create_waiting(self, lane: deque[bytes]) -> None:
         raw = lane.popleft()
-        self._parts.waiting.remove(self._principal.tenant, len(raw))
-        event = await aside(len(raw), _parse, parse_json(raw))
+        size = len(raw)
+        event = await aside(size, _parse, parse_json(raw))
         del raw
         assert isinstance(event, SocketCreate)
-        work = self._create(event)
+        work = self._create(event, size)
         del event
         await work
 
-    async def _create(self, event: SocketCreate) -> None:
-        async with self._parts.admission.accepting(self._principal.tenant):
-            created = await self._parts.responses.create(self._principal, event, own_unstored=self._unstored or ())
+    async def _create(self, event: SocketCreate, size: int) -> None:
+        try:
+            async with self._parts.admission.accepting(self._principal.tenant):
+                created = await self._parts.responses.create(self._principal, event, own_unstored=self._unstored or ())
+        finally:
+            self._wait_no_longer(size)
         self._last = created.keyed.id
         if event.store is False:
             if self._unstored is None:

@@ -1,6 +1,7 @@
-"""The memory of turns that wait in sockets for an earlier turn of their lane to end.
+"""The memory of turns that wait in sockets: for an earlier turn of their lane to end, for a place, or to be stored.
 
-They are kept as the bytes they came in, which is the least they can be, and each tenant may have so many on a gateway.
+In a lane they are kept as the bytes they came in, which is the least they can be. They count as those bytes until they
+are stored, and each tenant may have so many on a gateway.
 """
 
 from collections import Counter
@@ -22,8 +23,8 @@ class WaitingBytes:
         self._waiting: Counter[str] = Counter()
 
     def add(self, tenant: str, size: int) -> None:
-        """One more turn waits. Raises `TooManyRequests` where it does not fit."""
-        if self._waiting[tenant] + size > self._most:
+        """One more turn waits. Raises `TooManyRequests` where it does not fit beside others; one alone always does."""
+        if self._waiting[tenant] and self._waiting[tenant] + size > self._most:
             raise TooManyRequests(
                 f"The turns of your project that wait on connections would be over {self._most} bytes. "
                 "Wait for one to end."

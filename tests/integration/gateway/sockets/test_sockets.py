@@ -97,6 +97,20 @@ def test_subscribing_resumes_after_a_number_at_any_gateway(
     assert [{**event, "stream_id": "again"} for event in [*events, *rest]] == again
 
 
+def test_subscribing_where_a_response_has_ended_gives_its_last_event_again(
+    gateway: GatewayFixture, gateway_url: str, other_url: str
+) -> None:
+    with opened(gateway_url, gateway) as socket:
+        ask(socket)
+        last = turn(socket)[-1]
+    for url in (gateway_url, other_url):
+        with opened(url, gateway) as socket:
+            for beyond in (0, 1, 1000):
+                after = last["sequence_number"] + beyond
+                send(socket, "response.subscribe", response_id=last["response"]["id"], starting_after=after)
+                assert receive(socket) == last
+
+
 def test_a_second_device_sees_the_conversations_runs_live(
     gateway: GatewayFixture, gateway_url: str, other_url: str, client: Any, llm: FakeLlm
 ) -> None:

@@ -1,5 +1,6 @@
 """Which chat requests are accepted, and how the rest is refused."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import orjson
@@ -252,6 +253,14 @@ def test_hints_end_here_and_what_samples_goes_to_vllm() -> None:
     request.check()
     body = request.upstream_body()
     assert body == {"model": "fake", "messages": [USER], **sampling, "stream_options": stream_options}
+
+
+def test_nothing_unknown_is_passed_over_in_a_prediction() -> None:
+    said = {"type": "text", "text": "Hello", "prompt_cache_breakpoint": {"mode": "explicit"}}
+    for part, passes in ((said, True), ({**said, "other": 1}, False), ({"type": "image_url"}, False)):
+        body = {"model": "fake", "messages": [USER], "prediction": {"type": "content", "content": [part]}}
+        with nullcontext() if passes else pytest.raises(ValidationError):
+            ChatRequest.model_validate(body)
 
 
 def test_top_p_of_0_is_sent_as_the_smallest_that_vllm_takes() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from cloister_common.errors import InvalidRequest
 from cloister_gateway.identity import tokens
-from cloister_gateway.identity.handshake import presented, refuse_in_url
+from cloister_gateway.identity.handshake import answered, presented, refuse_in_url
 
 KEY = tokens.mint().token
 TICKET = "clot_" + "a" * 43
@@ -27,7 +27,24 @@ def test_a_key_is_found_in_openais_subprotocol_and_in_the_header() -> None:
 
 
 def test_a_ticket_is_found_in_its_subprotocol() -> None:
-    assert presented(handshake("realtime", f"cloister.ticket.{TICKET}")) == ({}, TICKET)
+    assert presented(handshake("realtime", f"cloister.ticket.{TICKET}")) == ({}, TICKET, False)
+
+
+def test_a_ticket_is_announced_for_the_first_message() -> None:
+    assert presented(handshake("realtime", "cloister.ticket")) == ({}, None, True)
+
+
+@pytest.mark.parametrize(
+    ("named", "answer"),
+    [
+        (["realtime", "cloister.ticket"], "realtime"),
+        (["cloister.ticket"], "cloister.ticket"),
+        (["x", "responses"], "responses"),
+        ([f"cloister.ticket.{TICKET}", f"openai-insecure-api-key.{KEY}"], None),
+    ],
+)
+def test_no_credential_is_answered(named: list[str], answer: str | None) -> None:
+    assert answered(handshake(*named)) == answer
 
 
 @pytest.mark.parametrize(
@@ -37,6 +54,8 @@ def test_a_ticket_is_found_in_its_subprotocol() -> None:
         handshake(f"cloister.ticket.{TICKET}", authorization=f"Bearer {KEY}"),
         handshake(f"cloister.ticket.{TICKET}", f"openai-insecure-api-key.{KEY}"),
         handshake(f"openai-insecure-api-key.{KEY}", f"openai-insecure-api-key.{KEY}"),
+        handshake("cloister.ticket", authorization=f"Bearer {KEY}"),
+        handshake("cloister.ticket", f"cloister.ticket.{TICKET}"),
     ],
 )
 def test_of_several_credentials_none_is_chosen(scope: dict[str, Any]) -> None:
