@@ -148,8 +148,8 @@ class _Index(Index):
         hits = [hit_of(store_id, row, score) for score, row in nearest]
         return Found([hit for hit in hits if hit is not None], is_all=len(nearest) < limit)
 
-    async def count(self, store_id: str, attachment_id: str | None = None) -> int:
-        return len(self._of(store_id, attachment_id))
+    async def count(self, store_id: str, ids: Sequence[str]) -> int:
+        return sum(row["id"] in ids for row in self._of(store_id, None))
 
     def _of(self, store_id: str, attachment_id: str | None) -> list[dict[str, Any]]:
         rows = [row for row in self._stored.rows.values() if row["store_id"] == store_id]

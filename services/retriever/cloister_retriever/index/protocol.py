@@ -79,8 +79,11 @@ class Index(Protocol):
     ) -> None:
         """Removes the passages of a store, of one attachment of it, or those of it from a position on."""
 
-    async def count(self, store_id: str, attachment_id: str | None = None) -> int:
-        """How many passages there are, after every write that was acknowledged before."""
+    async def count(self, store_id: str, ids: Sequence[str]) -> int:
+        """How many of these passages there are, after every write that was acknowledged before.
+
+        It costs what the ids cost, and not what the index holds.
+        """
 
     async def search(
         self, store_id: str, query: Vector, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool

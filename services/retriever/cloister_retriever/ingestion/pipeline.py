@@ -17,7 +17,7 @@ from prometheus_client import Counter
 from cloister_retriever.damage import Damaged, sentence
 from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
-from cloister_retriever.index.passages import Passage, PassageOwner, seal_passage
+from cloister_retriever.index.passages import Passage, PassageOwner, passage_id, seal_passage
 from cloister_retriever.index.protocol import Entry, Index
 from cloister_retriever.index.rotation import Rotations, normalised
 from cloister_retriever.ingestion.turns import Turn
@@ -145,7 +145,7 @@ class Pipeline:
         text = parsed.text.encode()
         await self._ingestions.write_text(ingestion, text, keys)
         usage = await self._index_passages(job, ingestion, keys, parsed, turn)
-        await self._finish(job, ingestion, passages=len(parsed.chunks), usage_bytes=usage, text_bytes=len(text))
+        await self._finish(job, ingestion, keys, passages=len(parsed.chunks), usage_bytes=usage, text_bytes=len(text))
         _PASSAGES.inc(len(parsed.chunks))
         log.info(
             "file_ingested",
@@ -203,17 +203,17 @@ class Pipeline:
         return [Entry(passage, dense) for passage, dense in zip(sealed, rotated.tolist(), strict=True)]
 
     async def _finish(
-        self, job: Job, ingestion: Ingestion, *, passages: int, usage_bytes: int, text_bytes: int
+        self, job: Job, ingestion: Ingestion, keys: PassageKeys, *, passages: int, usage_bytes: int, text_bytes: int
     ) -> None:
         attachment_id = ingestion.attachment.id
-        found = await self._index.count(job.store_id, attachment_id)
-        if found > passages:
+        owner = PassageOwner(job.tenant, job.store_id, ingestion.file_id, attachment_id)
+        *expected, following = await asyncio.to_thread(
+            lambda: [passage_id(keys, owner, position) for position in range(passages + 1)]
+        )
+        if await self._index.count(job.store_id, [following]):
             # An earlier run, by another version of this program, had cut the file into more passages.
             await self._index.delete(job.store_id, attachment_id, from_position=passages)
-            found = await self._index.count(job.store_id, attachment_id)
-            if found > passages:
-                # Rows were copied. All of them go, and the next attempt writes those that belong there.
-                await self._index.delete(job.store_id, attachment_id)
+        found = await self._index.count(job.store_id, expected)
         if found != passages:
             log.warning("passages_not_all_there", file=ingestion.file_id, expected=passages, found=found)
             raise Unavailable("The index has not taken every passage yet.", retry_after=1)
