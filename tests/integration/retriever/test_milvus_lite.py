@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from cloister_retriever.index.collection import PassageCollection
 from cloister_retriever.index.connection import MilvusConnection
 from cloister_retriever.index.rows import row_of
 from cloister_retriever.settings import MilvusSettings
+from pymilvus import MilvusClient
 
 from tests.integration.retriever.test_milvus import DIMENSIONS, ids_of, row
 from tests.support.milvus import MilvusLite
@@ -41,19 +43,19 @@ async def test_each_store_has_a_partition_and_takes_it_along_when_it_goes(
     rows = [row(number, store) for store in ("vs_1", "vs_2") for number in range(5)]
     await collection.upsert(rows)
     assert await partitions(connection, collection) == {"_default", "vs_1", "vs_2"}
+
+    def stores_in(partition: str, client: MilvusClient) -> list[str]:
+        found = client.query(collection.alias, "position >= 0", ["store_id"], partition_names=[partition])
+        return [str(one["store_id"]) for one in found]
+
     for store in ("vs_1", "vs_2"):
-        found = await connection.run(
-            lambda client, store=store: client.query(
-                collection.alias, filter="position >= 0", output_fields=["store_id"], partition_names=[store]
-            )
-        )
-        assert [one["store_id"] for one in found] == [store] * 5
+        assert await connection.run(partial(stores_in, store)) == [store] * 5
     await collection.delete("vs_1")
     assert await partitions(connection, collection) == {"_default", "vs_2"}
     assert await collection.count("vs_1", ids_of(rows, "vs_1")) == 0
     assert await collection.count("vs_2", ids_of(rows, "vs_2")) == 5
-    found = await collection.search("vs_1", QUERY, limit=5, attachment_ids=None, fresh=True)
-    assert (found.hits, found.is_all) == ([], True)
+    nothing = await collection.search("vs_1", QUERY, limit=5, attachment_ids=None, fresh=True)
+    assert (nothing.hits, nothing.is_all) == ([], True)
     await collection.delete("vs_1")  # once more, as a worker does that goes on after a crash
 
 

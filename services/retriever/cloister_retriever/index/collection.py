@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from cloister_common.errors import Conflict
@@ -84,18 +85,8 @@ class PassageCollection:
     async def count(self, store_id: str, ids: Sequence[str]) -> int:
         found = 0
         for first in range(0, len(ids), _IDS_A_QUERY):
-            condition = one_of("id", ids[first : first + _IDS_A_QUERY])
-            rows = await self._run(
-                lambda client, condition=condition: client.query(
-                    self.alias,
-                    filter=condition,
-                    output_fields=["id"],
-                    consistency_level="Strong",
-                    partition_names=self._placement.scope(store_id),
-                    timeout=self._connection.timeout,
-                )
-            )
-            found += len(rows or [])
+            ask = partial(self._count, store_id, ids[first : first + _IDS_A_QUERY])
+            found += await self._run(ask) or 0
         return found
 
     async def search(
@@ -123,6 +114,17 @@ class PassageCollection:
         rows = found[0] if found else []
         hits = [hit_of(store_id, {"id": row["id"], **row["entity"]}, row["distance"]) for row in rows]
         return Found([hit for hit in hits if hit is not None], is_all=len(rows) < limit)
+
+    def _count(self, store_id: str, ids: Sequence[str], client: MilvusClient) -> int:
+        rows = client.query(
+            self.alias,
+            filter=one_of("id", ids),
+            output_fields=["id"],
+            consistency_level="Strong",
+            partition_names=self._placement.scope(store_id),
+            timeout=self._connection.timeout,
+        )
+        return len(rows)
 
     async def _write(self, rows: list[Row]) -> None:
         await self._run(
