@@ -16,9 +16,9 @@ from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.files.upload import MultipartUpload
-from cloister_retriever.index.protocol import Entry, Found, Index
-from cloister_retriever.index.rotation import Rotations, Vector
-from cloister_retriever.index.rows import hit_of, row_of
+from cloister_retriever.index.protocol import Entry, Found, Index, Question
+from cloister_retriever.index.rotation import Rotations
+from cloister_retriever.index.rows import hits_of, row_of
 from cloister_retriever.ingestion.pipeline import Pipeline
 from cloister_retriever.ingestion.worker import IngestWorkers
 from cloister_retriever.jobs.due import Due
@@ -32,6 +32,7 @@ from cloister_retriever.storage.keys import ObjectKeyStore
 from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
 from cloister_retriever.storage.uses import FileUses
+from cloister_retriever.terms.weights import dot
 from cloister_retriever.uploads.service import UploadService
 from cloister_retriever.uploads.store import UploadStore
 from cloister_retriever.vector_stores.attachments import AttachmentService, ChunkingPolicy
@@ -41,6 +42,7 @@ from cloister_retriever.vector_stores.ingestions import IngestionService
 from cloister_retriever.vector_stores.records import Chunking
 from cloister_retriever.vector_stores.service import VectorStoreService
 from cloister_retriever.vector_stores.store import VectorStoreStore
+from cloister_retriever.vector_stores.terms import TermStatistics
 from obstore.store import MemoryStore, ObjectStore
 
 __all__ = ["LEASE_SECONDS", "TENANT", "Killed", "MemoryProcess", "MemoryRoot", "Stored", "form_of"]
@@ -126,7 +128,7 @@ class _Index(Index):
 
     async def upsert(self, entries: Sequence[Entry]) -> None:
         self._write()
-        self._stored.rows.update({entry.passage.id: dict(row_of(entry)) for entry in entries})
+        self._stored.rows.update({entry.passage.id: dict(row_of(entry, True)) for entry in entries})
 
     async def delete(
         self, store_id: str, attachment_id: str | None = None, *, from_position: int | None = None
@@ -137,16 +139,20 @@ class _Index(Index):
                 del self._stored.rows[row["id"]]
 
     async def search(
-        self, store_id: str, query: Vector, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
+        self, store_id: str, question: Question, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
     ) -> Found:
         rows = [
-            (float(np.dot(row["dense"], query)), row)
-            for row in self._of(store_id, None)
-            if attachment_ids is None or row["attachment_id"] in attachment_ids
+            row for row in self._of(store_id, None) if attachment_ids is None or row["attachment_id"] in attachment_ids
         ]
-        nearest = sorted(rows, key=lambda scored: -scored[0])[:limit]
-        hits = [hit_of(store_id, row, score) for score, row in nearest]
-        return Found([hit for hit in hits if hit is not None], is_all=len(nearest) < limit)
+        nearest = []
+        if question.dense is not None:
+            vector = question.dense
+            nearest += sorted(rows, key=lambda row: -float(np.dot(row["dense"], vector)))[:limit]
+        if question.terms is not None:
+            asked = question.terms
+            having = [row for row in rows if asked.keys() & row.get("terms", {}).keys()]
+            nearest += sorted(having, key=lambda row: -dot(asked, row["terms"]))[:limit]
+        return Found(hits_of(store_id, nearest), is_all=len(rows) < limit)
 
     async def count(self, store_id: str, ids: Sequence[str]) -> int:
         return sum(row["id"] in ids for row in self._of(store_id, None))
@@ -212,6 +218,7 @@ class MemoryProcess:
         self.store = VectorStoreStore(self.objects, keyring, records)
         self.queue = JobQueue(self.objects, keyring, records, lease_seconds=LEASE_SECONDS)
         purges = Purges(self.queue, index)
+        statistics = TermStatistics(self.objects, keyring)
         self.due = Due(self.objects, keyring, records)
         self.files = FileService(self.file_store, uses, self.due, max_file_bytes=1000)
         uploads = UploadStore(self.objects, keyring, records)
@@ -230,6 +237,7 @@ class MemoryProcess:
             embedder=_Embedder(),
             index=index,
             rotations=Rotations(),
+            statistics=statistics,
         )
         self.search = SearchService(
             stores=self.stores,
@@ -238,6 +246,7 @@ class MemoryProcess:
             embedder=_Embedder(),
             index=index,
             rotations=Rotations(),
+            statistics=statistics,
             pieces=_Pieces(),
         )
         self.workers = IngestWorkers(self.queue, self.pipeline, workers=1, lease_seconds=LEASE_SECONDS)

@@ -13,8 +13,8 @@ from cloister_common.vault import FileRootKey, Keyring, VaultError
 from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.identifiers import UPLOAD_PREFIX
-from cloister_retriever.index.collection import PassageCollection
 from cloister_retriever.index.connection import MilvusConnection
+from cloister_retriever.index.layouts import MilvusIndex
 from cloister_retriever.index.rotation import Rotations
 from cloister_retriever.ingestion.pipeline import Pipeline
 from cloister_retriever.ingestion.worker import IngestWorkers
@@ -41,6 +41,7 @@ from cloister_retriever.vector_stores.ingestions import IngestionService
 from cloister_retriever.vector_stores.records import Chunking
 from cloister_retriever.vector_stores.service import VectorStoreService
 from cloister_retriever.vector_stores.store import VectorStoreStore
+from cloister_retriever.vector_stores.terms import TermStatistics
 
 __all__ = ["Context", "ending_of", "open_context"]
 
@@ -94,8 +95,9 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         stack.push_async_callback(embedder.close)
         milvus = MilvusConnection(settings.milvus)
         stack.push_async_callback(milvus.close)
-        index = PassageCollection(milvus, settings.embedder.model)
+        index = MilvusIndex(milvus, settings.embedder.model)
         rotations = Rotations()
+        statistics = TermStatistics(objects, keyring)
 
         ingestion = settings.ingestion
         limits = ModelLimits.of(ingestion.tokenizer_path)
@@ -119,6 +121,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             embedder=embedder,
             index=index,
             rotations=rotations,
+            statistics=statistics,
             pieces=Chunker(load_tokenizer(ingestion.tokenizer_path), max_tokens=limits.tokens, overlap_tokens=0),
         )
         if settings.role in {"all", "ingest"}:
@@ -132,6 +135,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
                 embedder=embedder,
                 index=index,
                 rotations=rotations,
+                statistics=statistics,
             )
             workers = IngestWorkers(
                 queue,

@@ -25,8 +25,12 @@ from cloister_retriever.jobs.queue import Job, JobQueue
 from cloister_retriever.keys import PassageKeyring, PassageKeys
 from cloister_retriever.parsing.document import UnreadableFile
 from cloister_retriever.parsing.parser import Parsed, Parser
+from cloister_retriever.terms.statistics import TermCounter
+from cloister_retriever.terms.weights import TermKey, TermWeights, passage_terms
+from cloister_retriever.terms.words import language_of, words_of
 from cloister_retriever.vector_stores.ingestions import Ingestion, IngestionService
 from cloister_retriever.vector_stores.records import ErrorCode
+from cloister_retriever.vector_stores.terms import TermStatistics
 
 __all__ = ["Pipeline"]
 
@@ -56,6 +60,7 @@ class Pipeline:
         embedder: EmbedderClient,
         index: Index,
         rotations: Rotations,
+        statistics: TermStatistics,
     ) -> None:
         self._files = files
         self._ingestions = ingestions
@@ -64,6 +69,7 @@ class Pipeline:
         self._embedder = embedder
         self._index = index
         self._rotations = rotations
+        self._statistics = statistics
 
     async def work(self, job: Job, turn: Turn) -> None:
         """Does ``job`` to its end. Where it takes long it stands aside when ``turn`` says so."""
@@ -172,6 +178,8 @@ class Pipeline:
     ) -> int:
         """Embeds, seals and writes every passage; returns what they take in the index, in bytes."""
         owner = PassageOwner(job.tenant, job.store_id, ingestion.file_id, ingestion.attachment.id)
+        language = await asyncio.to_thread(language_of, parsed.text)
+        counter = TermCounter(language)
         usage = 0
         for first in range(0, len(parsed.chunks), _PASSAGES_A_STEP):
             await turn.held()
@@ -189,18 +197,26 @@ class Pipeline:
                 for number, chunk in enumerate(parsed.chunks[first : first + _PASSAGES_A_STEP])
             ]
             embedded = await self._embedder.embed([passage.text for passage in passages], bulk=True)
-            entries = await asyncio.to_thread(self._seal, keys, owner, passages, embedded.vectors)
+            terms = await asyncio.to_thread(_terms, keys, passages, language, ingestion.attachment.file_name)
+            entries = await asyncio.to_thread(self._seal, keys, owner, passages, embedded.vectors, terms)
+            counter.add(terms)
             usage += sum(entry.stored_bytes for entry in entries)
             await self._index.upsert(entries)
+        await self._statistics.write(job.tenant, job.store_id, ingestion.attachment.id, ingestion.key, counter.total())
         return usage
 
     def _seal(
-        self, keys: PassageKeys, owner: PassageOwner, passages: list[Passage], vectors: list[bytes]
+        self,
+        keys: PassageKeys,
+        owner: PassageOwner,
+        passages: list[Passage],
+        vectors: list[bytes],
+        terms: list[TermWeights],
     ) -> list[Entry]:
         exact = normalised(np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1))
         rotated = self._rotations.rotate(keys.rotation, exact)
         sealed = (seal_passage(keys, owner, *of) for of in zip(passages, exact, strict=True))
-        return [Entry(passage, dense) for passage, dense in zip(sealed, rotated.tolist(), strict=True)]
+        return [Entry(*of) for of in zip(sealed, rotated.tolist(), terms, strict=True)]
 
     async def _finish(
         self, job: Job, ingestion: Ingestion, keys: PassageKeys, *, passages: int, usage_bytes: int, text_bytes: int
@@ -214,6 +230,9 @@ class Pipeline:
             # An earlier run, by another version of this program, had cut the file into more passages.
             await self._index.delete(job.store_id, attachment_id, from_position=passages)
         found = await self._index.count(job.store_id, expected)
+        if found > passages:
+            # An earlier run wrote them elsewhere too. All of them go, and the next attempt writes those that belong.
+            await self._index.delete(job.store_id, attachment_id)
         if found != passages:
             log.warning("passages_not_all_there", file=ingestion.file_id, expected=passages, found=found)
             raise Unavailable("The index has not taken every passage yet.", retry_after=1)
@@ -269,3 +288,13 @@ class Pipeline:
         await self._index.delete(job.store_id, job.attachment_id)
         if ingestion is None:
             await self._ingestions.clear(job.tenant, job.store_id, job.attachment_id)
+
+
+def _terms(keys: PassageKeys, passages: list[Passage], language: str, file_name: str) -> list[TermWeights]:
+    """What passages are found by: their words, and those of their headings and of the file's name."""
+    key = TermKey(keys.terms)
+    around = [f"{file_name}\n{passage.section or ''}\n" for passage in passages]
+    return [
+        passage_terms(key, words_of(before + passage.text, [language]))
+        for before, passage in zip(around, passages, strict=True)
+    ]

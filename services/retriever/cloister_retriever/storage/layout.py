@@ -99,6 +99,12 @@ class TenantPaths:
     def text(self, store_id: str, attachment_id: str) -> str:
         return f"{self.texts(store_id)}/{attachment_id}"
 
+    def terms(self, store_id: str) -> str:
+        return f"{self._root}/terms/{store_id}"
+
+    def term_counts(self, store_id: str, attachment_id: str) -> str:
+        return f"{self.terms(store_id)}/{attachment_id}"
+
     def batches(self, store_id: str) -> str:
         return f"{self._root}/batches/{store_id}"
 
