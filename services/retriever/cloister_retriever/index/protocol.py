@@ -1,7 +1,8 @@
 """What an index of passages is to those who fill and search it, whatever holds it.
 
-Milvus is the one implementation (`cloister_retriever.index.collection`). What searches by words, or in memory, takes
-the same sealed passages and gives the same hits. A search has two halves, by meaning and by words; an index proposes
+Milvus is one (`cloister_retriever.index.layouts`), for the vector stores whose protection is ``standard``; those that
+are ``sealed`` have one in memory (`cloister_retriever.sealed`). Both take the same sealed passages and give the same
+hits. A search has two halves, by meaning and by words; an index proposes
 what either finds, and whoever asked scores the proposals exactly and fuses both.
 """
 
@@ -66,6 +67,9 @@ class Hit(NamedTuple):
     passage: SealedPassage
     terms: TermWeights | None
     """The passage's keyed terms as they are stored; None where the index has none of it."""
+
+    exact: Vector | None = None
+    """The exact unit vector, where the index has opened it already."""
 
 
 class Found(NamedTuple):
