@@ -27,6 +27,9 @@ from cloister_retriever.jobs.queue import JobQueue
 from cloister_retriever.keys import PassageKeyring
 from cloister_retriever.parsing.chunking import Chunk, Chunker
 from cloister_retriever.parsing.parser import Interruption, Parsed, Parser
+from cloister_retriever.sealed.indexes import Indexes
+from cloister_retriever.sealed.memory import OpenStores
+from cloister_retriever.sealed.packs import Packs
 from cloister_retriever.search.service import SearchService
 from cloister_retriever.storage.keys import ObjectKeyStore
 from cloister_retriever.storage.objects import Objects
@@ -45,10 +48,11 @@ from cloister_retriever.vector_stores.store import VectorStoreStore
 from cloister_retriever.vector_stores.terms import TermStatistics
 from obstore.store import MemoryStore, ObjectStore
 
-__all__ = ["LEASE_SECONDS", "TENANT", "Killed", "MemoryProcess", "MemoryRoot", "Stored", "form_of"]
+__all__ = ["LEASE_SECONDS", "SEALED_PASSAGES", "TENANT", "Killed", "MemoryProcess", "MemoryRoot", "Stored", "form_of"]
 
 TENANT = "proj_a"
 LEASE_SECONDS = 0.05
+SEALED_PASSAGES = 20
 _DIMENSIONS = 8
 
 
@@ -154,8 +158,8 @@ class _Index(Index):
             nearest += sorted(having, key=lambda row: -dot(asked, row["terms"]))[:limit]
         return Found(hits_of(store_id, nearest), is_all=len(rows) < limit)
 
-    async def count(self, store_id: str, attachment_id: str | None = None) -> int:
-        return len(self._of(store_id, attachment_id))
+    async def count(self, store_id: str, ids: Sequence[str]) -> int:
+        return sum(row["id"] in ids for row in self._of(store_id, None))
 
     def _of(self, store_id: str, attachment_id: str | None) -> list[dict[str, Any]]:
         rows = [row for row in self._stored.rows.values() if row["store_id"] == store_id]
@@ -214,10 +218,13 @@ class MemoryProcess:
         self.index = index = _Index(stored, self.fuse)
         self.file_store = FileStore(self.objects, keyring, records)
         self.uses = uses = FileUses(self.objects, keyring)
-        keys = PassageKeyring(keyring)
+        self.keys = keys = PassageKeyring(keyring)
         self.store = VectorStoreStore(self.objects, keyring, records)
         self.queue = JobQueue(self.objects, keyring, records, lease_seconds=LEASE_SECONDS)
-        purges = Purges(self.queue, index)
+        packs = Packs(self.objects, keyring)
+        self.open_stores = OpenStores(packs, keyring, most_bytes=2**20)
+        self.indexes = indexes = Indexes(index, packs, self.open_stores, keys, Rotations())
+        purges = Purges(self.queue, indexes)
         statistics = TermStatistics(self.objects, keyring)
         self.due = Due(self.objects, keyring, records)
         self.files = FileService(self.file_store, uses, self.due, max_file_bytes=1000)
@@ -227,15 +234,17 @@ class MemoryProcess:
         self.attachments = AttachmentService(self.store, self.files, uses, keys, self.queue, purges, chunking)
         self.batches = BatchService(self.store, self.attachments)
         self.expiries = expiries = Expiries(self.objects, keyring, records)
-        self.stores = VectorStoreService(self.store, self.attachments, uses, purges, expiries, model="m")
+        self.stores = VectorStoreService(
+            self.store, self.attachments, uses, purges, expiries, model="m", protection="standard"
+        )
         self.end = ending_of(self.files, self.uploads, self.stores)
         self.pipeline = Pipeline(
             files=self.files,
-            ingestions=IngestionService(self.store, uses),
+            ingestions=IngestionService(self.store, uses, sealed_passages=SEALED_PASSAGES),
             keys=keys,
             parser=_Parser(),
             embedder=_Embedder(),
-            index=index,
+            indexes=indexes,
             rotations=Rotations(),
             statistics=statistics,
         )
@@ -244,7 +253,7 @@ class MemoryProcess:
             attachments=self.attachments,
             keys=keys,
             embedder=_Embedder(),
-            index=index,
+            indexes=indexes,
             rotations=Rotations(),
             statistics=statistics,
             pieces=_Pieces(),

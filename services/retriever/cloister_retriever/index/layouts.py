@@ -46,8 +46,8 @@ class MilvusIndex:
         for collection in await self._all():
             await collection.delete(store_id, attachment_id, from_position=from_position)
 
-    async def count(self, store_id: str, attachment_id: str | None = None) -> int:
-        return sum([await collection.count(store_id, attachment_id) for collection in await self._all()])
+    async def count(self, store_id: str, ids: Sequence[str]) -> int:
+        return sum([await collection.count(store_id, ids) for collection in await self._all()])
 
     async def search(
         self, store_id: str, question: Question, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool

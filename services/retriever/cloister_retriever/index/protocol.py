@@ -1,7 +1,8 @@
 """What an index of passages is to those who fill and search it, whatever holds it.
 
-Milvus is the one implementation (`cloister_retriever.index.collection`). What searches by words, or in memory, takes
-the same sealed passages and gives the same hits. A search has two halves, by meaning and by words; an index proposes
+Milvus is one (`cloister_retriever.index.layouts`), for the vector stores whose protection is ``standard``; those that
+are ``sealed`` have one in memory (`cloister_retriever.sealed`). Both take the same sealed passages and give the same
+hits. A search has two halves, by meaning and by words; an index proposes
 what either finds, and whoever asked scores the proposals exactly and fuses both.
 """
 
@@ -67,6 +68,9 @@ class Hit(NamedTuple):
     terms: TermWeights | None
     """The passage's keyed terms as they are stored; None where the index has none of it."""
 
+    exact: Vector | None = None
+    """The exact unit vector, where the index has opened it already."""
+
 
 class Found(NamedTuple):
     """The hits of one search: of each half the best, each passage once, in no order that means anything."""
@@ -94,8 +98,11 @@ class Index(Protocol):
     ) -> None:
         """Removes the passages of a store, of one attachment of it, or those of it from a position on."""
 
-    async def count(self, store_id: str, attachment_id: str | None = None) -> int:
-        """How many passages there are, after every write that was acknowledged before."""
+    async def count(self, store_id: str, ids: Sequence[str]) -> int:
+        """How many of these passages there are, after every write that was acknowledged before.
+
+        It costs what the ids cost, and not what the index holds.
+        """
 
     async def search(
         self, store_id: str, question: Question, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool

@@ -19,10 +19,11 @@ from cloister_common.wire.search import FoundPassage, SearchRequest
 from prometheus_client import Histogram
 
 from cloister_retriever.index.passages import PassageOwner, open_vector, passage_id
-from cloister_retriever.index.protocol import DROPPED, Found, Index, Question
+from cloister_retriever.index.protocol import DROPPED, Found, Question
 from cloister_retriever.index.rotation import Rotations, normalised
 from cloister_retriever.keys import PassageKeyring, PassageKeys
 from cloister_retriever.parsing.chunking import Chunker
+from cloister_retriever.sealed.indexes import Indexes
 from cloister_retriever.search.asking import Asked, Piece, asked_of
 from cloister_retriever.search.fusion import Weights
 from cloister_retriever.search.results import Candidate, results_of
@@ -63,7 +64,7 @@ class SearchService:
         attachments: AttachmentService,
         keys: PassageKeyring,
         embedder: EmbedderClient,
-        index: Index,
+        indexes: Indexes,
         rotations: Rotations,
         statistics: TermStatistics,
         pieces: Chunker,
@@ -72,7 +73,7 @@ class SearchService:
         self._attachments = attachments
         self._keys = keys
         self._embedder = embedder
-        self._index = index
+        self._indexes = indexes
         self._rotations = rotations
         self._statistics = statistics
         self._pieces = pieces
@@ -191,10 +192,11 @@ class SearchService:
     ) -> list[Candidate]:
         """Candidates for one question, of the attachments ``wanted`` or of all."""
         store_id = store.record.id
+        index = self._indexes.of(tenant, store.key, store.record.protection)
         if question.dense is None and question.terms is None:
             return []  # by words alone, and the store has none of them
         if wanted is None:
-            found = await self._index.search(store_id, question, limit=limit, attachment_ids=None, fresh=fresh)
+            found = await index.search(store_id, question, limit=limit, attachment_ids=None, fresh=fresh)
             candidates = await self._open(tenant, store, asked, [found])
             if len(candidates) >= request.max_num_results or found.is_all:
                 return candidates
@@ -202,7 +204,7 @@ class SearchService:
             wanted = await self._served(tenant, store)
         parts = await asyncio.gather(
             *(
-                self._index.search(
+                index.search(
                     store_id,
                     question,
                     limit=limit,
@@ -227,7 +229,7 @@ class SearchService:
 
         def score() -> list[Candidate]:
             candidates = []
-            for sealed, terms in proposed:
+            for sealed, terms, opened in proposed:
                 found = attached.get(sealed.file_id)
                 if found is None or found.status != "completed" or found.record.id != sealed.attachment_id:
                     # Detached, still being read, or of an earlier attachment: the clean-up has not come to it yet.
@@ -240,7 +242,7 @@ class SearchService:
                         DROPPED.labels("copied").inc()
                         log.error("passage_was_copied", store=store.record.id, passage=sealed.id)
                         continue
-                    exact = open_vector(keys[sealed.file_id], owner, sealed)
+                    exact = open_vector(keys[sealed.file_id], owner, sealed) if opened is None else opened
                 except (VaultError, KeyError):
                     DROPPED.labels("did_not_open").inc()
                     log.error("passage_did_not_open", store=store.record.id, passage=sealed.id)
