@@ -11,12 +11,14 @@ from cloister_common.errors import Unavailable
 from cloister_common.supervisor import Supervisor
 from cloister_common.testing.embedder import fake_vector
 from cloister_common.vault import Keyring, encode_context, open_record, seal
+from cloister_retriever.audience.service import Audiences
+from cloister_retriever.audience.store import AccessStore
 from cloister_retriever.context import ending_of
 from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.files.upload import MultipartUpload
-from cloister_retriever.index.protocol import Entry, Found, Index
+from cloister_retriever.index.protocol import Entry, Files, Found, Index
 from cloister_retriever.index.rotation import Rotations, Vector
 from cloister_retriever.index.rows import hit_of, row_of
 from cloister_retriever.ingestion.pipeline import Pipeline
@@ -137,12 +139,20 @@ class _Index(Index):
                 del self._stored.rows[row["id"]]
 
     async def search(
-        self, store_id: str, query: Vector, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
+        self,
+        store_id: str,
+        query: Vector,
+        *,
+        limit: int,
+        attachment_ids: Sequence[str] | None,
+        fresh: bool,
+        files: Files | None = None,
     ) -> Found:
         rows = [
             (float(np.dot(row["dense"], query)), row)
             for row in self._of(store_id, None)
-            if attachment_ids is None or row["attachment_id"] in attachment_ids
+            if (attachment_ids is None or row["attachment_id"] in attachment_ids)
+            and (files is None or (row["file_id"] in files.ids) != files.excluded)
         ]
         nearest = sorted(rows, key=lambda scored: -scored[0])[:limit]
         hits = [hit_of(store_id, row, score) for score, row in nearest]
@@ -213,7 +223,8 @@ class MemoryProcess:
         self.queue = JobQueue(self.objects, keyring, records, lease_seconds=LEASE_SECONDS)
         purges = Purges(self.queue, index)
         self.due = Due(self.objects, keyring, records)
-        self.files = FileService(self.file_store, uses, self.due, max_file_bytes=1000)
+        self.audiences = Audiences(AccessStore(keyring, records))
+        self.files = FileService(self.file_store, uses, self.audiences, self.due, max_file_bytes=1000)
         uploads = UploadStore(self.objects, keyring, records)
         self.uploads = UploadService(uploads, self.files, self.due, max_file_bytes=1000)
         chunking = ChunkingPolicy(model_tokens=254, auto=Chunking(max_tokens=200, overlap_tokens=40))

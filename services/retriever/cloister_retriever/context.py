@@ -10,6 +10,8 @@ from cloister_common.settings import SettingsError, read_secret_lines
 from cloister_common.supervisor import Supervisor
 from cloister_common.vault import FileRootKey, Keyring, VaultError
 
+from cloister_retriever.audience.service import Audiences
+from cloister_retriever.audience.store import AccessStore
 from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.identifiers import UPLOAD_PREFIX
@@ -54,6 +56,7 @@ class Context:
     """What the readiness checks ask, and what routes may ask for, each by its class."""
 
     tokens: InternalTokens
+    audiences: Audiences
     files: FileService
     uploads: UploadService
     vector_stores: VectorStoreService
@@ -82,6 +85,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         await _check_root_key(keyring)
         records = SealedRecords(objects)
         uses = FileUses(objects, keyring)
+        audiences = Audiences(AccessStore(keyring, records))
         keys = PassageKeyring(keyring)
         store = VectorStoreStore(objects, keyring, records)
 
@@ -103,7 +107,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         purges = Purges(queue, index)
         due = Due(objects, keyring, records)
         most = ingestion.max_file_bytes
-        files = FileService(FileStore(objects, keyring, records), uses, due, max_file_bytes=most)
+        files = FileService(FileStore(objects, keyring, records), uses, audiences, due, max_file_bytes=most)
         uploads = UploadService(UploadStore(objects, keyring, records), files, due, max_file_bytes=most)
         chunking = ChunkingPolicy(
             model_tokens=limits.tokens,
@@ -145,6 +149,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             supervisor.loop("due", lambda: due.run(ending_of(files, uploads, stores)))
         yield Context(
             tokens=InternalTokens(read_secret_lines(settings.token_file, what="the retriever's internal token")),
+            audiences=audiences,
             files=files,
             uploads=uploads,
             vector_stores=stores,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from cloister_common.caller import NOBODY
 from cloister_common.errors import CloisterError
 from cloister_common.logs import get_logger
 
@@ -192,7 +193,7 @@ class Turn:
         queries = self._preparation.queries(history, new)
         if transcript.item_index("file_search_call") is None:
             transcript.open_search(transcript.new_item_id("fs_"), queries)
-        passages = await self._preparation.search(keyed.key.tenant, tool, queries)
+        passages = await self._preparation.search(keyed.key.tenant, tool, queries, request.caller or NOBODY)
         return await self._store.write_once(keyed, FOUND, Found(passages=passages, boundary=new_boundary()))
 
     async def _attribute(self, keyed: KeyedObject, transcript: Transcript, answer: Answer) -> None:

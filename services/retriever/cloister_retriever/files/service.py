@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -10,6 +10,7 @@ from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey
 
+from cloister_retriever.audience.service import Audiences
 from cloister_retriever.damage import Damaged, damage_of, sentence, telling
 from cloister_retriever.files.schemas import ExpiresAfter, FileRecord, FilesQuery, Purpose, check_purpose
 from cloister_retriever.files.store import FileStore
@@ -64,9 +65,12 @@ class FileDraft:
 class FileService:
     """Uploads, lists, reads, deletes and expires files."""
 
-    def __init__(self, store: FileStore, uses: FileUses, due: Due, *, max_file_bytes: int) -> None:
+    def __init__(
+        self, store: FileStore, uses: FileUses, audiences: Audiences, due: Due, *, max_file_bytes: int
+    ) -> None:
         self._store = store
         self._uses = uses
+        self._audiences = audiences
         self._due = due
         self._max_file_bytes = max_file_bytes
 
@@ -142,15 +146,20 @@ class FileService:
         log.info("file_stored", file=draft.id, bytes=facts.size)
         return record
 
-    async def list(self, tenant: str, query: FilesQuery) -> tuple[list[FileRecord], bool]:
-        """One page, and whether there are more. What is damaged is among them; of what purpose, nobody can say."""
+    async def list(
+        self, tenant: str, query: FilesQuery, *, hidden: Collection[str] = frozenset()
+    ) -> tuple[list[FileRecord], bool]:
+        """One page without those ``hidden``, and whether there are more.
+
+        What is damaged is among them; of what purpose, nobody can say.
+        """
         timeline = await self._store.timeline(tenant)
         bounds = await timeline.bounds(after=query.after, order=query.order)
 
         async def seen() -> AsyncGenerator[Sequence[FileRecord]]:
             async for step in timeline.steps(bounds, query.limit + 1):
                 wanted = [one for one in step if query.purpose in {None, one.purpose} or one.damage is not None]
-                yield [one for one in wanted if not _expired(one)]
+                yield [one for one in wanted if not _expired(one) and one.id not in hidden]
 
         page, has_more = await bounds.gather(seen(), query.limit)
         # After the records: of a file that is being stored the content is there first.
@@ -210,6 +219,7 @@ class FileService:
         await self._detach_everywhere(tenant, file_id, detach)
         await self._store.delete_content(tenant, file_id)
         await self._uses.forget_all(tenant, file_id)
+        await self._audiences.forget(tenant, file_id)
         await self._store.delete(tenant, file_id)
         log.info("file_deleted", file=file_id)
 

@@ -17,8 +17,8 @@ from cloister_common.logs import get_logger
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from cloister_retriever.index.connection import MilvusConnection, NotPrepared
-from cloister_retriever.index.protocol import Entry, Found
-from cloister_retriever.index.quoting import all_of, equals, one_of
+from cloister_retriever.index.protocol import Entry, Files, Found
+from cloister_retriever.index.quoting import all_of, equals, none_of, one_of
 from cloister_retriever.index.rotation import Vector
 from cloister_retriever.index.rows import FIELDS, ID_FIELDS, SEALED_FIELDS, Row, hit_of, row_of
 
@@ -88,12 +88,21 @@ class PassageCollection:
         return 0 if rows is None else int(rows[0]["count(*)"])
 
     async def search(
-        self, store_id: str, query: Vector, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
+        self,
+        store_id: str,
+        query: Vector,
+        *,
+        limit: int,
+        attachment_ids: Sequence[str] | None,
+        fresh: bool,
+        files: Files | None = None,
     ) -> Found:
         # Strong consistency takes 0.2 s on a Milvus server, bounded 5 ms.
         condition = equals("store_id", store_id)
         if attachment_ids is not None:
             condition = all_of(condition, one_of("attachment_id", attachment_ids))
+        if files is not None:
+            condition = all_of(condition, (none_of if files.excluded else one_of)("file_id", files.ids))
         found = await self._run(
             lambda client: client.search(
                 self.alias,

@@ -5,14 +5,14 @@ the same sealed passages and gives the same hits: two halves of one search diffe
 fused by whoever asked both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from prometheus_client import Counter
 
 from cloister_retriever.index.rotation import Vector
 
-__all__ = ["DROPPED", "Entry", "Found", "Hit", "Index", "SealedPassage"]
+__all__ = ["DROPPED", "Entry", "Files", "Found", "Hit", "Index", "SealedPassage"]
 
 DROPPED = Counter("cloister_search_rows_dropped_total", "Rows of the index that were not served.", ["why"])
 
@@ -61,6 +61,14 @@ class Found(NamedTuple):
     """Whether the index has no more that were asked for."""
 
 
+class Files(NamedTuple):
+    """Whose passages a search is about."""
+
+    ids: Collection[str]
+    excluded: bool
+    """Whether it is about those of all other files."""
+
+
 class Index(Protocol):
     """Holds sealed passages by vector store and attachment.
 
@@ -83,7 +91,14 @@ class Index(Protocol):
         """How many passages there are, after every write that was acknowledged before."""
 
     async def search(
-        self, store_id: str, query: Vector, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
+        self,
+        store_id: str,
+        query: Vector,
+        *,
+        limit: int,
+        attachment_ids: Sequence[str] | None,
+        fresh: bool,
+        files: Files | None = None,
     ) -> Found:
         """The passages nearest to a query.
 
@@ -94,6 +109,7 @@ class Index(Protocol):
             attachment_ids: Only passages of these, or None for all of the store.
             fresh: See every write that was acknowledged before, at the price of a wait, instead of allowing for a few
                 seconds of delay.
+            files: Only passages of these files, or of all the others; applied before anything is ranked.
 
         Raises:
             Conflict: The index's vectors have another length.

@@ -7,7 +7,7 @@ does not open was tampered with or misplaced: it is dropped, counted and logged,
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -20,10 +20,11 @@ from cloister_common.wire.search import FoundPassage, PassagePlace, SearchReques
 from prometheus_client import Histogram
 
 from cloister_retriever.index.passages import PassageOwner, open_passage, open_vector, passage_id
-from cloister_retriever.index.protocol import DROPPED, Found, Index, SealedPassage
+from cloister_retriever.index.protocol import DROPPED, Files, Found, Index, SealedPassage
 from cloister_retriever.index.rotation import Rotations, Vector, normalised
 from cloister_retriever.keys import PassageKeyring, PassageKeys
 from cloister_retriever.parsing.chunking import Chunker
+from cloister_retriever.search.scope import Scopes
 from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.filters import matches
 from cloister_retriever.vector_stores.records import Attached
@@ -78,11 +79,20 @@ class SearchService:
         self._index = index
         self._rotations = rotations
         self._pieces = pieces
+        self._scopes = Scopes(attachments)
 
     async def search(
-        self, tenant: str, store_ids: Sequence[str], request: SearchRequest, *, param: str | None = None
+        self,
+        tenant: str,
+        store_ids: Sequence[str],
+        request: SearchRequest,
+        *,
+        hidden: Set[str] = frozenset(),
+        param: str | None = None,
     ) -> list[FoundPassage]:
         """The best passages of all the stores, best first. Scores are cosines of exact vectors, 0 where that is less.
+
+        Passages of files that are ``hidden`` from the caller are not among them, and were not ranked with them.
 
         With several queries, or a query longer than the model reads (which is searched in pieces), a passage has its
         best score.
@@ -100,7 +110,9 @@ class SearchService:
         with _SECONDS.labels("embed").time():
             queries = await self._embed(request.queries)
         with _SECONDS.labels("index").time():
-            found = await asyncio.gather(*(self._search_store(tenant, store, queries, request) for store in opened))
+            found = await asyncio.gather(
+                *(self._search_store(tenant, store, queries, request, hidden) for store in opened)
+            )
         best = sorted((one for part in found for one in part), key=lambda one: (-one.score, one.sealed.id))
         return await asyncio.to_thread(_results, best, request.max_num_results)
 
@@ -132,18 +144,22 @@ class SearchService:
         return pieces
 
     async def _search_store(
-        self, tenant: str, store: OpenStore, queries: Vector, request: SearchRequest
+        self, tenant: str, store: OpenStore, queries: Vector, request: SearchRequest, hidden: Set[str]
     ) -> list[_Candidate]:
-        wanted = None if request.filters is None else await self._served(tenant, store, request.filters)
+        wanted = None if request.filters is None else await self._served(tenant, store, hidden, request.filters)
         if wanted == []:
             return []
         grown_at = await self._stores.grown_at(tenant, store)
         if grown_at is None:
             return []
+        scopes = await self._scopes.of(tenant, store.record.id, hidden, grown_at=grown_at)
         fresh = time.time() - grown_at < _FRESH_SECONDS
         rotated = await asyncio.to_thread(self._rotations.rotate, store.key.subkey("rotation"), queries)
         found = await asyncio.gather(
-            *(self._nearest(tenant, store, queries, query, wanted, request, fresh=fresh) for query in rotated)
+            *(
+                self._nearest(tenant, store, queries, query, wanted, request, hidden, scopes, fresh=fresh)
+                for query in rotated
+            )
         )
         best: dict[str, _Candidate] = {}
         for candidate in (one for part in found for one in part):
@@ -152,13 +168,17 @@ class SearchService:
                 best[candidate.sealed.id] = candidate
         return [candidate for candidate in best.values() if candidate.score >= request.threshold]
 
-    async def _served(self, tenant: str, store: OpenStore, filters: Comparison | Compound | None = None) -> list[str]:
+    async def _served(
+        self, tenant: str, store: OpenStore, hidden: Set[str], filters: Comparison | Compound | None = None
+    ) -> list[str]:
         """The attachments whose passages may be served, and whose attributes pass."""
         files = await self._attachments.list(tenant, store.record.id, store.key)
         return [
             file.record.id
             for file in files
-            if file.status == "completed" and (filters is None or matches(filters, file.record.attributes))
+            if file.status == "completed"
+            and file.record.file_id not in hidden
+            and (filters is None or matches(filters, file.record.attributes))
         ]
 
     async def _nearest(
@@ -169,18 +189,27 @@ class SearchService:
         query: Vector,
         wanted: list[str] | None,
         request: SearchRequest,
+        hidden: Set[str],
+        scopes: Sequence[Files] | Sequence[None],
         *,
         fresh: bool,
     ) -> list[_Candidate]:
         """Candidates for one query, of the attachments ``wanted`` or of all."""
         limit = max(_LEAST_CANDIDATES, _CANDIDATES_A_RESULT * request.max_num_results)
         if wanted is None:
-            found = await self._index.search(store.record.id, query, limit=limit, attachment_ids=None, fresh=fresh)
-            candidates = await self._open(tenant, store, queries, [found])
-            if len(candidates) >= request.max_num_results or found.is_all:
+            nearest = await asyncio.gather(
+                *(
+                    self._index.search(
+                        store.record.id, query, limit=limit, attachment_ids=None, fresh=fresh, files=files
+                    )
+                    for files in scopes
+                )
+            )
+            candidates = await self._open(tenant, store, queries, nearest, hidden)
+            if len(candidates) >= request.max_num_results or all(found.is_all for found in nearest):
                 return candidates
             # The nearest are of files that are being read, or wait to be removed: ask for those of the others.
-            wanted = await self._served(tenant, store)
+            wanted = await self._served(tenant, store, hidden)
         parts = await asyncio.gather(
             *(
                 self._index.search(
@@ -193,11 +222,14 @@ class SearchService:
                 for first in range(0, len(wanted), _FILES_A_FILTER)
             )
         )
-        return await self._open(tenant, store, queries, parts)
+        return await self._open(tenant, store, queries, parts, hidden)
 
-    async def _open(self, tenant: str, store: OpenStore, queries: Vector, parts: Sequence[Found]) -> list[_Candidate]:
+    async def _open(
+        self, tenant: str, store: OpenStore, queries: Vector, parts: Sequence[Found], hidden: Set[str]
+    ) -> list[_Candidate]:
         """The hits that may be served, with exact scores against the best of ``queries``."""
-        proposed = [hit.passage for found in parts for hit in found.hits]
+        # Looked at again here: what an index proposes is not trusted with who may see it either.
+        proposed = [hit.passage for found in parts for hit in found.hits if hit.passage.file_id not in hidden]
         file_ids = sorted({sealed.file_id for sealed in proposed})
         attached = await self._attachments.get_many(tenant, store.record.id, store.key, file_ids)
         keys: dict[str, PassageKeys] = {}

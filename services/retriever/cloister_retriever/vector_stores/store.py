@@ -146,6 +146,11 @@ class VectorStoreStore:
         paths = await self._paths(tenant)
         return await self._records.list(paths.attachments(store_id), _attachments(store_id, key))
 
+    async def file_ids(self, tenant: str, store_id: str) -> list[str]:
+        """Every file of the store. Nothing but a listing is read."""
+        paths = await self._paths(tenant)
+        return [listed.leaf for listed in await self._objects.list(paths.attachments(store_id))]
+
     async def some_attachments(
         self, tenant: str, store_id: str, key: DataKey, file_ids: Collection[str]
     ) -> list[AttachmentRecord]:

@@ -11,6 +11,7 @@ from cloister_common.testing.retriever_answers import found
 
 from tests.integration.gateway.conftest import joined_text, sdk
 from tests.support.gateway import GatewayFixture
+from tests.support.waiting import wait_until
 
 TOOL = {"type": "file_search", "vector_store_ids": ["vs_1"]}
 
@@ -207,3 +208,17 @@ def test_text_in_brackets_stays_where_nothing_was_found(client: Any, search: Fak
     llm.answer = ["See", " [1]", "."]
     response = client.responses.create(model="fake", input="What?", tools=[TOOL])
     assert response.output_text == "See [1]."
+
+
+def test_what_a_search_found_is_shown_while_the_answer_is_written(client: Any, llm: FakeLlm) -> None:
+    llm.hold_after = 1
+    created = client.responses.create(model="fake", input="the moon?", tools=[TOOL], background=True)
+    include = ["file_search_call.results"]
+    wait_until(lambda: client.responses.retrieve(created.id).output_text, what="the answer has begun")
+    running = client.responses.retrieve(created.id, include=include)
+    assert running.status == "in_progress"
+    llm.release()
+    wait_until(lambda: client.responses.retrieve(created.id).status == "completed", what="the end")
+    ended = client.responses.retrieve(created.id, include=include)
+    assert [one.file_id for one in running.output[0].results] == ["file-moon", "file-sun"]
+    assert running.output[0] == ended.output[0]
