@@ -18,9 +18,9 @@ from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.files.upload import MultipartUpload
-from cloister_retriever.index.protocol import Entry, Files, Found, Index
-from cloister_retriever.index.rotation import Rotations, Vector
-from cloister_retriever.index.rows import hit_of, row_of
+from cloister_retriever.index.protocol import Entry, Files, Found, Index, Question
+from cloister_retriever.index.rotation import Rotations
+from cloister_retriever.index.rows import hits_of, row_of
 from cloister_retriever.ingestion.pipeline import Pipeline
 from cloister_retriever.ingestion.worker import IngestWorkers
 from cloister_retriever.jobs.due import Due
@@ -29,11 +29,15 @@ from cloister_retriever.jobs.queue import JobQueue
 from cloister_retriever.keys import PassageKeyring
 from cloister_retriever.parsing.chunking import Chunk, Chunker
 from cloister_retriever.parsing.parser import Interruption, Parsed, Parser
+from cloister_retriever.sealed.indexes import Indexes
+from cloister_retriever.sealed.memory import OpenStores
+from cloister_retriever.sealed.packs import Packs
 from cloister_retriever.search.service import SearchService
 from cloister_retriever.storage.keys import ObjectKeyStore
 from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
 from cloister_retriever.storage.uses import FileUses
+from cloister_retriever.terms.weights import dot
 from cloister_retriever.uploads.service import UploadService
 from cloister_retriever.uploads.store import UploadStore
 from cloister_retriever.vector_stores.attachments import AttachmentService, ChunkingPolicy
@@ -43,12 +47,14 @@ from cloister_retriever.vector_stores.ingestions import IngestionService
 from cloister_retriever.vector_stores.records import Chunking
 from cloister_retriever.vector_stores.service import VectorStoreService
 from cloister_retriever.vector_stores.store import VectorStoreStore
+from cloister_retriever.vector_stores.terms import TermStatistics
 from obstore.store import MemoryStore, ObjectStore
 
-__all__ = ["LEASE_SECONDS", "TENANT", "Killed", "MemoryProcess", "MemoryRoot", "Stored", "form_of"]
+__all__ = ["LEASE_SECONDS", "SEALED_PASSAGES", "TENANT", "Killed", "MemoryProcess", "MemoryRoot", "Stored", "form_of"]
 
 TENANT = "proj_a"
 LEASE_SECONDS = 0.05
+SEALED_PASSAGES = 20
 _DIMENSIONS = 8
 
 
@@ -128,7 +134,7 @@ class _Index(Index):
 
     async def upsert(self, entries: Sequence[Entry]) -> None:
         self._write()
-        self._stored.rows.update({entry.passage.id: dict(row_of(entry)) for entry in entries})
+        self._stored.rows.update({entry.passage.id: dict(row_of(entry, True)) for entry in entries})
 
     async def delete(
         self, store_id: str, attachment_id: str | None = None, *, from_position: int | None = None
@@ -141,7 +147,7 @@ class _Index(Index):
     async def search(
         self,
         store_id: str,
-        query: Vector,
+        question: Question,
         *,
         limit: int,
         attachment_ids: Sequence[str] | None,
@@ -149,17 +155,23 @@ class _Index(Index):
         files: Files | None = None,
     ) -> Found:
         rows = [
-            (float(np.dot(row["dense"], query)), row)
+            row
             for row in self._of(store_id, None)
             if (attachment_ids is None or row["attachment_id"] in attachment_ids)
             and (files is None or (row["file_id"] in files.ids) != files.excluded)
         ]
-        nearest = sorted(rows, key=lambda scored: -scored[0])[:limit]
-        hits = [hit_of(store_id, row, score) for score, row in nearest]
-        return Found([hit for hit in hits if hit is not None], is_all=len(nearest) < limit)
+        nearest = []
+        if question.dense is not None:
+            vector = question.dense
+            nearest += sorted(rows, key=lambda row: -float(np.dot(row["dense"], vector)))[:limit]
+        if question.terms is not None:
+            asked = question.terms
+            having = [row for row in rows if asked.keys() & row.get("terms", {}).keys()]
+            nearest += sorted(having, key=lambda row: -dot(asked, row["terms"]))[:limit]
+        return Found(hits_of(store_id, nearest), is_all=len(rows) < limit)
 
-    async def count(self, store_id: str, attachment_id: str | None = None) -> int:
-        return len(self._of(store_id, attachment_id))
+    async def count(self, store_id: str, ids: Sequence[str]) -> int:
+        return sum(row["id"] in ids for row in self._of(store_id, None))
 
     def _of(self, store_id: str, attachment_id: str | None) -> list[dict[str, Any]]:
         rows = [row for row in self._stored.rows.values() if row["store_id"] == store_id]
@@ -218,10 +230,14 @@ class MemoryProcess:
         self.index = index = _Index(stored, self.fuse)
         self.file_store = FileStore(self.objects, keyring, records)
         self.uses = uses = FileUses(self.objects, keyring)
-        keys = PassageKeyring(keyring)
+        self.keys = keys = PassageKeyring(keyring)
         self.store = VectorStoreStore(self.objects, keyring, records)
         self.queue = JobQueue(self.objects, keyring, records, lease_seconds=LEASE_SECONDS)
-        purges = Purges(self.queue, index)
+        packs = Packs(self.objects, keyring)
+        self.open_stores = OpenStores(packs, keyring, most_bytes=2**20)
+        self.indexes = indexes = Indexes(index, packs, self.open_stores, keys, Rotations())
+        purges = Purges(self.queue, indexes)
+        statistics = TermStatistics(self.objects, keyring)
         self.due = Due(self.objects, keyring, records)
         self.audiences = Audiences(AccessStore(keyring, records))
         self.files = FileService(self.file_store, uses, self.audiences, self.due, max_file_bytes=1000)
@@ -231,24 +247,28 @@ class MemoryProcess:
         self.attachments = AttachmentService(self.store, self.files, uses, keys, self.queue, purges, chunking)
         self.batches = BatchService(self.store, self.attachments)
         self.expiries = expiries = Expiries(self.objects, keyring, records)
-        self.stores = VectorStoreService(self.store, self.attachments, uses, purges, expiries, model="m")
+        self.stores = VectorStoreService(
+            self.store, self.attachments, uses, purges, expiries, model="m", protection="standard"
+        )
         self.end = ending_of(self.files, self.uploads, self.stores)
         self.pipeline = Pipeline(
             files=self.files,
-            ingestions=IngestionService(self.store, uses),
+            ingestions=IngestionService(self.store, uses, sealed_passages=SEALED_PASSAGES),
             keys=keys,
             parser=_Parser(),
             embedder=_Embedder(),
-            index=index,
+            indexes=indexes,
             rotations=Rotations(),
+            statistics=statistics,
         )
         self.search = SearchService(
             stores=self.stores,
             attachments=self.attachments,
             keys=keys,
             embedder=_Embedder(),
-            index=index,
+            indexes=indexes,
             rotations=Rotations(),
+            statistics=statistics,
             pieces=_Pieces(),
         )
         self.workers = IngestWorkers(self.queue, self.pipeline, workers=1, lease_seconds=LEASE_SECONDS)

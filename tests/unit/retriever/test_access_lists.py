@@ -56,8 +56,8 @@ def sight(process: MemoryProcess, caller: Caller) -> Sight:
 
 
 async def filled(process: MemoryProcess, count: int) -> tuple[OpenStore, list[str]]:
-    """A store with so many searchable files, which have three words in common."""
-    files = [(await process.upload(f"zebra grass morning w{number}")).id for number in range(count)]
+    """A store with so many searchable files, which have a word in common."""
+    files = [(await process.upload(f"zebra w{number} x{number} y{number}")).id for number in range(count)]
     store = await store_with(process, *files)
     process.workers.start(process.supervisor)
     await until(lambda: queue_is_empty(process))
@@ -139,7 +139,7 @@ async def test_a_search_finds_exactly_what_its_caller_may_see(
 async def test_hidden_passages_take_no_place_among_those_that_are_ranked(
     process: MemoryProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, files = await filled(process, 60)  # three passages of each are as near as those of any other
+    store, files = await filled(process, 60)
     for file_id in files[:55]:
         await listed(process, ANNA, file_id, AccessList())
     proposed: list[str] = []

@@ -11,20 +11,36 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from cloister_common.errors import UnsupportedParameter
+from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from cloister_common.wire.filters import Filter
 from cloister_common.wire.requests import RequestModel
 
-__all__ = ["FoundPassage", "InternalSearch", "PassagePlace", "RankingOptions", "SearchRequest", "StoreSearch"]
+__all__ = [
+    "FoundPassage",
+    "HybridSearch",
+    "InternalSearch",
+    "PassagePlace",
+    "RankingOptions",
+    "SearchRequest",
+    "StoreSearch",
+]
 
 _Query = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
 
 
+class HybridSearch(RequestModel):
+    """What meaning and words count in a score. Only their ratio matters."""
+
+    embedding_weight: float = Field(ge=0.0, allow_inf_nan=False, description="Of the similarity of meaning.")
+    text_weight: float = Field(ge=0.0, allow_inf_nan=False, description="Of the words in common.")
+
+
 class RankingOptions(RequestModel):
-    """``ranker`` may be ``none`` or ``auto``: both rank by exact similarity. OpenAI's own ranker is not here."""
+    """``ranker`` may be ``none`` or ``auto``: both rank by the score. OpenAI's own ranker is not here."""
 
     ranker: str = "auto"
     score_threshold: float | None = Field(None, ge=0.0, le=1.0)
+    hybrid_search: HybridSearch | None = None
 
 
 class SearchRequest(RequestModel):
@@ -42,19 +58,30 @@ class SearchRequest(RequestModel):
 
     @property
     def threshold(self) -> float:
-        """The least cosine of a result, which is -1 at least."""
+        """The least score of a result."""
         asked = None if self.ranking_options is None else self.ranking_options.score_threshold
-        return -1.0 if asked is None else asked
+        return 0.0 if asked is None else asked
+
+    @property
+    def hybrid(self) -> tuple[float, float] | None:
+        """The weights of meaning and of words, where the caller says them."""
+        asked = None if self.ranking_options is None else self.ranking_options.hybrid_search
+        return None if asked is None else (asked.embedding_weight, asked.text_weight)
 
     def check(self) -> None:
         """Refuses by name what the types cannot.
 
         Raises:
             UnsupportedParameter: A ranker that is not here.
+            InvalidRequest: Weights that leave nothing to rank by.
         """
         if self.ranking_options is not None and self.ranking_options.ranker not in {"none", "auto"}:
             raise UnsupportedParameter(
                 "ranking_options.ranker", "Unsupported value for 'ranking_options.ranker'. Use 'auto' or 'none'."
+            )
+        if self.hybrid == (0.0, 0.0):
+            raise InvalidRequest(
+                "One of 'embedding_weight' and 'text_weight' must be over 0.", param="ranking_options.hybrid_search"
             )
 
 
@@ -98,7 +125,7 @@ class PassagePlace(BaseModel):
 
 
 class FoundPassage(BaseModel):
-    """One result of a search. ``score`` is the cosine of the exact vectors, from 0 to 1."""
+    """One result of a search. ``score`` goes from 0 to 1 and means the same for every query."""
 
     vector_store_id: str
     file_id: str

@@ -88,6 +88,13 @@ class MilvusConnection:
                 return await self._run(call, deadline)
         return await self._run(call, deadline)
 
+    async def ask_capabilities(self) -> Capabilities:
+        """What the server can do. Raises `Unavailable` while that was never learnt and it is down."""
+        if self.capabilities is None:
+            await self.run(lambda client: None)
+        assert self.capabilities is not None
+        return self.capabilities
+
     async def check(self) -> None:
         """Raises `Unavailable` unless Milvus answers."""
         await self._run(lambda client: client.get_server_version(timeout=2.0), 3.0)

@@ -1,13 +1,14 @@
 """A passage as a row of Milvus, and back. A row that comes back may be anything: others can write to Milvus."""
 
-from collections.abc import Mapping
-from typing import TypedDict
+from collections.abc import Iterable, Mapping
+from typing import NotRequired, TypedDict
 
 from cloister_common.logs import get_logger
 
 from cloister_retriever.index.protocol import DROPPED, Entry, Hit, SealedPassage
+from cloister_retriever.terms.weights import TermWeights
 
-__all__ = ["FIELDS", "ID_FIELDS", "SEALED_FIELDS", "Row", "hit_of", "row_of"]
+__all__ = ["FIELDS", "ID_FIELDS", "SEALED_FIELDS", "Row", "hits_of", "row_of"]
 
 log = get_logger(__name__)
 
@@ -28,12 +29,14 @@ class Row(TypedDict):
     dense: list[float]
     sealed_vector: str
     sealed_passage: str
+    terms: NotRequired[TermWeights]
+    """Where the server has sparse vectors."""
 
 
-def row_of(entry: Entry) -> Row:
+def row_of(entry: Entry, with_terms: bool) -> Row:
     """The row that an entry is written as."""
     passage = entry.passage
-    return {
+    row: Row = {
         "id": passage.id,
         "store_id": passage.store_id,
         "attachment_id": passage.attachment_id,
@@ -43,9 +46,16 @@ def row_of(entry: Entry) -> Row:
         "sealed_vector": passage.sealed_vector,
         "sealed_passage": passage.sealed_passage,
     }
+    return {**row, "terms": entry.terms} if with_terms else row
 
 
-def hit_of(store_id: str, fields: Mapping[str, object], score: float) -> Hit | None:
+def hits_of(store_id: str, rows: Iterable[Mapping[str, object]]) -> list[Hit]:
+    """The hits that rows of this store are, each passage once."""
+    hits = (_hit_of(store_id, row) for row in {row["id"]: row for row in rows}.values())
+    return [hit for hit in hits if hit is not None]
+
+
+def _hit_of(store_id: str, fields: Mapping[str, object]) -> Hit | None:
     """The hit that a row of this store is. One that lacks a field, or has it in another type, is no passage: None."""
     match fields:
         case {
@@ -56,7 +66,18 @@ def hit_of(store_id: str, fields: Mapping[str, object], score: float) -> Hit | N
             "sealed_vector": str(vector),
             "sealed_passage": str(passage),
         }:
-            return Hit(SealedPassage(name, store_id, attachment_id, file_id, position, vector, passage), score)
+            return Hit(
+                SealedPassage(name, store_id, attachment_id, file_id, position, vector, passage),
+                _terms_of(fields.get("terms")),
+            )
     DROPPED.labels("malformed").inc()
     log.error("passage_is_malformed", passage=str(fields.get("id"))[:64])
+    return None
+
+
+def _terms_of(value: object) -> TermWeights | None:
+    """The terms of a row, if it has any that are some."""
+    match value:
+        case dict() if all(isinstance(key, int) and isinstance(weight, float) for key, weight in value.items()):
+            return value
     return None

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from cloister_retriever.audience.schemas import AccessList
 from cloister_retriever.pages import ListQuery
+from cloister_retriever.settings import Protection
 
 __all__ = [
     "AttachFile",
@@ -86,6 +87,7 @@ class CreateStore(RequestModel):
     file_ids: list[str] | None = Field(None, max_length=MAX_FILES_A_REQUEST, fail_fast=True)
     chunking_strategy: ChunkingStrategy | None = None
     expires_after: ExpiresAfter | None = None
+    protection: Annotated[Protection | None, Extension()] = None
 
 
 class UpdateStore(RequestModel):
