@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Sequence, Set
 from typing import Any
 
 import pytest
@@ -16,17 +16,19 @@ from cloister_retriever.files.routes import router as files_routes
 from cloister_retriever.files.schemas import FilesQuery
 from cloister_retriever.index.protocol import Found
 from cloister_retriever.reading.routes import router as reading
+from cloister_retriever.search.asking import Asked
 from cloister_retriever.search.routes import router as search_routes
+from cloister_retriever.settings import Protection
 from cloister_retriever.vector_stores.admission import admit
 from cloister_retriever.vector_stores.file_routes import router as files_in_stores
 from cloister_retriever.vector_stores.routes import router as vector_stores
-from cloister_retriever.vector_stores.schemas import AttachFile, FilesInStoreQuery
+from cloister_retriever.vector_stores.schemas import AttachFile, CreateStore, FilesInStoreQuery
 from cloister_retriever.vector_stores.service import OpenStore
 from fastapi.routing import APIRoute
 
 from tests.support.retriever_memory import TENANT, Killed, MemoryProcess, MemoryRoot, Stored
 from tests.support.waiting import until
-from tests.unit.retriever.test_ingestion import queue_is_empty, short_pauses, store_with
+from tests.unit.retriever.test_ingestion import queue_is_empty, short_pauses
 
 __all__ = ["short_pauses"]
 
@@ -55,10 +57,13 @@ def sight(process: MemoryProcess, caller: Caller) -> Sight:
     return Sight(process.audiences, TENANT, caller)
 
 
-async def filled(process: MemoryProcess, count: int) -> tuple[OpenStore, list[str]]:
+async def filled(
+    process: MemoryProcess, count: int, protection: Protection = "standard"
+) -> tuple[OpenStore, list[str]]:
     """A store with so many searchable files, which have a word in common."""
     files = [(await process.upload(f"zebra w{number} x{number} y{number}")).id for number in range(count)]
-    store = await store_with(process, *files)
+    made = await process.stores.create(TENANT, CreateStore(file_ids=files, protection=protection))
+    store = await process.stores.get(TENANT, made.id)
     process.workers.start(process.supervisor)
     await until(lambda: queue_is_empty(process))
     await process.supervisor.close()
@@ -98,13 +103,14 @@ def can_see(lists: dict[str, AccessList], owner: str, caller: Caller, files: Col
 
 
 @pytest.mark.parametrize("ids_a_filter", [1, 3, 1000])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("seed", "protection"), [(0, "standard"), (1, "sealed")])
 async def test_a_search_finds_exactly_what_its_caller_may_see(
-    process: MemoryProcess, monkeypatch: pytest.MonkeyPatch, seed: int, ids_a_filter: int
+    process: MemoryProcess, monkeypatch: pytest.MonkeyPatch, seed: int, protection: Protection, ids_a_filter: int
 ) -> None:
-    monkeypatch.setattr("cloister_retriever.search.scope._FILES_A_FILTER", ids_a_filter)
+    monkeypatch.setattr("cloister_retriever.search.scope._FEW_HIDDEN", 2)
+    monkeypatch.setattr("cloister_retriever.search.scope._MOST_LEFT_OUT", ids_a_filter)
     chance = random.Random(seed)
-    store, files = await filled(process, 10)
+    store, files = await filled(process, 10, protection)
     users, groups = ["anna", "ben", "cleo"], ["hr", "board"]
     lists: dict[str, AccessList] = {}
     for _ in range(3):
@@ -136,21 +142,21 @@ async def test_a_search_finds_exactly_what_its_caller_may_see(
                     await sight(process, caller).see(file_id)
 
 
+@pytest.mark.parametrize("protection", ["standard", "sealed"])
 async def test_hidden_passages_take_no_place_among_those_that_are_ranked(
-    process: MemoryProcess, monkeypatch: pytest.MonkeyPatch
+    process: MemoryProcess, monkeypatch: pytest.MonkeyPatch, protection: Protection
 ) -> None:
-    store, files = await filled(process, 60)
+    store, files = await filled(process, 60, protection)
     for file_id in files[:55]:
         await listed(process, ANNA, file_id, AccessList())
     proposed: list[str] = []
-    search_index = process.index.search
+    open_hits = process.search._open
 
-    async def noting(*of: Any, **options: Any) -> Found:
-        found = await search_index(*of, **options)
-        proposed.extend(hit.passage.file_id for hit in found.hits)
-        return found
+    async def noting(tenant: str, store: OpenStore, asked: Asked, parts: Sequence[Found], hidden: Set[str]) -> Any:
+        proposed.extend(hit.passage.file_id for found in parts for hit in found.hits)
+        return await open_hits(tenant, store, asked, parts, hidden)
 
-    monkeypatch.setattr(process.index, "search", noting)
+    monkeypatch.setattr(process.search, "_open", noting)
     results = await search(process, store, BEN, most=15)
     assert len(results) == 15
     assert {one.file_id for one in results} <= set(proposed) == set(files[55:])
@@ -191,7 +197,7 @@ async def test_a_process_that_dies_while_it_writes_a_list_leaves_none_that_is_no
 async def test_a_search_reads_one_object_more_where_no_list_was_changed_since(
     process: MemoryProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloister_retriever.search.scope._FILES_A_FILTER", 3)
+    monkeypatch.setattr("cloister_retriever.search.scope._FEW_HIDDEN", 3)
     store, files = await filled(process, 9)
     for file_id in files[:6]:
         await listed(process, ANNA, file_id, AccessList())

@@ -5,14 +5,14 @@ lists of the asked terms by words. `cloister_retriever.index.protocol` says what
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from cloister_common.errors import Conflict
 from cloister_common.vault import DataKey
 
 from cloister_retriever.index.passages import PassageOwner, passage_id
-from cloister_retriever.index.protocol import Entry, Files, Found, Question
+from cloister_retriever.index.protocol import Entry, Found, Question
 from cloister_retriever.index.rotation import Rotations, Vector
 from cloister_retriever.keys import PassageKeyring
 from cloister_retriever.sealed.memory import OpenStores
@@ -28,6 +28,8 @@ class SealedIndex:
     What `upsert` took is durable when `count` has counted it: passages wait until they make a pack. A job that ends
     before writes them again, as it would after a crash.
     """
+
+    by_words = True
 
     def __init__(
         self, packs: Packs, stores: OpenStores, keys: PassageKeyring, rotations: Rotations, tenant: str, key: DataKey
@@ -77,15 +79,14 @@ class SealedIndex:
         limit: int,
         attachment_ids: Sequence[str] | None,
         fresh: bool,
-        files: Files | None = None,
+        without: Collection[str] = (),
     ) -> Found:
         blocks = await self._stores.blocks(self._tenant, store_id, self._key, fresh=fresh)
         if attachment_ids is not None:
             wanted = set(attachment_ids)
             blocks = [block for block in blocks if block.owner.attachment_id in wanted]
-        if files is not None:
-            named = set(files.ids)
-            blocks = [block for block in blocks if (block.owner.file_id in named) != files.excluded]
+        if without:
+            blocks = [block for block in blocks if block.owner.attachment_id not in without]
         if not blocks:
             return Found([], is_all=True)
         return await asyncio.to_thread(self._found, blocks, question, limit)

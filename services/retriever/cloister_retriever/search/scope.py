@@ -1,68 +1,79 @@
-"""Which files a search is about, as an index is asked: all but those that the caller does not see.
+"""What a search is about: the attachments of files that its caller sees.
 
-An index filters before it ranks, so what a caller may not see takes no place among the candidates. A filter names
-files one by one, so it names the fewer: those that are hidden, or those that are not.
+They are left out, or chosen, before anything is ranked, so what a caller may not see takes no place among the
+candidates. An index is told attachments one by one, so it is told the fewer: those that are hidden, or the others.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence, Set
+from collections.abc import Set
+from typing import NamedTuple
 
-from cloister_retriever.index.protocol import Files
+from cloister_common.vault import DataKey
+
 from cloister_retriever.vector_stores.attachments import AttachmentService
 
-__all__ = ["Scopes"]
+__all__ = ["Scope", "Scopes"]
 
-_FILES_A_FILTER = 1000
+_MOST_LEFT_OUT = 1000
 """Ids in one filter expression: about 60 kB."""
 
-_STORES_KNOWN = 100
+_FEW_HIDDEN = 100
+"""So many attachments are looked up one by one; for more all of the store are listed."""
+
+_KNOWN = 1000
+
+
+class Scope(NamedTuple):
+    """Attachments of one store.
+
+    Attributes:
+        only: These and no others, or None for all.
+        without: Not these.
+    """
+
+    only: list[str] | None = None
+    without: frozenset[str] = frozenset()
 
 
 class Scopes:
-    """Finds out what to ask for. Of stores that did not grow it remembers which files they have.
+    """Finds out what to search. It remembers, for stores that did not grow and lists that did not change.
 
     Args:
-        attachments: Lists the files of a store.
+        attachments: Knows which files a store has.
     """
 
     def __init__(self, attachments: AttachmentService) -> None:
         self._attachments = attachments
-        self._known: OrderedDict[str, tuple[float, frozenset[str]]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, Set[str]], tuple[float, Scope]] = OrderedDict()
 
-    async def of(
-        self, tenant: str, store_id: str, hidden: Set[str], *, grown_at: float
-    ) -> Sequence[Files] | Sequence[None]:
-        """What to search for, in as many searches; nothing where the caller sees no file of the store.
+    async def of(self, tenant: str, store_id: str, key: DataKey, hidden: Set[str], *, grown_at: float) -> Scope:
+        """What to search in a store for a caller.
 
         Args:
             tenant: Whose store it is.
             store_id: The vector store.
+            key: Its key.
             hidden: Files that the caller does not see, of whatever store.
             grown_at: When passages were last added to it.
         """
         if not hidden:
-            return [None]
-        if len(hidden) <= _FILES_A_FILTER:
-            return [Files(hidden, excluded=True)]
-        there = await self._files(tenant, store_id, grown_at)
-        inside = there & hidden
-        if not inside:
-            return [None]
-        if len(inside) <= _FILES_A_FILTER:
-            return [Files(inside, excluded=True)]
-        seen = sorted(there - hidden)
-        return [
-            Files(seen[first : first + _FILES_A_FILTER], excluded=False)
-            for first in range(0, len(seen), _FILES_A_FILTER)
-        ]
-
-    async def _files(self, tenant: str, store_id: str, grown_at: float) -> frozenset[str]:
-        """The files of a store that have passages, and maybe some that were detached since."""
-        known = self._known.get(store_id)
+            return Scope()
+        name = (store_id, hidden)
+        known = self._known.get(name)
         if known is None or known[0] != grown_at:
-            known = (grown_at, frozenset(await self._attachments.file_ids(tenant, store_id)))
-            self._known[store_id] = known
-        self._known.move_to_end(store_id)
-        while len(self._known) > _STORES_KNOWN:
+            known = (grown_at, await self._find(tenant, store_id, key, hidden))
+            self._known[name] = known
+        self._known.move_to_end(name)
+        while len(self._known) > _KNOWN:
             self._known.popitem(last=False)
         return known[1]
+
+    async def _find(self, tenant: str, store_id: str, key: DataKey, hidden: Set[str]) -> Scope:
+        if len(hidden) <= _FEW_HIDDEN:
+            few = await self._attachments.get_many(tenant, store_id, key, sorted(hidden))
+            return Scope(without=frozenset(file.record.id for file in few.values()))
+        there = await self._attachments.ids(tenant, store_id, key)
+        without = frozenset(there[file_id] for file_id in hidden if file_id in there)
+        if len(without) <= _MOST_LEFT_OUT:
+            return Scope(without=without)
+        return Scope(only=[attachment_id for file_id, attachment_id in there.items() if file_id not in hidden])

@@ -160,9 +160,9 @@ class AttachmentService:
         records = await self._store.some_attachments(tenant, store_id, key, file_ids)
         return await self._store.with_outcomes(tenant, store_id, key, records)
 
-    async def file_ids(self, tenant: str, store_id: str) -> list[str]:
-        """Every file of the store, by nothing but a listing."""
-        return await self._store.file_ids(tenant, store_id)
+    async def ids(self, tenant: str, store_id: str, key: DataKey) -> dict[str, str]:
+        """The attachment of every file of the store, by the file. Only what is new since the last time is read."""
+        return {record.file_id: record.id for record in await self._store.attachments(tenant, store_id, key)}
 
     async def list(self, tenant: str, store_id: str, key: DataKey) -> list[Attached]:
         """Every file of the store with its status."""
