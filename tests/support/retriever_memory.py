@@ -219,7 +219,7 @@ class _Pieces(Chunker):
 class MemoryProcess:
     """The services of one process over what is stored."""
 
-    def __init__(self, stored: Stored, root: MemoryRoot) -> None:
+    def __init__(self, stored: Stored, root: MemoryRoot, *, sealed_passages: int = SEALED_PASSAGES) -> None:
         self.stored, self.root = stored, root
         self.fuse = Fuse()
         self.objects = _Objects(stored.objects, self.fuse)
@@ -251,7 +251,7 @@ class MemoryProcess:
         self.end = ending_of(self.files, self.uploads, self.stores)
         self.pipeline = Pipeline(
             files=self.files,
-            ingestions=IngestionService(self.store, uses, sealed_passages=SEALED_PASSAGES),
+            ingestions=IngestionService(self.store, uses, sealed_passages=sealed_passages),
             keys=keys,
             parser=_Parser(),
             embedder=_Embedder(),

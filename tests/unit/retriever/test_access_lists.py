@@ -50,7 +50,7 @@ def root() -> MemoryRoot:
 
 @pytest.fixture
 def process(stored: Stored, root: MemoryRoot) -> MemoryProcess:
-    return MemoryProcess(stored, root)
+    return MemoryProcess(stored, root, sealed_passages=1000)
 
 
 def sight(process: MemoryProcess, caller: Caller) -> Sight:
