@@ -235,7 +235,7 @@ class MemoryProcess:
         self.open_stores = OpenStores(packs, keyring, most_bytes=2**20)
         self.indexes = indexes = Indexes(index, packs, self.open_stores, keys, Rotations())
         purges = Purges(self.queue, indexes)
-        words = Words(self.objects, keyring, most_bytes=10**9)
+        self.words = words = Words(self.objects, keyring, most_bytes=10**9)
         self.due = Due(self.objects, keyring, records)
         self.audiences = Audiences(AccessStore(keyring, records))
         self.files = FileService(self.file_store, uses, self.audiences, self.due, max_file_bytes=1000)

@@ -2,8 +2,8 @@
 
 A score is a weighed mean of two numbers. One is the cosine of the exact vectors, 0 where it is less. The other is the
 share of the question's words that the passage has, each word by its rarity in the store: its BM25 score, divided by
-what a passage of average length has with every word of the question once. Neither depends on what else was found. So 0.5
-says as much of one question's passage as of another's, and a threshold can be set once; ranks, or scores stretched
+what a passage of average length has with every word of the question once. Neither depends on what else was found. So
+0.5 says as much of one question's passage as of another's, and a threshold can be set once; ranks, or scores stretched
 between the best and the worst that were found, would rank about as well and say nothing alone.
 
 Measured on mtrag-mini (last turn; last turn and last three), nDCG@10: BM25 .756, cosine .758; reciprocal ranks .817
