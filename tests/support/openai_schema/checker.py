@@ -16,7 +16,7 @@ Fact = Any
 """A name of JSON's types, ``{"enum": […]}``, ``{"list": fact}``, ``{"map": fact}``, ``{"one_of": [fact, …]}``,
 ``{"object": name}``, or an object written out: ``{"required": {field: fact}, "optional": {field: fact}}``."""
 
-_CITATION = frozenset({"page", "section"})
+_CITATION = frozenset({"page", "section", "quote"})
 _THOUGHTS = frozenset({"reasoning", "reasoning_content"})
 
 EXTENSIONS: Mapping[str, frozenset[str]] = {

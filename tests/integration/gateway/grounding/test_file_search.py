@@ -57,6 +57,14 @@ def test_events_of_a_search_come_in_openais_order(client: Any, llm: FakeLlm) -> 
     )
 
 
+def test_a_marker_of_a_passage_that_says_something_else_is_no_citation(client: Any, llm: FakeLlm) -> None:
+    llm.answer = ["The moon is not made of rock", " [1]", ". The sun is a star", " [2]."]
+    message = client.responses.create(model="fake", input="What is the moon?", tools=[TOOL]).output[1]
+    assert message.content[0].text == "The moon is not made of rock. The sun is a star."
+    (citation,) = message.content[0].annotations
+    assert (citation.file_id, citation.index, citation.quote) == ("file-sun", 47, "The sun is a star.")
+
+
 def test_passages_come_in_a_turn_of_their_own_before_the_question(client: Any, llm: FakeLlm) -> None:
     client.responses.create(model="fake", input="What?", instructions="be kind", tools=[TOOL])
     system, documents, question = llm.chats()[-1]["messages"]
