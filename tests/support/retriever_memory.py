@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
 import numpy as np
+from cloister_common.caller import NOBODY, Caller
 from cloister_common.clients.embedder import EmbedderClient, Embeddings
 from cloister_common.errors import Unavailable
 from cloister_common.supervisor import Supervisor
 from cloister_common.testing.embedder import fake_vector
 from cloister_common.vault import Keyring, encode_context, open_record, seal
-from cloister_retriever.audience.service import Audiences
+from cloister_retriever.audience.service import Audiences, Sight
 from cloister_retriever.audience.store import AccessStore
 from cloister_retriever.context import ending_of
 from cloister_retriever.files.schemas import FileRecord
@@ -272,8 +273,9 @@ class MemoryProcess:
         self.workers = IngestWorkers(self.queue, self.pipeline, workers=1, lease_seconds=LEASE_SECONDS)
         self.supervisor = Supervisor()
 
-    async def upload(self, text: str, **fields: str) -> FileRecord:
-        return await self.files.upload(TENANT, form_of(text, purpose="assistants", **fields))
+    async def upload(self, text: str, caller: Caller = NOBODY, /, **fields: str) -> FileRecord:
+        form = form_of(text, purpose="assistants", **fields)
+        return await self.files.upload(TENANT, form, Sight(self.audiences, TENANT, caller))
 
 
 def form_of(text: str, *, file_field: str = "file", **fields: str) -> MultipartUpload:

@@ -71,6 +71,18 @@ async def test_everybody_sees_what_lists_let_them_see(
     assert nobody.get(f"{file}/content").content == ZEBRA
 
 
+def test_a_file_has_its_list_from_its_upload_on(asking: Asking) -> None:
+    form: dict[str, Any] = {
+        "files": {"file": ("a.txt", ZEBRA)},
+        "data": {"purpose": "assistants", "access": '{"users": ["ben"]}'},
+    }
+    assert said(asking(NOBODY).post("/v1/files", **form)) == (403, "access_without_user")
+    made = asking(ANNA).post("/v1/files", **form).json()
+    assert made["access"] == {"owner": "anna", "users": ["ben"], "groups": []}
+    seen = [asking(who).get(f"/v1/files/{made['id']}/content").status_code for who in (ANNA, BEN, NOBODY)]
+    assert seen == [200, 200, 404]
+
+
 async def test_a_batch_puts_its_list_on_every_file(
     asking: Asking, sdk: openai.OpenAI, client: RetrieverClient, tenant: str
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from cloister_common.caller import NOBODY, Caller
-from cloister_common.errors import Forbidden, NotFound
+from cloister_common.errors import Forbidden, InvalidRequest, NotFound
 from cloister_common.wire.search import FoundPassage, SearchRequest
 from cloister_retriever.audience.requests import _sight
 from cloister_retriever.audience.schemas import AccessList
@@ -275,6 +275,36 @@ async def test_a_list_that_does_not_open_shows_the_file_to_nobody(process: Memor
     assert await found(process, store, OFFICER) == set(files)
 
 
+async def test_a_file_that_is_uploaded_with_a_list_is_never_seen_without_it(process: MemoryProcess) -> None:
+    file = await process.upload("the salary is 4711", ANNA, access='{"groups": ["hr"]}')
+    assert (await process.files.list(TENANT, FilesQuery(), hidden=await sight(process, NOBODY).hidden()))[0] == []
+    for caller, sees in ((ANNA, True), (HR, True), (OFFICER, True), (BEN, False), (NOBODY, False)):
+        assert (file.id in await sight(process, caller).hidden()) is not sees
+    with pytest.raises(Forbidden):
+        await process.upload("the salary is 4711", NOBODY, access="{}")
+    for wrong in ("hr", "[]", '{"users": "anna"}', '{"people": []}'):
+        with pytest.raises(InvalidRequest) as refused:
+            await process.upload("the salary is 4711", ANNA, access=wrong)
+        assert (refused.value.param or "").startswith("access")
+    assert len([one for one in await process.objects.list("t") if "/access/" in one.path]) == 1
+    assert [one.id for one in (await process.files.list(TENANT, FilesQuery()))[0]] == [file.id]
+
+
+async def test_an_upload_that_dies_is_no_file_whatever_its_list(
+    stored: Stored, root: MemoryRoot, process: MemoryProcess
+) -> None:
+    for writes in range(20):
+        dying = MemoryProcess(stored, root)
+        dying.fuse.writes_left = writes
+        with contextlib.suppress(Killed):
+            await dying.upload("the salary is 4711", ANNA, access="{}")
+        files = {one.id for one in (await process.files.list(TENANT, FilesQuery()))[0]}
+        assert files == await sight(process, BEN).hidden() & files
+        if not dying.fuse.blown:
+            return
+    pytest.fail("it never came to the end")
+
+
 async def test_a_deleted_file_leaves_no_list(process: MemoryProcess) -> None:
     store, files = await filled(process, 2)
     await listed(process, ANNA, files[0], AccessList(users=["ben"]))
@@ -284,7 +314,6 @@ async def test_a_deleted_file_leaves_no_list(process: MemoryProcess) -> None:
 
 
 WITHOUT_FILES = {
-    ("POST", "/v1/files"),
     ("GET", "/v1/vector_stores"),
     ("GET", "/v1/vector_stores/{store_id}"),
     ("POST", "/v1/vector_stores/{store_id}"),

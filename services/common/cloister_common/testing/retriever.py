@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.datastructures import UploadFile
 from starlette.responses import JSONResponse, Response
@@ -134,7 +135,7 @@ class FakeRetriever:
 
     async def _upload(self, request: Request) -> Json:
         async with request.form() as form:
-            content, purpose = form.get("file"), form.get("purpose")
+            content, purpose, access = form.get("file"), form.get("purpose"), form.get("access")
             if not isinstance(content, UploadFile):
                 raise missing_parameter("file")
             name, data = content.filename, await content.read()
@@ -148,9 +149,11 @@ class FakeRetriever:
             "purpose": purpose,
             "status": "processed",
         }
+        if isinstance(access, str):
+            self.lists.put(request, file["id"], orjson.loads(access))
         self._files.setdefault(tenant_of(request), {})[file["id"]] = (file, data)
         self._note_made(f"files of {tenant_of(request)}", file["id"])
-        return file
+        return {**file, **self.lists.shown(request, file["id"])}
 
     async def _list_files(self, request: Request) -> Json:
         purpose = request.query_params.get("purpose")

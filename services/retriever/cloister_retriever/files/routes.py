@@ -32,10 +32,10 @@ def _wire(record: FileRecord) -> Wire:
 
 
 @router.post("", dependencies=[Depends(room)])
-async def upload_file(request: Request, tenant: Tenant, files: Files) -> Wire:
+async def upload_file(request: Request, tenant: Tenant, sight: Sighted, files: Files) -> Wire:
     form = MultipartUpload(request.headers.get("content-type", ""), aiter(request.stream()))
-    record = await files.upload(tenant, form)
-    return _wire(record)
+    record = await files.upload(tenant, form, sight)
+    return {**_wire(record), **sight.shown(await sight.see(record.id))}
 
 
 @router.get("")

@@ -10,7 +10,8 @@ from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey
 
-from cloister_retriever.audience.service import Audiences
+from cloister_retriever.audience.schemas import AccessList
+from cloister_retriever.audience.service import Audiences, Sight
 from cloister_retriever.damage import Damaged, damage_of, sentence, telling
 from cloister_retriever.files.schemas import ExpiresAfter, FileRecord, FilesQuery, Purpose, check_purpose
 from cloister_retriever.files.store import FileStore
@@ -40,7 +41,7 @@ _MAX_NAME = 255
 _MAX_ENDING = 32
 """A name that is too long is cut before its ending, since that says what the file is. What is longer is no ending."""
 
-_FIELDS = frozenset({"purpose", "expires_after[anchor]", "expires_after[seconds]"})
+_FIELDS = frozenset({"access", "purpose", "expires_after[anchor]", "expires_after[seconds]"})
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Control characters, line separators and text-direction overrides: they could disguise a name where it is shown."""
@@ -74,10 +75,13 @@ class FileService:
         self._due = due
         self._max_file_bytes = max_file_bytes
 
-    async def upload(self, tenant: str, form: MultipartUpload) -> FileRecord:
-        """Stores the file of a form. It exists only once its whole content and all fields are in.
+    async def upload(self, tenant: str, form: MultipartUpload, sight: Sight) -> FileRecord:
+        """Stores the file of a form, which has its access list from the first moment, if the form has one.
+
+        It exists only once its whole content and all fields are in.
 
         Raises:
+            Forbidden: The caller, whose ``sight`` it is, is nobody who could own an access list.
             InvalidRequest: A part is missing or wrong.
             UnsupportedParameter: A field we do not serve.
             PayloadTooLarge: Over the size limit.
@@ -94,12 +98,15 @@ class FileService:
             await form.finish()
             _check_fields(form.fields)
             expiry = ExpiresAfter.of_form(form.fields)
+            access = AccessList.of_form(form.fields)
             draft = FileDraft(
                 file_id,
                 clean_name(name),
                 check_purpose(form.fields.get("purpose")),
                 None if expiry is None else expiry.seconds,
             )
+            if access is not None:
+                await sight.put({file_id: sight.listed(file_id, None, access)})
             return await self._put(tenant, draft, facts, key)
         except BaseException:
             # Refused, cut off or failed.
@@ -122,6 +129,7 @@ class FileService:
         """Removes what was begun of a file: without a record nobody can see it, without a key nobody can read it."""
         await self._store.destroy_key(tenant, file_id)
         await self._store.delete_content(tenant, file_id)
+        await self._audiences.forget(tenant, file_id)
         await self._store.delete(tenant, file_id)
 
     async def _put(self, tenant: str, draft: FileDraft, facts: ContentFacts, key: DataKey) -> FileRecord:
