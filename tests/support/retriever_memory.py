@@ -2,15 +2,18 @@
 
 import os
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
 import numpy as np
+from cloister_common.caller import NOBODY, Caller
 from cloister_common.clients.embedder import EmbedderClient, Embeddings
 from cloister_common.errors import Unavailable
 from cloister_common.supervisor import Supervisor
 from cloister_common.testing.embedder import fake_vector
 from cloister_common.vault import Keyring, encode_context, open_record, seal
+from cloister_retriever.audience.service import Audiences, Sight
+from cloister_retriever.audience.store import AccessStore
 from cloister_retriever.context import ending_of
 from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
@@ -35,7 +38,6 @@ from cloister_retriever.storage.keys import ObjectKeyStore
 from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
 from cloister_retriever.storage.uses import FileUses
-from cloister_retriever.terms.weights import dot
 from cloister_retriever.uploads.service import UploadService
 from cloister_retriever.uploads.store import UploadStore
 from cloister_retriever.vector_stores.attachments import AttachmentService, ChunkingPolicy
@@ -45,7 +47,7 @@ from cloister_retriever.vector_stores.ingestions import IngestionService
 from cloister_retriever.vector_stores.records import Chunking
 from cloister_retriever.vector_stores.service import VectorStoreService
 from cloister_retriever.vector_stores.store import VectorStoreStore
-from cloister_retriever.vector_stores.terms import TermStatistics
+from cloister_retriever.vector_stores.terms import Words
 from obstore.store import MemoryStore, ObjectStore
 
 __all__ = ["LEASE_SECONDS", "SEALED_PASSAGES", "TENANT", "Killed", "MemoryProcess", "MemoryRoot", "Stored", "form_of"]
@@ -126,13 +128,15 @@ class _Objects(Objects):
 class _Index(Index):
     """Keeps and reads rows as Milvus does."""
 
+    by_words = False
+
     def __init__(self, stored: Stored, fuse: Fuse) -> None:
         self._stored = stored
         self._fuse = fuse
 
     async def upsert(self, entries: Sequence[Entry]) -> None:
         self._write()
-        self._stored.rows.update({entry.passage.id: dict(row_of(entry, True)) for entry in entries})
+        self._stored.rows.update({entry.passage.id: dict(row_of(entry)) for entry in entries})
 
     async def delete(
         self, store_id: str, attachment_id: str | None = None, *, from_position: int | None = None
@@ -143,19 +147,26 @@ class _Index(Index):
                 del self._stored.rows[row["id"]]
 
     async def search(
-        self, store_id: str, question: Question, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
+        self,
+        store_id: str,
+        question: Question,
+        *,
+        limit: int,
+        attachment_ids: Sequence[str] | None,
+        fresh: bool,
+        without: Collection[str] = (),
     ) -> Found:
         rows = [
-            row for row in self._of(store_id, None) if attachment_ids is None or row["attachment_id"] in attachment_ids
+            row
+            for row in self._of(store_id, None)
+            if (attachment_ids is None or row["attachment_id"] in attachment_ids)
+            and row["attachment_id"] not in without
         ]
         nearest = []
         if question.dense is not None:
             vector = question.dense
             nearest += sorted(rows, key=lambda row: -float(np.dot(row["dense"], vector)))[:limit]
-        if question.terms is not None:
-            asked = question.terms
-            having = [row for row in rows if asked.keys() & row.get("terms", {}).keys()]
-            nearest += sorted(having, key=lambda row: -dot(asked, row["terms"]))[:limit]
+        nearest += [row for row in rows if row["id"] in question.ids]
         return Found(hits_of(store_id, nearest), is_all=len(rows) < limit)
 
     async def count(self, store_id: str, ids: Sequence[str]) -> int:
@@ -209,7 +220,7 @@ class _Pieces(Chunker):
 class MemoryProcess:
     """The services of one process over what is stored."""
 
-    def __init__(self, stored: Stored, root: MemoryRoot) -> None:
+    def __init__(self, stored: Stored, root: MemoryRoot, *, sealed_passages: int = SEALED_PASSAGES) -> None:
         self.stored, self.root = stored, root
         self.fuse = Fuse()
         self.objects = _Objects(stored.objects, self.fuse)
@@ -225,9 +236,10 @@ class MemoryProcess:
         self.open_stores = OpenStores(packs, keyring, most_bytes=2**20)
         self.indexes = indexes = Indexes(index, packs, self.open_stores, keys, Rotations())
         purges = Purges(self.queue, indexes)
-        statistics = TermStatistics(self.objects, keyring)
+        self.words = words = Words(self.objects, keyring, most_bytes=10**9)
         self.due = Due(self.objects, keyring, records)
-        self.files = FileService(self.file_store, uses, self.due, max_file_bytes=1000)
+        self.audiences = Audiences(AccessStore(keyring, records))
+        self.files = FileService(self.file_store, uses, self.audiences, self.due, max_file_bytes=1000)
         uploads = UploadStore(self.objects, keyring, records)
         self.uploads = UploadService(uploads, self.files, self.due, max_file_bytes=1000)
         chunking = ChunkingPolicy(model_tokens=254, auto=Chunking(max_tokens=200, overlap_tokens=40))
@@ -240,13 +252,13 @@ class MemoryProcess:
         self.end = ending_of(self.files, self.uploads, self.stores)
         self.pipeline = Pipeline(
             files=self.files,
-            ingestions=IngestionService(self.store, uses, sealed_passages=SEALED_PASSAGES),
+            ingestions=IngestionService(self.store, uses, sealed_passages=sealed_passages),
             keys=keys,
             parser=_Parser(),
             embedder=_Embedder(),
             indexes=indexes,
             rotations=Rotations(),
-            statistics=statistics,
+            words=words,
         )
         self.search = SearchService(
             stores=self.stores,
@@ -255,14 +267,15 @@ class MemoryProcess:
             embedder=_Embedder(),
             indexes=indexes,
             rotations=Rotations(),
-            statistics=statistics,
+            words=words,
             pieces=_Pieces(),
         )
         self.workers = IngestWorkers(self.queue, self.pipeline, workers=1, lease_seconds=LEASE_SECONDS)
         self.supervisor = Supervisor()
 
-    async def upload(self, text: str, **fields: str) -> FileRecord:
-        return await self.files.upload(TENANT, form_of(text, purpose="assistants", **fields))
+    async def upload(self, text: str, caller: Caller = NOBODY, /, **fields: str) -> FileRecord:
+        form = form_of(text, purpose="assistants", **fields)
+        return await self.files.upload(TENANT, form, Sight(self.audiences, TENANT, caller))
 
 
 def form_of(text: str, *, file_field: str = "file", **fields: str) -> MultipartUpload:

@@ -253,8 +253,8 @@ class EmbedderSettings(Settings):
     token_file: Path = Field(description="The embedder's internal token; of several lines the first is sent.")
     attribution_model: str | None = Field(
         None,
-        description="The text model that finds the source of sentences which the chat model left without a citation; "
-        "without one they stay so.",
+        description="The text model by which sentences of an answer are compared with the passages that may be their "
+        "source; without one only what is said in the same words is cited.",
     )
     tls: ClientTls = ClientTls()
     timeout_seconds: float = Field(60.0, gt=0, description="Longest wait for an answer, in seconds.")

@@ -10,11 +10,13 @@ from cloister_common.settings import SettingsError, read_secret_lines
 from cloister_common.supervisor import Supervisor
 from cloister_common.vault import FileRootKey, Keyring, VaultError
 
+from cloister_retriever.audience.service import Audiences
+from cloister_retriever.audience.store import AccessStore
 from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.identifiers import UPLOAD_PREFIX
+from cloister_retriever.index.collection import PassageCollection
 from cloister_retriever.index.connection import MilvusConnection
-from cloister_retriever.index.layouts import MilvusIndex
 from cloister_retriever.index.rotation import Rotations
 from cloister_retriever.ingestion.pipeline import Pipeline
 from cloister_retriever.ingestion.worker import IngestWorkers
@@ -44,7 +46,7 @@ from cloister_retriever.vector_stores.ingestions import IngestionService
 from cloister_retriever.vector_stores.records import Chunking
 from cloister_retriever.vector_stores.service import VectorStoreService
 from cloister_retriever.vector_stores.store import VectorStoreStore
-from cloister_retriever.vector_stores.terms import TermStatistics
+from cloister_retriever.vector_stores.terms import Words
 
 __all__ = ["Context", "ending_of", "open_context"]
 
@@ -58,6 +60,7 @@ class Context:
     """What the readiness checks ask, and what routes may ask for, each by its class."""
 
     tokens: InternalTokens
+    audiences: Audiences
     files: FileService
     uploads: UploadService
     vector_stores: VectorStoreService
@@ -86,6 +89,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         await _check_root_key(keyring)
         records = SealedRecords(objects)
         uses = FileUses(objects, keyring)
+        audiences = Audiences(AccessStore(keyring, records))
         keys = PassageKeyring(keyring)
         store = VectorStoreStore(objects, keyring, records)
 
@@ -99,11 +103,11 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         milvus = MilvusConnection(settings.milvus)
         stack.push_async_callback(milvus.close)
         rotations = Rotations()
-        standard = MilvusIndex(milvus, settings.embedder.model)
+        standard = PassageCollection(milvus, settings.embedder.model)
         packs = Packs(objects, keyring)
         open_stores = OpenStores(packs, keyring, most_bytes=settings.protection.sealed_memory_bytes)
         indexes = Indexes(standard, packs, open_stores, keys, rotations)
-        statistics = TermStatistics(objects, keyring)
+        words = Words(objects, keyring, most_bytes=settings.search.words_memory_bytes)
 
         ingestion = settings.ingestion
         limits = ModelLimits.of(ingestion.tokenizer_path)
@@ -111,7 +115,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         purges = Purges(queue, indexes)
         due = Due(objects, keyring, records)
         most = ingestion.max_file_bytes
-        files = FileService(FileStore(objects, keyring, records), uses, due, max_file_bytes=most)
+        files = FileService(FileStore(objects, keyring, records), uses, audiences, due, max_file_bytes=most)
         uploads = UploadService(UploadStore(objects, keyring, records), files, due, max_file_bytes=most)
         chunking = ChunkingPolicy(
             model_tokens=limits.tokens,
@@ -135,7 +139,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             embedder=embedder,
             indexes=indexes,
             rotations=rotations,
-            statistics=statistics,
+            words=words,
             pieces=Chunker(load_tokenizer(ingestion.tokenizer_path), max_tokens=limits.tokens, overlap_tokens=0),
         )
         supervisor = Supervisor()
@@ -150,7 +154,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
                 embedder=embedder,
                 indexes=indexes,
                 rotations=rotations,
-                statistics=statistics,
+                words=words,
             )
             workers = IngestWorkers(
                 queue,
@@ -164,6 +168,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             supervisor.loop("due", lambda: due.run(ending_of(files, uploads, stores)))
         yield Context(
             tokens=InternalTokens(read_secret_lines(settings.token_file, what="the retriever's internal token")),
+            audiences=audiences,
             files=files,
             uploads=uploads,
             vector_stores=stores,

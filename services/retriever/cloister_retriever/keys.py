@@ -9,6 +9,7 @@ from cloister_common.vault import DataKey, Keyring
 from cloister_common.vault.record import derive
 
 __all__ = [
+    "ACCESS",
     "FILE",
     "SYSTEM_TENANT",
     "UPLOAD",
@@ -22,6 +23,7 @@ __all__ = [
 FILE = "file"
 UPLOAD = "upload"
 VECTOR_STORE = "vector_store"
+ACCESS = "access"
 """What the keyring calls the objects that have a key of their own."""
 
 SYSTEM_TENANT = ":retriever"

@@ -88,6 +88,8 @@ def search(installation: Installation) -> FakeRetriever:
     """The shared retriever, as new."""
     installation.search.planted = {}
     installation.search.searches = []
+    installation.search.callers = []
+    installation.search.may_search.set()
     installation.search.gone_after_look = set()
     installation.search.refuse_status = None
     return installation.search

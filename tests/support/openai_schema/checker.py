@@ -16,7 +16,7 @@ Fact = Any
 """A name of JSON's types, ``{"enum": […]}``, ``{"list": fact}``, ``{"map": fact}``, ``{"one_of": [fact, …]}``,
 ``{"object": name}``, or an object written out: ``{"required": {field: fact}, "optional": {field: fact}}``."""
 
-_CITATION = frozenset({"page", "section"})
+_CITATION = frozenset({"page", "section", "quote"})
 _THOUGHTS = frozenset({"reasoning", "reasoning_content"})
 
 EXTENSIONS: Mapping[str, frozenset[str]] = {
@@ -28,10 +28,12 @@ EXTENSIONS: Mapping[str, frozenset[str]] = {
     # As OpenAI's sockets send it; the schema has it missing.
     "ResponsesServerEventResponseWsError": frozenset({"headers"}),
     "VectorStore": frozenset({"description", "status_details"}),
+    "VectorStoreFile": frozenset({"access"}),
+    "FileObject": frozenset({"access"}),
     "VectorStoreSearchResponse": frozenset({"passage"}),
     "Project": frozenset({"status_details"}),
     "ProjectServiceAccount": frozenset({"status_details"}),
-    "ProjectAPIKey": frozenset({"scopes", "status_details"}),
+    "ProjectAPIKey": frozenset({"scopes", "user", "groups", "status_details"}),
     "AdminAPIKey": frozenset({"status_details"}),
     "ResponseOutputTextAnnotationFileCitation": _CITATION,
     "ResponseOutputTextAnnotationAddedEventAnnotationFileCitation": _CITATION,

@@ -13,6 +13,7 @@ import httpx
 import orjson
 from pydantic import ValidationError
 
+from cloister_common.caller import NOBODY, Caller
 from cloister_common.clients.call import AWAY_SECONDS, RetryPolicy, call, check_ready
 from cloister_common.errors import Unavailable, UpstreamFailed
 from cloister_common.http import http_client
@@ -127,8 +128,10 @@ class RetrieverClient:
         max_num_results: int = 10,
         filters: Mapping[str, Any] | None = None,
         ranking_options: Mapping[str, Any] | None = None,
+        caller: Caller = NOBODY,
     ) -> list[FoundPassage]:
-        """The best passages of all the stores, best first. The options are OpenAI's of the file search tool.
+        """The best passages of all the stores that ``caller`` sees, best first. The options are OpenAI's of the file
+        search tool.
 
         Raises:
             NotFound: A store is unknown to this tenant.
@@ -156,7 +159,7 @@ class RetrieverClient:
             _PART,
             "POST",
             "/internal/search",
-            headers=self._tokens.headers(tenant) | {"content-type": "application/json"},
+            headers=self._tokens.headers(tenant) | caller.headers() | {"content-type": "application/json"},
             content=request.model_dump_json(exclude_none=True).encode(),
             deadline_seconds=self._deadline_seconds,
             retry=self._retry,
@@ -168,12 +171,18 @@ class RetrieverClient:
             raise UpstreamFailed("The retriever answered something that is not its schema.") from error
 
     async def read(
-        self, tenant: str, *, file_id: str | None = None, name: str | None = None, content: bytes | None = None
+        self,
+        tenant: str,
+        *,
+        file_id: str | None = None,
+        name: str | None = None,
+        content: bytes | None = None,
+        caller: Caller = NOBODY,
     ) -> ReadFile:
         """The text of a file: of the tenant's ``file_id``, or of ``content``, which is called ``name``.
 
         Raises:
-            NotFound: The file is unknown to this tenant.
+            NotFound: The file is unknown to this tenant, or ``caller`` may not see it.
             InvalidRequest: It cannot be read, has no text, or too much for one prompt.
             PayloadTooLarge: It is too large to be read while somebody waits.
             Unavailable: The retriever is down, or takes too long.
@@ -185,7 +194,7 @@ class RetrieverClient:
             _PART,
             "POST",
             f"/internal/read?{what}",
-            headers=self._tokens.headers(tenant) | {"content-type": "application/octet-stream"},
+            headers=self._tokens.headers(tenant) | caller.headers() | {"content-type": "application/octet-stream"},
             content=content or b"",
             deadline_seconds=self._deadline_seconds,
             retry=self._retry,
@@ -206,13 +215,15 @@ class RetrieverClient:
         query: Sequence[tuple[str, str]] = (),
         headers: Mapping[str, str] | None = None,
         content: AsyncIterator[bytes] | None = None,
+        caller: Caller = NOBODY,
     ) -> HandedOn:
         """Hands one request on and the answer back, both as streams: a file of any size never lies here.
 
         Args:
             tenant: For whom.
-            method, path, query, headers: HTTP's, of what was looked at already. The token and tenant are set here.
+            method, path, query, headers: HTTP's, of what was looked at already. The token and for whom are set here.
             content: The body. What it raises comes out of here.
+            caller: Who of the tenant asks.
 
         Raises:
             Unavailable: The retriever cannot be reached, does not begin its answer in time, or as much is being
@@ -223,7 +234,7 @@ class RetrieverClient:
             method,
             path,
             params=list(query),
-            headers={**(headers or {}), **self._tokens.headers(tenant)},
+            headers={**(headers or {}), **self._tokens.headers(tenant), **caller.headers()},
             content=content,
         )
         try:
@@ -241,7 +252,9 @@ class RetrieverClient:
             self._places.release()
             raise
         answer = HandedOn(response, self._places)
-        if answer.status in {401, 403}:
+        # The retriever tells a caller that a file is another's with a 403 of its own, in JSON.
+        its_own = answer.headers.get("content-type", "").startswith("application/json")
+        if answer.status == 401 or (answer.status == 403 and not its_own):
             await answer.close()
             log.error("retriever_refused_gateway", status=answer.status)
             raise UpstreamFailed("Files and vector stores do not know this gateway. The operator's log has the reason.")

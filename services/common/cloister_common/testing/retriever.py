@@ -5,20 +5,25 @@ near. Files are ``in_progress`` for as long as `FakeRetriever.hold` is set. ``te
 to the real one in shape and errors.
 """
 
+import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.datastructures import UploadFile
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from cloister_common.app import create_base_app
+from cloister_common.caller import Caller, caller_of
 from cloister_common.errors import CloisterError, NotFound, UnsupportedParameter
 from cloister_common.ids import new_id
 from cloister_common.internal import InternalTokens, tenant_of
+from cloister_common.testing.retriever_access import FakeLists
 from cloister_common.testing.retriever_answers import (
     Json,
     best_of,
@@ -48,6 +53,9 @@ class FakeRetriever:
     Attributes:
         errors: Raised for the next calls, one each, before anything else.
         searches: Tenant and body of each search so far.
+        callers: Who each search of several stores was made for.
+        lists: The access lists of files.
+        may_search: While it is not set, searches of several stores are noted in ``callers`` and wait.
         hold: While true, files that are attached stay ``in_progress`` and are not found.
         planted: Stores that every tenant has, with what each search of them finds, made by ``found``.
         gone_after_look: Planted stores that are gone as soon as somebody has looked whether they are there.
@@ -57,6 +65,10 @@ class FakeRetriever:
     def __init__(self, token: str | bytes) -> None:
         self.errors: list[CloisterError] = []
         self.searches: list[tuple[str, Json]] = []
+        self.callers: list[Caller] = []
+        self.lists = FakeLists()
+        self.may_search = threading.Event()
+        self.may_search.set()
         self.planted: dict[str, list[Json]] = {}
         self.gone_after_look: set[str] = set()
         self.refuse_status: int | None = None
@@ -123,7 +135,7 @@ class FakeRetriever:
 
     async def _upload(self, request: Request) -> Json:
         async with request.form() as form:
-            content, purpose = form.get("file"), form.get("purpose")
+            content, purpose, access = form.get("file"), form.get("purpose"), form.get("access")
             if not isinstance(content, UploadFile):
                 raise missing_parameter("file")
             name, data = content.filename, await content.read()
@@ -137,13 +149,16 @@ class FakeRetriever:
             "purpose": purpose,
             "status": "processed",
         }
+        if isinstance(access, str):
+            self.lists.put(request, file["id"], orjson.loads(access))
         self._files.setdefault(tenant_of(request), {})[file["id"]] = (file, data)
         self._note_made(f"files of {tenant_of(request)}", file["id"])
-        return file
+        return {**file, **self.lists.shown(request, file["id"])}
 
     async def _list_files(self, request: Request) -> Json:
         purpose = request.query_params.get("purpose")
-        files = [file for file, _ in self._files.get(tenant_of(request), {}).values()]
+        stored = [file for file, _ in self._files.get(tenant_of(request), {}).values()]
+        files = [file for file in stored if not self.lists.is_hidden(request, file["id"])]
         return page_of(
             [file for file in files if purpose in {None, file["purpose"]}],
             request,
@@ -151,13 +166,14 @@ class FakeRetriever:
         )
 
     async def _get_file(self, request: Request, file_id: str) -> Json:
-        return self._file(request, file_id)[0]
+        return {**self._file(request, file_id)[0], **self.lists.shown(request, file_id)}
 
     async def _file_content(self, request: Request, file_id: str) -> Response:
         return Response(self._file(request, file_id)[1], media_type="application/octet-stream")
 
     async def _delete_file(self, request: Request, file_id: str) -> Json:
         self._file(request, file_id)
+        self.lists.change(request, file_id)
         del self._files[tenant_of(request)][file_id]
         for store_id in self._stores.get(tenant_of(request), {}):
             self._attached[store_id].pop(file_id, None)
@@ -167,6 +183,7 @@ class FakeRetriever:
         found = self._files.get(tenant_of(request), {}).get(file_id)
         if found is None:
             raise NotFound(f"No such file: '{file_id}'.", param=param)
+        self.lists.see(request, file_id, param)
         return found
 
     # Vector stores
@@ -227,24 +244,30 @@ class FakeRetriever:
 
     async def _attach(self, request: Request, store_id: str) -> Json:
         self._store(request, store_id)
-        body = await read_body(request, {"file_id", "attributes", "chunking_strategy"})
-        self._file(request, body.get("file_id", ""), "file_id")
-        return self._settled(self._put(store_id, body))
+        body = await read_body(request, {"file_id", "attributes", "chunking_strategy", "access"})
+        self._admit(request, body)
+        return {**self._settled(self._put(store_id, body)), **self.lists.shown(request, body["file_id"])}
 
     async def _list_attached(self, request: Request, store_id: str) -> Json:
         self._store(request, store_id)
         return self._filtered(request, list(self._attached[store_id].values()), self._made.get(store_id, []))
 
     async def _get_attached(self, request: Request, store_id: str, file_id: str) -> Json:
-        return self._settled(self._attachment(request, store_id, file_id))
+        return {**self._settled(self._attachment(request, store_id, file_id)), **self.lists.shown(request, file_id)}
 
     async def _update_attached(self, request: Request, store_id: str, file_id: str) -> Json:
         attached = self._attachment(request, store_id, file_id)
-        attached["attributes"] = (await read_body(request, {"attributes"})).get("attributes") or {}
-        return self._settled(attached)
+        body = await read_body(request, {"attributes", "access"})
+        self.lists.change(request, file_id)
+        if "access" in body:
+            self.lists.put(request, file_id, body["access"])
+        if "attributes" in body:
+            attached["attributes"] = body["attributes"] or {}
+        return {**self._settled(attached), **self.lists.shown(request, file_id)}
 
     async def _detach(self, request: Request, store_id: str, file_id: str) -> Json:
         self._attachment(request, store_id, file_id)
+        self.lists.change(request, file_id)
         del self._attached[store_id][file_id]
         return {"id": file_id, "deleted": True, "object": "vector_store.file.deleted"}
 
@@ -263,7 +286,13 @@ class FakeRetriever:
         found = self._attached[store_id].get(file_id)
         if found is None:
             raise NotFound(f"No such file: '{file_id}'.")
+        self.lists.see(request, file_id)
         return found
+
+    def _admit(self, request: Request, entry: Json) -> None:
+        self._file(request, entry.get("file_id", ""), "file_id")
+        if entry.get("access") is not None:
+            self.lists.put(request, entry["file_id"], entry["access"])
 
     def _put(self, store_id: str, entry: Json) -> Json:
         attached: Json = {
@@ -294,11 +323,11 @@ class FakeRetriever:
 
     async def _create_batch(self, request: Request, store_id: str) -> Json:
         self._store(request, store_id)
-        body = await read_body(request, {"file_ids", "files", "attributes", "chunking_strategy"})
-        shared = {"attributes": body.get("attributes")}
+        body = await read_body(request, {"file_ids", "files", "attributes", "chunking_strategy", "access"})
+        shared = {"attributes": body.get("attributes"), "access": body.get("access")}
         entries = body.get("files") or [{"file_id": file_id, **shared} for file_id in body.get("file_ids") or []]
         for entry in entries:
-            self._file(request, entry["file_id"], "file_id")
+            self._admit(request, entry)
         for entry in entries:
             self._put(store_id, entry)
         batch_id = new_id("vsfb_")
@@ -348,7 +377,8 @@ class FakeRetriever:
 
     def _filtered(self, request: Request, files: list[Json], made: list[str]) -> Json:
         wanted = request.query_params.get("filter")
-        return page_of([file for file in map(self._settled, files) if wanted in {None, file["status"]}], request, made)
+        seen = [file for file in files if not self.lists.is_hidden(request, file["id"])]
+        return page_of([file for file in map(self._settled, seen) if wanted in {None, file["status"]}], request, made)
 
     def _note_made(self, where: str, made_id: str) -> None:
         """Notes what a list got: the newest place, also for what comes back."""
@@ -375,6 +405,9 @@ class FakeRetriever:
 
     async def _search_stores(self, request: Request) -> Json | Response:
         body = await read_body(request, _SEARCH | {"vector_store_ids"})
+        self.callers.append(caller_of(request))
+        if not self.may_search.is_set():
+            await asyncio.to_thread(self.may_search.wait)
         store_ids = body.get("vector_store_ids")
         if not store_ids:
             raise missing_parameter("vector_store_ids")
@@ -399,7 +432,7 @@ class FakeRetriever:
         for store_id in store_ids:
             results += [{**one, "vector_store_id": store_id} for one in self.planted.get(store_id, [])]
             for file_id, attached in self._attached.get(store_id, {}).items():
-                if self._settled(attached)["status"] != "completed":
+                if self._settled(attached)["status"] != "completed" or self.lists.is_hidden(request, file_id):
                     continue
                 file, data = self._file(request, file_id)
                 text = data.decode("utf-8", "replace")

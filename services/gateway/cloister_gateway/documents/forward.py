@@ -5,6 +5,7 @@ Only what is on the lists below passes: no header, path or query of a caller rea
 
 from collections.abc import Sequence
 
+from cloister_common.caller import Caller
 from cloister_common.clients.retriever import RetrieverClient
 from cloister_common.errors import CallerGone
 from starlette.requests import ClientDisconnect, Request
@@ -33,15 +34,17 @@ async def forward(
     query: Sequence[tuple[str, str]],
     *,
     tenant: str,
+    caller: Caller,
     send_seconds: float,
 ) -> Response:
-    """The retriever's answer to ``request``, made for ``tenant`` at ``path``.
+    """The retriever's answer to ``request``, made at ``path`` for a caller of ``tenant``.
 
     Args:
         retriever: Its client.
         request: The caller's request; its body has not been read.
         path, query: Where to send it, checked.
         tenant: Whose request it is.
+        caller: Who of them asks.
         send_seconds: The longest one piece of the answer may take to go out.
 
     Raises:
@@ -58,6 +61,7 @@ async def forward(
             query=query,
             headers={name: request.headers[name] for name in _REQUEST_HEADERS if name in request.headers},
             content=request.stream() if request.method == "POST" else None,
+            caller=caller,
         )
     except ClientDisconnect as error:
         raise CallerGone from error

@@ -90,7 +90,9 @@ def _handler(route: _Route, scope: str) -> Callable[..., Awaitable[Response]]:
         path = route.path.format(**_checked_ids(request))
         query = known_pairs(request, route.query)
         seconds = streaming.send_seconds
-        return await forward(retriever, request, path, query, tenant=caller.tenant, send_seconds=seconds)
+        return await forward(
+            retriever, request, path, query, tenant=caller.tenant, caller=caller.reader, send_seconds=seconds
+        )
 
     return handle
 

@@ -4,6 +4,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from cloister_common.caller import Caller
 from cloister_common.clients.embedder import EmbedderClient
 from cloister_common.clients.retriever import RetrieverClient
 from cloister_common.errors import NotFound
@@ -75,8 +76,8 @@ class Retrieval:
             except NotFound as error:
                 raise NotFound(error.message, param=f"tools[{place}].vector_store_ids") from error
 
-    async def search(self, tenant: str, tool: FileSearch, queries: list[str]) -> list[Passage]:
-        """The best passages over all queries, best first; none if there is nothing to search for."""
+    async def search(self, tenant: str, tool: FileSearch, queries: list[str], caller: Caller) -> list[Passage]:
+        """The best passages over all queries that ``caller`` may see, best first; none if nothing is searched for."""
         if not queries:
             return []
         found = await self._retriever.search(
@@ -86,6 +87,7 @@ class Retrieval:
             max_num_results=tool.max_num_results or DEFAULT_RESULTS,
             filters=tool.filters,
             ranking_options=tool.ranking_options,
+            caller=caller,
         )
         return [
             Passage(

@@ -51,7 +51,8 @@ class ApiKeyVerifier:
             log.error("rights_damaged", key=key.id, exc_info=error)
             raise refusal from error
         credential = Credential(self.kind, stored.id, stored.expires_at)
-        return Principal(stored.tenant, stored.account or stored.owner, credential, stored.scopes)
+        subject = stored.account or stored.owner
+        return Principal(stored.tenant, subject, credential, stored.scopes, stored.groups, stored.user or None)
 
     async def ended(self, principals: Collection[Principal]) -> Collection[Principal]:
         """Those whose key was revoked, or whose project archived, by the store and not by word."""

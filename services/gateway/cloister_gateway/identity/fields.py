@@ -72,6 +72,15 @@ class StoredFields:
             self.damage("name", error)
             return ""
 
+    async def holder(self, seals: Seals, owner: str, key_id: str) -> tuple[str, frozenset[str]]:
+        """The sealed holder of the key ``key_id``, if it has one: a person and their groups, both empty if not."""
+        sealed = self._fields.get(b"holder")
+        try:
+            return ("", frozenset()) if sealed is None else await seals.open_holder(owner, key_id, sealed)
+        except VaultError as error:
+            self.damage("holder", error)
+            return "", frozenset()
+
     def damage(self, field: str, error: Exception | None = None) -> None:
         """Notes that ``field`` is not what was written."""
         self.damaged = True

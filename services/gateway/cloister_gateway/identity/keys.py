@@ -42,9 +42,20 @@ class ApiKeys:
         self._announcements = announcements
 
     async def issue(
-        self, *, tenant: str, account: str, name: str, scopes: frozenset[str], lifetime_seconds: int | None
+        self,
+        *,
+        tenant: str,
+        account: str,
+        name: str,
+        scopes: frozenset[str],
+        lifetime_seconds: int | None,
+        user: str = "",
+        groups: frozenset[str] = frozenset(),
     ) -> IssuedKey:
-        """A fresh key: of a service account of the project, or, where both are empty, of the organization."""
+        """A fresh key: of a service account of the project, or, where both are empty, of the organization.
+
+        Where it has ``user`` or ``groups``, that is whose files its holder sees.
+        """
         now = int(time.time())
         key = tokens.mint()
         record = KeyRecord(
@@ -58,6 +69,8 @@ class ApiKeys:
             name=name,
             redacted=key.redacted,
             created_at=now,
+            user=user,
+            groups=groups,
         )
         record = replace(record, mac=tokens.digest(self._pepper, key, *record.grant))
         await self._store.add_key(record)

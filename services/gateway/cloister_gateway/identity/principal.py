@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from cloister_common.caller import NOBODY, Caller
 from cloister_common.errors import Forbidden
 
 __all__ = [
     "ADMIN_SCOPE",
+    "ALL_FILES",
     "API_SCOPE",
     "DATA_SCOPES",
     "SERVER_STATE_ONLY",
@@ -28,6 +30,10 @@ SERVER_STATE_ONLY = "server_state_only"
 
 It may delete whole conversations, since it may begin new ones; nothing inside them.
 """
+
+ALL_FILES = "all_files"
+"""Not a part of the data API but a right within `files` and `vector_stores`: over every file, whatever its access list
+says. `API_SCOPE` does not have it."""
 
 DATA_SCOPES = frozenset(
     {"batches", "chat", "conversations", "embeddings", "files", "models", "rerank", "responses", "vector_stores"}
@@ -60,7 +66,8 @@ class Principal:
             so nothing may be allowed for its sake), or the `ORGANIZATION`.
         credential: What proved it.
         scopes: What it may do, and the fences it has.
-        groups: What a provider of identities says it belongs to. API keys have none.
+        groups: What it belongs to, as whoever issued the credential says.
+        user: Who it is to access lists of files: a person, as whoever issued the credential says; None for a service.
     """
 
     tenant: str
@@ -68,6 +75,14 @@ class Principal:
     credential: Credential
     scopes: frozenset[str]
     groups: frozenset[str] = frozenset()
+    user: str | None = None
+
+    @property
+    def reader(self) -> Caller:
+        """Who it is to those who keep files."""
+        if self.user is None and not self.groups and ALL_FILES not in self.scopes:
+            return NOBODY
+        return Caller(user=self.user, groups=tuple(sorted(self.groups)), all_files=ALL_FILES in self.scopes)
 
     @property
     def server_state_only(self) -> bool:

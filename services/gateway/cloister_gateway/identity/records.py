@@ -45,6 +45,8 @@ class StoredKey:
         adopted: Whether the key was made before there were rights; see `RightsStore.adopt`.
         account: The service account whose it is; empty for the organization's. Not part of the grant.
         archived: Whether its project is archived.
+        user: Who holds the key, to access lists of files; empty for a service.
+        groups: What its holder belongs to.
     """
 
     id: str
@@ -56,6 +58,8 @@ class StoredKey:
     adopted: bool = False
     account: str = ""
     archived: bool = False
+    user: str = ""
+    groups: frozenset[str] = frozenset()
 
     @property
     def owner(self) -> str:
@@ -66,11 +70,13 @@ class StoredKey:
     def grant(self) -> tuple[str, ...]:
         """Whose the key is, what it may do and until when: what its HMAC is made over besides the key itself.
 
-        A key that was made since there are rights says so too, and thus never opens anything as an adopted one.
+        A key that was made since there are rights says so too, and thus never opens anything as an adopted one; and one
+        that has a holder says who that is, and never opens anything as another's, or as one without.
         """
         expiry = "" if self.expires_at is None else str(self.expires_at)
         grant = (self.kind, self.tenant, ",".join(sorted(self.scopes)), expiry)
-        return grant if self.adopted else (*grant, "listed")
+        listed = grant if self.adopted else (*grant, "listed")
+        return (*listed, "held", self.user, *sorted(self.groups)) if self.user or self.groups else listed
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 tickets stand for.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -47,6 +48,21 @@ class Seals:
         """
         return open_record((await self._key(owner)).subkey("names"), sealed, _name_context(owner, object_id)).decode()
 
+    async def seal_holder(self, owner: str, key_id: str, user: str, groups: Sequence[str]) -> bytes:
+        """Seals who holds the key ``key_id`` of ``owner``: a person, if not empty, and their groups."""
+        value = orjson.dumps({"user": user, "groups": list(groups)})
+        return seal((await self._key(owner)).subkey("names"), value, _holder_context(owner, key_id))
+
+    async def open_holder(self, owner: str, key_id: str, sealed: bytes) -> tuple[str, frozenset[str]]:
+        """Opens who holds a key.
+
+        Raises:
+            VaultError: It is not this owner's and key's.
+        """
+        key = await self._key(owner)
+        value = orjson.loads(open_record(key.subkey("names"), sealed, _holder_context(owner, key_id)))
+        return value["user"], frozenset(value["groups"])
+
     async def seal_rights(self, owner: str, rights: Rights) -> bytes:
         """Seals what the keys of ``owner`` stand on, under the organization's key: they are not the owner's to say."""
         value = {"keys": rights.keys, "adopted": sorted(rights.adopted), "archived_at": rights.archived_at}
@@ -71,6 +87,7 @@ class Seals:
             "credential": [credential.kind, credential.id, credential.expires_at],
             "scopes": sorted(principal.scopes),
             "groups": sorted(principal.groups),
+            "user": principal.user,
             "origin": origin,
             "until": until,
         }
@@ -90,6 +107,7 @@ class Seals:
             Credential(*value["credential"]),
             frozenset(value["scopes"]),
             frozenset(value["groups"]),
+            value.get("user"),  # a gateway of the version before may have sealed it
         )
         return principal, value["origin"], value["until"]
 
@@ -99,6 +117,10 @@ class Seals:
 
 def _name_context(owner: str, object_id: str) -> bytes:
     return encode_context("identity-name", owner, object_id)
+
+
+def _holder_context(owner: str, key_id: str) -> bytes:
+    return encode_context("identity-holder", owner, key_id)
 
 
 def _rights_context(owner: str) -> bytes:

@@ -1,8 +1,8 @@
 """Projects, service accounts and API keys in Redis. Only this file and `rights.py` of this domain speak to it.
 
 A project has name (sealed), created_at and archived_at; an account project, name (sealed) and created_at; a key mac,
-kind, tenant, account, scopes, name (sealed), redacted and times. Ids, times and scopes are clear. Which keys live, and
-whether a project is archived, is in `RightsStore`.
+kind, tenant, account, scopes, name and holder (sealed), redacted and times. Ids, times and scopes are clear. Which keys
+live, and whether a project is archived, is in `RightsStore`.
 """
 
 import time
@@ -139,6 +139,9 @@ class IdentityStore:
         }
         if record.expires_at is not None:
             fields["expires_at"] = record.expires_at
+        if record.user or record.groups:
+            groups = sorted(record.groups)
+            fields["holder"] = await self._seals.seal_holder(record.owner, record.id, record.user, groups)
 
         def listed(rights: Rights) -> Rights:
             # (It is listed already where the answer to a first try was lost.)
@@ -155,10 +158,10 @@ class IdentityStore:
         Raises:
             VaultError: It, or the rights of its owner, are not what was written.
         """
-        names = ["mac", "kind", "tenant", "scopes", "expires_at", "account"]
+        names = ["mac", "kind", "tenant", "scopes", "expires_at", "account", "holder"]
         with damage_told(f"API key '{key_id}'"):
             values: Any = await self._hash("hmget", self._keys.key(key_id), names)
-            mac, kind, tenant, scopes, expires_at, account = values
+            mac, kind, tenant, scopes, expires_at, account, holder = values
             if mac is None:
                 return None
             found = StoredKey(
@@ -173,6 +176,9 @@ class IdentityStore:
         rights = await self.rights.read(found.owner)
         if rights is None or key_id not in rights.keys:
             return None
+        if holder is not None:
+            user, groups = await self._seals.open_holder(found.owner, key_id, holder)
+            found = replace(found, user=user, groups=groups)
         return replace(found, adopted=key_id in rights.adopted, archived=rights.archived_at is not None)
 
     async def key(self, owner: str, key_id: str) -> KeyRecord | None:
@@ -190,6 +196,7 @@ class IdentityStore:
         found = await self._read("API key", self._keys.key(key_id)) or StoredFields(key_id, {})
         if found.text("tenant") != tenant:
             found.damage("tenant")
+        user, groups = await found.holder(self._seals, owner, key_id)
         return KeyRecord(
             id=key_id,
             mac=found.raw("mac"),
@@ -202,6 +209,8 @@ class IdentityStore:
             redacted=found.text("redacted"),
             created_at=found.number("created_at"),
             last_used_at=found.optional_number("last_used_at"),
+            user=user,
+            groups=groups,
             damaged=found.damaged,
         )
 

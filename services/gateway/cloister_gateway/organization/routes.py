@@ -111,14 +111,21 @@ async def archive_project(project_id: str, directory: Admin) -> Body:
 async def create_account(project_id: str, body: AccountCreate, directory: Admin) -> Body:
     """Makes a service account and, unless told not to, its first key."""
     bare = bool(body.create_service_account_only)
-    if bare and (body.expires_in_seconds is not None or body.scopes):
-        param = "scopes" if body.scopes else "expires_in_seconds"
+    asked: Body = {"scopes": body.scopes, "user": body.user, "groups": body.groups}
+    asked["expires_in_seconds"] = body.expires_in_seconds is not None
+    param = next((name for name, value in asked.items() if value), None)
+    if bare and param is not None:
         raise InvalidRequest(f"'{param}' is for a key, and 'create_service_account_only' asks for none.", param=param)
     account = await directory.create_account(project_id, body.name)
     issued = None
     if not bare:
         issued = await directory.create_key(
-            account, body.name, scopes=body.scopes, expires_in_seconds=body.expires_in_seconds
+            account,
+            body.name,
+            scopes=body.scopes,
+            expires_in_seconds=body.expires_in_seconds,
+            user=body.user,
+            groups=body.groups,
         )
     return {**account_body(account), "api_key": None if issued is None else issued_key_body(issued)}
 
@@ -149,7 +156,12 @@ async def create_key(project_id: str, account_id: str, body: KeyCreate, director
     """Issues one more key of a service account; its value is shown here and never again."""
     account = await directory.account(project_id, account_id)
     issued = await directory.create_key(
-        account, body.name, scopes=body.scopes, expires_in_seconds=body.expires_in_seconds
+        account,
+        body.name,
+        scopes=body.scopes,
+        expires_in_seconds=body.expires_in_seconds,
+        user=body.user,
+        groups=body.groups,
     )
     return issued_key_body(issued)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from cloister_common.wire.requests import Extension, RequestModel
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StringConstraints
 
 from cloister_gateway.identity.keys import IssuedKey
 from cloister_gateway.identity.records import AccountRecord, KeyRecord, ProjectRecord
@@ -59,14 +59,26 @@ class AdminKeyCreate(RequestModel):
     expires_in_seconds: int | None = None
 
 
+_Group = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
 class AccountCreate(RequestModel):
-    """``POST …/service_accounts``. ``scopes`` is ours: the scopes of the account's first key."""
+    """``POST …/service_accounts``. ``scopes``, ``user`` and ``groups`` are ours, and the account's first key's."""
 
     name: str
     create_service_account_only: bool | None = None
     expires_in_seconds: int | None = None
     scopes: Annotated[list[str], Extension()] = Field(
         [], fail_fast=True, description="[What the key may do](api.md#what-a-key-may-do)."
+    )
+    user: Annotated[str | None, Extension()] = Field(
+        None,
+        min_length=1,
+        max_length=128,
+        description="Who holds the key, as access lists call them: [who may see a file](api.md#who-may-see-a-file).",
+    )
+    groups: Annotated[list[_Group], Extension()] = Field(
+        [], max_length=64, fail_fast=True, description="What the holder belongs to, as access lists call it."
     )
 
 
@@ -77,6 +89,15 @@ class KeyCreate(RequestModel):
     expires_in_seconds: int | None = None
     scopes: Annotated[list[str], Extension()] = Field(
         [], fail_fast=True, description="[What the key may do](api.md#what-a-key-may-do)."
+    )
+    user: Annotated[str | None, Extension()] = Field(
+        None,
+        min_length=1,
+        max_length=128,
+        description="Who holds the key, as access lists call them: [who may see a file](api.md#who-may-see-a-file).",
+    )
+    groups: Annotated[list[_Group], Extension()] = Field(
+        [], max_length=64, fail_fast=True, description="What the holder belongs to, as access lists call it."
     )
 
 
@@ -143,7 +164,10 @@ def issued_key_body(issued: IssuedKey) -> _Body:
 
 
 def key_body(record: KeyRecord, account: AccountRecord | None) -> _Body:
-    """``organization.project.api_key``; ``scopes`` is ours. Without its account the record is a damaged one."""
+    """``organization.project.api_key``; ``scopes``, ``user`` and ``groups`` are ours.
+
+    Without its account the record is a damaged one.
+    """
     if account is None:
         account, record = AccountRecord(record.account, record.tenant, "", 0), replace(record, damaged=True)
     owner = {"id": account.id, "name": account.name, "role": "member", "created_at": account.created_at}
@@ -153,6 +177,8 @@ def key_body(record: KeyRecord, account: AccountRecord | None) -> _Body:
         "owner": {"type": "service_account", "service_account": owner},
         "owner_project_access": "active",
         "scopes": sorted(record.scopes),
+        "user": record.user or None,
+        "groups": sorted(record.groups),
     }
 
 

@@ -10,15 +10,17 @@ from dataclasses import dataclass, replace
 from cloister_common.errors import Conflict, InvalidRequest, NotFound
 
 from cloister_gateway.identity.keys import ApiKeys, IssuedKey
-from cloister_gateway.identity.principal import ADMIN_SCOPE, API_SCOPE, DATA_SCOPES, SERVER_STATE_ONLY
+from cloister_gateway.identity.principal import ADMIN_SCOPE, ALL_FILES, API_SCOPE, DATA_SCOPES, SERVER_STATE_ONLY
 from cloister_gateway.identity.projects import Projects
 from cloister_gateway.identity.records import ORGANIZATION, AccountRecord, KeyRecord, ProjectRecord
 
 __all__ = ["Directory", "FirstKeys"]
 
 _NAME_CHARACTERS = 256
+_GROUPS_BYTES = 4096
+"""The groups of a caller travel in a header of each call to the retriever."""
 _LONGEST_SECONDS = 10 * 366 * 24 * 3600
-_KEY_SCOPES = DATA_SCOPES | {API_SCOPE, SERVER_STATE_ONLY}
+_KEY_SCOPES = DATA_SCOPES | {ALL_FILES, API_SCOPE, SERVER_STATE_ONLY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +113,18 @@ class Directory:
         *,
         scopes: Iterable[str] = (),
         expires_in_seconds: int | None = None,
+        user: str | None = None,
+        groups: Iterable[str] = (),
     ) -> IssuedKey:
         """Issues a key of a service account.
 
         Args:
             account: Whose it is.
             name: What people call it.
-            scopes: What it may do; none, or only the fence ``server_state_only``, means all of the data API.
+            scopes: What it may do; none, or only the fence ``server_state_only`` or the right ``all_files``, means all
+                of the data API.
             expires_in_seconds: How long it lives; None is for ever.
+            user, groups: Who holds it, and what they belong to, to access lists of files.
         """
         await self.active_project(account.project)
         wanted = frozenset(scopes)
@@ -129,9 +135,16 @@ class Directory:
                 param="scopes",
                 code="invalid_value",
             )
-        if not wanted - {SERVER_STATE_ONLY}:
+        if not wanted - {ALL_FILES, SERVER_STATE_ONLY}:
             wanted |= {API_SCOPE}
-        return await self._issue(account.project, account.id, name, wanted, expires_in_seconds)
+        belongs = frozenset(groups)
+        if sum(len(name.encode()) for name in belongs) > _GROUPS_BYTES:
+            raise InvalidRequest(
+                f"The names in 'groups' have more than {_GROUPS_BYTES} bytes together.",
+                param="groups",
+                code="invalid_value",
+            )
+        return await self._issue(account.project, account.id, name, wanted, expires_in_seconds, user or "", belongs)
 
     async def create_admin_key(self, name: str, *, expires_in_seconds: int | None = None) -> IssuedKey:
         """Issues a key that administers the organization."""
@@ -175,7 +188,14 @@ class Directory:
             return FirstKeys(project, admin)
 
     async def _issue(
-        self, tenant: str, account: str, name: str, scopes: frozenset[str], expires_in_seconds: int | None
+        self,
+        tenant: str,
+        account: str,
+        name: str,
+        scopes: frozenset[str],
+        expires_in_seconds: int | None,
+        user: str = "",
+        groups: frozenset[str] = frozenset(),
     ) -> IssuedKey:
         if expires_in_seconds is not None and not 0 < expires_in_seconds <= _LONGEST_SECONDS:
             raise InvalidRequest(
@@ -189,6 +209,8 @@ class Directory:
             name=_checked_name(name),
             scopes=scopes,
             lifetime_seconds=expires_in_seconds,
+            user=user,
+            groups=groups,
         )
 
 

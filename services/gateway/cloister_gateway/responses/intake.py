@@ -163,8 +163,7 @@ class Intake:
         conversation = None if conversation_id is None else await self._conversation(principal, conversation_id, seen)
         to = Destination("input", conversation, response_id, parameters.model, own_unstored)
         items = await self._inputs.stored(principal, parameters.input, to)
-        key_id = principal.credential.id
-        request = new_request(response_id, parameters, items, key_id=key_id, background=background)
+        request = new_request(response_id, parameters, items, principal, background=background)
         if request.previous_response_id is not None:
             previous = await self._await_previous(principal, request.previous_response_id, own_unstored)
             links = earlier_links(request.previous_response_id, previous)

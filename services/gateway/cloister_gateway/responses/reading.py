@@ -64,7 +64,10 @@ class ResponseReader:
         if not results:
             return body
         found = await self._store.read(keyed, RESULTS)
-        if found is None and has_searched(body["output"]):
+        if found is None and body["status"] in RUNNING:
+            # They come into the record at the end; until then they are kept for who may take the run over.
+            found = await self._store.search_results(keyed)
+        elif found is None and has_searched(body["output"]):
             raise DamagedError(f"the search results of response '{response_id}'")
         return {**body, "output": with_results(body["output"], found)}
 

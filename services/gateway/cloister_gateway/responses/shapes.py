@@ -7,6 +7,7 @@ import orjson
 from pydantic import BaseModel
 
 from cloister_gateway.grounding import DEFAULT_RESULTS, FileSearch
+from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models import ChatModel
 from cloister_gateway.responses.schemas import Format, ResponseParameters
 from cloister_gateway.responses.tools import FileSearchTool, FunctionTool, RankingOptions, offered
@@ -147,9 +148,9 @@ def _tool_shown(tool: FileSearchTool | FunctionTool) -> dict[str, Any]:
 
 
 def new_request(
-    response_id: str, parameters: ResponseParameters, items: list[Item], *, key_id: str, background: bool
+    response_id: str, parameters: ResponseParameters, items: list[Item], principal: Principal, *, background: bool
 ) -> TurnRequest:
-    """What is stored of the request, with its ``items``: all that another gateway needs to run it."""
+    """What is stored of the request of ``principal``, with its ``items``: all that another gateway needs to run it."""
     tools = offered(parameters.tools, parameters.tool_choice)
     return TurnRequest(
         model=parameters.model,
@@ -176,5 +177,6 @@ def new_request(
         background=background,
         earlier=[],
         affinity=parameters.conversation_id() or parameters.prompt_cache_key or response_id,
-        key_id=key_id,
+        key_id=principal.credential.id,
+        caller=principal.reader if tools.searches else None,
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from prometheus_client import Histogram
 
-from cloister_gateway.grounding import MarkerFilter, Passage, Piece
+from cloister_gateway.grounding import Attribution, Mark, MarkerFilter, Passage, Piece
 from cloister_gateway.runs.thought import Thought
 from cloister_gateway.runs.transcript import Transcript
 from cloister_gateway.wire.items import Logprob
@@ -32,13 +32,15 @@ class Answer:
 
     Attributes:
         passages: The same.
-        marked: The character positions at which the model itself has cited.
+        marks: Where the model has cited. Whether the passages support it is seen when all of the answer is there.
+        cited: Where it is cited already, by an earlier holder of the run.
         thought: What the model thinks before it.
     """
 
     def __init__(self, transcript: Transcript, passages: list[Passage], *, cite: bool) -> None:
         self.passages = passages
-        self.marked: list[int] = []
+        self.marks: list[Mark] = []
+        self.cited: list[int] = []
         self.thought = Thought(transcript)
         self._transcript = transcript
         self._numbered = len(passages) if cite else 0
@@ -50,7 +52,7 @@ class Answer:
         if self._index is not None:
             # Another gateway began: what it cited is cited.
             for part in transcript.output[self._index]["content"]:
-                self.marked += [annotation["index"] for annotation in part["annotations"]]
+                self.cited += [annotation["index"] for annotation in part["annotations"]]
 
     def visible(self) -> str:
         """What readers have seen."""
@@ -94,16 +96,17 @@ class Answer:
         if not called and self.thought.is_over:
             self._open()
 
-    def cite(self, passage: int, index: int) -> None:
-        """Adds a citation of the passage at a character position, unless it is there already."""
-        source = self.passages[passage]
+    def cite(self, citation: Attribution) -> None:
+        """Adds a citation, unless it is there already."""
+        source = self.passages[citation.passage]
         annotation = {
             "type": "file_citation",
             "file_id": source.file_id,
             "filename": source.filename,
-            "index": index,
+            "index": citation.at,
             "page": source.page,
             "section": source.section,
+            "quote": citation.quote,
         }
         place = self._open()
         if annotation not in self._transcript.output[place]["content"][0]["annotations"]:
@@ -113,9 +116,7 @@ class Answer:
         for piece in pieces:
             if piece.text:
                 self._show_text(piece.text)
-            for passage in piece.cited:
-                self.marked.append(self._length)
-                self.cite(passage, self._length)
+            self.marks += [Mark(passage, self._length) for passage in piece.cited]
 
     def _show_text(self, text: str) -> None:
         index = self._index

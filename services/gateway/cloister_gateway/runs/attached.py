@@ -73,7 +73,7 @@ class AttachedFiles:
     async def _read(self, principal: Principal, part: InputFile, where: str) -> ReadFile:
         if part.file_id is not None:
             principal.require("files", param=f"{where}.file_id")
-            return await self._retriever.read(principal.tenant, file_id=part.file_id)
+            return await self._retriever.read(principal.tenant, file_id=part.file_id, caller=principal.reader)
         content = _content(part.file_data or "")
         return await self._retriever.read(principal.tenant, name=part.filename or _UNNAMED, content=content)
 

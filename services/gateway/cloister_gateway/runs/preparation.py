@@ -4,6 +4,7 @@ import hashlib
 from functools import partial
 
 import orjson
+from cloister_common.caller import Caller
 from cloister_common.errors import InvalidRequest, Unavailable, UpstreamFailed
 from cloister_common.vault.cache import ShortCache
 
@@ -94,9 +95,9 @@ class Preparation:
         """What to search for."""
         return self._retrieval.queries([*history.messages, *new])
 
-    async def search(self, tenant: str, tool: FileSearch, queries: list[str]) -> list[Passage]:
-        """The passages for ``queries``, best first."""
-        return await self._retrieval.search(tenant, tool, queries)
+    async def search(self, tenant: str, tool: FileSearch, queries: list[str], caller: Caller) -> list[Passage]:
+        """The passages for ``queries`` that ``caller`` may see, best first."""
+        return await self._retrieval.search(tenant, tool, queries, caller)
 
     async def prompt(
         self,

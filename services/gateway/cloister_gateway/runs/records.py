@@ -16,6 +16,7 @@ response bodies and search results are OpenAI's, and stay in its JSON.
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cloister_common.caller import Caller
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloister_gateway.grounding import FileSearch, Passage
@@ -75,6 +76,7 @@ class TurnRequest(Record):
             stored by a version that named none.
         affinity: Requests with the same one go to the same pod.
         key_id: The credential it was asked with; empty if it was stored by a version that did not note it.
+        caller: Who asked, where it searches: whoever takes the run over searches as them, and finds what they may see.
     """
 
     model: str
@@ -102,6 +104,7 @@ class TurnRequest(Record):
     earlier: list[str] | None = None
     affinity: str = ""
     key_id: str = ""
+    caller: Caller | None = None
 
 
 class Found(Record):

@@ -6,8 +6,10 @@ before the first token, and a generation that broke off is continued from the te
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Literal, NamedTuple
 
+from cloister_common.caller import NOBODY
 from cloister_common.errors import CloisterError
 from cloister_common.logs import get_logger
 
@@ -192,21 +194,23 @@ class Turn:
         queries = self._preparation.queries(history, new)
         if transcript.item_index("file_search_call") is None:
             transcript.open_search(transcript.new_item_id("fs_"), queries)
-        passages = await self._preparation.search(keyed.key.tenant, tool, queries)
+        passages = await self._preparation.search(keyed.key.tenant, tool, queries, request.caller or NOBODY)
         return await self._store.write_once(keyed, FOUND, Found(passages=passages, boundary=new_boundary()))
 
     async def _attribute(self, keyed: KeyedObject, transcript: Transcript, answer: Answer) -> None:
-        """Cites, by similarity, the sentences that the model left without a marker."""
-        if not answer.passages or not self._retrieval.can_embed:
+        """Cites what the passages support of the answer."""
+        if not answer.passages:
             return
-        transcript.note(citation_details=CitationDetails(status="complete").model_dump())
-        texts = [passage.text for passage in answer.passages]
+        text, passages = answer.visible(), answer.passages
+        cite = partial(attribute, text, passages, marks=answer.marks, cited=answer.cited)
+        status: Literal["complete", "partial"] = "complete"
         try:
-            found = await attribute(answer.visible(), texts, marked=answer.marked, embed=self._retrieval.embed)
+            found = await cite(embed=self._retrieval.embed if self._retrieval.can_embed else None)
         except CloisterError as error:
-            # The answer stands without them, and says so; markers the model made are there already.
-            transcript.note(citation_details=CitationDetails(status="partial").model_dump())
+            # The answer stands with what can be told without vectors, and says so.
+            status = "partial"
             log.warning("attribution_failed", response_id=keyed.id, error=type(error).__name__)
-            return
-        for attribution in found:
-            answer.cite(attribution.passage, attribution.end)
+            found = await cite(embed=None)
+        transcript.note(citation_details=CitationDetails(status=status).model_dump())
+        for citation in found:
+            answer.cite(citation)

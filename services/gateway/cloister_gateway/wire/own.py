@@ -29,7 +29,7 @@ class Dumped(Strict):
 
 
 class FileCitation(Dumped):
-    """A citation of a file; ``page`` and ``section`` are ours."""
+    """A citation of a file; ``page``, ``section`` and ``quote`` are ours."""
 
     type: Literal["file_citation"]
     file_id: str
@@ -37,6 +37,7 @@ class FileCitation(Dumped):
     index: _Place
     page: _Place | None = None
     section: str | None = None
+    quote: Text | None = None
 
 
 class UrlCitation(Dumped):

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from openai.types import FileDeleted
 
 from cloister_retriever.access import Tenant, room
+from cloister_retriever.audience.requests import Sighted
 from cloister_retriever.files.schemas import FileRecord, FilesQuery
 from cloister_retriever.files.service import FileService, FileUsers
 from cloister_retriever.files.upload import MultipartUpload
@@ -31,32 +32,35 @@ def _wire(record: FileRecord) -> Wire:
 
 
 @router.post("", dependencies=[Depends(room)])
-async def upload_file(request: Request, tenant: Tenant, files: Files) -> Wire:
+async def upload_file(request: Request, tenant: Tenant, sight: Sighted, files: Files) -> Wire:
     form = MultipartUpload(request.headers.get("content-type", ""), aiter(request.stream()))
-    record = await files.upload(tenant, form)
-    return _wire(record)
+    record = await files.upload(tenant, form, sight)
+    return {**_wire(record), **sight.shown(await sight.see(record.id))}
 
 
 @router.get("")
-async def list_files(tenant: Tenant, files: Files, query: Annotated[FilesQuery, Query()]) -> Wire:
-    records, has_more = await files.list(tenant, query)
+async def list_files(tenant: Tenant, sight: Sighted, files: Files, query: Annotated[FilesQuery, Query()]) -> Wire:
+    records, has_more = await files.list(tenant, query, hidden=await sight.hidden())
     return wire_page([_wire(record) for record in records], has_more=has_more)
 
 
 @router.get("/{file_id}")
-async def retrieve_file(file_id: str, tenant: Tenant, files: Files) -> Wire:
+async def retrieve_file(file_id: str, tenant: Tenant, sight: Sighted, files: Files) -> Wire:
+    access = await sight.see(file_id)
     record = await files.describe(tenant, file_id)
-    return _wire(record)
+    return {**_wire(record), **sight.shown(access)}
 
 
 @router.delete("/{file_id}")
-async def delete_file(file_id: str, tenant: Tenant, files: Files, users: Users) -> JSONResponse:
+async def delete_file(file_id: str, tenant: Tenant, sight: Sighted, files: Files, users: Users) -> JSONResponse:
+    await sight.change(file_id)
     await files.delete(tenant, file_id, users.detach_file)
     return JSONResponse(FileDeleted(id=file_id, deleted=True, object="file").model_dump(mode="json"))
 
 
 @router.get("/{file_id}/content")
-async def file_content(file_id: str, request: Request, tenant: Tenant, files: Files) -> Response:
+async def file_content(file_id: str, request: Request, tenant: Tenant, sight: Sighted, files: Files) -> Response:
+    await sight.see(file_id)
     record = await files.get(tenant, file_id)
     start, stop = _range(request.headers.get("range"), record)
     if start >= stop and record.size:

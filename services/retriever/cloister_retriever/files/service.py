@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -10,6 +10,8 @@ from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey
 
+from cloister_retriever.audience.schemas import AccessList
+from cloister_retriever.audience.service import Audiences, Sight
 from cloister_retriever.damage import Damaged, damage_of, sentence, telling
 from cloister_retriever.files.schemas import ExpiresAfter, FileRecord, FilesQuery, Purpose, check_purpose
 from cloister_retriever.files.store import FileStore
@@ -39,7 +41,7 @@ _MAX_NAME = 255
 _MAX_ENDING = 32
 """A name that is too long is cut before its ending, since that says what the file is. What is longer is no ending."""
 
-_FIELDS = frozenset({"purpose", "expires_after[anchor]", "expires_after[seconds]"})
+_FIELDS = frozenset({"access", "purpose", "expires_after[anchor]", "expires_after[seconds]"})
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Control characters, line separators and text-direction overrides: they could disguise a name where it is shown."""
@@ -64,16 +66,22 @@ class FileDraft:
 class FileService:
     """Uploads, lists, reads, deletes and expires files."""
 
-    def __init__(self, store: FileStore, uses: FileUses, due: Due, *, max_file_bytes: int) -> None:
+    def __init__(
+        self, store: FileStore, uses: FileUses, audiences: Audiences, due: Due, *, max_file_bytes: int
+    ) -> None:
         self._store = store
         self._uses = uses
+        self._audiences = audiences
         self._due = due
         self._max_file_bytes = max_file_bytes
 
-    async def upload(self, tenant: str, form: MultipartUpload) -> FileRecord:
-        """Stores the file of a form. It exists only once its whole content and all fields are in.
+    async def upload(self, tenant: str, form: MultipartUpload, sight: Sight) -> FileRecord:
+        """Stores the file of a form, which has its access list from the first moment, if the form has one.
+
+        It exists only once its whole content and all fields are in.
 
         Raises:
+            Forbidden: The caller, whose ``sight`` it is, is nobody who could own an access list.
             InvalidRequest: A part is missing or wrong.
             UnsupportedParameter: A field we do not serve.
             PayloadTooLarge: Over the size limit.
@@ -90,12 +98,15 @@ class FileService:
             await form.finish()
             _check_fields(form.fields)
             expiry = ExpiresAfter.of_form(form.fields)
+            access = AccessList.of_form(form.fields)
             draft = FileDraft(
                 file_id,
                 clean_name(name),
                 check_purpose(form.fields.get("purpose")),
                 None if expiry is None else expiry.seconds,
             )
+            if access is not None:
+                await sight.put({file_id: sight.listed(file_id, None, access)})
             return await self._put(tenant, draft, facts, key)
         except BaseException:
             # Refused, cut off or failed.
@@ -118,6 +129,7 @@ class FileService:
         """Removes what was begun of a file: without a record nobody can see it, without a key nobody can read it."""
         await self._store.destroy_key(tenant, file_id)
         await self._store.delete_content(tenant, file_id)
+        await self._audiences.forget(tenant, file_id)
         await self._store.delete(tenant, file_id)
 
     async def _put(self, tenant: str, draft: FileDraft, facts: ContentFacts, key: DataKey) -> FileRecord:
@@ -142,15 +154,20 @@ class FileService:
         log.info("file_stored", file=draft.id, bytes=facts.size)
         return record
 
-    async def list(self, tenant: str, query: FilesQuery) -> tuple[list[FileRecord], bool]:
-        """One page, and whether there are more. What is damaged is among them; of what purpose, nobody can say."""
+    async def list(
+        self, tenant: str, query: FilesQuery, *, hidden: Collection[str] = frozenset()
+    ) -> tuple[list[FileRecord], bool]:
+        """One page without those ``hidden``, and whether there are more.
+
+        What is damaged is among them; of what purpose, nobody can say.
+        """
         timeline = await self._store.timeline(tenant)
         bounds = await timeline.bounds(after=query.after, order=query.order)
 
         async def seen() -> AsyncGenerator[Sequence[FileRecord]]:
             async for step in timeline.steps(bounds, query.limit + 1):
                 wanted = [one for one in step if query.purpose in {None, one.purpose} or one.damage is not None]
-                yield [one for one in wanted if not _expired(one)]
+                yield [one for one in wanted if not _expired(one) and one.id not in hidden]
 
         page, has_more = await bounds.gather(seen(), query.limit)
         # After the records: of a file that is being stored the content is there first.
@@ -210,6 +227,7 @@ class FileService:
         await self._detach_everywhere(tenant, file_id, detach)
         await self._store.delete_content(tenant, file_id)
         await self._uses.forget_all(tenant, file_id)
+        await self._audiences.forget(tenant, file_id)
         await self._store.delete(tenant, file_id)
         log.info("file_deleted", file=file_id)
 

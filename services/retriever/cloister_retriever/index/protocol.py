@@ -6,7 +6,7 @@ hits. A search has two halves, by meaning and by words; an index proposes
 what either finds, and whoever asked scores the proposals exactly and fuses both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from prometheus_client import Counter
@@ -58,7 +58,11 @@ class Question(NamedTuple):
     """One rotated unit vector."""
 
     terms: TermWeights | None
-    """Keyed terms with their weights, at least one: `cloister_retriever.terms.weights.asked_terms`."""
+    """Keyed terms with their weights, at least one: `cloister_retriever.terms.weights.asked_terms`. Only for an index
+    that finds by words itself."""
+
+    ids: Sequence[str] = ()
+    """Passages that were found by their words already, and are wanted whatever their vectors are."""
 
 
 class Hit(NamedTuple):
@@ -66,7 +70,7 @@ class Hit(NamedTuple):
 
     passage: SealedPassage
     terms: TermWeights | None
-    """The passage's keyed terms as they are stored; None where the index has none of it."""
+    """The passage's keyed terms; None where the index does not find by words."""
 
     exact: Vector | None = None
     """The exact unit vector, where the index has opened it already."""
@@ -84,7 +88,12 @@ class Index(Protocol):
     """Holds sealed passages by vector store and attachment.
 
     Every method raises `Unavailable` while the index does not answer.
+
+    Attributes:
+        by_words: Whether it has the passages' terms and finds by them. Else whoever asks does, and names what he found.
     """
+
+    by_words: bool
 
     async def upsert(self, entries: Sequence[Entry]) -> None:
         """Writes passages, replacing those with the same id.
@@ -105,9 +114,16 @@ class Index(Protocol):
         """
 
     async def search(
-        self, store_id: str, question: Question, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
+        self,
+        store_id: str,
+        question: Question,
+        *,
+        limit: int,
+        attachment_ids: Sequence[str] | None,
+        fresh: bool,
+        without: Collection[str] = (),
     ) -> Found:
-        """The passages nearest to a question by meaning, and those that have most of its words.
+        """The passages nearest to a question by meaning, those that have most of its words, and those it names.
 
         Args:
             store_id: The vector store.
@@ -116,6 +132,7 @@ class Index(Protocol):
             attachment_ids: Only passages of these, or None for all of the store.
             fresh: See every write that was acknowledged before, at the price of a wait, instead of allowing for a few
                 seconds of delay.
+            without: No passages of these attachments. They are left out before anything is ranked.
 
         Raises:
             Conflict: The index's vectors have another length.

@@ -8,7 +8,7 @@ Field names are the constants of `cloister_retriever.index.collection`, never in
 import json
 from collections.abc import Iterable
 
-__all__ = ["all_of", "equals", "one_of", "quote"]
+__all__ = ["all_of", "equals", "none_of", "one_of", "quote"]
 
 
 def quote(value: str) -> str:
@@ -24,6 +24,11 @@ def equals(field: str, value: str) -> str:
 def one_of(field: str, values: Iterable[str]) -> str:
     """``field in ["a", "b"]``."""
     return f"{field} in [{', '.join(quote(value) for value in values)}]"
+
+
+def none_of(field: str, values: Iterable[str]) -> str:
+    """``field not in ["a", "b"]``."""
+    return f"{field} not in [{', '.join(quote(value) for value in values)}]"
 
 
 def all_of(*conditions: str) -> str:

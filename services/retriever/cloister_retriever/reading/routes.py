@@ -7,6 +7,7 @@ from cloister_common.errors import InvalidRequest
 from fastapi import APIRouter, Depends, Request
 
 from cloister_retriever.access import Tenant
+from cloister_retriever.audience.requests import Sighted
 from cloister_retriever.pages import Wire
 from cloister_retriever.reading.service import ReadingService
 
@@ -19,6 +20,7 @@ router = APIRouter()
 async def read_file(
     request: Request,
     tenant: Tenant,
+    sight: Sighted,
     reading: Annotated[ReadingService, Depends(provided(ReadingService))],
     file_id: str | None = None,
     name: str | None = None,
@@ -27,6 +29,7 @@ async def read_file(
     if (file_id is None) == (name is None):
         raise InvalidRequest("Send either 'file_id', or 'name' with the file as the body.", param="file_id")
     if file_id is not None:
+        await sight.see(file_id, param="file_id")
         read = await reading.read_stored(tenant, file_id)
     else:
         read = await reading.read_sent(name or "", aiter(request.stream()))

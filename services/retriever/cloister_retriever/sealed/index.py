@@ -5,7 +5,7 @@ lists of the asked terms by words. `cloister_retriever.index.protocol` says what
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from cloister_common.errors import Conflict
@@ -28,6 +28,8 @@ class SealedIndex:
     What `upsert` took is durable when `count` has counted it: passages wait until they make a pack. A job that ends
     before writes them again, as it would after a crash.
     """
+
+    by_words = True
 
     def __init__(
         self, packs: Packs, stores: OpenStores, keys: PassageKeyring, rotations: Rotations, tenant: str, key: DataKey
@@ -70,12 +72,21 @@ class SealedIndex:
         return len(asked & found)
 
     async def search(
-        self, store_id: str, question: Question, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
+        self,
+        store_id: str,
+        question: Question,
+        *,
+        limit: int,
+        attachment_ids: Sequence[str] | None,
+        fresh: bool,
+        without: Collection[str] = (),
     ) -> Found:
         blocks = await self._stores.blocks(self._tenant, store_id, self._key, fresh=fresh)
         if attachment_ids is not None:
             wanted = set(attachment_ids)
             blocks = [block for block in blocks if block.owner.attachment_id in wanted]
+        if without:
+            blocks = [block for block in blocks if block.owner.attachment_id not in without]
         if not blocks:
             return Found([], is_all=True)
         return await asyncio.to_thread(self._found, blocks, question, limit)

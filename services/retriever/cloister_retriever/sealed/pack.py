@@ -47,11 +47,11 @@ _ARRAYS = (
     _Array("text_ends", "<u4"),  # passages: where each sealed text ends
     _Array("term_ends", "<u4"),  # passages: where the terms of each end
     _Array("term_ids", "<u4"),  # by passage
-    _Array("term_weights", "<f4"),
+    _Array("term_weights", "<f2"),  # three digits, as near as any use of a score
     _Array("known_ids", "<u4"),  # each term once, sorted
     _Array("posting_ends", "<u4"),  # where the passages that have it end
     _Array("posting_rows", "<u2"),
-    _Array("posting_weights", "<f2"),  # to propose with; scores are made with `term_weights`
+    _Array("posting_weights", "<f2"),
 )
 
 
@@ -80,18 +80,19 @@ class Block:
         return len(self.vectors)
 
     def by_words(self, terms: TermWeights) -> Vector:
-        """The BM25 score of each passage, as nearly as is needed to propose it."""
-        scores = np.zeros(len(self), np.float32)
+        """The BM25 score of each passage."""
         known, ends = self._arrays["known_ids"], self._arrays["posting_ends"]
-        if not len(known):
-            return scores
-        asked = np.fromiter(terms, np.uint32, len(terms))
-        places = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-        for place in places[known[places] == asked]:
-            start, end = int(ends[place - 1]) if place else 0, int(ends[place])
-            rows = self._arrays["posting_rows"][start:end]
-            scores[rows] += terms[int(known[place])] * self._arrays["posting_weights"][start:end]
-        return scores
+        places = np.searchsorted(known, np.fromiter(terms, np.uint32, len(terms)))
+        lists = [
+            (*_between(ends, int(place)), weight)
+            for place, (term, weight) in zip(places, terms.items(), strict=True)
+            if place < len(known) and known[place] == term
+        ]
+        if not lists:
+            return np.zeros(len(self), np.float32)
+        rows = np.concatenate([self._arrays["posting_rows"][start:end] for start, end, _ in lists])
+        weights = np.concatenate([self._arrays["posting_weights"][start:end] * weight for start, end, weight in lists])
+        return np.bincount(rows, weights, len(self)).astype(np.float32)
 
     def hit(self, row: int) -> Hit:
         """The passage of a row."""

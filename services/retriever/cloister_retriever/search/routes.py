@@ -8,6 +8,7 @@ from cloister_common.wire.search import InternalSearch, StoreSearch
 from fastapi import APIRouter, Depends
 
 from cloister_retriever.access import Tenant
+from cloister_retriever.audience.requests import Sighted
 from cloister_retriever.pages import Wire
 from cloister_retriever.search.service import SearchService
 
@@ -19,8 +20,8 @@ Search = Annotated[SearchService, Depends(provided(SearchService))]
 
 
 @router.post("/v1/vector_stores/{store_id}/search")
-async def search_store(store_id: str, body: StoreSearch, tenant: Tenant, search: Search) -> Wire:
-    results = await search.search(tenant, [store_id], body)
+async def search_store(store_id: str, body: StoreSearch, tenant: Tenant, sight: Sighted, search: Search) -> Wire:
+    results = await search.search(tenant, [store_id], body, hidden=await sight.hidden())
     return {
         "object": "vector_store.search_results.page",
         "search_query": body.queries,
@@ -31,6 +32,7 @@ async def search_store(store_id: str, body: StoreSearch, tenant: Tenant, search:
 
 
 @router.post("/internal/search")
-async def search_stores(body: InternalSearch, tenant: Tenant, search: Search) -> Wire:
-    results = await search.search(tenant, body.vector_store_ids, body, param="vector_store_ids")
+async def search_stores(body: InternalSearch, tenant: Tenant, sight: Sighted, search: Search) -> Wire:
+    hidden = await sight.hidden()
+    results = await search.search(tenant, body.vector_store_ids, body, hidden=hidden, param="vector_store_ids")
     return {"data": [result.wire(with_store=True) for result in results]}

@@ -7,7 +7,7 @@ One that does not open was tampered with or misplaced: it is dropped, counted an
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 from cloister_common.clients.embedder import EmbedderClient
@@ -19,19 +19,19 @@ from cloister_common.wire.search import FoundPassage, SearchRequest
 from prometheus_client import Histogram
 
 from cloister_retriever.index.passages import PassageOwner, open_vector, passage_id
-from cloister_retriever.index.protocol import DROPPED, Found, Question
+from cloister_retriever.index.protocol import DROPPED, Found
 from cloister_retriever.index.rotation import Rotations, normalised
 from cloister_retriever.keys import PassageKeyring, PassageKeys
 from cloister_retriever.parsing.chunking import Chunker
 from cloister_retriever.sealed.indexes import Indexes
-from cloister_retriever.search.asking import Asked, Piece, asked_of
+from cloister_retriever.search.asking import Asked, Piece, StoreKeys, asked_of
 from cloister_retriever.search.fusion import Weights
 from cloister_retriever.search.results import Candidate, results_of
-from cloister_retriever.terms.weights import TermKey
+from cloister_retriever.search.scope import Scope, Scopes
 from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.filters import matches
 from cloister_retriever.vector_stores.service import OpenStore, VectorStoreService
-from cloister_retriever.vector_stores.terms import TermStatistics
+from cloister_retriever.vector_stores.terms import Words
 
 __all__ = ["SearchService"]
 
@@ -66,7 +66,7 @@ class SearchService:
         embedder: EmbedderClient,
         indexes: Indexes,
         rotations: Rotations,
-        statistics: TermStatistics,
+        words: Words,
         pieces: Chunker,
     ) -> None:
         self._stores = stores
@@ -75,13 +75,22 @@ class SearchService:
         self._embedder = embedder
         self._indexes = indexes
         self._rotations = rotations
-        self._statistics = statistics
+        self._words = words
         self._pieces = pieces
+        self._scopes = Scopes(attachments)
 
     async def search(
-        self, tenant: str, store_ids: Sequence[str], request: SearchRequest, *, param: str | None = None
+        self,
+        tenant: str,
+        store_ids: Sequence[str],
+        request: SearchRequest,
+        *,
+        hidden: Set[str] = frozenset(),
+        param: str | None = None,
     ) -> list[FoundPassage]:
         """The best passages of all the stores, best first, each text once. `search.fusion` says what scores are.
+
+        Passages of files that are ``hidden`` from the caller are not among them, and were not ranked with them.
 
         With several queries, or a query longer than the model reads (which is searched in pieces), a passage has its
         best score.
@@ -102,7 +111,7 @@ class SearchService:
             limit = max(_LEAST_CANDIDATES, _CANDIDATES_A_RESULT * request.max_num_results)
             while True:
                 parts = await asyncio.gather(
-                    *(self._search_store(tenant, store, pieces, request, limit) for store in opened)
+                    *(self._search_store(tenant, store, pieces, request, hidden, limit) for store in opened)
                 )
                 best = sorted((one for part in parts for one in part), key=lambda one: (-one.score, one.sealed.id))
                 results = await asyncio.to_thread(results_of, best, request.max_num_results)
@@ -140,42 +149,49 @@ class SearchService:
         return pieces
 
     async def _search_store(
-        self, tenant: str, store: OpenStore, pieces: Sequence[Piece], request: SearchRequest, limit: int
+        self,
+        tenant: str,
+        store: OpenStore,
+        pieces: Sequence[Piece],
+        request: SearchRequest,
+        hidden: Set[str],
+        limit: int,
     ) -> list[Candidate]:
-        wanted = None if request.filters is None else await self._served(tenant, store, request.filters)
-        if wanted == []:
-            return []
         grown_at = await self._stores.grown_at(tenant, store)
         if grown_at is None:
             return []
+        if request.filters is None:
+            scope = await self._scopes.of(tenant, store.record.id, store.key, hidden, grown_at=grown_at)
+        else:
+            scope = Scope(only=await self._served(tenant, store, hidden, request.filters))
         fresh = time.time() - grown_at < _FRESH_SECONDS
-        frequencies = await self._statistics.frequencies(tenant, store.record.id, store.key, grown_at)
-        weights = Weights() if request.hybrid is None else Weights(*request.hybrid)
+        words = await self._words.of(tenant, store.record.id, store.key, grown_at)
         asked = await asyncio.to_thread(
             asked_of,
             pieces,
-            frequencies,
-            weights,
-            key=TermKey(store.key.subkey("terms")),
-            rotations=self._rotations,
-            seed=store.key.subkey("rotation"),
+            words,
+            Weights() if request.hybrid is None else Weights(*request.hybrid),
+            StoreKeys(*(store.key.subkey(label) for label in ("rotation", "terms", "passage-ids"))),
+            self._rotations,
         )
-        found = await asyncio.gather(
-            *(
-                self._proposed(tenant, store, asked, question, wanted, request, limit=limit, fresh=fresh)
-                for question in asked.questions
-            )
-        )
-        best = {candidate.sealed.id: candidate for part in found for candidate in part}
-        return [candidate for candidate in best.values() if candidate.score >= request.threshold]
+        candidates, is_all = await self._proposed(tenant, store, asked, scope, hidden, limit=limit, fresh=fresh)
+        if request.filters is None and not is_all and len(candidates) < request.max_num_results:
+            # The nearest are of files that are being read, or wait to be removed: ask for those of the others.
+            scope = Scope(only=await self._served(tenant, store, hidden))
+            candidates, _ = await self._proposed(tenant, store, asked, scope, hidden, limit=limit, fresh=fresh)
+        return [candidate for candidate in candidates if candidate.score >= request.threshold]
 
-    async def _served(self, tenant: str, store: OpenStore, filters: Comparison | Compound | None = None) -> list[str]:
+    async def _served(
+        self, tenant: str, store: OpenStore, hidden: Set[str], filters: Comparison | Compound | None = None
+    ) -> list[str]:
         """The attachments whose passages may be served, and whose attributes pass."""
         files = await self._attachments.list(tenant, store.record.id, store.key)
         return [
             file.record.id
             for file in files
-            if file.status == "completed" and (filters is None or matches(filters, file.record.attributes))
+            if file.status == "completed"
+            and file.record.file_id not in hidden
+            and (filters is None or matches(filters, file.record.attributes))
         ]
 
     async def _proposed(
@@ -183,42 +199,44 @@ class SearchService:
         tenant: str,
         store: OpenStore,
         asked: Asked,
-        question: Question,
-        wanted: list[str] | None,
-        request: SearchRequest,
+        scope: Scope,
+        hidden: Set[str],
         *,
         limit: int,
         fresh: bool,
-    ) -> list[Candidate]:
-        """Candidates for one question, of the attachments ``wanted`` or of all."""
-        store_id = store.record.id
+    ) -> tuple[list[Candidate], bool]:
+        """Candidates of the attachments of ``scope``; and whether there are no more."""
         index = self._indexes.of(tenant, store.key, store.record.protection)
-        if question.dense is None and question.terms is None:
-            return []  # by words alone, and the store has none of them
-        if wanted is None:
-            found = await index.search(store_id, question, limit=limit, attachment_ids=None, fresh=fresh)
-            candidates = await self._open(tenant, store, asked, [found])
-            if len(candidates) >= request.max_num_results or found.is_all:
-                return candidates
-            # The nearest are of files that are being read, or wait to be removed: ask for those of the others.
-            wanted = await self._served(tenant, store)
+        if scope.only is None:
+            filters: list[list[str] | None] = [None]
+        else:
+            firsts = range(0, len(scope.only), _FILES_A_FILTER)
+            filters = [scope.only[first : first + _FILES_A_FILTER] for first in firsts]
         parts = await asyncio.gather(
             *(
                 index.search(
-                    store_id,
+                    store.record.id,
                     question,
                     limit=limit,
-                    attachment_ids=wanted[first : first + _FILES_A_FILTER],
+                    attachment_ids=some,
                     fresh=fresh,
+                    without=scope.without,
                 )
-                for first in range(0, len(wanted), _FILES_A_FILTER)
+                for some in filters
+                for question in asked.questions(
+                    by_words=index.by_words, limit=limit, attachment_ids=some, without=scope.without
+                )
             )
         )
-        return await self._open(tenant, store, asked, parts)
+        return await self._open(tenant, store, asked, parts, hidden), all(found.is_all for found in parts)
 
-    async def _open(self, tenant: str, store: OpenStore, asked: Asked, parts: Sequence[Found]) -> list[Candidate]:
+    async def _open(
+        self, tenant: str, store: OpenStore, asked: Asked, parts: Sequence[Found], hidden: Set[str]
+    ) -> list[Candidate]:
         """The hits that may be served, with exact scores."""
-        proposed = [hit for found in parts for hit in found.hits]
+        hits = {hit.passage.id: hit for found in parts for hit in found.hits}
+        # Looked at again here: what an index proposes is not trusted with who may see it either.
+        proposed = [hit for hit in hits.values() if hit.passage.file_id not in hidden]
         file_ids = sorted({hit.passage.file_id for hit in proposed})
         attached = await self._attachments.get_many(tenant, store.record.id, store.key, file_ids)
         keys: dict[str, PassageKeys] = {}
@@ -229,7 +247,8 @@ class SearchService:
 
         def score() -> list[Candidate]:
             candidates = []
-            for sealed, terms, opened in proposed:
+            for hit in proposed:
+                sealed = hit.passage
                 found = attached.get(sealed.file_id)
                 if found is None or found.status != "completed" or found.record.id != sealed.attachment_id:
                     # Detached, still being read, or of an earlier attachment: the clean-up has not come to it yet.
@@ -242,12 +261,12 @@ class SearchService:
                         DROPPED.labels("copied").inc()
                         log.error("passage_was_copied", store=store.record.id, passage=sealed.id)
                         continue
-                    exact = open_vector(keys[sealed.file_id], owner, sealed) if opened is None else opened
+                    exact = open_vector(keys[sealed.file_id], owner, sealed) if hit.exact is None else hit.exact
                 except (VaultError, KeyError):
                     DROPPED.labels("did_not_open").inc()
                     log.error("passage_did_not_open", store=store.record.id, passage=sealed.id)
                     continue
-                candidates.append(Candidate(asked.score(exact, terms), sealed, found, keys[sealed.file_id], owner))
+                candidates.append(Candidate(asked.score(exact, hit), sealed, found, keys[sealed.file_id], owner))
             return candidates
 
         return await asyncio.to_thread(score)

@@ -7,6 +7,8 @@ t/<tenant>/contents/<file>                   its sealed segments
 t/<tenant>/uploads/<upload>                  an upload's record
 t/<tenant>/upload-endings/<upload>           how it ended; of those who end it one creates this
 t/<tenant>/parts/<upload>/<part>             the sealed segments of a part
+t/<tenant>/access/<file>                     who may see it, where not everybody may
+t/<tenant>/access-change                     the last change of any of these
 t/<tenant>/uses/<file>/<store>               the vector stores it is attached to
 t/<tenant>/stores/<store>                    a vector store's record
 t/<tenant>/activity/<store>                  when it was last used
@@ -41,6 +43,8 @@ class TenantPaths:
         self._root = f"t/{name}"
         self.files = f"{self._root}/files"
         self.contents = f"{self._root}/contents"
+        self.file_accesses = f"{self._root}/access"
+        self.access_change = f"{self._root}/access-change"
         self.stores = f"{self._root}/stores"
 
     def file(self, file_id: str) -> str:
@@ -48,6 +52,9 @@ class TenantPaths:
 
     def content(self, file_id: str) -> str:
         return f"{self.contents}/{file_id}"
+
+    def file_access(self, file_id: str) -> str:
+        return f"{self.file_accesses}/{file_id}"
 
     def upload(self, upload_id: str) -> str:
         return f"{self._root}/uploads/{upload_id}"
@@ -100,11 +107,11 @@ class TenantPaths:
     def text(self, store_id: str, attachment_id: str) -> str:
         return f"{self.texts(store_id)}/{attachment_id}"
 
-    def terms(self, store_id: str) -> str:
-        return f"{self._root}/terms/{store_id}"
+    def words(self, store_id: str) -> str:
+        return f"{self._root}/words/{store_id}"
 
-    def term_counts(self, store_id: str, attachment_id: str) -> str:
-        return f"{self.terms(store_id)}/{attachment_id}"
+    def words_of(self, store_id: str, attachment_id: str) -> str:
+        return f"{self.words(store_id)}/{attachment_id}"
 
     def packs(self, store_id: str) -> str:
         return f"{self._root}/packs/{store_id}"

@@ -126,14 +126,22 @@ class AttachmentService:
         return Attached(record=record, outcome=await self._store.outcome(tenant, store_id, record.id, key))
 
     async def page(
-        self, tenant: str, store_id: str, key: DataKey, query: FilesInStoreQuery
+        self,
+        tenant: str,
+        store_id: str,
+        key: DataKey,
+        query: FilesInStoreQuery,
+        *,
+        hidden: Collection[str] = frozenset(),
     ) -> tuple[list[Attached], bool]:
-        """One page of the store's files, and whether there are more. Outcomes are read as far as it takes.
+        """One page of the store's files without those ``hidden``, and whether there are more. Outcomes are read as far
+        as it takes.
 
         Raises:
             InvalidRequest: A cursor that names no file of the store, nor one that was detached within the last hour.
         """
-        records = await self._store.attachments(tenant, store_id, key)
+        every = await self._store.attachments(tenant, store_id, key)
+        records = [record for record in every if record.file_id not in hidden]
         places = {record.file_id: record.place for record in records}
         cursors = [cursor for cursor in (query.after, query.before) if cursor is not None and cursor not in places]
         places |= await self.places_of_gone(tenant, store_id, key, cursors)
@@ -151,6 +159,10 @@ class AttachmentService:
         """Those of the files that are in the store; for files that lie near each other in the list."""
         records = await self._store.some_attachments(tenant, store_id, key, file_ids)
         return await self._store.with_outcomes(tenant, store_id, key, records)
+
+    async def ids(self, tenant: str, store_id: str, key: DataKey) -> dict[str, str]:
+        """The attachment of every file of the store, by the file. Only what is new since the last time is read."""
+        return {record.file_id: record.id for record in await self._store.attachments(tenant, store_id, key)}
 
     async def list(self, tenant: str, store_id: str, key: DataKey) -> list[Attached]:
         """Every file of the store with its status."""

@@ -1,7 +1,7 @@
 """File batches: many files attached by one request, and watched as one."""
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 
 from cloister_common.ids import new_id
 from cloister_common.vault import DataKey
@@ -63,14 +63,23 @@ class BatchService:
         return _members_of(record, await self._attachments.list(tenant, record.store_id, key))
 
     async def page(
-        self, tenant: str, key: DataKey, record: BatchRecord, query: FilesInStoreQuery
+        self,
+        tenant: str,
+        key: DataKey,
+        record: BatchRecord,
+        query: FilesInStoreQuery,
+        *,
+        hidden: Collection[str] = frozenset(),
     ) -> tuple[list[Attached], bool]:
-        """One page of `files`, and whether there are more. Members are read as far as it takes.
+        """One page of `files` without those ``hidden``, and whether there are more.
+
+        Members are read as far as it takes.
 
         Raises:
             InvalidRequest: A cursor that names no member.
         """
-        places = await self._places(tenant, key, record)
+        everywhere = await self._places(tenant, key, record)
+        places = {file_id: place for file_id, place in everywhere.items() if file_id not in hidden}
         bounds = bounds_of(after=query.after, before=query.before, order=query.order, place_of=places.get)
 
         async def wanted() -> AsyncGenerator[Sequence[Attached]]:

@@ -8,7 +8,10 @@ from fastapi import APIRouter, Depends, Query
 from openai.types.vector_stores import VectorStoreFileDeleted
 
 from cloister_retriever.access import Tenant, room
+from cloister_retriever.audience.requests import Sighted
 from cloister_retriever.pages import Wire, wire_page
+from cloister_retriever.storage.objects import each
+from cloister_retriever.vector_stores.admission import admit
 from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.batches import BatchService
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateBatch, FilesInStoreQuery, UpdateAttributes
@@ -25,53 +28,76 @@ Batches = Annotated[BatchService, Depends(provided(BatchService))]
 
 @router.post("/files", dependencies=[Depends(room)])
 async def attach_file(
-    store_id: str, body: AttachFile, tenant: Tenant, stores: Stores, attachments: Attachments
+    store_id: str, body: AttachFile, tenant: Tenant, sight: Sighted, stores: Stores, attachments: Attachments
 ) -> Wire:
     store = await stores.open(tenant, store_id)
+    await admit(sight, tenant, attachments, [body])
     attached = await attachments.attach(tenant, store_id, store.key, body)
-    return attached.wire()
+    return {**attached.wire(), **sight.shown(await sight.see(body.file_id))}
 
 
 @router.get("/files")
 async def list_files(
     store_id: str,
     tenant: Tenant,
+    sight: Sighted,
     stores: Stores,
     attachments: Attachments,
     query: Annotated[FilesInStoreQuery, Query()],
 ) -> Wire:
     store = await stores.get(tenant, store_id)
-    page, has_more = await attachments.page(tenant, store_id, store.key, query)
+    hidden = await sight.hidden()
+    page, has_more = await attachments.page(tenant, store_id, store.key, query, hidden=hidden)
     return wire_page([file.wire() for file in page], has_more=has_more)
 
 
 @router.get("/files/{file_id}")
-async def retrieve_file(store_id: str, file_id: str, tenant: Tenant, stores: Stores, attachments: Attachments) -> Wire:
+async def retrieve_file(
+    store_id: str, file_id: str, tenant: Tenant, sight: Sighted, stores: Stores, attachments: Attachments
+) -> Wire:
     store = await stores.get(tenant, store_id)
+    access = await sight.see(file_id)
     attached = await attachments.get(tenant, store_id, store.key, file_id)
-    return attached.wire()
+    return {**attached.wire(), **sight.shown(access)}
 
 
 @router.post("/files/{file_id}")
 async def update_file(
-    store_id: str, file_id: str, body: UpdateAttributes, tenant: Tenant, stores: Stores, attachments: Attachments
+    store_id: str,
+    file_id: str,
+    body: UpdateAttributes,
+    tenant: Tenant,
+    sight: Sighted,
+    stores: Stores,
+    attachments: Attachments,
 ) -> Wire:
     store = await stores.get(tenant, store_id)
-    attached = await attachments.set_attributes(tenant, store_id, store.key, file_id, body.attributes)
-    return attached.wire()
+    await sight.change(file_id)
+    attached = await attachments.get(tenant, store_id, store.key, file_id)
+    if "access" in body.model_fields_set:
+        await sight.put({file_id: sight.listed(file_id, await sight.see(file_id), body.access)})
+    if "attributes" in body.model_fields_set:
+        attached = await attachments.set_attributes(tenant, store_id, store.key, file_id, body.attributes)
+    return {**attached.wire(), **sight.shown(await sight.see(file_id))}
 
 
 @router.delete("/files/{file_id}")
-async def detach_file(store_id: str, file_id: str, tenant: Tenant, stores: Stores, attachments: Attachments) -> Wire:
+async def detach_file(
+    store_id: str, file_id: str, tenant: Tenant, sight: Sighted, stores: Stores, attachments: Attachments
+) -> Wire:
     store = await stores.get(tenant, store_id)
+    await sight.change(file_id)
     await attachments.detach(tenant, store_id, store.key, file_id)
     deleted = VectorStoreFileDeleted(id=file_id, deleted=True, object="vector_store.file.deleted")
     return deleted.model_dump(mode="json")
 
 
 @router.get("/files/{file_id}/content")
-async def file_text(store_id: str, file_id: str, tenant: Tenant, stores: Stores, attachments: Attachments) -> Wire:
+async def file_text(
+    store_id: str, file_id: str, tenant: Tenant, sight: Sighted, stores: Stores, attachments: Attachments
+) -> Wire:
     store = await stores.get(tenant, store_id)
+    await sight.see(file_id)
     chunks = await attachments.text(tenant, store_id, store.key, file_id)
     text = b"".join([chunk async for chunk in chunks]).decode()
     return {
@@ -83,8 +109,17 @@ async def file_text(store_id: str, file_id: str, tenant: Tenant, stores: Stores,
 
 
 @router.post("/file_batches", dependencies=[Depends(room)])
-async def create_batch(store_id: str, body: CreateBatch, tenant: Tenant, stores: Stores, batches: Batches) -> Wire:
+async def create_batch(
+    store_id: str,
+    body: CreateBatch,
+    tenant: Tenant,
+    sight: Sighted,
+    stores: Stores,
+    attachments: Attachments,
+    batches: Batches,
+) -> Wire:
     store = await stores.open(tenant, store_id)
+    await admit(sight, tenant, attachments, body.entries())
     record, files = await batches.create(tenant, store_id, store.key, body)
     return record.wire(files).model_dump(mode="json")
 
@@ -97,9 +132,12 @@ async def retrieve_batch(store_id: str, batch_id: str, tenant: Tenant, stores: S
 
 
 @router.post("/file_batches/{batch_id}/cancel")
-async def cancel_batch(store_id: str, batch_id: str, tenant: Tenant, stores: Stores, batches: Batches) -> Wire:
+async def cancel_batch(
+    store_id: str, batch_id: str, tenant: Tenant, sight: Sighted, stores: Stores, batches: Batches
+) -> Wire:
     store = await stores.get(tenant, store_id)
     record = await batches.get(tenant, store_id, store.key, batch_id)
+    await each(sight.change, [member.file_id for member in record.members])
     await batches.cancel(tenant, store.key, record)
     return record.wire(await batches.files(tenant, store.key, record)).model_dump(mode="json")
 
@@ -109,11 +147,12 @@ async def list_batch_files(
     store_id: str,
     batch_id: str,
     tenant: Tenant,
+    sight: Sighted,
     stores: Stores,
     batches: Batches,
     query: Annotated[FilesInStoreQuery, Query()],
 ) -> Wire:
     store = await stores.get(tenant, store_id)
     record = await batches.get(tenant, store_id, store.key, batch_id)
-    page, has_more = await batches.page(tenant, store.key, record, query)
+    page, has_more = await batches.page(tenant, store.key, record, query, hidden=await sight.hidden())
     return wire_page([file.wire() for file in page], has_more=has_more)

@@ -7,6 +7,7 @@ from cloister_common.wire.requests import Extension, RequestModel
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from cloister_retriever.audience.schemas import AccessList
 from cloister_retriever.pages import ListQuery
 from cloister_retriever.settings import Protection
 
@@ -103,12 +104,27 @@ class AttachFile(RequestModel):
     file_id: str
     attributes: Attributes | None = None
     chunking_strategy: ChunkingStrategy | None = None
+    access: Annotated[AccessList | None, Extension()] = Field(
+        None,
+        description="[Who may see the file](api.md#who-may-see-a-file), here and everywhere; null leaves it as it is.",
+    )
 
 
 class UpdateAttributes(RequestModel):
-    """``POST /v1/vector_stores/{id}/files/{file_id}``."""
+    """``POST /v1/vector_stores/{id}/files/{file_id}``. Only the fields that were sent change."""
 
-    attributes: Attributes | None
+    attributes: Attributes | None = None
+    access: Annotated[AccessList | None, Extension()] = Field(
+        None,
+        description="[Who may see the file](api.md#who-may-see-a-file), here and everywhere; null makes it "
+        "everybody's in the project again. Left out, it stays as it is, and then 'attributes' must be sent.",
+    )
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.model_fields_set:
+            raise PydanticCustomError("rule_of_field", "send that, or 'access', or both", {"field": "attributes"})
+        return self
 
 
 class CreateBatch(RequestModel):
@@ -118,13 +134,18 @@ class CreateBatch(RequestModel):
     files: list[AttachFile] | None = Field(None, min_length=1, max_length=MAX_FILES_A_REQUEST, fail_fast=True)
     attributes: Attributes | None = None
     chunking_strategy: ChunkingStrategy | None = None
+    access: Annotated[AccessList | None, Extension()] = Field(
+        None,
+        description="[Who may see the files](api.md#who-may-see-a-file), here and everywhere; null leaves that as it "
+        "is. With 'files' it stands in each entry.",
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.file_ids is None) == (self.files is None):
             raise PydanticCustomError("rule_of_field", "send either that or 'files'", {"field": "file_ids"})
         if self.files is not None:
-            for field in ("attributes", "chunking_strategy"):
+            for field in ("access", "attributes", "chunking_strategy"):
                 if getattr(self, field) is not None:
                     raise PydanticCustomError(
                         "rule_of_field", "goes with 'file_ids'; with 'files' it stands in each entry", {"field": field}
@@ -137,7 +158,12 @@ class CreateBatch(RequestModel):
             entries = self.files
         else:
             entries = [
-                AttachFile(file_id=file_id, attributes=self.attributes, chunking_strategy=self.chunking_strategy)
+                AttachFile(
+                    file_id=file_id,
+                    attributes=self.attributes,
+                    chunking_strategy=self.chunking_strategy,
+                    access=self.access,
+                )
                 for file_id in self.file_ids or []
             ]
         return list({entry.file_id: entry for entry in entries}.values())

@@ -11,6 +11,7 @@ from cloister_common.testing.retriever_answers import found
 
 from tests.integration.gateway.conftest import joined_text, sdk
 from tests.support.gateway import GatewayFixture
+from tests.support.waiting import wait_until
 
 TOOL = {"type": "file_search", "vector_store_ids": ["vs_1"]}
 
@@ -54,6 +55,14 @@ def test_events_of_a_search_come_in_openais_order(client: Any, llm: FakeLlm) -> 
     assert message.content[0].annotations[0].to_dict() | {"page": 2, "section": "Facts"} == (
         message.content[0].annotations[0].to_dict()
     )
+
+
+def test_a_marker_of_a_passage_that_says_something_else_is_no_citation(client: Any, llm: FakeLlm) -> None:
+    llm.answer = ["The moon is not made of rock", " [1]", ". The sun is a star", " [2]."]
+    message = client.responses.create(model="fake", input="What is the moon?", tools=[TOOL]).output[1]
+    assert message.content[0].text == "The moon is not made of rock. The sun is a star."
+    (citation,) = message.content[0].annotations
+    assert (citation.file_id, citation.index, citation.quote) == ("file-sun", 47, "The sun is a star.")
 
 
 def test_passages_come_in_a_turn_of_their_own_before_the_question(client: Any, llm: FakeLlm) -> None:
@@ -115,7 +124,8 @@ def test_include_takes_all_that_openai_knows_and_refuses_the_rest_everywhere(cli
 
 def test_search_options_and_the_last_questions_reach_the_retriever(client: Any, search: FakeRetriever) -> None:
     filters = {"type": "eq", "key": "team", "value": "a"}
-    options = {"ranker": "auto", "score_threshold": 0.2}
+    weights = {"embedding_weight": 0.5, "text_weight": 2.0}
+    options = {"ranker": "auto", "score_threshold": 0.2, "hybrid_search": weights}
     conversation = client.conversations.create(items=[{"role": "user", "content": "About the moon."}])
     client.responses.create(
         model="fake",
@@ -126,7 +136,7 @@ def test_search_options_and_the_last_questions_reach_the_retriever(client: Any, 
     tenant, body = search.searches[-1]
     assert tenant.startswith("proj_")
     assert (body["filters"], body["ranking_options"], body["max_num_results"]) == (filters, options, 3)
-    assert body["query"] == ["About the moon.\nOf what is it made?"]
+    assert body["query"] == ["Of what is it made?", "About the moon.\nOf what is it made?"]
 
 
 def test_tool_choice_none_does_not_search(client: Any, search: FakeRetriever) -> None:
@@ -207,3 +217,17 @@ def test_text_in_brackets_stays_where_nothing_was_found(client: Any, search: Fak
     llm.answer = ["See", " [1]", "."]
     response = client.responses.create(model="fake", input="What?", tools=[TOOL])
     assert response.output_text == "See [1]."
+
+
+def test_what_a_search_found_is_shown_while_the_answer_is_written(client: Any, llm: FakeLlm) -> None:
+    llm.hold_after = 1
+    created = client.responses.create(model="fake", input="the moon?", tools=[TOOL], background=True)
+    include = ["file_search_call.results"]
+    wait_until(lambda: client.responses.retrieve(created.id).output_text, what="the answer has begun")
+    running = client.responses.retrieve(created.id, include=include)
+    assert running.status == "in_progress"
+    llm.release()
+    wait_until(lambda: client.responses.retrieve(created.id).status == "completed", what="the end")
+    ended = client.responses.retrieve(created.id, include=include)
+    assert [one.file_id for one in running.output[0].results] == ["file-moon", "file-sun"]
+    assert running.output[0] == ended.output[0]

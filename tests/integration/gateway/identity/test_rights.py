@@ -176,3 +176,30 @@ def test_rights_outlive_the_peppers_that_keys_were_made_under(fresh_gateway: Gat
     file.write_text(f"{second}\n", encoding="utf-8")
     with fresh_gateway.serve() as url:
         assert [call(url, token).status_code for token in (old.token, new)] == [401, 200]
+
+
+def test_who_can_write_to_the_store_makes_no_key_anybody_elses(
+    fresh_gateway: GatewayFixture, fresh_url: str, redis: Redis
+) -> None:
+    admin = fresh_gateway.admin_key
+    project = call(fresh_url, admin, f"{ORGANIZATION}/projects", method="POST", json={"name": "p"}).json()["id"]
+    path = f"{ORGANIZATION}/projects/{project}/service_accounts"
+    anna, ben, nobody = (
+        Key(project, made["id"], made["value"])
+        for holder in ({"user": "anna"}, {"user": "ben", "groups": ["hr"]}, {})
+        for made in [call(fresh_url, admin, path, method="POST", json={"name": "n", **holder}).json()["api_key"]]
+    )
+    assert [call(fresh_url, key.token).status_code for key in (anna, ben, nobody)] == [200, 200, 200]
+    holder = redis.hget(anna.record, "holder")
+    assert isinstance(holder, bytes)
+    assert b"anna" not in holder
+    for key, field in ((ben, holder), (nobody, holder), (anna, None), (anna, b"anything")):
+        before: Any = redis.dump(key.record)
+        if field is None:
+            redis.hdel(key.record, "holder")
+        else:
+            redis.hset(key.record, "holder", field)
+        with fresh_gateway.serve() as begun_since:
+            assert call(begun_since, key.token).status_code == 401
+        redis.restore(key.record, 0, before, replace=True)
+        assert call(fresh_url, key.token).status_code == 200

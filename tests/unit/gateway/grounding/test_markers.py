@@ -122,6 +122,58 @@ def test_marker_cites_its_passage_and_goes(text: str, visible: str, cited: list[
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        '{"rooms": [[1]], "more": [1, 2], "label": "Room [1]"}',
+        '{\n  "rooms": [1],\n\n  "label": "Room [2]"\n}',
+        "[1]",
+        "[1, 2]\n",
+        "The rooms are:\n\n[1, 2, 3]",
+        "rooms: [1, 2]",
+        "x = [1]",
+        "The index is print(a, [1])",
+        "    for x in y:\n        z[1] = [2]\n\n    print(z [1])",
+        "Run this:\n\n\tx [1]\n\n\ty [2]",
+        "1. Do:\n\n       print(x [1])",
+        "<code>a [1]</code>",
+        "<pre>\nsay [1]\n\nor [2]\n</pre>",
+        "```\na [1]\n\nb [2]\n",
+        "a ``x [1] ` y [2]``",
+        "see [the text [1] here](https://a.b/[2])",
+        "see [the manual][1]",
+        "see //table[1]/row[2]",
+        "call self.items[1] or my_list[2]",
+        "f(x)[i][1] and a[0][1]",
+        "the matrix x[1] and $a_[1]$",
+        "\\[ x [1] \\]",
+        "www.example.org/a[1]",
+    ],
+)
+def test_brackets_that_are_no_markers_stay_byte_for_byte(text: str) -> None:
+    assert shown([text]) == (text, [])
+    assert shown(list(text)) == (text, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "visible", "cited"),
+    [
+        ("- a point [1]\n- another [2]", "- a point\n- another", [(0, 9), (1, 19)]),
+        ("| a | b [1] |", "| a | b |", [(0, 7)]),
+        ("(see [1]) and ([2])", "(see) and ()", [(0, 4), (1, 11)]),
+        ('It says "so" [1].', 'It says "so".', [(0, 12)]),
+        ("It takes 32 [1], [2] and [3].", "It takes 32, and.", [(0, 11), (1, 12), (2, 16)]),
+        ("- a\n\n    - b [1]", "- a\n\n    - b", [(0, 12)]),
+        ("a {b} c [1]", "a {b} c", [(0, 7)]),
+        ("an [open bracket\n\nand more [1]", "an [open bracket\n\nand more", [(0, 26)]),
+        ("`a`[1] and **b** [2]", "`a` and **b**", [(0, 3), (1, 13)]),
+    ],
+)
+def test_markers_are_known_among_other_signs(text: str, visible: str, cited: list[tuple[int, int]]) -> None:
+    assert shown([text]) == (visible, cited)
+    assert shown(list(text)) == (visible, cited)
+
+
+@pytest.mark.parametrize(
     ("seen", "rest", "visible"),
     [
         ("```c\nx", "[1];\n```\nas in [1]", "[1];\n```\nas in"),

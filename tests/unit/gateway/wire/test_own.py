@@ -18,7 +18,15 @@ from openai.types.responses import (
 )
 from pydantic import BaseModel, ValidationError
 
-CITATION = {"type": "file_citation", "file_id": "file-1", "filename": "a.md", "index": 2, "page": 3, "section": "b"}
+CITATION = {
+    "type": "file_citation",
+    "file_id": "file-1",
+    "filename": "a.md",
+    "index": 2,
+    "page": 3,
+    "section": "b",
+    "quote": "c",
+}
 LOGPROB = {"token": "Yes", "bytes": [89], "logprob": -0.5, "top_logprobs": []}
 TEXT = {"type": "output_text", "text": "Yes.", "annotations": [CITATION], "logprobs": [LOGPROB]}
 MESSAGE = {
