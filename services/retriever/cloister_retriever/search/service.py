@@ -19,7 +19,7 @@ from cloister_common.wire.search import FoundPassage, SearchRequest
 from prometheus_client import Histogram
 
 from cloister_retriever.index.passages import PassageOwner, open_vector, passage_id
-from cloister_retriever.index.protocol import DROPPED, Found, Question
+from cloister_retriever.index.protocol import DROPPED, Found, Index, Question
 from cloister_retriever.index.rotation import Rotations, normalised
 from cloister_retriever.keys import PassageKeyring, PassageKeys
 from cloister_retriever.parsing.chunking import Chunker
@@ -160,10 +160,13 @@ class SearchService:
             rotations=self._rotations,
             seed=store.key.subkey("rotation"),
         )
+        protections = await self._stores.protections(tenant, store)
+        indexes = [self._indexes.of(tenant, store.key, protection) for protection in protections]
         found = await asyncio.gather(
             *(
-                self._proposed(tenant, store, asked, question, wanted, request, limit=limit, fresh=fresh)
+                self._proposed(tenant, store, index, asked, question, wanted, request, limit=limit, fresh=fresh)
                 for question in asked.questions
+                for index in indexes
             )
         )
         best = {candidate.sealed.id: candidate for part in found for candidate in part}
@@ -182,6 +185,7 @@ class SearchService:
         self,
         tenant: str,
         store: OpenStore,
+        index: Index,
         asked: Asked,
         question: Question,
         wanted: list[str] | None,
@@ -190,9 +194,8 @@ class SearchService:
         limit: int,
         fresh: bool,
     ) -> list[Candidate]:
-        """Candidates for one question, of the attachments ``wanted`` or of all."""
+        """Candidates of one index for one question, of the attachments ``wanted`` or of all."""
         store_id = store.record.id
-        index = self._indexes.of(tenant, store.key, store.record.protection)
         if question.dense is None and question.terms is None:
             return []  # by words alone, and the store has none of them
         if wanted is None:
