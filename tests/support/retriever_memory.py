@@ -36,7 +36,6 @@ from cloister_retriever.storage.keys import ObjectKeyStore
 from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
 from cloister_retriever.storage.uses import FileUses
-from cloister_retriever.terms.weights import dot
 from cloister_retriever.uploads.service import UploadService
 from cloister_retriever.uploads.store import UploadStore
 from cloister_retriever.vector_stores.attachments import AttachmentService, ChunkingPolicy
@@ -46,7 +45,7 @@ from cloister_retriever.vector_stores.ingestions import IngestionService
 from cloister_retriever.vector_stores.records import Chunking
 from cloister_retriever.vector_stores.service import VectorStoreService
 from cloister_retriever.vector_stores.store import VectorStoreStore
-from cloister_retriever.vector_stores.terms import TermStatistics
+from cloister_retriever.vector_stores.terms import Words
 from obstore.store import MemoryStore, ObjectStore
 
 __all__ = ["LEASE_SECONDS", "SEALED_PASSAGES", "TENANT", "Killed", "MemoryProcess", "MemoryRoot", "Stored", "form_of"]
@@ -127,13 +126,15 @@ class _Objects(Objects):
 class _Index(Index):
     """Keeps and reads rows as Milvus does."""
 
+    by_words = False
+
     def __init__(self, stored: Stored, fuse: Fuse) -> None:
         self._stored = stored
         self._fuse = fuse
 
     async def upsert(self, entries: Sequence[Entry]) -> None:
         self._write()
-        self._stored.rows.update({entry.passage.id: dict(row_of(entry, True)) for entry in entries})
+        self._stored.rows.update({entry.passage.id: dict(row_of(entry)) for entry in entries})
 
     async def delete(
         self, store_id: str, attachment_id: str | None = None, *, from_position: int | None = None
@@ -153,10 +154,7 @@ class _Index(Index):
         if question.dense is not None:
             vector = question.dense
             nearest += sorted(rows, key=lambda row: -float(np.dot(row["dense"], vector)))[:limit]
-        if question.terms is not None:
-            asked = question.terms
-            having = [row for row in rows if asked.keys() & row.get("terms", {}).keys()]
-            nearest += sorted(having, key=lambda row: -dot(asked, row["terms"]))[:limit]
+        nearest += [row for row in rows if row["id"] in question.ids]
         return Found(hits_of(store_id, nearest), is_all=len(rows) < limit)
 
     async def count(self, store_id: str, ids: Sequence[str]) -> int:
@@ -228,7 +226,7 @@ class MemoryProcess:
         self.open_stores = OpenStores(packs, keyring, most_bytes=2**20)
         self.indexes = indexes = Indexes(index, packs, self.open_stores, keys, Rotations())
         purges = Purges(self.queue, indexes)
-        statistics = TermStatistics(self.objects, keyring)
+        self.words = words = Words(self.objects, keyring, most_bytes=10**9)
         self.due = Due(self.objects, keyring, records)
         self.files = FileService(self.file_store, uses, self.due, max_file_bytes=1000)
         uploads = UploadStore(self.objects, keyring, records)
@@ -250,7 +248,7 @@ class MemoryProcess:
             embedder=_Embedder(),
             indexes=indexes,
             rotations=Rotations(),
-            statistics=statistics,
+            words=words,
         )
         self.search = SearchService(
             stores=self.stores,
@@ -259,7 +257,7 @@ class MemoryProcess:
             embedder=_Embedder(),
             indexes=indexes,
             rotations=Rotations(),
-            statistics=statistics,
+            words=words,
             pieces=_Pieces(),
         )
         self.workers = IngestWorkers(self.queue, self.pipeline, workers=1, lease_seconds=LEASE_SECONDS)

@@ -13,8 +13,8 @@ from cloister_common.vault import FileRootKey, Keyring, VaultError
 from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.identifiers import UPLOAD_PREFIX
+from cloister_retriever.index.collection import PassageCollection
 from cloister_retriever.index.connection import MilvusConnection
-from cloister_retriever.index.layouts import MilvusIndex
 from cloister_retriever.index.rotation import Rotations
 from cloister_retriever.ingestion.pipeline import Pipeline
 from cloister_retriever.ingestion.worker import IngestWorkers
@@ -44,7 +44,7 @@ from cloister_retriever.vector_stores.ingestions import IngestionService
 from cloister_retriever.vector_stores.records import Chunking
 from cloister_retriever.vector_stores.service import VectorStoreService
 from cloister_retriever.vector_stores.store import VectorStoreStore
-from cloister_retriever.vector_stores.terms import TermStatistics
+from cloister_retriever.vector_stores.terms import Words
 
 __all__ = ["Context", "ending_of", "open_context"]
 
@@ -99,11 +99,11 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         milvus = MilvusConnection(settings.milvus)
         stack.push_async_callback(milvus.close)
         rotations = Rotations()
-        standard = MilvusIndex(milvus, settings.embedder.model)
+        standard = PassageCollection(milvus, settings.embedder.model)
         packs = Packs(objects, keyring)
         open_stores = OpenStores(packs, keyring, most_bytes=settings.protection.sealed_memory_bytes)
         indexes = Indexes(standard, packs, open_stores, keys, rotations)
-        statistics = TermStatistics(objects, keyring)
+        words = Words(objects, keyring, most_bytes=settings.search.words_memory_bytes)
 
         ingestion = settings.ingestion
         limits = ModelLimits.of(ingestion.tokenizer_path)
@@ -135,7 +135,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             embedder=embedder,
             indexes=indexes,
             rotations=rotations,
-            statistics=statistics,
+            words=words,
             pieces=Chunker(load_tokenizer(ingestion.tokenizer_path), max_tokens=limits.tokens, overlap_tokens=0),
         )
         supervisor = Supervisor()
@@ -150,7 +150,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
                 embedder=embedder,
                 indexes=indexes,
                 rotations=rotations,
-                statistics=statistics,
+                words=words,
             )
             workers = IngestWorkers(
                 queue,

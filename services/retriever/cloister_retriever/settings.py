@@ -125,8 +125,8 @@ class ProtectionSettings(Settings):
 
     default: Protection = Field(
         "standard",
-        description="Of a vector store whose request does not say it. `standard`: Milvus has turned vectors and keyed "
-        "terms. `sealed`: nothing; passages are decrypted and searched in memory.",
+        description="Of a vector store whose request does not say it. `standard`: Milvus has turned vectors. "
+        "`sealed`: nothing; passages are decrypted and searched in memory.",
     )
     sealed_passages: int = Field(
         50_000, ge=1, le=200_000, description="Passages that a vector store holds sealed at most."
@@ -141,6 +141,17 @@ class ProtectionSettings(Settings):
         ge=1024 * 1024,
         description="Memory for what is open of sealed vector stores: at 384 dimensions about 6 KiB a passage. Those "
         "searched longest ago leave it first.",
+    )
+
+
+class SearchSettings(Settings):
+    """How vector stores are searched."""
+
+    words_memory_bytes: int = Field(
+        512 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Memory for the words of `standard` vector stores: about 1.5 KiB a passage. Those searched longest "
+        "ago leave it first. A store that needs more by itself is searched by meaning alone, which the log says.",
     )
 
 
@@ -159,3 +170,4 @@ class RetrieverSettings(ServiceSettings):
     blobs: BlobSettings
     ingestion: IngestionSettings
     protection: ProtectionSettings = ProtectionSettings()
+    search: SearchSettings = SearchSettings()

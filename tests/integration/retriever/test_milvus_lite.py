@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from cloister_retriever.index.collection import Layout, PassageCollection
+from cloister_retriever.index.collection import PassageCollection
 from cloister_retriever.index.connection import MilvusConnection
 from cloister_retriever.index.protocol import Question
 from cloister_retriever.index.rows import row_of
@@ -16,7 +16,7 @@ from pymilvus import MilvusClient
 from tests.integration.retriever.test_milvus import DIMENSIONS, ids_of, row
 from tests.support.milvus import MilvusLite
 
-QUERY = Question(np.eye(DIMENSIONS, dtype=np.float32)[3], {4: 1.0})
+QUERY = Question(np.eye(DIMENSIONS, dtype=np.float32)[3], None)
 
 
 @pytest.fixture
@@ -28,10 +28,10 @@ async def connection(milvus_lite: MilvusLite) -> AsyncIterator[MilvusConnection]
 
 @pytest.fixture
 async def collection(connection: MilvusConnection) -> AsyncIterator[PassageCollection]:
-    collection = PassageCollection(connection, f"model-{secrets.token_hex(4)}", Layout.HYBRID)
+    collection = PassageCollection(connection, f"model-{secrets.token_hex(4)}")
     yield collection
     await connection.run(lambda client: client.drop_alias(collection.alias))
-    await connection.run(lambda client: client.drop_collection(collection.name))
+    await connection.run(lambda client: client.drop_collection(f"{collection.alias}_v1"))
 
 
 async def partitions(connection: MilvusConnection, collection: PassageCollection) -> set[str]:
@@ -65,7 +65,7 @@ async def test_rows_are_written_to_segments_before_there_are_many(
 ) -> None:
     def segments() -> int:
         data = milvus_lite.folder / "data"
-        return sum(collection.name in str(path) for path in data.rglob("partitions/vs_1/**/*.parquet"))
+        return sum(f"{collection.alias}_v1" in str(path) for path in data.rglob("partitions/vs_1/**/*.parquet"))
 
     await collection.upsert([row(number) for number in range(100)])
     assert segments() == 0
@@ -80,7 +80,7 @@ async def test_rows_of_the_version_before_are_found_counted_and_deleted(
 ) -> None:
     await collection.upsert([row(0, "vs_other")])
     old = [row(number) for number in range(10)]
-    await connection.run(lambda client: client.upsert(collection.alias, [dict(row_of(one, True)) for one in old]))
+    await connection.run(lambda client: client.upsert(collection.alias, [dict(row_of(one)) for one in old]))
     found = await collection.search("vs_1", QUERY, limit=50, attachment_ids=None, fresh=True)
     assert {one.passage.id for one in found.hits} == set(ids_of(old))
     await collection.upsert(old[:6])  # the file is ingested again, and shorter

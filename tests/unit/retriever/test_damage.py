@@ -199,7 +199,7 @@ async def test_rows_copied_while_a_file_is_read_are_not_served_and_do_not_keep_i
         await upsert(entries)
         if not copied:
             copied = True
-            process.stored.rows["psg_copy"] = {**row_of(entries[0], True), "id": "psg_copy"}
+            process.stored.rows["psg_copy"] = {**row_of(entries[0]), "id": "psg_copy"}
 
     monkeypatch.setattr(process.index, "upsert", upsert_and_copy)
     store, files = await filled(process)

@@ -9,9 +9,9 @@ Source: OpenAI API reference, "Search vector store". ``passage`` and ``vector_st
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
-from cloister_common.errors import InvalidRequest, UnsupportedParameter
+from cloister_common.errors import UnsupportedParameter
 from cloister_common.wire.filters import Filter
 from cloister_common.wire.requests import RequestModel
 
@@ -33,6 +33,12 @@ class HybridSearch(RequestModel):
 
     embedding_weight: float = Field(ge=0.0, allow_inf_nan=False, description="Of the similarity of meaning.")
     text_weight: float = Field(ge=0.0, allow_inf_nan=False, description="Of the words in common.")
+
+    @model_validator(mode="after")
+    def _ranks_by_something(self) -> Self:
+        if not self.embedding_weight + self.text_weight:
+            raise ValueError("'embedding_weight' or 'text_weight' must be over 0")
+        return self
 
 
 class RankingOptions(RequestModel):
@@ -73,15 +79,10 @@ class SearchRequest(RequestModel):
 
         Raises:
             UnsupportedParameter: A ranker that is not here.
-            InvalidRequest: Weights that leave nothing to rank by.
         """
         if self.ranking_options is not None and self.ranking_options.ranker not in {"none", "auto"}:
             raise UnsupportedParameter(
                 "ranking_options.ranker", "Unsupported value for 'ranking_options.ranker'. Use 'auto' or 'none'."
-            )
-        if self.hybrid == (0.0, 0.0):
-            raise InvalidRequest(
-                "One of 'embedding_weight' and 'text_weight' must be over 0.", param="ranking_options.hybrid_search"
             )
 
 

@@ -1,21 +1,20 @@
-"""A collection in Milvus: its schema, its alias, and the operations of `cloister_retriever.index.protocol`.
+"""The index in Milvus: the collection's schema, its alias, and the operations of `cloister_retriever.index.protocol`.
 
-One collection per embedding model and layout, behind an alias, so that a new version can be filled beside the
+One collection per embedding model and layout version, behind an alias, so that a new version can be filled beside the
 old one and put in its place. Every vector store of every tenant shares it; a filter on the store's random id selects.
 There is no partition key on purpose: Milvus 2.3.5 puts *upserted* rows of a collection with a partition key into the
 wrong partitions and then does not find them (15 of 16 rows in our test). Nothing is counted by looking at all rows:
 what should be there is asked for by its id.
 
-Layouts: ``DENSE`` has the rotated vectors alone, as all collections had at first, and as a server without sparse
-vectors has them; ``HYBRID`` has the keyed terms beside them.
-`cloister_retriever.index.layouts` says which are used.
+Milvus finds by meaning alone. Milvus 2.3.5 has no sparse vectors; Milvus Lite looks in Python at every row that any
+store has, for each search by them; and where they are, how often a passage has each of its terms can be read. So the
+words of a store are postings of our own, sealed (`cloister_retriever.vector_stores.terms`).
 """
 
 import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
 
@@ -27,14 +26,15 @@ from cloister_retriever.index.connection import MilvusConnection, NotPrepared
 from cloister_retriever.index.placement import Partitioned, Placement, Shared
 from cloister_retriever.index.protocol import Entry, Found, Question
 from cloister_retriever.index.quoting import all_of, equals, one_of
+from cloister_retriever.index.rotation import Vector
 from cloister_retriever.index.rows import FIELDS, ID_FIELDS, SEALED_FIELDS, Row, hits_of, row_of
-from cloister_retriever.terms.weights import TermWeights
 
-__all__ = ["Layout", "PassageCollection"]
+__all__ = ["PassageCollection"]
 
 log = get_logger(__name__)
 T = TypeVar("T")
 
+_LAYOUT = 1
 _PREPARE_SECONDS = 60.0
 """Milvus 2.3.5 needs 3 s to make a collection and 28 s to load one after a crash."""
 
@@ -49,29 +49,20 @@ _MAX_SEALED = 65_535
 """Milvus's own limit of a VARCHAR."""
 
 
-class Layout(Enum):
-    """What a row has beside the sealed fields. The value is the version in the collection's name."""
-
-    DENSE = 1
-    HYBRID = 2
-
-
 class PassageCollection:
-    """Passages of one embedding model in Milvus, in one layout.
+    """Passages of one embedding model in Milvus.
 
     Args:
         connection: The server.
         model: The embedding model's public name; part of the collection's name.
-        layout: What its rows have.
     """
 
-    def __init__(self, connection: MilvusConnection, model: str, layout: Layout) -> None:
+    by_words = False
+
+    def __init__(self, connection: MilvusConnection, model: str) -> None:
         self._connection = connection
-        self._layout = layout
         slug = re.sub(r"[^a-z0-9]+", "_", model.lower()).strip("_")[:40]
-        model_name = f"cloister_{slug}_{hashlib.sha256(model.encode()).hexdigest()[:8]}"
-        self.name = f"{model_name}_v{layout.value}"
-        self.alias = model_name if layout is Layout.DENSE else f"{model_name}_{layout.name.lower()}"
+        self.alias = f"cloister_{slug}_{hashlib.sha256(model.encode()).hexdigest()[:8]}"
         self._preparing = asyncio.Lock()
         self._ready = False
         self._dimensions = 0
@@ -81,8 +72,7 @@ class PassageCollection:
 
     async def upsert(self, entries: Sequence[Entry]) -> None:
         for first in range(0, len(entries), _ROWS_A_WRITE):
-            rows = [row_of(entry, self._layout is Layout.HYBRID) for entry in entries[first : first + _ROWS_A_WRITE]]
-            await self._write(rows)
+            await self._write([row_of(entry) for entry in entries[first : first + _ROWS_A_WRITE]])
 
     async def delete(
         self, store_id: str, attachment_id: str | None = None, *, from_position: int | None = None
@@ -108,52 +98,54 @@ class PassageCollection:
     async def search(
         self, store_id: str, question: Question, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
     ) -> Found:
+        async def near(vector: Vector) -> list[dict[str, Any]]:
+            return await self._nearest(store_id, vector, limit=limit, attachment_ids=attachment_ids, fresh=fresh)
+
+        async def named(ids: Sequence[str]) -> list[dict[str, Any]]:
+            return await self._run(partial(self._named, store_id, ids)) or []
+
+        nearest, found = await asyncio.gather(
+            near(question.dense) if question.dense is not None else _nothing(),
+            named(question.ids) if question.ids else _nothing(),
+        )
+        return Found(hits_of(store_id, [*nearest, *found]), is_all=question.dense is not None and len(nearest) < limit)
+
+    async def _nearest(
+        self, store_id: str, vector: Vector, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
+    ) -> list[dict[str, Any]]:
+        """The rows of a store nearest to a vector."""
         condition = equals("store_id", store_id)
         if attachment_ids is not None:
             condition = all_of(condition, one_of("attachment_id", attachment_ids))
-        halves = []
-        half = partial(self._half, store_id, condition, limit=limit, fresh=fresh)
-        if question.dense is not None:
-            vector = question.dense.tolist()
-            search = {"metric_type": "IP", "params": {"ef": max(128, limit)}}
-            halves.append(half("dense", vector, search, dimensions=len(vector)))
-        if question.terms is not None and self._layout is Layout.HYBRID:
-            halves.append(half("terms", question.terms, {"metric_type": "IP"}))
-        parts = await asyncio.gather(*halves)
-        hits = hits_of(store_id, (row for rows in parts for row in rows))
-        return Found(hits, is_all=not parts or len(parts[0]) < limit)
-
-    async def _half(
-        self,
-        store_id: str,
-        condition: str,
-        field: str,
-        value: list[float] | TermWeights,
-        search: dict[str, Any],
-        *,
-        limit: int,
-        fresh: bool,
-        dimensions: int | None = None,
-    ) -> list[dict[str, Any]]:
-        """The rows of a store nearest to ``value`` by one field."""
-        fields = [*FIELDS, "terms"] if self._layout is Layout.HYBRID else list(FIELDS)
         found = await self._run(
             lambda client: client.search(
                 self.alias,
-                [value],
-                anns_field=field,
+                [vector.tolist()],
+                anns_field="dense",
                 filter=condition,
                 limit=limit,
-                output_fields=fields,
-                search_params=search,
+                output_fields=list(FIELDS),
+                search_params={"metric_type": "IP", "params": {"ef": max(128, limit)}},
                 # Strong consistency takes 0.2 s on a Milvus server, bounded 5 ms.
                 consistency_level="Strong" if fresh else "Bounded",
                 partition_names=self._placement.scope(store_id),
                 timeout=self._connection.timeout,
             ),
-            dimensions=dimensions,
+            dimensions=len(vector),
         )
         return [{"id": row["id"], **row["entity"]} for row in found[0]] if found else []
+
+    def _named(self, store_id: str, ids: Sequence[str], client: MilvusClient) -> list[dict[str, Any]]:
+        """The rows of a store with these ids. What was found by words is there already, so none is waited for."""
+        rows: list[dict[str, Any]] = client.query(
+            self.alias,
+            filter=all_of(one_of("id", ids), equals("store_id", store_id)),
+            output_fields=["id", *FIELDS],
+            consistency_level="Bounded",
+            partition_names=self._placement.scope(store_id),
+            timeout=self._connection.timeout,
+        )
+        return rows
 
     def _count(self, store_id: str, ids: Sequence[str], client: MilvusClient) -> int:
         rows = client.query(
@@ -220,16 +212,10 @@ class PassageCollection:
             self._create(client, dimensions)
         fields = client.describe_collection(self.alias, timeout=self._connection.timeout)["fields"]
         self._dimensions = next(int(field["params"]["dim"]) for field in fields if field["name"] == "dense")
-        indexes: dict[str, dict[str, Any]] = {
-            "dense": {"index_type": "HNSW", "metric_type": "IP", "params": {"M": 16, "efConstruction": 200}}
-        }
-        if self._layout is Layout.HYBRID:
-            indexes["terms"] = {"index_type": "SPARSE_INVERTED_INDEX", "metric_type": "IP"}
-        for field, how in indexes.items():
-            if not client.list_indexes(self.alias, field, timeout=self._connection.timeout):
-                index = client.prepare_index_params()
-                index.add_index(field, **how)
-                client.create_index(self.alias, index, timeout=_PREPARE_SECONDS)
+        if not client.list_indexes(self.alias, "dense", timeout=self._connection.timeout):
+            index = client.prepare_index_params()
+            index.add_index("dense", index_type="HNSW", metric_type="IP", params={"M": 16, "efConstruction": 200})
+            client.create_index(self.alias, index, timeout=_PREPARE_SECONDS)
         client.load_collection(self.alias, timeout=_PREPARE_SECONDS)
         capabilities = self._connection.capabilities
         if capabilities is not None and capabilities.single_writer and isinstance(self._placement, Shared):
@@ -245,12 +231,11 @@ class PassageCollection:
         schema.add_field("dense", DataType.FLOAT_VECTOR, dim=dimensions)
         for name in SEALED_FIELDS:
             schema.add_field(name, DataType.VARCHAR, max_length=_MAX_SEALED)
-        if self._layout is Layout.HYBRID:
-            schema.add_field("terms", DataType.SPARSE_FLOAT_VECTOR)
+        name = f"{self.alias}_v{_LAYOUT}"
         try:
-            if not client.has_collection(self.name, timeout=self._connection.timeout):
-                client.create_collection(self.name, schema=schema, timeout=_PREPARE_SECONDS)
-            client.create_alias(self.name, self.alias, timeout=self._connection.timeout)
+            if not client.has_collection(name, timeout=self._connection.timeout):
+                client.create_collection(name, schema=schema, timeout=_PREPARE_SECONDS)
+            client.create_alias(name, self.alias, timeout=self._connection.timeout)
         except MilvusException:
             # Another replica may have made it in this moment; then all is well, else this is the error.
             if not client.has_collection(self.alias, timeout=self._connection.timeout):
@@ -265,3 +250,7 @@ class PassageCollection:
 
     def _gone(self) -> Conflict:
         return Conflict("The index was removed while it was in use. Ingest the files again.")
+
+
+async def _nothing() -> list[dict[str, Any]]:
+    return []

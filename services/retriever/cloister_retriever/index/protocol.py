@@ -1,8 +1,8 @@
 """What an index of passages is to those who fill and search it, whatever holds it.
 
-Milvus is one (`cloister_retriever.index.layouts`), for the vector stores whose protection is ``standard``; those that
-are ``sealed`` have one in memory (`cloister_retriever.sealed`). Both take the same sealed passages and give the same
-hits. A search has two halves, by meaning and by words; an index proposes
+Milvus is one (`cloister_retriever.index.collection`), for the vector stores whose protection is ``standard``; those
+that are ``sealed`` have one in memory (`cloister_retriever.sealed`). Both take the same sealed passages and give the
+same hits. A search has two halves, by meaning and by words; an index proposes
 what either finds, and whoever asked scores the proposals exactly and fuses both.
 """
 
@@ -58,7 +58,11 @@ class Question(NamedTuple):
     """One rotated unit vector."""
 
     terms: TermWeights | None
-    """Keyed terms with their weights, at least one: `cloister_retriever.terms.weights.asked_terms`."""
+    """Keyed terms with their weights, at least one: `cloister_retriever.terms.weights.asked_terms`. Only for an index
+    that finds by words itself."""
+
+    ids: Sequence[str] = ()
+    """Passages that were found by their words already, and are wanted whatever their vectors are."""
 
 
 class Hit(NamedTuple):
@@ -66,7 +70,7 @@ class Hit(NamedTuple):
 
     passage: SealedPassage
     terms: TermWeights | None
-    """The passage's keyed terms as they are stored; None where the index has none of it."""
+    """The passage's keyed terms; None where the index does not find by words."""
 
     exact: Vector | None = None
     """The exact unit vector, where the index has opened it already."""
@@ -84,7 +88,12 @@ class Index(Protocol):
     """Holds sealed passages by vector store and attachment.
 
     Every method raises `Unavailable` while the index does not answer.
+
+    Attributes:
+        by_words: Whether it has the passages' terms and finds by them. Else whoever asks does, and names what he found.
     """
+
+    by_words: bool
 
     async def upsert(self, entries: Sequence[Entry]) -> None:
         """Writes passages, replacing those with the same id.
@@ -107,7 +116,7 @@ class Index(Protocol):
     async def search(
         self, store_id: str, question: Question, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
     ) -> Found:
-        """The passages nearest to a question by meaning, and those that have most of its words.
+        """The passages nearest to a question by meaning, those that have most of its words, and those it names.
 
         Args:
             store_id: The vector store.

@@ -1,12 +1,11 @@
 """A passage as a row of Milvus, and back. A row that comes back may be anything: others can write to Milvus."""
 
 from collections.abc import Iterable, Mapping
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 from cloister_common.logs import get_logger
 
 from cloister_retriever.index.protocol import DROPPED, Entry, Hit, SealedPassage
-from cloister_retriever.terms.weights import TermWeights
 
 __all__ = ["FIELDS", "ID_FIELDS", "SEALED_FIELDS", "Row", "hits_of", "row_of"]
 
@@ -29,14 +28,12 @@ class Row(TypedDict):
     dense: list[float]
     sealed_vector: str
     sealed_passage: str
-    terms: NotRequired[TermWeights]
-    """Where the server has sparse vectors."""
 
 
-def row_of(entry: Entry, with_terms: bool) -> Row:
+def row_of(entry: Entry) -> Row:
     """The row that an entry is written as."""
     passage = entry.passage
-    row: Row = {
+    return {
         "id": passage.id,
         "store_id": passage.store_id,
         "attachment_id": passage.attachment_id,
@@ -46,7 +43,6 @@ def row_of(entry: Entry, with_terms: bool) -> Row:
         "sealed_vector": passage.sealed_vector,
         "sealed_passage": passage.sealed_passage,
     }
-    return {**row, "terms": entry.terms} if with_terms else row
 
 
 def hits_of(store_id: str, rows: Iterable[Mapping[str, object]]) -> list[Hit]:
@@ -68,16 +64,8 @@ def _hit_of(store_id: str, fields: Mapping[str, object]) -> Hit | None:
         }:
             return Hit(
                 SealedPassage(name, store_id, attachment_id, file_id, position, vector, passage),
-                _terms_of(fields.get("terms")),
+                terms=None,
             )
     DROPPED.labels("malformed").inc()
     log.error("passage_is_malformed", passage=str(fields.get("id"))[:64])
-    return None
-
-
-def _terms_of(value: object) -> TermWeights | None:
-    """The terms of a row, if it has any that are some."""
-    match value:
-        case dict() if all(isinstance(key, int) and isinstance(weight, float) for key, weight in value.items()):
-            return value
     return None

@@ -6,6 +6,7 @@ checkpoints: what counts is the outcome, which is created once, after every pass
 
 import asyncio
 import time
+from functools import partial
 
 import numpy as np
 from cloister_common.clients.embedder import EmbedderClient
@@ -27,12 +28,12 @@ from cloister_retriever.parsing.document import UnreadableFile
 from cloister_retriever.parsing.parser import Parsed, Parser
 from cloister_retriever.sealed.indexes import Indexes
 from cloister_retriever.settings import Protection
-from cloister_retriever.terms.statistics import TermCounter
+from cloister_retriever.terms.postings import PostingsWriter
 from cloister_retriever.terms.weights import TermKey, TermWeights, passage_terms
 from cloister_retriever.terms.words import language_of, words_of
 from cloister_retriever.vector_stores.ingestions import Ingestion, IngestionService
 from cloister_retriever.vector_stores.records import ErrorCode
-from cloister_retriever.vector_stores.terms import TermStatistics
+from cloister_retriever.vector_stores.terms import Words
 
 __all__ = ["Pipeline"]
 
@@ -62,7 +63,7 @@ class Pipeline:
         embedder: EmbedderClient,
         indexes: Indexes,
         rotations: Rotations,
-        statistics: TermStatistics,
+        words: Words,
     ) -> None:
         self._files = files
         self._ingestions = ingestions
@@ -71,7 +72,7 @@ class Pipeline:
         self._embedder = embedder
         self._indexes = indexes
         self._rotations = rotations
-        self._statistics = statistics
+        self._words = words
 
     async def work(self, job: Job, turn: Turn) -> None:
         """Does ``job`` to its end. Where it takes long it stands aside when ``turn`` says so."""
@@ -189,7 +190,7 @@ class Pipeline:
         """Embeds, seals and writes every passage; returns what they take in the index, in bytes."""
         owner = PassageOwner(job.tenant, job.store_id, ingestion.file_id, ingestion.attachment.id)
         language = await asyncio.to_thread(language_of, parsed.text)
-        counter = TermCounter(language)
+        writer = PostingsWriter(language)
         usage = 0
         for first in range(0, len(parsed.chunks), _PASSAGES_A_STEP):
             await turn.held()
@@ -209,10 +210,11 @@ class Pipeline:
             embedded = await self._embedder.embed([passage.text for passage in passages], bulk=True)
             terms = await asyncio.to_thread(_terms, keys, passages, language, ingestion.attachment.file_name)
             entries = await asyncio.to_thread(self._seal, keys, owner, passages, embedded.vectors, terms)
-            counter.add(terms)
+            writer.add(terms)
             usage += sum(entry.stored_bytes for entry in entries)
             await index.upsert(entries)
-        await self._statistics.write(job.tenant, job.store_id, ingestion.attachment.id, ingestion.key, counter.total())
+        postings = await asyncio.to_thread(partial(writer.postings, to_search=not index.by_words))
+        await self._words.write(job.tenant, job.store_id, ingestion.attachment.id, ingestion.key, postings)
         return usage
 
     def _seal(

@@ -29,6 +29,8 @@ class SealedIndex:
     before writes them again, as it would after a crash.
     """
 
+    by_words = True
+
     def __init__(
         self, packs: Packs, stores: OpenStores, keys: PassageKeyring, rotations: Rotations, tenant: str, key: DataKey
     ) -> None:

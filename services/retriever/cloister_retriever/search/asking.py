@@ -1,17 +1,19 @@
 """What is asked of one vector store: every piece of every query, by meaning and by words, under the store's keys."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from cloister_retriever.index.protocol import Question
+from cloister_retriever.index.passages import passage_name
+from cloister_retriever.index.protocol import Hit, Question
 from cloister_retriever.index.rotation import Rotations, Vector
 from cloister_retriever.search.fusion import Weights, fused
-from cloister_retriever.terms.weights import AskedTerms, Frequencies, TermKey, TermWeights, asked_terms, dot
+from cloister_retriever.terms.store import StoreWords, WordScores
+from cloister_retriever.terms.weights import AskedTerms, TermKey, asked_terms, dot
 from cloister_retriever.terms.words import words_of
 
-__all__ = ["Asked", "Piece", "asked_of"]
+__all__ = ["Asked", "Piece", "StoreKeys", "asked_of"]
 
 
 class Piece(NamedTuple):
@@ -22,56 +24,82 @@ class Piece(NamedTuple):
     """Its exact unit vector."""
 
 
+class StoreKeys(NamedTuple):
+    """Sub-keys of a vector store, 32 bytes each."""
+
+    rotation: bytes
+    terms: bytes
+    names: bytes
+
+
+class _Half(NamedTuple):
+    """A piece as the store is asked for it."""
+
+    exact: Vector
+    rotated: Vector
+    terms: AskedTerms
+    scores: WordScores
+    """What passages score by their words, where the index itself does not know."""
+
+
 class Asked(NamedTuple):
     """All pieces, as one store is asked for them."""
 
-    vectors: Vector
-    """Exact unit vectors, a row for each piece."""
-
-    rotated: Vector
-    terms: list[AskedTerms]
+    halves: list[_Half]
     weights: Weights
+    names: bytes
 
-    @property
-    def questions(self) -> list[Question]:
-        """What the index is asked: for each piece what it weighs, and what can be asked of it."""
-        return [
-            Question(dense if self.weights.embedding else None, (terms.weights or None) if self.weights.text else None)
-            for dense, terms in zip(self.rotated, self.terms, strict=True)
-        ]
+    def questions(self, *, by_words: bool, limit: int, attachment_ids: Collection[str] | None) -> list[Question]:
+        """What the index is asked, for each piece: nothing of a half that has no weight or no words.
 
-    def score(self, exact: Vector, terms: TermWeights | None) -> float:
+        Args:
+            by_words: Whether the index finds by words itself. Else it is told which passages were found.
+            limit: Of these, the most.
+            attachment_ids: Of these, or None for all.
+        """
+        questions = []
+        for half in self.halves:
+            dense = half.rotated if self.weights.embedding else None
+            terms = half.terms.weights if self.weights.text else {}
+            if by_words:
+                questions.append(Question(dense, terms or None))
+            else:
+                best = half.scores.best(limit, attachment_ids) if terms else []
+                questions.append(Question(dense, None, [passage_name(self.names, *place) for place in best]))
+        return questions
+
+    def score(self, exact: Vector, hit: Hit) -> float:
         """The best score that a passage has for any piece."""
-        return max(
-            fused(float(cosine), _share(asked, terms), self.weights)
-            for cosine, asked in zip(self.vectors @ exact, self.terms, strict=True)
-        )
+        return max(fused(float(half.exact @ exact), _share(half, hit), self.weights) for half in self.halves)
 
 
 def asked_of(
-    pieces: Sequence[Piece],
-    frequencies: Frequencies,
-    weights: Weights,
-    *,
-    key: TermKey,
-    rotations: Rotations,
-    seed: bytes,
+    pieces: Sequence[Piece], words: StoreWords, weights: Weights, keys: StoreKeys, rotations: Rotations
 ) -> Asked:
-    """What a store is asked, whose terms have these frequencies.
+    """What a store is asked that has these words.
 
     Args:
         pieces: At least one.
-        frequencies: Of the store's terms.
+        words: Of the store.
         weights: Of both halves.
-        key: Of the store's terms.
+        keys: Of the store.
         rotations: Makes the store's rotation.
-        seed: Of the store's rotation.
     """
-    vectors = np.stack([piece.vector for piece in pieces])
-    terms = [asked_terms(key, words_of(piece.text, frequencies.languages), frequencies) for piece in pieces]
-    return Asked(vectors, rotations.rotate(seed, vectors), terms, weights)
+    key = TermKey(keys.terms)
+    frequencies = words.frequencies()
+    rotated = rotations.rotate(keys.rotation, np.stack([piece.vector for piece in pieces]))
+    halves = []
+    for piece, dense in zip(pieces, rotated, strict=True):
+        terms = asked_terms(key, words_of(piece.text, frequencies.languages), frequencies)
+        halves.append(_Half(piece.vector, dense, terms, words.scores(terms.weights)))
+    return Asked(halves, weights, keys.names)
 
 
-def _share(asked: AskedTerms, passage: TermWeights | None) -> float | None:
+def _share(half: _Half, hit: Hit) -> float | None:
     """The part of a question's words that a passage has, by their rarity. None where that says nothing."""
-    return dot(asked.weights, passage) / asked.most if asked.weights and passage is not None else None
+    if not half.terms.weights:
+        return None
+    if hit.terms is not None:
+        return dot(half.terms.weights, hit.terms) / half.terms.most
+    score = half.scores.of(hit.passage.attachment_id, hit.passage.position)
+    return None if score is None else score / half.terms.most

@@ -19,19 +19,18 @@ from cloister_common.wire.search import FoundPassage, SearchRequest
 from prometheus_client import Histogram
 
 from cloister_retriever.index.passages import PassageOwner, open_vector, passage_id
-from cloister_retriever.index.protocol import DROPPED, Found, Index, Question
+from cloister_retriever.index.protocol import DROPPED, Found
 from cloister_retriever.index.rotation import Rotations, normalised
 from cloister_retriever.keys import PassageKeyring, PassageKeys
 from cloister_retriever.parsing.chunking import Chunker
 from cloister_retriever.sealed.indexes import Indexes
-from cloister_retriever.search.asking import Asked, Piece, asked_of
+from cloister_retriever.search.asking import Asked, Piece, StoreKeys, asked_of
 from cloister_retriever.search.fusion import Weights
 from cloister_retriever.search.results import Candidate, results_of
-from cloister_retriever.terms.weights import TermKey
 from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.filters import matches
 from cloister_retriever.vector_stores.service import OpenStore, VectorStoreService
-from cloister_retriever.vector_stores.terms import TermStatistics
+from cloister_retriever.vector_stores.terms import Words
 
 __all__ = ["SearchService"]
 
@@ -66,7 +65,7 @@ class SearchService:
         embedder: EmbedderClient,
         indexes: Indexes,
         rotations: Rotations,
-        statistics: TermStatistics,
+        words: Words,
         pieces: Chunker,
     ) -> None:
         self._stores = stores
@@ -75,7 +74,7 @@ class SearchService:
         self._embedder = embedder
         self._indexes = indexes
         self._rotations = rotations
-        self._statistics = statistics
+        self._words = words
         self._pieces = pieces
 
     async def search(
@@ -149,28 +148,21 @@ class SearchService:
         if grown_at is None:
             return []
         fresh = time.time() - grown_at < _FRESH_SECONDS
-        frequencies = await self._statistics.frequencies(tenant, store.record.id, store.key, grown_at)
-        weights = Weights() if request.hybrid is None else Weights(*request.hybrid)
+        words = await self._words.of(tenant, store.record.id, store.key, grown_at)
         asked = await asyncio.to_thread(
             asked_of,
             pieces,
-            frequencies,
-            weights,
-            key=TermKey(store.key.subkey("terms")),
-            rotations=self._rotations,
-            seed=store.key.subkey("rotation"),
+            words,
+            Weights() if request.hybrid is None else Weights(*request.hybrid),
+            StoreKeys(*(store.key.subkey(label) for label in ("rotation", "terms", "passage-ids"))),
+            self._rotations,
         )
-        protections = await self._stores.protections(tenant, store)
-        indexes = [self._indexes.of(tenant, store.key, protection) for protection in protections]
-        found = await asyncio.gather(
-            *(
-                self._proposed(tenant, store, index, asked, question, wanted, request, limit=limit, fresh=fresh)
-                for question in asked.questions
-                for index in indexes
-            )
-        )
-        best = {candidate.sealed.id: candidate for part in found for candidate in part}
-        return [candidate for candidate in best.values() if candidate.score >= request.threshold]
+        candidates, is_all = await self._proposed(tenant, store, asked, wanted, limit=limit, fresh=fresh)
+        if wanted is None and not is_all and len(candidates) < request.max_num_results:
+            # The nearest are of files that are being read, or wait to be removed: ask for those of the others.
+            wanted = await self._served(tenant, store)
+            candidates, _ = await self._proposed(tenant, store, asked, wanted, limit=limit, fresh=fresh)
+        return [candidate for candidate in candidates if candidate.score >= request.threshold]
 
     async def _served(self, tenant: str, store: OpenStore, filters: Comparison | Compound | None = None) -> list[str]:
         """The attachments whose passages may be served, and whose attributes pass."""
@@ -182,46 +174,28 @@ class SearchService:
         ]
 
     async def _proposed(
-        self,
-        tenant: str,
-        store: OpenStore,
-        index: Index,
-        asked: Asked,
-        question: Question,
-        wanted: list[str] | None,
-        request: SearchRequest,
-        *,
-        limit: int,
-        fresh: bool,
-    ) -> list[Candidate]:
-        """Candidates of one index for one question, of the attachments ``wanted`` or of all."""
-        store_id = store.record.id
-        if question.dense is None and question.terms is None:
-            return []  # by words alone, and the store has none of them
+        self, tenant: str, store: OpenStore, asked: Asked, wanted: list[str] | None, *, limit: int, fresh: bool
+    ) -> tuple[list[Candidate], bool]:
+        """Candidates of the attachments ``wanted``, or of all; and whether there are no more."""
+        protections = await self._stores.protections(tenant, store)
+        indexes = [self._indexes.of(tenant, store.key, protection) for protection in protections]
         if wanted is None:
-            found = await index.search(store_id, question, limit=limit, attachment_ids=None, fresh=fresh)
-            candidates = await self._open(tenant, store, asked, [found])
-            if len(candidates) >= request.max_num_results or found.is_all:
-                return candidates
-            # The nearest are of files that are being read, or wait to be removed: ask for those of the others.
-            wanted = await self._served(tenant, store)
+            filters: list[list[str] | None] = [None]
+        else:
+            filters = [wanted[first : first + _FILES_A_FILTER] for first in range(0, len(wanted), _FILES_A_FILTER)]
         parts = await asyncio.gather(
             *(
-                index.search(
-                    store_id,
-                    question,
-                    limit=limit,
-                    attachment_ids=wanted[first : first + _FILES_A_FILTER],
-                    fresh=fresh,
-                )
-                for first in range(0, len(wanted), _FILES_A_FILTER)
+                index.search(store.record.id, question, limit=limit, attachment_ids=some, fresh=fresh)
+                for index in indexes
+                for some in filters
+                for question in asked.questions(by_words=index.by_words, limit=limit, attachment_ids=some)
             )
         )
-        return await self._open(tenant, store, asked, parts)
+        return await self._open(tenant, store, asked, parts), all(found.is_all for found in parts)
 
     async def _open(self, tenant: str, store: OpenStore, asked: Asked, parts: Sequence[Found]) -> list[Candidate]:
         """The hits that may be served, with exact scores."""
-        proposed = [hit for found in parts for hit in found.hits]
+        proposed = list({hit.passage.id: hit for found in parts for hit in found.hits}.values())
         file_ids = sorted({hit.passage.file_id for hit in proposed})
         attached = await self._attachments.get_many(tenant, store.record.id, store.key, file_ids)
         keys: dict[str, PassageKeys] = {}
@@ -232,7 +206,8 @@ class SearchService:
 
         def score() -> list[Candidate]:
             candidates = []
-            for sealed, terms, opened in proposed:
+            for hit in proposed:
+                sealed = hit.passage
                 found = attached.get(sealed.file_id)
                 if found is None or found.status != "completed" or found.record.id != sealed.attachment_id:
                     # Detached, still being read, or of an earlier attachment: the clean-up has not come to it yet.
@@ -245,12 +220,12 @@ class SearchService:
                         DROPPED.labels("copied").inc()
                         log.error("passage_was_copied", store=store.record.id, passage=sealed.id)
                         continue
-                    exact = open_vector(keys[sealed.file_id], owner, sealed) if opened is None else opened
+                    exact = open_vector(keys[sealed.file_id], owner, sealed) if hit.exact is None else hit.exact
                 except (VaultError, KeyError):
                     DROPPED.labels("did_not_open").inc()
                     log.error("passage_did_not_open", store=store.record.id, passage=sealed.id)
                     continue
-                candidates.append(Candidate(asked.score(exact, terms), sealed, found, keys[sealed.file_id], owner))
+                candidates.append(Candidate(asked.score(exact, hit), sealed, found, keys[sealed.file_id], owner))
             return candidates
 
         return await asyncio.to_thread(score)

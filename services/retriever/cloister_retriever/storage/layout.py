@@ -101,11 +101,11 @@ class TenantPaths:
     def text(self, store_id: str, attachment_id: str) -> str:
         return f"{self.texts(store_id)}/{attachment_id}"
 
-    def terms(self, store_id: str) -> str:
-        return f"{self._root}/terms/{store_id}"
+    def words(self, store_id: str) -> str:
+        return f"{self._root}/words/{store_id}"
 
-    def term_counts(self, store_id: str, attachment_id: str) -> str:
-        return f"{self.terms(store_id)}/{attachment_id}"
+    def words_of(self, store_id: str, attachment_id: str) -> str:
+        return f"{self.words(store_id)}/{attachment_id}"
 
     def outgrown(self, store_id: str) -> str:
         return f"{self._root}/outgrown/{store_id}"

@@ -36,7 +36,8 @@ _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u
 _MARKS = "\u0300-\u036f\u0610-\u061a\u064b-\u065f\u0900-\u0903\u093a-\u094f\u0b82\u0bbe-\u0bcd"
 """Accents, and vowel signs of Arabic, Hindi and Tamil: parts of a word that ``\\w`` leaves out."""
 
-_JOINED = re.compile(rf"[\w{_MARKS}]+(?:[-\u2010-\u2013./:·'\u2019&+#@][\w{_MARKS}]+)*")
+_LETTER = rf"[\w{_MARKS}{_UNSPACED}]"
+_JOINED = re.compile(rf"{_LETTER}+(?:[-\u2010-\u2013./:·'\u2019&+#@]{_LETTER}+)*")
 _PART = re.compile(rf"[{_UNSPACED}]+|\d+|(?:(?![{_UNSPACED}])[^\W\d_]|[{_MARKS}])+")
 _IS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
 
@@ -47,6 +48,9 @@ _LONGEST = 64
 
 _GUESSED_FROM = 4_000
 """Characters of a text that tell its language."""
+
+_SURE = 0.9
+"""Of a few codes and names no language can be told."""
 
 _local = threading.local()
 """A stemmer is not safe to share between threads."""
@@ -66,9 +70,9 @@ class Word(NamedTuple):
 
 
 def language_of(text: str) -> str:
-    """The code of the language that a text is in, of those with a stemmer; of too short a text English."""
-    sample = text[:_GUESSED_FROM]
-    return str(_identifier().classify(sample)[0]) if sample.strip() else "en"
+    """The code of the language that a text is in, of those with a stemmer; English where that is not sure."""
+    language, probability = _identifier().classify(text[:_GUESSED_FROM])
+    return str(language) if probability >= _SURE else "en"
 
 
 def words_of(text: str, languages: Sequence[str]) -> list[Word]:
@@ -120,6 +124,6 @@ def _stem(word: str, language: str) -> str:
 
 @functools.cache
 def _identifier() -> LanguageIdentifier:
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     identifier.set_languages(sorted(set(_STEMMERS) & set(identifier.labels)))
     return identifier

@@ -83,7 +83,7 @@ class VectorStoreStore:
         await self._keyring.destroy(tenant, VECTOR_STORE, store_id)
         for path in (paths.activity(store_id), paths.changes(store_id), paths.outgrown(store_id)):
             await self._records.delete(path)
-        for folder in (paths.attachments, paths.detached, paths.outcomes, paths.texts, paths.terms, paths.batches):
+        for folder in (paths.attachments, paths.detached, paths.outcomes, paths.texts, paths.words, paths.batches):
             await self._objects.delete_all(folder(store_id))
 
     # When it was last used and last grew
@@ -203,10 +203,10 @@ class VectorStoreStore:
             await self.delete_ingested(tenant, record.store_id, record.id)
 
     async def delete_ingested(self, tenant: str, store_id: str, attachment_id: str) -> None:
-        """Removes what an ingestion left: outcome, text and counts of terms."""
+        """Removes what an ingestion left: outcome, text and words."""
         paths = await self._paths(tenant)
         await self._records.delete(paths.outcome(store_id, attachment_id))
-        for path in (paths.text(store_id, attachment_id), paths.term_counts(store_id, attachment_id)):
+        for path in (paths.text(store_id, attachment_id), paths.words_of(store_id, attachment_id)):
             await self._objects.delete(path)
 
     # How their ingestion ended
