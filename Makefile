@@ -25,7 +25,7 @@ VLLM_LOCKS := requirements/vllm.txt
 TOOLS_LOCKS := requirements/tools.txt
 CLIENTS_LOCKS := requirements/clients.txt
 CLIENTS2_LOCKS := requirements/clients-openai2.txt
-CLIENTS_NPM := tests/clients/javascript/package.json
+CLIENTS_NPM := tests/clients/javascript
 
 # An environment is made again when the content of its locks changes, and only then: a stamp carries their digest.
 digest = $(shell cat $(1) requirements/install.sh 2>/dev/null | sha256sum | cut -c1-16)
@@ -35,7 +35,7 @@ VLLM_STAMP := $(VLLM_VENV)/.run-$(call digest,$(VLLM_LOCKS))
 TOOLS_STAMP := $(TOOLS_VENV)/.run-$(call digest,$(TOOLS_LOCKS))
 CLIENTS_STAMP := $(CLIENTS_VENV)/.run-$(call digest,$(CLIENTS_LOCKS))
 CLIENTS2_STAMP := $(CLIENTS_VENV)-openai2/.run-$(call digest,$(CLIENTS2_LOCKS))
-CLIENTS_NPM_STAMP := $(CLIENTS_VENV)-javascript/.run-$(call digest,$(CLIENTS_NPM))
+CLIENTS_NPM_STAMP := $(CLIENTS_VENV)-javascript/.run-$(call digest,$(wildcard $(CLIENTS_NPM)/package*.json))
 CLIENTS := $(CLIENTS_STAMP) $(CLIENTS2_STAMP) $(CLIENTS_NPM_STAMP)
 INSTALL := requirements/install.sh
 KEEP_GOING := $(if $(findstring k,$(firstword -$(MAKEFLAGS))),--keep-going)
@@ -66,7 +66,7 @@ check: $(TEST_STAMP) ## Run what takes three minutes: lint, types, imports, unit
 	@exec $(PY) -m tests.support.suite check $(KEEP_GOING)
 
 peers: system-test ## Say which real parts the tests will use
-	@requirements/beside.sh $(TEST_STAMP) $(VLLM_STAMP) $(TOOLS_STAMP)
+	@requirements/beside.sh $(TEST_STAMP) $(VLLM_STAMP) $(TOOLS_STAMP) $(CLIENTS)
 	@$(PY) -m tests.support.peers --llm-python $(VLLM_VENV)/bin/python
 
 lint: $(TEST_STAMP) ## Check style and formatting

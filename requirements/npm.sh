@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Installs the packages of a package.json, at the versions that it pins, into a folder: npm.sh FOLDER PACKAGE_JSON.
-# No lock is written: it would hold the address that the packages came from.
+# Installs what a package-lock.json pins by hash into a folder: npm.sh FOLDER FOLDER_OF_THE_LOCK.
+# The lock holds no addresses: where the packages come from is the machine's own setting.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-folder=$1 package=$2
+folder=$1 lock=$2
 mkdir -p "$folder"
-cp "$package" "$folder/package.json"
-echo "cloister: $folder: installing $(grep -cE '": "[0-9]' "$package") pinned packages and what they need"
-npm install --prefix "$folder" --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error \
+cp "$lock/package.json" "$lock/package-lock.json" "$folder/"
+echo "cloister: $folder: installing $(grep -c '"integrity"' "$lock/package-lock.json") pinned packages"
+npm ci --prefix "$folder" --no-audit --no-fund --ignore-scripts --loglevel=error \
     >"$folder/install.log" 2>&1 </dev/null || {
     echo "cloister: $folder: npm failed: $(grep -m1 -i error "$folder/install.log"). The whole output: $folder/install.log" >&2
     exit 1

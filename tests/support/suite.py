@@ -49,6 +49,7 @@ def suite(beside: str | None = None) -> list[Part]:
     fast, computes = check()[:3], [*check()[3:], _target("chart")]
     durable = [part for part in services if "fsync" in part.traits]
     durable.insert(1, _target("e2e", "fsync", "vllm"))
+    durable.append(_target("clients", "fsync", "vllm"))
     quiet = [part for part in services if "fsync" not in part.traits]
     if beside is None:
         return [*fast, *computes, *durable, *quiet]

@@ -1,4 +1,4 @@
-// What a client's flows share: they are named, run one after another, and told of one by one.
+// What a client's flows share: they are named, run side by side, and told of one by one.
 
 export const MODEL = process.env.CHAT_MODEL;
 export const EMBEDDING_MODEL = process.env.EMBEDDING_MODEL;
@@ -8,8 +8,10 @@ export const API_KEY = process.env.OPENAI_API_KEY;
 /** Runs an object of async functions, or those of them that the arguments name; the exit status is how many failed. */
 export async function run(flows) {
   let failed = 0;
-  for (const [name, flow] of Object.entries(flows)) {
-    if (process.argv.length > 2 && !process.argv.slice(2).includes(name)) continue;
+  const named = process.argv.slice(2);
+  const wanted = Object.entries(flows).filter(([name]) => named.length === 0 || named.includes(name));
+  const runOne = async ([name, flow]) => {
+    const began = performance.now();
     let error = null;
     try {
       await flow();
@@ -17,7 +19,9 @@ export async function run(flows) {
       error = String(thrown?.stack ?? thrown);
       failed += 1;
     }
-    console.log(JSON.stringify({ flow: name, error }));
-  }
+    const seconds = Math.round((performance.now() - began) / 100) / 10;
+    console.log(JSON.stringify({ flow: name, seconds, error }));
+  };
+  await Promise.all(wanted.map(runOne));
   process.exit(failed);
 }

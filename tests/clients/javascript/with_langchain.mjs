@@ -10,14 +10,14 @@ import { z } from "zod";
 
 import { EMBEDDING_MODEL, MODEL, run } from "./flows.mjs";
 
-const chat = (options = {}) => new ChatOpenAI({ model: MODEL, maxTokens: 24, maxRetries: 0, ...options });
+const chat = (options = {}) => new ChatOpenAI({ model: MODEL, maxTokens: 12, maxRetries: 0, ...options });
 const bound = (options = {}) => chat({ maxTokens: 96, ...options }); // for answers that are no good when they are cut off
 const weather = tool(async ({ city }) => `It rains in ${city}.`, {
   name: "weather",
   description: "What the weather is like in a city.",
-  schema: z.object({ city: z.string().max(40) }),
+  schema: z.object({ city: z.enum(["Oslo", "Rome"]) }),
 });
-const Person = z.object({ name: z.string().max(40), age: z.number().int().min(0).max(150) });
+const Person = z.object({ name: z.enum(["Ada", "Alan"]), age: z.number().int().min(0).max(150) });
 
 await run({
   answers: async () => {

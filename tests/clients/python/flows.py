@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -35,6 +36,7 @@ def run() -> None:
     for function in _flows:
         if sys.argv[1:] and function.__name__ not in sys.argv[1:]:
             continue
+        began = time.monotonic()
         try:
             result = function()
             if inspect.isawaitable(result):
@@ -43,7 +45,8 @@ def run() -> None:
         except Exception:  # noqa: BLE001 - whatever a client makes of it
             error = traceback.format_exc()
             failed += 1
-        print(json.dumps({"flow": function.__name__, "error": error}), flush=True)
+        seconds = round(time.monotonic() - began, 1)
+        print(json.dumps({"flow": function.__name__, "seconds": seconds, "error": error}), flush=True)
     sys.exit(failed)
 
 

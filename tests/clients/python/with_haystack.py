@@ -16,9 +16,13 @@ def weather(city: Literal["Oslo", "Rome"]) -> str:
     return f"It rains in {city}."
 
 
-def chat(max_completion_tokens: int = 24, **options: object) -> OpenAIChatGenerator:
+def chat(max_completion_tokens: int = 12, **options: object) -> OpenAIChatGenerator:
     settings = {"max_completion_tokens": max_completion_tokens, **options}
     return OpenAIChatGenerator(model=MODEL, max_retries=0, generation_kwargs=settings)
+
+
+def called_once() -> OpenAIChatGenerator:
+    return chat(96, tool_choice="required", parallel_tool_calls=False)
 
 
 @flow
@@ -33,7 +37,7 @@ def streams() -> None:
     chunks: list[str] = []
     generator = OpenAIChatGenerator(
         model=MODEL,
-        generation_kwargs={"max_completion_tokens": 32},
+        generation_kwargs={"max_completion_tokens": 12},
         streaming_callback=lambda c: chunks.append(c.content),
     )
     (reply,) = generator.run([ChatMessage.from_user("Say hello.")])["replies"]
@@ -43,25 +47,24 @@ def streams() -> None:
 @flow
 def calls_a_tool_and_goes_on() -> None:
     asked = [ChatMessage.from_user("What is the weather in Oslo?")]
-    (called,) = chat(96, tool_choice="required").run(asked, tools=[weather])["replies"]
-    (call, *_) = called.tool_calls
+    (called,) = called_once().run(asked, tools=[weather])["replies"]
+    (call,) = called.tool_calls
     assert call.tool_name == "weather"
     said = ChatMessage.from_tool(weather.invoke(**call.arguments), origin=call)
-    called.tool_calls[1:] = []
     (reply,) = chat(tool_choice="none").run([*asked, called, said], tools=[weather])["replies"]
     assert reply.text is not None
 
 
 @flow
 def an_agent_calls_a_tool() -> None:
-    agent = Agent(chat_generator=chat(96, tool_choice="required"), tools=[weather], exit_conditions=["weather"])
+    agent = Agent(chat_generator=called_once(), tools=[weather], exit_conditions=["weather"])
     said = agent.run([ChatMessage.from_user("What is the weather in Rome?")])["messages"]
     assert said[-1].tool_call_result.result.startswith("It rains in ")
 
 
 @flow
 def answers_by_responses() -> None:
-    generator = OpenAIResponsesChatGenerator(model=MODEL, max_retries=0, generation_kwargs={"max_output_tokens": 24})
+    generator = OpenAIResponsesChatGenerator(model=MODEL, max_retries=0, generation_kwargs={"max_output_tokens": 12})
     (reply,) = generator.run([ChatMessage.from_user("Say hello.")])["replies"]
     assert reply.text
     (again,) = generator.run([ChatMessage.from_user("Say hello."), reply, ChatMessage.from_user("Again.")])["replies"]

@@ -1,5 +1,7 @@
 """Instructor, in the modes that open models are used with."""
 
+from typing import Literal
+
 import instructor
 from flows import MODEL, flow, run
 from openai import OpenAI
@@ -9,7 +11,7 @@ from pydantic import BaseModel, Field
 class City(BaseModel):
     """A city."""
 
-    name: str = Field(max_length=40)
+    name: Literal["Oslo", "Rome"]
     inhabitants: int = Field(ge=0, le=100_000_000)
 
 

@@ -8,7 +8,7 @@ WEATHER = {
     "type": "function",
     "function": {
         "name": "weather",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        "parameters": {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]},
     },
 }
 ASKED = [{"role": "user", "content": "What is the weather in Oslo?"}]
@@ -16,7 +16,7 @@ ASKED = [{"role": "user", "content": "What is the weather in Oslo?"}]
 
 @flow
 def answers() -> None:
-    answer = litellm.completion(f"openai/{MODEL}", messages=ASKED, max_tokens=24, **ACCESS)
+    answer = litellm.completion(f"openai/{MODEL}", messages=ASKED, max_tokens=12, **ACCESS)
     assert answer.choices[0].message.content
     assert answer.usage.total_tokens > 0
 
@@ -24,7 +24,7 @@ def answers() -> None:
 @flow
 def streams() -> None:
     chunks = litellm.completion(
-        f"openai/{MODEL}", messages=ASKED, max_tokens=24, stream=True, stream_options={"include_usage": True}, **ACCESS
+        f"openai/{MODEL}", messages=ASKED, max_tokens=12, stream=True, stream_options={"include_usage": True}, **ACCESS
     )
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
@@ -32,7 +32,13 @@ def streams() -> None:
 @flow
 def calls_a_tool_and_goes_on() -> None:
     called = litellm.completion(
-        f"openai/{MODEL}", messages=ASKED, tools=[WEATHER], tool_choice="required", max_tokens=96, **ACCESS
+        f"openai/{MODEL}",
+        messages=ASKED,
+        tools=[WEATHER],
+        tool_choice="required",
+        parallel_tool_calls=False,
+        max_tokens=96,
+        **ACCESS,
     )
     message = called.choices[0].message
     calls = message.tool_calls
@@ -43,7 +49,7 @@ def calls_a_tool_and_goes_on() -> None:
         messages=[*ASKED, message.model_dump(), *said],
         tools=[WEATHER],
         tool_choice="none",
-        max_tokens=24,
+        max_tokens=12,
         **ACCESS,
     )
     assert again.choices[0].message.content is not None
@@ -51,16 +57,16 @@ def calls_a_tool_and_goes_on() -> None:
 
 @flow
 def answers_by_responses() -> None:
-    answer = litellm.responses(model=f"openai/{MODEL}", input="Say hello.", max_output_tokens=24, **ACCESS)
+    answer = litellm.responses(model=f"openai/{MODEL}", input="Say hello.", max_output_tokens=12, **ACCESS)
     assert answer.output
-    events = litellm.responses(model=f"openai/{MODEL}", input="Say hello.", max_output_tokens=24, stream=True, **ACCESS)
+    events = litellm.responses(model=f"openai/{MODEL}", input="Say hello.", max_output_tokens=12, stream=True, **ACCESS)
     assert [event.type for event in events][-1] in {"response.completed", "response.incomplete"}
 
 
 @flow
 def completes_a_text() -> None:
     answer = litellm.text_completion(
-        model=f"text-completion-openai/{MODEL}", prompt="Once upon a time", max_tokens=16, **ACCESS
+        model=f"text-completion-openai/{MODEL}", prompt="Once upon a time", max_tokens=8, **ACCESS
     )
     assert answer.choices[0].text
 

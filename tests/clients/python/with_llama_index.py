@@ -8,13 +8,13 @@ from llama_index.core.tools import FunctionTool
 from llama_index.embeddings.openai import OpenAIEmbedding
 from llama_index.llms.openai import OpenAIResponses
 from llama_index.llms.openai_like import OpenAILike
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 
 class City(BaseModel):
     """A city."""
 
-    name: str = Field(max_length=40)
+    name: Literal["Oslo", "Rome"]
 
 
 def weather(city: Literal["Oslo", "Rome"]) -> str:
@@ -22,7 +22,7 @@ def weather(city: Literal["Oslo", "Rome"]) -> str:
     return f"It rains in {city}."
 
 
-def chat(max_tokens: int = 24) -> OpenAILike:
+def chat(max_tokens: int = 12) -> OpenAILike:
     # (Its class for OpenAI itself knows the context of OpenAI's own models only.)
     return OpenAILike(
         model=MODEL,
@@ -32,6 +32,7 @@ def chat(max_tokens: int = 24) -> OpenAILike:
         is_function_calling_model=True,
         max_tokens=max_tokens,
         max_retries=0,
+        timeout=300,
     )
 
 
@@ -57,7 +58,7 @@ def streams() -> None:
 @flow
 def completes_a_text() -> None:
     plain = OpenAILike(
-        model=MODEL, api_base=BASE_URL, api_key=API_KEY, is_chat_model=False, max_tokens=16, max_retries=0
+        model=MODEL, api_base=BASE_URL, api_key=API_KEY, is_chat_model=False, max_tokens=8, max_retries=0, timeout=300
     )
     assert plain.complete("Once upon a time").text
     assert "".join(chunk.delta or "" for chunk in plain.stream_complete("Once upon a time"))
@@ -80,7 +81,13 @@ def answers_in_a_structure() -> None:
 @flow
 def answers_by_responses() -> None:
     model = OpenAIResponses(
-        model=MODEL, api_base=BASE_URL, api_key=API_KEY, max_output_tokens=24, max_retries=0, context_window=2048
+        model=MODEL,
+        api_base=BASE_URL,
+        api_key=API_KEY,
+        max_output_tokens=12,
+        max_retries=0,
+        timeout=300,
+        context_window=2048,
     )
     assert model.chat([ChatMessage(content="Say hello.")]).message.content
     assert "".join(chunk.delta or "" for chunk in model.stream_chat([ChatMessage(content="Say hello.")]))

@@ -14,9 +14,14 @@ from agents import (
 )
 from flows import MODEL, flow, run
 from openai import AsyncOpenAI
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 set_tracing_disabled(disabled=True)  # it would be sent to OpenAI
+
+
+TALK = [{"role": "user", "content": "Say hello."}, {"role": "assistant", "content": "Hello."}] * 3
+"""What a model can only go on with in one way. The SDK raises where an answer is cut off at a number of tokens."""
+ASKED = [*TALK, TALK[0]]
 
 
 @function_tool
@@ -28,7 +33,7 @@ def weather(city: Literal["Oslo", "Rome"]) -> str:
 class City(BaseModel):
     """A city."""
 
-    name: str = Field(max_length=40)
+    name: Literal["Oslo", "Rome"]
 
 
 def agent(**options: object) -> Agent:
@@ -40,14 +45,14 @@ def agent(**options: object) -> Agent:
 
 @flow
 async def answers() -> None:
-    result = await Runner.run(agent(), "Say hello.")
+    result = await Runner.run(agent(), ASKED)
     assert result.final_output
     assert result.context_wrapper.usage.output_tokens > 0
 
 
 @flow
 async def streams() -> None:
-    result = Runner.run_streamed(agent(), "Say hello.")
+    result = Runner.run_streamed(agent(), ASKED)
     kinds = [event.type async for event in result.stream_events()]
     assert "raw_response_event" in kinds
     assert result.final_output
@@ -56,10 +61,11 @@ async def streams() -> None:
 @flow
 async def calls_a_tool_and_goes_on() -> None:
     # (The SDK takes the force back after the first call.)
-    made = agent(tools=[weather], settings={"tool_choice": "required"})
+    made = agent(tools=[weather], output_type=City, settings={"tool_choice": "required"})
     result = await Runner.run(made, "What is the weather in Oslo?", max_turns=4)
     kinds = [item.type for item in result.new_items]
     assert kinds[:2] == ["tool_call_item", "tool_call_output_item"], kinds
+    assert isinstance(result.final_output, City)
 
 
 @flow
@@ -73,23 +79,24 @@ async def stops_on_what_a_tool_says_in_a_stream() -> None:
 
 @flow
 async def goes_on_with_its_own_output() -> None:
-    first = await Runner.run(agent(), "Say hello.")
-    second = await Runner.run(agent(), [*first.to_input_list(), {"role": "user", "content": "And goodbye."}])
+    first = await Runner.run(agent(), ASKED)
+    second = await Runner.run(agent(), [*first.to_input_list(), TALK[0]])
     assert second.final_output
 
 
 @flow
 async def goes_on_by_the_previous_response() -> None:
-    first = await Runner.run(agent(), "Say hello.")
-    assert (await Runner.run(agent(), "Again.", previous_response_id=first.last_response_id)).final_output
+    first = await Runner.run(agent(), ASKED)
+    assert (await Runner.run(agent(), "Say hello.", previous_response_id=first.last_response_id)).final_output
 
 
 @flow
 async def remembers_in_a_session() -> None:
     for session in (SQLiteSession("one"), OpenAIConversationsSession()):
+        await session.add_items(TALK)
         await Runner.run(agent(), "Say hello.", session=session)
-        await Runner.run(agent(), "Again.", session=session)
-        assert len(await session.get_items()) == 4
+        await Runner.run(agent(), "Say hello.", session=session)
+        assert len(await session.get_items()) == len(TALK) + 4
 
 
 @flow
@@ -100,7 +107,7 @@ async def answers_in_a_structure() -> None:
 
 @flow
 async def hands_over_to_another() -> None:
-    other = agent(name="Other")
+    other = agent(name="Other", output_type=City)
     made = agent(handoffs=[other], settings={"tool_choice": "required"})
     result = await Runner.run(made, "Let the other speak.", max_turns=3)
     assert result.last_agent.name == "Other"
@@ -109,9 +116,10 @@ async def hands_over_to_another() -> None:
 @flow
 async def calls_a_tool_by_chat_completions() -> None:
     model = OpenAIChatCompletionsModel(model=MODEL, openai_client=AsyncOpenAI(max_retries=0))
-    made = agent(model=model, tools=[weather], settings={"tool_choice": "required"})
+    made = agent(model=model, tools=[weather], output_type=City, settings={"tool_choice": "required"})
     result = await Runner.run(made, "What is the weather in Oslo?", max_turns=4)
     assert [item.type for item in result.new_items][:2] == ["tool_call_item", "tool_call_output_item"]
+    assert isinstance(result.final_output, City)
 
 
 run()

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from flows import MODEL, flow, run
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from pydantic_ai import Agent, ModelSettings, NativeOutput, RunContext, ToolOutput
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 
@@ -13,11 +13,11 @@ MODELS = (OpenAIChatModel, OpenAIResponsesModel)
 class City(BaseModel):
     """A city."""
 
-    name: str = Field(max_length=40)
+    name: Literal["Oslo", "Rome"]
 
 
-def agent(kind: type, **options: object) -> Agent:
-    return Agent(kind(MODEL), model_settings={"max_tokens": 96}, instructions="Be brief.", **options)
+def agent(kind: type, max_tokens: int = 12, **options: object) -> Agent:
+    return Agent(kind(MODEL), model_settings={"max_tokens": max_tokens}, instructions="Be brief.", **options)
 
 
 @flow
@@ -40,20 +40,22 @@ async def streams() -> None:
 @flow
 async def answers_in_a_structure_by_a_tool() -> None:
     for kind in MODELS:
-        result = await agent(kind, output_type=ToolOutput(City)).run("Name a city.")
+        result = await agent(kind, 96, output_type=ToolOutput(City)).run("Name a city.")
         assert isinstance(result.output, City)
 
 
 @flow
 async def answers_in_a_structure_by_a_schema() -> None:
     for kind in MODELS:
-        result = await agent(kind, output_type=NativeOutput(City)).run("Name a city.")
+        result = await agent(kind, 96, output_type=NativeOutput(City)).run("Name a city.")
         assert isinstance(result.output, City)
 
 
 def first_weather(context: RunContext) -> ModelSettings:
     """The tool at the first step, and an answer at the next."""
-    return {"max_tokens": 96, "tool_choice": ["weather"] if context.run_step <= 1 else "none"}
+    if context.run_step <= 1:
+        return {"max_tokens": 96, "tool_choice": ["weather"], "parallel_tool_calls": False}
+    return {"max_tokens": 12, "tool_choice": "none"}
 
 
 @flow

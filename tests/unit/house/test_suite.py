@@ -14,7 +14,7 @@ MAKEFILE = (TESTS.parent / "Makefile").read_text()
 @pytest.mark.parametrize("beside", [None, "images"])
 def test_every_folder_of_tests_is_run_once(beside: str | None) -> None:
     commands = [" ".join(part.command) for part in suite(beside)]
-    wanted = {f"make {kind}" for kind in ("unit", "chart", "e2e")} | {
+    wanted = {f"make {kind}" for kind in ("unit", "chart", "e2e", "clients")} | {
         f"make service OF={path.name}" for kind in ("integration", "contract") for path in (TESTS / kind).glob("*/")
     }
     assert {command for command in commands if not command.endswith("__pycache__")} >= {
@@ -31,8 +31,8 @@ def test_what_is_not_named_is_taken_for_one_that_waits_for_the_disk() -> None:
 
 def test_two_models_never_run_at_the_same_time() -> None:
     models = [part for part in suite() if "vllm" in part.traits]
-    assert {part.name for part in models} == {"e2e", "service-llm"}
-    assert models[0].clashes_with(models[1])
+    assert {part.name for part in models} == {"e2e", "clients", "service-llm"}
+    assert all(one.clashes_with(other) for one in models for other in models)
 
 
 def test_what_fills_the_disk_comes_after_what_waits_for_it_and_beside_what_computes() -> None:
