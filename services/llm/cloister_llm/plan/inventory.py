@@ -90,7 +90,7 @@ def take_inventory(configuration: Configuration, experts: int) -> Inventory:
             if not known.towers:
                 raise
             model, complete = _built(known, text_only=True), False
-            note = f"its encoder of images or sound is not counted: {error}"
+            note = f"Its encoder of images or sound is not counted. {error}"
     named = [(name, tuple(weight.shape)) for name, weight in model.named_parameters()]
     return Inventory(tuple(_weight(name, shape, experts) for name, shape in named), note, complete)
 
@@ -170,8 +170,7 @@ def _likeness(configuration: Configuration) -> tuple[Any, str]:
 
 def _uncounted(configuration: Configuration, why: str) -> PlanError:
     return PlanError(
-        f"How many weights '{configuration.model_type}' has cannot be told from its config.json ({why}). Copy "
-        "model.safetensors.index.json, or the weights, beside it."
+        f"How many weights '{configuration.model_type}' has cannot be told from its config.json: {why.rstrip('.')}."
     )
 
 

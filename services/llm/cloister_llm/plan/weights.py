@@ -61,7 +61,7 @@ def weight_bytes(model: Path, shape: ModelShape, dtype: str = "auto") -> int:
 def _counted(shape: ModelShape, dtype: str) -> int:
     """By the inventory of the model's class."""
     if not shape.inventory.complete:
-        raise PlanError(f"How much memory the weights take cannot be told: {shape.inventory.note}")
+        raise PlanError(f"{shape.inventory.note} Copy model.safetensors.index.json, or the weights, beside it.")
     return math.ceil(sum(weights_by_name(shape, dtype).values()))
 
 
