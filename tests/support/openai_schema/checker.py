@@ -28,6 +28,7 @@ EXTENSIONS: Mapping[str, frozenset[str]] = {
     # As OpenAI's sockets send it; the schema has it missing.
     "ResponsesServerEventResponseWsError": frozenset({"headers"}),
     "VectorStore": frozenset({"description", "status_details"}),
+    "VectorStoreFile": frozenset({"status_details"}),
     "VectorStoreSearchResponse": frozenset({"passage"}),
     "Project": frozenset({"status_details"}),
     "ProjectServiceAccount": frozenset({"status_details"}),

@@ -145,7 +145,7 @@ class Pipeline:
         text = parsed.text.encode()
         await self._ingestions.write_text(ingestion, text, keys)
         usage = await self._index_passages(job, ingestion, keys, parsed, turn)
-        await self._finish(job, ingestion, passages=len(parsed.chunks), usage_bytes=usage, text_bytes=len(text))
+        await self._finish(job, ingestion, parsed, usage_bytes=usage, text_bytes=len(text))
         _PASSAGES.inc(len(parsed.chunks))
         log.info(
             "file_ingested",
@@ -185,10 +185,11 @@ class Pipeline:
                     end=chunk.end,
                     page=chunk.page,
                     section=chunk.section,
+                    heading=chunk.heading,
                 )
                 for number, chunk in enumerate(parsed.chunks[first : first + _PASSAGES_A_STEP])
             ]
-            embedded = await self._embedder.embed([passage.text for passage in passages], bulk=True)
+            embedded = await self._embedder.embed([passage.embedded for passage in passages], bulk=True)
             entries = await asyncio.to_thread(self._seal, keys, owner, passages, embedded.vectors)
             usage += sum(entry.stored_bytes for entry in entries)
             await self._index.upsert(entries)
@@ -203,8 +204,9 @@ class Pipeline:
         return [Entry(passage, dense) for passage, dense in zip(sealed, rotated.tolist(), strict=True)]
 
     async def _finish(
-        self, job: Job, ingestion: Ingestion, *, passages: int, usage_bytes: int, text_bytes: int
+        self, job: Job, ingestion: Ingestion, parsed: Parsed, *, usage_bytes: int, text_bytes: int
     ) -> None:
+        passages = len(parsed.chunks)
         attachment_id = ingestion.attachment.id
         found = await self._index.count(job.store_id, attachment_id)
         if found > passages:
@@ -220,7 +222,11 @@ class Pipeline:
         if not await self._is_wanted(job):
             raise _Gone
         if not await self._ingestions.complete(
-            ingestion, passages=passages, usage_bytes=usage_bytes, text_bytes=text_bytes
+            ingestion,
+            passages=passages,
+            usage_bytes=usage_bytes,
+            text_bytes=text_bytes,
+            details=" ".join(parsed.notes) or None,
         ):
             raise _Gone
         _INGESTED.labels("completed").inc()

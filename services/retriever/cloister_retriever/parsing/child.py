@@ -10,14 +10,13 @@ import itertools
 import os
 import sys
 
-from charset_normalizer.constant import IANA_SUPPORTED
-
-from cloister_retriever.parsing.chunking import Chunk, Chunker, load_tokenizer
-from cloister_retriever.parsing.detect import detect
-from cloister_retriever.parsing.document import Document, UnreadableFile, too_long
-from cloister_retriever.parsing.kinds.kind import Source
+from cloister_retriever.parsing.chunking import Chunk, Chunker, ModelLimits, load_tokenizer
+from cloister_retriever.parsing.document import Document, UnreadableFile
+from cloister_retriever.parsing.encodings import CODECS
 from cloister_retriever.parsing.kinds.table import SUPPORTED
-from cloister_retriever.parsing.messages import READY, Answer, Refusal, Request
+from cloister_retriever.parsing.messages import MOST_MESSAGE, READY, Answer, Refusal, Request
+from cloister_retriever.parsing.reader import Reader
+from cloister_retriever.parsing.samples import samples
 from cloister_retriever.parsing.sandbox import confine
 
 __all__ = ["main"]
@@ -25,6 +24,7 @@ __all__ = ["main"]
 _STANDS_BACK = 10
 """Of 19: nobody waits for a file as for an answer, so the processors go to whoever else wants them."""
 
+_MAX_NOTES = 20
 _MAX_PASSAGES = 100_000
 """More than 16 MiB of prose gives. A file of nothing but headings would give millions, and the index gigabytes."""
 
@@ -33,40 +33,55 @@ def main() -> None:
     """Parses the file on stdin."""
     os.nice(_STANDS_BACK)
     request = Request.model_validate_json(sys.stdin.buffer.readline())
+    tokenizer = load_tokenizer(request.tokenizer_path)
     chunker = Chunker(
-        load_tokenizer(request.tokenizer_path), max_tokens=request.max_tokens, overlap_tokens=request.overlap_tokens
+        tokenizer,
+        max_tokens=request.max_tokens,
+        overlap_tokens=request.overlap_tokens,
+        model_tokens=ModelLimits.of(request.tokenizer_path, tokenizer).tokens,
     )
-    # Decoders are imported when first used, and after the filter nothing can be imported.
-    for encoding in IANA_SUPPORTED:
-        codecs.lookup(encoding)
+    reader = Reader(request.max_text_bytes, languages=request.languages, is_word=chunker.is_word)
+    _warm_up(reader)
     confined = confine(memory_bytes=request.memory_bytes, cpu_seconds=request.cpu_seconds)
     sys.stdout.buffer.write(READY)
     sys.stdout.buffer.flush()
-    answer = _answer(chunker, request, confined=confined)
+    answer = _answer(chunker, reader, request.name, confined=confined)
     sys.stdout.buffer.write(answer.model_dump_json(exclude_defaults=True).encode())
     sys.stdout.buffer.flush()
 
 
-def _answer(chunker: Chunker, request: Request, *, confined: bool) -> Answer:
+def _warm_up(reader: Reader) -> None:
+    """Loads what is loaded when it is first used: after the filter nothing can be opened."""
+    for encoding in CODECS:
+        codecs.lookup(encoding)
+    for name, content in samples():
+        reader.read(content, name)
+
+
+def _answer(chunker: Chunker, reader: Reader, name: str, *, confined: bool) -> Answer:
     try:
-        document = _document(Source(sys.stdin.buffer.read(), request.name, request.max_text_bytes))
+        document = reader.read(sys.stdin.buffer.read(), name)
         chunks = _passages(chunker, document)
     except UnreadableFile as error:
         read = f" Supported: {SUPPORTED}." if error.code == "unsupported_file" else ""
-        return Answer(confined=confined, error=Refusal(code=error.code, message=error.message + read))
+        message = (error.message + read)[:MOST_MESSAGE]
+        return Answer(confined=confined, error=Refusal(code=error.code, message=message))
     except MemoryError:
         message = "The file needs more memory to be read than is allowed."
         return Answer(confined=confined, error=Refusal(code="invalid_file", message=message))
+    except RecursionError:
+        message = "The file is nested deeper than is allowed."
+        return Answer(confined=confined, error=Refusal(code="invalid_file", message=message))
     if not chunks:
         return Answer(confined=confined, error=Refusal(code="invalid_file", message="The file has no text."))
-    return Answer(confined=confined, text=document.text, chunks=chunks)
+    return Answer(confined=confined, text=document.text, chunks=chunks, notes=_notes(document))
 
 
-def _document(source: Source) -> Document:
-    document = detect(source.content, source.name).parse(source)
-    if len(document.text.encode()) > source.max_text_bytes:
-        raise too_long(source.max_text_bytes)
-    return document
+def _notes(document: Document) -> list[str]:
+    """The first notes, and how many more there are: an archive may have a thousand."""
+    notes = [note[:MOST_MESSAGE] for note in document.notes[:_MAX_NOTES]]
+    more = len(document.notes) - len(notes)
+    return [*notes, f"There are {more} more such notes."] if more else notes
 
 
 def _passages(chunker: Chunker, document: Document) -> list[Chunk]:

@@ -4,16 +4,20 @@ The process reads bytes from strangers, so the service believes nothing of the a
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
 from cloister_retriever.parsing.chunking import Chunk
 
-__all__ = ["READY", "Answer", "Refusal", "Request"]
+__all__ = ["MOST_MESSAGE", "READY", "Answer", "Refusal", "Request"]
 
 READY = b"ready\n"
 """What the process says once it is confined, before it reads the file."""
+
+
+MOST_MESSAGE = 800
+"""Characters of a sentence for whoever uploaded the file."""
 
 
 class Request(BaseModel):
@@ -26,13 +30,14 @@ class Request(BaseModel):
     memory_bytes: int
     cpu_seconds: int
     max_text_bytes: int
+    languages: list[str] = []
 
 
 class Refusal(BaseModel):
     """Why the file cannot be read, as in `cloister_retriever.parsing.document.UnreadableFile`."""
 
     code: Literal["unsupported_file", "invalid_file"]
-    message: str = Field(max_length=500)
+    message: str = Field(max_length=MOST_MESSAGE)
 
 
 class Answer(BaseModel):
@@ -42,3 +47,5 @@ class Answer(BaseModel):
     error: Refusal | None = None
     text: str = ""
     chunks: list[Chunk] = []
+    notes: list[Annotated[str, Field(max_length=MOST_MESSAGE)]] = []
+    """What of the file was not read, or may have been read wrongly."""

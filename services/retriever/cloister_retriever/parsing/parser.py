@@ -6,7 +6,7 @@ import math
 import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from cloister_common.errors import Unavailable
@@ -42,6 +42,8 @@ class Parsed:
 
     text: str
     chunks: list[Chunk]
+    notes: list[str] = field(default_factory=list)
+    """What of it was not read, or may have been read wrongly: sentences for whoever uploaded it."""
 
 
 class Interruption(Protocol):
@@ -85,6 +87,7 @@ class Parser:
             memory_bytes=settings.parse_memory_bytes,
             cpu_seconds=math.ceil(settings.parse_seconds),
             max_text_bytes=settings.max_text_bytes,
+            languages=settings.languages,
         )
         # -I: no environment, no current folder. One thread: the process has a limit of its own on everything else.
         process = await asyncio.create_subprocess_exec(
@@ -135,7 +138,7 @@ class Parser:
             log.warning("parser_unconfined", reason="the kernel refused the system call filter")
         if body.error is not None:
             raise UnreadableFile(body.error.code, body.error.message)
-        return Parsed(body.text, body.chunks)
+        return Parsed(body.text, body.chunks, body.notes)
 
 
 async def _start(process: asyncio.subprocess.Process, request: bytes) -> None:
