@@ -24,6 +24,7 @@ from cloister_retriever.jobs.queue import JobQueue
 from cloister_retriever.keys import PassageKeyring
 from cloister_retriever.parsing.chunking import Chunker, ModelLimits, load_tokenizer
 from cloister_retriever.parsing.parser import Parser
+from cloister_retriever.parsing.warm import ParserHost
 from cloister_retriever.reading.service import ReadingService, limits_of
 from cloister_retriever.search.service import SearchService
 from cloister_retriever.settings import RetrieverSettings
@@ -98,6 +99,8 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         rotations = Rotations()
 
         ingestion = settings.ingestion
+        host = ParserHost()
+        stack.callback(host.close)
         limits = ModelLimits.of(ingestion.tokenizer_path)
         queue = JobQueue(objects, keyring, records, lease_seconds=ingestion.lease_seconds)
         purges = Purges(queue, index)
@@ -128,7 +131,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
                 files=files,
                 ingestions=IngestionService(store, uses),
                 keys=keys,
-                parser=Parser(ingestion),
+                parser=Parser(ingestion, host),
                 embedder=embedder,
                 index=index,
                 rotations=rotations,
@@ -151,7 +154,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             attachments=attachments,
             batches=BatchService(store, attachments),
             search=search,
-            reading=ReadingService(files, Parser(limits_of(ingestion)), passage_tokens=limits.tokens),
+            reading=ReadingService(files, Parser(limits_of(ingestion), host), passage_tokens=limits.tokens),
             objects=objects,
             milvus=milvus,
             embedder=embedder,

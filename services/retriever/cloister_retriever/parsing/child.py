@@ -1,14 +1,16 @@
-"""The parser's process: one file in on stdin, its passages out on stdout, then the end.
+"""The parser's process: one file in on its connection, its passages out, then the end.
 
-stdin is one line of JSON and then the file's bytes. stdout is the line `READY`, from which on what happens is the
-file's doing, and then JSON. Nothing touches a disk, and the file's name is not in the arguments, where other users of
-the machine could read it.
+It is forked from a warm one (`cloister_retriever.parsing.host`) with the request. What it says is the line `READY`,
+from which on what happens is the file's doing, and then JSON. Nothing touches a disk.
 """
 
 import codecs
+import functools
 import itertools
-import os
-import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tokenizers import Tokenizer
 
 from cloister_retriever.parsing.chunking import Chunk, Chunker, ModelLimits, load_tokenizer
 from cloister_retriever.parsing.document import Document, UnreadableFile
@@ -19,48 +21,51 @@ from cloister_retriever.parsing.reader import Reader
 from cloister_retriever.parsing.samples import samples
 from cloister_retriever.parsing.sandbox import confine
 
-__all__ = ["main"]
+__all__ = ["read_one", "warm_up"]
 
-_STANDS_BACK = 10
-"""Of 19: nobody waits for a file as for an answer, so the processors go to whoever else wants them."""
-
+_SAMPLE_BYTES = 64 * 1024
 _MAX_NOTES = 20
 _MAX_PASSAGES = 100_000
 """More than 16 MiB of prose gives. A file of nothing but headings would give millions, and the index gigabytes."""
 
 
-def main() -> None:
-    """Parses the file on stdin."""
-    os.nice(_STANDS_BACK)
-    request = Request.model_validate_json(sys.stdin.buffer.readline())
-    tokenizer = load_tokenizer(request.tokenizer_path)
-    chunker = Chunker(
-        tokenizer,
-        max_tokens=request.max_tokens,
-        overlap_tokens=request.overlap_tokens,
-        model_tokens=ModelLimits.of(request.tokenizer_path, tokenizer).tokens,
-    )
-    reader = Reader(request.max_text_bytes, languages=request.languages, is_word=chunker.is_word)
-    _warm_up(reader)
-    confined = confine(memory_bytes=request.memory_bytes, cpu_seconds=request.cpu_seconds)
-    sys.stdout.buffer.write(READY)
-    sys.stdout.buffer.flush()
-    answer = _answer(chunker, reader, request.name, confined=confined)
-    sys.stdout.buffer.write(answer.model_dump_json(exclude_defaults=True).encode())
-    sys.stdout.buffer.flush()
-
-
-def _warm_up(reader: Reader) -> None:
-    """Loads what is loaded when it is first used: after the filter nothing can be opened."""
+def warm_up() -> None:
+    """Loads what is loaded when it is first used: behind the filter nothing can be opened."""
     for encoding in CODECS:
         codecs.lookup(encoding)
+    reader = Reader(_SAMPLE_BYTES)
     for name, content in samples():
         reader.read(content, name)
 
 
-def _answer(chunker: Chunker, reader: Reader, name: str, *, confined: bool) -> Answer:
+@functools.cache
+def _tokenizer_of(folder: Path) -> Tokenizer:
+    return load_tokenizer(folder)
+
+
+@functools.lru_cache(maxsize=8)
+def chunker_of(folder: Path, max_tokens: int, overlap_tokens: int) -> Chunker:
+    """What cuts passages of this length: made before a process is forked, so that it is there."""
+    tokenizer = _tokenizer_of(folder)
+    limits = ModelLimits.of(folder, tokenizer)
+    return Chunker(tokenizer, max_tokens=max_tokens, overlap_tokens=overlap_tokens, model_tokens=limits.tokens)
+
+
+def read_one(request: Request, chunker: Chunker) -> None:
+    """Confines this process for good, and reads the file on standard input."""
+    reader = Reader(request.max_text_bytes, languages=request.languages, is_word=chunker.is_word)
+    # Opened before the filter: afterwards a file that is open cannot even be asked what it is.
+    with open(0, "rb", closefd=False) as source, open(1, "wb", closefd=False) as sink:
+        confined = confine(memory_bytes=request.memory_bytes, cpu_seconds=request.cpu_seconds)
+        sink.write(READY)
+        sink.flush()
+        answer = _answer(chunker, reader, source.read, request.name, confined=confined)
+        sink.write(answer.model_dump_json(exclude_defaults=True).encode())
+
+
+def _answer(chunker: Chunker, reader: Reader, content: Callable[[], bytes], name: str, *, confined: bool) -> Answer:
     try:
-        document = reader.read(sys.stdin.buffer.read(), name)
+        document = reader.read(content(), name)
         chunks = _passages(chunker, document)
     except UnreadableFile as error:
         read = f" Supported: {SUPPORTED}." if error.code == "unsupported_file" else ""
@@ -89,7 +94,3 @@ def _passages(chunker: Chunker, document: Document) -> list[Chunk]:
     if len(chunks) > _MAX_PASSAGES:
         raise UnreadableFile("invalid_file", f"The file has more than {_MAX_PASSAGES} passages. Split it.")
     return chunks
-
-
-if __name__ == "__main__":
-    main()

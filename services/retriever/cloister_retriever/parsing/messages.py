@@ -1,4 +1,4 @@
-"""What the service and the parser's process say to each other: a line that asks, `READY`, and an answer, in JSON.
+"""What the service and the parser's process say to each other: a request, `READY`, and an answer, in JSON.
 
 The process reads bytes from strangers, so the service believes nothing of the answer that has not this shape.
 """
@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from cloister_retriever.parsing.chunking import Chunk
 
-__all__ = ["MOST_MESSAGE", "READY", "Answer", "Refusal", "Request"]
+__all__ = ["MOST_MESSAGE", "MOST_REQUEST", "READY", "Answer", "Refusal", "Request"]
 
 READY = b"ready\n"
 """What the process says once it is confined, before it reads the file."""
@@ -18,6 +18,10 @@ READY = b"ready\n"
 
 MOST_MESSAGE = 800
 """Characters of a sentence for whoever uploaded the file."""
+
+
+MOST_REQUEST = 64 * 1024
+"""Bytes of a request: a name, a path and a few numbers."""
 
 
 class Request(BaseModel):
