@@ -26,6 +26,7 @@ from cloister_retriever.jobs.queue import JobQueue
 from cloister_retriever.keys import PassageKeyring
 from cloister_retriever.parsing.chunking import Chunker, ModelLimits, load_tokenizer
 from cloister_retriever.parsing.parser import Parser
+from cloister_retriever.parsing.warm import ParserHost
 from cloister_retriever.reading.service import ReadingService, limits_of
 from cloister_retriever.sealed.indexes import Indexes
 from cloister_retriever.sealed.memory import OpenStores
@@ -110,6 +111,8 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         words = Words(objects, keyring, most_bytes=settings.search.words_memory_bytes)
 
         ingestion = settings.ingestion
+        host = ParserHost()
+        stack.callback(host.close)
         limits = ModelLimits.of(ingestion.tokenizer_path)
         queue = JobQueue(objects, keyring, records, lease_seconds=ingestion.lease_seconds)
         purges = Purges(queue, indexes)
@@ -150,7 +153,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
                 files=files,
                 ingestions=IngestionService(store, uses, settings.protection),
                 keys=keys,
-                parser=Parser(ingestion),
+                parser=Parser(ingestion, host),
                 embedder=embedder,
                 indexes=indexes,
                 rotations=rotations,
@@ -175,7 +178,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             attachments=attachments,
             batches=BatchService(store, attachments),
             search=search,
-            reading=ReadingService(files, Parser(limits_of(ingestion)), passage_tokens=limits.tokens),
+            reading=ReadingService(files, Parser(limits_of(ingestion), host), passage_tokens=limits.tokens),
             objects=objects,
             milvus=milvus,
             embedder=embedder,

@@ -1,7 +1,7 @@
 """The retriever's settings: one YAML file, in a cluster the ConfigMap. Unknown keys are errors, secrets are files."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from cloister_common.settings import ClientTls, ServiceSettings, Settings
@@ -106,6 +106,11 @@ class IngestionSettings(Settings):
         1024 * 1024 * 1024, ge=256 * 1024 * 1024, description="The parser's address space, per file."
     )
     max_text_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="Largest extracted text, in UTF-8.")
+    languages: list[Annotated[str, Field(pattern="^[a-z]{2}$")]] = Field(
+        [],
+        description="Languages that files are expected in, as `de` or `ja`: preferred where a file does not say its "
+        "encoding and several fit.",
+    )
     turn_seconds: float = Field(
         10.0, gt=0, description="Seconds that a file is worked on before another tenant's file may take its turn."
     )

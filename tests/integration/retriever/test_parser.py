@@ -102,11 +102,50 @@ async def test_a_file_that_stands_aside_is_stopped_and_goes_on_with_the_time_it_
     assert len(parsed.text) == len(slow)
 
 
-def children() -> list[int]:
-    """The processes that this one has started, of the parser's kind."""
-    everyone = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+def started_by(process: int) -> list[int]:
+    """The processes that ``process`` has started, of the parser's kind."""
+    everyone = Path(f"/proc/{process}/task").glob("*/children")
     ids = [int(number) for path in everyone for number in path.read_text().split()]
-    return [one for one in ids if b"parsing.child" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    return [one for one in ids if b"parsing.host" in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
+def children() -> list[int]:
+    """The processes that read files: those that were forked from one that this one has started."""
+    return [one for host in started_by(os.getpid()) for one in started_by(host)]
+
+
+async def read(one: Parser, content: bytes) -> str:
+    return (await one.parse(chunks(content), name="a.txt", max_tokens=200, overlap_tokens=0)).text
+
+
+async def test_files_are_read_side_by_side_each_in_a_process_of_its_own() -> None:
+    one = parser()
+    texts = await asyncio.gather(*(read(one, b"note number %d" % number) for number in range(12)))
+    assert texts == [f"note number {number}" for number in range(12)]
+    await until(lambda: not children())
+
+
+async def test_files_are_read_again_when_the_process_that_they_are_forked_from_has_died() -> None:
+    one = parser()
+    await read(one, b"before")
+    host = one._host._process
+    assert host is not None
+    host.kill()
+    host.wait()
+    assert await read(one, b"after") == "after"
+
+
+async def test_nothing_is_left_running_when_a_file_is_given_up_or_the_service_ends() -> None:
+    one = parser(parse_seconds=120)
+    reading = asyncio.create_task(read(one, b"word " * 400_000))
+    await until(children)
+    reading.cancel()
+    await asyncio.wait({reading})
+    await until(lambda: not children())
+    host = one._host._process
+    assert host is not None
+    one._host.close()
+    assert host.returncode is not None
 
 
 def stat_of(process: int) -> list[str]:
@@ -174,7 +213,7 @@ async def test_a_file_of_nothing_but_headings_is_refused_before_it_fills_the_ind
 )
 def test_an_answer_that_is_no_answer_is_the_files_fault(answer: bytes) -> None:
     with pytest.raises(UnreadableFile):
-        parser()._result(answer, 0)
+        parser()._result(answer)
 
 
 def test_processes_can_be_started_while_vectors_are_rotated() -> None:

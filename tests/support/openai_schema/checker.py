@@ -28,7 +28,7 @@ EXTENSIONS: Mapping[str, frozenset[str]] = {
     # As OpenAI's sockets send it; the schema has it missing.
     "ResponsesServerEventResponseWsError": frozenset({"headers"}),
     "VectorStore": frozenset({"description", "status_details"}),
-    "VectorStoreFile": frozenset({"access"}),
+    "VectorStoreFile": frozenset({"access", "status_details"}),
     "FileObject": frozenset({"access"}),
     "VectorStoreSearchResponse": frozenset({"passage"}),
     "Project": frozenset({"status_details"}),

@@ -8,7 +8,7 @@ from cloister_common.settings import SettingsError
 from cloister_retriever.parsing import chunking
 from cloister_retriever.parsing.chunking import Chunker, ModelLimits, load_tokenizer
 from cloister_retriever.parsing.document import Document, Segment
-from cloister_retriever.parsing.kinds.text import parse_text
+from cloister_retriever.parsing.reader import Reader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
@@ -38,7 +38,7 @@ def chunker(tokenizer: Tokenizer) -> Chunker:
 @given(text=texts, name=st.sampled_from(["a.txt", "a.md"]))
 @settings(max_examples=150, deadline=None)
 def test_passages_cover_the_text_within_the_limit(chunker: Chunker, tokenizer: Tokenizer, text: str, name: str) -> None:
-    document = parse_text(text.encode(), name)
+    document = Reader(10_000_000).read(text.encode(), name)
     covered: set[int] = set()
     for chunk in chunker.chunk(document):
         passage = document.text[chunk.start : chunk.end]
@@ -91,6 +91,41 @@ def test_a_passage_keeps_its_page_and_never_crosses_it(chunker: Chunker) -> None
         (1, "first page here"),
         (2, "second page here"),
     ]
+
+
+@given(text=texts)
+@settings(max_examples=100, deadline=None)
+def test_no_passage_is_only_a_heading_unless_it_is_as_long_as_text_or_all_there_is(
+    chunker: Chunker, tokenizer: Tokenizer, text: str
+) -> None:
+    document = Reader(10_000_000).read(text.encode(), "a.md")
+    lines = {heading.start: heading.end for heading in document.headings}
+    for chunk in chunker.chunk(document):
+        place = chunk.start
+        while place in lines:
+            place = lines[place]
+            while place < chunk.end and document.text[place].isspace():
+                place += 1
+        alone = place >= chunk.end
+        around = next(part for part in document.segments if part.start <= chunk.start < part.end)
+        headings = (document.text[around.start : around.body], document.text[around.tail : around.end])
+        long = any(len(tokenizer.encode(one, add_special_tokens=False).ids) * 2 > _MAX_TOKENS for one in headings)
+        assert not alone or long or around.body is None
+
+
+def test_every_passage_of_a_section_has_its_headings_above_as_far_as_the_model_reads(tokenizer: Tokenizer) -> None:
+    chunker = Chunker(tokenizer, max_tokens=30, overlap_tokens=0, model_tokens=40)
+    text = "# Handbook\n\n## Leave\n\n" + "Every year has days on which nobody works at all. " * 20
+    chunks = list(chunker.chunk(Reader(10_000_000).read(text.encode(), "a.md")))
+    assert len(chunks) > 3
+    assert {chunk.heading for chunk in chunks} == {"Handbook > Leave"}
+    assert text[chunks[0].start : chunks[0].end].startswith("# Handbook\n\n## Leave\n\nEvery year")
+    for chunk in chunks:
+        embedded = f"{chunk.heading}\n{text[chunk.start : chunk.end]}"
+        assert len(tokenizer.encode(embedded, add_special_tokens=False).ids) <= 40
+    tight = Chunker(tokenizer, max_tokens=30, overlap_tokens=0, model_tokens=30)
+    headings = {chunk.heading for chunk in tight.chunk(Reader(10_000_000).read(text.encode(), "a.md"))}
+    assert headings <= {None, "Leave", "Handbook > Leave"}
 
 
 def test_a_word_of_a_megabyte_is_cut_although_it_is_one_token(chunker: Chunker, tokenizer: Tokenizer) -> None:

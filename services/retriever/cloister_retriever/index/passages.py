@@ -30,6 +30,13 @@ class Passage(BaseModel):
     end: int
     page: int | None = None
     section: str | None = None
+    heading: str | None = None
+    """What stands over ``text`` when it is embedded: as much of ``section`` as the model can read with it."""
+
+    @property
+    def embedded(self) -> str:
+        """What its vector is made of."""
+        return self.text if self.heading is None else f"{self.heading}\n{self.text}"
 
 
 class PassageOwner(NamedTuple):

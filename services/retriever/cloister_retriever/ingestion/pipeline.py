@@ -160,9 +160,7 @@ class Pipeline:
         await self._ingestions.write_text(ingestion, text, keys)
         index = self._indexes.of(job.tenant, ingestion.key, protection)
         usage = await self._index_passages(index, job, ingestion, keys, parsed, turn)
-        await self._finish(
-            index, job, ingestion, keys, passages=len(parsed.chunks), usage_bytes=usage, text_bytes=len(text)
-        )
+        await self._finish(index, job, ingestion, keys, parsed, usage_bytes=usage, text_bytes=len(text))
         _PASSAGES.inc(len(parsed.chunks))
         log.info(
             "file_ingested",
@@ -204,10 +202,11 @@ class Pipeline:
                     end=chunk.end,
                     page=chunk.page,
                     section=chunk.section,
+                    heading=chunk.heading,
                 )
                 for number, chunk in enumerate(parsed.chunks[first : first + _PASSAGES_A_STEP])
             ]
-            embedded = await self._embedder.embed([passage.text for passage in passages], bulk=True)
+            embedded = await self._embedder.embed([passage.embedded for passage in passages], bulk=True)
             terms = await asyncio.to_thread(_terms, keys, passages, language, ingestion.attachment.file_name)
             entries = await asyncio.to_thread(self._seal, keys, owner, passages, embedded.vectors, terms)
             writer.add(terms)
@@ -236,11 +235,12 @@ class Pipeline:
         job: Job,
         ingestion: Ingestion,
         keys: PassageKeys,
+        parsed: Parsed,
         *,
-        passages: int,
         usage_bytes: int,
         text_bytes: int,
     ) -> None:
+        passages = len(parsed.chunks)
         attachment_id = ingestion.attachment.id
         owner = PassageOwner(job.tenant, job.store_id, ingestion.file_id, attachment_id)
         *expected, following = await asyncio.to_thread(
@@ -259,7 +259,11 @@ class Pipeline:
         if not await self._is_wanted(job):
             raise _Gone
         if not await self._ingestions.complete(
-            ingestion, passages=passages, usage_bytes=usage_bytes, text_bytes=text_bytes
+            ingestion,
+            passages=passages,
+            usage_bytes=usage_bytes,
+            text_bytes=text_bytes,
+            details=" ".join(parsed.notes) or None,
         ):
             raise _Gone
         _INGESTED.labels("completed").inc()

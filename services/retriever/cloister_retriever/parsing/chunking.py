@@ -10,7 +10,7 @@ from cloister_common.settings import SettingsError
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 from tokenizers import Tokenizer
 
-from cloister_retriever.parsing.document import Document
+from cloister_retriever.parsing.document import Document, Segment
 
 __all__ = ["Chunk", "Chunker", "ModelLimits"]
 
@@ -36,6 +36,8 @@ class Chunk(NamedTuple):
     end: int
     page: int | None
     section: str | None
+    heading: str | None = None
+    """As much of ``section`` as the model can read before the text: the innermost headings."""
 
 
 class ModelLimits(NamedTuple):
@@ -45,13 +47,13 @@ class ModelLimits(NamedTuple):
     """Text tokens: the model's limit less the special tokens it adds."""
 
     @classmethod
-    def of(cls, folder: Path) -> "ModelLimits":
-        """Reads the limit of the sentence-transformers model in ``folder``.
+    def of(cls, folder: Path, tokenizer: Tokenizer | None = None) -> "ModelLimits":
+        """Reads the limit of the sentence-transformers model in ``folder``, whose ``tokenizer`` may be loaded already.
 
         Raises:
             SettingsError: The folder is not such a model's.
         """
-        tokenizer = load_tokenizer(folder)
+        tokenizer = tokenizer or load_tokenizer(folder)
         limit = _json(folder / "sentence_bert_config.json").get("max_seq_length")
         if limit is None:
             limit = _json(folder / "tokenizer_config.json").get("model_max_length")
@@ -89,23 +91,86 @@ class Chunker:
         tokenizer: The embedding model's, from `load_tokenizer`.
         max_tokens: Longest passage, special tokens not counted.
         overlap_tokens: What neighbours may share.
+        model_tokens: What the model reads, special tokens not counted: what a passage leaves of it is for headings.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, max_tokens: int, overlap_tokens: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, max_tokens: int, overlap_tokens: int, model_tokens: int | None = None
+    ) -> None:
         self._tokenizer = tokenizer
+        self._model_tokens = model_tokens or max_tokens
         self._max_tokens = max_tokens
         self._text = TextSplitter.from_huggingface_tokenizer(tokenizer, max_tokens, overlap=overlap_tokens)
         self._markdown = MarkdownSplitter.from_huggingface_tokenizer(tokenizer, max_tokens, overlap=overlap_tokens)
 
     def chunk(self, document: Document) -> Iterator[Chunk]:
-        """The passages of ``document`` in its order. None is empty and none crosses a segment's border."""
+        """The passages of ``document`` in its order. None is empty, none crosses a segment's border, and none is only
+        a heading."""
         splitter = self._markdown if document.markdown else self._text
         for segment in document.segments:
-            for first, last in _blocks(document.text, segment.start, segment.end):
-                for offset, piece in splitter.chunk_indices(document.text[first:last]):
-                    for start, end in self._bounded(piece):
-                        at = first + offset
-                        yield Chunk(at + start, at + end, segment.page, segment.section)
+            for start, end in self._segment(document.text, segment, splitter):
+                heading = self._heading(segment.section, document.text[start:end])
+                yield Chunk(start, end, segment.page, segment.section, heading)
+
+    def _segment(
+        self, text: str, segment: Segment, splitter: TextSplitter | MarkdownSplitter
+    ) -> Iterator[tuple[int, int]]:
+        """Ranges of a segment's passages. Headings go with what follows them, or else with what is before them."""
+        start, end = segment.start, segment.end
+        body = segment.body if segment.body is not None and self._is_short(text[start : segment.body]) else start
+        tail = segment.tail if segment.tail is not None and self._is_short(text[segment.tail : end]) else end
+        ranges = list(self._ranges(text, body, tail, splitter))
+        if not ranges:
+            yield from self._ranges(text, start, end, splitter)
+            return
+        if body > start:
+            first, last = ranges.pop(0)
+            lead = next(_seen(text, start, body))[0]
+            cut = last
+            while not self._fits(text[lead:cut]) and cut > first + 1:
+                cut = _middle(text, first, cut)
+            ranges[:0] = [(lead, cut), *_seen(text, cut, last)]
+        if tail < end:
+            first, last = ranges.pop()
+            until = next(_seen(text, tail, end))[1]
+            cut = first
+            while not self._fits(text[cut:until]) and cut < last - 1:
+                cut = _middle(text, max(cut, body), last)
+            ranges += [*_seen(text, first, cut), (cut, until)]
+        yield from ranges
+
+    def _fits(self, text: str) -> bool:
+        return len(text) <= _MAX_CHARACTERS and self._tokens(text) <= self._max_tokens
+
+    def _is_short(self, text: str) -> bool:
+        """Whether headings leave room for text; those that do not are text."""
+        return bool(text.strip()) and len(text) * 2 <= _MAX_CHARACTERS and self._tokens(text) * 2 <= self._max_tokens
+
+    def _ranges(
+        self, text: str, start: int, end: int, splitter: TextSplitter | MarkdownSplitter
+    ) -> Iterator[tuple[int, int]]:
+        for first, last in _blocks(text, start, end):
+            for offset, piece in splitter.chunk_indices(text[first:last]):
+                for begin, until in self._bounded(piece):
+                    yield first + offset + begin, first + offset + until
+
+    def _heading(self, section: str | None, text: str) -> str | None:
+        """As many of the innermost headings as the model can read before ``text``, with a line's end between."""
+        if section is None:
+            return None
+        room = self._model_tokens - self._tokens(text)
+        heading = section[-_MAX_CHARACTERS:]
+        while heading and self._tokens(f"{heading}\n{text}") > self._model_tokens:
+            # Without the outermost heading, or of the last one without its first half.
+            _, parted, rest = heading.partition(" > ")
+            heading = rest if parted else heading[(len(heading) + 1) // 2 :].strip() if room > 1 else ""
+        return heading or None
+
+    def is_word(self, text: str) -> bool:
+        """Whether the model has ``text`` in its vocabulary as one whole word."""
+        word = text.lower()
+        # WordPiece has whole words as they are; SentencePiece and byte pairs mark where a word begins.
+        return any(self._tokenizer.token_to_id(mark + word) is not None for mark in ("", "\u2581", "\u0120"))
 
     def pieces(self, text: str, *, most: int | None = None) -> list[str]:
         """``text`` as pieces that the model can read: one, unless it is too long; the first ``most`` of them."""
@@ -135,6 +200,20 @@ class Chunker:
 
     def _tokens(self, text: str) -> int:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _seen(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The range without blanks at its ends, if there is anything else."""
+    piece = text[start:end]
+    if bare := piece.strip():
+        first = start + len(piece) - len(piece.lstrip())
+        yield first, first + len(bare)
+
+
+def _middle(text: str, start: int, end: int) -> int:
+    """A place in the middle, behind a blank if there is one."""
+    middle = (start + end) // 2
+    return text.rfind(" ", start + 1, middle) + 1 or max(middle, start + 1)
 
 
 def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -1,36 +1,56 @@
-"""The kind of a file, by its content; its name only tells Markdown and CSV from other text."""
+"""The kind of a file, by its content behind the byte order mark; its name only tells Markdown and tables from text.
 
-import re
+First letters alone prove nothing: a note may begin with ``GIF89a`` or quote a PDF. What follows has to fit.
+"""
 
 from cloister_retriever.parsing.document import UnreadableFile
-from cloister_retriever.parsing.kinds.kind import Kind
+from cloister_retriever.parsing.kinds.kind import Kind, Look
 from cloister_retriever.parsing.kinds.table import KINDS
 from cloister_retriever.parsing.kinds.text import TEXT
 
 __all__ = ["detect"]
 
-_UNREAD: tuple[tuple[bytes, str], ...] = (
-    (b"PK\x03\x04", "an Office document or ZIP archive"),
-    (b"PK\x05\x06", "an empty ZIP archive"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"BZh", "a bzip2 archive"),
-    (b"\xfd7zXZ\x00", "an xz archive"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
-    (b"Rar!", "a RAR archive"),
-    (b"(\xb5/\xfd", "a Zstandard archive"),
-    (b"{\\rtf", "an RTF document"),
-    (b"\x89PNG", "an image"),
-    (b"\xff\xd8\xff", "an image"),
-    (b"GIF8", "an image"),
-    (b"RIFF", "an image, sound or video"),
-    (b"\x7fELF", "a program"),
-    (b"MZ", "a program"),
-    (b"%!PS", "a PostScript document"),
+_PICTURE = "which is read once there is a description of it in words: text in pictures is not read yet"
+_ARCHIVE = "which is not unpacked: send a ZIP, or the files in it"
+_UNREAD: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"PK\x03\x04", "a damaged ZIP archive, or an Office document that is damaged"),
+    (0, b"PK\x05\x06", "an empty ZIP archive"),
+    (0, b"\x1f\x8b", f"a gzip archive, {_ARCHIVE}"),
+    (0, b"BZh", f"a bzip2 archive, {_ARCHIVE}"),
+    (0, b"\xfd7zXZ\x00", f"an xz archive, {_ARCHIVE}"),
+    (0, b"7z\xbc\xaf\x27\x1c", f"a 7-Zip archive, {_ARCHIVE}"),
+    (0, b"Rar!", f"a RAR archive, {_ARCHIVE}"),
+    (0, b"(\xb5/\xfd", f"a Zstandard archive, {_ARCHIVE}"),
+    (257, b"ustar", f"a tar archive, {_ARCHIVE}"),
+    (0, b"\x89PNG", f"a PNG image, {_PICTURE}"),
+    (0, b"\xff\xd8\xff", f"a JPEG image, {_PICTURE}"),
+    (0, b"GIF8", f"a GIF image, {_PICTURE}"),
+    (0, b"II*\x00", f"a TIFF image, {_PICTURE}"),
+    (0, b"MM\x00*", f"a TIFF image, {_PICTURE}"),
+    (8, b"WEBP", f"a WebP image, {_PICTURE}"),
+    (4, b"ftypheic", f"a HEIC image, {_PICTURE}"),
+    (4, b"ftypavif", f"an AVIF image, {_PICTURE}"),
+    (0, b"BM", f"a bitmap image, {_PICTURE}"),
+    (0, b"\x00\x00\x01\x00", "an icon, which has no text"),
+    (0, b"RIFF", "a sound or video, which is not read"),
+    (0, b"ID3", "a sound, which is not read"),
+    (0, b"OggS", "a sound or video, which is not read"),
+    (0, b"fLaC", "a sound, which is not read"),
+    (4, b"ftyp", "a video, which is not read"),
+    (0, b"\x1aE\xdf\xa3", "a video, which is not read"),
+    (0, b"\x7fELF", "a program, which has no text"),
+    (0, b"MZ", "a program, which has no text"),
+    (0, b"\xca\xfe\xba\xbe", "a program, which has no text"),
+    (0, b"\x00asm", "a program, which has no text"),
+    (0, b"SQLite format 3\x00", "a database, which is not read: export its tables as CSV"),
+    (0, b"wOF", "a font, which has no text"),
 )
-_HTML_STARTS = (b"<!doctype html", b"<html>", b"<html ", b"<html\t", b"<html\r", b"<html\n")
-_HTML_WITHIN = 4096
-"""HTML that begins with more comments and blanks than this is read as the text it also is."""
+_OLD = {
+    "ole": "an old Office document, which is not read: save it as DOCX or PPTX",
+    "encrypted": "an encrypted Office document: upload a copy that opens without a password",
+}
+_CUT = 512
+"""Bytes at the beginning that tell a text from what begins with the same letters."""
 
 
 def detect(content: bytes, name: str) -> Kind:
@@ -39,42 +59,27 @@ def detect(content: bytes, name: str) -> Kind:
     Raises:
         UnreadableFile: It is something we do not read, or nothing at all.
     """
-    if not content.strip(b"\x00 \t\r\n\x0b\x0c"):
+    look = Look(content, name)
+    if not look.head.strip(b"\x00 \t\r\n\x0b\x0c") and not content.strip(b"\x00 \t\r\n\x0b\x0c"):
         raise UnreadableFile("invalid_file", "The file is empty.")
-    found = next((kind for kind in KINDS if kind.claims(content, name)), None)
+    found = next((kind for kind in KINDS if kind.claims(look)), None)
     if found is not None:
         return found
-    what = _unread(content, name)
+    what = _unread(look)
     if what is not None:
-        raise UnreadableFile("unsupported_file", f"The file is {what}, which cannot be read yet.")
+        raise UnreadableFile("unsupported_file", f"The file is {what}.")
     return TEXT
 
 
-def _unread(content: bytes, name: str) -> str | None:
+def _unread(look: Look) -> str | None:
     """What the file is that we know and do not read."""
-    for magic, what in _UNREAD:
-        # A text may begin with "MZ" or "BZh"; a program or archive has zero bytes near its beginning.
-        if content.startswith(magic) and (len(magic) > 3 or not _looks_like_text(content[:512])):
+    if look.package in _OLD:
+        return _OLD[look.package]
+    start = look.content[:_CUT]
+    if look.head.startswith(b"%!PS-Adobe-"):
+        return "a PostScript document, which is not read: save it as PDF"
+    for at, magic, what in _UNREAD:
+        # A text may begin with "MZ" or "GIF8"; a program or a picture has bytes near its beginning that no text has.
+        if start.startswith(magic, at) and (look.is_binary or not magic.isascii()):
             return what
-    if _is_html(content[:_HTML_WITHIN]):
-        return "an HTML page"
-    if re.search(r"\.(csv|tsv)\Z", name, re.IGNORECASE):
-        return "a table (CSV)"
     return None
-
-
-def _is_html(start: bytes) -> bool:
-    """Whether a page begins here, behind any number of comments. Each step goes forward: nothing is looked at twice."""
-    at = 0
-    while True:
-        rest = start[at:].lstrip()
-        if not rest.startswith(b"<!--"):
-            return rest[:16].lower().startswith(_HTML_STARTS)
-        end = start.find(b"-->", len(start) - len(rest) + len(b"<!--"))
-        if end < 0:
-            return False
-        at = end + len(b"-->")
-
-
-def _looks_like_text(start: bytes) -> bool:
-    return all(byte >= 32 or byte in b"\t\r\n\x0c" for byte in start)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-__all__ = ["Document", "Segment", "UnreadableFile", "too_long"]
+__all__ = ["Document", "Heading", "Segment", "UnreadableFile", "too_long"]
 
 
 class UnreadableFile(Exception):
@@ -36,6 +36,21 @@ class Segment(NamedTuple):
     section: str | None = None
     """The headings above, outermost first, joined by `` > ``."""
 
+    body: int | None = None
+    """Where the text behind the headings that the segment begins with begins; None if it begins with none."""
+
+    tail: int | None = None
+    """Where headings begin that nothing follows; None if it ends with none."""
+
+
+class Heading(NamedTuple):
+    """A heading in a text: its line is characters ``start`` to ``end``; the outermost has level 1."""
+
+    start: int
+    end: int
+    level: int
+    title: str
+
 
 @dataclass
 class Document:
@@ -44,3 +59,9 @@ class Document:
     text: str
     markdown: bool = False
     segments: list[Segment] = field(default_factory=list)
+
+    headings: list[Heading] = field(default_factory=list)
+    """Those that made the segments, for a document that this one becomes a part of."""
+
+    notes: list[str] = field(default_factory=list)
+    """What of the file was not read, or may have been read wrongly: sentences for whoever uploaded it."""

@@ -1,12 +1,11 @@
-"""Starts the parser's process for one file, feeds it, and reads its answer under limits of time and size."""
+"""Has a parser's process forked for one file, feeds it, and reads its answer under limits of time and size."""
 
 import asyncio
 import contextlib
 import math
 import signal
-import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from cloister_common.errors import Unavailable
@@ -17,6 +16,7 @@ from pydantic import ValidationError
 from cloister_retriever.parsing.chunking import Chunk
 from cloister_retriever.parsing.document import UnreadableFile
 from cloister_retriever.parsing.messages import READY, Answer, Request
+from cloister_retriever.parsing.warm import ParserHost, ParserProcess
 from cloister_retriever.settings import IngestionSettings
 
 __all__ = ["Interruption", "Parsed", "Parser"]
@@ -26,8 +26,8 @@ _SECONDS = Histogram(
     "cloister_parse_seconds", "Seconds a parser process took.", buckets=(0.2, 0.5, 1, 2, 5, 10, 30, 60)
 )
 
-_START_SECONDS = 120.0
-"""A third of a second on a quiet machine; a starved one may take long, and that is no reason to fail a file."""
+_READY_SECONDS = 120.0
+"""Milliseconds on a quiet machine; a starved one may take long, and that is no reason to fail a file."""
 
 _CLOCK_FACTOR = 3
 """The kernel counts the child's processor time; by the clock it may take longer, since other work runs too."""
@@ -42,6 +42,8 @@ class Parsed:
 
     text: str
     chunks: list[Chunk]
+    notes: list[str] = field(default_factory=list)
+    """What of it was not read, or may have been read wrongly: sentences for whoever uploaded it."""
 
 
 class Interruption(Protocol):
@@ -55,10 +57,16 @@ class Interruption(Protocol):
 
 
 class Parser:
-    """Parses files, each in a process of its own."""
+    """Parses files, each in a process of its own.
 
-    def __init__(self, settings: IngestionSettings) -> None:
+    Args:
+        settings: What a file may cost.
+        host: What the processes are forked from; one of its own if there is none.
+    """
+
+    def __init__(self, settings: IngestionSettings, host: ParserHost | None = None) -> None:
         self._settings = settings
+        self._host = host or ParserHost()
         self._warned = False
 
     async def parse(
@@ -85,20 +93,11 @@ class Parser:
             memory_bytes=settings.parse_memory_bytes,
             cpu_seconds=math.ceil(settings.parse_seconds),
             max_text_bytes=settings.max_text_bytes,
+            languages=settings.languages,
         )
-        # -I: no environment, no current folder. One thread: the process has a limit of its own on everything else.
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-I",
-            "-m",
-            "cloister_retriever.parsing.child",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "OPENBLAS_NUM_THREADS": "1"},
-        )
+        process = await self._host.begin(request.model_dump_json().encode())
         try:
-            await _start(process, request.model_dump_json().encode() + b"\n")
+            await _ready(process)
             with _SECONDS.time():
                 async with (
                     asyncio.timeout(_CLOCK_FACTOR * settings.parse_seconds) as clock,
@@ -107,22 +106,18 @@ class Parser:
                     _, answer = await asyncio.gather(
                         _feed(process, content), _read(process, _ANSWER_FACTOR * settings.max_text_bytes)
                     )
-                    status = await process.wait()
         except TimeoutError as error:
             raise UnreadableFile(
                 "invalid_file", f"The file could not be read within {settings.parse_seconds:g} seconds."
             ) from error
         finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        return self._result(answer, status)
+            await process.close()
+        return self._result(answer)
 
-    def _result(self, answer: bytes | None, status: int) -> Parsed:
-        if not answer or status != 0:
+    def _result(self, answer: bytes | None) -> Parsed:
+        if not answer:
             # Killed by a limit, or crashed inside a library: the file is at fault, the next one gets a new process.
-            log.warning("parser_died", status=status)
+            log.warning("parser_died")
             raise UnreadableFile("invalid_file", "The file is damaged, or needs more time or memory than is allowed.")
         try:
             body = Answer.model_validate_json(answer)
@@ -135,26 +130,23 @@ class Parser:
             log.warning("parser_unconfined", reason="the kernel refused the system call filter")
         if body.error is not None:
             raise UnreadableFile(body.error.code, body.error.message)
-        return Parsed(body.text, body.chunks)
+        return Parsed(body.text, body.chunks, body.notes)
 
 
-async def _start(process: asyncio.subprocess.Process, request: bytes) -> None:
-    """Waits until the child is confined and ready. What goes wrong until then is not the file's fault."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(request)
+async def _ready(process: ParserProcess) -> None:
+    """Waits until the process is confined. What goes wrong until then is not the file's fault."""
     try:
-        ready = await asyncio.wait_for(process.stdout.readline(), _START_SECONDS)
-    except TimeoutError:
+        ready = await asyncio.wait_for(process.reader.readline(), _READY_SECONDS)
+    except (TimeoutError, OSError):
         ready = b""
     if ready != READY:
-        log.error("parser_not_started", status=process.returncode)
+        log.error("parser_not_started")
         raise Unavailable("The parser did not start. Try again in a moment.", retry_after=5)
 
 
 @contextlib.asynccontextmanager
 async def _interruptible(
-    process: asyncio.subprocess.Process, clock: asyncio.Timeout, turn: Interruption | None
+    process: ParserProcess, clock: asyncio.Timeout, turn: Interruption | None
 ) -> AsyncIterator[None]:
     """Stops ``process``, and ``clock`` with it, for as long as ``turn`` stands aside."""
     if turn is None:
@@ -190,28 +182,26 @@ async def _interruptible(
     await turn.held()
 
 
-async def _feed(process: asyncio.subprocess.Process, content: AsyncIterator[bytes]) -> None:
-    assert process.stdin is not None
+async def _feed(process: ParserProcess, content: AsyncIterator[bytes]) -> None:
     try:
         async for chunk in content:
-            process.stdin.write(chunk)
-            await process.stdin.drain()
-        process.stdin.close()
-        await process.stdin.wait_closed()
-    except (BrokenPipeError, ConnectionResetError):
-        # The child died while it was being fed; its status tells.
+            process.writer.write(chunk)
+            await process.writer.drain()
+        process.writer.write_eof()
+    except OSError:
+        # The process died while it was being fed; what it said tells.
         return
 
 
-async def _read(process: asyncio.subprocess.Process, limit: int) -> bytes | None:
-    """All of stdout, or None if it is longer than ``limit`` (then the process is ended)."""
-    assert process.stdout is not None
+async def _read(process: ParserProcess, limit: int) -> bytes | None:
+    """All that it says, or None if that is longer than ``limit`` (then it is ended)."""
     parts = []
     length = 0
-    while chunk := await process.stdout.read(64 * 1024):
-        length += len(chunk)
-        if length > limit:
-            process.kill()
-            return None
-        parts.append(chunk)
+    with contextlib.suppress(ConnectionError):  # it died before it had read everything
+        while chunk := await process.reader.read(64 * 1024):
+            length += len(chunk)
+            if length > limit:
+                process.kill()
+                return None
+            parts.append(chunk)
     return b"".join(parts)

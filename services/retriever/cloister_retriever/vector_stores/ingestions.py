@@ -113,8 +113,10 @@ class IngestionService:
             ingestion.tenant, ingestion.attachment, _once(text), keys.texts, max_bytes=len(text)
         )
 
-    async def complete(self, ingestion: Ingestion, *, passages: int, usage_bytes: int, text_bytes: int) -> bool:
-        """The file is searchable; says whether this call ended it."""
+    async def complete(
+        self, ingestion: Ingestion, *, passages: int, usage_bytes: int, text_bytes: int, details: str | None
+    ) -> bool:
+        """The file is searchable, but for what ``details`` says; says whether this call ended it."""
         await self._store.note_grown(ingestion.tenant, ingestion.store_id, ingestion.key)
         outcome = Outcome(
             attachment_id=ingestion.attachment.id,
@@ -122,6 +124,7 @@ class IngestionService:
             passages=passages,
             usage_bytes=usage_bytes,
             text_bytes=text_bytes,
+            details=details,
             finished_at=int(time.time()),
         )
         return await self._store.decide(ingestion.tenant, ingestion.attachment, outcome, ingestion.key)

@@ -142,6 +142,9 @@ class Outcome(BaseModel):
     passages: int = 0
     usage_bytes: int = 0
     text_bytes: int = 0
+    details: str | None = None
+    """Of a completed file: what of it was not read, or may have been read wrongly."""
+
     finished_at: int
 
     @classmethod
@@ -181,7 +184,10 @@ class Attached(BaseModel):
             chunking_strategy=self.record.chunking.wire(),
         )
         # OpenAI's type would turn whole numbers into floats; they go back as they were sent.
-        return {**file.model_dump(mode="json"), "attributes": self.record.attributes or {}}
+        wire = {**file.model_dump(mode="json"), "attributes": self.record.attributes or {}}
+        # OpenAI has no word for a file that was read in part. A file's own object calls such a sentence so.
+        details = None if self.outcome is None else self.outcome.details
+        return wire if details is None else {**wire, "status_details": details}
 
 
 class StoreView(NamedTuple):

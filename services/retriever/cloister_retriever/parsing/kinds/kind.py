@@ -1,23 +1,60 @@
 """What the parser has to know of a kind of file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
+from cloister_retriever.parsing.decoding import unmarked, wide_marked
 from cloister_retriever.parsing.document import Document
+from cloister_retriever.parsing.packages import package_of
 
-__all__ = ["Kind", "Source"]
+__all__ = ["Kind", "Look", "Source"]
+
+_HEAD_BYTES = 64 * 1024
 
 
 class Source(NamedTuple):
-    """An uploaded file, and how much text may come out of it."""
+    """A file, and how much text may come out of it."""
 
     content: bytes
     name: str
     max_text_bytes: int
     """In UTF-8. A parser stops early where it can; whoever called it looks at what came out."""
 
+    languages: Sequence[str] = ()
+    """Those that are expected, by ISO 639's two letters."""
 
-def _nothing(_content: bytes, _name: str) -> bool:
+    is_word: Callable[[str], bool] = str.isalpha
+    """Whether the embedding model knows this as one word: for words that are cut at a line's end."""
+
+    read: "Callable[[bytes, str], Document] | None" = None
+    """Reads a file within this one. Raises `UnreadableFile`; None where this file is too deep within others."""
+
+
+class Look:
+    """A file as it is looked at to tell its kind. All of it takes time that grows with the file's length at most."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        self.content = content
+        self.name = name.lower()
+
+    @cached_property
+    def head(self) -> bytes:
+        """The beginning as ASCII and more, behind the byte order mark, whatever the encoding."""
+        return unmarked(wide_marked(self.content[:_HEAD_BYTES]))
+
+    @cached_property
+    def is_binary(self) -> bool:
+        """Whether the beginning has control characters, which no text has."""
+        return any(byte < 32 and byte not in b"\t\n\r\f\x0b\x1b" for byte in self.head[:1024])
+
+    @cached_property
+    def package(self) -> str | None:
+        """What a ZIP or OLE container holds: see `cloister_retriever.parsing.packages`."""
+        return package_of(self.content)
+
+
+def _nothing(_look: Look) -> bool:
     return False
 
 
@@ -31,6 +68,6 @@ class Kind(NamedTuple):
     parse: Callable[[Source], Document]
     """The text and its parts. Raises `UnreadableFile` for what is broken, or over a limit."""
 
-    claims: Callable[[bytes, str], bool] = _nothing
-    """Whether content and name are of this kind. It looks at whatever was uploaded, so its time must grow with the
-    file's length and no faster. Text claims nothing: it is what nothing else is."""
+    claims: Callable[[Look], bool] = _nothing
+    """Whether a file is of this kind. It looks at whatever was uploaded, so its time must grow with the file's length
+    and no faster. Text claims nothing: it is what nothing else is."""

@@ -1,13 +1,28 @@
 """Every kind of file that is read. A new one is a module beside this one and an entry here."""
 
+from cloister_retriever.parsing.kinds.archive import ARCHIVE
+from cloister_retriever.parsing.kinds.delimited import DELIMITED
+from cloister_retriever.parsing.kinds.docx import DOCX
+from cloister_retriever.parsing.kinds.epub import EPUB
+from cloister_retriever.parsing.kinds.html import HTML
 from cloister_retriever.parsing.kinds.kind import Kind
+from cloister_retriever.parsing.kinds.mail import MAIL
+from cloister_retriever.parsing.kinds.markdown import MARKDOWN
+from cloister_retriever.parsing.kinds.opendocument import ODP, ODT
+from cloister_retriever.parsing.kinds.outlook import OUTLOOK
 from cloister_retriever.parsing.kinds.pdf import PDF
+from cloister_retriever.parsing.kinds.pptx import PPTX
+from cloister_retriever.parsing.kinds.rtf import RTF
+from cloister_retriever.parsing.kinds.spreadsheet import SPREADSHEET
 from cloister_retriever.parsing.kinds.text import TEXT
 
 __all__ = ["KINDS", "SUPPORTED"]
 
-KINDS: tuple[Kind, ...] = (TEXT, PDF)
-"""In the order of the sentence that names them. Each is asked whether a file is its; none claims what another does."""
+KINDS: tuple[Kind, ...] = (
+    *(TEXT, PDF, DOCX, PPTX, SPREADSHEET, ODT, ODP, EPUB, OUTLOOK, ARCHIVE, RTF, MARKDOWN, HTML, MAIL, DELIMITED),
+)
+"""In the order of the sentence that names them, and in which they are asked whether a file is theirs: those that look
+at the content before those that go by the name."""
 
 *_MOST, _LAST = (called for kind in KINDS for called in kind.called)
 SUPPORTED = f"{', '.join(_MOST)} and {_LAST}"

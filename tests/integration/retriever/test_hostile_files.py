@@ -1,0 +1,141 @@
+"""Files that were made to do harm: each is read for what it says, or ends with a sentence, within its limits."""
+
+import io
+import os
+import zipfile
+import zlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from cloister_retriever.parsing.document import UnreadableFile
+from cloister_retriever.parsing.parser import Parsed, Parser
+from cloister_retriever.settings import IngestionSettings
+
+from tests.support.models import minilm_folder
+from tests.support.office import docx, odt, zipped
+
+MIB = 1024 * 1024
+
+
+async def parse(content: bytes, name: str) -> Parsed | str:
+    """What became of a file: what was read, or the sentence that says why not."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for first in range(0, len(content), 65_536):
+            yield content[first : first + 65_536]
+
+    parser = Parser(IngestionSettings(tokenizer_path=minilm_folder(), parse_seconds=20, parse_memory_bytes=512 * MIB))
+    try:
+        return await parser.parse(chunks(), name=name, max_tokens=200, overlap_tokens=40)
+    except UnreadableFile as error:
+        return error.message
+
+
+def stored(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+def pdf(*objects: bytes) -> bytes:
+    """A PDF of these objects, without a table of them: PDFium makes one."""
+    numbered = b"\n".join(b"%d 0 obj%s endobj" % (number, one) for number, one in enumerate(objects, 1))
+    return b"%PDF-1.5\n%\xe2\xe3\xcf\xd3\n" + numbered + b"\ntrailer<</Root 1 0 R>>\n%%EOF"
+
+
+def within(content: bytes, depth: int) -> bytes:
+    for number in range(depth):
+        content = zipped({f"{number}.zip": content})
+    return content
+
+
+PARAGRAPH = "<w:p><w:r><w:t>words that stay {}</w:t></w:r></w:p>"
+LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
+
+
+def with_dtd(dtd: str, entity: str) -> bytes:
+    made = docx(PARAGRAPH.format(entity))
+    with zipfile.ZipFile(io.BytesIO(made)) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts["word/document.xml"] = f"<!DOCTYPE d [{dtd}]>".encode() + parts["word/document.xml"]
+    return stored(parts)
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "words"),
+    [
+        (stored({"a.txt": bytes(300 * MIB)}), "a.zip", "more than its size"),
+        (stored({"word/document.xml": b"<a>" + b" " * (200 * MIB)}), "a.docx", "more than its size"),
+        (
+            stored({"xl/workbook.xml": b"a", "xl/worksheets/sheet1.xml": b" " * (200 * MIB)}),
+            "a.xlsx",
+            "more than its size",
+        ),
+        (within(b"words", 30), "a.zip", "Nothing in the archive"),
+        (stored({f"{number}.txt": b"a" for number in range(12_000)}), "a.zip", "more than 10000 files"),
+        (pdf(b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[2 0 R]/Count 1>>"), "loop.pdf", ""),
+        (
+            pdf(
+                b"<</Type/Catalog/Pages 2 0 R>>",
+                b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+                b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 4 0 R>>",
+                b"<</Filter/FlateDecode/Length %d>>stream\n%s\nendstream"
+                % (len(bomb := zlib.compress(b"q " * (300 * MIB // 2), 9)), bomb),
+            ),
+            "bomb.pdf",
+            "",
+        ),
+        (b"{\\rtf1\\ansi " + b"{" * 1_000_000, "a.rtf", ""),
+        (
+            b"From: a\nMessage-ID: b\nSubject: c\n"
+            + b"".join(b'Content-Type: multipart/mixed; boundary="%d"\n\n--%d\n' % (n, n) for n in range(500)),
+            "a.eml",
+            "",
+        ),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + os.urandom(4096), "a.msg", "old Office"),
+        (b"PK\x03\x04" + os.urandom(4096), "a.docx", "damaged"),
+    ],
+    ids=["zip", "docx", "xlsx", "deep", "many", "pdf-loop", "pdf-bomb", "rtf", "eml", "ole", "cut"],
+)
+async def test_it_ends_with_a_sentence_or_with_what_it_says(content: bytes, name: str, words: str) -> None:
+    became = await parse(content, name)
+    assert not isinstance(became, str) or became.endswith(".")
+    assert words == "" or (isinstance(became, str) and words in became)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (with_dtd(f'<!ENTITY l0 "lol">{LAUGHS}', "&l11;"), "laughs.docx"),
+        (with_dtd('<!ENTITY x SYSTEM "file:///etc/passwd">', "&x;"), "file.docx"),
+        (with_dtd('<!ENTITY % x SYSTEM "http://127.0.0.1:9/x.dtd"> %x;', ""), "remote.docx"),
+        (odt("<text:p>words that stay<text:s text:c='999999999'/></text:p>"), "blanks.odt"),
+        (stored({"../../tmp/cloister-escape.txt": b"words that stay", "/etc/cloister-escape": b"b"}), "slip.zip"),
+        (b"<html><p>words that stay" + b"<div>" * 100_000, "deep.html"),
+        (
+            b"<html><p>words that stay<img src='http://127.0.0.1:9/x'><iframe src='file:///etc/passwd'></iframe>",
+            "a.html",
+        ),
+        (b"<!-- x -->\n" * 6_000 + b"words that stay", "comments.md"),
+        (b"words that stay\n\n" + b"[" * 5_000 + b"\n\n" + b"> " * 5_000, "brackets.md"),
+        (b"words that stay\n\n" + b"*a " * 10_000 + b"_" * 10_000, "stars.md"),
+        (b"words that stay\n\n" + b"- " * 2_000 + b"\n\n" + b"1. a\n" * 2_000, "lists.md"),
+        (b"words that stay\n\n" + b"`" * 10_000 + b"a\n" + b"<a " * 10_000, "ticks.md"),
+        (b"words that stay\n" + b"| a " * 10_000 + b"\n" + b"#" * 10_000 + b" a\n", "bars.md"),
+        (b"words that stay " + b"\xe4" * 100_000, "letters.txt"),
+        (b"words that stay " + "\u6f22".encode() * 20_000, "cjk.txt"),
+        (b"words that stay,b\n" + b"c," * 20_000 + b"\n", "wide.csv"),
+        (b"{\\rtf1\\ansi words that stay\\par " + b"\\'e4" * 20_000 + b"}", "hex.rtf"),
+        (b"From: a\nMessage-ID: b\nSubject: " + b"=?utf-8?q?a?= " * 2_000 + b"\n\nwords that stay", "subject.eml"),
+    ],
+)
+async def test_what_it_says_is_read_in_time_and_nothing_else(content: bytes, name: str) -> None:
+    became = await parse(content, name)
+    assert isinstance(became, Parsed), became
+    assert "words that stay" in became.text
+    assert "root:" not in became.text
+    assert "lollol" not in became.text
+    assert not Path("/tmp/cloister-escape.txt").exists()
