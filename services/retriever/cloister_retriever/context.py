@@ -98,7 +98,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         rotations = Rotations()
 
         ingestion = settings.ingestion
-        limits = ModelLimits.of(ingestion.tokenizer_path)
+        limits = ModelLimits.of(ingestion.tokenizer_path, prompt_tokens=ingestion.prompt_tokens)
         queue = JobQueue(objects, keyring, records, lease_seconds=ingestion.lease_seconds)
         purges = Purges(queue, index)
         due = Due(objects, keyring, records)

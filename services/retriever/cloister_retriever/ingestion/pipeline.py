@@ -188,7 +188,8 @@ class Pipeline:
                 )
                 for number, chunk in enumerate(parsed.chunks[first : first + _PASSAGES_A_STEP])
             ]
-            embedded = await self._embedder.embed([passage.text for passage in passages], bulk=True)
+            texts = [passage.text for passage in passages]
+            embedded = await self._embedder.embed(texts, bulk=True, input_type="passage")
             entries = await asyncio.to_thread(self._seal, keys, owner, passages, embedded.vectors)
             usage += sum(entry.stored_bytes for entry in entries)
             await self._index.upsert(entries)
