@@ -97,6 +97,7 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
             "server": _server(settings, "embedder"),
             "token_file": str(secrets / "embedder-token"),
             "models": {settings.embedding_model.name: {"kind": "text", "path": embedding_path, "dtype": "auto"}},
+            "compute": {"measurements": str(layout.cache / "embedder")},
         },
         "retriever": {
             "server": _server(settings, "retriever"),

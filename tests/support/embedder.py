@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cloister_common.wire.embeddings import InputType
 from cloister_embedder.models import Encoder, Tokens
 from cloister_embedder.settings import EmbedderSettings, ModelSettings
 
@@ -35,7 +36,9 @@ class FakeEncoder:
         self.entered = threading.Semaphore(0)
         self.failures: list[Exception] = []
 
-    def prepare(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Tokens]:
+    def prepare(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]], input_type: InputType | None = None
+    ) -> list[Tokens]:
         return [text_tokens(text if isinstance(text, str) else " ".join(text)) for text in texts]
 
     def encode(self, batch: Sequence[Tokens]) -> list[bytes]:

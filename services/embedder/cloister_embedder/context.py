@@ -12,6 +12,7 @@ from cloister_common.supervisor import Supervisor
 from cloister_embedder.embeddings.service import EmbeddingService
 from cloister_embedder.models import Encoder, check_folder, load_encoder
 from cloister_embedder.models.compute import available_cores
+from cloister_embedder.models.memory import bound_memory
 from cloister_embedder.registry import Loader, Registry
 from cloister_embedder.rerank.service import RerankService
 from cloister_embedder.settings import EmbedderSettings, ModelSettings
@@ -59,6 +60,7 @@ class Context:
         await asyncio.to_thread(self._tokenizers.shutdown)
 
     def _load(self, name: str, model: ModelSettings) -> Encoder[Any]:
+        bound_memory()
         import torch  # takes seconds, and /livez answers meanwhile
 
         torch.set_num_threads(available_cores(self.settings.compute))

@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from cloister_common.errors import InvalidRequest
-from cloister_common.wire.embeddings import too_long
+from cloister_common.wire.embeddings import InputType, too_long
 
 from cloister_embedder.models import Encoder, Tokens
 
@@ -27,6 +27,7 @@ async def prepare(
     texts: Sequence[str] | Sequence[tuple[str, str]],
     executor: Executor,
     field: Callable[[int], str],
+    input_type: InputType | None = None,
 ) -> list[Tokens]:
     """The tokens of ``texts``.
 
@@ -35,6 +36,7 @@ async def prepare(
         texts: Texts or pairs.
         executor: Threads to tokenise in.
         field: The name of the i-th text in the request, for the error.
+        input_type: What the texts are, for the model's prefix.
 
     Raises:
         InvalidRequest: A text is longer than the model reads; it is named, with its length and the limit.
@@ -51,7 +53,7 @@ async def prepare(
                 param=field(start),
                 code="context_length_exceeded",
             )
-        prepared += await loop.run_in_executor(executor, encoder.prepare, texts[start:end])
+        prepared += await loop.run_in_executor(executor, encoder.prepare, texts[start:end], input_type)
         for index in range(start, end):
             if prepared[index].length > encoder.max_tokens:
                 raise too_long(field(index), tokens=prepared[index].length, limit=encoder.max_tokens)

@@ -113,7 +113,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         ingestion = settings.ingestion
         host = ParserHost()
         stack.callback(host.close)
-        limits = ModelLimits.of(ingestion.tokenizer_path)
+        limits = ModelLimits.of(ingestion.tokenizer_path, prompt_tokens=ingestion.prompt_tokens)
         queue = JobQueue(objects, keyring, records, lease_seconds=ingestion.lease_seconds)
         purges = Purges(queue, indexes)
         due = Due(objects, keyring, records)

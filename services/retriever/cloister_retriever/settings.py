@@ -95,6 +95,13 @@ class IngestionSettings(Settings):
     """How files become passages, and how much one file may cost."""
 
     tokenizer_path: Path = Field(description="Folder of the embedding model: tokenizer.json and its configuration.")
+    prompt_tokens: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Tokens of the longest of the embedder's `models.<name>.prompts`, if it has some: passages leave "
+        "room for them. Prompts of the folder's own are counted without this.",
+    )
     workers: int = Field(2, ge=1, le=64, description="Files this process ingests at once.")
     chunk_tokens: int = Field(200, ge=16, description="Passage length of the `auto` strategy, capped by the model.")
     overlap_tokens: int = Field(40, ge=0, description="Tokens two neighbouring passages share under `auto`.")

@@ -1,9 +1,9 @@
-"""The embedder beside plain sentence-transformers: ``python -m tests.bench.embedder [--rounds N]``.
+"""The embedder beside plain sentence-transformers: ``python -m tests.bench.embedder [--rounds N] [--memory TEXTS]``.
 
 Plain is what a service without batching does: ``SentenceTransformer.encode`` with its defaults, one request after the
 other. Both run MiniLM on the same cores, in turns, so that a busy machine hurts both; only the ratios mean something,
 and on a busy machine those of processor time rather than those of the clock. The service's figures include HTTP, JSON
-and base64.
+and base64. ``--memory`` sends so many texts of random lengths instead, and prints how large the process is.
 """
 
 import argparse
@@ -30,6 +30,11 @@ from tests.support.models import MINILM, minilm_folder
 
 _WORDS = ["the", "contract", "of", "both", "parties", "ends", "with", "a", "notice", "in", "writing", "this", "year"]
 _PASSAGES = 192
+_CALLERS = 16
+_CALLS = 4
+"""Calls of each caller in a round."""
+_MEMORY_STEPS = 20
+"""Lines that ``--memory`` prints."""
 
 
 def texts(count: int, shortest: int, longest: int, seed: int) -> list[str]:
@@ -89,6 +94,25 @@ class Comparison:
 
         return await self._costs(lambda: self._plain_queries(queries), one_by_one)
 
+    async def callers(self, seed: int) -> tuple[Cost, Cost]:
+        """16 callers at once, each with 4 calls of 1 to 4 texts of 5 to 40 words. Plain: one call after the other."""
+        source = random.Random(seed)
+        calls = [
+            [texts(source.randint(1, 4), 5, 40, source.randrange(10**9)) for _ in range(_CALLS)]
+            for _ in range(_CALLERS)
+        ]
+
+        async def plain() -> None:
+            for own in calls:
+                for call in own:
+                    await asyncio.to_thread(self.plain.encode, call)
+
+        async def caller(own: list[list[str]]) -> None:
+            for call in own:
+                await self.client.embed(call)
+
+        return await self._costs(plain, lambda: asyncio.gather(*(caller(own) for own in calls)))
+
     async def together(self, seed: int) -> tuple[Cost, Cost]:
         """64 callers with one query each at the same moment, until the last has its answer."""
         queries = texts(64, 5, 12, seed)
@@ -122,7 +146,13 @@ async def compare(url: str, service: int, rounds: int) -> None:
     maker = ClientMaker()
     plain = SentenceTransformer(str(minilm_folder()), local_files_only=True, device="cpu")
     comparison = Comparison(plain, maker(url, deadline_seconds=600), service)
-    for scenario in (comparison.single, comparison.together, comparison.upload, comparison.behind_an_upload):
+    for scenario in (
+        comparison.callers,
+        comparison.single,
+        comparison.together,
+        comparison.upload,
+        comparison.behind_an_upload,
+    ):
         await scenario(0)
         pairs = [await scenario(round_ * 1000 + 1000) for round_ in range(rounds)]
         print(f"{scenario.__name__:17}", end="")
@@ -136,10 +166,33 @@ async def compare(url: str, service: int, rounds: int) -> None:
     await maker.close()
 
 
+def resident_mib(pid: int) -> int:
+    """What the process holds in memory: the second field of ``/proc/PID/statm`` (proc(5)), in MiB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
+async def watch_memory(url: str, service: int, count: int) -> None:
+    """Sends ``count`` texts of 1 to 150 words in calls of 1 to 64, four at a time, and prints the service's size."""
+    maker = ClientMaker()
+    client = maker(url, deadline_seconds=600)
+    source = random.Random(7)
+    sent = 0
+    for step in range(_MEMORY_STEPS):
+        while sent < count * (step + 1) / _MEMORY_STEPS:
+            calls = [
+                texts(source.randint(1, 64), 1, source.choice([8, 40, 150]), source.randrange(10**9)) for _ in range(4)
+            ]
+            await asyncio.gather(*(client.embed(call, bulk=True) for call in calls))
+            sent += sum(map(len, calls))
+        print(f"{sent:8} texts  {resident_mib(service):6} MiB", flush=True)
+    await maker.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.embedder")
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--memory", type=int, metavar="TEXTS", help="watch the size of the process instead")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         token = Path(folder, "token")
         token.write_text(EMBEDDER_TOKEN)
@@ -152,7 +205,10 @@ def main() -> None:
             try:
                 url = f"http://127.0.0.1:{server['port']}"
                 wait_until_ready(url)
-                asyncio.run(compare(url, process.pid, rounds))
+                if arguments.memory:
+                    asyncio.run(watch_memory(url, process.pid, arguments.memory))
+                else:
+                    asyncio.run(compare(url, process.pid, arguments.rounds))
             finally:
                 process.terminate()
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from cloister_common.settings import SettingsError
-from cloister_embedder.models import check_folder, load_encoder
-from cloister_embedder.models.compute import choose_dtype
+from cloister_embedder.models import check_folder, load_encoder, loading
+from cloister_embedder.models.precision import possible_precisions
 from cloister_embedder.settings import ComputeSettings, ModelSettings
 from sentence_transformers import CrossEncoder, SentenceTransformer
+from structlog.testing import capture_logs
 
 from tests.support.models import minilm_folder
 from tests.support.tiny_models import (
@@ -35,6 +36,10 @@ TEXTS = [
 ]
 
 
+LEAST_COSINE = {"float32": 0.99999, "bfloat16": 0.999, "int8": 0.99}
+"""To the vector in float32, of the worst of `TEXTS`."""
+
+
 def load(kind: str, path: Path, dtype: str = "auto", **more: Any) -> Any:
     settings = ModelSettings.model_validate({"kind": kind, "path": path, "dtype": dtype, **more})
     check_folder("m", settings)
@@ -52,20 +57,48 @@ def reference() -> np.ndarray[Any, Any]:
     return np.asarray(model.encode(TEXTS, normalize_embeddings=True))
 
 
-@pytest.mark.parametrize(("dtype", "least_cosine"), [("float32", 0.99999), ("bfloat16", 0.999), ("auto", 0.999)])
-def test_vectors_agree_with_float32_sentence_transformers(
-    reference: np.ndarray[Any, Any], dtype: str, least_cosine: float
-) -> None:
-    vectors = matrix(load("text", minilm_folder(), dtype), TEXTS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "auto"])
+def test_vectors_agree_with_float32_sentence_transformers(reference: np.ndarray[Any, Any], dtype: str) -> None:
+    if dtype == "int8" and "int8" not in possible_precisions("cpu"):
+        with pytest.raises(SettingsError, match="Use dtype: auto"):
+            load("text", minilm_folder(), dtype)
+        return
+    with capture_logs() as logged:
+        vectors = matrix(load("text", minilm_folder(), dtype), TEXTS)
+    precision = next(line["precision"] for line in logged if line["event"] == "model_computes")
+    assert dtype in {"auto", precision}
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     cosines = (vectors * reference).sum(axis=1)
-    assert cosines.min() >= least_cosine, cosines
+    assert cosines.min() >= LEAST_COSINE[precision], cosines
 
 
-def test_automatic_precision_is_one_that_the_processor_computes_natively() -> None:
-    flags = Path("/proc/cpuinfo").read_text().split()
-    native = "avx512_bf16" in flags or "amx_bf16" in flags or "bf16" in flags
-    assert choose_dtype("auto", "cpu") == ("bfloat16" if native else "float32")
+def test_measurement_of_an_earlier_start_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compute = ComputeSettings(device="cpu", measurements=tmp_path / "measured")
+    settings = ModelSettings(kind="text", path=minilm_folder())
+    first = load_encoder("m", settings, compute)
+    (kept,) = (tmp_path / "measured").iterdir()
+    kept.write_text(json.dumps({"precision": "float32", "batch_tokens": 1234}))
+    monkeypatch.setattr(loading, "choose_precision", None)
+    second = load_encoder("m", settings, compute)
+    assert first.batch_tokens in {1024, 2048, 4096, 8192}
+    assert second.batch_tokens == 1234
+
+
+def test_prompts_of_the_folder_stand_before_queries_and_passages(tmp_path: Path) -> None:
+    folder = tmp_path / "e5"
+    shutil.copytree(minilm_folder(), folder)
+    stated = json.loads((folder / "config_sentence_transformers.json").read_text())
+    prompts = {"query": "query: ", "passage": "passage: "}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(stated | {"prompts": prompts}))
+    model = SentenceTransformer(str(folder), local_files_only=True, device="cpu")
+    text = "How long is the notice?"
+    expected = [model.encode(text, prompt=prompt, normalize_embeddings=True) for prompt in ("", "query: ", "passage: ")]
+    by_folder = load("text", folder, "float32")
+    by_settings = load("text", minilm_folder(), "float32", prompts=prompts)
+    for encoder in (by_folder, by_settings):
+        for input_type, vector in zip((None, "query", "passage"), expected, strict=True):
+            (got,) = encoder.encode(encoder.prepare([text], input_type))
+            assert np.allclose(np.frombuffer(got, "<f4"), vector, atol=1e-5), input_type
 
 
 def test_token_counts_are_the_models_own_and_nothing_is_cut() -> None:

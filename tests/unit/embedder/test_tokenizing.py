@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cloister_common.errors import InvalidRequest
+from cloister_common.wire.embeddings import InputType
 from cloister_embedder.models import Tokens
 from cloister_embedder.tokenizing import prepare
 
@@ -20,9 +21,11 @@ class Recording(FakeEncoder):
         super().__init__(max_tokens=max_tokens)
         self.groups: list[tuple[int, int]] = []
 
-    def prepare(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Tokens]:
+    def prepare(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]], input_type: InputType | None = None
+    ) -> list[Tokens]:
         self.groups.append((len(texts), sum(len("".join(text)) for text in texts)))
-        return super().prepare(texts)
+        return super().prepare(texts, input_type)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Passages: exact ranges, never longer than the model reads, nothing lost."""
 
+import json
+import shutil
 import time
 from pathlib import Path
 
@@ -145,6 +147,15 @@ def test_a_short_query_is_one_piece_and_a_long_one_several(chunker: Chunker) -> 
 
 def test_the_limit_leaves_room_for_the_models_special_tokens() -> None:
     assert ModelLimits.of(minilm_folder()).tokens == 254
+
+
+def test_the_limit_leaves_room_for_the_longest_prompt(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(minilm_folder(), folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    prompts = {"query": "query: ", "passage": "a passage: ", "classification": ""}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+    assert ModelLimits.of(folder).tokens == 254 - 3
+    assert ModelLimits.of(folder, prompt_tokens=7).tokens == 254 - 7
 
 
 def test_a_folder_without_a_tokenizer_is_a_sentence(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from cloister_common.errors import InvalidRequest, UpstreamFailed
 from cloister_common.http import http_client
 from cloister_common.internal import InternalTokens
 from cloister_common.settings import ClientTls
-from cloister_common.wire.embeddings import BULK, FLOAT_BYTES, LANE_HEADER
+from cloister_common.wire.embeddings import BULK, FLOAT_BYTES, LANE_HEADER, InputType
 
 __all__ = ["Answer", "EmbedderClient", "Embeddings", "Ranked"]
 
@@ -100,11 +100,14 @@ class EmbedderClient:
         """Closes the connections."""
         await self._http.aclose()
 
-    async def embed(self, texts: Sequence[str], *, bulk: bool = False) -> Embeddings:
+    async def embed(
+        self, texts: Sequence[str], *, bulk: bool = False, input_type: InputType | None = None
+    ) -> Embeddings:
         """Vectors of any number of texts.
 
         Args:
-            texts: None may be empty or longer than the model reads.
+            texts: None may be empty or, with the model's prefix, longer than it reads.
+            input_type: What they are to a search; None where they are compared with each other.
             bulk: Nobody is waiting: let people's queries go first, and be patient while the embedder is away. Else
                 that is said within `AWAY_SECONDS`.
 
@@ -116,12 +119,13 @@ class EmbedderClient:
         """
         if self.model is None:
             raise ValueError("this client was made without a model of its own")
+        asked = {"model": self.model, "encoding_format": "base64"} | ({"input_type": input_type} if input_type else {})
         vectors: list[bytes] = []
         tokens = 0
         for start in range(0, len(texts), _TEXTS_A_CALL):
             part = list(texts[start : start + _TEXTS_A_CALL])
             try:
-                answer = await self.create({"model": self.model, "input": part, "encoding_format": "base64"}, bulk=bulk)
+                answer = await self.create(asked | {"input": part}, bulk=bulk)
             except InvalidRequest as error:
                 raise _counted_from(error, start) from error
             vectors += _vectors(answer, len(part))

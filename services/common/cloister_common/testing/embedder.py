@@ -23,6 +23,7 @@ from cloister_common.app import create_base_app
 from cloister_common.errors import CloisterError
 from cloister_common.internal import InternalTokens
 from cloister_common.wire.embeddings import (
+    InputType,
     check_dimensions,
     is_bulk,
     parse_embedding_request,
@@ -68,6 +69,7 @@ class FakeEmbedder:
         delay_seconds: How long each answer takes.
         texts: Texts embedded so far.
         bulk_calls: Calls that asked for the bulk lane.
+        input_types: What each call to embed said its texts are.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class FakeEmbedder:
         self.delay_seconds = 0.0
         self.texts = 0
         self.bulk_calls = 0
+        self.input_types: list[InputType | None] = []
         self._tokens = InternalTokens([token.encode() if isinstance(token, str) else token])
         self._app = self._build()
 
@@ -125,6 +128,7 @@ class FakeEmbedder:
         names = ["input" if single else f"input[{index}]" for index in range(len(texts))]
         tokens = self._count(names, texts)
         self.texts += len(texts)
+        self.input_types.append(body.input_type)
         answer = await render_embeddings(
             model=body.model,
             # Its directions of fewer dimensions begin like those of more, so this is what cutting gives.

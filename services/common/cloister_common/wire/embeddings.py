@@ -16,7 +16,7 @@ import orjson
 from pydantic import ConfigDict, Field
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
-from cloister_common.wire.requests import Hint, RequestModel, parse_request
+from cloister_common.wire.requests import Extension, Hint, RequestModel, parse_request
 
 __all__ = [
     "BULK",
@@ -24,6 +24,7 @@ __all__ = [
     "LANE_HEADER",
     "MAX_TEXTS",
     "EmbeddingRequest",
+    "InputType",
     "check_dimensions",
     "is_bulk",
     "parse_embedding_request",
@@ -39,6 +40,9 @@ FLOAT_BYTES = 4
 LANE_HEADER = "x-cloister-lane"
 BULK = "bulk"
 """A caller that is in no hurry (ingestion, batches) says so, and people's queries go before it."""
+
+InputType = Literal["query", "passage"]
+"""What a text is for. Models that were trained with prefixes want another one before each."""
 
 _ROWS_AT_ONCE = 64
 """Vectors encoded before the event loop gets its turn: 64 x 384 floats take about a millisecond."""
@@ -56,6 +60,11 @@ class EmbeddingRequest(RequestModel):
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(
         None, description="Fewer than the model has where it is a Matryoshka one; an error says which there may be."
+    )
+    input_type: Annotated[InputType | None, Extension()] = Field(
+        None,
+        description="What the texts are: a model that was trained with prefixes (as e5 with `query: ` and `passage: `) "
+        "gets the right one before each. Other models give the same vectors either way.",
     )
     user: Annotated[
         str | None, Hint("It helps a provider to find abuse among its customers; here keys and projects say who asks.")

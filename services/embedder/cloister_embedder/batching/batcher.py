@@ -19,6 +19,7 @@ from cloister_common.logs import get_logger
 from cloister_embedder import metrics
 from cloister_embedder.batching.lane import BatchLimits, Entry, Job, Lane
 from cloister_embedder.models.encoder import Encoder, Tokens
+from cloister_embedder.models.memory import MemoryKeeper
 
 __all__ = ["Batcher", "BatcherLimits"]
 
@@ -61,6 +62,7 @@ class Batcher(Generic[R]):
         self._in_a_row = 0
         self._recent_tokens = 0.0
         self._recent_seconds = 0.0
+        self._memory = MemoryKeeper()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"encode-{name}")
 
     async def submit(self, items: Sequence[Tokens], *, bulk: bool) -> list[R]:
@@ -144,7 +146,10 @@ class Batcher(Generic[R]):
 
     def _pass(self, tokens: list[Tokens]) -> list[R]:
         with self._turn:
-            return self._encoder.encode(tokens)
+            try:
+                return self._encoder.encode(tokens)
+            finally:
+                self._memory.passed()
 
     def _deliver(self, batch: list[Entry[R]], results: list[R]) -> None:
         for entry, result in zip(batch, results, strict=True):

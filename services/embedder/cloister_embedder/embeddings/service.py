@@ -36,7 +36,11 @@ class EmbeddingService:
         dimensions = check_dimensions(request, whole, model.encoder.shorter)
         single = isinstance(request.input, str)
         prepared = await prepare(
-            model.encoder, texts, self._tokenizers, lambda index: "input" if single else f"input[{index}]"
+            model.encoder,
+            texts,
+            self._tokenizers,
+            lambda index: "input" if single else f"input[{index}]",
+            request.input_type,
         )
         vectors: list[bytes] = await model.batcher.submit(prepared, bulk=bulk)
         return await render_embeddings(

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
+from cloister_common.wire.embeddings import InputType
+
 __all__ = ["Encoder", "Tokens"]
 
 R = TypeVar("R")
@@ -45,8 +47,12 @@ class Encoder(Protocol[R]):
         """Padded tokens of one forward pass that suit the device, where the settings name none."""
         ...
 
-    def prepare(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Tokens]:
-        """Tokenises without cutting. Safe to call from any thread, also while `encode` runs."""
+    def prepare(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]], input_type: InputType | None = None
+    ) -> list[Tokens]:
+        """Tokenises after the model's prefix for such texts, without cutting. Safe to call from any thread, also while
+        `encode` runs.
+        """
         ...
 
     def encode(self, batch: Sequence[Tokens]) -> list[R]:

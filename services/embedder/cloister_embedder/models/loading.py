@@ -1,13 +1,26 @@
 """Loads a checked model folder into an `Encoder`: local files, safetensors and the library's own classes only."""
 
+import json
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
+from cloister_common.logs import get_logger
 from cloister_common.settings import SettingsError
 
-from cloister_embedder.models.compute import Device, choose_device, choose_dtype, default_batch_tokens
+from cloister_embedder.models.compute import Device, available_cores, choose_device
 from cloister_embedder.models.encoder import Encoder
+from cloister_embedder.models.precision import (
+    Measured,
+    Measurements,
+    Precision,
+    batch_tokens_within,
+    choose_precision,
+    machine_key,
+    possible_precisions,
+)
+from cloister_embedder.models.prompts import prompts_of
 from cloister_embedder.models.scores import ScoreEncoder
 from cloister_embedder.models.tokenizer import TextTokenizer
 from cloister_embedder.models.vectors import VectorEncoder
@@ -15,14 +28,23 @@ from cloister_embedder.settings import ComputeSettings, ModelSettings
 
 __all__ = ["load_encoder"]
 
+log = get_logger(__name__)
+
+_GPU_BATCH_TOKENS = 65_536
+_USUAL_WIDTH = 384
+"""Of a model whose configuration does not say how wide it is."""
+_MEASURED_TEXTS = 16
+_MEASURED_WORDS = 62
+"""About a thousand tokens, or as many as the model reads: in fewer all is overhead."""
+
 
 def load_encoder(name: str, settings: ModelSettings, compute: ComputeSettings) -> Encoder[Any]:
-    """Reads the model into memory and runs it once, so that the first caller does not wait for warming up.
+    """Reads the model into memory and runs it, so that the first caller does not wait for warming up.
 
     Takes seconds; call it in a thread. The folder must have passed `check_folder`.
 
     Raises:
-        SettingsError: The folder holds a model of another kind than the settings say.
+        SettingsError: The folder holds a model of another kind than the settings say, or cannot compute as they say.
     """
     # Read by huggingface_hub when it is imported: no look-up of any kind leaves this process.
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -33,46 +55,89 @@ def load_encoder(name: str, settings: ModelSettings, compute: ComputeSettings) -
     logging.disable_default_handler()
     logging.enable_propagation()
     device = choose_device(compute.device)
-    arguments: dict[str, Any] = {
-        "device": device,
-        "local_files_only": True,
-        "trust_remote_code": False,
-        "model_kwargs": {"dtype": choose_dtype(settings.dtype, device), "use_safetensors": True},
-    }
-    encoder: Encoder[Any]
-    if settings.kind == "rerank":
-        encoder = _load_scores(name, settings, arguments, device)
-        encoder.encode(encoder.prepare([("warm", "up")]))
+    config = (settings.path / "config.json").read_bytes() if (settings.path / "config.json").exists() else b"{}"
+    measurements = Measurements(compute.measurements if settings.dtype == "auto" else None)
+    key = machine_key(config, device=device, threads=available_cores(compute))
+    earlier = measurements.find(key)
+    precision = earlier.precision if earlier is not None else _precision(name, settings, device, config)
+    load = _load_scores if settings.kind == "rerank" else _load_vectors
+    encoder = load(name, settings, device, precision)
+    if earlier is None:
+        encoder.batch_tokens = _batch_tokens(encoder, device, pairs=settings.kind == "rerank")
+        measurements.keep(key, Measured(precision, encoder.batch_tokens))
     else:
-        encoder = _load_vectors(name, settings, arguments, device)
-        encoder.encode(encoder.prepare(["warm up"]))
+        encoder.batch_tokens = earlier.batch_tokens
+        _seconds(encoder, texts=1, words=2, pairs=settings.kind == "rerank")
+    log.info("model_computes", model=name, device=device, precision=precision, batch_tokens=encoder.batch_tokens)
     return encoder
 
 
-def _load_vectors(name: str, settings: ModelSettings, arguments: dict[str, Any], device: Device) -> VectorEncoder:
+def _precision(name: str, settings: ModelSettings, device: Device, config: bytes) -> Precision:
+    if settings.dtype == "auto":
+        return choose_precision(json.loads(config).get("hidden_size") or _USUAL_WIDTH, device)
+    if settings.dtype == "int8" and "int8" not in possible_precisions(device):
+        raise SettingsError(
+            f"Model '{name}': dtype is int8, which is for processors with VNNI or AMX and not for this {device}. "
+            "Use dtype: auto."
+        )
+    return settings.dtype
+
+
+def _arguments(device: Device, precision: Precision) -> dict[str, Any]:
+    dtype = "bfloat16" if precision == "bfloat16" else "float32"
+    return {
+        "device": device,
+        "local_files_only": True,
+        "trust_remote_code": False,
+        "model_kwargs": {"dtype": dtype, "use_safetensors": True},
+    }
+
+
+def _seconds(encoder: VectorEncoder | ScoreEncoder, *, texts: int, words: int, pairs: bool) -> tuple[int, float]:
+    """Padded tokens of a pass over so many texts of so many words, and what the quicker of two passes took."""
+    text = " ".join(["word"] * words)
+    batch = encoder.prepare([("", text)] * texts if pairs else [text] * texts)
+    if batch[0].length > encoder.max_tokens:
+        return _seconds(encoder, texts=texts, words=words // 2, pairs=pairs)
+    best = float("inf")
+    for _ in range(2):
+        started = time.perf_counter()
+        encoder.encode(batch)
+        best = min(best, time.perf_counter() - started)
+    return len(batch) * batch[0].length, best
+
+
+def _batch_tokens(encoder: VectorEncoder | ScoreEncoder, device: Device, *, pairs: bool) -> int:
+    tokens, seconds = _seconds(encoder, texts=_MEASURED_TEXTS, words=_MEASURED_WORDS, pairs=pairs)
+    return _GPU_BATCH_TOKENS if device == "cuda" else batch_tokens_within(tokens, seconds)
+
+
+def _load_vectors(name: str, settings: ModelSettings, device: Device, precision: Precision) -> VectorEncoder:
     from sentence_transformers import SentenceTransformer  # takes seconds to import
 
-    model = SentenceTransformer(str(settings.path), **arguments)
+    model = SentenceTransformer(str(settings.path), **_arguments(device, precision))
     # Layers after the transformer (Dense) load in float32 whatever the dtype.
     model.to(device=device, dtype=model.dtype).eval()
     if not model.supports("text") or model.supports("message"):
         raise SettingsError(f"Model '{name}' does not take plain text. Use an SBERT or CLIP model.")
     if settings.kind == "image" and not model.supports("image"):
         raise SettingsError(f"Model '{name}' has the kind image, but takes no images. Use a CLIP model, or kind text.")
-    prompt = model.prompts.get(model.default_prompt_name or "", "") or ""
-    if prompt and any(getattr(module, "include_prompt", True) is False for module in model):
-        raise SettingsError(f"Model '{name}' leaves its prompt out of the pooling, which is not supported.")
+    prompts = prompts_of(name, settings, model)
     dimensions = model.get_embedding_dimension()
     if dimensions is None:
         raise SettingsError(f"Model '{name}' does not say how many dimensions its vectors have.")
-    return VectorEncoder(
-        model,
-        TextTokenizer(name, model.tokenizer, prompt=prompt),
-        max_tokens=_max_tokens(name, model),
-        dimensions=dimensions,
-        shorter=_shorter(name, settings, model, dimensions),
-        batch_tokens=default_batch_tokens(device),
-    )
+    shorter = _shorter(name, settings, model, dimensions)
+    max_tokens = _max_tokens(name, model)
+    tokenizer = TextTokenizer(name, model.tokenizer, prompts=prompts)
+    _convert(name, model, device, precision)
+    return VectorEncoder(model, tokenizer, max_tokens=max_tokens, dimensions=dimensions, shorter=shorter)
+
+
+def _convert(name: str, model: Any, device: Device, precision: Precision) -> None:
+    if device == "cpu":
+        from cloister_embedder.models.linear import convert_linear_layers
+
+        convert_linear_layers(name, model, precision)
 
 
 def _shorter(name: str, settings: ModelSettings, model: Any, dimensions: int) -> Sequence[int]:
@@ -95,11 +160,11 @@ def _shorter(name: str, settings: ModelSettings, model: Any, dimensions: int) ->
     return sorted(set(stated) - {dimensions})
 
 
-def _load_scores(name: str, settings: ModelSettings, arguments: dict[str, Any], device: Device) -> ScoreEncoder:
+def _load_scores(name: str, settings: ModelSettings, device: Device, precision: Precision) -> ScoreEncoder:
     from sentence_transformers import CrossEncoder
     from torch.nn import Linear
 
-    model = CrossEncoder(str(settings.path), **arguments)
+    model = CrossEncoder(str(settings.path), **_arguments(device, precision))
     # The scores themselves in float32: bfloat16 has 8 bits, and good documents would tie.
     heads = [name for name, part in model.named_modules() if type(part) is Linear and part.out_features == 1]
     model.set_keep_in_fp32_modules(heads)
@@ -108,12 +173,9 @@ def _load_scores(name: str, settings: ModelSettings, arguments: dict[str, Any], 
         raise SettingsError(
             f"Model '{name}' has {model.num_labels} outputs; a reranker has one. Use a cross-encoder for relevance."
         )
-    return ScoreEncoder(
-        model,
-        TextTokenizer(name, model.tokenizer),
-        max_tokens=_max_tokens(name, model),
-        batch_tokens=default_batch_tokens(device),
-    )
+    tokenizer, max_tokens = TextTokenizer(name, model.tokenizer), _max_tokens(name, model)
+    _convert(name, model, device, precision)
+    return ScoreEncoder(model, tokenizer, max_tokens=max_tokens)
 
 
 def _max_tokens(name: str, model: Any) -> int:

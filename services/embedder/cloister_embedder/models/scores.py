@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from cloister_common.wire.embeddings import InputType
+
 from cloister_embedder.models.encoder import Tokens
 from cloister_embedder.models.tokenizer import TextTokenizer
 
@@ -16,14 +18,16 @@ class ScoreEncoder:
         model: The model, in evaluation mode, on its device.
         tokenizer: Its tokenizer.
         max_tokens: The longest query and document together, special tokens included.
-        batch_tokens: Padded tokens of one forward pass that suit the device.
+
+    Attributes:
+        batch_tokens: Padded tokens of one forward pass that suit the machine; whoever loads it measures and sets them.
     """
 
-    def __init__(self, model: Any, tokenizer: TextTokenizer, *, max_tokens: int, batch_tokens: int) -> None:
+    def __init__(self, model: Any, tokenizer: TextTokenizer, *, max_tokens: int) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
-        self._batch_tokens = batch_tokens
+        self.batch_tokens = 0
 
     @property
     def max_tokens(self) -> int:
@@ -37,12 +41,10 @@ class ScoreEncoder:
     def shorter(self) -> Sequence[int]:
         return ()
 
-    @property
-    def batch_tokens(self) -> int:
-        return self._batch_tokens
-
-    def prepare(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Tokens]:
-        return self._tokenizer.prepare(texts)
+    def prepare(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]], input_type: InputType | None = None
+    ) -> list[Tokens]:
+        return self._tokenizer.prepare(texts, input_type)
 
     def encode(self, batch: Sequence[Tokens]) -> list[float]:
         """The sigmoid of the model's logit for each pair, whatever activation the folder names.

@@ -5,11 +5,12 @@ This is a copy of its Rust tokenizer with cutting and padding off: reading it fr
 token counts are those of the model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from cloister_common.settings import SettingsError
+from cloister_common.wire.embeddings import InputType
 
 from cloister_embedder.models.encoder import Tokens
 
@@ -22,10 +23,11 @@ class TextTokenizer:
     Args:
         name: The model's public name, for the error.
         tokenizer: The tokenizer of transformers.
-        prompt: What the model's folder wants before every text; mostly nothing.
+        prompts: What stands before a text by what it is, ``None`` for one that is neither query nor passage; mostly
+            nothing.
     """
 
-    def __init__(self, name: str, tokenizer: Any, *, prompt: str = "") -> None:
+    def __init__(self, name: str, tokenizer: Any, *, prompts: Mapping[InputType | None, str] | None = None) -> None:
         from tokenizers import Tokenizer  # comes with the models
 
         if not getattr(tokenizer, "is_fast", False):
@@ -35,14 +37,17 @@ class TextTokenizer:
         self._tokenizer.no_padding()
         # A document that spells "[SEP]" contains five characters, not the end of a text.
         self._tokenizer.encode_special_tokens = True
-        self._prompt = prompt
+        self._prompts = prompts or {}
         self._pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         self._pad_left = tokenizer.padding_side == "left"
         self._has_types = "token_type_ids" in tokenizer.model_input_names
 
-    def prepare(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Tokens]:
-        """Tokenises ``texts``, special tokens added, nothing cut. Safe to call from any thread."""
-        inputs = [self._prompt + text if isinstance(text, str) else text for text in texts]
+    def prepare(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]], input_type: InputType | None = None
+    ) -> list[Tokens]:
+        """Tokenises ``texts``, prefix and special tokens added, nothing cut. Safe to call from any thread."""
+        prompt = self._prompts.get(input_type, "")
+        inputs = [prompt + text if isinstance(text, str) else text for text in texts]
         return [
             Tokens(
                 np.asarray(encoding.ids, np.int32).tobytes(),

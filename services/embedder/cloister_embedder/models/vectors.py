@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from cloister_common.wire.embeddings import InputType
 
 from cloister_embedder.models.encoder import Tokens
 from cloister_embedder.models.tokenizer import TextTokenizer
@@ -20,7 +21,9 @@ class VectorEncoder:
         max_tokens: The longest input, special tokens included.
         dimensions: The length of its vectors.
         shorter: To how many dimensions they may be cut.
-        batch_tokens: Padded tokens of one forward pass that suit the device.
+
+    Attributes:
+        batch_tokens: Padded tokens of one forward pass that suit the machine; whoever loads it measures and sets them.
     """
 
     def __init__(
@@ -31,12 +34,11 @@ class VectorEncoder:
         max_tokens: int,
         dimensions: int,
         shorter: Sequence[int],
-        batch_tokens: int,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
-        self._batch_tokens = batch_tokens
+        self.batch_tokens = 0
         self._dimensions = dimensions
         self._shorter = shorter
 
@@ -52,12 +54,10 @@ class VectorEncoder:
     def shorter(self) -> Sequence[int]:
         return self._shorter
 
-    @property
-    def batch_tokens(self) -> int:
-        return self._batch_tokens
-
-    def prepare(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> list[Tokens]:
-        return self._tokenizer.prepare(texts)
+    def prepare(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]], input_type: InputType | None = None
+    ) -> list[Tokens]:
+        return self._tokenizer.prepare(texts, input_type)
 
     def encode(self, batch: Sequence[Tokens]) -> list[bytes]:
         """One vector for each text: ``dimensions`` little-endian float32 of Euclidean length 1.

@@ -206,7 +206,8 @@ class Pipeline:
                 )
                 for number, chunk in enumerate(parsed.chunks[first : first + _PASSAGES_A_STEP])
             ]
-            embedded = await self._embedder.embed([passage.embedded for passage in passages], bulk=True)
+            texts = [passage.embedded for passage in passages]
+            embedded = await self._embedder.embed(texts, bulk=True, input_type="passage")
             terms = await asyncio.to_thread(_terms, keys, passages, language, ingestion.attachment.file_name)
             entries = await asyncio.to_thread(self._seal, keys, owner, passages, embedded.vectors, terms)
             writer.add(terms)

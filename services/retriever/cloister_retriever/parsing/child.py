@@ -44,10 +44,10 @@ def _tokenizer_of(folder: Path) -> Tokenizer:
 
 
 @functools.lru_cache(maxsize=8)
-def chunker_of(folder: Path, max_tokens: int, overlap_tokens: int) -> Chunker:
+def chunker_of(folder: Path, max_tokens: int, overlap_tokens: int, prompt_tokens: int) -> Chunker:
     """What cuts passages of this length: made before a process is forked, so that it is there."""
     tokenizer = _tokenizer_of(folder)
-    limits = ModelLimits.of(folder, tokenizer)
+    limits = ModelLimits.of(folder, tokenizer, prompt_tokens=prompt_tokens)
     return Chunker(tokenizer, max_tokens=max_tokens, overlap_tokens=overlap_tokens, model_tokens=limits.tokens)
 
 

@@ -44,11 +44,15 @@ class ModelLimits(NamedTuple):
     """How much the embedding model reads."""
 
     tokens: int
-    """Text tokens: the model's limit less the special tokens it adds."""
+    """Text tokens: the model's limit less the special tokens it adds and the longest prompt before a text."""
 
     @classmethod
-    def of(cls, folder: Path, tokenizer: Tokenizer | None = None) -> "ModelLimits":
+    def of(cls, folder: Path, tokenizer: Tokenizer | None = None, *, prompt_tokens: int = 0) -> "ModelLimits":
         """Reads the limit of the sentence-transformers model in ``folder``, whose ``tokenizer`` may be loaded already.
+
+        Args:
+            folder: The model's.
+            prompt_tokens: Of the longest prompt that the embedder's settings put before a text, if they do.
 
         Raises:
             SettingsError: The folder is not such a model's.
@@ -62,7 +66,10 @@ class ModelLimits(NamedTuple):
                 f"ingestion.tokenizer_path: {folder} does not say how many tokens its model reads "
                 "(max_seq_length in sentence_bert_config.json). Point it at the embedding model's folder."
             )
-        return cls(limit - tokenizer.num_special_tokens_to_add(False))
+        prompts = _json(folder / "config_sentence_transformers.json").get("prompts")
+        texts = [text for text in prompts.values() if isinstance(text, str)] if isinstance(prompts, dict) else []
+        own = [len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts]
+        return cls(limit - tokenizer.num_special_tokens_to_add(False) - max(prompt_tokens, *own, 0))
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

@@ -39,7 +39,7 @@ def main() -> None:
         if not line:
             return
         request = Request.model_validate_json(line)
-        chunker = chunker_of(request.tokenizer_path, request.max_tokens, request.overlap_tokens)
+        chunker = chunker_of(request.tokenizer_path, request.max_tokens, request.overlap_tokens, request.prompt_tokens)
         child = os.fork()
         if child == 0:
             _become_parser(link, connections[0], request, chunker)

@@ -31,6 +31,7 @@ class Request(BaseModel):
     tokenizer_path: Path
     max_tokens: int
     overlap_tokens: int
+    prompt_tokens: int = 0
     memory_bytes: int
     cpu_seconds: int
     max_text_bytes: int

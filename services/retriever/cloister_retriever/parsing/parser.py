@@ -90,6 +90,7 @@ class Parser:
             tokenizer_path=settings.tokenizer_path,
             max_tokens=max_tokens,
             overlap_tokens=overlap_tokens,
+            prompt_tokens=settings.prompt_tokens,
             memory_bytes=settings.parse_memory_bytes,
             cpu_seconds=math.ceil(settings.parse_seconds),
             max_text_bytes=settings.max_text_bytes,

@@ -129,7 +129,7 @@ class SearchService:
                 "'query' is longer than can be searched at once. Search for its essence.", param="query"
             )
         try:
-            embedded = await self._embedder.embed(pieces)
+            embedded = await self._embedder.embed(pieces, input_type="query")
         except Unavailable as error:
             raise Unavailable(
                 "Documents cannot be searched now: the embedding model does not answer. Try again in a moment.",
