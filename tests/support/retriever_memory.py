@@ -12,6 +12,7 @@ from cloister_common.errors import Unavailable
 from cloister_common.supervisor import Supervisor
 from cloister_common.testing.embedder import fake_vector
 from cloister_common.vault import Keyring, encode_context, open_record, seal
+from cloister_common.wire.embeddings import InputType
 from cloister_retriever.audience.service import Audiences, Sight
 from cloister_retriever.audience.store import AccessStore
 from cloister_retriever.context import ending_of
@@ -187,7 +188,9 @@ class _Index(Index):
 class _Embedder(EmbedderClient):
     def __init__(self) -> None: ...
 
-    async def embed(self, texts: Sequence[str], *, bulk: bool = False) -> Embeddings:
+    async def embed(
+        self, texts: Sequence[str], *, bulk: bool = False, input_type: InputType | None = None
+    ) -> Embeddings:
         return Embeddings([fake_vector(text, _DIMENSIONS) for text in texts], _DIMENSIONS, len(texts))
 
 

@@ -37,7 +37,7 @@ _MARKS = "\u0300-\u036f\u0610-\u061a\u064b-\u065f\u0900-\u0903\u093a-\u094f\u0b8
 """Accents, and vowel signs of Arabic, Hindi and Tamil: parts of a word that ``\\w`` leaves out."""
 
 _LETTER = rf"[\w{_MARKS}{_UNSPACED}]"
-_JOINED = re.compile(rf"{_LETTER}+(?:[-\u2010-\u2013./:·'\u2019&+#@]{_LETTER}+)*")
+_JOINED = re.compile(rf"{_LETTER}(?:{_LETTER}|[-\u2010-\u2013./:·'\u2019&+#@](?={_LETTER}))*")
 _PART = re.compile(rf"[{_UNSPACED}]+|\d+|(?:(?![{_UNSPACED}])[^\W\d_]|[{_MARKS}])+")
 _IS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
 
