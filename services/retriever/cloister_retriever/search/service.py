@@ -177,7 +177,8 @@ class SearchService:
         self, tenant: str, store: OpenStore, asked: Asked, wanted: list[str] | None, *, limit: int, fresh: bool
     ) -> tuple[list[Candidate], bool]:
         """Candidates of the attachments ``wanted``, or of all; and whether there are no more."""
-        index = self._indexes.of(tenant, store.key, store.record.protection)
+        protections = await self._stores.protections(tenant, store)
+        indexes = [self._indexes.of(tenant, store.key, protection) for protection in protections]
         if wanted is None:
             filters: list[list[str] | None] = [None]
         else:
@@ -185,6 +186,7 @@ class SearchService:
         parts = await asyncio.gather(
             *(
                 index.search(store.record.id, question, limit=limit, attachment_ids=some, fresh=fresh)
+                for index in indexes
                 for some in filters
                 for question in asked.questions(by_words=index.by_words, limit=limit, attachment_ids=some)
             )
