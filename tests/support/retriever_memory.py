@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from cloister_common.caller import NOBODY, Caller
@@ -34,6 +34,7 @@ from cloister_retriever.sealed.indexes import Indexes
 from cloister_retriever.sealed.memory import OpenStores
 from cloister_retriever.sealed.packs import Packs
 from cloister_retriever.search.service import SearchService
+from cloister_retriever.settings import ProtectionSettings
 from cloister_retriever.storage.keys import ObjectKeyStore
 from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
@@ -220,7 +221,14 @@ class _Pieces(Chunker):
 class MemoryProcess:
     """The services of one process over what is stored."""
 
-    def __init__(self, stored: Stored, root: MemoryRoot, *, sealed_passages: int = SEALED_PASSAGES) -> None:
+    def __init__(
+        self,
+        stored: Stored,
+        root: MemoryRoot,
+        *,
+        sealed_passages: int = SEALED_PASSAGES,
+        outgrown: Literal["standard", "refuse"] = "standard",
+    ) -> None:
         self.stored, self.root = stored, root
         self.fuse = Fuse()
         self.objects = _Objects(stored.objects, self.fuse)
@@ -250,9 +258,10 @@ class MemoryProcess:
             self.store, self.attachments, uses, purges, expiries, model="m", protection="standard"
         )
         self.end = ending_of(self.files, self.uploads, self.stores)
+        policy = ProtectionSettings(sealed_passages=sealed_passages, outgrown=outgrown)
         self.pipeline = Pipeline(
             files=self.files,
-            ingestions=IngestionService(self.store, uses, sealed_passages=sealed_passages),
+            ingestions=IngestionService(self.store, uses, policy),
             keys=keys,
             parser=_Parser(),
             embedder=_Embedder(),

@@ -148,7 +148,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         if settings.role in {"all", "ingest"}:
             pipeline = Pipeline(
                 files=files,
-                ingestions=IngestionService(store, uses, sealed_passages=settings.protection.sealed_passages),
+                ingestions=IngestionService(store, uses, settings.protection),
                 keys=keys,
                 parser=Parser(ingestion),
                 embedder=embedder,

@@ -129,12 +129,17 @@ class ProtectionSettings(Settings):
         "`sealed`: nothing; passages are decrypted and searched in memory.",
     )
     sealed_passages: int = Field(
-        50_000, ge=1, le=200_000, description="Passages that a sealed vector store holds at most; more are refused."
+        50_000, ge=1, le=200_000, description="Passages that a vector store holds sealed at most."
+    )
+    outgrown: Literal["standard", "refuse"] = Field(
+        "standard",
+        description="What becomes of a file that a sealed vector store has no place for. `standard`: it and all later "
+        "ones go into Milvus, what is sealed stays so, and searches ask both. `refuse`: it fails, with the numbers.",
     )
     sealed_memory_bytes: int = Field(
         512 * 1024 * 1024,
         ge=1024 * 1024,
-        description="Memory for what is open of sealed vector stores: at 384 dimensions about 5 KiB a passage. Those "
+        description="Memory for what is open of sealed vector stores: at 384 dimensions about 6 KiB a passage. Those "
         "searched longest ago leave it first.",
     )
 

@@ -4,8 +4,9 @@
     python -m tests.bench.retriever.neighbours --index lite --own 5000 --foreign 0 50000
     python -m tests.bench.retriever.neighbours --index 235 --own 50000 --foreign 0 500000
 
-A search asks both halves, as `cloister_retriever.search` does, opens every passage that is proposed and scores it
-exactly. Embedding a query, and looking up whose files they are, is left out. Vectors are random directions and terms
+A search asks by meaning and by words, as `cloister_retriever.search` does, and opens the vector of every passage that
+is proposed. Where the index does not find by words itself it is told fifty passages that were found so. Embedding a
+query, and looking up whose files they are, is left out. Vectors are random directions and terms
 random numbers with the frequencies of words: they cost what real ones cost, and say nothing of quality.
 """
 
@@ -21,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 from cloister_common.vault import DataKey, Keyring, MemoryKeyStore
+from cloister_retriever.index.collection import PassageCollection
 from cloister_retriever.index.connection import MilvusConnection
-from cloister_retriever.index.layouts import MilvusIndex
 from cloister_retriever.index.passages import Passage, PassageOwner, open_vector, seal_passage
 from cloister_retriever.index.protocol import Entry, Index, Question
 from cloister_retriever.index.rotation import Rotations, normalised
@@ -69,6 +70,8 @@ class Bench:
         self._indexes = indexes
         self._open_stores = open_stores
         self._random = np.random.default_rng(7)
+        self._ids: dict[str, list[str]] = {}
+        """Of each store's passages."""
 
     async def fill(self, store_id: str, passages: int) -> float:
         """Puts files of a thousand passages into a store; how many seconds it took."""
@@ -83,7 +86,9 @@ class Bench:
             index = self._index(key)
             count = min(_PASSAGES_A_FILE, passages - number)
             for first in range(0, count, _A_STEP):
-                await index.upsert(self._entries(keys, owner, first, min(_A_STEP, count - first)))
+                entries = self._entries(keys, owner, first, min(_A_STEP, count - first))
+                self._ids.setdefault(store_id, []).extend(entry.passage.id for entry in entries)
+                await index.upsert(entries)
             await index.count(store_id, ["psg_none"])
         return time.perf_counter() - started
 
@@ -105,7 +110,8 @@ class Bench:
             terms = dict.fromkeys(self._terms(40), 3.0)
             started = time.perf_counter()
             rotated = self._rotations.rotate(key.subkey("rotation"), exact)
-            question = Question(rotated[0], terms)
+            by_words = [str(one) for one in self._random.choice(self._ids[store_id], 50)]
+            question = Question(rotated[0], terms) if index.by_words else Question(rotated[0], None, by_words)
             found = await index.search(store_id, question, limit=50, attachment_ids=None, fresh=False)
             assert len(found.hits) >= 50
             files = {hit.passage.file_id for hit in found.hits}
@@ -156,7 +162,9 @@ async def bench(name: str, folder: Path) -> AsyncIterator[Bench]:
         rotations = Rotations()
         packs = Packs(open_objects(BlobSettings(url=(folder / "blobs").as_uri())), keyring)
         open_stores = OpenStores(packs, keyring, most_bytes=2**30)
-        indexes = Indexes(MilvusIndex(connection, "bench"), packs, open_stores, PassageKeyring(keyring), rotations)
+        indexes = Indexes(
+            PassageCollection(connection, "bench"), packs, open_stores, PassageKeyring(keyring), rotations
+        )
         yield Bench(keyring, rotations, name, indexes, open_stores)
 
 

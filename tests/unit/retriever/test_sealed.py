@@ -105,8 +105,12 @@ async def found(process: MemoryProcess, store: str, query: str, count: int = 50)
     return await process.search.search(TENANT, [store], SearchRequest(query=query, max_num_results=count))
 
 
+async def paths(process: MemoryProcess) -> list[str]:
+    return [listed.path for listed in await process.objects.list("t")]
+
+
 async def packs(process: MemoryProcess) -> list[str]:
-    return [listed.path for listed in await process.objects.list("t") if "/packs/" in listed.path]
+    return [path for path in await paths(process) if "/packs/" in path]
 
 
 async def test_a_sealed_store_finds_what_a_standard_one_finds_and_leaves_the_index_empty(
@@ -163,9 +167,38 @@ async def test_a_pack_that_was_altered_is_left_out_and_takes_nothing_else_along(
     assert {one.file_id for one in await found(process, store, "water")} == {files[1]}
 
 
+async def test_a_sealed_store_that_is_outgrown_goes_on_in_the_index_and_is_searched_whole(
+    process: MemoryProcess,
+) -> None:
+    store, files = await filled(process, TEXT + " word" * (SEALED_PASSAGES - 8))
+    process = MemoryProcess(process.stored, process.root)
+    file = await process.upload("lions drink water")
+    opened = await process.stores.open(TENANT, store)
+    await process.attachments.attach(TENANT, store, opened.key, AttachFile(file_id=file.id))
+    await settled(process)
+    assert len(process.stored.rows) == 3
+    assert len(await packs(process)) == 1
+    wire = (await process.stores.describe(TENANT, opened)).wire()
+    assert (wire["protection"], wire["file_counts"]["completed"]) == ("standard", 2)
+    assert {one.file_id for one in await found(process, store, "water")} == {files[0], file.id}
+    for query, of in (("lions", file.id), ("zebra", files[0])):
+        assert [(one.text, one.file_id) for one in await found(process, store, query, 1)] == [(query, of)]
+    # Whatever is attached from now on is not sealed, and goes from wherever it is.
+    process = MemoryProcess(process.stored, process.root)
+    small = await process.upload("owls")
+    await process.attachments.attach(TENANT, store, opened.key, AttachFile(file_id=small.id))
+    await settled(process)
+    assert len(process.stored.rows) == 4
+    await process.attachments.detach(TENANT, store, opened.key, file.id)
+    assert len(process.stored.rows) == 1
+    await process.stores.delete(TENANT, store)
+    assert (process.stored.rows, await packs(process)) == ({}, [])
+    assert not [path for path in await paths(process) if "/outgrown/" in path]
+
+
 async def test_more_than_a_sealed_store_holds_is_refused_with_the_numbers(process: MemoryProcess) -> None:
     store, _ = await filled(process, "word " * (SEALED_PASSAGES - 2))
-    process = MemoryProcess(process.stored, process.root)
+    process = MemoryProcess(process.stored, process.root, outgrown="refuse")
     file = await process.upload("three more words")
     opened = await process.stores.open(TENANT, store)
     await process.attachments.attach(TENANT, store, opened.key, AttachFile(file_id=file.id))
@@ -174,7 +207,7 @@ async def test_more_than_a_sealed_store_holds_is_refused_with_the_numbers(proces
     assert refused["status"] == "failed"
     for part in ("has 3 passages", f"this vector store {SEALED_PASSAGES - 2}", f"holds {SEALED_PASSAGES}", "standard"):
         assert part in refused["last_error"]["message"]
-    process = MemoryProcess(process.stored, process.root)
+    process = MemoryProcess(process.stored, process.root, outgrown="refuse")
     file = await process.upload("two more")
     await process.attachments.attach(TENANT, store, opened.key, AttachFile(file_id=file.id))
     await settled(process)

@@ -1,8 +1,8 @@
 """What an index of passages is to those who fill and search it, whatever holds it.
 
-Milvus is one (`cloister_retriever.index.layouts`), for the vector stores whose protection is ``standard``; those that
-are ``sealed`` have one in memory (`cloister_retriever.sealed`). Both take the same sealed passages and give the same
-hits. A search has two halves, by meaning and by words; an index proposes
+Milvus is one (`cloister_retriever.index.collection`), for the vector stores whose protection is ``standard``; those
+that are ``sealed`` have one in memory (`cloister_retriever.sealed`). Both take the same sealed passages and give the
+same hits. A search has two halves, by meaning and by words; an index proposes
 what either finds, and whoever asked scores the proposals exactly and fuses both.
 """
 

@@ -27,6 +27,7 @@ from cloister_retriever.keys import PassageKeyring, PassageKeys
 from cloister_retriever.parsing.document import UnreadableFile
 from cloister_retriever.parsing.parser import Parsed, Parser
 from cloister_retriever.sealed.indexes import Indexes
+from cloister_retriever.settings import Protection
 from cloister_retriever.terms.postings import PostingsWriter
 from cloister_retriever.terms.weights import TermKey, TermWeights, passage_terms
 from cloister_retriever.terms.words import language_of, words_of
@@ -151,10 +152,13 @@ class Pipeline:
             overlap_tokens=chunking.overlap_tokens,
             turn=turn,
         )
-        await self._ingestions.check_place(ingestion, len(parsed.chunks))
+        protection = await self._ingestions.place(ingestion, len(parsed.chunks))
+        if protection != ingestion.attachment.protection:
+            # An earlier attempt may have begun while the store was smaller.
+            await self._indexes.delete(job.tenant, job.store_id, job.attachment_id, protection="sealed")
         text = parsed.text.encode()
         await self._ingestions.write_text(ingestion, text, keys)
-        index = self._indexes.of(job.tenant, ingestion.key, ingestion.attachment.protection)
+        index = self._indexes.of(job.tenant, ingestion.key, protection)
         usage = await self._index_passages(index, job, ingestion, keys, parsed, turn)
         await self._finish(
             index, job, ingestion, keys, passages=len(parsed.chunks), usage_bytes=usage, text_bytes=len(text)
@@ -262,7 +266,7 @@ class Pipeline:
 
     async def _fail(self, ingestion: Ingestion, code: ErrorCode, message: str) -> None:
         protection = ingestion.attachment.protection
-        await self._indexes.delete(ingestion.tenant, ingestion.store_id, ingestion.attachment.id, protection=protection)
+        await self._remove(ingestion.tenant, ingestion.store_id, ingestion.attachment.id, protection)
         if await self._ingestions.fail(ingestion, code, message):
             _INGESTED.labels("failed").inc()
             log.info("file_not_ingested", file=ingestion.file_id, code=code)
@@ -285,13 +289,20 @@ class Pipeline:
             await self._ingestions.remove(ingestion)
         await self._indexes.delete(job.tenant, job.store_id, job.attachment_id, protection=job.protection)
 
+    async def _remove(
+        self, tenant: str, store_id: str, attachment_id: str | None, protection: Protection | None
+    ) -> None:
+        """Removes passages that were begun under a protection from where they may be."""
+        removed = await self._ingestions.removed(tenant, store_id, protection)
+        await self._indexes.delete(tenant, store_id, attachment_id, protection=removed)
+
     async def _clear_replaced(self, job: Job) -> None:
         """Removes what the attachment left that this job's replaced, unless that is still the file's attachment."""
         assert job.file_id is not None
         if job.replaces is None:
             return
         if await self._ingestions.is_current(job.tenant, job.store_id, job.file_id, job.replaces) is False:
-            await self._indexes.delete(job.tenant, job.store_id, job.replaces, protection=job.protection)
+            await self._remove(job.tenant, job.store_id, job.replaces, job.protection)
             await self._ingestions.clear(job.tenant, job.store_id, job.replaces)
 
     async def _clear(self, job: Job) -> None:
@@ -302,7 +313,7 @@ class Pipeline:
             outcome = await self._ingestions.outcome(ingestion)
             if outcome is not None and outcome.status == "completed":
                 return
-        await self._indexes.delete(job.tenant, job.store_id, job.attachment_id, protection=job.protection)
+        await self._remove(job.tenant, job.store_id, job.attachment_id, job.protection)
         if ingestion is None:
             await self._ingestions.clear(job.tenant, job.store_id, job.attachment_id)
 

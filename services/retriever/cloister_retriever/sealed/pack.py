@@ -84,14 +84,18 @@ class Block:
         known, ends = self._arrays["known_ids"], self._arrays["posting_ends"]
         places = np.searchsorted(known, np.fromiter(terms, np.uint32, len(terms)))
         lists = [
-            (*_between(ends, int(place)), weight)
+            (slice(*_between(ends, int(place))), weight)
             for place, (term, weight) in zip(places, terms.items(), strict=True)
             if place < len(known) and known[place] == term
         ]
         if not lists:
             return np.zeros(len(self), np.float32)
-        rows = np.concatenate([self._arrays["posting_rows"][start:end] for start, end, _ in lists])
-        weights = np.concatenate([self._arrays["posting_weights"][start:end] * weight for start, end, weight in lists])
+        rows = np.concatenate([self._arrays["posting_rows"][where] for where, _ in lists])
+        # Made float32 at once: numbers of two bytes are slow to reckon with.
+        weights = np.concatenate([self._arrays["posting_weights"][where] for where, _ in lists]).astype(np.float32)
+        weights *= np.repeat(
+            np.array([weight for _, weight in lists], np.float32), [where.stop - where.start for where, _ in lists]
+        )
         return np.bincount(rows, weights, len(self)).astype(np.float32)
 
     def hit(self, row: int) -> Hit:

@@ -206,7 +206,8 @@ class SearchService:
         fresh: bool,
     ) -> tuple[list[Candidate], bool]:
         """Candidates of the attachments of ``scope``; and whether there are no more."""
-        index = self._indexes.of(tenant, store.key, store.record.protection)
+        protections = await self._stores.protections(tenant, store)
+        indexes = [self._indexes.of(tenant, store.key, protection) for protection in protections]
         if scope.only is None:
             filters: list[list[str] | None] = [None]
         else:
@@ -222,6 +223,7 @@ class SearchService:
                     fresh=fresh,
                     without=scope.without,
                 )
+                for index in indexes
                 for some in filters
                 for question in asked.questions(
                     by_words=index.by_words, limit=limit, attachment_ids=some, without=scope.without

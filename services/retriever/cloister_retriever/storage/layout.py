@@ -17,6 +17,7 @@ t/<tenant>/attachments/<store>/<file>        a file in a store: attributes, chun
 t/<tenant>/detached/<store>/<hour>/<file>    where a detached file was in the list; an hour or two
 t/<tenant>/outcomes/<store>/<attachment>     how its ingestion ended; created once, never replaced
 t/<tenant>/texts/<store>/<attachment>        the text that was extracted
+t/<tenant>/outgrown/<store>                  when a sealed store outgrew its protection; created once
 t/<tenant>/packs/<store>/<attachment>/<file>/<first>-<count>   passages of a sealed vector store
 t/<tenant>/batches/<store>/<batch>           a file batch
 queue/<time>-<share>-<job>                   work to do          <share> is another HMAC of the tenant's id, cut
@@ -112,6 +113,9 @@ class TenantPaths:
 
     def words_of(self, store_id: str, attachment_id: str) -> str:
         return f"{self.words(store_id)}/{attachment_id}"
+
+    def outgrown(self, store_id: str) -> str:
+        return f"{self._root}/outgrown/{store_id}"
 
     def packs(self, store_id: str) -> str:
         return f"{self._root}/packs/{store_id}"

@@ -103,7 +103,7 @@ class AttachmentService:
 
         # In the list they have the order of the request, although they are attached at the same time.
         now = time.time_ns()
-        protection = await self._protection(tenant, store_id)
+        protection = await self._protection(tenant, store_id, key)
 
         async def one(numbered: tuple[int, AttachFile]) -> AttachmentRecord:
             number, entry = numbered
@@ -121,7 +121,7 @@ class AttachmentService:
             NotFound: The file does not exist.
         """
         files = await self.known_files(tenant, [entry])
-        protection = await self._protection(tenant, store_id)
+        protection = await self._protection(tenant, store_id, key)
         record = await self._attach(tenant, store_id, key, entry, files[entry.file_id], protection, time.time_ns())
         return Attached(record=record, outcome=await self._store.outcome(tenant, store_id, record.id, key))
 
@@ -219,7 +219,9 @@ class AttachmentService:
         """Cancels an ingestion that has not ended; one that has keeps its outcome."""
         outcome = Outcome(attachment_id=record.id, status="cancelled", finished_at=int(time.time()))
         if await self._store.decide(tenant, record, outcome, key):
-            purge = await self._purges.plan(tenant, record.store_id, record.id, protection=record.protection)
+            purge = await self._purges.plan(
+                tenant, record.store_id, record.id, protection=await self._removed(tenant, key, record)
+            )
             await self._purges.run(purge)
 
     async def detach(self, tenant: str, store_id: str, key: DataKey, file_id: str) -> None:
@@ -234,7 +236,8 @@ class AttachmentService:
             await self._uses.forget(tenant, file_id, store_id)
             await self._store.delete_attachment(tenant, record)
             return
-        purge = await self._purges.plan(tenant, store_id, record.id, file_id=file_id, protection=record.protection)
+        protection = await self._removed(tenant, key, record)
+        purge = await self._purges.plan(tenant, store_id, record.id, file_id=file_id, protection=protection)
         await self._store.note_detached(tenant, record, key)
         # The use first: whoever attaches the file anew, once the attachment is gone, notes it again.
         await self._uses.forget(tenant, file_id, store_id)
@@ -267,13 +270,19 @@ class AttachmentService:
             await self._store.delete_attachment(tenant, record)
             raise missing(FILE_PREFIX, record.file_id)
 
-    async def _protection(self, tenant: str, store_id: str) -> Protection:
-        """What the store has now, for what is attached now."""
+    async def _protection(self, tenant: str, store_id: str, key: DataKey) -> Protection:
+        """What is attached now gets this one."""
         with damage_of("vector store", store_id):
             record = await self._store.get(tenant, store_id)
         if record is None:
             raise missing(STORE_PREFIX, store_id)
-        return record.protection
+        outgrown = record.protection == "sealed" and await self._store.has_outgrown(tenant, store_id, key)
+        return "standard" if outgrown else record.protection
+
+    async def _removed(self, tenant: str, key: DataKey, record: AttachmentRecord) -> Protection | None:
+        """Where the passages of an attachment are that goes; None if they may be in both indexes."""
+        outgrown = record.protection == "sealed" and await self._store.has_outgrown(tenant, record.store_id, key)
+        return None if outgrown else record.protection
 
     async def _attach(
         self,

@@ -9,6 +9,7 @@ from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey, VaultError
 
 from cloister_retriever.keys import PassageKeys
+from cloister_retriever.settings import Protection, ProtectionSettings
 from cloister_retriever.storage.uses import FileUses
 from cloister_retriever.vector_stores.records import AttachmentRecord, ErrorCode, Outcome
 from cloister_retriever.vector_stores.store import VectorStoreStore
@@ -37,9 +38,9 @@ class Ingestion(NamedTuple):
 class IngestionService:
     """Ingestions of all tenants. Of several that do the same one, the first to end it has ended it."""
 
-    def __init__(self, store: VectorStoreStore, uses: FileUses, *, sealed_passages: int) -> None:
+    def __init__(self, store: VectorStoreStore, uses: FileUses, policy: ProtectionSettings) -> None:
         self._store = store
-        self._sealed_passages = sealed_passages
+        self._policy = policy
         self._uses = uses
 
     async def find(self, tenant: str, store_id: str, file_id: str, attachment_id: str | None) -> Ingestion | None:
@@ -73,22 +74,38 @@ class IngestionService:
         """Raises `Unavailable` while what comes of it could not be stored."""
         self._store.check_room()
 
-    async def check_place(self, ingestion: Ingestion, passages: int) -> None:
-        """Refuses more than a sealed vector store may hold. Files that are read at the same time do not see each other.
+    async def place(self, ingestion: Ingestion, passages: int) -> Protection:
+        """Which protection so many passages get: that of the attachment, unless its store outgrows it with them.
+
+        Files that are read at the same time do not see each other: a store may come to hold a few more.
 
         Raises:
-            Conflict: The file has more passages than there is place for.
+            Conflict: There is no place for them, and they are to be refused.
         """
-        if ingestion.attachment.protection != "sealed":
-            return
-        files = await self._store.attached_files(ingestion.tenant, ingestion.store_id, ingestion.key)
+        tenant, store_id, key = ingestion.tenant, ingestion.store_id, ingestion.key
+        if ingestion.attachment.protection == "standard" or await self._store.has_outgrown(tenant, store_id, key):
+            return "standard"
+        files = await self._store.attached_files(tenant, store_id, key)
         held = sum(file.outcome.passages for file in files if file.outcome is not None)
-        if held + passages > self._sealed_passages:
+        most = self._policy.sealed_passages
+        if held + passages <= most:
+            return "sealed"
+        if self._policy.outgrown == "refuse":
             raise Conflict(
                 f"The file has {passages} passages, and this vector store {held}. One whose protection is 'sealed' "
-                f"holds {self._sealed_passages} at most. Remove files from it, or attach this one to a vector store "
-                "that was made with the protection 'standard'."
+                f"holds {most} at most. Remove files from it, or attach this one to a vector store that was made with "
+                "the protection 'standard'."
             )
+        await self._store.note_outgrown(tenant, store_id, key)
+        log.info("vector_store_outgrown", store=store_id, passages=held + passages)
+        return "standard"
+
+    async def removed(self, tenant: str, store_id: str, protection: Protection | None) -> Protection | None:
+        """Where passages are that go, and were begun under a protection; None if they may be in both indexes."""
+        if protection != "sealed":
+            return protection
+        key = await self._store.key(tenant, store_id)
+        return None if key is None or await self._store.has_outgrown(tenant, store_id, key) else "sealed"
 
     async def write_text(self, ingestion: Ingestion, text: bytes, keys: PassageKeys) -> None:
         """Keeps the extracted text, in UTF-8."""

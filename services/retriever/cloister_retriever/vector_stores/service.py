@@ -8,7 +8,7 @@ from cloister_common.errors import Conflict, NotFound, UnsupportedParameter
 from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey, VaultError
 
-from cloister_retriever.damage import damage_of
+from cloister_retriever.damage import Damaged, damage_of
 from cloister_retriever.identifiers import STORE_PREFIX, check_id, missing, new_placed_id
 from cloister_retriever.jobs.purges import Purges
 from cloister_retriever.pages import ListQuery
@@ -143,6 +143,13 @@ class VectorStoreService:
         """When passages were last added, in seconds since the epoch; None if none ever were."""
         return await self._store.grown_at(tenant, opened.record.id, opened.key)
 
+    async def protections(self, tenant: str, opened: OpenStore) -> Sequence[Protection]:
+        """Which protections its passages have: that of new ones first."""
+        if opened.record.protection == "standard":
+            return ["standard"]
+        outgrown = await self._store.has_outgrown(tenant, opened.record.id, opened.key)
+        return ["standard", "sealed"] if outgrown else ["sealed"]
+
     async def list(self, tenant: str, query: ListQuery) -> tuple[list[StoreView], bool]:
         """One page of stores, and whether there are more."""
         timeline = await self._store.timeline(tenant)
@@ -227,7 +234,9 @@ class VectorStoreService:
     async def describe(self, tenant: str, opened: OpenStore) -> StoreView:
         """The store as it is in this moment."""
         files = await self._store.attached_files(tenant, opened.record.id, opened.key)
-        return StoreView(opened.record, files, await self._active_at(tenant, opened))
+        protection, *_ = await self.protections(tenant, opened)
+        record = opened.record.model_copy(update={"protection": protection})
+        return StoreView(record, files, await self._active_at(tenant, opened))
 
     async def _attached_to(self, tenant: str, store_id: str) -> Sequence[Attached]:
         """The files of a store, as far as it opens."""
@@ -238,12 +247,12 @@ class VectorStoreService:
         return [] if key is None else await self._store.attached_files(tenant, store_id, key)
 
     async def _protection_of(self, tenant: str, store_id: str) -> Protection | None:
-        """The protection of a store, as far as it opens."""
+        """The protection of all that a store has; None if that is not known, or both."""
         try:
-            record = await self._store.get(tenant, store_id)
-        except VaultError:
+            protections = await self.protections(tenant, await self.get(tenant, store_id))
+        except (Damaged, NotFound):
             return None
-        return None if record is None else record.protection
+        return protections[0] if len(protections) == 1 else None
 
     async def _active_at(self, tenant: str, opened: OpenStore) -> int:
         noted = await self._store.active_at(tenant, opened.record.id, opened.key)

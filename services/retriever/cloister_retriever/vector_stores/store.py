@@ -81,7 +81,7 @@ class VectorStoreStore:
         paths = await self._paths(tenant)
         await self._records.delete(paths.store(store_id))
         await self._keyring.destroy(tenant, VECTOR_STORE, store_id)
-        for path in (paths.activity(store_id), paths.changes(store_id)):
+        for path in (paths.activity(store_id), paths.changes(store_id), paths.outgrown(store_id)):
             await self._records.delete(path)
         for folder in (paths.attachments, paths.detached, paths.outcomes, paths.texts, paths.words, paths.batches):
             await self._objects.delete_all(folder(store_id))
@@ -99,6 +99,14 @@ class VectorStoreStore:
 
     async def note_grown(self, tenant: str, store_id: str, key: DataKey) -> None:
         await self._records.put((await self._paths(tenant)).changes(store_id), Moment(at=time.time()), key)
+
+    async def has_outgrown(self, tenant: str, store_id: str, key: DataKey) -> bool:
+        """Whether a store that was sealed has outgrown that."""
+        return await self._moment((await self._paths(tenant)).outgrown(store_id), key) is not None
+
+    async def note_outgrown(self, tenant: str, store_id: str, key: DataKey) -> None:
+        """A note of its own, which no change of the store's record can undo."""
+        await self._records.create((await self._paths(tenant)).outgrown(store_id), Moment(at=time.time()), key)
 
     async def _moment(self, path: str, key: DataKey) -> float | None:
         """The time that is kept there. One that does not open counts as this moment, which takes nothing away."""
