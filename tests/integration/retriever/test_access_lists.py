@@ -14,7 +14,7 @@ FILES = 6
 
 @pytest.fixture
 def store(sdk: openai.OpenAI) -> tuple[str, list[str]]:
-    files = [upload(sdk, f"{number}.txt", b"The zebra eats grass.") for number in range(FILES)]
+    files = [upload(sdk, f"{number}.txt", f"Zebra {number} eats grass.".encode()) for number in range(FILES)]
     store = sdk.vector_stores.create(file_ids=files).id
     assert ingested(sdk, store).file_counts.completed == FILES
     return store, files
