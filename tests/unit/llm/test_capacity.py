@@ -84,3 +84,13 @@ def test_sliding_layers_keep_their_window_and_the_step_under_way() -> None:
     capacity = plan_capacity(shape, 8 * GIB, Load("gpu", 24 * GIB, context=131072))
     assert capacity.conversation == shape.kv_bytes(131072, kv_dtype_bytes=2, step=8192)
     assert capacity.conversation < shape.kv_bytes(131072, kv_dtype_bytes=2) + 29 * 4096 * 8192 + 1
+
+
+def test_the_cache_decides_how_many_sequences_are_computed_at_once() -> None:
+    shape = read_shape(SMOLLM2_135M)
+
+    def at_once(cache: int) -> int:
+        return plan_capacity(shape, shape.parameters * 2, Load("cpu", 16 * GIB, kv_cache_bytes=cache)).max_num_seqs
+
+    assert at_once(GIB // 4) == (GIB // 4) // (256 * 23040)  # of 256 tokens each, though one of full length fits
+    assert at_once(8 * GIB) == 256
