@@ -4,18 +4,29 @@ import io
 import os
 import zipfile
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from cloister_retriever.parsing.document import UnreadableFile
 from cloister_retriever.parsing.parser import Parsed, Parser
+from cloister_retriever.parsing.warm import ParserHost
 from cloister_retriever.settings import IngestionSettings
 
 from tests.support.models import minilm_folder
 from tests.support.office import docx, odt, zipped
 
 MIB = 1024 * 1024
+
+
+HOST = ParserHost()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def host() -> Iterator[None]:
+    """One warm process for all tests here: to start it takes most of a second."""
+    yield
+    HOST.close()
 
 
 async def parse(content: bytes, name: str) -> Parsed | str:
@@ -25,7 +36,9 @@ async def parse(content: bytes, name: str) -> Parsed | str:
         for first in range(0, len(content), 65_536):
             yield content[first : first + 65_536]
 
-    parser = Parser(IngestionSettings(tokenizer_path=minilm_folder(), parse_seconds=20, parse_memory_bytes=512 * MIB))
+    parser = Parser(
+        IngestionSettings(tokenizer_path=minilm_folder(), parse_seconds=20, parse_memory_bytes=512 * MIB), HOST
+    )
     try:
         return await parser.parse(chunks(), name=name, max_tokens=200, overlap_tokens=40)
     except UnreadableFile as error:

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from cloister_retriever.ingestion.turns import Turns
 from cloister_retriever.parsing.document import UnreadableFile
 from cloister_retriever.parsing.parser import Parser
+from cloister_retriever.parsing.warm import ParserHost
 from cloister_retriever.settings import IngestionSettings
 
 from tests.support.documents import pdf
@@ -22,13 +23,23 @@ from tests.support.waiting import until
 MIB = 1024 * 1024
 
 
+HOST = ParserHost()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def host() -> Iterator[None]:
+    """One warm process for all tests here: to start it takes most of a second."""
+    yield
+    HOST.close()
+
+
 async def chunks(data: bytes) -> AsyncIterator[bytes]:
     for first in range(0, len(data), 65_536):
         yield data[first : first + 65_536]
 
 
 def parser(**changes: Any) -> Parser:
-    return Parser(IngestionSettings(tokenizer_path=minilm_folder(), **{"parse_seconds": 20, **changes}))
+    return Parser(IngestionSettings(tokenizer_path=minilm_folder(), **{"parse_seconds": 20, **changes}), HOST)
 
 
 async def refusal(content: bytes, name: str = "a.txt", **changes: Any) -> UnreadableFile:
@@ -128,7 +139,7 @@ async def test_files_are_read_side_by_side_each_in_a_process_of_its_own() -> Non
 async def test_files_are_read_again_when_the_process_that_they_are_forked_from_has_died() -> None:
     one = parser()
     await read(one, b"before")
-    host = one._host._process
+    host = HOST._process
     assert host is not None
     host.kill()
     host.wait()
@@ -142,9 +153,9 @@ async def test_nothing_is_left_running_when_a_file_is_given_up_or_the_service_en
     reading.cancel()
     await asyncio.wait({reading})
     await until(lambda: not children())
-    host = one._host._process
+    host = HOST._process
     assert host is not None
-    one._host.close()
+    HOST.close()
     assert host.returncode is not None
 
 

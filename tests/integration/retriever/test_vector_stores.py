@@ -8,6 +8,7 @@ from openai.types import VectorStore
 
 from tests.support.documents import ingested, pdf, place, upload
 from tests.support.milvus import MilvusLite
+from tests.support.office import pptx
 from tests.support.retriever import RetrieverMaker, RetrieverProcess
 from tests.support.waiting import wait_until
 
@@ -42,6 +43,17 @@ def test_text_markdown_and_pdf_are_found_with_their_place(sdk: openai.OpenAI) ->
         where = place(found)
         assert whole.text is not None
         assert whole.text[where["start"] : where["end"]] == found.content[0].text
+
+
+def test_office_files_are_found_by_page_and_what_of_a_file_was_not_read_is_told(sdk: openai.OpenAI) -> None:
+    slides = pptx([("Leave", "Twenty-five days", ""), ("Ships", "Harbours", "The lighthouse guides ships at night")])
+    store, (paper, deck) = store_with(sdk, ("paper.pdf", pdf(["Introduction", "", "Volcanoes"])), ("deck.pptx", slides))
+    told = sdk.vector_stores.files.retrieve(paper, vector_store_id=store).model_extra
+    assert told is not None
+    assert told["status_details"].startswith("Page 2 has no text")
+    assert not sdk.vector_stores.files.retrieve(deck, vector_store_id=store).model_extra
+    found = sdk.vector_stores.search(store, query="lighthouse at night").data[0]
+    assert (found.file_id, place(found)["page"], place(found)["section"]) == (deck, 2, "Ships")
 
 
 def test_a_completed_file_is_found_by_the_next_search(sdk: openai.OpenAI) -> None:

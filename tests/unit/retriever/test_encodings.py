@@ -115,7 +115,10 @@ def test_what_a_file_says_of_its_encoding_is_believed_where_it_fits(declared: st
     assert decode("z\u0142o\u017cy\u0107".encode(), declared=declared).text == "z\u0142o\u017cy\u0107"
 
 
-@pytest.mark.parametrize("content", [bytes(range(256)) * 20, b"\x00\x01\x02" * 500, b"\x07\x08" * 500 + b"\xe4"])
+@pytest.mark.parametrize(
+    "content",
+    [bytes(range(256)) * 20, b"\x00\x01\x02" * 500, b"\x07\x08" * 500 + b"\xe4", b"\x00\x01\x02binary\x00" * 50],
+)
 def test_garbage_is_no_text(content: bytes) -> None:
     with pytest.raises(UnreadableFile, match="not text"):
         decode(content)

@@ -122,6 +122,14 @@ def test_a_mail_is_read_with_what_came_with_it(make: object) -> None:
     assert [note.partition(" was not read")[0] for note in document.notes] == ["x.bin"]
 
 
+def test_a_file_of_an_archive_that_is_broken_takes_nothing_else_with_it() -> None:
+    content = zipped({"a.txt": b"first words", "b.txt": b"second words that are longer", "c.txt": b"third words"})
+    at = content.index(b"b.txt") + len(b"b.txt") + 3
+    document = read(content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :], "a.zip")
+    assert [section for section, _ in parts(document)] == ["a.txt", "c.txt"]
+    assert document.notes == ["b.txt was not read: The file is damaged: a part of it cannot be unpacked."]
+
+
 def test_an_archive_is_its_files_and_says_what_was_not_read() -> None:
     document = read(
         zipped(

@@ -147,11 +147,13 @@ class Chunker:
         yield from ranges
 
     def _fits(self, text: str) -> bool:
-        return len(text) <= _MAX_CHARACTERS and self._tokens(text) <= self._max_tokens
+        return len(text) <= _MAX_CHARACTERS and self._has_at_most(self._max_tokens, text)
 
     def _is_short(self, text: str) -> bool:
         """Whether headings leave room for text; those that do not are text."""
-        return bool(text.strip()) and len(text) * 2 <= _MAX_CHARACTERS and self._tokens(text) * 2 <= self._max_tokens
+        return (
+            bool(text.strip()) and len(text) * 2 <= _MAX_CHARACTERS and self._has_at_most(self._max_tokens // 2, text)
+        )
 
     def _ranges(
         self, text: str, start: int, end: int, splitter: TextSplitter | MarkdownSplitter
@@ -165,12 +167,11 @@ class Chunker:
         """As many of the innermost headings as the model can read before ``text``, with a line's end between."""
         if section is None:
             return None
-        room = self._model_tokens - self._tokens(text)
         heading = section[-_MAX_CHARACTERS:]
-        while heading and self._tokens(f"{heading}\n{text}") > self._model_tokens:
+        while heading and not self._has_at_most(self._model_tokens, f"{heading}\n{text}"):
             # Without the outermost heading, or of the last one without its first half.
             _, parted, rest = heading.partition(" > ")
-            heading = rest if parted else heading[(len(heading) + 1) // 2 :].strip() if room > 1 else ""
+            heading = rest if parted else heading[(len(heading) + 1) // 2 :].strip()
         return heading or None
 
     def is_word(self, text: str) -> bool:
@@ -198,12 +199,16 @@ class Chunker:
         while waiting:
             start, end = waiting.pop()
             text = piece[start:end]
-            if end - start > 1 and (end - start > _MAX_CHARACTERS or self._tokens(text) > self._max_tokens):
+            if end - start > 1 and (end - start > _MAX_CHARACTERS or not self._has_at_most(self._max_tokens, text)):
                 middle = (start + end) // 2
                 waiting += [(middle, end), (start, middle)]
             elif text.strip():
                 ranges.append((start, end))
         return ranges
+
+    def _has_at_most(self, tokens: int, text: str) -> bool:
+        # No token is less than a byte, but for the mark that some models put before a text: most need no counting.
+        return len(text.encode()) < tokens or self._tokens(text) <= tokens
 
     def _tokens(self, text: str) -> int:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)

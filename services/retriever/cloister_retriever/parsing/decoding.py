@@ -44,6 +44,7 @@ _WITHOUT_MARK = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 _SEEN = 64 * 1024
 """Characters by which a byte order is told."""
 
+_MOST_LOW_ZEROS = 0.1
 _NONSENSE = frozenset({"Cc", "Cn", "Co", "Cs"})
 """Categories of what no text has: control, not assigned, for private use, half of a pair."""
 
@@ -128,7 +129,12 @@ def _wide(content: bytes) -> str | None:
             content.decode("utf-8")
             return None  # a text with a few stray zero bytes
     best: str | None = None
+    zeros = (content[0::2].count(0), content[1::2].count(0))
     for encoding in _WITHOUT_MARK:
+        # Of two bytes the higher is zero in ASCII, and the lower one hardly ever: in other files either is.
+        high, low = zeros if encoding.endswith("be") else reversed(zeros)
+        if "16" in encoding and low > high * _MOST_LOW_ZEROS:
+            continue
         try:
             text = content.decode(encoding, "strict" if "32" in encoding else "replace")
         except UnicodeDecodeError:

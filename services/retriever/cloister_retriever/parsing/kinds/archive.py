@@ -17,7 +17,12 @@ def _parse(source: Source) -> Document:
     for name in package:
         if name.startswith(_CLUTTER[0]) or name.rpartition("/")[2] in _CLUTTER:
             continue
-        write_enclosures(writer, source, [Enclosure(name, package.read(name))], called="File")
+        try:
+            content = package.read(name)
+        except UnreadableFile as error:
+            writer.note(f"{name} was not read: {error.message}")
+            continue
+        write_enclosures(writer, source, [Enclosure(name, content)], called="File")
     if writer.is_empty:
         reason = f" {writer.notes[0]}" if writer.notes else ""
         raise UnreadableFile("invalid_file", f"Nothing in the archive could be read.{reason}"[:500])

@@ -10,7 +10,11 @@ from cloister_retriever.parsing.pages import write_page
 
 __all__ = ["HTML", "declared_encoding"]
 
-_STARTS = ("html", "head", "body", "title", "meta", "!doctype html", "script", "style", "link")
+_PAGES = ("html", "!doctype html", "head", "body")
+_PARTS = ("title", "meta", "script", "style", "link")
+"""What a page may begin with, and Markdown too."""
+
+_MARKDOWN = (".md", ".markdown", ".mdown", ".mkd", ".mdx")
 _NAMES = (".html", ".htm", ".xhtml", ".shtml")
 _DECLARED = re.compile(rb"""(?:charset|encoding)[ \t]{0,9}=[ \t]{0,9}["']?([A-Za-z0-9._:-]{1,40})""", re.IGNORECASE)
 _DECLARED_WITHIN = 4096
@@ -39,7 +43,7 @@ def _claims(look: Look) -> bool:
     if start[:1] != b"<":
         return False
     tag = start[1:64].lower().decode("ascii", "replace")
-    for name in _STARTS:
+    for name in _PAGES if look.name.endswith(_MARKDOWN) else _PAGES + _PARTS:
         if tag.startswith(name) and not tag[len(name) : len(name) + 1].isalnum():
             return True
     return look.name.endswith(_NAMES) and (tag[:1].isalpha() or tag[:1] == "!")

@@ -19,7 +19,7 @@ from cloister_retriever.parsing.kinds.text import TEXT
 __all__ = ["KINDS", "SUPPORTED"]
 
 KINDS: tuple[Kind, ...] = (
-    *(TEXT, PDF, DOCX, PPTX, SPREADSHEET, ODT, ODP, EPUB, OUTLOOK, ARCHIVE, RTF, MARKDOWN, HTML, MAIL, DELIMITED),
+    *(TEXT, PDF, DOCX, PPTX, SPREADSHEET, ODT, ODP, EPUB, OUTLOOK, ARCHIVE, RTF, HTML, MARKDOWN, MAIL, DELIMITED),
 )
 """In the order of the sentence that names them, and in which they are asked whether a file is theirs: those that look
 at the content before those that go by the name."""
