@@ -3,7 +3,7 @@
 import pytest
 import torch
 from cloister_common.settings import SettingsError
-from cloister_embedder.models.linear import convert_linear_layers, linear_layer
+from cloister_embedder.models.linear import convert_linear_layers, linear_layer, rows_computed
 from cloister_embedder.models.precision import Precision, possible_precisions
 from torch import nn
 
@@ -58,6 +58,12 @@ def test_score_heads_and_layers_that_do_more_stay(precision: Precision) -> None:
     assert model["head"] is head
     assert model["own"] is own
     assert type(model["body"][0]) is not nn.Linear
+
+
+def test_batches_of_any_size_are_computed_in_few_sizes() -> None:
+    sizes = {rows_computed(rows) for rows in range(1, 16_385)}
+    assert len(sizes) < 80
+    assert all(rows <= rows_computed(rows) <= max(rows + 15, rows * 9 / 8) for rows in range(1, 16_385))
 
 
 def test_model_without_linear_layers_cannot_compute_in_bytes() -> None:

@@ -11,10 +11,20 @@ from torch import Tensor, nn
 
 from cloister_embedder.models.precision import Precision
 
-__all__ = ["convert_linear_layers", "linear_layer"]
+__all__ = ["convert_linear_layers", "linear_layer", "rows_computed"]
 
 _LEAST_OUTPUTS = 16
 """Layers with fewer outputs stay as they are: a reranker's score, which takes no time and wants its digits."""
+
+
+def rows_computed(rows: int) -> int:
+    """How many rows a product of ``rows`` rows is computed with: at most an eighth more, or up to a multiple of 16.
+
+    oneDNN compiles kernels for each number of rows and, on processors with AMX, never forgets them: half a MiB for each
+    layer width. Batches have thousands of sizes; of these there are eight in each doubling.
+    """
+    step = max(16, 1 << max(rows.bit_length() - 4, 0))
+    return -(-rows // step) * step
 
 
 class _Layer(nn.Module):  # type: ignore[misc]  # torch is not type-checked
@@ -34,6 +44,16 @@ class _Layer(nn.Module):  # type: ignore[misc]  # torch is not type-checked
         self.register_buffer("weight", torch.empty(0, dtype=dtype))
         self.register_buffer("bias", bias.to(dtype))
 
+    def forward(self, rows: Tensor) -> Tensor:
+        flat = rows.reshape(-1, self.in_features)
+        count = flat.shape[0]
+        padded = nn.functional.pad(flat, (0, 0, 0, rows_computed(count) - count))
+        return self.products(padded)[:count].reshape(*rows.shape[:-1], self.out_features)
+
+    def products(self, rows: Tensor) -> Tensor:
+        """What the layer gives for ``rows``, of shape (rows, inputs): (rows, outputs)."""
+        raise NotImplementedError
+
 
 class PackedLinear(_Layer):
     """A linear layer in bfloat16, its weight in oneDNN's own layout."""
@@ -42,7 +62,7 @@ class PackedLinear(_Layer):
         super().__init__(source, torch.bfloat16)
         self._packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(source.weight.detach().bfloat16())
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def products(self, rows: Tensor) -> Tensor:
         out: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._packed, self.bias, "none", [], "")
         return out
 
@@ -64,13 +84,11 @@ class Int8Linear(_Layer):
         self.register_buffer("_scales", scales)
         self.register_buffer("_bytes", torch.round(weight / scales[:, None]).to(torch.int8).t().contiguous())
 
-    def forward(self, rows: Tensor) -> Tensor:
-        flat = rows.reshape(-1, self.in_features)
+    def products(self, rows: Tensor) -> Tensor:
         # In place where it can be: at these sizes a pass over memory costs as much as the product.
-        scales = flat.abs().amax(1, keepdim=True).div_(127).clamp_min_(1e-12)
-        products = torch._int_mm((flat * scales.reciprocal()).round_().to(torch.int8), self._bytes)
-        out = products.to(torch.float32).mul_(scales).mul_(self._scales).add_(self.bias)
-        return out.reshape(*rows.shape[:-1], self.out_features)
+        scales = rows.abs().amax(1, keepdim=True).div_(127).clamp_min_(1e-12)
+        products = torch._int_mm((rows * scales.reciprocal()).round_().to(torch.int8), self._bytes)
+        return products.to(torch.float32).mul_(scales).mul_(self._scales).add_(self.bias)
 
 
 def linear_layer(source: nn.Linear, precision: Precision) -> nn.Module:
