@@ -7,7 +7,7 @@ import orjson
 from cloister_common.errors import InvalidRequest, Unavailable, UpstreamFailed
 from cloister_common.vault.cache import ShortCache
 
-from cloister_gateway.grounding import FileSearch, Passage, Retrieval
+from cloister_gateway.grounding import NOTHING, Coverage, FileSearch, Passage, Retrieval
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models.catalog import Catalog
 from cloister_gateway.models.upstream import ModelUpstream
@@ -94,8 +94,8 @@ class Preparation:
         """What to search for."""
         return self._retrieval.queries([*history.messages, *new])
 
-    async def search(self, tenant: str, tool: FileSearch, queries: list[str]) -> list[Passage]:
-        """The passages for ``queries``, best first."""
+    async def search(self, tenant: str, tool: FileSearch, queries: list[str]) -> tuple[list[Passage], Coverage]:
+        """The passages for ``queries``, best first, and what that says of the question."""
         return await self._retrieval.search(tenant, tool, queries)
 
     async def prompt(
@@ -105,8 +105,10 @@ class Preparation:
         passages: list[Passage],
         new: list[Message],
         boundary: str | None = None,
+        coverage: Coverage = "found",
     ) -> Prompt:
-        """The prompt, with what had to be left out. ``boundary`` is what the passages stand between, if it is known.
+        """The prompt, with what had to be left out. ``boundary`` is what the passages stand between, if it is known;
+        ``coverage`` what the model is told where there are none.
 
         Raises:
             InvalidRequest: What must stay does not fit (``context_length_exceeded``).
@@ -126,6 +128,7 @@ class Preparation:
                 drop=request.truncation == "auto",
                 cite=request.response_format is None,
                 boundary=boundary,
+                nothing=NOTHING.get(coverage),
             )
         except PromptTooLongError as error:
             raise InvalidRequest(
