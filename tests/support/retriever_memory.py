@@ -16,9 +16,9 @@ from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.files.upload import MultipartUpload
-from cloister_retriever.index.protocol import Entry, Found, Index
-from cloister_retriever.index.rotation import Rotations, Vector
-from cloister_retriever.index.rows import hit_of, row_of
+from cloister_retriever.index.protocol import Entry, Found, Index, Question
+from cloister_retriever.index.rotation import Rotations
+from cloister_retriever.index.rows import hits_of, row_of
 from cloister_retriever.ingestion.pipeline import Pipeline
 from cloister_retriever.ingestion.worker import IngestWorkers
 from cloister_retriever.jobs.due import Due
@@ -27,6 +27,9 @@ from cloister_retriever.jobs.queue import JobQueue
 from cloister_retriever.keys import PassageKeyring
 from cloister_retriever.parsing.chunking import Chunk, Chunker
 from cloister_retriever.parsing.parser import Interruption, Parsed, Parser
+from cloister_retriever.sealed.indexes import Indexes
+from cloister_retriever.sealed.memory import OpenStores
+from cloister_retriever.sealed.packs import Packs
 from cloister_retriever.search.service import SearchService
 from cloister_retriever.storage.keys import ObjectKeyStore
 from cloister_retriever.storage.objects import Objects
@@ -41,12 +44,14 @@ from cloister_retriever.vector_stores.ingestions import IngestionService
 from cloister_retriever.vector_stores.records import Chunking
 from cloister_retriever.vector_stores.service import VectorStoreService
 from cloister_retriever.vector_stores.store import VectorStoreStore
+from cloister_retriever.vector_stores.terms import Words
 from obstore.store import MemoryStore, ObjectStore
 
-__all__ = ["LEASE_SECONDS", "TENANT", "Killed", "MemoryProcess", "MemoryRoot", "Stored", "form_of"]
+__all__ = ["LEASE_SECONDS", "SEALED_PASSAGES", "TENANT", "Killed", "MemoryProcess", "MemoryRoot", "Stored", "form_of"]
 
 TENANT = "proj_a"
 LEASE_SECONDS = 0.05
+SEALED_PASSAGES = 20
 _DIMENSIONS = 8
 
 
@@ -120,6 +125,8 @@ class _Objects(Objects):
 class _Index(Index):
     """Keeps and reads rows as Milvus does."""
 
+    by_words = False
+
     def __init__(self, stored: Stored, fuse: Fuse) -> None:
         self._stored = stored
         self._fuse = fuse
@@ -137,19 +144,20 @@ class _Index(Index):
                 del self._stored.rows[row["id"]]
 
     async def search(
-        self, store_id: str, query: Vector, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
+        self, store_id: str, question: Question, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
     ) -> Found:
         rows = [
-            (float(np.dot(row["dense"], query)), row)
-            for row in self._of(store_id, None)
-            if attachment_ids is None or row["attachment_id"] in attachment_ids
+            row for row in self._of(store_id, None) if attachment_ids is None or row["attachment_id"] in attachment_ids
         ]
-        nearest = sorted(rows, key=lambda scored: -scored[0])[:limit]
-        hits = [hit_of(store_id, row, score) for score, row in nearest]
-        return Found([hit for hit in hits if hit is not None], is_all=len(nearest) < limit)
+        nearest = []
+        if question.dense is not None:
+            vector = question.dense
+            nearest += sorted(rows, key=lambda row: -float(np.dot(row["dense"], vector)))[:limit]
+        nearest += [row for row in rows if row["id"] in question.ids]
+        return Found(hits_of(store_id, nearest), is_all=len(rows) < limit)
 
-    async def count(self, store_id: str, attachment_id: str | None = None) -> int:
-        return len(self._of(store_id, attachment_id))
+    async def count(self, store_id: str, ids: Sequence[str]) -> int:
+        return sum(row["id"] in ids for row in self._of(store_id, None))
 
     def _of(self, store_id: str, attachment_id: str | None) -> list[dict[str, Any]]:
         rows = [row for row in self._stored.rows.values() if row["store_id"] == store_id]
@@ -208,10 +216,14 @@ class MemoryProcess:
         self.index = index = _Index(stored, self.fuse)
         self.file_store = FileStore(self.objects, keyring, records)
         self.uses = uses = FileUses(self.objects, keyring)
-        keys = PassageKeyring(keyring)
+        self.keys = keys = PassageKeyring(keyring)
         self.store = VectorStoreStore(self.objects, keyring, records)
         self.queue = JobQueue(self.objects, keyring, records, lease_seconds=LEASE_SECONDS)
-        purges = Purges(self.queue, index)
+        packs = Packs(self.objects, keyring)
+        self.open_stores = OpenStores(packs, keyring, most_bytes=2**20)
+        self.indexes = indexes = Indexes(index, packs, self.open_stores, keys, Rotations())
+        purges = Purges(self.queue, indexes)
+        self.words = words = Words(self.objects, keyring, most_bytes=10**9)
         self.due = Due(self.objects, keyring, records)
         self.files = FileService(self.file_store, uses, self.due, max_file_bytes=1000)
         uploads = UploadStore(self.objects, keyring, records)
@@ -220,24 +232,28 @@ class MemoryProcess:
         self.attachments = AttachmentService(self.store, self.files, uses, keys, self.queue, purges, chunking)
         self.batches = BatchService(self.store, self.attachments)
         self.expiries = expiries = Expiries(self.objects, keyring, records)
-        self.stores = VectorStoreService(self.store, self.attachments, uses, purges, expiries, model="m")
+        self.stores = VectorStoreService(
+            self.store, self.attachments, uses, purges, expiries, model="m", protection="standard"
+        )
         self.end = ending_of(self.files, self.uploads, self.stores)
         self.pipeline = Pipeline(
             files=self.files,
-            ingestions=IngestionService(self.store, uses),
+            ingestions=IngestionService(self.store, uses, sealed_passages=SEALED_PASSAGES),
             keys=keys,
             parser=_Parser(),
             embedder=_Embedder(),
-            index=index,
+            indexes=indexes,
             rotations=Rotations(),
+            words=words,
         )
         self.search = SearchService(
             stores=self.stores,
             attachments=self.attachments,
             keys=keys,
             embedder=_Embedder(),
-            index=index,
+            indexes=indexes,
             rotations=Rotations(),
+            words=words,
             pieces=_Pieces(),
         )
         self.workers = IngestWorkers(self.queue, self.pipeline, workers=1, lease_seconds=LEASE_SECONDS)

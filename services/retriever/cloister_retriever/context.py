@@ -25,6 +25,9 @@ from cloister_retriever.keys import PassageKeyring
 from cloister_retriever.parsing.chunking import Chunker, ModelLimits, load_tokenizer
 from cloister_retriever.parsing.parser import Parser
 from cloister_retriever.reading.service import ReadingService, limits_of
+from cloister_retriever.sealed.indexes import Indexes
+from cloister_retriever.sealed.memory import OpenStores
+from cloister_retriever.sealed.packs import Packs
 from cloister_retriever.search.service import SearchService
 from cloister_retriever.settings import RetrieverSettings
 from cloister_retriever.storage.backend import open_objects
@@ -41,6 +44,7 @@ from cloister_retriever.vector_stores.ingestions import IngestionService
 from cloister_retriever.vector_stores.records import Chunking
 from cloister_retriever.vector_stores.service import VectorStoreService
 from cloister_retriever.vector_stores.store import VectorStoreStore
+from cloister_retriever.vector_stores.terms import Words
 
 __all__ = ["Context", "ending_of", "open_context"]
 
@@ -94,13 +98,17 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         stack.push_async_callback(embedder.close)
         milvus = MilvusConnection(settings.milvus)
         stack.push_async_callback(milvus.close)
-        index = PassageCollection(milvus, settings.embedder.model)
         rotations = Rotations()
+        standard = PassageCollection(milvus, settings.embedder.model)
+        packs = Packs(objects, keyring)
+        open_stores = OpenStores(packs, keyring, most_bytes=settings.protection.sealed_memory_bytes)
+        indexes = Indexes(standard, packs, open_stores, keys, rotations)
+        words = Words(objects, keyring, most_bytes=settings.search.words_memory_bytes)
 
         ingestion = settings.ingestion
         limits = ModelLimits.of(ingestion.tokenizer_path)
         queue = JobQueue(objects, keyring, records, lease_seconds=ingestion.lease_seconds)
-        purges = Purges(queue, index)
+        purges = Purges(queue, indexes)
         due = Due(objects, keyring, records)
         most = ingestion.max_file_bytes
         files = FileService(FileStore(objects, keyring, records), uses, due, max_file_bytes=most)
@@ -111,27 +119,38 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         )
         attachments = AttachmentService(store, files, uses, keys, queue, purges, chunking)
         expiries = Expiries(objects, keyring, records)
-        stores = VectorStoreService(store, attachments, uses, purges, expiries, model=settings.embedder.model)
+        stores = VectorStoreService(
+            store,
+            attachments,
+            uses,
+            purges,
+            expiries,
+            model=settings.embedder.model,
+            protection=settings.protection.default,
+        )
         search = SearchService(
             stores=stores,
             attachments=attachments,
             keys=keys,
             embedder=embedder,
-            index=index,
+            indexes=indexes,
             rotations=rotations,
+            words=words,
             pieces=Chunker(load_tokenizer(ingestion.tokenizer_path), max_tokens=limits.tokens, overlap_tokens=0),
         )
+        supervisor = Supervisor()
+        stack.push_async_callback(supervisor.close)
+        supervisor.loop("sealed", open_stores.run)
         if settings.role in {"all", "ingest"}:
-            supervisor = Supervisor()
-            stack.push_async_callback(supervisor.close)
             pipeline = Pipeline(
                 files=files,
-                ingestions=IngestionService(store, uses),
+                ingestions=IngestionService(store, uses, sealed_passages=settings.protection.sealed_passages),
                 keys=keys,
                 parser=Parser(ingestion),
                 embedder=embedder,
-                index=index,
+                indexes=indexes,
                 rotations=rotations,
+                words=words,
             )
             workers = IngestWorkers(
                 queue,

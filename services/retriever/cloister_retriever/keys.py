@@ -40,6 +40,9 @@ class PassageKeys(NamedTuple):
     rotation: bytes
     """Seeds the secret rotation; of the store alone, since a query does not know the file."""
 
+    terms: bytes
+    """Gives terms their ids; of the store alone, for the same reason."""
+
 
 class PassageKeyring:
     """Finds the keys of a file's passages."""
@@ -65,6 +68,7 @@ def passage_keys(store_key: DataKey, file_key: DataKey) -> PassageKeys:
         texts=both("segments"),
         names=store_key.subkey("passage-ids"),
         rotation=store_key.subkey("rotation"),
+        terms=store_key.subkey("terms"),
     )
 
 

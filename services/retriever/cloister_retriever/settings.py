@@ -13,9 +13,15 @@ __all__ = [
     "IngestionSettings",
     "MilvusSettings",
     "MilvusTls",
+    "Protection",
+    "ProtectionSettings",
     "RetrieverSettings",
     "VaultSettings",
 ]
+
+
+Protection = Literal["standard", "sealed"]
+"""What of a vector store's passages can be searched at rest: turned vectors and keyed terms, or nothing."""
 
 
 class VaultSettings(Settings):
@@ -114,6 +120,36 @@ class IngestionSettings(Settings):
         return self
 
 
+class ProtectionSettings(Settings):
+    """What of vector stores can be searched at rest."""
+
+    default: Protection = Field(
+        "standard",
+        description="Of a vector store whose request does not say it. `standard`: Milvus has turned vectors. "
+        "`sealed`: nothing; passages are decrypted and searched in memory.",
+    )
+    sealed_passages: int = Field(
+        50_000, ge=1, le=200_000, description="Passages that a sealed vector store holds at most; more are refused."
+    )
+    sealed_memory_bytes: int = Field(
+        512 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Memory for what is open of sealed vector stores: at 384 dimensions about 5 KiB a passage. Those "
+        "searched longest ago leave it first.",
+    )
+
+
+class SearchSettings(Settings):
+    """How vector stores are searched."""
+
+    words_memory_bytes: int = Field(
+        512 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Memory for the words of `standard` vector stores: about 1.5 KiB a passage. Those searched longest "
+        "ago leave it first. A store that needs more by itself is searched by meaning alone, which the log says.",
+    )
+
+
 class RetrieverSettings(ServiceSettings):
     """Everything the retriever reads at its start."""
 
@@ -128,3 +164,5 @@ class RetrieverSettings(ServiceSettings):
     milvus: MilvusSettings
     blobs: BlobSettings
     ingestion: IngestionSettings
+    protection: ProtectionSettings = ProtectionSettings()
+    search: SearchSettings = SearchSettings()

@@ -2,6 +2,7 @@
 
 import random
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from cloister_common.errors import Conflict, Unavailable
 from cloister_retriever.index.collection import PassageCollection
 from cloister_retriever.index.connection import MilvusConnection
-from cloister_retriever.index.protocol import Entry, Found, SealedPassage
+from cloister_retriever.index.protocol import Entry, Found, Question, SealedPassage
 from cloister_retriever.index.quoting import equals, one_of
 from cloister_retriever.settings import MilvusSettings
 from pymilvus import DataType, MilvusClient
@@ -45,7 +46,12 @@ def row(number: int, store: str = "vs_1", attachment: str = "vsf_1") -> Entry:
     vector = np.zeros(DIMENSIONS, np.float32)
     vector[number % DIMENSIONS] = 1
     passage = SealedPassage(f"psg_{store}_{attachment}_{number}", store, attachment, "file-1", number, "v", "p")
-    return Entry(passage, vector.tolist())
+    return Entry(passage, vector.tolist(), {1 + number: 1.0, 1_000: 0.5})
+
+
+def ids_of(rows: Sequence[Entry], *of: str) -> list[str]:
+    """The ids of a store's rows, or of one attachment's."""
+    return [one.passage.id for one in rows if (one.passage.store_id, one.passage.attachment_id)[: len(of)] == of]
 
 
 @pytest.mark.parametrize("milvus", ["milvus_lite", "milvus_235"])
@@ -87,33 +93,44 @@ async def test_upserts_replace_deletions_are_exact_and_another_dimension_is_a_co
     model = f"model-{secrets.token_hex(4)}"
     collection = PassageCollection(connection, model)
     try:
-        assert await collection.count("vs_1") == 0
-        await collection.delete("vs_1")
         rows = [row(number) for number in range(300)] + [row(number, attachment="vsf_2") for number in range(5)]
         rows += [row(number, store="vs_2") for number in range(7)]
+
+        async def count(*of: str) -> int:
+            return await collection.count(of[0], ids_of(rows, *of))
+
+        assert await count("vs_1") == 0
+        await collection.delete("vs_1")
         for _ in range(2):
             await collection.upsert(rows)
-        counts = [await collection.count(*of) for of in (("vs_1",), ("vs_1", "vsf_1"), ("vs_2",))]
-        assert counts == [305, 300, 7]
+        assert [await count(*of) for of in (("vs_1",), ("vs_1", "vsf_1"), ("vs_2",))] == [305, 300, 7]
         await collection.delete("vs_1", "vsf_1", from_position=290)
-        assert await collection.count("vs_1", "vsf_1") == 290
+        assert await count("vs_1", "vsf_1") == 290
         await collection.delete("vs_1", "vsf_2")
-        assert await collection.count("vs_1") == 290
+        assert await count("vs_1") == 290
         query = np.eye(DIMENSIONS, dtype=np.float32)[3]
-        found = await collection.search("vs_2", query, limit=50, attachment_ids=["vsf_1"], fresh=True)
+        found = await collection.search("vs_2", Question(query, None), limit=50, attachment_ids=["vsf_1"], fresh=True)
         assert [one.passage.position for one in found.hits][:1] == [3]
         assert len(found.hits) == 7
         assert found.is_all
-        assert not (await collection.search("vs_2", query, limit=7, attachment_ids=None, fresh=True)).is_all
-        nothing = await collection.search("vs_2", query, limit=50, attachment_ids=["vsf_2"], fresh=True)
+        named = [one.passage.id for one in rows if one.passage.store_id == "vs_2"][:3]
+        foreign = ids_of(rows, "vs_1", "vsf_1")[:1]
+        found = await collection.search(
+            "vs_2", Question(None, None, [*named, *foreign, "psg_none"]), limit=1, attachment_ids=None, fresh=True
+        )
+        assert sorted(one.passage.id for one in found.hits) == sorted(named)
+        assert not (
+            await collection.search("vs_2", Question(query, None), limit=7, attachment_ids=None, fresh=True)
+        ).is_all
+        nothing = await collection.search("vs_2", Question(query, None), limit=50, attachment_ids=["vsf_2"], fresh=True)
         assert nothing == Found([], is_all=True)
         await collection.delete("vs_1")
-        assert [await collection.count("vs_1"), await collection.count("vs_2")] == [0, 7]
+        assert [await count("vs_1"), await count("vs_2")] == [0, 7]
         for late in (collection, PassageCollection(connection, model)):
             with pytest.raises(Conflict, match="4 numbers"):
                 await late.upsert([row(0)._replace(dense=[1.0, 0.0, 0.0, 0.0])])
             with pytest.raises(Conflict, match="4 numbers"):
-                await late.search("vs_2", query[:4], limit=5, attachment_ids=None, fresh=True)
+                await late.search("vs_2", Question(query[:4], None), limit=5, attachment_ids=None, fresh=True)
     finally:
         await connection.run(lambda client: client.drop_alias(collection.alias))
         await connection.run(lambda client: client.drop_collection(f"{collection.alias}_v1"))
@@ -140,9 +157,9 @@ async def test_a_collection_that_was_half_made_is_completed(
                 await PassageCollection(connection, model).upsert([row(0)])
         collection = PassageCollection(connection, model)
         await collection.upsert([row(0), row(1)])
-        assert await collection.count("vs_1") == 2
+        assert await collection.count("vs_1", ids_of([row(0), row(1), row(2)])) == 2
         found = await collection.search(
-            "vs_1", np.eye(DIMENSIONS, dtype=np.float32)[1], limit=1, attachment_ids=None, fresh=True
+            "vs_1", Question(np.eye(DIMENSIONS, dtype=np.float32)[1], None), limit=1, attachment_ids=None, fresh=True
         )
         assert [one.passage.position for one in found.hits] == [1]
     finally:

@@ -130,7 +130,7 @@ def test_a_question_longer_than_the_model_reads_is_searched_in_pieces(sdk: opena
     [
         ({"rewrite_query": True}, "rewrite_query"),
         ({"ranking_options": {"ranker": "default-2024-11-15"}}, "ranking_options.ranker"),
-        ({"ranking_options": {"hybrid_search": {}}}, "ranking_options.hybrid_search"),
+        ({"ranking_options": {"rewrite": True}}, "ranking_options.rewrite"),
         ({"stream": True}, "stream"),
     ],
 )

@@ -186,10 +186,10 @@ async def test_a_copied_row_is_left_out_and_so_is_one_that_lacks_a_field(process
         process.stored.rows[f"{field}-none"] = {**other, "id": f"{field}-none", field: None}
     after = await process.search.search(TENANT, [store], request)
     assert [one.passage.id for one in after] == [one.passage.id for one in before]
-    assert len({one.passage.id for one in after}) == len(after) == 2 * len(TEXT.split())
+    assert len({one.passage.id for one in after}) == len(after) == len(TEXT.split())  # of the two files' same texts one
 
 
-async def test_rows_copied_while_a_file_is_read_do_not_keep_it_from_being_completed(
+async def test_rows_copied_while_a_file_is_read_are_not_served_and_do_not_keep_it_from_being_completed(
     process: MemoryProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upsert, copied = process.index.upsert, False
@@ -202,7 +202,12 @@ async def test_rows_copied_while_a_file_is_read_do_not_keep_it_from_being_comple
             process.stored.rows["psg_copy"] = {**row_of(entries[0]), "id": "psg_copy"}
 
     monkeypatch.setattr(process.index, "upsert", upsert_and_copy)
-    store, _ = await filled(process)
-    counts = (await process.stores.describe(TENANT, await process.stores.get(TENANT, store))).wire()["file_counts"]
-    assert counts["completed"] == 2
-    assert "psg_copy" not in process.stored.rows
+    store, files = await filled(process)
+    opened = await process.stores.get(TENANT, store)
+    assert (await process.stores.describe(TENANT, opened)).wire()["file_counts"]["completed"] == 2
+    found = await process.search.search(TENANT, [store], SearchRequest(query="zebra", max_num_results=50))
+    assert "psg_copy" not in {one.passage.id for one in found}
+    assert len(found) == len(TEXT.split())
+    for file_id in files:
+        await process.attachments.detach(TENANT, store, opened.key, file_id)
+    assert process.stored.rows == {}

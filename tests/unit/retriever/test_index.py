@@ -74,9 +74,14 @@ def keys_of(store: bytes = b"s", file: bytes = b"f") -> PassageKeys:
     return passage_keys(DataKey(store * 32, tenant="proj_a"), DataKey(file * 32, tenant="proj_a"))
 
 
-def row_of(position: int = 3, keys: PassageKeys | None = None, owner: PassageOwner = OWNER) -> SealedPassage:
+def row_of(
+    position: int = 3,
+    keys: PassageKeys | None = None,
+    owner: PassageOwner = OWNER,
+    text: str = "the zebra eats grass",
+) -> SealedPassage:
     vector = normalised(np.arange(1, 9, dtype=np.float32)[None])[0]
-    passage = Passage(position=position, text="the zebra eats grass", start=10, end=30, page=2, section="Diet")
+    passage = Passage(position=position, text=text, start=10, end=30, page=2, section="Diet")
     return seal_passage(keys or keys_of(), owner, passage, vector)
 
 

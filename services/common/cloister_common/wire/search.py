@@ -9,22 +9,44 @@ Source: OpenAI API reference, "Search vector store". ``passage`` and ``vector_st
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from cloister_common.errors import UnsupportedParameter
 from cloister_common.wire.filters import Filter
 from cloister_common.wire.requests import RequestModel
 
-__all__ = ["FoundPassage", "InternalSearch", "PassagePlace", "RankingOptions", "SearchRequest", "StoreSearch"]
+__all__ = [
+    "FoundPassage",
+    "HybridSearch",
+    "InternalSearch",
+    "PassagePlace",
+    "RankingOptions",
+    "SearchRequest",
+    "StoreSearch",
+]
 
 _Query = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
 
 
+class HybridSearch(RequestModel):
+    """What meaning and words count in a score. Only their ratio matters."""
+
+    embedding_weight: float = Field(ge=0.0, allow_inf_nan=False, description="Of the similarity of meaning.")
+    text_weight: float = Field(ge=0.0, allow_inf_nan=False, description="Of the words in common.")
+
+    @model_validator(mode="after")
+    def _ranks_by_something(self) -> Self:
+        if not self.embedding_weight + self.text_weight:
+            raise ValueError("'embedding_weight' or 'text_weight' must be over 0")
+        return self
+
+
 class RankingOptions(RequestModel):
-    """``ranker`` may be ``none`` or ``auto``: both rank by exact similarity. OpenAI's own ranker is not here."""
+    """``ranker`` may be ``none`` or ``auto``: both rank by the score. OpenAI's own ranker is not here."""
 
     ranker: str = "auto"
     score_threshold: float | None = Field(None, ge=0.0, le=1.0)
+    hybrid_search: HybridSearch | None = None
 
 
 class SearchRequest(RequestModel):
@@ -42,9 +64,15 @@ class SearchRequest(RequestModel):
 
     @property
     def threshold(self) -> float:
-        """The least cosine of a result, which is -1 at least."""
+        """The least score of a result."""
         asked = None if self.ranking_options is None else self.ranking_options.score_threshold
-        return -1.0 if asked is None else asked
+        return 0.0 if asked is None else asked
+
+    @property
+    def hybrid(self) -> tuple[float, float] | None:
+        """The weights of meaning and of words, where the caller says them."""
+        asked = None if self.ranking_options is None else self.ranking_options.hybrid_search
+        return None if asked is None else (asked.embedding_weight, asked.text_weight)
 
     def check(self) -> None:
         """Refuses by name what the types cannot.
@@ -98,7 +126,7 @@ class PassagePlace(BaseModel):
 
 
 class FoundPassage(BaseModel):
-    """One result of a search. ``score`` is the cosine of the exact vectors, from 0 to 1."""
+    """One result of a search. ``score`` goes from 0 to 1 and means the same for every query."""
 
     vector_store_id: str
     file_id: str

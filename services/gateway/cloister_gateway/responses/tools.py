@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from cloister_common.errors import InvalidRequest
 from cloister_common.wire.filters import Filter
 from cloister_common.wire.requests import Hint, hints_of
+from cloister_common.wire.search import HybridSearch
 from pydantic import AfterValidator, Field, StringConstraints, Tag
 from pydantic_core import PydanticCustomError
 
@@ -34,6 +35,7 @@ class RankingOptions(Strict):
 
     ranker: Annotated[Literal["auto"], only("auto")] = "auto"
     score_threshold: float | None = Field(None, ge=0, le=1)
+    hybrid_search: HybridSearch | None = None
 
 
 class FileSearchTool(Strict):

@@ -3,24 +3,31 @@
 One collection per embedding model and layout version, behind an alias, so that a new version can be filled beside the
 old one and put in its place. Every vector store of every tenant shares it; a filter on the store's random id selects.
 There is no partition key on purpose: Milvus 2.3.5 puts *upserted* rows of a collection with a partition key into the
-wrong partitions and then does not find them (15 of 16 rows in our test).
+wrong partitions and then does not find them (15 of 16 rows in our test). Nothing is counted by looking at all rows:
+what should be there is asked for by its id.
+
+Milvus finds by meaning alone. Milvus 2.3.5 has no sparse vectors; Milvus Lite looks in Python at every row that any
+store has, for each search by them; and where they are, how often a passage has each of its terms can be read. So the
+words of a store are postings of our own, sealed (`cloister_retriever.vector_stores.terms`).
 """
 
 import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from cloister_common.errors import Conflict
 from cloister_common.logs import get_logger
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from cloister_retriever.index.connection import MilvusConnection, NotPrepared
-from cloister_retriever.index.protocol import Entry, Found
+from cloister_retriever.index.placement import Partitioned, Placement, Shared
+from cloister_retriever.index.protocol import Entry, Found, Question
 from cloister_retriever.index.quoting import all_of, equals, one_of
 from cloister_retriever.index.rotation import Vector
-from cloister_retriever.index.rows import FIELDS, ID_FIELDS, SEALED_FIELDS, Row, hit_of, row_of
+from cloister_retriever.index.rows import FIELDS, ID_FIELDS, SEALED_FIELDS, Row, hits_of, row_of
 
 __all__ = ["PassageCollection"]
 
@@ -33,6 +40,9 @@ _PREPARE_SECONDS = 60.0
 
 _ROWS_A_WRITE = 128
 """About 1.5 MB at 384 dimensions; Milvus's message queue takes 5 MB at once."""
+
+_IDS_A_QUERY = 1000
+"""Ids in one filter expression: about 60 kB."""
 
 _MAX_ID = 64
 _MAX_SEALED = 65_535
@@ -47,6 +57,8 @@ class PassageCollection:
         model: The embedding model's public name; part of the collection's name.
     """
 
+    by_words = False
+
     def __init__(self, connection: MilvusConnection, model: str) -> None:
         self._connection = connection
         slug = re.sub(r"[^a-z0-9]+", "_", model.lower()).strip("_")[:40]
@@ -56,6 +68,8 @@ class PassageCollection:
         self._dimensions = 0
         """Of the vectors in the collection, once it is ready."""
 
+        self._placement: Placement = Shared()
+
     async def upsert(self, entries: Sequence[Entry]) -> None:
         for first in range(0, len(entries), _ROWS_A_WRITE):
             await self._write([row_of(entry) for entry in entries[first : first + _ROWS_A_WRITE]])
@@ -63,58 +77,90 @@ class PassageCollection:
     async def delete(
         self, store_id: str, attachment_id: str | None = None, *, from_position: int | None = None
     ) -> None:
-        condition = equals("store_id", store_id)
-        if attachment_id is not None:
-            condition = all_of(condition, equals("attachment_id", attachment_id))
+        conditions = [] if attachment_id is None else [equals("attachment_id", attachment_id)]
         if from_position is not None:
-            condition = all_of(condition, f"position >= {int(from_position)}")
+            conditions.append(f"position >= {int(from_position)}")
+        condition = all_of(*conditions) if conditions else None
         await self._run(
-            lambda client: client.delete(self.alias, filter=condition, timeout=self._connection.timeout), write=True
+            lambda client: self._placement.delete(
+                client, self.alias, store_id, condition, timeout=self._connection.timeout
+            ),
+            write=True,
         )
 
-    async def count(self, store_id: str, attachment_id: str | None = None) -> int:
-        condition = equals("store_id", store_id)
-        if attachment_id is not None:
-            condition = all_of(condition, equals("attachment_id", attachment_id))
-        rows = await self._run(
-            lambda client: client.query(
-                self.alias,
-                filter=condition,
-                output_fields=["count(*)"],
-                consistency_level="Strong",
-                timeout=self._connection.timeout,
-            )
-        )
-        return 0 if rows is None else int(rows[0]["count(*)"])
+    async def count(self, store_id: str, ids: Sequence[str]) -> int:
+        found = 0
+        for first in range(0, len(ids), _IDS_A_QUERY):
+            ask = partial(self._count, store_id, ids[first : first + _IDS_A_QUERY])
+            found += await self._run(ask) or 0
+        return found
 
     async def search(
-        self, store_id: str, query: Vector, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
+        self, store_id: str, question: Question, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
     ) -> Found:
-        # Strong consistency takes 0.2 s on a Milvus server, bounded 5 ms.
+        async def near(vector: Vector) -> list[dict[str, Any]]:
+            return await self._nearest(store_id, vector, limit=limit, attachment_ids=attachment_ids, fresh=fresh)
+
+        async def named(ids: Sequence[str]) -> list[dict[str, Any]]:
+            return await self._run(partial(self._named, store_id, ids)) or []
+
+        nearest, found = await asyncio.gather(
+            near(question.dense) if question.dense is not None else _nothing(),
+            named(question.ids) if question.ids else _nothing(),
+        )
+        return Found(hits_of(store_id, [*nearest, *found]), is_all=question.dense is not None and len(nearest) < limit)
+
+    async def _nearest(
+        self, store_id: str, vector: Vector, *, limit: int, attachment_ids: Sequence[str] | None, fresh: bool
+    ) -> list[dict[str, Any]]:
+        """The rows of a store nearest to a vector."""
         condition = equals("store_id", store_id)
         if attachment_ids is not None:
             condition = all_of(condition, one_of("attachment_id", attachment_ids))
         found = await self._run(
             lambda client: client.search(
                 self.alias,
-                [query.tolist()],
+                [vector.tolist()],
                 anns_field="dense",
                 filter=condition,
                 limit=limit,
                 output_fields=list(FIELDS),
                 search_params={"metric_type": "IP", "params": {"ef": max(128, limit)}},
+                # Strong consistency takes 0.2 s on a Milvus server, bounded 5 ms.
                 consistency_level="Strong" if fresh else "Bounded",
+                partition_names=self._placement.scope(store_id),
                 timeout=self._connection.timeout,
             ),
-            dimensions=len(query),
+            dimensions=len(vector),
         )
-        rows = found[0] if found else []
-        hits = [hit_of(store_id, {"id": row["id"], **row["entity"]}, row["distance"]) for row in rows]
-        return Found([hit for hit in hits if hit is not None], is_all=len(rows) < limit)
+        return [{"id": row["id"], **row["entity"]} for row in found[0]] if found else []
+
+    def _named(self, store_id: str, ids: Sequence[str], client: MilvusClient) -> list[dict[str, Any]]:
+        """The rows of a store with these ids. What was found by words is there already, so none is waited for."""
+        rows: list[dict[str, Any]] = client.query(
+            self.alias,
+            filter=all_of(one_of("id", ids), equals("store_id", store_id)),
+            output_fields=["id", *FIELDS],
+            consistency_level="Bounded",
+            partition_names=self._placement.scope(store_id),
+            timeout=self._connection.timeout,
+        )
+        return rows
+
+    def _count(self, store_id: str, ids: Sequence[str], client: MilvusClient) -> int:
+        rows = client.query(
+            self.alias,
+            filter=one_of("id", ids),
+            output_fields=["id"],
+            consistency_level="Strong",
+            partition_names=self._placement.scope(store_id),
+            timeout=self._connection.timeout,
+        )
+        return len(rows)
 
     async def _write(self, rows: list[Row]) -> None:
         await self._run(
-            lambda client: client.upsert(self.alias, rows, timeout=self._connection.timeout),
+            lambda client: self._placement.upsert(client, self.alias, rows, timeout=self._connection.timeout),
             dimensions=len(rows[0]["dense"]),
             create=True,
             write=True,
@@ -171,6 +217,9 @@ class PassageCollection:
             index.add_index("dense", index_type="HNSW", metric_type="IP", params={"M": 16, "efConstruction": 200})
             client.create_index(self.alias, index, timeout=_PREPARE_SECONDS)
         client.load_collection(self.alias, timeout=_PREPARE_SECONDS)
+        capabilities = self._connection.capabilities
+        if capabilities is not None and capabilities.single_writer and isinstance(self._placement, Shared):
+            self._placement = Partitioned()
         log.info("passages_loaded", collection=self.alias)
         return True
 
@@ -201,3 +250,7 @@ class PassageCollection:
 
     def _gone(self) -> Conflict:
         return Conflict("The index was removed while it was in use. Ingest the files again.")
+
+
+async def _nothing() -> list[dict[str, Any]]:
+    return []

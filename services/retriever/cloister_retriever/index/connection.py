@@ -44,9 +44,6 @@ class Capabilities(NamedTuple):
     single_writer: bool
     """Milvus Lite: concurrent writes are slow and its makers advise against them."""
 
-    sparse_vectors: bool
-    """Milvus 2.4 and later and Milvus Lite 3: where the keyed keyword half can be stored."""
-
 
 class MilvusConnection:
     """Runs functions of a `MilvusClient`.
@@ -151,7 +148,7 @@ class MilvusConnection:
             **tls,
         )
         self.capabilities = _capabilities(client.get_server_version(timeout=5.0))
-        log.info("milvus_connected", version=self.capabilities.version, sparse=self.capabilities.sparse_vectors)
+        log.info("milvus_connected", version=self.capabilities.version)
         return client
 
     def _unavailable(self, reason: str) -> Unavailable:
@@ -162,6 +159,5 @@ class MilvusConnection:
 
 def _capabilities(version: str) -> Capabilities:
     if version.startswith("milvus_lite"):
-        return Capabilities(version, single_writer=True, sparse_vectors=True)
-    numbers = [int(part) for part in version.removeprefix("v").split("-")[0].split(".")[:2] if part.isdigit()]
-    return Capabilities(version, single_writer=False, sparse_vectors=numbers >= [2, 4])
+        return Capabilities(version, single_writer=True)
+    return Capabilities(version, single_writer=False)

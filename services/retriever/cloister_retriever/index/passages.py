@@ -18,7 +18,7 @@ from cloister_retriever.index.protocol import SealedPassage
 from cloister_retriever.index.rotation import Vector
 from cloister_retriever.keys import PassageKeys
 
-__all__ = ["Passage", "PassageOwner", "open_passage", "open_vector", "passage_id", "seal_passage"]
+__all__ = ["Passage", "PassageOwner", "open_passage", "open_vector", "passage_id", "passage_name", "seal_passage"]
 
 
 class Passage(BaseModel):
@@ -43,8 +43,13 @@ class PassageOwner(NamedTuple):
 
 def passage_id(keys: PassageKeys, owner: PassageOwner, position: int) -> str:
     """The same for every run of the same ingestion, so that doing it again replaces and never duplicates."""
-    name = encode_context("passage-id", owner.attachment_id, position)
-    return "psg_" + hmac.new(keys.names, name, hashlib.sha256).hexdigest()[:48]
+    return passage_name(keys.names, owner.attachment_id, position)
+
+
+def passage_name(names: bytes, attachment_id: str, position: int) -> str:
+    """The same by the store's key for names, which needs no file's key."""
+    name = encode_context("passage-id", attachment_id, position)
+    return "psg_" + hmac.new(names, name, hashlib.sha256).hexdigest()[:48]
 
 
 def seal_passage(keys: PassageKeys, owner: PassageOwner, passage: Passage, exact: Vector) -> SealedPassage:

@@ -58,6 +58,10 @@ class Rotations:
         matrix = self._matrix(seed, vectors.shape[-1])
         return np.ascontiguousarray(vectors @ matrix.T, dtype=np.float32)
 
+    def back(self, seed: bytes, rotated: Vector) -> Vector:
+        """What was rotated, as it was before, up to rounding."""
+        return np.ascontiguousarray(rotated @ self._matrix(seed, rotated.shape[-1]), dtype=np.float32)
+
     def _matrix(self, seed: bytes, dimensions: int) -> Vector:
         name = (seed, dimensions)
         with self._lock:

@@ -1,13 +1,13 @@
 """A passage as a row of Milvus, and back. A row that comes back may be anything: others can write to Milvus."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypedDict
 
 from cloister_common.logs import get_logger
 
 from cloister_retriever.index.protocol import DROPPED, Entry, Hit, SealedPassage
 
-__all__ = ["FIELDS", "ID_FIELDS", "SEALED_FIELDS", "Row", "hit_of", "row_of"]
+__all__ = ["FIELDS", "ID_FIELDS", "SEALED_FIELDS", "Row", "hits_of", "row_of"]
 
 log = get_logger(__name__)
 
@@ -45,7 +45,13 @@ def row_of(entry: Entry) -> Row:
     }
 
 
-def hit_of(store_id: str, fields: Mapping[str, object], score: float) -> Hit | None:
+def hits_of(store_id: str, rows: Iterable[Mapping[str, object]]) -> list[Hit]:
+    """The hits that rows of this store are, each passage once."""
+    hits = (_hit_of(store_id, row) for row in {row["id"]: row for row in rows}.values())
+    return [hit for hit in hits if hit is not None]
+
+
+def _hit_of(store_id: str, fields: Mapping[str, object]) -> Hit | None:
     """The hit that a row of this store is. One that lacks a field, or has it in another type, is no passage: None."""
     match fields:
         case {
@@ -56,7 +62,10 @@ def hit_of(store_id: str, fields: Mapping[str, object], score: float) -> Hit | N
             "sealed_vector": str(vector),
             "sealed_passage": str(passage),
         }:
-            return Hit(SealedPassage(name, store_id, attachment_id, file_id, position, vector, passage), score)
+            return Hit(
+                SealedPassage(name, store_id, attachment_id, file_id, position, vector, passage),
+                terms=None,
+            )
     DROPPED.labels("malformed").inc()
     log.error("passage_is_malformed", passage=str(fields.get("id"))[:64])
     return None

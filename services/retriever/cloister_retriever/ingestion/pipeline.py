@@ -6,6 +6,7 @@ checkpoints: what counts is the outcome, which is created once, after every pass
 
 import asyncio
 import time
+from functools import partial
 
 import numpy as np
 from cloister_common.clients.embedder import EmbedderClient
@@ -17,7 +18,7 @@ from prometheus_client import Counter
 from cloister_retriever.damage import Damaged, sentence
 from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
-from cloister_retriever.index.passages import Passage, PassageOwner, seal_passage
+from cloister_retriever.index.passages import Passage, PassageOwner, passage_id, seal_passage
 from cloister_retriever.index.protocol import Entry, Index
 from cloister_retriever.index.rotation import Rotations, normalised
 from cloister_retriever.ingestion.turns import Turn
@@ -25,8 +26,13 @@ from cloister_retriever.jobs.queue import Job, JobQueue
 from cloister_retriever.keys import PassageKeyring, PassageKeys
 from cloister_retriever.parsing.document import UnreadableFile
 from cloister_retriever.parsing.parser import Parsed, Parser
+from cloister_retriever.sealed.indexes import Indexes
+from cloister_retriever.terms.postings import PostingsWriter
+from cloister_retriever.terms.weights import TermKey, TermWeights, passage_terms
+from cloister_retriever.terms.words import language_of, words_of
 from cloister_retriever.vector_stores.ingestions import Ingestion, IngestionService
 from cloister_retriever.vector_stores.records import ErrorCode
+from cloister_retriever.vector_stores.terms import Words
 
 __all__ = ["Pipeline"]
 
@@ -54,16 +60,18 @@ class Pipeline:
         keys: PassageKeyring,
         parser: Parser,
         embedder: EmbedderClient,
-        index: Index,
+        indexes: Indexes,
         rotations: Rotations,
+        words: Words,
     ) -> None:
         self._files = files
         self._ingestions = ingestions
         self._keys = keys
         self._parser = parser
         self._embedder = embedder
-        self._index = index
+        self._indexes = indexes
         self._rotations = rotations
+        self._words = words
 
     async def work(self, job: Job, turn: Turn) -> None:
         """Does ``job`` to its end. Where it takes long it stands aside when ``turn`` says so."""
@@ -106,6 +114,7 @@ class Pipeline:
                 file_id=job.file_id,
                 attachment_id=job.attachment_id,
                 replaces=job.replaces,
+                protection=job.protection,
             )
 
     async def _ingest(self, job: Job, turn: Turn) -> None:
@@ -142,10 +151,14 @@ class Pipeline:
             overlap_tokens=chunking.overlap_tokens,
             turn=turn,
         )
+        await self._ingestions.check_place(ingestion, len(parsed.chunks))
         text = parsed.text.encode()
         await self._ingestions.write_text(ingestion, text, keys)
-        usage = await self._index_passages(job, ingestion, keys, parsed, turn)
-        await self._finish(job, ingestion, passages=len(parsed.chunks), usage_bytes=usage, text_bytes=len(text))
+        index = self._indexes.of(job.tenant, ingestion.key, ingestion.attachment.protection)
+        usage = await self._index_passages(index, job, ingestion, keys, parsed, turn)
+        await self._finish(
+            index, job, ingestion, keys, passages=len(parsed.chunks), usage_bytes=usage, text_bytes=len(text)
+        )
         _PASSAGES.inc(len(parsed.chunks))
         log.info(
             "file_ingested",
@@ -168,10 +181,12 @@ class Pipeline:
         return file, keys
 
     async def _index_passages(
-        self, job: Job, ingestion: Ingestion, keys: PassageKeys, parsed: Parsed, turn: Turn
+        self, index: Index, job: Job, ingestion: Ingestion, keys: PassageKeys, parsed: Parsed, turn: Turn
     ) -> int:
         """Embeds, seals and writes every passage; returns what they take in the index, in bytes."""
         owner = PassageOwner(job.tenant, job.store_id, ingestion.file_id, ingestion.attachment.id)
+        language = await asyncio.to_thread(language_of, parsed.text)
+        writer = PostingsWriter(language)
         usage = 0
         for first in range(0, len(parsed.chunks), _PASSAGES_A_STEP):
             await turn.held()
@@ -189,31 +204,51 @@ class Pipeline:
                 for number, chunk in enumerate(parsed.chunks[first : first + _PASSAGES_A_STEP])
             ]
             embedded = await self._embedder.embed([passage.text for passage in passages], bulk=True)
-            entries = await asyncio.to_thread(self._seal, keys, owner, passages, embedded.vectors)
+            terms = await asyncio.to_thread(_terms, keys, passages, language, ingestion.attachment.file_name)
+            entries = await asyncio.to_thread(self._seal, keys, owner, passages, embedded.vectors, terms)
+            writer.add(terms)
             usage += sum(entry.stored_bytes for entry in entries)
-            await self._index.upsert(entries)
+            await index.upsert(entries)
+        postings = await asyncio.to_thread(partial(writer.postings, to_search=not index.by_words))
+        await self._words.write(job.tenant, job.store_id, ingestion.attachment.id, ingestion.key, postings)
         return usage
 
     def _seal(
-        self, keys: PassageKeys, owner: PassageOwner, passages: list[Passage], vectors: list[bytes]
+        self,
+        keys: PassageKeys,
+        owner: PassageOwner,
+        passages: list[Passage],
+        vectors: list[bytes],
+        terms: list[TermWeights],
     ) -> list[Entry]:
         exact = normalised(np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1))
         rotated = self._rotations.rotate(keys.rotation, exact)
         sealed = (seal_passage(keys, owner, *of) for of in zip(passages, exact, strict=True))
-        return [Entry(passage, dense) for passage, dense in zip(sealed, rotated.tolist(), strict=True)]
+        return [Entry(*of) for of in zip(sealed, rotated.tolist(), terms, strict=True)]
 
     async def _finish(
-        self, job: Job, ingestion: Ingestion, *, passages: int, usage_bytes: int, text_bytes: int
+        self,
+        index: Index,
+        job: Job,
+        ingestion: Ingestion,
+        keys: PassageKeys,
+        *,
+        passages: int,
+        usage_bytes: int,
+        text_bytes: int,
     ) -> None:
         attachment_id = ingestion.attachment.id
-        found = await self._index.count(job.store_id, attachment_id)
-        if found > passages:
+        owner = PassageOwner(job.tenant, job.store_id, ingestion.file_id, attachment_id)
+        *expected, following = await asyncio.to_thread(
+            lambda: [passage_id(keys, owner, position) for position in range(passages + 1)]
+        )
+        if await index.count(job.store_id, [following]):
             # An earlier run, by another version of this program, had cut the file into more passages.
-            await self._index.delete(job.store_id, attachment_id, from_position=passages)
-            found = await self._index.count(job.store_id, attachment_id)
-            if found > passages:
-                # Rows were copied. All of them go, and the next attempt writes those that belong there.
-                await self._index.delete(job.store_id, attachment_id)
+            await index.delete(job.store_id, attachment_id, from_position=passages)
+        found = await index.count(job.store_id, expected)
+        if found > passages:
+            # An earlier run wrote them elsewhere too. All of them go, and the next attempt writes those that belong.
+            await index.delete(job.store_id, attachment_id)
         if found != passages:
             log.warning("passages_not_all_there", file=ingestion.file_id, expected=passages, found=found)
             raise Unavailable("The index has not taken every passage yet.", retry_after=1)
@@ -226,7 +261,8 @@ class Pipeline:
         _INGESTED.labels("completed").inc()
 
     async def _fail(self, ingestion: Ingestion, code: ErrorCode, message: str) -> None:
-        await self._index.delete(ingestion.store_id, ingestion.attachment.id)
+        protection = ingestion.attachment.protection
+        await self._indexes.delete(ingestion.tenant, ingestion.store_id, ingestion.attachment.id, protection=protection)
         if await self._ingestions.fail(ingestion, code, message):
             _INGESTED.labels("failed").inc()
             log.info("file_not_ingested", file=ingestion.file_id, code=code)
@@ -247,7 +283,7 @@ class Pipeline:
             await self._ingestions.remove_store(job.tenant, job.store_id)
         elif job.file_id is not None and (ingestion := await self._of(job)) is not None:
             await self._ingestions.remove(ingestion)
-        await self._index.delete(job.store_id, job.attachment_id)
+        await self._indexes.delete(job.tenant, job.store_id, job.attachment_id, protection=job.protection)
 
     async def _clear_replaced(self, job: Job) -> None:
         """Removes what the attachment left that this job's replaced, unless that is still the file's attachment."""
@@ -255,7 +291,7 @@ class Pipeline:
         if job.replaces is None:
             return
         if await self._ingestions.is_current(job.tenant, job.store_id, job.file_id, job.replaces) is False:
-            await self._index.delete(job.store_id, job.replaces)
+            await self._indexes.delete(job.tenant, job.store_id, job.replaces, protection=job.protection)
             await self._ingestions.clear(job.tenant, job.store_id, job.replaces)
 
     async def _clear(self, job: Job) -> None:
@@ -266,6 +302,16 @@ class Pipeline:
             outcome = await self._ingestions.outcome(ingestion)
             if outcome is not None and outcome.status == "completed":
                 return
-        await self._index.delete(job.store_id, job.attachment_id)
+        await self._indexes.delete(job.tenant, job.store_id, job.attachment_id, protection=job.protection)
         if ingestion is None:
             await self._ingestions.clear(job.tenant, job.store_id, job.attachment_id)
+
+
+def _terms(keys: PassageKeys, passages: list[Passage], language: str, file_name: str) -> list[TermWeights]:
+    """What passages are found by: their words, and those of their headings and of the file's name."""
+    key = TermKey(keys.terms)
+    around = [f"{file_name}\n{passage.section or ''}\n" for passage in passages]
+    return [
+        passage_terms(key, words_of(before + passage.text, [language]))
+        for before, passage in zip(around, passages, strict=True)
+    ]

@@ -19,6 +19,7 @@ from prometheus_client import Gauge
 from pydantic import BaseModel
 
 from cloister_retriever.keys import system_key
+from cloister_retriever.settings import Protection
 from cloister_retriever.storage.layout import LEASES, QUEUE
 from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
@@ -49,6 +50,8 @@ class Job(BaseModel):
     file_id: str | None = None
     attachment_id: str | None = None
     replaces: str | None = None
+    protection: Protection | None = None
+    """Of the vector store, where whoever put the job knew it."""
 
 
 class Claim(BaseModel):
@@ -89,6 +92,7 @@ class JobQueue:
         file_id: str | None = None,
         attachment_id: str | None = None,
         replaces: str | None = None,
+        protection: Protection | None = None,
     ) -> Job:
         """Adds a job; it is durable when this returns. Call `wake` when what it is about is there too."""
         job = Job(
@@ -99,6 +103,7 @@ class JobQueue:
             file_id=file_id,
             attachment_id=attachment_id,
             replaces=replaces,
+            protection=protection,
         )
         await self._records.put(f"{QUEUE}/{job.name}", job, await system_key(self._keyring))
         return job

@@ -15,6 +15,7 @@ t/<tenant>/attachments/<store>/<file>        a file in a store: attributes, chun
 t/<tenant>/detached/<store>/<hour>/<file>    where a detached file was in the list; an hour or two
 t/<tenant>/outcomes/<store>/<attachment>     how its ingestion ended; created once, never replaced
 t/<tenant>/texts/<store>/<attachment>        the text that was extracted
+t/<tenant>/packs/<store>/<attachment>/<file>/<first>-<count>   passages of a sealed vector store
 t/<tenant>/batches/<store>/<batch>           a file batch
 queue/<time>-<share>-<job>                   work to do          <share> is another HMAC of the tenant's id, cut
 leases/<job>-<number>                        who does it
@@ -98,6 +99,21 @@ class TenantPaths:
 
     def text(self, store_id: str, attachment_id: str) -> str:
         return f"{self.texts(store_id)}/{attachment_id}"
+
+    def words(self, store_id: str) -> str:
+        return f"{self._root}/words/{store_id}"
+
+    def words_of(self, store_id: str, attachment_id: str) -> str:
+        return f"{self.words(store_id)}/{attachment_id}"
+
+    def packs(self, store_id: str) -> str:
+        return f"{self._root}/packs/{store_id}"
+
+    def packs_of(self, store_id: str, attachment_id: str) -> str:
+        return f"{self.packs(store_id)}/{attachment_id}"
+
+    def pack(self, store_id: str, attachment_id: str, file_id: str, first: int, count: int) -> str:
+        return f"{self.packs_of(store_id, attachment_id)}/{file_id}/{first:08d}-{count:04d}"
 
     def batches(self, store_id: str) -> str:
         return f"{self._root}/batches/{store_id}"

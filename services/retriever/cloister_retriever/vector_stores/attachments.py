@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from functools import partial
 
 from cloister_common.errors import NotFound
 from cloister_common.logs import get_logger
@@ -10,11 +11,20 @@ from cloister_common.vault import DataKey
 from cloister_retriever.damage import damage_of, telling
 from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
-from cloister_retriever.identifiers import ATTACHMENT_PREFIX, FILE_PREFIX, check_id, is_id, missing, new_placed_id
+from cloister_retriever.identifiers import (
+    ATTACHMENT_PREFIX,
+    FILE_PREFIX,
+    STORE_PREFIX,
+    check_id,
+    is_id,
+    missing,
+    new_placed_id,
+)
 from cloister_retriever.jobs.purges import Purges
 from cloister_retriever.jobs.queue import JobQueue
 from cloister_retriever.keys import PassageKeyring
 from cloister_retriever.pages import bounds_of, growing_steps
+from cloister_retriever.settings import Protection
 from cloister_retriever.storage.objects import each
 from cloister_retriever.storage.uses import FileUses
 from cloister_retriever.vector_stores.records import Attached, AttachmentRecord, Chunking, Outcome
@@ -93,10 +103,11 @@ class AttachmentService:
 
         # In the list they have the order of the request, although they are attached at the same time.
         now = time.time_ns()
+        protection = await self._protection(tenant, store_id)
 
         async def one(numbered: tuple[int, AttachFile]) -> AttachmentRecord:
             number, entry = numbered
-            return await self._attach(tenant, store_id, key, entry, files[entry.file_id], now + number)
+            return await self._attach(tenant, store_id, key, entry, files[entry.file_id], protection, now + number)
 
         return await each(one, enumerate(entries))
 
@@ -110,7 +121,8 @@ class AttachmentService:
             NotFound: The file does not exist.
         """
         files = await self.known_files(tenant, [entry])
-        record = await self._attach(tenant, store_id, key, entry, files[entry.file_id], time.time_ns())
+        protection = await self._protection(tenant, store_id)
+        record = await self._attach(tenant, store_id, key, entry, files[entry.file_id], protection, time.time_ns())
         return Attached(record=record, outcome=await self._store.outcome(tenant, store_id, record.id, key))
 
     async def page(
@@ -195,7 +207,8 @@ class AttachmentService:
         """Cancels an ingestion that has not ended; one that has keeps its outcome."""
         outcome = Outcome(attachment_id=record.id, status="cancelled", finished_at=int(time.time()))
         if await self._store.decide(tenant, record, outcome, key):
-            await self._purges.run(await self._purges.plan(tenant, record.store_id, record.id))
+            purge = await self._purges.plan(tenant, record.store_id, record.id, protection=record.protection)
+            await self._purges.run(purge)
 
     async def detach(self, tenant: str, store_id: str, key: DataKey, file_id: str) -> None:
         """Removes the file and its passages from the store; the file itself stays.
@@ -209,7 +222,7 @@ class AttachmentService:
             await self._uses.forget(tenant, file_id, store_id)
             await self._store.delete_attachment(tenant, record)
             return
-        purge = await self._purges.plan(tenant, store_id, record.id, file_id=file_id)
+        purge = await self._purges.plan(tenant, store_id, record.id, file_id=file_id, protection=record.protection)
         await self._store.note_detached(tenant, record, key)
         # The use first: whoever attaches the file anew, once the attachment is gone, notes it again.
         await self._uses.forget(tenant, file_id, store_id)
@@ -242,8 +255,23 @@ class AttachmentService:
             await self._store.delete_attachment(tenant, record)
             raise missing(FILE_PREFIX, record.file_id)
 
+    async def _protection(self, tenant: str, store_id: str) -> Protection:
+        """What the store has now, for what is attached now."""
+        with damage_of("vector store", store_id):
+            record = await self._store.get(tenant, store_id)
+        if record is None:
+            raise missing(STORE_PREFIX, store_id)
+        return record.protection
+
     async def _attach(
-        self, tenant: str, store_id: str, key: DataKey, entry: AttachFile, file: FileRecord, now: int
+        self,
+        tenant: str,
+        store_id: str,
+        key: DataKey,
+        entry: AttachFile,
+        file: FileRecord,
+        protection: Protection,
+        now: int,
     ) -> AttachmentRecord:
         record = AttachmentRecord(
             id=new_placed_id(ATTACHMENT_PREFIX, now),
@@ -254,6 +282,7 @@ class AttachmentService:
             created_ns=now,
             attributes=entry.attributes or {},
             chunking=self._chunking.effective(entry.chunking_strategy),
+            protection=protection,
         )
         before = await self._store.attached(tenant, store_id, file.id, key)
         if before is not None and not _ingest_again(before, entry, record.chunking):
@@ -265,9 +294,15 @@ class AttachmentService:
         await self._uses.note(tenant, file.id, store_id)
         # The marker first: a crash after it leaves a job without an attachment, which a worker drops.
         replaces = None if before is None else before.record.id or None
-        job = await self._queue.put(
-            "ingest", tenant, store_id, file_id=file.id, attachment_id=record.id, replaces=replaces
+        put = partial(
+            self._queue.put,
+            *("ingest", tenant, store_id),
+            file_id=file.id,
+            attachment_id=record.id,
+            replaces=replaces,
+            protection=protection,
         )
+        job = await put()
         if before is not None:
             await self._store.put_attachment(tenant, record, key)
         elif not await self._store.create_attachment(tenant, record, key):
@@ -277,9 +312,7 @@ class AttachmentService:
             return record if other is None else other
         if not await self._queue.waits(job):
             # A worker looked before the attachment was there and dropped the marker.
-            await self._queue.put(
-                "ingest", tenant, store_id, file_id=file.id, attachment_id=record.id, replaces=replaces
-            )
+            await put()
         self._queue.wake()
         return record
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
+from cloister_common.errors import Conflict
 from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey, VaultError
 
@@ -36,8 +37,9 @@ class Ingestion(NamedTuple):
 class IngestionService:
     """Ingestions of all tenants. Of several that do the same one, the first to end it has ended it."""
 
-    def __init__(self, store: VectorStoreStore, uses: FileUses) -> None:
+    def __init__(self, store: VectorStoreStore, uses: FileUses, *, sealed_passages: int) -> None:
         self._store = store
+        self._sealed_passages = sealed_passages
         self._uses = uses
 
     async def find(self, tenant: str, store_id: str, file_id: str, attachment_id: str | None) -> Ingestion | None:
@@ -70,6 +72,23 @@ class IngestionService:
     def check_room(self) -> None:
         """Raises `Unavailable` while what comes of it could not be stored."""
         self._store.check_room()
+
+    async def check_place(self, ingestion: Ingestion, passages: int) -> None:
+        """Refuses more than a sealed vector store may hold. Files that are read at the same time do not see each other.
+
+        Raises:
+            Conflict: The file has more passages than there is place for.
+        """
+        if ingestion.attachment.protection != "sealed":
+            return
+        files = await self._store.attached_files(ingestion.tenant, ingestion.store_id, ingestion.key)
+        held = sum(file.outcome.passages for file in files if file.outcome is not None)
+        if held + passages > self._sealed_passages:
+            raise Conflict(
+                f"The file has {passages} passages, and this vector store {held}. One whose protection is 'sealed' "
+                f"holds {self._sealed_passages} at most. Remove files from it, or attach this one to a vector store "
+                "that was made with the protection 'standard'."
+            )
 
     async def write_text(self, ingestion: Ingestion, text: bytes, keys: PassageKeys) -> None:
         """Keeps the extracted text, in UTF-8."""

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 from cloister_retriever.damage import sentence
 from cloister_retriever.identifiers import place_in
 from cloister_retriever.pages import Placed, PlacedObject, Wire
+from cloister_retriever.settings import Protection
 from cloister_retriever.vector_stores.schemas import FileStatus
 
 __all__ = [
@@ -78,6 +79,7 @@ class StoreRecord(PlacedObject):
     metadata: dict[str, str] | None
     expires_after_days: int | None
     model: str
+    protection: Protection = "standard"
     damage: str | None = Field(None, exclude=True)
     """Never stored: what is wrong with what is stored of the store."""
 
@@ -111,6 +113,8 @@ class AttachmentRecord(Placed):
     file_name: str
     attributes: dict[str, str | bool | int | float] | None
     chunking: Chunking
+    protection: Protection = "standard"
+    """Which index has its passages: that of the store when it was attached."""
 
     @classmethod
     def lost(cls, store_id: str, file_id: str) -> "AttachmentRecord":
@@ -214,7 +218,7 @@ class StoreView(NamedTuple):
             else ExpiresAfter(anchor="last_active_at", days=record.expires_after_days),
             expires_at=expires_at,
         )
-        wire = {**store.model_dump(mode="json"), "description": record.description}
+        wire = {**store.model_dump(mode="json"), "description": record.description, "protection": record.protection}
         if record.expires_after_days is None:
             del wire["expires_after"]  # It may be missing in OpenAI's schema, and not null.
         # OpenAI has no status for this. Its SDKs pass on what they do not know.

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from cloister_common.wire.requests import RequestModel
+from cloister_common.wire.requests import Extension, RequestModel
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from cloister_retriever.pages import ListQuery
+from cloister_retriever.settings import Protection
 
 __all__ = [
     "AttachFile",
@@ -85,6 +86,7 @@ class CreateStore(RequestModel):
     file_ids: list[str] | None = Field(None, max_length=MAX_FILES_A_REQUEST, fail_fast=True)
     chunking_strategy: ChunkingStrategy | None = None
     expires_after: ExpiresAfter | None = None
+    protection: Annotated[Protection | None, Extension()] = None
 
 
 class UpdateStore(RequestModel):

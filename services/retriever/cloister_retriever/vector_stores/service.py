@@ -12,6 +12,7 @@ from cloister_retriever.damage import damage_of
 from cloister_retriever.identifiers import STORE_PREFIX, check_id, missing, new_placed_id
 from cloister_retriever.jobs.purges import Purges
 from cloister_retriever.pages import ListQuery
+from cloister_retriever.settings import Protection
 from cloister_retriever.storage.objects import each
 from cloister_retriever.storage.uses import FileUses
 from cloister_retriever.vector_stores.attachments import AttachmentService
@@ -48,6 +49,7 @@ class VectorStoreService:
         expiries: Expiries,
         *,
         model: str,
+        protection: Protection,
     ) -> None:
         self._store = store
         self._attachments = attachments
@@ -55,6 +57,7 @@ class VectorStoreService:
         self._purges = purges
         self._expiries = expiries
         self._model = model
+        self._protection = protection
         self._noted: dict[str, float] = {}
 
     async def create(self, tenant: str, request: CreateStore) -> StoreView:
@@ -84,6 +87,7 @@ class VectorStoreService:
             created_ns=now,
             expires_after_days=None if request.expires_after is None else request.expires_after.days,
             model=self._model,
+            protection=request.protection or self._protection,
         )
         await self._store.create(tenant, record)
         if record.expires_after_days is not None:
@@ -176,7 +180,7 @@ class VectorStoreService:
         """
         if not await self._store.is_there(tenant, check_id(STORE_PREFIX, store_id)):
             raise missing(STORE_PREFIX, store_id)
-        purge = await self._purges.plan(tenant, store_id)
+        purge = await self._purges.plan(tenant, store_id, protection=await self._protection_of(tenant, store_id))
         files = await self._attached_to(tenant, store_id)
         await self._store.delete(tenant, store_id)
 
@@ -232,6 +236,14 @@ class VectorStoreService:
         except VaultError:
             key = None
         return [] if key is None else await self._store.attached_files(tenant, store_id, key)
+
+    async def _protection_of(self, tenant: str, store_id: str) -> Protection | None:
+        """The protection of a store, as far as it opens."""
+        try:
+            record = await self._store.get(tenant, store_id)
+        except VaultError:
+            return None
+        return None if record is None else record.protection
 
     async def _active_at(self, tenant: str, opened: OpenStore) -> int:
         noted = await self._store.active_at(tenant, opened.record.id, opened.key)

@@ -83,7 +83,7 @@ class VectorStoreStore:
         await self._keyring.destroy(tenant, VECTOR_STORE, store_id)
         for path in (paths.activity(store_id), paths.changes(store_id)):
             await self._records.delete(path)
-        for folder in (paths.attachments, paths.detached, paths.outcomes, paths.texts, paths.batches):
+        for folder in (paths.attachments, paths.detached, paths.outcomes, paths.texts, paths.words, paths.batches):
             await self._objects.delete_all(folder(store_id))
 
     # When it was last used and last grew
@@ -188,17 +188,18 @@ class VectorStoreStore:
         return None
 
     async def delete_attachment(self, tenant: str, record: AttachmentRecord) -> None:
-        """Removes the attachment, its outcome and its text."""
+        """Removes the attachment and what its ingestion left."""
         paths = await self._paths(tenant)
         await self._records.delete(paths.attachment(record.store_id, record.file_id))
         if record.id:
             await self.delete_ingested(tenant, record.store_id, record.id)
 
     async def delete_ingested(self, tenant: str, store_id: str, attachment_id: str) -> None:
-        """Removes what an ingestion left: outcome and text."""
+        """Removes what an ingestion left: outcome, text and words."""
         paths = await self._paths(tenant)
         await self._records.delete(paths.outcome(store_id, attachment_id))
-        await self._objects.delete(paths.text(store_id, attachment_id))
+        for path in (paths.text(store_id, attachment_id), paths.words_of(store_id, attachment_id)):
+            await self._objects.delete(path)
 
     # How their ingestion ended
 

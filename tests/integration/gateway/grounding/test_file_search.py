@@ -123,7 +123,8 @@ def test_include_takes_all_that_openai_knows_and_refuses_the_rest_everywhere(cli
 
 def test_search_options_and_the_last_questions_reach_the_retriever(client: Any, search: FakeRetriever) -> None:
     filters = {"type": "eq", "key": "team", "value": "a"}
-    options = {"ranker": "auto", "score_threshold": 0.2}
+    weights = {"embedding_weight": 0.5, "text_weight": 2.0}
+    options = {"ranker": "auto", "score_threshold": 0.2, "hybrid_search": weights}
     conversation = client.conversations.create(items=[{"role": "user", "content": "About the moon."}])
     client.responses.create(
         model="fake",
@@ -134,7 +135,7 @@ def test_search_options_and_the_last_questions_reach_the_retriever(client: Any, 
     tenant, body = search.searches[-1]
     assert tenant.startswith("proj_")
     assert (body["filters"], body["ranking_options"], body["max_num_results"]) == (filters, options, 3)
-    assert body["query"] == ["About the moon.\nOf what is it made?"]
+    assert body["query"] == ["Of what is it made?", "About the moon.\nOf what is it made?"]
 
 
 def test_tool_choice_none_does_not_search(client: Any, search: FakeRetriever) -> None:

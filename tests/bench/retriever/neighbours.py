@@ -1,0 +1,199 @@
+"""How quick a vector store's searches are beside the rows of others: by its index, at a size, with so many neighbours.
+
+    python -m tests.bench.retriever.neighbours --index sealed --own 50000 --foreign 0 500000
+    python -m tests.bench.retriever.neighbours --index lite --own 5000 --foreign 0 50000
+    python -m tests.bench.retriever.neighbours --index 235 --own 50000 --foreign 0 500000
+
+A search asks both halves, as `cloister_retriever.search` does, opens every passage that is proposed and scores it
+exactly. Embedding a query, and looking up whose files they are, is left out. Vectors are random directions and terms
+random numbers with the frequencies of words: they cost what real ones cost, and say nothing of quality.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+from cloister_common.vault import DataKey, Keyring, MemoryKeyStore
+from cloister_retriever.index.connection import MilvusConnection
+from cloister_retriever.index.layouts import MilvusIndex
+from cloister_retriever.index.passages import Passage, PassageOwner, open_vector, seal_passage
+from cloister_retriever.index.protocol import Entry, Index, Question
+from cloister_retriever.index.rotation import Rotations, normalised
+from cloister_retriever.keys import FILE, VECTOR_STORE, PassageKeyring, PassageKeys
+from cloister_retriever.sealed.indexes import Indexes
+from cloister_retriever.sealed.memory import OpenStores
+from cloister_retriever.sealed.packs import Packs
+from cloister_retriever.settings import BlobSettings, MilvusSettings
+from cloister_retriever.storage.backend import open_objects
+from cloister_retriever.terms.weights import TermWeights
+
+from tests.support.milvus import MilvusLite, MilvusServer235
+from tests.support.retriever_memory import MemoryRoot
+
+TENANT = "proj_bench"
+_DIMENSIONS = 384
+_TERMS = 300
+"""Of one passage: words, and pieces of long words."""
+
+_VOCABULARY = 50_000
+_TEXT = "x" * 900
+_PASSAGES_A_FILE = 1000
+_A_STEP = 128
+
+
+class Bench:
+    """Fills stores and searches one of them.
+
+    Args:
+        keyring: Of everything.
+        rotations: Of everything.
+        index: ``sealed``, ``lite`` or ``235``.
+        indexes: What the stores are in.
+        open_stores: What of them is open.
+    """
+
+    def __init__(
+        self, keyring: Keyring, rotations: Rotations, index: str, indexes: Indexes, open_stores: OpenStores
+    ) -> None:
+        self._keyring = keyring
+        self._keys = PassageKeyring(keyring)
+        self._rotations = rotations
+        self._protection = "sealed" if index == "sealed" else "standard"
+        self._indexes = indexes
+        self._open_stores = open_stores
+        self._random = np.random.default_rng(7)
+
+    async def fill(self, store_id: str, passages: int) -> float:
+        """Puts files of a thousand passages into a store; how many seconds it took."""
+        started = time.perf_counter()
+        key = await self._keyring.obtain(TENANT, VECTOR_STORE, store_id)
+        for number in range(0, passages, _PASSAGES_A_FILE):
+            file_id = f"file-{store_id}-{number}"
+            await self._keyring.obtain(TENANT, FILE, file_id)
+            keys = await self._keys.get(TENANT, key, file_id)
+            assert keys is not None
+            owner = PassageOwner(TENANT, store_id, file_id, f"vsf_{store_id}_{number}")
+            index = self._index(key)
+            count = min(_PASSAGES_A_FILE, passages - number)
+            for first in range(0, count, _A_STEP):
+                await index.upsert(self._entries(keys, owner, first, min(_A_STEP, count - first)))
+            await index.count(store_id, ["psg_none"])
+        return time.perf_counter() - started
+
+    async def cold(self, store_id: str) -> float:
+        """Seconds of opening a sealed store that was not open."""
+        key = await self._keyring.obtain(TENANT, VECTOR_STORE, store_id)
+        self._open_stores.forget(TENANT, store_id)
+        started = time.perf_counter()
+        await self._open_stores.blocks(TENANT, store_id, key, fresh=True)
+        return time.perf_counter() - started
+
+    async def search(self, store_id: str, searches: int) -> list[float]:
+        """The seconds of each search."""
+        key = await self._keyring.obtain(TENANT, VECTOR_STORE, store_id)
+        index = self._index(key)
+        seconds = []
+        for _ in range(searches):
+            exact = normalised(self._random.standard_normal((1, _DIMENSIONS)).astype(np.float32))
+            terms = dict.fromkeys(self._terms(40), 3.0)
+            started = time.perf_counter()
+            rotated = self._rotations.rotate(key.subkey("rotation"), exact)
+            question = Question(rotated[0], terms)
+            found = await index.search(store_id, question, limit=50, attachment_ids=None, fresh=False)
+            assert len(found.hits) >= 50
+            files = {hit.passage.file_id for hit in found.hits}
+            opening = {file_id: await self._keys.get(TENANT, key, file_id) for file_id in files}
+            for hit in found.hits:
+                keys = opening[hit.passage.file_id]
+                assert keys is not None
+                owner = PassageOwner(TENANT, store_id, hit.passage.file_id, hit.passage.attachment_id)
+                vector = open_vector(keys, owner, hit.passage) if hit.exact is None else hit.exact
+                assert -1.01 < float(vector @ exact[0]) < 1.01
+            seconds.append(time.perf_counter() - started)
+        return seconds
+
+    def _index(self, key: DataKey) -> Index:
+        return self._indexes.of(TENANT, key, "sealed" if self._protection == "sealed" else "standard")
+
+    def _terms(self, count: int) -> list[int]:
+        """Different terms, frequent ones more often: uniform in the logarithm of their rank."""
+        ranks: set[int] = set()
+        while len(ranks) < count:
+            ranks.update((_VOCABULARY ** self._random.random(count)).astype(int).tolist())
+        return list(ranks)[:count]
+
+    def _entries(self, keys: PassageKeys, owner: PassageOwner, first: int, count: int) -> list[Entry]:
+        exact = normalised(self._random.standard_normal((count, _DIMENSIONS)).astype(np.float32))
+        rotated = self._rotations.rotate(keys.rotation, exact)
+        entries = []
+        for row in range(count):
+            passage = Passage(position=first + row, text=_TEXT, start=0, end=len(_TEXT))
+            terms: TermWeights = dict.fromkeys(self._terms(_TERMS), 1.1)
+            entries.append(Entry(seal_passage(keys, owner, passage, exact[row]), rotated[row].tolist(), terms))
+        return entries
+
+
+@asynccontextmanager
+async def bench(name: str, folder: Path) -> AsyncIterator[Bench]:
+    """A bench over an index."""
+    async with AsyncExitStack() as stack:
+        uri = "http://127.0.0.1:1"
+        if name != "sealed":
+            server = (MilvusLite if name == "lite" else MilvusServer235)(folder)
+            server.start()
+            stack.callback(server.stop)
+            uri = server.uri
+        connection = MilvusConnection(MilvusSettings(uri=uri, timeout_seconds=60))
+        stack.push_async_callback(connection.close)
+        keyring = Keyring("retriever", MemoryRoot(os.urandom(32)), MemoryKeyStore())
+        rotations = Rotations()
+        packs = Packs(open_objects(BlobSettings(url=(folder / "blobs").as_uri())), keyring)
+        open_stores = OpenStores(packs, keyring, most_bytes=2**30)
+        indexes = Indexes(MilvusIndex(connection, "bench"), packs, open_stores, PassageKeyring(keyring), rotations)
+        yield Bench(keyring, rotations, name, indexes, open_stores)
+
+
+async def measure(index: str, own: int, foreign: list[int], searches: int) -> None:
+    """Prints a line for each number of foreign passages."""
+    with tempfile.TemporaryDirectory() as name:
+        async with bench(index, Path(name)) as benched:
+            seconds = await benched.fill("vs_own", own)
+            print(f"{index}: {own} passages written in {seconds:.1f} s", flush=True)
+            if index == "sealed":
+                cold = [await benched.cold("vs_own") for _ in range(5)]
+                print(f"{index}: opened in {statistics.median(cold) * 1000:.0f} ms", flush=True)
+            there, base = 0, 0.0
+            for number in sorted(foreign):
+                await benched.fill(f"vs_foreign_{number}", number - there)
+                there = number
+                await benched.search("vs_own", 5)
+                taken = sorted(await benched.search("vs_own", searches))
+                p95 = taken[int(len(taken) * 0.95)]
+                base = base or p95
+                print(
+                    f"{index}: {own:7} own, {there:7} foreign: p50 {statistics.median(taken) * 1000:6.1f} ms, "
+                    f"p95 {p95 * 1000:6.1f} ms, {p95 / base:.2f} times",
+                    flush=True,
+                )
+
+
+def main() -> None:
+    """Runs what the arguments say."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.retriever.neighbours")
+    parser.add_argument("--index", choices=["sealed", "lite", "235"], default="sealed")
+    parser.add_argument("--own", type=int, default=50_000)
+    parser.add_argument("--foreign", type=int, nargs="+", default=[0])
+    parser.add_argument("--searches", type=int, default=60)
+    arguments = parser.parse_args()
+    asyncio.run(measure(arguments.index, arguments.own, arguments.foreign, arguments.searches))
+
+
+if __name__ == "__main__":
+    main()
