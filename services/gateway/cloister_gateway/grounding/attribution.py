@@ -27,6 +27,10 @@ _LEAST_SHARE_ALONE = 0.6
 """Where no vectors can be compared."""
 _LEAST_CHARACTERS = 16
 """Of a sentence without a marker: shorter ones say nothing that needs a source."""
+_MOST_CHARACTERS = 600
+_MOST_WORDS = 100
+_MOST_VALUES = 12
+"""Of one: what has more is a table, or a model that repeats itself, and would take the event loop's time."""
 _MOST_SENTENCES = 64
 _PIECES = (600, 200)
 """Evidence is embedded up to this many characters, of the first that the embedder takes: prose has a token for four,
@@ -91,10 +95,13 @@ async def attribute(
     ]
     found: list[list[tuple[int, Evidence]]] = []
     for claim in claims:
-        some = [(number, support.evidence(claim.reading)) for number, support in enumerate(supports)]
-        found.append([(number, one) for number, one in some if one is not None])
-        # Each takes milliseconds, and others' tokens shall not wait for all of them.
-        await asyncio.sleep(0)
+        found.append([])
+        for number, support in enumerate(supports):
+            evidence = support.evidence(claim.reading)
+            if evidence is not None:
+                found[-1].append((number, evidence))
+            # Each takes a millisecond, and others' tokens shall not wait for all of them.
+            await asyncio.sleep(0)
     scores = await _scores(claims, found, embed)
     citations: list[Attribution] = []
     # The sentence and the passage of the last citation, if the model has not marked it.
@@ -136,8 +143,11 @@ def _claims(text: str, marks: Sequence[Mark], cited: Sequence[int]) -> list[_Sen
         said = said[listed.end() :] if listed else said
         if any(first < index <= end for index in cited):
             continue
-        if mine or len(said) >= _LEAST_CHARACTERS:
-            claims.append(_Sentence(Reading(said), place, end, mine))
+        if len(said) > _MOST_CHARACTERS or (not mine and len(said) < _LEAST_CHARACTERS):
+            continue
+        reading = Reading(said)
+        if len(reading.words) <= _MOST_WORDS and len(reading.quantities) <= _MOST_VALUES:
+            claims.append(_Sentence(reading, place, end, mine))
     return claims[:_MOST_SENTENCES]
 
 

@@ -95,7 +95,9 @@ async def test_text_with_a_token_for_each_character_is_compared_in_shorter_piece
     assert [text[: one.at] for one in citations] == [text]
 
 
-@pytest.mark.parametrize("text", ["", "Apple.", "\n\n\n"])
+@pytest.mark.parametrize(
+    "text", ["", "Apple.", "\n\n\n", "An apple is " * 40 + "good.", "apple 1, " * 13, "an apple " * 70]
+)
 async def test_nothing_to_attribute_asks_nobody(text: str) -> None:
     async def refuse(_: Sequence[str]) -> Sequence[Sequence[float]]:
         raise AssertionError("the embedder was asked")

@@ -4,6 +4,7 @@ What is looked at has a form: another member of a closed class, an opposite, one
 stands, two things turned round, and what belongs to something else. All of it errs on the side of no citation.
 """
 
+from collections import Counter
 from itertools import pairwise, takewhile
 
 from cloister_gateway.grounding.evidence.classes import class_of
@@ -18,6 +19,7 @@ _OWN = 0.3
 """What a word that only the clause has takes off: of two clauses with as much of the sentence, it is about the one that
 has little else."""
 _OF_VERBS = frozenset({"on", "upon", "with", "at", "for", "to", "in", "of", "sur", "avec", "pour", "dans"})
+_MOST_MIDDLES = 4
 _PASSIVE = frozenset({"by", "von", "durch", "par"})
 
 
@@ -134,7 +136,11 @@ def _may_be_name(word: Word) -> bool:
 
 def _turned(sentence: Reading, window: Reading) -> bool:
     """Whether two things stand in another order around a word that says which is which."""
+    counts = Counter(word.folded for word in sentence.words)
+    theirs_too = Counter(word.folded for word in window.words)
     for middle in sentence.words:
+        if counts[middle.folded] > 1 or not 0 < theirs_too[middle.folded] <= _MOST_MIDDLES:
+            continue  # What is said again and again orders nothing.
         relates = middle.folded in RELATORS
         if not relates and (middle.is_capital or middle.folded in FUNCTION_WORDS):
             continue
