@@ -97,9 +97,9 @@ async def attribute(
     for claim in claims:
         found.append([])
         for number, support in enumerate(supports):
-            evidence = support.evidence(claim.reading)
-            if evidence is not None:
-                found[-1].append((number, evidence))
+            held = support.evidence(claim.reading)
+            if held is not None:
+                found[-1].append((number, held))
             # Each takes a millisecond, and others' tokens shall not wait for all of them.
             await asyncio.sleep(0)
     scores = await _scores(claims, found, embed)
