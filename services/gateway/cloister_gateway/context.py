@@ -140,7 +140,7 @@ async def open_context(settings: GatewaySettings, meter: Meter) -> AsyncIterator
         stack.push_async_callback(embedder.close)
         retriever = _retriever(settings.retriever)
         stack.push_async_callback(retriever.close)
-        retrieval = Retrieval(retriever, embedder)
+        retrieval = Retrieval(retriever, embedder, least_score=settings.retriever.least_score)
 
         supervisor = Supervisor()
         stack.push_async_callback(supervisor.close)

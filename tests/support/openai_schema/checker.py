@@ -27,6 +27,7 @@ EXTENSIONS: Mapping[str, frozenset[str]] = {
     "Model": frozenset({"cloister"}),
     # As OpenAI's sockets send it; the schema has it missing.
     "ResponsesServerEventResponseWsError": frozenset({"headers"}),
+    "ResponseFileSearchToolCall": frozenset({"coverage"}),
     "VectorStore": frozenset({"description", "status_details"}),
     "VectorStoreFile": frozenset({"access"}),
     "FileObject": frozenset({"access"}),

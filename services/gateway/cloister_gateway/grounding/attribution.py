@@ -27,6 +27,8 @@ _LEAST_SHARE_ALONE = 0.6
 """Where no vectors can be compared."""
 _LEAST_CHARACTERS = 16
 """Of a sentence without a marker: shorter ones say nothing that needs a source."""
+_MOST_CHARACTERS = 600
+"""Of one: what is longer is a table, or data, and would take the event loop's time."""
 _MOST_SENTENCES = 64
 _PIECES = (600, 200)
 """Evidence is embedded up to this many characters, of the first that the embedder takes: prose has a token for four,
@@ -136,7 +138,7 @@ def _claims(text: str, marks: Sequence[Mark], cited: Sequence[int]) -> list[_Sen
         said = said[listed.end() :] if listed else said
         if any(first < index <= end for index in cited):
             continue
-        if mine or len(said) >= _LEAST_CHARACTERS:
+        if len(said) <= _MOST_CHARACTERS and (mine or len(said) >= _LEAST_CHARACTERS):
             claims.append(_Sentence(Reading(said), place, end, mine))
     return claims[:_MOST_SENTENCES]
 

@@ -7,10 +7,24 @@ instructions; nothing known makes it zero. That content cannot become a control 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from cloister_gateway.wire.items import SearchResult
 
-__all__ = ["CITING", "GROUNDING", "Passage", "attached_turn", "documents_turn", "is_attached"]
+__all__ = [
+    "CITING",
+    "GROUNDING",
+    "NOTHING",
+    "Coverage",
+    "Passage",
+    "attached_turn",
+    "documents_turn",
+    "is_attached",
+]
+
+Coverage = Literal["found", "not_in_documents", "no_documents"]
+"""What a search says of a question: that there are passages about it, none, or none at all."""
+
 
 GROUNDING = (
     "Answer from the numbered excerpts of the user's documents. If the excerpts do not answer the question, say so. "
@@ -18,6 +32,19 @@ GROUNDING = (
 )
 """What the system turn says when excerpts follow."""
 
+_NOT_IN_DOCUMENTS = (
+    "The user's documents were searched, and nothing in them is about this message. If it asks for something that they "
+    "might tell, say that it is not in the documents, and do not answer it from anywhere else."
+)
+"""What it says where nothing was found that is near enough."""
+_NO_DOCUMENTS = (
+    "The user's documents were searched, but there are none with text yet. If the message asks for something that they "
+    "might tell, say that there are no documents to answer from, and do not answer it from anywhere else."
+)
+"""What it says where there was nothing to find."""
+
+NOTHING: dict[Coverage, str] = {"not_in_documents": _NOT_IN_DOCUMENTS, "no_documents": _NO_DOCUMENTS}
+"""What the system turn says of a search that left no passage."""
 CITING = "After each statement that an excerpt supports, write the excerpt's number in square brackets, like [1]."
 """What it says besides where the answer is prose: in structured output a bracket is data."""
 

@@ -10,7 +10,7 @@ from cloister_common.clients.retriever import RetrieverClient
 from cloister_common.errors import NotFound
 from pydantic import BaseModel, ConfigDict
 
-from cloister_gateway.grounding.excerpts import Passage, is_attached
+from cloister_gateway.grounding.excerpts import Coverage, Passage, is_attached
 from cloister_gateway.wire.items import Message
 
 __all__ = ["DEFAULT_RESULTS", "FileSearch", "Retrieval"]
@@ -43,12 +43,14 @@ class Retrieval:
 
     Args:
         retriever: Searches.
-        embedder: Embeds for attribution, which is off if it has no model of its own.
+        embedder: Embeds for attribution, which goes without vectors if it has no model of its own.
+        least_score: Of a passage that may answer a question.
     """
 
-    def __init__(self, retriever: RetrieverClient, embedder: EmbedderClient) -> None:
+    def __init__(self, retriever: RetrieverClient, embedder: EmbedderClient, *, least_score: float = 0.0) -> None:
         self._retriever = retriever
         self._embedder = embedder
+        self._least_score = least_score
 
     @staticmethod
     def queries(messages: Sequence[Message]) -> list[str]:
@@ -76,10 +78,17 @@ class Retrieval:
             except NotFound as error:
                 raise NotFound(error.message, param=f"tools[{place}].vector_store_ids") from error
 
-    async def search(self, tenant: str, tool: FileSearch, queries: list[str], caller: Caller) -> list[Passage]:
-        """The best passages over all queries that ``caller`` may see, best first; none if nothing is searched for."""
+    async def search(
+        self, tenant: str, tool: FileSearch, queries: list[str], caller: Caller
+    ) -> tuple[list[Passage], Coverage]:
+        """The best passages over all queries that are near enough, of files that ``caller`` sees, best first; and what
+        that says of the question.
+
+        How near that is the request says, or the operator. Without a query there is nothing to search for, and nothing
+        to say.
+        """
         if not queries:
-            return []
+            return [], "found"
         found = await self._retriever.search(
             tenant,
             tool.vector_store_ids,
@@ -89,7 +98,8 @@ class Retrieval:
             ranking_options=tool.ranking_options,
             caller=caller,
         )
-        return [
+        own = (tool.ranking_options or {}).get("score_threshold")
+        passages = [
             Passage(
                 file_id=passage.file_id,
                 filename=passage.filename,
@@ -100,11 +110,17 @@ class Retrieval:
                 section=passage.passage.section,
             )
             for passage in found
+            if own is not None or passage.score >= self._least_score
         ]
+        if passages:
+            return passages, "found"
+        # Where something was asked of the passages, none of them says nothing of how many there are.
+        limited = found or own or tool.filters
+        return [], "not_in_documents" if limited else "no_documents"
 
     @property
     def can_embed(self) -> bool:
-        """Whether attribution by similarity is on."""
+        """Whether there are vectors for attribution."""
         return self._embedder.model is not None
 
     async def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:

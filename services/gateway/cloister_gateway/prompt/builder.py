@@ -80,6 +80,7 @@ class PromptBuilder:
         drop: bool,
         cite: bool = True,
         boundary: str | None = None,
+        nothing: str | None = None,
     ) -> Prompt:
         """Puts the prompt together.
 
@@ -91,6 +92,7 @@ class PromptBuilder:
             drop: Whether history and excerpts may be left out (policy ``auto``).
             cite: Whether the model is asked to mark what it takes from which excerpt.
             boundary: What the excerpts stand between, if it was chosen before.
+            nothing: What the model is told where a search has left no excerpts.
 
         Raises:
             PromptTooLongError: It does not fit, even with all dropped that may be.
@@ -102,7 +104,8 @@ class PromptBuilder:
             history, going_on = history.parted(returned)
             new = [*going_on, *new]
         grounding = f"{GROUNDING} {CITING}" if cite else GROUNDING
-        draft = _Draft(instructions, grounding, history, passages, new, boundary or new_boundary())
+        without = None if passages else nothing
+        draft = _Draft(instructions, grounding, without, history, passages, new, boundary or new_boundary())
         if drop:
             excerpts = await self._most(
                 _Search(len(passages), lambda n: draft.others(n, alone=True)), int(self._budget * _DOCUMENTS_SHARE)
@@ -159,6 +162,7 @@ class _Draft(NamedTuple):
 
     instructions: str | None
     grounding: str
+    nothing: str | None
     history: History
     passages: list[Passage]
     new: list[Message]
@@ -166,7 +170,7 @@ class _Draft(NamedTuple):
 
     def others(self, excerpts: int, *, alone: bool = False) -> list[Message]:
         """The system turn and the excerpts; ``alone`` without the instructions."""
-        parts = (None if alone else self.instructions, self.grounding if excerpts else None)
+        parts = (None if alone else self.instructions, self.grounding if excerpts else self.nothing)
         system = "\n\n".join(part for part in parts if part)
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
         if excerpts:

@@ -8,7 +8,7 @@ from cloister_common.caller import Caller
 from cloister_common.errors import InvalidRequest, Unavailable, UpstreamFailed
 from cloister_common.vault.cache import ShortCache
 
-from cloister_gateway.grounding import FileSearch, Passage, Retrieval
+from cloister_gateway.grounding import NOTHING, Coverage, FileSearch, Passage, Retrieval
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models.catalog import Catalog
 from cloister_gateway.models.upstream import ModelUpstream
@@ -95,8 +95,10 @@ class Preparation:
         """What to search for."""
         return self._retrieval.queries([*history.messages, *new])
 
-    async def search(self, tenant: str, tool: FileSearch, queries: list[str], caller: Caller) -> list[Passage]:
-        """The passages for ``queries`` that ``caller`` may see, best first."""
+    async def search(
+        self, tenant: str, tool: FileSearch, queries: list[str], caller: Caller
+    ) -> tuple[list[Passage], Coverage]:
+        """The passages for ``queries`` that ``caller`` may see, best first, and what that says of the question."""
         return await self._retrieval.search(tenant, tool, queries, caller)
 
     async def prompt(
@@ -106,8 +108,10 @@ class Preparation:
         passages: list[Passage],
         new: list[Message],
         boundary: str | None = None,
+        coverage: Coverage = "found",
     ) -> Prompt:
-        """The prompt, with what had to be left out. ``boundary`` is what the passages stand between, if it is known.
+        """The prompt, with what had to be left out. ``boundary`` is what the passages stand between, if it is known;
+        ``coverage`` what the model is told where there are none.
 
         Raises:
             InvalidRequest: What must stay does not fit (``context_length_exceeded``).
@@ -127,6 +131,7 @@ class Preparation:
                 drop=request.truncation == "auto",
                 cite=request.response_format is None,
                 boundary=boundary,
+                nothing=NOTHING.get(coverage),
             )
         except PromptTooLongError as error:
             raise InvalidRequest(

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from cloister_common.caller import Caller
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloister_gateway.grounding import FileSearch, Passage
+from cloister_gateway.grounding import Coverage, FileSearch, Passage
 from cloister_gateway.models.reasoning import Effort
 from cloister_gateway.storage import Record, SealedField
 from cloister_gateway.wire.items import Item, Message, ResponseBody, SearchResult
@@ -113,10 +113,12 @@ class Found(Record):
     Attributes:
         passages: Best first; the prompt has as many of them as fit.
         boundary: What they stand between there.
+        coverage: What they say of the question; a search of the version before has found something.
     """
 
     passages: list[Passage]
     boundary: str
+    coverage: Coverage = "found"
 
     def results(self) -> list[SearchResult]:
         """The same as the response shows it."""

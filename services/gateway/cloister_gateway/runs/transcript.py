@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from cloister_gateway.grounding import Coverage
 from cloister_gateway.prompt import Prompt
 from cloister_gateway.runs.calls import MadeCall
 from cloister_gateway.runs.item_ids import output_id
@@ -222,15 +223,16 @@ class Transcript:
             "status": "in_progress",
             "queries": queries,
             "results": None,
+            "coverage": None,
         }
         self.emit("response.output_item.added", output_index=index, item=item)
         self.emit("response.file_search_call.in_progress", output_index=index, item_id=item_id)
         self.emit("response.file_search_call.searching", output_index=index, item_id=item_id)
         return index
 
-    def close_search(self, index: int, *, results: list[SearchResult] | None) -> None:
+    def close_search(self, index: int, *, results: list[SearchResult] | None, coverage: Coverage) -> None:
         """Ends the file search call. ``results`` only if the caller asked to see them."""
-        item = {**self.output[index], "status": "completed", "results": results}
+        item = {**self.output[index], "status": "completed", "results": results, "coverage": coverage}
         self.emit("response.file_search_call.completed", output_index=index, item_id=item["id"])
         self.emit("response.output_item.done", output_index=index, item=item)
 

@@ -13,7 +13,7 @@ from cloister_common.caller import NOBODY
 from cloister_common.errors import CloisterError
 from cloister_common.logs import get_logger
 
-from cloister_gateway.grounding import Passage, Retrieval, attribute
+from cloister_gateway.grounding import Coverage, Passage, Retrieval, attribute
 from cloister_gateway.models.upstream import ModelUpstream
 from cloister_gateway.prompt import History, new_boundary
 from cloister_gateway.runs.answer import Answer
@@ -44,12 +44,14 @@ log = get_logger(__name__)
 
 class _Prepared(NamedTuple):
     """What goes to the model: the messages, and the excerpts in them; how many messages of the history are not; what
-    the search found, if there was one; and who wants to know how many tokens it has."""
+    the search found, if there was one, and whether that is about the question; and who wants to know how many tokens it
+    has."""
 
     messages: list[Message]
     passages: list[Passage]
     dropped: int
     results: list[SearchResult] | None
+    coverage: Coverage = "found"
     note_tokens: Callable[[int], None] = lambda _: None
 
 
@@ -99,7 +101,8 @@ class Turn:
         transcript.results = prompt.results
         index = transcript.item_index("file_search_call")
         if index is not None and transcript.output[index]["status"] == "in_progress":
-            transcript.close_search(index, results=prompt.results if request.show_results else None)
+            results = prompt.results if request.show_results else None
+            transcript.close_search(index, results=results, coverage=prompt.coverage)
         truncation = TruncationDetails(dropped_messages=prompt.dropped)
         transcript.note(truncation_details=truncation.model_dump())
         answer = Answer(transcript, prompt.passages, cite=request.response_format is None)
@@ -160,7 +163,9 @@ class Turn:
         """The prompt: put together, also by who takes the run over, from what stands in the history and was found."""
         draft = transcript.draft
         if draft is not None:
-            return _Prepared(draft.messages, draft.passages, draft.dropped_messages, None, draft.note_tokens)
+            return _Prepared(
+                draft.messages, draft.passages, draft.dropped_messages, None, note_tokens=draft.note_tokens
+            )
         if transcript.resumed:
             stored = await self._store.read(keyed, PROMPT)
             if stored is not None:
@@ -168,11 +173,15 @@ class Turn:
         history, new = await self._preparation.messages(keyed.key.tenant, request)
         found = await self._search(keyed, request, transcript, history, new)
         if found is None:
+            coverage: Coverage = "found"
             prompt = await self._preparation.prompt(request, history, [], new)
         else:
-            prompt = await self._preparation.prompt(request, history, found.passages, new, found.boundary)
+            coverage = found.coverage
+            prompt = await self._preparation.prompt(request, history, found.passages, new, found.boundary, coverage)
         results = None if found is None else found.results()
-        return _Prepared(prompt.messages, prompt.passages, prompt.dropped_messages, results, prompt.note_tokens)
+        return _Prepared(
+            prompt.messages, prompt.passages, prompt.dropped_messages, results, coverage, prompt.note_tokens
+        )
 
     async def _search(
         self,
@@ -194,8 +203,10 @@ class Turn:
         queries = self._preparation.queries(history, new)
         if transcript.item_index("file_search_call") is None:
             transcript.open_search(transcript.new_item_id("fs_"), queries)
-        passages = await self._preparation.search(keyed.key.tenant, tool, queries, request.caller or NOBODY)
-        return await self._store.write_once(keyed, FOUND, Found(passages=passages, boundary=new_boundary()))
+        caller = request.caller or NOBODY
+        passages, coverage = await self._preparation.search(keyed.key.tenant, tool, queries, caller)
+        found = Found(passages=passages, boundary=new_boundary(), coverage=coverage)
+        return await self._store.write_once(keyed, FOUND, found)
 
     async def _attribute(self, keyed: KeyedObject, transcript: Transcript, answer: Answer) -> None:
         """Cites what the passages support of the answer."""

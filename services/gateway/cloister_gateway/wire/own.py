@@ -97,18 +97,26 @@ class FileSearchResult(Dumped):
 
 
 class FileSearchCall(Dumped):
-    """A file search of an earlier turn. It stays in the history to be seen; a later turn searches anew."""
+    """A file search of an earlier turn. It stays in the history to be seen; a later turn searches anew. ``coverage`` is
+    ours."""
 
     type: Literal["file_search_call"]
     id: str | None = Field(None, max_length=128)
     status: Literal["in_progress", "searching", "completed", "incomplete", "failed"] | None = None
     queries: Annotated[list[Text], Field(max_length=64, fail_fast=True)]
     results: Annotated[list[FileSearchResult], Field(max_length=64, fail_fast=True)] | None = None
+    coverage: Literal["found", "not_in_documents", "no_documents"] | None = None
 
     def as_item(self) -> dict[str, Any]:
         """What is stored of it, less the id."""
         results = None if self.results is None else [one.model_dump() for one in self.results]
-        return {"type": self.type, "status": _ended(self.status), "queries": self.queries, "results": results}
+        return {
+            "type": self.type,
+            "status": _ended(self.status),
+            "queries": self.queries,
+            "results": results,
+            "coverage": self.coverage,
+        }
 
 
 class SummaryText(Dumped):

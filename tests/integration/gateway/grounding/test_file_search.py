@@ -212,6 +212,49 @@ def test_an_answer_whose_sources_could_not_be_looked_for_says_so(
     assert client.responses.create(model="fake", input="hi").citation_details is None
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_question_that_no_passage_is_about_is_not_in_the_documents(
+    client: Any, search: FakeRetriever, llm: FakeLlm, stream: bool
+) -> None:
+    search.planted["vs_1"] = [{**found("The moon is made of rock."), "score": 0.05}]
+    ask = {"model": "fake", "input": "Who sells tea?", "tools": [TOOL], "include": ["file_search_call.results"]}
+    if stream:
+        events = list(client.responses.create(**ask, stream=True))
+        (call,) = [e.item for e in events if e.type == "response.output_item.done" and e.item.type != "message"]
+    else:
+        call = client.responses.create(**ask).output[0]
+    assert (call.status, call.results, call.coverage) == ("completed", [], "not_in_documents")
+    system, question = llm.chats()[-1]["messages"]
+    assert "not in the documents" in system["content"]
+    assert question["content"] == "Who sells tea?"
+
+
+def test_a_store_without_text_says_so_to_the_model_and_to_the_caller(
+    client: Any, search: FakeRetriever, llm: FakeLlm
+) -> None:
+    search.planted["vs_1"] = []
+    conversation = client.conversations.create()
+    call = client.responses.create(model="fake", input="What?", tools=[TOOL], conversation=conversation.id).output[0]
+    assert call.coverage == "no_documents"
+    assert "there are no documents" in llm.chats()[-1]["messages"][0]["content"]
+    kept = client.conversations.items.retrieve(call.id, conversation_id=conversation.id)
+    assert kept.coverage == "no_documents"
+
+
+def test_filters_that_let_nothing_through_do_not_say_that_there_are_no_documents(
+    client: Any, search: FakeRetriever
+) -> None:
+    tool = {**TOOL, "filters": {"type": "eq", "key": "team", "value": "nobody"}}
+    assert client.responses.create(model="fake", input="What?", tools=[tool]).output[0].coverage == "not_in_documents"
+
+
+def test_who_sets_a_threshold_gets_what_passes_it(client: Any, search: FakeRetriever, llm: FakeLlm) -> None:
+    search.planted["vs_1"] = [{**found("The moon is made of rock."), "score": 0.05}]
+    tool = {**TOOL, "ranking_options": {"score_threshold": 0}}
+    assert client.responses.create(model="fake", input="What?", tools=[tool]).output[0].coverage == "found"
+    assert "| The moon is made of rock." in llm.chats()[-1]["messages"][1]["content"]
+
+
 def test_text_in_brackets_stays_where_nothing_was_found(client: Any, search: FakeRetriever, llm: FakeLlm) -> None:
     search.planted["vs_1"] = []
     llm.answer = ["See", " [1]", "."]

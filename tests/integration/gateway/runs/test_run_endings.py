@@ -45,7 +45,7 @@ class Words:
         prepared = PreparedPrompt(messages=[], passages=[], dropped=0, results=FOUND)
         transcript.results = (await self.store.write_once(keyed, PROMPT, prepared)).results
         if transcript.item_index("file_search_call") is None:
-            transcript.close_search(transcript.open_search(new_id("fs_"), ["q"]), results=None)
+            transcript.close_search(transcript.open_search(new_id("fs_"), ["q"]), results=None, coverage="found")
         index = transcript.item_index("message")
         if index is None:
             index = transcript.open_message(new_id("msg_"))

@@ -44,7 +44,7 @@ def perform(transcript: Transcript, steps: list[str | int]) -> None:
 def test_a_replay_up_to_any_event_goes_on_as_the_original_did(steps: list[str | int], searched: bool, cut: int) -> None:
     first = begin()
     if searched:
-        first.close_search(first.open_search("fs_1", ["q"]), results=None)
+        first.close_search(first.open_search("fs_1", ["q"]), results=None, coverage="found")
     perform(first, steps)
     first.close_output(completed=True, failed=False)
     first.lifecycle("response.completed", status="completed")
@@ -101,7 +101,7 @@ def test_open_items_are_closed_by_how_the_run_ended() -> None:
 def test_a_token_is_the_event_that_the_sdk_knows_whatever_its_text(text: str, before: int) -> None:
     transcript = begin()
     for _ in range(before):
-        transcript.close_search(transcript.open_search("fs_1", ["q"]), results=None)
+        transcript.close_search(transcript.open_search("fs_1", ["q"]), results=None, coverage="found")
     index = transcript.open_message('msg_"1"')
     _, earlier = transcript.take_pending()
     transcript.delta(index, text)

@@ -43,6 +43,7 @@ SEARCH = {
     "status": "completed",
     "queries": ["leave"],
     "results": [{"file_id": "file-1", "filename": "a.md", "score": 0.5, "text": "30 days", "attributes": {"a": 1}}],
+    "coverage": "found",
 }
 THOUGHT = {
     "id": "rs_1",
