@@ -20,6 +20,8 @@ from tests.support.sockets import opened, send, turn
 from tests.support.waiting import wait_until
 
 RESULTS = ["file_search_call.results"]
+ANY = {"type": "file_search", "ranking_options": {"score_threshold": 0.0}}
+"""A search that finds every passage, however far."""
 PEOPLE: dict[str, dict[str, Any]] = {
     "anna": {"user": "anna"},
     "ben": {"user": "ben"},
@@ -80,7 +82,7 @@ def test_a_turn_finds_what_the_key_that_asks_may_see(
     people: People, store: tuple[str, str, str], way: str, name: str
 ) -> None:
     asking = people(name)
-    tool = {"type": "file_search", "vector_store_ids": [store[0]]}
+    tool = {**ANY, "vector_store_ids": [store[0]]}
     asked: dict[str, Any] = {"model": "fake", "input": "What is the salary?", "tools": [tool], "include": RESULTS}
     if way == "search":
         found_files = {one.file_id for one in asking.vector_stores.search(store[0], query="salary")}
@@ -128,7 +130,7 @@ def test_nothing_that_a_caller_types_makes_them_somebody_else(
 ) -> None:
     anna = base64.urlsafe_b64encode(Caller(user="anna", all_files=True).model_dump_json().encode()).decode()
     typed = {CALLER_HEADER: anna, "x-cloister-tenant": "other", "openai-user": "anna"}
-    tool = {"type": "file_search", "vector_store_ids": [store[0]]}
+    tool = {**ANY, "vector_store_ids": [store[0]]}
     response = people("ben").responses.create(
         model="fake",
         input="the salary?",
@@ -213,6 +215,6 @@ def test_keys_say_who_holds_them(people: People) -> None:
 def test_a_key_that_nobody_holds_asks_for_nobody(
     people: People, search: FakeRetriever, store: tuple[str, str, str]
 ) -> None:
-    tool = {"type": "file_search", "vector_store_ids": [store[0]]}
+    tool = {**ANY, "vector_store_ids": [store[0]]}
     people("service").responses.create(model="fake", input="hi", tools=[tool])
     assert search.callers == [NOBODY]
