@@ -1,13 +1,19 @@
-"""Retrieval quality: the retriever's results against plain exact search over the same vectors.
+"""Retrieval quality: what the retriever finds beside either half alone, and beside the same without protection.
 
     python -m tests.bench.retriever --data FOLDER [--milvus lite|235] [--questions N] [--passages N]
 
 FOLDER has ``passages.jsonl`` (``{id, text}``) and ``questions.jsonl`` (``{turns: [{role, text}], relevant: [id]}``).
 Passages go in as Markdown files with the passage's id as heading, so that a result's ``section`` names the passage.
-The plain search embeds the passages the retriever made once more and multiplies; a rotation with exact re-scoring must
-give the same top ten, but for passages whose scores are nearer to each other than two embeddings of one text are: the
-embedder computes in bfloat16 where the processor can, and a text's vector then depends a little on its batch. nDCG@10
-and Recall@10 are of the last user turn, without rewriting.
+A question is asked by the queries that the gateway makes of its turns. The table has, of one run:
+
+    words alone          BM25 in this process, over the terms that the retriever takes
+    meaning alone        cosines in this process, over the same embedder's vectors
+    both, unprotected    the two fused in this process, with nothing keyed, turned or sealed
+    product, standard    the retriever with Milvus
+    product, sealed      the retriever with everything in memory
+
+nDCG@10 has binary relevance. The seconds of the product have the embedding of the queries in them; those of this
+process have not.
 """
 
 import argparse
@@ -16,12 +22,18 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import openai
+from cloister_gateway.grounding.search import Retrieval
+from cloister_retriever.search.fusion import Weights, fused
+from cloister_retriever.terms.postings import PostingsWriter
+from cloister_retriever.terms.store import Segment, StoreWords
+from cloister_retriever.terms.weights import TermKey, asked_terms, passage_terms
+from cloister_retriever.terms.words import language_of, words_of
 from numpy.typing import NDArray
 
 from tests.support.documents import ingested, place, upload
@@ -36,18 +48,17 @@ _TEXTS_A_CALL = 64
 
 
 class Question(NamedTuple):
-    """The last user turn, and the passages that answer it."""
+    """The queries of a turn, and the passages that answer it."""
 
-    text: str
+    queries: list[str]
     relevant: set[str]
 
 
-class Found(NamedTuple):
-    """A passage of ours as a search gave it."""
+class Chunk(NamedTuple):
+    """A passage as the retriever cut it: the passage of the data set that it is of, and its text."""
 
-    passage: str
     source: str
-    score: float
+    text: str
 
 
 def main() -> None:
@@ -60,7 +71,10 @@ def main() -> None:
     arguments = parser.parse_args()
     passages = _lines(arguments.data / "passages.jsonl")
     questions = [
-        Question([turn for turn in line["turns"] if turn["role"] == "user"][-1]["text"], set(line["relevant"]))
+        Question(
+            Retrieval.queries([{"role": turn["role"], "content": turn["text"]} for turn in line["turns"]]),
+            set(line["relevant"]),
+        )
         for line in _lines(arguments.data / "questions.jsonl")[: arguments.questions]
     ]
     wanted = {one for question in questions for one in question.relevant}
@@ -86,38 +100,66 @@ def _compare(
 ) -> None:
     sdk = retriever.openai(TENANT)
     started = time.monotonic()
-    store, texts = _ingest(sdk, passages)
-    print(f"{len(passages)} passages, {len(texts)} chunks, ingested in {time.monotonic() - started:.1f} s")
-    ids = list(texts)
-    exact = _embed(embedder, [texts[one][1] for one in ids])
-    queries = _embed(embedder, [question.text for question in questions])
-    seconds, overlaps, drift, ours_scores, plain_scores = [], [], 0.0, [], []
-    for question, query in zip(questions, queries, strict=True):
-        started = time.perf_counter()
-        ours = _search(sdk, store, question.text)
-        seconds.append(time.perf_counter() - started)
-        scores = exact @ query
-        best = [int(row) for row in np.argsort(-scores, kind="stable")[:10]]
-        plain = [Found(ids[row], texts[ids[row]][0], float(scores[row])) for row in best]
-        overlaps.append(len({one.passage for one in ours} & {one.passage for one in plain}))
-        for one in ours:
-            drift = max(drift, abs(one.score - float(scores[ids.index(one.passage)])))
-        ours_scores.append(_quality(ours, question.relevant))
-        plain_scores.append(_quality(plain, question.relevant))
-    print(
-        f"of the plain top ten, the retriever has {statistics.mean(overlaps):.2f} on average, {min(overlaps)} at least"
-    )
-    print(f"largest difference of one passage's two scores: {drift:.4f}")
-    for label, scores_of in (("retriever", ours_scores), ("plain exact", plain_scores)):
-        ndcg, recall = (statistics.mean(values) for values in zip(*scores_of, strict=True))
-        print(f"{label:12} nDCG@10 {ndcg:.3f}  Recall@10 {recall:.3f}")
-    ordered = sorted(seconds)
-    p95 = ordered[int(len(ordered) * 0.95)]
-    print(f"search p50 {statistics.median(ordered) * 1000:.1f} ms, p95 {p95 * 1000:.1f} ms (embedding included)")
+    store, files, chunks = _ingest(sdk, passages)
+    print(f"{len(passages)} passages, {len(chunks)} chunks, ingested in {time.monotonic() - started:.1f} s")
+    sealed = sdk.vector_stores.create(name="sealed", extra_body={"protection": "sealed"}).id
+    sdk.vector_stores.file_batches.create(sealed, file_ids=files)
+    assert ingested(sdk, sealed, seconds=3600).file_counts.completed == len(files)
+    plain = Plain(embedder, list(chunks.values()))
+    vectors = _embed(embedder, [query for question in questions for query in question.queries])
+    asked = iter(vectors)
+    exact = {query: next(asked) for question in questions for query in question.queries}
+    ways: dict[str, Callable[[list[str]], list[str]]] = {
+        "words alone": lambda queries: plain.best(queries, exact, Weights(0, 1)),
+        "meaning alone": lambda queries: plain.best(queries, exact, Weights(1, 0)),
+        "both, unprotected": lambda queries: plain.best(queries, exact, Weights()),
+        "product, standard": lambda queries: _search(sdk, store, queries),
+        "product, sealed": lambda queries: _search(sdk, sealed, queries),
+    }
+    print(f"{'method':20} nDCG@10  recall@10  queries/s  p50 ms  p95 ms")
+    for name, search in ways.items():
+        seconds, qualities = [], []
+        for question in questions:
+            started = time.perf_counter()
+            found = search(question.queries)
+            seconds.append(time.perf_counter() - started)
+            qualities.append(_quality(found, question.relevant))
+        ndcg, recall = (statistics.mean(values) for values in zip(*qualities, strict=True))
+        ordered = sorted(seconds)
+        p50, p95 = statistics.median(ordered) * 1000, ordered[int(len(ordered) * 0.95)] * 1000
+        print(f"{name:20} {ndcg:7.3f}  {recall:9.3f}  {len(seconds) / sum(seconds):9.1f}  {p50:6.1f}  {p95:6.1f}")
 
 
-def _ingest(sdk: openai.OpenAI, passages: Sequence[dict[str, Any]]) -> tuple[str, dict[str, tuple[str, str]]]:
-    """The store, and (passage of the data set, text) of every chunk by its id."""
+class Plain:
+    """The same search over chunks in this process, protected by nothing."""
+
+    def __init__(self, embedder: str, chunks: Sequence[Chunk]) -> None:
+        self._sources = [chunk.source for chunk in chunks]
+        self._vectors = _embed(embedder, [chunk.text for chunk in chunks])
+        self._key = TermKey(bytes(32))
+        language = language_of(" ".join(chunk.text for chunk in chunks[:20]))
+        writer = PostingsWriter(language)
+        # The heading is among a passage's words, as the retriever has it; it names the passage and no question does.
+        said = (f"{chunk.source}\n{chunk.text}" for chunk in chunks)
+        writer.add(passage_terms(self._key, words_of(text, [language])) for text in said)
+        self._words = StoreWords([Segment(writer.postings(to_search=True), [("", len(chunks))])])
+
+    def best(self, queries: Sequence[str], exact: Mapping[str, NDArray[np.float32]], weights: Weights) -> list[str]:
+        """The sources of the ten best chunks."""
+        frequencies = self._words.frequencies()
+        scores = np.zeros(len(self._sources))
+        for query in queries:
+            cosines = self._vectors @ exact[query]
+            terms = asked_terms(self._key, words_of(query, frequencies.languages), frequencies)
+            found = self._words.scores(terms.weights)
+            for row, cosine in enumerate(cosines):
+                share = (found.of("", row) or 0.0) / terms.most if terms.weights else None
+                scores[row] = max(scores[row], fused(float(cosine), share, weights))
+        return [self._sources[int(row)] for row in np.argsort(-scores, kind="stable")[:10]]
+
+
+def _ingest(sdk: openai.OpenAI, passages: Sequence[dict[str, Any]]) -> tuple[str, list[str], dict[str, Chunk]]:
+    """The store, its files, and every chunk by its id."""
     files = []
     for first in range(0, len(passages), _PASSAGES_A_FILE):
         part = passages[first : first + _PASSAGES_A_FILE]
@@ -127,16 +169,16 @@ def _ingest(sdk: openai.OpenAI, passages: Sequence[dict[str, Any]]) -> tuple[str
     store = sdk.vector_stores.create(name="bench").id
     sdk.vector_stores.file_batches.create(store, file_ids=files)
     assert ingested(sdk, store, seconds=3600).file_counts.completed == len(files)
-    chunks: dict[str, tuple[str, str]] = {}
+    chunks: dict[str, Chunk] = {}
     for one in passages:
         for found in sdk.vector_stores.search(store, query=one["text"][:2000], max_num_results=50).data:
-            chunks[place(found)["id"]] = (str(place(found)["section"]), found.content[0].text)
-    return store, chunks
+            chunks[place(found)["id"]] = Chunk(str(place(found)["section"]), found.content[0].text)
+    return store, files, chunks
 
 
-def _search(sdk: openai.OpenAI, store: str, query: str) -> list[Found]:
-    results = sdk.vector_stores.search(store, query=query, max_num_results=10).data
-    return [Found(place(one)["id"], str(place(one)["section"]), one.score) for one in results]
+def _search(sdk: openai.OpenAI, store: str, queries: list[str]) -> list[str]:
+    found = sdk.vector_stores.search(store, query=queries, max_num_results=10).data
+    return [str(place(one)["section"]) for one in found]
 
 
 def _embed(embedder: str, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -148,9 +190,9 @@ def _embed(embedder: str, texts: Sequence[str]) -> NDArray[np.float32]:
     return np.asarray(rows, np.float32)
 
 
-def _quality(found: Sequence[Found], relevant: set[str]) -> tuple[float, float]:
+def _quality(found: Sequence[str], relevant: set[str]) -> tuple[float, float]:
     """nDCG@10 with binary relevance, and Recall@10, of the data set's passages in their order of first appearance."""
-    order = list(dict.fromkeys(one.source for one in found))
+    order = list(dict.fromkeys(found))
     gain = sum(1 / math.log2(rank + 2) for rank, source in enumerate(order) if source in relevant)
     ideal = sum(1 / math.log2(rank + 2) for rank in range(min(10, len(relevant))))
     return gain / ideal, len(relevant & set(order)) / len(relevant)

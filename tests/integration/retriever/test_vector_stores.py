@@ -119,6 +119,20 @@ def test_several_queries_and_a_threshold(sdk: openai.OpenAI) -> None:
     assert len(sdk.vector_stores.search(store, query="zebra", max_num_results=1).data) == 1
 
 
+def test_a_code_is_found_among_those_that_look_like_it(sdk: openai.OpenAI) -> None:
+    codes = [f"BX-{series}-{number}" for series in (40, 41) for number in range(1172, 1182)]
+    store, _ = store_with(
+        sdk,
+        *((f"{n}.txt", f"Article {code} has a delivery time of {n} weeks.".encode()) for n, code in enumerate(codes)),
+    )
+    for code in codes:
+        [best] = sdk.vector_stores.search(store, query=f"Delivery time of {code}?", max_num_results=1).data
+        assert code in best.content[0].text
+    by_words = {"ranking_options": {"hybrid_search": {"embedding_weight": 0, "text_weight": 1}}}
+    [best] = sdk.vector_stores.search(store, query="bx411175", max_num_results=1, extra_body=by_words).data
+    assert codes[13] in best.content[0].text
+
+
 def test_a_question_longer_than_the_model_reads_is_searched_in_pieces(sdk: openai.OpenAI) -> None:
     store, _ = store_with(sdk, ("a.md", ANIMALS))
     question = "filler words about nothing. " * 200 + "It eats grass every morning."

@@ -183,3 +183,11 @@ def test_words_weigh_by_their_rarity() -> None:
     weights = asked("calendar leave", words).weights
     assert weights[KEY.id_of("scalendar")] > 2 * weights[KEY.id_of("sleav")] > 0
     assert np.isfinite(list(weights.values())).all()
+
+
+def test_what_a_large_store_has_almost_everywhere_is_not_looked_for() -> None:
+    words = words_in([f"the note {number}" for number in range(1000)])
+    weights = asked("the note 7", words).weights
+    assert weights.keys() == {KEY.id_of("n7")}
+    small = words_in([f"the note {number}" for number in range(10)])
+    assert KEY.id_of("snote") in asked("the note 7", small).weights

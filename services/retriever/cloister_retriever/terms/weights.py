@@ -32,6 +32,11 @@ _PIECES_SHARE = 0.5
 """What the pieces of a word count together, beside the word itself."""
 
 
+_LARGE = 1000
+"""Passages from which on a term that more than half of them have is not looked for: it says next to nothing, and is
+most of what a search would add up."""
+
+
 class TermKey:
     """Gives terms their ids. Safe to share between threads.
 
@@ -89,10 +94,11 @@ def asked_terms(key: TermKey, words: Sequence[Word], frequencies: Frequencies) -
     for word in distinct:
         there = [term for term in word.terms if counts[term]]
         for term in there:
-            weights[ids[term]] = rarities[term]
+            if rarities[term]:
+                weights[ids[term]] = rarities[term]
         most += max(rarities[term] for term in there or word.terms)
         for piece in set(word.pieces):
-            if counts[piece]:
+            if counts[piece] and rarities[piece]:
                 share = _PIECES_SHARE * rarities[piece] / len(word.pieces)
                 weights[ids[piece]] = weights.get(ids[piece], 0.0) + share
                 most += share
@@ -105,5 +111,7 @@ def dot(asked: TermWeights, passage: TermWeights) -> float:
 
 
 def _rarity(passages: int, count: int) -> float:
-    """The inverse document frequency, as Lucene has it: never below zero."""
-    return math.log(1 + (passages - count + 0.5) / (count + 0.5)) if passages >= count else 0.0
+    """The inverse document frequency, as Lucene has it; of what a large store has almost everywhere nothing."""
+    if passages < count or (passages >= _LARGE and 2 * count > passages):
+        return 0.0
+    return math.log(1 + (passages - count + 0.5) / (count + 0.5))
