@@ -10,12 +10,12 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from cloister_embedder.batching.lane import BatchLimits
 from cloister_embedder.models import Tokens, check_folder, load_encoder
 from cloister_embedder.models.compute import choose_device
 from cloister_embedder.settings import ComputeSettings, ModelSettings
@@ -34,15 +34,14 @@ def texts(count: int, shortest: int, longest: int, seed: int) -> list[str]:
 def encoded(encoder: Any, some: list[str]) -> np.ndarray[Any, Any]:
     """The vectors of ``some``, as the service makes them: sorted by length, in passes of its size."""
     tokens: list[Tokens] = encoder.prepare(some)
-    limits = BatchLimits(_MOST_TEXTS, encoder.batch_tokens)
     order = sorted(range(len(tokens)), key=lambda index: tokens[index].length)
     rows = np.empty((len(some), encoder.dimensions), np.float32)
     start = 0
     while start < len(order):
         end = start + 1
         while (
-            end < min(len(order), start + limits.texts)
-            and tokens[order[end]].length * (end + 1 - start) <= limits.tokens
+            end < min(len(order), start + _MOST_TEXTS)
+            and tokens[order[end]].length * (end + 1 - start) <= encoder.batch_tokens
         ):
             end += 1
         batch = order[start:end]
@@ -94,10 +93,8 @@ def main() -> None:
     }
     print("\ntexts per second" + " " * 20 + "".join(f"{name:>12}" for name in ("plain", *encoders)))
     for title, some in workloads.items():
-        works: dict[str, Callable[[], object]] = {"plain": lambda some=some: plain.encode(some)}
-        works |= {
-            name: (lambda encoder=encoder, some=some: encoded(encoder, some)) for name, encoder in encoders.items()
-        }
+        works: dict[str, Callable[[], object]] = {"plain": partial(plain.encode, some)}
+        works |= {name: partial(encoded, encoder, some) for name, encoder in encoders.items()}
         took = median_seconds(works, arguments.rounds)
         print(f"{title:36}" + "".join(f"{len(some) / seconds:12.0f}" for seconds in took.values()), flush=True)
 
