@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from cloister_common.errors import UnsupportedParameter
 from cloister_common.wire.filters import Filter
-from cloister_common.wire.requests import RequestModel
+from cloister_common.wire.requests import Extension, RequestModel
 
 __all__ = [
     "FoundPassage",
@@ -46,7 +46,9 @@ class RankingOptions(RequestModel):
 
     ranker: str = "auto"
     score_threshold: float | None = Field(None, ge=0.0, le=1.0)
-    hybrid_search: HybridSearch | None = None
+    hybrid_search: Annotated[HybridSearch | None, Extension()] = Field(
+        None, description="OpenAI has it in the tool `file_search` only."
+    )
 
 
 class SearchRequest(RequestModel):
