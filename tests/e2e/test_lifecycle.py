@@ -29,7 +29,8 @@ def vector_store(client: OpenAI) -> str:
     file = client.files.create(
         file=("harbour.md", b"# Harbour\n\nThe lighthouse stands in Ostend."), purpose="assistants"
     )
-    store = client.vector_stores.create(name="harbour", file_ids=[file.id])
+    # In Milvus, which is killed here as every other part is.
+    store = client.vector_stores.create(name="harbour", file_ids=[file.id], extra_body={"protection": "standard"})
     wait_until(
         lambda: client.vector_stores.retrieve(store.id).file_counts.completed == 1,
         seconds=180,

@@ -61,6 +61,8 @@ class RetrieverProcess(Process):
             },
             "milvus": {"uri": milvus_uri, "timeout_seconds": 5},
             "blobs": {"url": self.blobs.as_uri()},
+            # What is in Milvus is to be tested. Stores that are sealed are asked for by name.
+            "protection": {"default": "standard"},
             "ingestion": {"tokenizer_path": str(minilm_folder()), "lease_seconds": 2, "parse_seconds": 20},
         }
         for section, change in changes.items():

@@ -124,9 +124,9 @@ class ProtectionSettings(Settings):
     """What of vector stores can be searched at rest."""
 
     default: Protection = Field(
-        "standard",
+        "sealed",
         description="Of a vector store whose request does not say it. `standard`: Milvus has turned vectors. "
-        "`sealed`: nothing; passages are decrypted and searched in memory.",
+        "`sealed`: nothing, up to `sealed_passages`; passages are decrypted and searched in memory.",
     )
     sealed_passages: int = Field(
         50_000, ge=1, le=200_000, description="Passages that a vector store holds sealed at most."

@@ -35,7 +35,7 @@ from cloister_common.testing.retriever_answers import (
 
 __all__ = ["FakeRetriever"]
 
-_CREATE_STORE = {"name", "description", "metadata", "file_ids", "chunking_strategy", "expires_after"}
+_CREATE_STORE = {"name", "description", "metadata", "file_ids", "chunking_strategy", "expires_after", "protection"}
 _SEARCH = {"query", "max_num_results", "filters", "ranking_options"}
 
 

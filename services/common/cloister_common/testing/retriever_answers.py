@@ -65,6 +65,7 @@ def new_store(store_id: str, body: Json) -> Json:
         "metadata": body.get("metadata") or {},
         "name": body.get("name") or "",
         "description": body.get("description"),
+        "protection": body.get("protection") or "sealed",
         "object": "vector_store",
         "expires_after": body.get("expires_after"),
     }
