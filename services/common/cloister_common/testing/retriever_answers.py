@@ -87,7 +87,9 @@ def best_of(results: list[Json], body: Json) -> list[Json]:
     least = (body.get("ranking_options") or {}).get("score_threshold", -1.0)
     filters = body.get("filters")
     passing = [one for one in results if one["score"] >= least and (not filters or passes(filters, one["attributes"]))]
-    return sorted(passing, key=lambda one: -one["score"])[: body.get("max_num_results", 10)]
+    ordered = sorted(passing, key=lambda one: -one["score"])
+    once = {one["content"][0]["text"]: one for one in reversed(ordered)}
+    return [one for one in ordered if once[one["content"][0]["text"]] is one][: body.get("max_num_results", 10)]
 
 
 def scorer_of(body: Json) -> Callable[[str], float]:

@@ -46,7 +46,9 @@ class RankingOptions(RequestModel):
 
     ranker: str = "auto"
     score_threshold: float | None = Field(None, ge=0.0, le=1.0)
-    hybrid_search: Annotated[HybridSearch | None, Extension()] = None
+    hybrid_search: Annotated[HybridSearch | None, Extension()] = Field(
+        None, description="OpenAI has it in the tool `file_search` only."
+    )
 
 
 class SearchRequest(RequestModel):

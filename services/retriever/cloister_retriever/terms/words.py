@@ -36,8 +36,11 @@ _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u
 _MARKS = "\u0300-\u036f\u0610-\u061a\u064b-\u065f\u0900-\u0903\u093a-\u094f\u0b82\u0bbe-\u0bcd"
 """Accents, and vowel signs of Arabic, Hindi and Tamil: parts of a word that ``\\w`` leaves out."""
 
-_LETTER = rf"[\w{_MARKS}{_UNSPACED}]"
-_JOINED = re.compile(rf"{_LETTER}(?:{_LETTER}|[-\u2010-\u2013./:·'\u2019&+#@](?={_LETTER}))*")
+_SIGNS = "-\u2010\u2011\u2012\u2013./:·'\u2019&+#@"
+"""One of these between two letters or digits joins them; two of them part."""
+
+_RUN = re.compile(rf"[{_SIGNS}\w{_MARKS}{_UNSPACED}]+")
+_GAP = re.compile(rf"[{_SIGNS}]{{2,}}")
 _PART = re.compile(rf"[{_UNSPACED}]+|\d+|(?:(?![{_UNSPACED}])[^\W\d_]|[{_MARKS}])+")
 _IS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
 
@@ -78,8 +81,8 @@ def language_of(text: str) -> str:
 def words_of(text: str, languages: Sequence[str]) -> list[Word]:
     """The words of ``text`` in their order, stemmed in each of ``languages``."""
     words: list[Word] = []
-    for joined in _JOINED.finditer(unicodedata.normalize("NFKC", text).casefold()):
-        whole = joined.group()
+    runs = _RUN.findall(unicodedata.normalize("NFKC", text).casefold())
+    for whole in (whole for run in runs for whole in _GAP.split(run)):
         parts = _PART.findall(whole)
         if len(parts) > 1:
             words.append(_whole(parts, languages))
