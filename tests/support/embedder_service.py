@@ -28,7 +28,8 @@ def real_embedder(folder: Path) -> Iterator[str]:
     settings = embedder_settings(
         folder,
         {
-            MINILM: {"kind": "text", "path": minilm_folder()},
+            # Which type is fastest differs from machine to machine, and how near equal texts come with it.
+            MINILM: {"kind": "text", "path": minilm_folder(), "dtype": "float32"},
             CLIP: {"kind": "image", "path": make_clip(folder / "clip")},
             RERANKER: {"kind": "rerank", "path": make_reranker(folder / "reranker")},
         },
