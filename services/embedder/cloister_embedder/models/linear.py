@@ -20,8 +20,9 @@ _LEAST_OUTPUTS = 16
 def rows_computed(rows: int) -> int:
     """How many rows a product of ``rows`` rows is computed with: at most an eighth more, or up to a multiple of 16.
 
-    oneDNN compiles kernels for each number of rows and, on processors with AMX, never forgets them: half a MiB for each
-    layer width. Batches have thousands of sizes; of these there are eight in each doubling.
+    oneDNN compiles kernels for each number of rows. On a processor with AMX the process grew by half a MiB with each of
+    them and each layer width, whatever its cache was bounded to. Batches have thousands of sizes; of these there are
+    eight in each doubling.
     """
     step = max(16, 1 << max(rows.bit_length() - 4, 0))
     return -(-rows // step) * step

@@ -1,9 +1,9 @@
 """Keeps the process as small as its work: what texts of ever new lengths would leave behind in libraries and heap.
 
-oneDNN compiles kernels for each new shape of a product and keeps a thousand of them (those it never forgets are bounded
-in `linear.py`), and the C library gives each thread an arena, in which activations of ever other sizes leave holes that
-it keeps. Both are set for the process before torch is imported, and whole free pages go back to the system after every
-so many passes.
+oneDNN compiles kernels for each new shape of a product and keeps a thousand of them (`linear.py` bounds how many shapes
+there are), and the C library gives each thread an arena, in which activations of ever other sizes leave holes that it
+keeps. Both are set for the process before torch is imported, and whole free pages go back to the system after every so
+many passes.
 """
 
 import ctypes

@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from functools import cache, partial
+from functools import partial
 from typing import Any, Literal, NamedTuple, cast
 
 import orjson
@@ -25,13 +25,13 @@ from cloister_common.pulse import REQUEST as PULSE_REQUEST
 from cloister_common.supervisor import Supervisor
 from cloister_common.vault import Keyring
 from cloister_common.vault.cache import ShortCache
-from prometheus_client import Counter, Gauge, Histogram
 
 from cloister_gateway.models.catalog import Catalog
 from cloister_gateway.models.connections import Answer, PodClient, PodLostError, PodUnreachedError
 from cloister_gateway.models.faults import failed_again, fault_of, no_answer_in_time, no_pod, stream_fault
 from cloister_gateway.models.fleet import Fleet, LookUp, addresses_of
 from cloister_gateway.models.loads import Loads
+from cloister_gateway.models.metrics import FIRST_TOKEN, calls, running
 from cloister_gateway.models.pods import Attempts, Pod
 from cloister_gateway.models.watchdog import Watchdog
 from cloister_gateway.settings import LlmSettings
@@ -39,14 +39,6 @@ from cloister_gateway.settings import LlmSettings
 __all__ = ["TEXT", "ModelUpstream", "Path", "open_upstream", "payloads"]
 
 log = get_logger(__name__)
-_CALLS = Counter("cloister_llm_calls_total", "Calls to llm pods by outcome.", ["model", "outcome"])
-_RUNNING = Gauge("cloister_llm_running", "Generations open at llm pods.", ["model"])
-_FIRST_TOKEN = Histogram(
-    "cloister_llm_first_token_seconds",
-    "Seconds from the call until the first event of the stream.",
-    ["model"],
-    buckets=(0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120),
-)
 
 Path = Literal["/v1/chat/completions", "/v1/completions"]
 CHAT: Path = "/v1/chat/completions"
@@ -67,17 +59,6 @@ _BYTES_A_TOKEN = 4
 
 _SALT_SECONDS = 300.0
 _MOST_SALTS = 10_000
-
-
-@cache
-def _running(model: str) -> Gauge:
-    """The gauge of a model. Finding it by its label costs the client library 2 µs each time."""
-    return _RUNNING.labels(model)
-
-
-@cache
-def _calls(model: str, outcome: str) -> Counter:
-    return _CALLS.labels(model, outcome)
 
 
 class _Request(NamedTuple):
@@ -162,10 +143,10 @@ class ModelUpstream:
                 # A continuation must not meet the same fault at the same place.
                 attempts.pods.add(pod)
                 await self._ask(model, pod)
-                _calls(model, "cut").inc()
+                calls(model, "cut").inc()
                 log.warning("llm_stream_cut", model=model, error=type(error).__name__)
                 raise stream_fault() from error
-        _calls(model, "ok").inc()
+        calls(model, "ok").inc()
 
     async def complete_chat(
         self, model: str, body: Mapping[str, Any], *, tenant: str, affinity: str | None = None, path: Path = CHAT
@@ -248,7 +229,7 @@ class ModelUpstream:
             else:
                 self._pods[model].answered(pod)
                 attempts.faults = 0
-                _FIRST_TOKEN.labels(model).observe(time.monotonic() - started)
+                FIRST_TOKEN.labels(model).observe(time.monotonic() - started)
                 return pod, events, first
 
     async def _request(
@@ -278,7 +259,7 @@ class ModelUpstream:
         """
         attempts.pods.add(pod)
         said = error if isinstance(error, CloisterError) else None
-        _calls(model, "lost" if said is None else said.error_code).inc()
+        calls(model, "lost" if said is None else said.error_code).inc()
         if said is None:
             log.warning("llm_pod_lost", model=model, error=type(error).__name__)
         if isinstance(error, (PodUnreachedError, Unavailable)):
@@ -292,7 +273,7 @@ class ModelUpstream:
         return said
 
     async def _late(self, model: str, pod: Pod, seconds: float) -> CloisterError:
-        _calls(model, "timeout").inc()
+        calls(model, "timeout").inc()
         if await self._ask(model, pod):
             self._pods[model].late(pod)
         return no_answer_in_time(model, seconds)
@@ -302,7 +283,7 @@ class ModelUpstream:
         """An open, successful answer of ``pod``. Leaving the block before its end closes the connection."""
         pods = self._pods[request.model]
         pods.begin(pod, request.tokens)
-        _running(request.model).inc()
+        running(request.model).inc()
         try:
             async with await self._client.post(pod, request.path, request.raw) as answer:
                 if answer.status != 200:
@@ -310,7 +291,7 @@ class ModelUpstream:
                 yield answer
         finally:
             pods.end(pod, request.tokens)
-            _running(request.model).dec()
+            running(request.model).dec()
 
     async def _refused(self, model: str, path: str, answer: Answer) -> CloisterError:
         read = "prompt" if path == TEXT else "messages"
@@ -377,7 +358,7 @@ class ModelUpstream:
             except TimeoutError as error:
                 raise await self._late(model, pod, seconds) from error
             self._pods[model].answered(pod)
-            _calls(model, "ok").inc()
+            calls(model, "ok").inc()
             return body
 
 
