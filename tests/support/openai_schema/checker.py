@@ -28,7 +28,7 @@ EXTENSIONS: Mapping[str, frozenset[str]] = {
     # As OpenAI's sockets send it; the schema has it missing.
     "ResponsesServerEventResponseWsError": frozenset({"headers"}),
     "ResponseFileSearchToolCall": frozenset({"coverage"}),
-    "VectorStore": frozenset({"description", "status_details"}),
+    "VectorStore": frozenset({"description", "protection", "status_details"}),
     "VectorStoreFile": frozenset({"access", "status_details"}),
     "FileObject": frozenset({"access"}),
     "VectorStoreSearchResponse": frozenset({"passage"}),

@@ -17,7 +17,9 @@ from tests.support.sockets import ask, opened, send, turn
 from tests.support.waiting import wait_until
 
 CANARY = "CANARY-d41d8cd98f"
-STANDING = {"admission", "bus", "bus-ping", "commits", "feeds", "runs-sweep", "key-usage", "watched-keys"}
+STANDING = {
+    *("admission", "bus", "bus-ping", "commits", "feeds", "key-usage", "model-pod-loads", "runs-sweep", "watched-keys")
+}
 """The tasks of a gateway that does nothing."""
 
 
