@@ -19,12 +19,10 @@ from openai.types.responses import Response
 if TYPE_CHECKING:
     from openai.types.websocket_connection_options import SyncWebSocketConnectionOptions
 
-DOCUMENT = b"""# The lighthouse of Orsund
+DOCUMENT = b"The ferry to Hestholm leaves at 06:45 from pier nine.\n"
+QUESTION = "When does the ferry to Hestholm leave?"
+"""One sentence, since a small model that says more says what is not in the document, which is then not cited."""
 
-The lighthouse of Orsund was built in 1873 by the engineer Matilda Veen. Its lamp stands 41 metres above the sea.
-The keeper of the lighthouse is Jonas Brekke, who has lived there with his grey cat since 1998.
-"""
-QUESTION = "Who built the lighthouse of Orsund, and in which year? Answer in one sentence from the document."
 READY_SECONDS = 240
 INGEST_SECONDS = 180
 ANSWER_SECONDS = 240
@@ -80,7 +78,7 @@ def connected(options: argparse.Namespace) -> Iterator[OpenAI]:
 
 def ingest(client: OpenAI) -> tuple[str, str]:
     """Uploads the document and waits until it can be searched. Gives the ids of file and store."""
-    file = client.files.create(file=("lighthouse.md", DOCUMENT), purpose="assistants")
+    file = client.files.create(file=("timetable.md", DOCUMENT), purpose="assistants")
     store = client.vector_stores.create(name="helm test")
     client.vector_stores.files.create(store.id, file_id=file.id)
     until = time.monotonic() + INGEST_SECONDS
