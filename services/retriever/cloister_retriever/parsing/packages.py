@@ -26,6 +26,13 @@ _MAX_RATIO = 200
 _SMALL = 1024 * 1024
 _STEP = 256 * 1024
 
+_DAMAGES = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError),
+    NotImplementedError,  # a way of packing that Python's library has not
+    RuntimeError,  # a password is wanted
+)
+"""What the library raises for an archive that cannot be read."""
+
 _OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 _BY_MEMBER = {
     "word/document.xml": "docx",
@@ -49,7 +56,7 @@ class Package:
     def __init__(self, content: bytes) -> None:
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(content))
-        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, EOFError, RuntimeError) as error:
+        except _DAMAGES as error:
             raise UnreadableFile("invalid_file", "The file is a damaged ZIP archive.") from error
         if len(self._zip.infolist()) > _MAX_FILES:
             raise UnreadableFile("invalid_file", f"The archive has more than {_MAX_FILES} files. Split it.")
@@ -85,16 +92,7 @@ class Package:
                         length > _SMALL and length > _MAX_RATIO * max(info.compress_size, 1)
                     ):
                         raise UnreadableFile("invalid_file", "The file holds far more than its size lets expect.")
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            lzma.LZMAError,
-            NotImplementedError,
-            OSError,
-            ValueError,
-            EOFError,
-            RuntimeError,
-        ) as error:
+        except _DAMAGES as error:
             raise UnreadableFile("invalid_file", "The file is damaged: a part of it cannot be unpacked.") from error
         return b"".join(parts)
 
