@@ -62,43 +62,36 @@ class AdminKeyCreate(RequestModel):
 _Group = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
-class AccountCreate(RequestModel):
-    """``POST …/service_accounts``. ``scopes``, ``user`` and ``groups`` are ours, and the account's first key's."""
+class _KeyRights(RequestModel):
+    """What a key may do, and for whom. All of it is ours."""
+
+    scopes: Annotated[list[str], Extension()] = Field(
+        [], fail_fast=True, description="[What the key may do](api.md#what-a-key-may-do)."
+    )
+    user: Annotated[str | None, Extension()] = Field(
+        None,
+        min_length=1,
+        max_length=128,
+        description="Who holds the key, as access lists call them: [who may see a file](api.md#who-may-see-a-file).",
+    )
+    groups: Annotated[list[_Group], Extension()] = Field(
+        [], max_length=64, fail_fast=True, description="What the holder belongs to, as access lists call it."
+    )
+
+
+class AccountCreate(_KeyRights):
+    """``POST …/service_accounts``. The rights are those of the account's first key."""
 
     name: str
     create_service_account_only: bool | None = None
     expires_in_seconds: int | None = None
-    scopes: Annotated[list[str], Extension()] = Field(
-        [], fail_fast=True, description="[What the key may do](api.md#what-a-key-may-do)."
-    )
-    user: Annotated[str | None, Extension()] = Field(
-        None,
-        min_length=1,
-        max_length=128,
-        description="Who holds the key, as access lists call them: [who may see a file](api.md#who-may-see-a-file).",
-    )
-    groups: Annotated[list[_Group], Extension()] = Field(
-        [], max_length=64, fail_fast=True, description="What the holder belongs to, as access lists call it."
-    )
 
 
-class KeyCreate(RequestModel):
+class KeyCreate(_KeyRights):
     """``POST …/service_accounts/{id}/api_keys``"""
 
     name: str = "key"
     expires_in_seconds: int | None = None
-    scopes: Annotated[list[str], Extension()] = Field(
-        [], fail_fast=True, description="[What the key may do](api.md#what-a-key-may-do)."
-    )
-    user: Annotated[str | None, Extension()] = Field(
-        None,
-        min_length=1,
-        max_length=128,
-        description="Who holds the key, as access lists call them: [who may see a file](api.md#who-may-see-a-file).",
-    )
-    groups: Annotated[list[_Group], Extension()] = Field(
-        [], max_length=64, fail_fast=True, description="What the holder belongs to, as access lists call it."
-    )
 
 
 class ListQuery(BaseModel):
