@@ -5,6 +5,8 @@ And where a processor multiplies bytes (VNNI) and has no AMX, bytes are the only
 so import it where seconds do not matter.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from cloister_common.settings import SettingsError
 from torch import Tensor, nn
@@ -28,7 +30,7 @@ def rows_computed(rows: int) -> int:
     return -(-rows // step) * step
 
 
-class _Layer(nn.Module):  # type: ignore[misc]  # torch is not type-checked
+class _Layer(nn.Module, ABC):  # type: ignore[misc]  # torch is not type-checked
     """Stands where an ``nn.Linear`` stood.
 
     Attributes:
@@ -51,9 +53,9 @@ class _Layer(nn.Module):  # type: ignore[misc]  # torch is not type-checked
         padded = nn.functional.pad(flat, (0, 0, 0, rows_computed(count) - count))
         return self.products(padded)[:count].reshape(*rows.shape[:-1], self.out_features)
 
+    @abstractmethod
     def products(self, rows: Tensor) -> Tensor:
         """What the layer gives for ``rows``, of shape (rows, inputs): (rows, outputs)."""
-        raise NotImplementedError
 
 
 class PackedLinear(_Layer):
@@ -71,8 +73,9 @@ class PackedLinear(_Layer):
 class Int8Linear(_Layer):
     """A linear layer whose weight and, at each call, input are rounded to bytes; outside it is float32.
 
-    The weight has a scale for each output and the input one for each row, so that a text's vector does not depend on
-    the texts it shares a batch with.
+    The weight has a scale for each output and the input one for each row, so that a text's scales are its own whatever
+    it shares a batch with. What comes between still differs in its last digits, and may then be rounded to the next
+    byte: MiniLM's vector of a text alone and in a batch had a cosine of .9986.
     """
 
     _scales: Tensor
