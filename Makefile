@@ -5,6 +5,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
+# What is imported first is compiled for all who import it later: packages are installed without that.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
 TOOLS_VENV ?= .venv-tools
@@ -41,7 +44,7 @@ INSTALL := requirements/install.sh
 KEEP_GOING := $(if $(findstring k,$(firstword -$(MAKEFLAGS))),--keep-going)
 
 .NOTPARALLEL:
-.PHONY: help system system-test environments install run test check peers lint format docs types imports unit integration contract service chart e2e clients lock clean clean-data
+.PHONY: help system system-test environments unpacked install run test check peers lint format docs types imports unit integration contract service chart e2e clients ocr lock clean clean-data
 
 help: ## Show this
 	@echo "Cloister: a private chatbot stack. The targets:"
@@ -53,7 +56,10 @@ install: system environments ## Make the environments from the locks and unpack 
 run: system environments ## Start everything on this machine (VAR=DIR, CONFIG=FILE); Ctrl-C stops it
 	@exec $(PY) -m deploy.local --end-with-parent --var "$(VAR)" $(if $(CONFIG),--config "$(CONFIG)")
 
-environments: ; @requirements/beside.sh $(RUN_STAMP) $(VLLM_STAMP)
+# While vLLM's environment is made, the models can be unpacked already.
+environments: ; @requirements/beside.sh $(if $(wildcard $(VLLM_STAMP)),$(RUN_STAMP),unpacked) $(VLLM_STAMP)
+
+unpacked: $(RUN_STAMP) ; @$(PY) -m deploy.local --only-models --var "$(VAR)" $(if $(CONFIG),--config "$(CONFIG)")
 
 system: ; @requirements/system.sh
 
@@ -107,6 +113,9 @@ e2e: $(TEST_STAMP) $(VLLM_STAMP) ## Tests of the whole stack, with vLLM
 
 clients: $(TEST_STAMP) $(VLLM_STAMP) $(CLIENTS) ## Flows of the libraries that people build with, at the whole stack
 	@$(PY) -m pytest tests/clients $(PYTEST)
+
+ocr: $(RUN_STAMP) ## Add what reads text in scans and pictures to the environment (410 MB)
+	@$(INSTALL) $(VENV) requirements/ocr.txt
 
 lock: ## Resolve requirements/*.in again (LOCK=--upgrade takes new versions); needs uv
 	@PATH="$$PATH:$(abspath $(VENV))/bin" requirements/lock.sh $(LOCK)

@@ -70,13 +70,15 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 : >"$log"
 pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input)
+# What is imported is compiled then, once: a quarter of what there is, of which all would take pip over a minute.
+install=(install --no-compile)
 if [ -n "$torch" ]; then
-    step "installing $TORCH" "${pip[@]}" install --no-deps "$TORCH"
+    step "installing $TORCH" "${pip[@]}" "${install[@]}" --no-deps "$TORCH"
 fi
 files=()
 for lock in "${locks[@]}"; do files+=(-r "$lock"); done
 step "installing $(cat "${locks[@]}" | grep -oE '^[a-z0-9][^ ]*==[^ ]+' | sort -u | wc -l) pinned packages" \
-    "${pip[@]}" install --require-hashes --no-deps --only-binary :all: "${files[@]}"
+    "${pip[@]}" "${install[@]}" --require-hashes --no-deps --only-binary :all: "${files[@]}"
 if [ -n "$torch" ]; then
     MEND="Let pip find PyTorch's CPU build (docs/operations/local.md, PyTorch), then run: make clean install. " \
         step "loading torch" "$venv/bin/python" -c 'import torch'
@@ -84,6 +86,6 @@ fi
 if [ -n "$services" ]; then
     editable=()
     for name in $services; do editable+=(-e "services/$name"); done
-    step "installing our own services" "${pip[@]}" install --no-deps --no-build-isolation --no-index "${editable[@]}"
+    step "installing our own services" "${pip[@]}" "${install[@]}" --no-deps --no-build-isolation --no-index "${editable[@]}"
 fi
 step "checking that the packages fit together" check

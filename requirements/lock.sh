@@ -41,6 +41,7 @@ for name in "${SHARED[@]}"; do if [ -f "$name.txt" ]; then pins "$name.txt"; fi;
 { pins "$work/all.txt"; echo "$TORCH"; } >"$work/constraints.txt"
 
 for name in "${SHARED[@]}"; do compile "$name" "$name.in" -c "$work/constraints.txt"; done
+compile ocr ocr.in -c "$work/constraints.txt"
 compile vllm vllm.in
 for name in tools milvus build llm-cuda clients clients-openai2; do if [ -f "$name.in" ]; then compile "$name" "$name.in"; fi; done
 

@@ -14,6 +14,7 @@ missing=()
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v g++ >/dev/null || missing+=(g++)
 ldconfig -p | grep 'libnuma.so.1' >/dev/null || missing+=(libnuma1)
+ldconfig -p | grep 'libtcmalloc_minimal.so.4' >/dev/null || missing+=(libtcmalloc-minimal4) # answers come faster with it
 has_venv python3.11 || has_venv python3 || missing+=(python3.11-venv)
 has_headers python3.11 || has_headers python3 || missing+=(python3-dev)
 if [ "${1:-}" = --test ]; then # the JavaScript SDK is one of the clients that are tested, in a browser too
