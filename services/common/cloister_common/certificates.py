@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from cloister_common.logs import get_logger
-from cloister_common.settings import ServerTls
+from cloister_common.settings import ServerTls, SettingsError
 
-__all__ = ["client_context", "watch_certificate"]
+__all__ = ["client_context", "server_context", "watch_certificate"]
 
 log = get_logger(__name__)
 
@@ -43,6 +43,25 @@ async def watch_certificate(context: ssl.SSLContext, tls: ServerTls, *, every: f
             continue
         seen = now
         log.info("certificate_reloaded")
+
+
+def server_context(tls: ServerTls) -> ssl.SSLContext:
+    """A server's context with the files of ``tls``.
+
+    Raises:
+        SettingsError: They cannot be read, or do not belong together.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(tls.certificate_file, tls.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"Cannot use the certificate {tls.certificate_file} with the key {tls.key_file}: {error}. "
+            "Both must be PEM files that belong together."
+        ) from error
+    return context
 
 
 def client_context(ca_file: Path | None, minimum: ssl.TLSVersion) -> ssl.SSLContext:

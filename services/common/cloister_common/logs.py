@@ -6,7 +6,6 @@ that by themselves. A library's may write whatever passes through it: websockets
 exception; its words are shown where they are a constant of the code that logged them, and their arguments never.
 """
 
-import json
 import logging
 import re
 import sys
@@ -15,10 +14,11 @@ import traceback
 import warnings
 from collections.abc import Mapping
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import structlog
+
+from cloister_common.plain_lines import PlainHandler
 
 __all__ = [
     "bind_log_fields",
@@ -127,12 +127,10 @@ def json_handler(
     """
     # What fails while it logs would be printed with its arguments.
     logging.raiseExceptions = False
-    handler = logging.StreamHandler(stream or sys.stdout)
+    handler = PlainHandler(_origin(service, worker), mark, stream or sys.stdout)
     handler.addFilter(_is_heard)
     handler.setFormatter(
-        _Formatter(
-            _origin(service, worker),
-            mark,
+        structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*_shared_processors(service, worker), _library_without_content],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -143,35 +141,6 @@ def json_handler(
         )
     )
     return handler
-
-
-class _Formatter(structlog.stdlib.ProcessorFormatter):
-    """Makes lines through the processors; those of `log_plainly` at once.
-
-    Args:
-        origin: What each line says of where it comes from.
-        mark: What each line begins with.
-        keywords: As `structlog.stdlib.ProcessorFormatter`.
-    """
-
-    def __init__(self, origin: Mapping[str, Any], mark: str, **keywords: Any) -> None:
-        super().__init__(**keywords)
-        self._origin = origin
-        self._mark = mark
-
-    def format(self, record: logging.LogRecord) -> str:
-        fields: Mapping[str, Any] | None = getattr(record, "plain_fields", None)
-        if fields is None:
-            return super().format(record)
-        line = {
-            **self._origin,
-            **fields,
-            "event": record.msg,
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "timestamp": f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z",
-        }
-        return self._mark + json.dumps(line)
 
 
 def levels(service: str, level: str) -> dict[str, str]:
@@ -257,12 +226,14 @@ def get_logger(name: str) -> Any:
 
 
 def log_plainly(logger: logging.Logger, event: str, fields: Mapping[str, str | int | float | None]) -> None:
-    """Logs one line at ``info`` that carries what is bound too, for what is logged with each request.
+    """Logs one line at ``info`` that carries what is bound too, for what is logged with each request or turn.
 
-    It looks as one of `get_logger` and costs a quarter (66 µs, and 13 where the level hides it): its values need no
-    processor, being ids, numbers and constants of ours, and it is made in one piece.
+    It looks as one of `get_logger`, in an eighth of the time: its values need no processor, being ids, numbers and
+    constants of ours. Where the log of the process is not made by `json_handler`, it is one of `get_logger`.
     """
     if logger.isEnabledFor(logging.INFO):
-        record = logging.LogRecord(logger.name, logging.INFO, "", 0, event, None, None)
-        record.plain_fields = {**_BOUND.get(), **fields}
-        logger.handle(record)
+        handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, PlainHandler)]
+        for handler in handlers:
+            handler.write_plainly(logger.name, event, {**_BOUND.get(), **fields})
+        if not handlers:
+            get_logger(logger.name).info(event, **fields)

@@ -9,7 +9,6 @@ import asyncio
 import gc
 import importlib.util
 import socket
-import ssl
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
@@ -19,7 +18,7 @@ from typing import Any, TypeVar
 import uvicorn
 from fastapi import FastAPI
 
-from cloister_common.certificates import watch_certificate
+from cloister_common.certificates import server_context, watch_certificate
 from cloister_common.doors import allow_files, bound_connections, listen
 from cloister_common.errors import CloisterError
 from cloister_common.log_level import watch_log_level
@@ -27,7 +26,6 @@ from cloister_common.logs import configure_logging, get_logger, report_failures
 from cloister_common.metrics import Heart, serve_metrics
 from cloister_common.settings import (
     ConnectionLimits,
-    ServerTls,
     ServiceSettings,
     SettingsError,
     SharedServerSettings,
@@ -100,7 +98,7 @@ def serve(
     heart = Heart()
     if worker is None:
         serve_metrics(server, heart)
-    context = _server_context(server.tls) if server.tls else None
+    context = server_context(server.tls) if server.tls else None
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -174,20 +172,6 @@ def _why_not_started(app: FastAPI) -> str:
         return str(failure)
     cause = f" ({type(failure).__name__})" if failure is not None else ""
     return f"The service could not start{cause}; its log above says where."
-
-
-def _server_context(tls: ServerTls) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(tls.certificate_file, tls.key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(
-            f"Cannot use the certificate {tls.certificate_file} with the key {tls.key_file}: {error}. "
-            "Both must be PEM files that belong together."
-        ) from error
-    return context
 
 
 def _stop(reason: str) -> int:

@@ -87,7 +87,9 @@ class ConnectionLimits(Settings):
     )
     body_window_seconds: float = Field(20.0, gt=0, description="Seconds over which that rate is the mean.")
     body_seconds: float = Field(
-        7200.0, gt=0, description="Longest time for a whole body, else 408. 512 MiB need 75 kB a second."
+        7200.0,
+        gt=0,
+        description="Longest time for a whole body, counted in the same way, else 408. 512 MiB need 75 kB a second.",
     )
     unread_seconds: float = Field(
         60.0, gt=0, description="A client that takes nothing of a response for so many seconds is cut off."

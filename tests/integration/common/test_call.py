@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import socket
-import time
 from collections.abc import Iterator
 
 import httpx
@@ -17,6 +16,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from tests.support.stopwatch import stopwatch
 
 SOON = AWAY_SECONDS + 1.0
 """With room for a busy machine; far from the deadline."""
@@ -39,10 +40,9 @@ def listener() -> Iterator[str]:
 
 
 async def refused(url: str) -> tuple[Unavailable, float]:
-    started = time.monotonic()
-    with pytest.raises(Unavailable) as away:
+    with stopwatch() as waiting, pytest.raises(Unavailable) as away:
         await asked(url)
-    return away.value, time.monotonic() - started
+    return away.value, waiting.seconds
 
 
 async def test_a_part_that_refuses_connections_is_given_up_soon() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.doors import HEAD, LIMITS, SLOW_SECONDS, Server, ask_on, error_of, rest, send, serving, trickle
+from tests.support.stopwatch import stopwatch
 
 POST = b"POST /upload HTTP/1.1\r\nhost: x\r\n"
 CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
@@ -49,9 +50,9 @@ def test_an_endless_header_is_cut_off_and_holds_nobody(server: Server) -> None:
                 connection.sendall(b"a" * 65536)
                 sent += 65536
                 if sent % (4 << 20) == 0:
-                    begun = time.monotonic()
-                    server.ask()
-                    longest = max(longest, time.monotonic() - begun)
+                    with stopwatch() as asking:
+                        server.ask()
+                    longest = max(longest, asking.seconds)
     assert sent <= 8 << 20, "what the system buffers, and not more"
     assert longest < 1
 
@@ -60,12 +61,12 @@ def test_an_endless_header_is_cut_off_and_holds_nobody(server: Server) -> None:
 def test_a_head_that_does_not_end_is_cut_off(server: Server, begin: bytes) -> None:
     with server.connect() as connection:
         connection.sendall(begin)
-        begun = time.monotonic()
-        if begin:
-            assert error_of(connection)[0] == 408
-        else:
-            assert rest(connection) == b"", "nothing was asked"
-    assert time.monotonic() - begun < 10
+        with stopwatch() as waiting:
+            if begin:
+                assert error_of(connection)[0] == 408
+            else:
+                assert rest(connection) == b"", "nothing was asked"
+    assert waiting.seconds < 10
 
 
 def test_a_head_that_trickles_is_a_408_on_a_used_connection_too(plain: Server) -> None:
@@ -82,9 +83,9 @@ def test_a_head_that_trickles_is_a_408_on_a_used_connection_too(plain: Server) -
 def test_a_handshake_that_does_not_end_is_cut_off(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), 20) as connection:
         connection.sendall(b"\x16\x03\x01\x02\x00\x01" if server.ca_file else b"G")
-        begun = time.monotonic()
-        rest(connection)
-    assert time.monotonic() - begun < 10
+        with stopwatch() as waiting:
+            rest(connection)
+    assert waiting.seconds < 10
 
 
 @pytest.mark.parametrize(
@@ -113,31 +114,32 @@ def test_a_body_that_trickles_is_cut_off(plain: Server, begin: bytes, piece: byt
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "request_timeout"
 
 
-def test_a_body_that_is_fast_enough_but_endless_is_a_408(plain: Server) -> None:
-    with plain.connect() as connection:
-        connection.sendall(POST + b"content-length: 1000000\r\n\r\n")
+def test_a_body_that_is_fast_enough_but_endless_is_a_408(hasty: Server) -> None:
+    with hasty.connect() as connection:
         begun = time.monotonic()
+        connection.sendall(POST + b"content-length: 1000000\r\n\r\n")
         sender = trickle(connection, lambda: b"x" * 500)
         status, _ = error_of(connection)
         connection.close()
     sender.join()
     assert status == 408
-    assert time.monotonic() - begun >= LIMITS["body_seconds"]
+    assert time.monotonic() - begun >= LIMITS["body_window_seconds"]
 
 
 def test_a_slow_upload_over_the_least_rate_arrives(server: Server) -> None:
     with server.connect() as connection:
         connection.sendall(POST + b"connection: close\r\ncontent-length: 1600\r\n\r\n")
-        for _ in range(8):
-            connection.sendall(b"x" * 200)
-            time.sleep(0.2)
+        # (Little at a time: a window in which the machine stands still has something in it all the same.)
+        for _ in range(80):
+            connection.sendall(b"x" * 20)
+            time.sleep(0.02)
         answer = rest(connection)
     assert answer.endswith(b"\r\n\r\n1600")
 
 
-def test_a_client_is_not_blamed_for_an_application_that_reads_late(plain: Server) -> None:
+def test_a_client_is_not_blamed_for_an_application_that_reads_late(hasty: Server) -> None:
     size = 1 << 24
-    with plain.connect() as connection:
+    with hasty.connect() as connection:
         connection.sendall(b"POST /lazy HTTP/1.1\r\nhost: x\r\nconnection: close\r\n")
         connection.sendall(b"content-length: %d\r\n\r\n" % size + bytes(size))
         assert rest(connection).endswith(b"\r\n\r\n%d" % size)
@@ -145,8 +147,8 @@ def test_a_client_is_not_blamed_for_an_application_that_reads_late(plain: Server
 
 def test_a_response_outlives_all_limits_with_half_a_request_behind_it_too(plain: Server) -> None:
     with plain.connect() as connection:
-        connection.sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\nGET /li")
         begun = time.monotonic()
+        connection.sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\nGET /li")
         answer = b""
         while not answer.endswith(b"0\r\n\r\n"):
             answer += connection.recv(65536)
@@ -181,9 +183,7 @@ def test_trailers_do_not_pose_as_headers(plain: Server) -> None:
 def test_requests_sent_ahead_without_end_are_cut_off(plain: Server) -> None:
     with plain.connect() as connection:
         connection.sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n" + (HEAD + b"\r\n") * 1000)
-        begun = time.monotonic()
-        rest(connection)
-    assert time.monotonic() - begun < SLOW_SECONDS - 0.2
+        assert b"ended" not in rest(connection), "it is not waited for the first answer"
 
 
 def test_a_few_requests_sent_ahead_are_answered_in_turn(plain: Server) -> None:
@@ -229,9 +229,9 @@ def test_a_bomb_is_a_413_and_holds_nobody(plain: Server) -> None:
     with plain.connect() as connection:
         connection.sendall(POST + b"connection: close\r\ncontent-encoding: gzip, gzip\r\n")
         connection.sendall(b"content-length: %d\r\n\r\n" % len(bomb) + bomb)
-        begun = time.monotonic()
-        assert b"200 OK" in plain.ask()
-        assert time.monotonic() - begun < 1
+        with stopwatch() as asking:
+            assert b"200 OK" in plain.ask()
+        assert asking.seconds < 1
         status, error = error_of(connection)
     assert (status, error["code"]) == (413, "request_too_large")
 

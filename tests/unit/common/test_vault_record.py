@@ -1,10 +1,14 @@
 """Sealed records open for the same key and the same context, byte for byte, and for nothing else."""
 
+import hashlib
 import os
 
 import pytest
 from cloister_common.vault import RECORD_OVERHEAD_BYTES, VaultError, encode_context, open_record, seal
 from cloister_common.vault.record import derive, record_epoch
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +26,18 @@ def test_what_was_sealed_opens_unchanged(key: bytes, plaintext: bytes, parts: li
     assert open_record(key, record, context) == plaintext
     assert len(record) == len(plaintext) + RECORD_OVERHEAD_BYTES
     assert record_epoch(record) == epoch
+
+
+@given(key=KEYS, plaintext=st.binary(max_size=200), context=st.binary(max_size=400), epoch=st.integers(0, 2**32 - 1))
+def test_a_record_is_what_the_format_says(key: bytes, plaintext: bytes, context: bytes, epoch: int) -> None:
+    record = seal(key, plaintext, context, epoch=epoch)
+    header, salt, commitment, sealed = record[:9], record[9:41], record[41:73], record[73:]
+    assert header == b"CLO1\x01" + epoch.to_bytes(4, "big")
+    bound = encode_context("cloister/record/1", header, context)
+    info = encode_context("cloister/record-key/1", salt + hashlib.sha256(bound).digest())
+    material = HKDFExpand(SHA256(), 76, info).derive(key)
+    assert commitment == material[44:]
+    assert AESGCM(material[:32]).decrypt(material[32:44], sealed, bound) == plaintext
 
 
 def test_every_single_bit_flip_is_refused() -> None:

@@ -22,6 +22,7 @@ from cloister_common.http import http_client
 from cloister_common.internal import InternalTokens
 from cloister_common.settings import ClientTls
 from cloister_common.wire.embeddings import BULK, FLOAT_BYTES, LANE_HEADER, InputType
+from cloister_common.wire.pictures import data_url
 
 __all__ = ["Answer", "EmbedderClient", "Embeddings", "Ranked"]
 
@@ -32,6 +33,10 @@ _USAGE = b'"usage":'
 
 _TEXTS_A_CALL = 256
 """Texts in one call of `EmbedderClient.embed`: long lists go in several, so that no answer is huge."""
+
+
+_IMAGES_A_CALL = 8
+"""Pictures of 448 pixels a side that are hard to pack have 0.6 MB each, and a body may have 8 MiB."""
 
 
 class Answer(NamedTuple):
@@ -101,13 +106,19 @@ class EmbedderClient:
         await self._http.aclose()
 
     async def embed(
-        self, texts: Sequence[str], *, bulk: bool = False, input_type: InputType | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        bulk: bool = False,
+        input_type: InputType | None = None,
+        model: str | None = None,
     ) -> Embeddings:
         """Vectors of any number of texts.
 
         Args:
             texts: None may be empty or, with the model's prefix, longer than it reads.
             input_type: What they are to a search; None where they are compared with each other.
+            model: Another one than this client's.
             bulk: Nobody is waiting: let people's queries go first, and be patient while the embedder is away. Else
                 that is said within `AWAY_SECONDS`.
 
@@ -117,9 +128,10 @@ class EmbedderClient:
             TooManyRequests: Its queue stayed full.
             UpstreamFailed: It answered something else.
         """
-        if self.model is None:
+        model = model or self.model
+        if model is None:
             raise ValueError("this client was made without a model of its own")
-        asked = {"model": self.model, "encoding_format": "base64"} | ({"input_type": input_type} if input_type else {})
+        asked = {"model": model, "encoding_format": "base64"} | ({"input_type": input_type} if input_type else {})
         vectors: list[bytes] = []
         tokens = 0
         for start in range(0, len(texts), _TEXTS_A_CALL):
@@ -132,6 +144,38 @@ class EmbedderClient:
             tokens += int(answer["usage"]["prompt_tokens"])
         return Embeddings(vectors, len(vectors[0]) // FLOAT_BYTES if vectors else 0, tokens)
 
+    async def embed_images(self, model: str, images: Sequence[bytes], *, bulk: bool = False) -> Embeddings:
+        """CLIP's vectors of files of images, PNG, JPEG, WebP or GIF.
+
+        Args:
+            model: One of the kind ``image``.
+            images: The files.
+            bulk: As `embed` has it.
+
+        Raises:
+            InvalidRequest: One cannot be read.
+            CloisterError: As `embed`.
+        """
+        return await self._image_vectors(model, [data_url(image) for image in images], bulk=bulk)
+
+    async def embed_for_images(self, model: str, texts: Sequence[str]) -> Embeddings:
+        """The vectors of texts that pictures are searched by: CLIP's text tower.
+
+        Raises:
+            CloisterError: As `embed`.
+        """
+        return await self._image_vectors(model, list(texts), bulk=False)
+
+    async def _image_vectors(self, model: str, inputs: Sequence[str], *, bulk: bool) -> Embeddings:
+        vectors: list[bytes] = []
+        tokens = 0
+        for start in range(0, len(inputs), _IMAGES_A_CALL):
+            part = list(inputs[start : start + _IMAGES_A_CALL])
+            answer = await self.create({"model": model, "encoding_format": "base64", "input": part}, bulk=bulk)
+            vectors += _vectors(answer, len(part))
+            tokens += int(answer["usage"]["prompt_tokens"])
+        return Embeddings(vectors, len(vectors[0]) // FLOAT_BYTES if vectors else 0, tokens)
+
     async def create(self, body: Mapping[str, Any], *, bulk: bool = False) -> dict[str, Any]:
         """OpenAI's ``POST /v1/embeddings`` as it is: ``body`` in, the answer's JSON out.
 
@@ -140,13 +184,13 @@ class EmbedderClient:
         """
         return _json(await self._post("/v1/embeddings", orjson.dumps(body), bulk=bulk))
 
-    async def pass_embeddings(self, body: bytes, *, tenant: str) -> Answer:
+    async def pass_embeddings(self, body: bytes, *, tenant: str, bulk: bool = False) -> Answer:
         """``POST /v1/embeddings`` for a caller of ours, whose ``body`` was checked. The vectors are not looked at.
 
         Raises:
             CloisterError: As `embed`.
         """
-        return _answer(await self._post("/v1/embeddings", body, bulk=False, tenant=tenant))
+        return _answer(await self._post("/v1/embeddings", body, bulk=bulk, tenant=tenant))
 
     async def pass_rerank(self, body: bytes, *, tenant: str) -> Answer:
         """``POST /v1/rerank`` for a caller of ours, whose ``body`` was checked.

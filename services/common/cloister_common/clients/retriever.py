@@ -5,8 +5,8 @@ searches never wait behind uploads.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import httpx
@@ -14,54 +14,35 @@ import orjson
 from pydantic import ValidationError
 
 from cloister_common.caller import NOBODY, Caller
-from cloister_common.clients.call import AWAY_SECONDS, RetryPolicy, call, check_ready
-from cloister_common.errors import Unavailable, UpstreamFailed
+from cloister_common.clients.call import AWAY_SECONDS, RetryPolicy, call, check_ready, upstream_error
+from cloister_common.clients.forwarding import Forwarder, HandedOn, no_documents
+from cloister_common.errors import UpstreamFailed
 from cloister_common.http import http_client
 from cloister_common.internal import InternalTokens
-from cloister_common.logs import get_logger
+from cloister_common.payer import Payer
 from cloister_common.settings import ClientTls
 from cloister_common.validation import validation_error
+from cloister_common.wire.images import Detail, ReadImage
+from cloister_common.wire.ingestions import IngestionNote, IngestionNotes, Word
 from cloister_common.wire.reading import ReadFile
-from cloister_common.wire.search import FoundPassage, InternalSearch, PassagePlace
+from cloister_common.wire.search import FoundImage, FoundPassage, InternalSearch, PassagePlace
 
-__all__ = ["FoundPassage", "HandedOn", "PassagePlace", "RetrieverClient"]
-
-log = get_logger(__name__)
+__all__ = ["FoundPassage", "HandedOn", "PassagePlace", "Picture", "RetrieverClient"]
 
 _PART = "retriever"
 _CHECK_SECONDS = 3.0
 """A check that takes longer is not worth waiting for: the search finds the same."""
 
 _CONNECTIONS = 200
+_STORES_A_PAGE = 100
 _MOST_HANDED_ON = 100
-_RETRY_SECONDS = 5
 
 
-class HandedOn:
-    """An answer as it comes, its body unread. `close` it, whatever happened.
+class Picture(NamedTuple):
+    """A picture out of a file: its kind, ``image/png`` or ``image/jpeg``, and the file."""
 
-    Attributes:
-        status: HTTP's.
-        headers: All that the retriever sent; who passes them on chooses.
-    """
-
-    def __init__(self, response: httpx.Response, place: asyncio.Semaphore) -> None:
-        self.status = response.status_code
-        self.headers: Mapping[str, str] = response.headers
-        self._response = response
-        self._place: asyncio.Semaphore | None = place
-
-    async def body(self) -> AsyncGenerator[bytes, None]:
-        """The body in pieces. If the retriever breaks off so does this: who reads on sees a cut, never a short file."""
-        async for chunk in self._response.aiter_raw():
-            yield chunk
-
-    async def close(self) -> None:
-        """Gives the connection back, or cuts it where the body was not read; doing it twice is no error."""
-        place, self._place = self._place, None
-        if place is not None:
-            place.release()
-            await self._response.aclose()
+    media_type: str
+    content: bytes
 
 
 class RetrieverClient:
@@ -88,7 +69,7 @@ class RetrieverClient:
         self._deadline_seconds = deadline_seconds
         self._retry = retry
         self._http = http_client(url, tls=tls, timeout_seconds=deadline_seconds, connections=_CONNECTIONS)
-        self._places = asyncio.Semaphore(_MOST_HANDED_ON)
+        self._forwarder = Forwarder(self._http, most=_MOST_HANDED_ON, deadline_seconds=deadline_seconds)
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -107,6 +88,68 @@ class RetrieverClient:
             UpstreamFailed: It answered something else.
         """
         await asyncio.gather(*(self._check_store(tenant, store_id) for store_id in vector_store_ids))
+
+    async def kept_bytes(self, tenant: str) -> int:
+        """What all vector stores of the tenant take, in bytes.
+
+        Raises:
+            Unavailable: The retriever is down, or takes too long.
+            UpstreamFailed: It answered something else.
+        """
+        total, after = 0, ""
+        while True:
+            response = await call(
+                self._http,
+                _PART,
+                "GET",
+                f"/v1/vector_stores?limit={_STORES_A_PAGE}{after}",
+                headers=self._tokens.headers(tenant),
+                deadline_seconds=self._deadline_seconds,
+                retry=self._retry,
+            )
+            try:
+                page = orjson.loads(response.content)
+                total += sum(int(store["usage_bytes"]) for store in page["data"])
+                more, last = bool(page["has_more"]), page["last_id"]
+            except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+                raise UpstreamFailed("The retriever answered something that is not its schema.") from error
+            if not more:
+                return total
+            after = f"&after={quote(str(last), safe='')}"
+
+    async def ingestions(self) -> list[IngestionNote]:
+        """Those that ask, run or have ended, of all tenants; some of them, where there are very many.
+
+        Raises:
+            Unavailable: The retriever is down, or takes too long.
+            UpstreamFailed: It answered something else.
+            NotFound: It is of a version that keeps none.
+        """
+        response = await self._of_ingestions("GET", "")
+        try:
+            return IngestionNotes.model_validate_json(response.content).data
+        except ValidationError:
+            raise UpstreamFailed("The retriever answered something that is not its schema.") from None
+
+    async def tell_ingestion(self, attachment_id: str, word: Word) -> None:
+        """Says to an ingestion whether it may go on. Raises as `ingestions`."""
+        await self._of_ingestions("POST", f"/{quote(attachment_id, safe='')}", word.model_dump_json().encode())
+
+    async def drop_ingestion(self, attachment_id: str) -> None:
+        """Has the note of an ingestion taken away that is among a gateway's rows. Raises as `ingestions`."""
+        await self._of_ingestions("DELETE", f"/{quote(attachment_id, safe='')}")
+
+    async def _of_ingestions(self, method: str, path: str, content: bytes | None = None) -> httpx.Response:
+        return await call(
+            self._http,
+            _PART,
+            method,
+            f"/internal/ingestions{path}",
+            headers=self._tokens.headers() | {"content-type": "application/json"},
+            content=content,
+            deadline_seconds=self._deadline_seconds,
+            retry=RetryPolicy(attempts=1),
+        )
 
     async def _check_store(self, tenant: str, store_id: str) -> None:
         await call(
@@ -189,22 +232,143 @@ class RetrieverClient:
             UpstreamFailed: It answered something else.
         """
         what = f"file_id={quote(file_id, safe='')}" if file_id is not None else f"name={quote(name or '', safe='')}"
-        response = await call(
+        response = await self._read(tenant, f"/internal/read?{what}", content, caller)
+        try:
+            return ReadFile.model_validate_json(response.content)
+        except ValidationError:
+            # Without its cause, which quotes the file.
+            raise UpstreamFailed("The retriever answered something that is not its schema.") from None
+
+    async def image(
+        self,
+        tenant: str,
+        *,
+        file_id: str | None = None,
+        content: bytes | None = None,
+        detail: Detail = "auto",
+        caller: Caller = NOBODY,
+    ) -> ReadImage:
+        """An image as models are given it: the tenant's ``file_id``, or ``content``.
+
+        Raises:
+            NotFound: The file is unknown to this tenant, or ``caller`` may not see it.
+            InvalidRequest: It is no image that is known, is broken, or is over a limit.
+            PayloadTooLarge: It has too many bytes.
+            Unavailable: The retriever is down, or takes too long.
+            UpstreamFailed: It answered something else.
+        """
+        what = f"detail={detail}" if file_id is None else f"detail={detail}&file_id={quote(file_id, safe='')}"
+        response = await self._read(tenant, f"/internal/image?{what}", content, caller)
+        try:
+            return ReadImage.model_validate_json(response.content)
+        except ValidationError:
+            raise UpstreamFailed("The retriever answered something that is not its schema.") from None
+
+    async def _read(self, tenant: str, path: str, content: bytes | None, caller: Caller) -> httpx.Response:
+        return await call(
             self._http,
             _PART,
             "POST",
-            f"/internal/read?{what}",
+            path,
             headers=self._tokens.headers(tenant) | caller.headers() | {"content-type": "application/octet-stream"},
             content=content or b"",
             deadline_seconds=self._deadline_seconds,
             retry=self._retry,
             away_seconds=AWAY_SECONDS,
         )
+
+    async def file(self, tenant: str, file_id: str, *, caller: Caller = NOBODY) -> dict[str, Any]:
+        """OpenAI's file object of a file that ``caller`` sees.
+
+        Raises:
+            NotFound: The file is unknown to this tenant, or ``caller`` may not see it.
+            Unavailable: The retriever is down, or takes too long.
+            UpstreamFailed: It answered something else.
+        """
+        response = await self._get(tenant, f"/v1/files/{quote(file_id, safe='')}", {}, caller)
         try:
-            return ReadFile.model_validate_json(response.content)
-        except ValidationError:
-            # Without its cause, which quotes the file.
+            found: dict[str, Any] = orjson.loads(response.content)
+        except orjson.JSONDecodeError:
             raise UpstreamFailed("The retriever answered something that is not its schema.") from None
+        return found
+
+    async def content(self, tenant: str, file_id: str, *, start: int, stop: int, caller: Caller = NOBODY) -> bytes:
+        """The bytes ``start`` to ``stop`` (exclusive) of a file, which has so many. Raises as `file`."""
+        wanted = {"range": f"bytes={start}-{stop - 1}"}
+        response = await self._get(tenant, f"/v1/files/{quote(file_id, safe='')}/content", wanted, caller)
+        if len(response.content) != stop - start:
+            raise UpstreamFailed("The retriever answered with another part of the file than it was asked for.")
+        return response.content
+
+    async def _get(self, tenant: str, path: str, headers: Mapping[str, str], caller: Caller) -> httpx.Response:
+        return await call(
+            self._http,
+            _PART,
+            "GET",
+            path,
+            headers=self._tokens.headers(tenant) | caller.headers() | dict(headers),
+            deadline_seconds=self._deadline_seconds,
+            retry=self._retry,
+            away_seconds=AWAY_SECONDS,
+        )
+
+    async def put_file(
+        self,
+        tenant: str,
+        file_id: str,
+        content: AsyncIterator[bytes],
+        *,
+        name: str,
+        like: str,
+        seconds: int | None = None,
+        caller: Caller = NOBODY,
+    ) -> None:
+        """Writes a file of purpose ``batch_output`` under an id that `new_placed_id` made. Again it is the same file.
+
+        Args:
+            tenant: Whose it is.
+            file_id: Its id.
+            content: All of it. What it raises comes out of here.
+            name: What it is called.
+            like: The file it was made from: who sees that one sees this one.
+            seconds: So long after it was made it expires; never if None.
+            caller: For whom it was made.
+
+        Raises:
+            Unavailable: The retriever is down, or short of room.
+            CloisterError: It refuses the file, as one that is too large.
+        """
+        query = [("name", name), ("like", like), *([] if seconds is None else [("seconds", str(seconds))])]
+        answer = await self.forward(
+            tenant, "PUT", f"/internal/files/{quote(file_id, safe='')}", query=query, content=content, caller=caller
+        )
+        try:
+            body = b"".join([piece async for piece in answer.body()])
+        except httpx.TransportError as error:
+            raise no_documents() from error
+        finally:
+            await answer.close()
+        if answer.status != 200:
+            raise upstream_error(_PART, httpx.Response(answer.status, headers=answer.headers, content=body))
+
+    async def picture(self, tenant: str, image: FoundImage, *, caller: Caller = NOBODY) -> Picture:
+        """The picture that a result of a search is, as PNG or JPEG of at most 2,048 pixels a side.
+
+        Raises:
+            NotFound: It is gone by now, or ``caller`` may not see its file.
+            Unavailable: The retriever is down, or takes too long.
+        """
+        response = await call(
+            self._http,
+            _PART,
+            "GET",
+            image.url,
+            headers=self._tokens.headers(tenant) | caller.headers(),
+            deadline_seconds=self._deadline_seconds,
+            retry=self._retry,
+            away_seconds=AWAY_SECONDS,
+        )
+        return Picture(response.headers.get("content-type", ""), response.content)
 
     async def forward(
         self,
@@ -216,50 +380,9 @@ class RetrieverClient:
         headers: Mapping[str, str] | None = None,
         content: AsyncIterator[bytes] | None = None,
         caller: Caller = NOBODY,
+        payer: Payer | None = None,
     ) -> HandedOn:
-        """Hands one request on and the answer back, both as streams: a file of any size never lies here.
-
-        Args:
-            tenant: For whom.
-            method, path, query, headers: HTTP's, of what was looked at already. The token and for whom are set here.
-            content: The body. What it raises comes out of here.
-            caller: Who of the tenant asks.
-
-        Raises:
-            Unavailable: The retriever cannot be reached, does not begin its answer in time, or as much is being
-                handed on as may be.
-            UpstreamFailed: It does not know its caller.
-        """
-        request = self._http.build_request(
-            method,
-            path,
-            params=list(query),
-            headers={**(headers or {}), **self._tokens.headers(tenant), **caller.headers()},
-            content=content,
-        )
-        try:
-            async with asyncio.timeout(self._deadline_seconds):
-                await self._places.acquire()
-        except TimeoutError as error:
-            raise _no_documents() from error
-        try:
-            response = await self._http.send(request, stream=True)
-        except httpx.TransportError as error:
-            self._places.release()
-            log.warning("retriever_unreachable", error=type(error).__name__)
-            raise _no_documents() from error
-        except BaseException:
-            self._places.release()
-            raise
-        answer = HandedOn(response, self._places)
-        # The retriever tells a caller that a file is another's with a 403 of its own, in JSON.
-        its_own = answer.headers.get("content-type", "").startswith("application/json")
-        if answer.status == 401 or (answer.status == 403 and not its_own):
-            await answer.close()
-            log.error("retriever_refused_gateway", status=answer.status)
-            raise UpstreamFailed("Files and vector stores do not know this gateway. The operator's log has the reason.")
-        return answer
-
-
-def _no_documents() -> Unavailable:
-    return Unavailable("Files and vector stores cannot be reached now. Try again.", retry_after=_RETRY_SECONDS)
+        """Hands one request on and the answer back, as `Forwarder.forward` says."""
+        paid = {} if payer is None else payer.headers()
+        own = {**(headers or {}), **self._tokens.headers(tenant), **caller.headers(), **paid}
+        return await self._forwarder.forward(method, path, query=query, headers=own, content=content)

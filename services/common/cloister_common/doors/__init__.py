@@ -4,6 +4,6 @@ uvicorn's protocols have no limits of their own. `http` is theirs with limits; `
 and `pings`, is ours. `listener` puts them in place, in our servers and in vLLM's, which is uvicorn too.
 """
 
-from cloister_common.doors.listener import allow_files, bound_connections, claim, listen, serve_bounded
+from cloister_common.doors.listener import allow_files, bound_connections, bounded, claim, listen, serve_bounded
 
-__all__ = ["allow_files", "bound_connections", "claim", "listen", "serve_bounded"]
+__all__ = ["allow_files", "bound_connections", "bounded", "claim", "listen", "serve_bounded"]

@@ -59,6 +59,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._framed = 0  # bytes of the body with its framing
         self._barren = 0  # bytes of framing since the last content
         self._window = 0  # bytes of the body in this window
+        self._window_begun = 0.0
         self._was_paused = False
         self._body_begun = 0.0
         self._refusal: tuple[CloisterError, str] | None = None
@@ -332,21 +333,26 @@ class BoundedHttp(HttpToolsProtocol):
             self._refuse(chunks_are_small(), "chunks")
         elif self._clock is None:
             self._body_begun = self.loop.time()
-            self._was_paused = self.flow.read_paused
-            self._start(self._limits.body_window_seconds, self._body_window_ends)
+            self._begin_window()
 
     def _body_window_ends(self) -> None:
         self._clock = None
-        limits = self._limits
+        limits, now = self._limits, self.loop.time()
+        if self._was_paused:
+            self._body_begun += now - self._window_begun  # the application's time, not the client's
         needed = limits.body_bytes_per_second * limits.body_window_seconds
         blameless = self._was_paused or self.cycle.waiting_for_100_continue
         too_slow = self._window < needed and not blameless
-        if too_slow or self.loop.time() - self._body_begun >= limits.body_seconds:
+        if too_slow or now - self._body_begun >= limits.body_seconds:
             self._refuse(body_is_slow(limits), "body_seconds")
             return
         self._window = 0
+        self._begin_window()
+
+    def _begin_window(self) -> None:
+        self._window_begun = self.loop.time()
         self._was_paused = self.flow.read_paused
-        self._start(limits.body_window_seconds, self._body_window_ends)
+        self._start(self._limits.body_window_seconds, self._body_window_ends)
 
     def _stop_parser(self, error: CloisterError, reason: str) -> None:
         """From a callback of the parser: ends its work, `send_400_response` does the rest."""

@@ -4,6 +4,7 @@ import asyncio
 import math
 import resource
 import socket
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from cloister_common.doors.door import Door
 from cloister_common.doors.http import BoundedHttp
 from cloister_common.settings import ConnectionLimits, SettingsError
 
-__all__ = ["allow_files", "bound_connections", "claim", "listen", "serve_bounded"]
+__all__ = ["allow_files", "bound_connections", "bounded", "claim", "listen", "serve_bounded"]
 
 _OWN_FILES = 1024
 """What a service opens besides its callers' connections: stores, other services, workers, files."""
@@ -107,10 +108,14 @@ def bound_connections(config: uvicorn.Config, limits: ConnectionLimits) -> None:
 
 async def serve_bounded(app: Any, listener: socket.socket, limits: ConnectionLimits) -> None:
     """Serves a small ASGI application without lifespan or WebSockets, for ever, with the same limits."""
+    protocol, _ = bounded(app, limits)
+    server = await asyncio.get_running_loop().create_server(protocol, sock=listener)
+    await server.serve_forever()
+
+
+def bounded(app: Any, limits: ConnectionLimits) -> tuple[Callable[[], BoundedHttp], ServerState]:
+    """What speaks to each connection of such an application, and what knows those that are open."""
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", http="httptools", ws="none")
     config.load()
     door, state = Door(limits), ServerState()
-    server = await asyncio.get_running_loop().create_server(
-        lambda: BoundedHttp(config=config, server_state=state, app_state={}, door=door), sock=listener
-    )
-    await server.serve_forever()
+    return lambda: BoundedHttp(config=config, server_state=state, app_state={}, door=door), state

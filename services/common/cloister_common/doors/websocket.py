@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import IntEnum
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from starlette.types import Message, Scope
 from uvicorn import Config
@@ -19,6 +19,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 
 from cloister_common.doors.door import REFUSED
+from cloister_common.doors.frame_writer import FRAMES
 from cloister_common.doors.frames import (
     BINARY,
     CLOSE,
@@ -37,12 +38,9 @@ from cloister_common.doors.pings import Pings
 from cloister_common.logs import get_logger
 from cloister_common.settings import ConnectionLimits
 
-__all__ = ["FRAMES", "BoundedWebSocket", "FrameWriter"]
+__all__ = ["BoundedWebSocket"]
 
 log = get_logger(__name__)
-
-FRAMES = "cloister.frames"
-"""The extension of a socket's scope that is the `BoundedWebSocket`, and so its `FrameWriter`."""
 
 _LINGER_SECONDS = 2.0
 """How long a client that was closed for its frames is listened to, so that it reads the close frame before the end."""
@@ -51,26 +49,6 @@ _CLOSE_SECONDS = 10.0
 
 _MESSAGES = frozenset({TEXT, BINARY})
 _NORMAL, _ABNORMAL, _INTERNAL_ERROR, _RESTART = 1000, 1006, 1011, 1012
-
-
-class FrameWriter(Protocol):
-    """Writes to an accepted socket without waiting, for those who keep to its room themselves.
-
-    Attributes:
-        on_room: Called when there is room again, after `write` said that there is none, and when the client has gone.
-    """
-
-    on_room: Callable[[], None] | None
-
-    @property
-    def gone(self) -> bool:
-        """Whether nothing is sent any more, whatever is written."""
-
-    def write(self, frames: bytes) -> bool:
-        """Sends whole frames behind all that was sent before. False: hold back until `on_room`, there is no room.
-
-        What is written in one turn of the event loop goes out with one system call.
-        """
 
 
 class _State(IntEnum):

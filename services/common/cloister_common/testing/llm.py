@@ -2,7 +2,8 @@
 
 It speaks what `cloister_llm` pods speak and the gateway uses: ``/v1/chat/completions`` (streamed or not, several
 choices, usage, logprobs, ``continue_final_message``, tool calls, reasoning), ``/v1/completions``, ``/tokenize``,
-``/v1/models``, ``/cloister/load`` and ``/health``; all else is a 404, and all but ``/health`` need the internal token.
+``/v1/models``, ``/cloister/load``, ``/cloister/adapters/…``, ``/sleep``, ``/wake_up`` and ``/is_sleeping``; all else is
+a 404. All but ``/health``, ``/livez`` and ``/readyz`` need the internal token.
 A "token" is a word of the prompt or one entry of `answer`.
 
 The attributes may be changed from any thread while it serves.
@@ -17,14 +18,19 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from cloister_common.disconnect import disconnected
+from cloister_common.errors import Unavailable
+from cloister_common.flight import Board
 from cloister_common.internal import InternalTokens
 from cloister_common.testing import llm_shapes as shapes
+from cloister_common.testing.llm_replies import answer_lifespan, error_body, read_all, reply, send_done, send_event
 from cloister_common.testing.llm_shapes import Body, Call
 from cloister_common.testing.llm_texts import is_text, text_answer, text_chunks, text_frame
 
 __all__ = ["Call", "FakeLlm", "RecordedRequest"]
 
 _HOLD_POLL_SECONDS = 0.005
+_HEALTH = ("/health", "/livez", "/readyz")
+_STARTING = Unavailable("This pod is starting. Ask another one.").body()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,15 @@ class FakeLlm:
         error_after: Number of tokens after which it sends an error event, as vLLM does.
         refuse_status: If set, every call is answered with this status and an error of vLLM's shape.
         waiting: How many requests it says are in its queue.
+        capacity: The tokens that it says its cache holds, and the requests that it says it computes at once.
         ending: Whether it says that it is about to end.
+        counts_on: Whether it says with every chunk what was used so far, as a pod does that is asked to.
+        phase: If set, it has not begun yet: all is refused, and ``/readyz`` says to a gateway how far it is.
+        sleeping: Its level of sleep; 0 is awake.
+        wakes: Whether waking it does anything.
+        adapters: What it has loaded, as it was told to call them.
+        refuse_adapters: If set, loading is refused with this sentence.
+        hold_loads: Whether loading waits until this is False.
         requests: All calls so far.
         running: Generations running now.
         most_running: The most there ever were.
@@ -91,12 +105,23 @@ class FakeLlm:
     error_after: int | None = None
     refuse_status: int | None = None
     waiting: int = 0
+    capacity: tuple[int, int] = (10**9, 10**6)
     ending: bool = False
+    counts_on: bool = False
+    phase: str | None = None
+    sleeping: int = 0
+    wakes: bool = True
+    adapters: list[str] = field(default_factory=list)
+    refuse_adapters: str | None = None
+    hold_loads: bool = False
     requests: list[RecordedRequest] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
     sent: int = 0
     aborted: int = 0
+
+    def __post_init__(self) -> None:
+        self._board = Board()
 
     def release(self) -> None:
         """Lets held generations go on."""
@@ -108,38 +133,99 @@ class FakeLlm:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await answer_lifespan(receive, send)
             return
         assert scope["type"] == "http"
         path, method = scope["path"], scope["method"]
-        if (method, path) == ("GET", "/health"):
-            await _reply(send, 200, {})
-            return
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        if self.token is not None and not InternalTokens([self.token.encode()]).accepts(headers.get("authorization")):
-            await _reply(send, 401, _error("This is an internal service.", "authentication_error", 401))
+        if method == "GET" and path in _HEALTH:
+            await self._tell_health(path, headers, send)
+            return
+        if self.phase is not None:
+            await reply(send, 503, _STARTING)
+            return
+        if not self._knows(headers):
+            await reply(send, 401, error_body("This is an internal service.", "authentication_error", 401))
             return
         if (method, path) == ("GET", "/v1/models"):
             listed = {"id": self.model, "object": "model", "max_model_len": self.context_tokens}
-            await _reply(send, 200, {"object": "list", "data": [listed]})
+            await reply(send, 200, {"object": "list", "data": [listed]})
             return
         if (method, path) == ("GET", "/cloister/load"):
-            await _reply(send, 200, {"running": self.running, "waiting": self.waiting, "ending": self.ending})
+            tokens, requests = self.capacity
+            others = self._board.note(headers).body()
+            load = {"running": self.running, "waiting": self.waiting, "tokens": tokens, "requests": requests}
+            await reply(send, 200, {**load, "others": others, "ending": self.ending, "adapters": self.adapters})
+            return
+        if (method, path) in {("POST", "/sleep"), ("POST", "/wake_up"), ("GET", "/is_sleeping")}:
+            await self._sleep(path, scope["query_string"].decode(), send)
+            return
+        if method == "POST" and path.startswith("/cloister/adapters/"):
+            await self._change_adapters(path, orjson.loads(await read_all(receive)), headers, send)
             return
         if method != "POST" or path not in {"/v1/chat/completions", "/v1/completions", "/tokenize"}:
-            await _reply(send, 404, _error(f"Invalid URL ({method} {path})", "NotFoundError", 404))
+            await reply(send, 404, error_body(f"Invalid URL ({method} {path})", "NotFoundError", 404))
             return
-        body = orjson.loads(await _read(receive))
+        body = orjson.loads(await read_all(receive))
         self.requests.append(RecordedRequest(path, headers, body))
-        if self.refuse_status is not None:
-            await _reply(send, self.refuse_status, _error("refused as the test asked", "TestError", self.refuse_status))
-        elif path == "/tokenize":
-            count = shapes.prompt_tokens(body)
-            await _reply(
-                send, 200, {"count": count, "max_model_len": self.context_tokens, "tokens": list(range(count))}
-            )
+        if not await self._refuse(path, body, send):
+            if path == "/tokenize":
+                count = shapes.prompt_tokens(body)
+                told = {"count": count, "max_model_len": self.context_tokens, "tokens": list(range(count))}
+                await reply(send, 200, told)
+            else:
+                await self._chat(body, receive, send)
+
+    def _knows(self, headers: dict[str, str]) -> bool:
+        known = None if self.token is None else InternalTokens([self.token.encode()])
+        return known is None or known.accepts(headers.get("authorization"))
+
+    async def _tell_health(self, path: str, headers: dict[str, str], send: Send) -> None:
+        if self.phase is not None:
+            phase = {"phase": self.phase} if path == "/readyz" and self._knows(headers) else {}
+            await reply(send, 503, {**_STARTING, **phase})
         else:
-            await self._chat(body, receive, send)
+            await reply(send, 503 if self.ending and path == "/readyz" else 200, {})
+
+    async def _refuse(self, path: str, body: Body, send: Send) -> bool:
+        """Refuses a call, where it is to be refused; says whether it was."""
+        if self.sleeping and path != "/tokenize":
+            await reply(send, 503, error_body("This pod sleeps.", "server_error", 503))
+        elif self.refuse_status is not None:
+            await reply(
+                send, self.refuse_status, error_body("refused as the test asked", "TestError", self.refuse_status)
+            )
+        elif "@" in body["model"] and body["model"] not in self.adapters:
+            message = f"The adapter '{body['model']}' is not loaded here."
+            error = error_body(message, "invalid_request_error", 404, param="model")["error"]
+            await reply(send, 404, {"error": {**error, "code": "adapter_not_loaded"}})
+        else:
+            return False
+        return True
+
+    async def _sleep(self, path: str, query: str, send: Send) -> None:
+        if path == "/sleep" and self.running:
+            await reply(send, 409, error_body("This pod computes.", "invalid_request_error", 409))
+            return
+        if path == "/sleep":
+            self.sleeping = int(query.removeprefix("level=") or 1)
+        elif path == "/wake_up" and self.wakes:
+            self.sleeping = 0
+        await reply(send, 200, {"is_sleeping": self.sleeping > 0})
+
+    async def _change_adapters(self, path: str, body: Body, headers: dict[str, str], send: Send) -> None:
+        self.requests.append(RecordedRequest(path, headers, body))
+        while self.hold_loads:  # noqa: ASYNC110 - the test sets it from another thread
+            await asyncio.sleep(_HOLD_POLL_SECONDS)
+        if path.endswith("/unload"):
+            self.adapters = [name for name in self.adapters if name != body["name"]]
+        elif self.refuse_adapters is not None:
+            error = {"message": self.refuse_adapters, "type": "invalid_request_error", "param": "folder"}
+            await reply(send, 400, {"error": {**error, "code": "adapter_unfit"}})
+            return
+        elif body["name"] not in self.adapters:
+            self.adapters = [*self.adapters, body["name"]]
+        await reply(send, 200, {"adapters": self.adapters})
 
     async def _chat(self, body: Body, receive: Receive, send: Send) -> None:
         prompt = shapes.prompt_tokens(body)
@@ -148,7 +234,7 @@ class FakeLlm:
                 f"This model's maximum context length is {self.context_tokens} tokens. However, your prompt contains "
                 f"{prompt} input tokens, which exceeds this limit even without any output tokens."
             )
-            await _reply(send, 400, _error(message, "BadRequestError", 400, param="input_tokens"))
+            await reply(send, 400, error_body(message, "BadRequestError", 400, param="input_tokens"))
             return
         self.running += 1
         self.most_running = max(self.most_running, self.running)
@@ -160,7 +246,7 @@ class FakeLlm:
                 tokens, finish = self._tokens(body)
                 for index in range(len(tokens) + 1):
                     await self._pace(index, gone)
-                await _reply(send, 200, self._completion(body, prompt, tokens, finish))
+                await reply(send, 200, self._completion(body, prompt, tokens, finish))
         except _AbortedError:
             self.aborted += 1
         finally:
@@ -172,32 +258,33 @@ class FakeLlm:
         await self._pace(0, gone)
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
         frame = (
-            text_frame(self.model)
+            text_frame(str(body["model"]))
             if is_text(body)
             else {
                 "id": f"chatcmpl-{time.monotonic_ns():x}",
                 "object": "chat.completion.chunk",
                 "created": int(time.time()),
-                "model": self.model,
+                "model": body["model"],
             }
         )
         sent = self.sent = 0
         for chunk in self._chunks(body, tokens, finish):
             if chunk is not None:
-                await _event(send, {**frame, "choices": [chunk]})
+                so_far = {"usage": self._usage(body, prompt, tokens[:sent])} if self.counts_on else {}
+                await send_event(send, {**frame, "choices": [chunk], **so_far})
                 self.sent = sent
                 continue
             if sent:
                 await self._pace(sent, gone)
             if self.error_after is not None and sent >= self.error_after:
-                await _event(send, _error("the engine died", "InternalServerError", 500))
-                await _done(send)
+                await send_event(send, error_body("the engine died", "InternalServerError", 500))
+                await send_done(send)
                 return
             sent += 1
         if (body.get("stream_options") or {}).get("include_usage"):
             usage = self._usage(body, prompt, tokens)
-            await _event(send, {**frame, "choices": [], "usage": usage})
-        await _done(send)
+            await send_event(send, {**frame, "choices": [], "usage": usage})
+        await send_done(send)
 
     def _chunks(self, body: Body, tokens: Sequence[Body], finish: str) -> Iterator[Body | None]:
         """The choices of a stream, with None where the next token's time has come."""
@@ -265,7 +352,9 @@ class FakeLlm:
 
     def _completion(self, body: Body, prompt: int, tokens: Sequence[Body], finish: str) -> Body:
         if is_text(body):
-            return text_answer(self.model, body, shapes.texts(tokens), finish, self._usage(body, prompt, tokens))
+            return text_answer(
+                str(body["model"]), body, shapes.texts(tokens), finish, self._usage(body, prompt, tokens)
+            )
         message: Body = {"role": "assistant", "content": "".join(token.get("content", "") for token in tokens)}
         thought = "".join(token.get("reasoning", "") for token in tokens)
         if thought:
@@ -278,46 +367,10 @@ class FakeLlm:
             "id": f"chatcmpl-{time.monotonic_ns():x}",
             "object": "chat.completion",
             "created": int(time.time()),
-            "model": self.model,
+            "model": body["model"],
             "choices": [
                 {"index": index, "message": message, "finish_reason": finish, "logprobs": shapes.logprobs(body, tokens)}
                 for index in range(count)
             ],
             "usage": self._usage(body, prompt, tokens),
         }
-
-
-def _error(message: str, type: str, code: int, *, param: str | None = None) -> Body:
-    return {"error": {"message": message, "type": type, "param": param, "code": code}}
-
-
-async def _read(receive: Receive) -> bytes:
-    body = b""
-    while True:
-        message = await receive()
-        body += bytes(message.get("body", b""))
-        if not message.get("more_body"):
-            return body
-
-
-async def _reply(send: Send, status: int, body: Body) -> None:
-    raw = orjson.dumps(body)
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(raw)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": raw})
-
-
-async def _event(send: Send, data: Body) -> None:
-    await send({"type": "http.response.body", "body": b"data: " + orjson.dumps(data) + b"\n\n", "more_body": True})
-
-
-async def _done(send: Send) -> None:
-    await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return

@@ -120,7 +120,11 @@ def prompt_tokens(body: Body) -> int:
     return said + len(json.dumps(body.get("tools") or []).split()) - 1
 
 
+_IMAGE = " ".join(["<image>"] * 16)
+"""What stands in a prompt for an image."""
+
+
 def _text(content: Any) -> str:
     if isinstance(content, list):
-        return " ".join(str(part.get("text", "")) for part in content)
+        return " ".join(str(part.get("text", _IMAGE)) for part in content)
     return str(content or "")

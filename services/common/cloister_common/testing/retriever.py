@@ -6,6 +6,7 @@ to the real one in shape and errors.
 """
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -23,11 +24,12 @@ from cloister_common.caller import Caller, caller_of
 from cloister_common.errors import CloisterError, NotFound, UnsupportedParameter
 from cloister_common.ids import new_id
 from cloister_common.internal import InternalTokens, tenant_of
-from cloister_common.testing.retriever_access import FakeLists
 from cloister_common.testing.retriever_answers import (
     Json,
     best_of,
+    check_document,
     check_purpose,
+    image_answer,
     missing_parameter,
     new_store,
     page_of,
@@ -37,6 +39,8 @@ from cloister_common.testing.retriever_answers import (
     result_of,
     scorer_of,
 )
+from cloister_common.testing.retriever_shelves import FakeShelves
+from cloister_common.wire.pictures import media_type_of
 
 __all__ = ["FakeRetriever"]
 
@@ -44,7 +48,7 @@ _CREATE_STORE = {"name", "description", "metadata", "file_ids", "chunking_strate
 _SEARCH = {"query", "max_num_results", "filters", "ranking_options"}
 
 
-class FakeRetriever:
+class FakeRetriever(FakeShelves):
     """The service; an ASGI application.
 
     Args:
@@ -53,32 +57,28 @@ class FakeRetriever:
     Attributes:
         errors: Raised for the next calls, one each, before anything else.
         searches: Tenant and body of each search so far.
+        results: The file of each write of a batch's results so far.
         callers: Who each search of several stores was made for.
-        lists: The access lists of files.
         may_search: While it is not set, searches of several stores are noted in ``callers`` and wait.
-        hold: While true, files that are attached stay ``in_progress`` and are not found.
-        planted: Stores that every tenant has, with what each search of them finds, made by ``found``.
+        may_write: While it is not set, writes of results are counted in ``writing`` and wait.
         gone_after_look: Planted stores that are gone as soon as somebody has looked whether they are there.
         refuse_status: If set, each search of several stores is answered with it.
     """
 
     def __init__(self, token: str | bytes) -> None:
+        super().__init__()
         self.errors: list[CloisterError] = []
         self.searches: list[tuple[str, Json]] = []
+        self.results: list[str] = []
         self.callers: list[Caller] = []
-        self.lists = FakeLists()
         self.may_search = threading.Event()
         self.may_search.set()
-        self.planted: dict[str, list[Json]] = {}
+        self.may_write = threading.Event()
+        self.may_write.set()
+        self.writing = 0
         self.gone_after_look: set[str] = set()
         self.refuse_status: int | None = None
-        self.hold = False
         self._tokens = InternalTokens([token.encode() if isinstance(token, str) else token])
-        self._files: dict[str, dict[str, tuple[Json, bytes]]] = {}
-        self._stores: dict[str, dict[str, Json]] = {}
-        self._attached: dict[str, dict[str, Json]] = {}
-        self._made: dict[str, list[str]] = {}
-        self._batches: dict[str, tuple[str, list[str]]] = {}
         self._app = self._make_app()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,6 +101,7 @@ class FakeRetriever:
             ("GET", "/v1/files/{file_id}", self._get_file),
             ("DELETE", "/v1/files/{file_id}", self._delete_file),
             ("GET", "/v1/files/{file_id}/content", self._file_content),
+            ("PUT", "/internal/files/{file_id}", self._write_result),
             ("POST", "/v1/vector_stores", self._create_store),
             ("GET", "/v1/vector_stores", self._list_stores),
             ("GET", store, self._get_store),
@@ -112,6 +113,7 @@ class FakeRetriever:
             ("POST", file, self._update_attached),
             ("DELETE", file, self._detach),
             ("GET", f"{file}/content", self._text),
+            ("GET", f"{file}/images/{{number}}", self._picture),
             ("POST", f"{store}/file_batches", self._create_batch),
             ("GET", batch, self._get_batch),
             ("POST", f"{batch}/cancel", self._cancel_batch),
@@ -119,6 +121,7 @@ class FakeRetriever:
             ("POST", f"{store}/search", self._search_store),
             ("POST", "/internal/search", self._search_stores),
             ("POST", "/internal/read", self._read),
+            ("POST", "/internal/image", self._image),
         ]
         for method, path, handler in routes:
             router.add_api_route(path, handler, methods=[method], response_model=None)
@@ -169,7 +172,39 @@ class FakeRetriever:
         return {**self._file(request, file_id)[0], **self.lists.shown(request, file_id)}
 
     async def _file_content(self, request: Request, file_id: str) -> Response:
-        return Response(self._file(request, file_id)[1], media_type="application/octet-stream")
+        content, media_type = self._file(request, file_id)[1], "application/octet-stream"
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers.get("range", ""))
+        if asked is None:
+            return Response(content, media_type=media_type)
+        start, stop = int(asked[1]), min(len(content), int(asked[2]) + 1)
+        if start >= stop and content:
+            return Response(status_code=416)
+        status = 200 if stop - start == len(content) else 206
+        return Response(content[start:stop], status_code=status, media_type=media_type)
+
+    async def _write_result(self, request: Request, file_id: str) -> Json:
+        query = request.query_params
+        if not self.may_write.is_set():
+            self.writing += 1
+            await asyncio.to_thread(self.may_write.wait)
+        name, data, made = query["name"], await request.body(), int(file_id[5:21], 16) // 10**9
+        file: Json = {
+            "id": file_id,
+            "bytes": len(data),
+            "created_at": made,
+            "filename": name,
+            "object": "file",
+            "purpose": "batch_output",
+            "status": "processed",
+        }
+        if "seconds" in query:
+            file["expires_at"] = made + int(query["seconds"])
+        self.results.append(file_id)
+        self.lists.inherit(request, file_id, query["like"])
+        if file_id not in self._files.setdefault(tenant_of(request), {}):
+            self._note_made(f"files of {tenant_of(request)}", file_id)
+        self._files[tenant_of(request)][file_id] = (file, data)
+        return file
 
     async def _delete_file(self, request: Request, file_id: str) -> Json:
         self._file(request, file_id)
@@ -179,19 +214,12 @@ class FakeRetriever:
             self._attached[store_id].pop(file_id, None)
         return {"id": file_id, "deleted": True, "object": "file"}
 
-    def _file(self, request: Request, file_id: str, param: str | None = None) -> tuple[Json, bytes]:
-        found = self._files.get(tenant_of(request), {}).get(file_id)
-        if found is None:
-            raise NotFound(f"No such file: '{file_id}'.", param=param)
-        self.lists.see(request, file_id, param)
-        return found
-
     # Vector stores
 
     async def _create_store(self, request: Request) -> Json:
         body = await read_body(request, _CREATE_STORE)
         for file_id in body.get("file_ids") or []:
-            self._file(request, file_id, "file_id")
+            check_document(self._file(request, file_id, "file_id")[0])
         store = new_store(new_id("vs_"), body)
         self._stores.setdefault(tenant_of(request), {})[store["id"]] = store
         self._note_made(f"stores of {tenant_of(request)}", store["id"])
@@ -219,26 +247,6 @@ class FakeRetriever:
         self._store(request, store_id)
         del self._stores[tenant_of(request)][store_id], self._attached[store_id]
         return {"id": store_id, "deleted": True, "object": "vector_store.deleted"}
-
-    def _store(self, request: Request, store_id: str, param: str | None = None) -> Json:
-        found = self._stores.get(tenant_of(request), {}).get(store_id)
-        if found is None and store_id in self.planted:
-            return new_store(store_id, {})
-        if found is None:
-            raise NotFound(f"No such vector store: '{store_id}'.", param=param)
-        return found
-
-    def _wire(self, store: Json) -> Json:
-        attached = self._attached.get(store["id"], {})
-        counts = self._counts(list(attached), store["id"])
-        days = (store["expires_after"] or {}).get("days")
-        return {
-            **{name: value for name, value in store.items() if name != "expires_after" or value},
-            "file_counts": counts,
-            "status": "in_progress" if counts["in_progress"] else "completed",
-            "usage_bytes": sum(self._settled(file)["usage_bytes"] for file in attached.values()),
-            "expires_at": None if days is None else store["last_active_at"] + days * 86_400,
-        }
 
     # Files in vector stores
 
@@ -281,43 +289,13 @@ class FakeRetriever:
             "next_page": None,
         }
 
-    def _attachment(self, request: Request, store_id: str, file_id: str) -> Json:
-        self._store(request, store_id)
-        found = self._attached[store_id].get(file_id)
-        if found is None:
-            raise NotFound(f"No such file: '{file_id}'.")
-        self.lists.see(request, file_id)
-        return found
-
-    def _admit(self, request: Request, entry: Json) -> None:
-        self._file(request, entry.get("file_id", ""), "file_id")
-        if entry.get("access") is not None:
-            self.lists.put(request, entry["file_id"], entry["access"])
-
-    def _put(self, store_id: str, entry: Json) -> Json:
-        attached: Json = {
-            "id": entry["file_id"],
-            "created_at": int(time.time()),
-            "last_error": None,
-            "object": "vector_store.file",
-            "status": "in_progress",
-            "usage_bytes": 0,
-            "vector_store_id": store_id,
-            "attributes": entry.get("attributes") or {},
-            "chunking_strategy": {
-                "type": "static",
-                "static": {"max_chunk_size_tokens": 200, "chunk_overlap_tokens": 40},
-            },
-        }
-        if entry["file_id"] not in self._attached[store_id]:
-            self._attached[store_id][entry["file_id"]] = attached
-            self._note_made(store_id, entry["file_id"])
-        return self._attached[store_id][entry["file_id"]]
-
-    def _settled(self, attached: Json) -> Json:
-        if attached["status"] == "in_progress" and not self.hold:
-            attached.update(status="completed", usage_bytes=1000)
-        return attached
+    async def _picture(self, request: Request, store_id: str, file_id: str, number: int) -> Response:
+        self._attachment(request, store_id, file_id)
+        content = self._file(request, file_id)[1]
+        kind = media_type_of(content)
+        if kind is None or number:
+            raise NotFound(f"The file '{file_id}' has no picture {number} in this vector store.", code="no_content")
+        return Response(content, media_type=kind)
 
     # Batches
 
@@ -348,44 +326,6 @@ class FakeRetriever:
         members = self._batch(request, store_id, batch_id)
         files = [self._attached[store_id][file_id] for file_id in members]
         return self._filtered(request, files, self._batches[batch_id][1])
-
-    def _batch(self, request: Request, store_id: str, batch_id: str) -> list[str]:
-        self._store(request, store_id)
-        owner, members = self._batches.get(batch_id, ("", []))
-        if owner != store_id:
-            raise NotFound(f"No such file batch: '{batch_id}'.")
-        return [file_id for file_id in members if file_id in self._attached[store_id]]
-
-    def _batch_wire(self, batch_id: str) -> Json:
-        store_id, members = self._batches[batch_id]
-        counts = self._counts([one for one in members if one in self._attached[store_id]], store_id)
-        status = "in_progress" if counts["in_progress"] else "cancelled" if counts["cancelled"] else "completed"
-        return {
-            "id": batch_id,
-            "created_at": int(time.time()),
-            "file_counts": counts,
-            "object": "vector_store.files_batch",
-            "status": status,
-            "vector_store_id": store_id,
-        }
-
-    def _counts(self, file_ids: list[str], store_id: str) -> dict[str, int]:
-        counts = dict.fromkeys(("cancelled", "completed", "failed", "in_progress"), 0)
-        for file_id in file_ids:
-            counts[self._settled(self._attached[store_id][file_id])["status"]] += 1
-        return {**counts, "total": len(file_ids)}
-
-    def _filtered(self, request: Request, files: list[Json], made: list[str]) -> Json:
-        wanted = request.query_params.get("filter")
-        seen = [file for file in files if not self.lists.is_hidden(request, file["id"])]
-        return page_of([file for file in map(self._settled, seen) if wanted in {None, file["status"]}], request, made)
-
-    def _note_made(self, where: str, made_id: str) -> None:
-        """Notes what a list got: the newest place, also for what comes back."""
-        made = self._made.setdefault(where, [])
-        if made_id in made:
-            made.remove(made_id)
-        made.append(made_id)
 
     # Search
 
@@ -424,6 +364,13 @@ class FakeRetriever:
             return read_answer(None, name, await request.body())
         file, content = self._file(request, file_id, "file_id")
         return read_answer(file_id, file["filename"], content)
+
+    async def _image(self, request: Request) -> Json:
+        file_id = request.query_params.get("file_id")
+        if file_id is None:
+            return image_answer(None, await request.body())
+        _, content = self._file(request, file_id, "file_id")
+        return image_answer(file_id, content)
 
     def _found(self, request: Request, store_ids: list[str], body: Json) -> list[Json]:
         self.searches.append((tenant_of(request), body))

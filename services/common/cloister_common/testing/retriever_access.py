@@ -48,6 +48,11 @@ class FakeLists:
         lists = {name: sorted(set(wanted.get(name) or [])) for name in ("users", "groups")}
         self._lists[file_id] = {"owner": owner, **lists}
 
+    def inherit(self, request: Request, file_id: str, like: str) -> None:
+        """Puts the list of the file ``like``, if it has one, on one that is made from it."""
+        if like in self._lists:
+            self._lists[file_id] = self._lists[like]
+
     def shown(self, request: Request, file_id: str) -> dict[str, Any]:
         """What an object says besides: the list, to those who may change it."""
         found = self._lists.get(file_id)

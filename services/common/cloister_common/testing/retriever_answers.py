@@ -1,5 +1,7 @@
 """What the fake retriever answers with: results, pages, filters, and the errors of a body."""
 
+import base64
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +11,15 @@ from fastapi import Request
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from cloister_common.testing.embedder import fake_vector
+from cloister_common.wire.search import RANKERS
 
 __all__ = [
     "Json",
     "best_of",
+    "check_document",
     "check_purpose",
     "found",
+    "image_answer",
     "missing_parameter",
     "new_store",
     "page_of",
@@ -41,19 +46,28 @@ def result_of(store_id: str, attached: Json, file: Json, text: str, score: float
         "filename": file["filename"],
         "score": min(max(score, 0.0), 1.0),
         "attributes": attached["attributes"],
-        "content": [{"type": "text", "text": text}],
+        "content": [{"type": "text", "text": text}] if text else [],
         "passage": {**place, "start": 0, "end": len(text)},
+        "found_by": "text",
         "vector_store_id": store_id,
     }
 
 
 def found(
-    text: str, *, file_id: str = "file-1", filename: str = "facts.md", attributes: Json | None = None, **place: Any
+    text: str,
+    *,
+    file_id: str = "file-1",
+    filename: str = "facts.md",
+    attributes: Json | None = None,
+    image: Json | None = None,
+    **place: Any,
 ) -> Json:
-    """A search result for a planted store; ``place`` is what differs of where it is, such as ``page``."""
+    """A search result for a planted store, with its ``image`` if it is a picture; ``place`` is what differs of where it
+    is, such as ``page``."""
     file = {"id": file_id, "filename": filename, "attributes": attributes or {}}
     result = result_of("", file, file, text, _PLANTED_SCORE)
-    return {**result, "passage": {**result["passage"], "id": f"psg_{text}", **place}}
+    picture = {} if image is None else {"image": image, "found_by": "description" if text else "image"}
+    return {**result, **picture, "passage": {**result["passage"], "id": f"psg_{text}", **place}}
 
 
 def new_store(store_id: str, body: Json) -> Json:
@@ -88,15 +102,20 @@ def best_of(results: list[Json], body: Json) -> list[Json]:
     filters = body.get("filters")
     passing = [one for one in results if one["score"] >= least and (not filters or passes(filters, one["attributes"]))]
     ordered = sorted(passing, key=lambda one: -one["score"])
-    once = {one["content"][0]["text"]: one for one in reversed(ordered)}
-    return [one for one in ordered if once[one["content"][0]["text"]] is one][: body.get("max_num_results", 10)]
+    once = {_said(one): one for one in reversed(ordered)}
+    return [one for one in ordered if once[_said(one)] is one][: body.get("max_num_results", 10)]
+
+
+def _said(result: Json) -> str:
+    """The text of a result; of a picture without one its address."""
+    return result["content"][0]["text"] if result["content"] else str(result["image"]["url"])
 
 
 def scorer_of(body: Json) -> Callable[[str], float]:
     """How near a text is to the queries of a search, whose options are looked at first."""
     if "query" not in body:
         raise missing_parameter("query")
-    if (body.get("ranking_options") or {}).get("ranker", "auto") not in {"none", "auto"}:
+    if (body.get("ranking_options") or {}).get("ranker", "auto") not in RANKERS:
         raise UnsupportedParameter("ranking_options.ranker")
     queries = [_vector_of(query) for query in queries_of(body)]
 
@@ -142,6 +161,12 @@ def check_purpose(purpose: object) -> None:
         raise InvalidRequest("Invalid value for 'purpose'.", param="purpose")
 
 
+def check_document(file: Json) -> None:
+    """Raises what the retriever does unless the file may be put into a vector store."""
+    if file["purpose"] in {"batch", "batch_output"}:
+        raise InvalidRequest("The file is no document.", param="file_id", code="invalid_purpose")
+
+
 def page_of(items: list[Json], request: Request, made: list[str]) -> Json:
     """OpenAI's list object for ``items``, which are in the order of their creation.
 
@@ -177,3 +202,18 @@ def read_answer(file_id: str | None, name: str | None, content: bytes) -> Json:
     if not text.strip():
         raise InvalidRequest("There is no text in the file.", param="file", code="invalid_file")
     return {"file_id": file_id, "filename": name, "text": text}
+
+
+def image_answer(file_id: str | None, content: bytes) -> Json:
+    """An image, of which a PNG is known, by its first chunk, and given as it came. Raises what the retriever does."""
+    if not content.startswith(_PNG):
+        message = "The image is none that is known here. Send a PNG, JPEG, WebP or GIF."
+        raise InvalidRequest(message, param="file", code="unsupported_image_media_type")
+    if len(content) < len(_PNG) + 8:
+        raise InvalidRequest("The image is damaged.", param="file", code="invalid_image")
+    width, height = struct.unpack(">II", content[len(_PNG) : len(_PNG) + 8])
+    url = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    return {"file_id": file_id, "url": url, "width": width, "height": height}
+
+
+_PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"

@@ -1,11 +1,16 @@
 """Serves an application on a real socket in a thread of its own, for tests of real clients, sync or async."""
 
 import contextlib
+import fcntl
+import functools
+import os
 import random
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -15,7 +20,7 @@ from cloister_common.settings import ConnectionLimits
 
 __all__ = ["free_port", "served"]
 
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0
 
 
 _PORTS = range(15_000, 30_000)
@@ -24,16 +29,31 @@ _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nothing listens on at this moment, and that nobody here was given before:
-    who was may not listen there yet."""
+    """A port of the loopback interface that nothing listens on at this moment, and that nobody was given before, in
+    this process or in another one that lives: who was may not listen there yet."""
     while True:
         port = random.choice(_PORTS)  # noqa: S311 - no secret
-        if port in _given:
+        if port in _given or not _claimed(port):
             continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             _given.add(port)
             return port
+
+
+@functools.cache
+def _claims() -> int:
+    """A file that the tests of this user share, open for good: a process loses its locks with the first that closes."""
+    return os.open(Path(tempfile.gettempdir()) / f"cloister-ports-{os.getuid()}", os.O_RDWR | os.O_CREAT, 0o600)
+
+
+def _claimed(port: int) -> bool:
+    """Whether the port is ours from now on: its byte of the file is locked until this process ends."""
+    try:
+        fcntl.lockf(_claims(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
 
 
 class _Server(uvicorn.Server):

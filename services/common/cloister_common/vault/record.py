@@ -35,6 +35,9 @@ _TAG_BYTES = 16
 _SEEDED_BYTES = _SALT_BYTES + SHA256.digest_size
 _INFO = encode_context("cloister/record-key/1", bytes(_SEEDED_BYTES))[:-_SEEDED_BYTES]
 """What `encode_context` puts before salt and digest, whose lengths are always these: a seal costs a tenth less."""
+_LENGTH = struct.Struct(">I").pack
+_BOUND = encode_context("cloister/record/1", bytes(_HEADER.size), b"")[: -_HEADER.size - 5]
+"""Likewise what it puts before header and context; behind the header come the type and the length of the context."""
 _BODY_AT = _HEADER.size + _SALT_BYTES + _COMMITMENT_BYTES
 
 RECORD_OVERHEAD_BYTES = _BODY_AT + _TAG_BYTES
@@ -70,7 +73,7 @@ def seal(key: bytes, plaintext: bytes, context: bytes, *, epoch: int = 0) -> byt
     """
     header = _HEADER.pack(_MAGIC, _SUITE, epoch)
     salt = os.urandom(_SALT_BYTES)
-    bound = encode_context("cloister/record/1", header, context)
+    bound = _bound(header, context)
     keys = _record_keys(key, salt, bound)
     return header + salt + keys.commitment + AESGCM(keys.key).encrypt(keys.nonce, plaintext, bound)
 
@@ -88,7 +91,7 @@ def open_record(key: bytes, record: bytes, context: bytes) -> bytes:
     if magic != _MAGIC or suite != _SUITE:
         raise VaultError
     salt = record[_HEADER.size : _HEADER.size + _SALT_BYTES]
-    bound = encode_context("cloister/record/1", header, context)
+    bound = _bound(header, context)
     keys = _record_keys(key, salt, bound)
     if not hmac.compare_digest(keys.commitment, record[_HEADER.size + _SALT_BYTES : _BODY_AT]):
         raise VaultError
@@ -107,6 +110,11 @@ def record_epoch(record: bytes) -> int:
     if len(record) < RECORD_OVERHEAD_BYTES or record[:4] != _MAGIC:
         raise VaultError
     return int(_HEADER.unpack(record[: _HEADER.size])[2])
+
+
+def _bound(header: bytes, context: bytes) -> bytes:
+    """``encode_context("cloister/record/1", header, context)``."""
+    return b"".join((_BOUND, header, b"b", _LENGTH(len(context)), context))
 
 
 def _record_keys(key: bytes, salt: bytes, bound: bytes) -> _RecordKeys:

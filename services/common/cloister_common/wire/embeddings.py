@@ -7,7 +7,6 @@ with ``numpy.frombuffer(vector, "<f4")`` without a copy.
 
 import asyncio
 import base64
-import re
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -16,12 +15,14 @@ import orjson
 from pydantic import ConfigDict, Field
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
+from cloister_common.wire.pictures import DATA_URL, image_bytes, image_url_of
 from cloister_common.wire.requests import Extension, Hint, RequestModel, parse_request
 
 __all__ = [
     "BULK",
     "FLOAT_BYTES",
     "LANE_HEADER",
+    "MAX_IMAGES",
     "MAX_TEXTS",
     "EmbeddingRequest",
     "InputType",
@@ -35,6 +36,9 @@ __all__ = [
 MAX_TEXTS = 2048
 """OpenAI's limit of inputs in one request."""
 
+MAX_IMAGES = 64
+"""Of one request."""
+
 FLOAT_BYTES = 4
 
 LANE_HEADER = "x-cloister-lane"
@@ -47,8 +51,6 @@ InputType = Literal["query", "passage"]
 _ROWS_AT_ONCE = 64
 """Vectors encoded before the event loop gets its turn: 64 x 384 floats take about a millisecond."""
 
-_IMAGE_URL = re.compile(r"data:image/[\w.+-]+;base64,[\w+/=\s-]*", re.ASCII)
-
 
 class EmbeddingRequest(RequestModel):
     """The body of ``POST /v1/embeddings``. Build it with `parse_embedding_request`."""
@@ -56,7 +58,10 @@ class EmbeddingRequest(RequestModel):
     model_config = ConfigDict(frozen=True)
 
     model: str
-    input: Any = Field(description="Texts, or token ids of `cl100k_base`, which stand for texts.")
+    input: Any = Field(
+        description="Texts, or token ids of `cl100k_base`, which stand for texts; for a CLIP model also images: data "
+        "URLs, or content parts `input_image` with one."
+    )
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(
         None, description="Fewer than the model has where it is a Matryoshka one; an error says which there may be."
@@ -71,14 +76,34 @@ class EmbeddingRequest(RequestModel):
     ] = None
 
     def texts(self) -> list[str]:
-        """The texts to embed, in order.
+        """The texts to embed, in order, where a model takes nothing else.
 
         Raises:
             InvalidRequest: None, too many, an empty one, or something that is not text; ``param`` says which.
         """
+        texts: list[str] = []
+        for index, item in enumerate(self.inputs()):
+            if isinstance(item, bytes):
+                param = self.field(index)
+                raise UnsupportedParameter(
+                    param, f"'{param}' is an image, and the model '{self.model}' reads only text."
+                )
+            texts.append(item)
+        return texts
+
+    def field(self, index: int) -> str:
+        """What the input of this number is called in an error."""
+        return f"input[{index}]" if isinstance(self.input, list) else "input"
+
+    def inputs(self) -> list[str | bytes]:
+        """What to embed, in order: texts, and images as the bytes of their files.
+
+        Raises:
+            InvalidRequest: None, too many, an empty one, or something else; ``param`` says which.
+        """
         value = self.input
-        if isinstance(value, str):
-            return [_text(value, "input")]
+        if not isinstance(value, list) and (isinstance(value, str) or image_url_of(value) is not None):
+            return [_input(value, "input")]
         if not isinstance(value, list):
             raise InvalidRequest("'input' must be a string or a list of strings.", param="input", code="invalid_type")
         if not value:
@@ -91,7 +116,15 @@ class EmbeddingRequest(RequestModel):
                 param="input",
                 code="array_above_max_length",
             )
-        return [_text(item, f"input[{index}]") for index, item in enumerate(value)]
+        inputs = [_input(item, f"input[{index}]") for index, item in enumerate(value)]
+        images = sum(isinstance(one, bytes) for one in inputs)
+        if images > MAX_IMAGES:
+            raise InvalidRequest(
+                f"'input' has {images} images; the limit is {MAX_IMAGES} in one request. Send several requests.",
+                param="input",
+                code="array_above_max_length",
+            )
+        return inputs
 
 
 def is_bulk(headers: Mapping[str, str]) -> bool:
@@ -177,7 +210,7 @@ def _encode(vector: bytes, encoding_format: Literal["float", "base64"]) -> str |
     return struct.unpack(f"<{len(vector) // FLOAT_BYTES}f", vector)
 
 
-def _text(item: Any, param: str) -> str:
+def _input(item: Any, param: str) -> str | bytes:
     if isinstance(item, str):
         if not item:
             raise InvalidRequest(
@@ -185,11 +218,13 @@ def _text(item: Any, param: str) -> str:
                 param=param,
                 code="empty_string",
             )
-        if item.startswith("data:image/") and _IMAGE_URL.fullmatch(item):
-            raise UnsupportedParameter(param, f"'{param}' is an image. Only text is served here.")
-        return item
+        # Base64 right after it, or it is a text about such addresses.
+        return image_bytes(item, param) if item.startswith(DATA_URL) and ";base64," in item[:64] else item
     if isinstance(item, bool | float) or item is None:
         raise InvalidRequest(f"'{param}' must be a string.", param=param, code="invalid_type")
     if isinstance(item, int | list):
         raise UnsupportedParameter(param, f"'{param}' holds token ids. Send the text itself.")
-    raise UnsupportedParameter(param, f"'{param}' is an object. Only strings are served here.")
+    url = image_url_of(item)
+    if url is None:
+        raise UnsupportedParameter(param, f"'{param}' is an object. Only strings and images are served here.")
+    return image_bytes(url, param)

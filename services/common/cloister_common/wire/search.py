@@ -3,29 +3,72 @@
     POST /v1/vector_stores/{id}/search   `StoreSearch`, OpenAI's, with `FoundPassage.wire` in ``data``
     POST /internal/search                `InternalSearch`, over several stores, for the gateway's turns
 
-Source: OpenAI API reference, "Search vector store". ``passage`` and ``vector_store_id`` of a result are ours.
+Source: OpenAI API reference, "Search vector store". ``passage``, ``found_by``, ``image`` and
+``vector_store_id`` of a result are ours, and a picture as ``query``.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from cloister_common.errors import UnsupportedParameter
 from cloister_common.wire.filters import Filter
 from cloister_common.wire.requests import Extension, RequestModel
 
 __all__ = [
+    "RANKERS",
+    "FoundBy",
+    "FoundImage",
     "FoundPassage",
     "HybridSearch",
+    "ImageQuery",
     "InternalSearch",
     "PassagePlace",
+    "Ranker",
     "RankingOptions",
     "SearchRequest",
     "StoreSearch",
 ]
 
+Ranker = Literal["auto", "none", "default-2024-11-15", "default-2024-08-21"]
+RANKERS: tuple[str, ...] = get_args(Ranker)
+"""What a ranker may be called. Clients name OpenAI's own by date: here they are the one there is, as ``auto``."""
+
 _Query = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
+
+
+FoundBy = Literal["text", "description", "surroundings", "image"]
+"""The way by which a result was found: a passage by its text; a picture by what describes it, by the text around it, or
+by what it shows."""
+
+
+class ImageQuery(RequestModel):
+    """A picture that is searched with: OpenAI's content part, with a data URL or a file that was uploaded."""
+
+    type: Literal["input_image"]
+    image_url: str | None = None
+    file_id: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.image_url is None) == (self.file_id is None):
+            raise PydanticCustomError("rule_of_field", "send either that or 'file_id'", {"field": "image_url"})
+        return self
+
+
+def _kind(query: Any) -> str:
+    """Which form a query has, in brackets: so it is no part of a field's path (`cloister_common.validation`)."""
+    if isinstance(query, list):
+        return "[list]"
+    return "[image]" if isinstance(query, Mapping | ImageQuery) else "[text]"
+
+
+_Part = Annotated[
+    Annotated[_Query, Tag("[text]")] | Annotated[ImageQuery, Tag("[image]")],
+    Discriminator(lambda part: "[text]" if isinstance(part, list) else _kind(part)),
+]
 
 
 class HybridSearch(RequestModel):
@@ -42,9 +85,13 @@ class HybridSearch(RequestModel):
 
 
 class RankingOptions(RequestModel):
-    """``ranker`` may be ``none`` or ``auto``: both rank by the score. OpenAI's own ranker is not here."""
+    """How results are put in order."""
 
-    ranker: str = "auto"
+    ranker: str = Field(
+        "auto",
+        description="`auto`: by the score, or by the cross-encoder that the operator has named; `none`: by the score. "
+        "`default-2024-11-15` and `default-2024-08-21` are `auto` here.",
+    )
     score_threshold: float | None = Field(None, ge=0.0, le=1.0)
     hybrid_search: Annotated[HybridSearch | None, Extension()] = Field(
         None, description="OpenAI has it in the tool `file_search` only."
@@ -54,15 +101,34 @@ class RankingOptions(RequestModel):
 class SearchRequest(RequestModel):
     """What both search routes take. ``filters`` is a comparison or a compound of attributes of files."""
 
-    query: _Query | Annotated[list[_Query], Field(min_length=1, max_length=16, fail_fast=True)]
+    query: Annotated[
+        Annotated[_Query, Tag("[text]")]
+        | Annotated[ImageQuery, Tag("[image]")]
+        | Annotated[list[_Part], Field(min_length=1, max_length=16, fail_fast=True), Tag("[list]")],
+        Discriminator(_kind),
+    ]
     max_num_results: int = Field(10, ge=1, le=50)
     filters: Filter | None = None
     ranking_options: RankingOptions | None = None
 
     @property
     def queries(self) -> list[str]:
-        """The queries, always as a list."""
-        return [self.query] if isinstance(self.query, str) else self.query
+        """The queries in words, always as a list."""
+        return [query for query in self._all if isinstance(query, str)]
+
+    @property
+    def pictures(self) -> list[tuple[str, ImageQuery]]:
+        """The pictures that are searched with, each with what it is called in an error."""
+        single = not isinstance(self.query, list)
+        return [
+            ("query" if single else f"query[{place}]", query)
+            for place, query in enumerate(self._all)
+            if isinstance(query, ImageQuery)
+        ]
+
+    @property
+    def _all(self) -> list[str | ImageQuery]:
+        return list(self.query) if isinstance(self.query, list) else [self.query]
 
     @property
     def threshold(self) -> float:
@@ -80,24 +146,29 @@ class SearchRequest(RequestModel):
         """Refuses by name what the types cannot.
 
         Raises:
-            UnsupportedParameter: A ranker that is not here.
+            UnsupportedParameter: A ranker of which nobody knows.
         """
-        if self.ranking_options is not None and self.ranking_options.ranker not in {"none", "auto"}:
+        if self.ranking_options is not None and self.ranking_options.ranker not in RANKERS:
+            known = ", ".join(f"'{name}'" for name in RANKERS)
             raise UnsupportedParameter(
-                "ranking_options.ranker", "Unsupported value for 'ranking_options.ranker'. Use 'auto' or 'none'."
+                "ranking_options.ranker", f"Unsupported value for 'ranking_options.ranker'. Use one of {known}."
             )
 
 
 class StoreSearch(SearchRequest):
     """``POST /v1/vector_stores/{id}/search``."""
 
-    rewrite_query: bool = Field(False, description="False only: the query is searched for as it is written.")
+    rewrite_query: bool = Field(
+        False,
+        description="With it a chat model writes one query more, where the operator has named one for that; else it is "
+        "refused. `search_query` has all that was searched for, and `query_rewritten` (ours) whether it wrote one.",
+    )
 
     def check(self) -> None:
         super().check()
         if self.rewrite_query:
             raise UnsupportedParameter(
-                "rewrite_query", "Nothing here rewrites queries. Leave 'rewrite_query' out, or rewrite it yourself."
+                "rewrite_query", "The retriever writes no queries; the gateway does. Leave 'rewrite_query' out."
             )
 
 
@@ -127,6 +198,25 @@ class PassagePlace(BaseModel):
     end: int
 
 
+class FoundImage(BaseModel):
+    """The picture that a result is.
+
+    Attributes:
+        file_id: Its file: that of the result, but where the result is a file that describes a picture beside it.
+        index: Its number in the file, from 0.
+        url: Where it is fetched, at the same server.
+        media_type: ``image/png`` or ``image/jpeg``; None where only its description was looked at.
+        width, height: In pixels, likewise.
+    """
+
+    file_id: str
+    index: int
+    url: str
+    media_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+
+
 class FoundPassage(BaseModel):
     """One result of a search. ``score`` goes from 0 to 1 and means the same for every query."""
 
@@ -137,6 +227,8 @@ class FoundPassage(BaseModel):
     attributes: dict[str, str | bool | int | float]
     text: str
     passage: PassagePlace
+    found_by: FoundBy = "text"
+    image: FoundImage | None = None
 
     def wire(self, *, with_store: bool) -> dict[str, Any]:
         """The JSON of a result; with its store where several were searched."""
@@ -145,9 +237,12 @@ class FoundPassage(BaseModel):
             "filename": self.filename,
             "score": self.score,
             "attributes": self.attributes,
-            "content": [{"type": "text", "text": self.text}],
+            "content": [{"type": "text", "text": self.text}] if self.text else [],
             "passage": self.passage.model_dump(),
+            "found_by": self.found_by,
         }
+        if self.image is not None:
+            result["image"] = self.image.model_dump()
         return {**result, "vector_store_id": self.vector_store_id} if with_store else result
 
     @classmethod

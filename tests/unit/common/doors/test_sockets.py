@@ -6,9 +6,10 @@ from typing import Any, cast
 
 import pytest
 from cloister_common.doors import websocket
+from cloister_common.doors.frame_writer import FRAMES, FrameWriter
 from cloister_common.doors.frames import CLOSE, PING, TEXT, close_payload, frame, text_frames
 from cloister_common.doors.pings import Pings
-from cloister_common.doors.websocket import FRAMES, BoundedWebSocket, FrameWriter
+from cloister_common.doors.websocket import BoundedWebSocket
 from cloister_common.settings import ConnectionLimits
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
