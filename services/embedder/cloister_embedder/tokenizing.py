@@ -7,10 +7,11 @@ from typing import Any
 
 from cloister_common.errors import InvalidRequest
 from cloister_common.wire.embeddings import InputType, too_long
+from cloister_common.wire.pictures import unreadable_image
 
-from cloister_embedder.models import Encoder, Tokens
+from cloister_embedder.models import Encoder, ReadsImages, Tokens, UnreadableImage
 
-__all__ = ["prepare"]
+__all__ = ["prepare", "prepare_inputs"]
 
 _GROUP_TEXTS = 128
 """Texts tokenised before another request gets its turn: some milliseconds."""
@@ -58,6 +59,35 @@ async def prepare(
             if prepared[index].length > encoder.max_tokens:
                 raise too_long(field(index), tokens=prepared[index].length, limit=encoder.max_tokens)
     return prepared
+
+
+async def prepare_inputs(
+    encoder: Encoder[Any],
+    inputs: Sequence[str | bytes],
+    executor: Executor,
+    field: Callable[[int], str],
+    input_type: InputType | None = None,
+) -> list[Tokens]:
+    """As `prepare`, of texts and of files of images.
+
+    Raises:
+        InvalidRequest: Also of an image that cannot be read.
+    """
+    texts = [place for place, one in enumerate(inputs) if isinstance(one, str)]
+    prepared = await prepare(
+        encoder, [str(inputs[place]) for place in texts], executor, lambda index: field(texts[index]), input_type
+    )
+    found = dict(zip(texts, prepared, strict=True))
+    loop = asyncio.get_running_loop()
+    for place, one in enumerate(inputs):
+        if isinstance(one, bytes):
+            assert isinstance(encoder, ReadsImages), "a model of another kind was asked for images"
+            try:
+                # One by one: each takes some milliseconds, and a query is not stuck behind all of an upload's.
+                (found[place],) = await loop.run_in_executor(executor, encoder.prepare_images, [one])
+            except UnreadableImage as error:
+                raise unreadable_image(field(place)) from error
+    return [found[place] for place in range(len(inputs))]
 
 
 def _end_of_group(texts: Sequence[str] | Sequence[tuple[str, str]], start: int) -> int:

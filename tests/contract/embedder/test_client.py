@@ -1,6 +1,7 @@
 """Our client against the real embedder and the fake: the same results and the same errors."""
 
 import asyncio
+import io
 import math
 import struct
 
@@ -15,14 +16,16 @@ from cloister_common.errors import (
 )
 from cloister_common.testing.embedder import FakeEmbedder
 from cloister_common.testing.serving import free_port, served
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from tests.support.embedder import EMBEDDER_TOKEN
-from tests.support.embedder_service import RERANKER, ClientMaker
+from tests.support.embedder_service import CLIP, RERANKER, ClientMaker
 from tests.support.models import MINILM
+from tests.support.tiny_models import drawn
 
 
 def floats(vector: bytes) -> tuple[float, ...]:
@@ -192,3 +195,26 @@ async def test_answer_that_is_not_the_schema_is_upstreams_failure(
         if b"usage" not in body:
             with pytest.raises(UpstreamFailed):
                 await make_client(url).pass_embeddings(b"{}", tenant="proj_a")
+
+
+async def test_images_and_texts_about_them_are_near(real_url: str, make_client: ClientMaker) -> None:
+    """By a model that was trained for seconds on drawn shapes; anything real is another model's."""
+    client = make_client(real_url)
+    pairs = [("red", "square"), ("blue", "circle"), ("green", "square")]
+    pictures = await client.embed_images(CLIP, [file_of(drawn(*pair)) for pair in pairs])
+    texts = await client.embed_for_images(CLIP, [f"a photo of a {colour} {shape}" for colour, shape in pairs])
+    nearest = [max(range(3), key=lambda place: dot(text, pictures.vectors[place])) for text in texts.vectors]
+    assert nearest == [0, 1, 2]
+    assert pictures.tokens == 3 * 5
+
+
+async def test_an_image_that_cannot_be_read_is_named(url: str, make_client: ClientMaker) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await make_client(url).embed_images(CLIP, [file_of(drawn("red", "square")), b"\xff\xd8\xff"])
+    assert (refused.value.param, refused.value.error_code) == ("input[1]", "invalid_image_format")
+
+
+def file_of(picture: Image.Image) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()

@@ -9,11 +9,12 @@ import pytest
 
 from tests.support.embedder import EMBEDDER_TOKEN
 from tests.support.models import MINILM
+from tests.support.sdk import closing
 
 
 @pytest.fixture
 def sdk(url: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{url}/v1", api_key=EMBEDDER_TOKEN, max_retries=0)
+    return closing(openai.OpenAI(base_url=f"{url}/v1", api_key=EMBEDDER_TOKEN, max_retries=0))
 
 
 def test_embeddings_in_the_sdks_own_encoding_and_in_floats_agree(sdk: openai.OpenAI) -> None:
@@ -55,6 +56,6 @@ def test_errors_are_the_sdks_own_classes(sdk: openai.OpenAI, url: str) -> None:
         with pytest.raises(openai.BadRequestError) as short:
             sdk.embeddings.create(model=MINILM, input="x", dimensions=8)
         assert short.value.code == "unsupported_parameter"
-    stranger = openai.OpenAI(base_url=f"{url}/v1", api_key="sk-wrong", max_retries=0)
+    stranger = closing(openai.OpenAI(base_url=f"{url}/v1", api_key="sk-wrong", max_retries=0))
     with stranger, pytest.raises(openai.AuthenticationError):
         stranger.embeddings.create(model=MINILM, input="x")

@@ -5,13 +5,26 @@ from typing import Any
 import httpx
 import pytest
 from cloister_common.wire.embeddings import LANE_HEADER
+from cloister_common.wire.pictures import data_url
 
 from tests.support.embedder import EMBEDDER_TOKEN
 from tests.support.embedder_service import CLIP, RERANKER
+from tests.support.illustrated import picture
 from tests.support.models import MINILM
 
 LONG = "word " * 1000
 IMAGE = "data:image/png;base64,iVBORw0KGgo="
+
+
+PICTURE = data_url(picture("red", side=40))
+
+
+def part(url: str) -> dict[str, Any]:
+    return {"type": "input_image", "image_url": url}
+
+
+def chat_part(url: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def embedding(**more: Any) -> dict[str, Any]:
@@ -44,7 +57,10 @@ REFUSED: dict[str, tuple[str, Any]] = {
     "lists of token ids": ("/v1/embeddings", embedding(input=[[101], [102]])),
     "object": ("/v1/embeddings", embedding(input=[{"type": "text", "text": "x"}])),
     "image for a text model": ("/v1/embeddings", embedding(input=IMAGE)),
-    "image for the image model": ("/v1/embeddings", embedding(model=CLIP, input=["a cat", IMAGE])),
+    "damaged image for the image model": ("/v1/embeddings", embedding(model=CLIP, input=["a cat", IMAGE])),
+    "image elsewhere": ("/v1/embeddings", embedding(model=CLIP, input=[part("https://example.com/a.png")])),
+    "image of another kind": ("/v1/embeddings", embedding(model=CLIP, input=part("data:image/bmp;base64,Qk0="))),
+    "too many images": ("/v1/embeddings", embedding(model=CLIP, input=[PICTURE] * 65)),
     "too many": ("/v1/embeddings", embedding(input=["x"] * 2049)),
     "too long": ("/v1/embeddings", embedding(input=LONG)),
     "too long in a list": ("/v1/embeddings", embedding(input=["x", "y", LONG])),
@@ -103,6 +119,16 @@ def test_refusals_are_equal_in_status_type_code_and_parameter(real_url: str, fak
     messages = [answer.json()["error"]["message"] for answer in answers]
     if facts[0][1]["code"] != "context_length_exceeded":
         assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("given", [PICTURE, part(PICTURE), [part(PICTURE), "red", chat_part(PICTURE)]])
+def test_images_are_embedded_by_both(real_url: str, fake_url: str, given: Any) -> None:
+    for url in (real_url, fake_url):
+        answer = post(url, "/v1/embeddings", embedding(model=CLIP, input=given))
+        assert answer.status_code == 200, answer.text
+        vectors = [row["embedding"] for row in answer.json()["data"]]
+        assert len(vectors) == (len(given) if isinstance(given, list) else 1)
+        assert vectors[0] == pytest.approx(vectors[-1], abs=1e-4)  # of the same picture, whichever way it came
 
 
 @pytest.mark.parametrize("case", SERVED)

@@ -1,5 +1,6 @@
 """Real models through the loading code: the same vectors and scores as sentence-transformers' own, in any precision."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from cloister_common.settings import SettingsError
-from cloister_embedder.models import check_folder, load_encoder, loading
+from cloister_embedder.models import UnreadableImage, check_folder, load_encoder, loading
 from cloister_embedder.models.precision import possible_precisions
 from cloister_embedder.settings import ComputeSettings, ModelSettings
+from PIL import Image
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from structlog.testing import capture_logs
 
@@ -20,6 +22,7 @@ from tests.support.tiny_models import (
     TINY_CLIP_DIMENSIONS,
     TINY_CLIP_TOKENS,
     TINY_RERANKER_TOKENS,
+    drawn,
     make_clip,
     make_reranker,
 )
@@ -125,6 +128,33 @@ def test_clip_folder_gives_the_vectors_of_its_text_side(tmp_path: Path) -> None:
     model = SentenceTransformer(str(folder), local_files_only=True, device="cpu")
     expected = np.asarray(model.encode(texts, normalize_embeddings=True))
     assert np.allclose(matrix(encoder, texts), expected, atol=1e-5)
+
+
+def test_clip_folder_gives_the_vectors_of_pictures_beside_those_of_texts(tmp_path: Path) -> None:
+    folder = make_clip(tmp_path)
+    encoder = load("image", folder, "float32")
+    pictures = [drawn("red", "square"), drawn("blue", "circle", side=40)]
+    files = [file_of(one, kind) for one, kind in zip(pictures, ("PNG", "WEBP"), strict=True)]
+    first, second = encoder.prepare_images(files)
+    assert first.length == (32 // 16) ** 2 + 1
+    mixed = encoder.encode([first, *encoder.prepare(["a red square"]), second])
+    model = SentenceTransformer(str(folder), local_files_only=True, device="cpu")
+    shown, read = (model.encode(inputs, normalize_embeddings=True) for inputs in (pictures, ["a red square"]))
+    expected = np.stack([shown[0], read[0], shown[1]])
+    assert np.allclose(np.stack([np.frombuffer(vector, "<f4") for vector in mixed]), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n" + bytes(64), b"\xff\xd8\xff" + bytes(64), b"%PDF-1.7", b""])
+def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
+    encoder = load("image", make_clip(tmp_path), "float32")
+    with pytest.raises(UnreadableImage):
+        encoder.prepare_images([content])
+
+
+def file_of(picture: Image.Image, kind: str) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, kind, lossless=True)
+    return out.getvalue()
 
 
 def test_cross_encoder_folder_gives_its_scores_between_0_and_1(tmp_path: Path) -> None:

@@ -1,27 +1,29 @@
 """What the batching needs of a model, and nothing more: so that it can be tested with a fake."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from cloister_common.wire.embeddings import InputType
 
-__all__ = ["Encoder", "Tokens"]
+__all__ = ["Encoder", "ReadsImages", "Tokens"]
 
 R = TypeVar("R")
 
 
 class Tokens(NamedTuple):
-    """One tokenised text, or one query with one document. Equal tokens have equal results.
+    """One tokenised text, one query with one document, or one picture. Equal tokens have equal results.
 
     Attributes:
         ids: Token ids, special tokens included, as native int32.
         types: Token type ids in the same form; empty where the model has none or all are zero.
-        length: Number of tokens.
+        length: Number of tokens; of a picture that of its patches.
+        pixels: Of a picture, as the model takes them (native float32); empty of a text.
     """
 
     ids: bytes
     types: bytes
     length: int
+    pixels: bytes = b""
 
 
 class Encoder(Protocol[R]):
@@ -57,4 +59,17 @@ class Encoder(Protocol[R]):
 
     def encode(self, batch: Sequence[Tokens]) -> list[R]:
         """One forward pass over ``batch``, results in its order. Called from one thread at a time."""
+        ...
+
+
+@runtime_checkable
+class ReadsImages(Protocol):
+    """What an encoder of the kind ``image`` can do besides."""
+
+    def prepare_images(self, images: Sequence[bytes]) -> list[Tokens]:
+        """Decodes files of images. Safe to call from any thread.
+
+        Raises:
+            UnreadableImage: One cannot be read; its place is the first argument.
+        """
         ...

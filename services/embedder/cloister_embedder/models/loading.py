@@ -11,6 +11,7 @@ from cloister_common.settings import SettingsError
 
 from cloister_embedder.models.compute import Device, available_cores, choose_device
 from cloister_embedder.models.encoder import Encoder
+from cloister_embedder.models.images import ImageReader
 from cloister_embedder.models.precision import (
     Measured,
     Measurements,
@@ -129,8 +130,17 @@ def _load_vectors(name: str, settings: ModelSettings, device: Device, precision:
     shorter = _shorter(name, settings, model, dimensions)
     max_tokens = _max_tokens(name, model)
     tokenizer = TextTokenizer(name, model.tokenizer, prompts=prompts)
+    images = _image_reader(model) if settings.kind == "image" else None
     _convert(name, model, device, precision)
-    return VectorEncoder(model, tokenizer, max_tokens=max_tokens, dimensions=dimensions, shorter=shorter)
+    return VectorEncoder(model, tokenizer, max_tokens=max_tokens, dimensions=dimensions, shorter=shorter, images=images)
+
+
+def _image_reader(model: Any) -> ImageReader:
+    """What makes a CLIP model's inputs of pictures, of the folder's own processor."""
+    vision = getattr(model.config, "vision_config", None)
+    side, patch = getattr(vision, "image_size", None), getattr(vision, "patch_size", None)
+    tokens = (side // patch) ** 2 + 1 if isinstance(side, int) and isinstance(patch, int) else 50
+    return ImageReader(model.processor.image_processor, tokens=tokens)
 
 
 def _convert(name: str, model: Any, device: Device, precision: Precision) -> None:
