@@ -7,13 +7,18 @@ from cloister_common.access import Services, provide
 from cloister_common.app import ReadinessCheck, create_base_app
 from cloister_common.errors import Unavailable
 from cloister_common.vault import VaultError
+from cloister_common.wire.images import MOST_IMAGE_FILE_BYTES
 from cloister_common.wire.reading import MOST_FILE_BYTES
 from fastapi import FastAPI
 
+from cloister_retriever.charges.routes import router as charges
 from cloister_retriever.context import Context, open_context
 from cloister_retriever.damage import on_damage
+from cloister_retriever.files.results import router as results
 from cloister_retriever.files.routes import router as files
+from cloister_retriever.pictures.routes import router as pictures
 from cloister_retriever.reading.routes import router as reading
+from cloister_retriever.reembedding.routes import router as reembedding
 from cloister_retriever.search.routes import router as search
 from cloister_retriever.settings import RetrieverSettings
 from cloister_retriever.uploads.routes import router as uploads
@@ -25,6 +30,9 @@ __all__ = ["create_app"]
 
 _MAX_BODY_BYTES = 2 * 1024 * 1024
 """A batch of 2,000 files, each with attributes."""
+
+_PICTURE_BODY_BYTES = 8 * 1024 * 1024
+"""A search with a photograph. One that is larger can be uploaded, and asked with by its id."""
 
 _FORM_BYTES = 1024 * 1024
 """What a form may hold beside the file."""
@@ -47,13 +55,28 @@ def create_app(settings: RetrieverSettings) -> FastAPI:
         max_body_bytes=_MAX_BODY_BYTES,
         larger_bodies={
             "/v1/files": settings.ingestion.max_file_bytes + _FORM_BYTES,
+            "/internal/files": settings.ingestion.max_file_bytes,
             "/internal/read": MOST_FILE_BYTES,
+            "/internal/image": MOST_IMAGE_FILE_BYTES,
             "/v1/uploads": PART_BYTES + _FORM_BYTES,
+            "/v1/vector_stores": _PICTURE_BODY_BYTES,
+            "/internal/search": _PICTURE_BODY_BYTES,
         },
     )
     app.add_exception_handler(VaultError, on_damage)
     if settings.role != "ingest":
-        for router in (files, uploads, reading, search, files_in_stores, vector_stores):
+        for router in (
+            charges,
+            files,
+            results,
+            uploads,
+            reading,
+            pictures,
+            search,
+            files_in_stores,
+            vector_stores,
+            reembedding,
+        ):
             app.include_router(router)
     return app
 

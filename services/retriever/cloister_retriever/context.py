@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 
 from cloister_common.clients.embedder import EmbedderClient
 from cloister_common.internal import InternalTokens
@@ -12,12 +13,14 @@ from cloister_common.vault import FileRootKey, Keyring, VaultError
 
 from cloister_retriever.audience.service import Audiences
 from cloister_retriever.audience.store import AccessStore
+from cloister_retriever.charges.service import Charges
 from cloister_retriever.files.service import FileService
 from cloister_retriever.files.store import FileStore
 from cloister_retriever.identifiers import UPLOAD_PREFIX
 from cloister_retriever.index.collection import PassageCollection
 from cloister_retriever.index.connection import MilvusConnection
 from cloister_retriever.index.rotation import Rotations
+from cloister_retriever.ingestion.paying import Paying
 from cloister_retriever.ingestion.pipeline import Pipeline
 from cloister_retriever.ingestion.worker import IngestWorkers
 from cloister_retriever.jobs.due import Due, End
@@ -27,23 +30,34 @@ from cloister_retriever.keys import PassageKeyring
 from cloister_retriever.parsing.chunking import Chunker, ModelLimits, load_tokenizer
 from cloister_retriever.parsing.parser import Parser
 from cloister_retriever.parsing.warm import ParserHost
-from cloister_retriever.reading.service import ReadingService, limits_of
+from cloister_retriever.pictures.ingestion import PictureKeeper
+from cloister_retriever.pictures.service import PictureService
+from cloister_retriever.pictures.space import PictureSpace
+from cloister_retriever.pictures.store import PictureStore
+from cloister_retriever.reading.service import ReadingService, limits_of, looking_of
+from cloister_retriever.reembedding.filling import Reembedder
+from cloister_retriever.reembedding.service import ReembeddingService
 from cloister_retriever.sealed.indexes import Indexes
 from cloister_retriever.sealed.memory import OpenStores
 from cloister_retriever.sealed.packs import Packs
+from cloister_retriever.search.reranking import Reranker
 from cloister_retriever.search.service import SearchService
+from cloister_retriever.search.sights import Sights
 from cloister_retriever.settings import RetrieverSettings
 from cloister_retriever.storage.backend import open_objects
+from cloister_retriever.storage.editions import EditionLog
 from cloister_retriever.storage.keys import ObjectKeyStore
 from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import SealedRecords
 from cloister_retriever.storage.uses import FileUses
 from cloister_retriever.uploads.service import UploadService
 from cloister_retriever.uploads.store import UploadStore
-from cloister_retriever.vector_stores.attachments import AttachmentService, ChunkingPolicy
+from cloister_retriever.vector_stores.attaching import ChunkingPolicy
+from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.batches import BatchService
 from cloister_retriever.vector_stores.expiry import Expiries
 from cloister_retriever.vector_stores.ingestions import IngestionService
+from cloister_retriever.vector_stores.models import EmbeddingModels
 from cloister_retriever.vector_stores.records import Chunking
 from cloister_retriever.vector_stores.service import VectorStoreService
 from cloister_retriever.vector_stores.store import VectorStoreStore
@@ -68,7 +82,10 @@ class Context:
     attachments: AttachmentService
     batches: BatchService
     search: SearchService
+    reembedding: ReembeddingService
+    pictures: PictureService
     reading: ReadingService
+    charges: Charges
     objects: Objects
     milvus: MilvusConnection
     embedder: EmbedderClient
@@ -92,7 +109,8 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         uses = FileUses(objects, keyring)
         audiences = Audiences(AccessStore(keyring, records))
         keys = PassageKeyring(keyring)
-        store = VectorStoreStore(objects, keyring, records)
+        editions = EditionLog(objects, keyring, records, settings.embedder.model)
+        store = VectorStoreStore(objects, keyring, records, editions)
 
         embedder = EmbedderClient(
             settings.embedder.url,
@@ -104,10 +122,17 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         milvus = MilvusConnection(settings.milvus)
         stack.push_async_callback(milvus.close)
         rotations = Rotations()
-        standard = PassageCollection(milvus, settings.embedder.model)
+        models = EmbeddingModels(embedder, settings.embedder.model)
         packs = Packs(objects, keyring)
         open_stores = OpenStores(packs, keyring, most_bytes=settings.protection.sealed_memory_bytes)
-        indexes = Indexes(standard, packs, open_stores, keys, rotations)
+        collections = cache(partial(PassageCollection, milvus))
+        space = None
+        if (image_model := settings.embedder.image_model) is not None:
+            of_pictures = Indexes(collections, packs, open_stores, keys, rotations, editions)
+            space = PictureSpace(image_model, embedder, of_pictures, keys, rotations, settings.search.pictures)
+        besides = None if space is None else space.delete
+        indexes = Indexes(collections, packs, open_stores, keys, rotations, editions, besides)
+        pictures = PictureStore(objects, keyring)
         words = Words(objects, keyring, most_bytes=settings.search.words_memory_bytes)
 
         ingestion = settings.ingestion
@@ -116,6 +141,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
         limits = ModelLimits.of(ingestion.tokenizer_path, prompt_tokens=ingestion.prompt_tokens)
         queue = JobQueue(objects, keyring, records, lease_seconds=ingestion.lease_seconds)
         purges = Purges(queue, indexes)
+        charges = Charges(objects, keyring, records)
         due = Due(objects, keyring, records)
         most = ingestion.max_file_bytes
         files = FileService(FileStore(objects, keyring, records), uses, audiences, due, max_file_bytes=most)
@@ -132,8 +158,12 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             uses,
             purges,
             expiries,
-            model=settings.embedder.model,
+            models,
             protection=settings.protection.default,
+        )
+        quick = Parser(limits_of(ingestion), host)
+        fetching = PictureService(
+            pictures, keys, attachments, files, Parser(looking_of(ingestion), host, by_sight=True)
         )
         search = SearchService(
             stores=stores,
@@ -144,20 +174,40 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             rotations=rotations,
             words=words,
             pieces=Chunker(load_tokenizer(ingestion.tokenizer_path), max_tokens=limits.tokens, overlap_tokens=0),
+            reranker=Reranker(embedder, settings.search),
+            sights=Sights(space, fetching, stores, attachments),
         )
+        reembedding = ReembeddingService(stores, attachments, words, queue, models)
         supervisor = Supervisor()
         stack.push_async_callback(supervisor.close)
         supervisor.loop("sealed", open_stores.run)
+        supervisor.loop("words", words.run)
         if settings.role in {"all", "ingest"}:
             pipeline = Pipeline(
                 files=files,
                 ingestions=IngestionService(store, uses, settings.protection),
                 keys=keys,
-                parser=Parser(ingestion, host),
+                parser=Parser(ingestion, host, by_sight=space is not None),
                 embedder=embedder,
                 indexes=indexes,
                 rotations=rotations,
                 words=words,
+                pictures=PictureKeeper(pictures, keys, space),
+                queue=queue,
+                paying=Paying(charges, model_tokens=limits.tokens, besides=limits.besides),
+                reembedder=Reembedder(
+                    service=reembedding,
+                    stores=stores,
+                    attachments=attachments,
+                    search=search,
+                    keys=keys,
+                    embedder=embedder,
+                    models=models,
+                    indexes=indexes,
+                    rotations=rotations,
+                    words=words,
+                    editions=editions,
+                ),
             )
             workers = IngestWorkers(
                 queue,
@@ -178,7 +228,10 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             attachments=attachments,
             batches=BatchService(store, attachments),
             search=search,
-            reading=ReadingService(files, Parser(limits_of(ingestion), host), passage_tokens=limits.tokens),
+            reembedding=reembedding,
+            pictures=fetching,
+            reading=ReadingService(files, quick, passage_tokens=limits.tokens),
+            charges=charges,
             objects=objects,
             milvus=milvus,
             embedder=embedder,

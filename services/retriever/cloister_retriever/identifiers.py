@@ -5,10 +5,10 @@ an item that was deleted meanwhile, of which nothing is kept. The time is no sec
 """
 
 import re
-import secrets
 import time
 
 from cloister_common.errors import NotFound
+from cloister_common.ids import least_id, new_placed_id
 
 __all__ = [
     "ATTACHMENT_PREFIX",
@@ -62,11 +62,6 @@ def is_id(prefix: str, value: str) -> bool:
     return value.startswith(prefix) and _DIGITS.fullmatch(value[len(prefix) :]) is not None
 
 
-def new_placed_id(prefix: str, at_ns: int) -> str:
-    """A fresh id of something made at ``at_ns``, in nanoseconds since the epoch: `check_id`'s shape."""
-    return f"{least_id(prefix, at_ns)}{secrets.token_hex(16)}"
-
-
 def place_in(value: str) -> int | None:
     """When what has this id was made, in nanoseconds since the epoch; None if the id does not say."""
     digits = value[-48:]
@@ -80,11 +75,6 @@ def place_in(value: str) -> int | None:
 def places() -> tuple[int, int]:
     """The first and the last place that an id can say now, both included."""
     return _FIRST_PLACE_NS, time.time_ns() + _SKEW_NS
-
-
-def least_id(prefix: str, place: int) -> str:
-    """What no id of this kind made at ``place`` or later comes before, and none made earlier after."""
-    return f"{prefix}{place:0{_PLACE_DIGITS}x}"
 
 
 def missing(prefix: str, value: str, *, param: str | None = None) -> NotFound:

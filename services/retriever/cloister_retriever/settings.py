@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
+from cloister_common.buckets import BucketSettings
 from cloister_common.settings import ClientTls, ServiceSettings, Settings
 from pydantic import Field, model_validator
 
@@ -13,9 +14,12 @@ __all__ = [
     "IngestionSettings",
     "MilvusSettings",
     "MilvusTls",
+    "PictureSearchSettings",
+    "PictureSettings",
     "Protection",
     "ProtectionSettings",
     "RetrieverSettings",
+    "SearchSettings",
     "VaultSettings",
 ]
 
@@ -36,6 +40,12 @@ class EmbedderSettings(Settings):
     url: str = Field(pattern="^https?://", description="Its scheme, host and port.")
     token_file: Path = Field(description="The embedder's internal token; of several lines the first is sent.")
     model: str = Field(min_length=1, description="The public name of the text model that embeds passages and queries.")
+    image_model: str | None = Field(
+        None,
+        min_length=1,
+        description="The public name of a model of the kind `image` (CLIP): pictures are then found by what they show "
+        "too, and by another picture. Left out, they are found by words alone.",
+    )
     tls: ClientTls = ClientTls()
 
 
@@ -65,15 +75,10 @@ class MilvusSettings(Settings):
         return self
 
 
-class BlobSettings(Settings):
+class BlobSettings(BucketSettings):
     """The object store: a folder (``file:///path``) or S3 (``s3://bucket/prefix``)."""
 
     url: str = Field(pattern="^(file:///.+|s3://[^/]+)", description="`file:///path`, or `s3://bucket/prefix`.")
-    endpoint: str | None = Field(None, description="S3: the server's URL, where it is not AWS.")
-    region: str | None = Field(None, description="S3: the bucket's region.")
-    access_key_id_file: Path | None = Field(None, description="S3: the access key's id.")
-    secret_access_key_file: Path | None = Field(None, description="S3: the access key. Set both files, or neither.")
-    ca_file: Path | None = Field(None, description="S3: CA bundle to trust instead of the system's.")
     min_free_mib: int = Field(
         256,
         ge=0,
@@ -86,9 +91,24 @@ class BlobSettings(Settings):
         s3_only = (self.endpoint, self.region, self.access_key_id_file, self.secret_access_key_file, self.ca_file)
         if urlsplit(self.url).scheme == "file" and any(option is not None for option in s3_only):
             raise ValueError("endpoint, region, keys and ca_file are options of an s3:// url")
-        if (self.access_key_id_file is None) != (self.secret_access_key_file is None):
-            raise ValueError("access_key_id_file and secret_access_key_file belong together: set both or neither")
         return self
+
+
+class PictureSettings(Settings):
+    """Which pictures of a file are kept, to be found and fetched."""
+
+    max_per_file: int = Field(
+        200, ge=0, le=2_000, description="Pictures of one file; more are counted and left out. 0 keeps none at all."
+    )
+    max_pixels: int = Field(
+        50_000_000, ge=1_000, le=80_000_000, description="Pixels of one picture; a larger one is left out."
+    )
+    max_bytes: int = Field(
+        16 * 1024 * 1024,
+        ge=64 * 1024,
+        le=64 * 1024 * 1024,
+        description="Of all pictures of one file, as PNG and JPEG of at most 2,048 pixels a side.",
+    )
 
 
 class IngestionSettings(Settings):
@@ -102,7 +122,9 @@ class IngestionSettings(Settings):
         description="Tokens of the longest of the embedder's `models.<name>.prompts`, if it has some: passages leave "
         "room for them. Prompts of the folder's own are counted without this.",
     )
-    workers: int = Field(2, ge=1, le=64, description="Files this process ingests at once.")
+    workers: int = Field(
+        2, ge=1, le=64, description="Files this process ingests at once, and as many small ones besides."
+    )
     chunk_tokens: int = Field(200, ge=16, description="Passage length of the `auto` strategy, capped by the model.")
     overlap_tokens: int = Field(40, ge=0, description="Tokens two neighbouring passages share under `auto`.")
     max_file_bytes: int = Field(512 * 1024 * 1024, ge=1, description="Largest upload. OpenAI's own limit is 512 MB.")
@@ -118,6 +140,12 @@ class IngestionSettings(Settings):
         description="Languages that files are expected in, as `de` or `ja`: preferred where a file does not say its "
         "encoding and several fit.",
     )
+    ocr: bool = Field(
+        True,
+        description="Whether text in scans and pictures is read, where `requirements/ocr.txt` is installed: a page "
+        "takes some 5 processor seconds, and all of a file's together six tenths of `parse_seconds` at most.",
+    )
+    pictures: PictureSettings = PictureSettings()
     turn_seconds: float = Field(
         10.0, gt=0, description="Seconds that a file is worked on before another tenant's file may take its turn."
     )
@@ -156,6 +184,26 @@ class ProtectionSettings(Settings):
     )
 
 
+Cosines = tuple[
+    Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)], Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+]
+
+
+class PictureSearchSettings(Settings):
+    """What a cosine of the CLIP model says: models differ in that. Below the first number it is a score of 0, from the
+    second on one of 1. The defaults are for `clip-ViT-B-32`."""
+
+    text_cosines: Cosines = Field((0.18, 0.34), description="Of a picture and a text.")
+    picture_cosines: Cosines = Field((0.55, 1.0), description="Of a picture and another one.")
+
+    @model_validator(mode="after")
+    def _least_is_less(self) -> Self:
+        for name, (least, most) in (("text", self.text_cosines), ("picture", self.picture_cosines)):
+            if least >= most:
+                raise ValueError(f"{name}_cosines must be two numbers, the smaller one first")
+        return self
+
+
 class SearchSettings(Settings):
     """How vector stores are searched."""
 
@@ -165,6 +213,19 @@ class SearchSettings(Settings):
         description="Memory for the words of `standard` vector stores: about 1.5 KiB a passage. Those searched longest "
         "ago leave it first. A store that needs more by itself is searched by meaning alone, which the log says.",
     )
+    rerank_model: str | None = Field(
+        None,
+        min_length=1,
+        description="The embedder's cross-encoder (`kind: rerank`) that puts the best passages in order, unless a "
+        "search says `ranker: none`. Without one the scores do.",
+    )
+    rerank_candidates: int = Field(
+        30, ge=2, le=100, description="Passages that it reads for a search, or as many as there are to be results."
+    )
+    rerank_seconds: float = Field(
+        3.0, gt=0, le=30, description="Longest wait for it; then the order by scores stands, which a metric counts."
+    )
+    pictures: PictureSearchSettings = PictureSearchSettings()
 
 
 class RetrieverSettings(ServiceSettings):

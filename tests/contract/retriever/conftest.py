@@ -16,6 +16,7 @@ from cloister_common.testing.serving import served
 from tests.support.embedder import EMBEDDER_TOKEN
 from tests.support.milvus import MilvusLite
 from tests.support.retriever import RETRIEVER_TOKEN, RetrieverProcess
+from tests.support.sdk import closing
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +49,7 @@ def tenant() -> str:
 @pytest.fixture
 def sdk(url: str, tenant: str) -> openai.OpenAI:
     headers = {TENANT_HEADER: tenant}
-    return openai.OpenAI(base_url=f"{url}/v1", api_key=RETRIEVER_TOKEN, default_headers=headers, max_retries=0)
+    return closing(openai.OpenAI(base_url=f"{url}/v1", api_key=RETRIEVER_TOKEN, default_headers=headers, max_retries=0))
 
 
 @pytest.fixture

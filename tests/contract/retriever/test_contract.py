@@ -15,6 +15,7 @@ from cloister_common.testing.serving import free_port, served
 
 from tests.support.documents import ingested, upload
 from tests.support.retriever import RETRIEVER_TOKEN
+from tests.support.sdk import closing
 
 ZEBRA = b"The zebra eats grass every morning."
 SHIPS = b"A lighthouse guides ships at night."
@@ -87,7 +88,7 @@ async def test_unknown_stores_and_options_are_the_same_errors(
         with pytest.raises(NotFound):
             await client.check_stores(owner, stores)
     with pytest.raises(InvalidRequest) as refused:
-        await client.search(tenant, [store], "q", ranking_options={"ranker": "default-2024-11-15"})
+        await client.search(tenant, [store], "q", ranking_options={"ranker": "default-2019-01-01"})
     assert (refused.value.error_code, refused.value.param) == (UnsupportedParameter.code, "ranking_options.ranker")
 
 
@@ -95,7 +96,9 @@ def test_every_answer_has_the_same_shape(real_url: str, fake_url: str, tenant: s
     shapes = []
     for url in (real_url, fake_url):
         headers = InternalTokens([RETRIEVER_TOKEN.encode()]).headers(tenant)
-        sdk = openai.OpenAI(base_url=f"{url}/v1", api_key=RETRIEVER_TOKEN, default_headers=headers, max_retries=0)
+        sdk = closing(
+            openai.OpenAI(base_url=f"{url}/v1", api_key=RETRIEVER_TOKEN, default_headers=headers, max_retries=0)
+        )
         store, zebra, _ = filled(sdk)
         batch = sdk.vector_stores.file_batches.create(store, file_ids=[zebra]).id
         in_store, in_batch = f"/v1/vector_stores/{store}", f"/v1/vector_stores/{store}/file_batches/{batch}"
@@ -133,7 +136,9 @@ def test_every_answer_has_the_same_shape(real_url: str, fake_url: str, tenant: s
 
 def test_what_tests_plant_in_the_fake_looks_like_what_is_stored(real_url: str, tenant: str) -> None:
     headers = InternalTokens([RETRIEVER_TOKEN.encode()]).headers(tenant)
-    sdk = openai.OpenAI(base_url=f"{real_url}/v1", api_key=RETRIEVER_TOKEN, default_headers=headers, max_retries=0)
+    sdk = closing(
+        openai.OpenAI(base_url=f"{real_url}/v1", api_key=RETRIEVER_TOKEN, default_headers=headers, max_retries=0)
+    )
     store, _, _ = filled(sdk)
     fake = FakeRetriever(RETRIEVER_TOKEN)
     fake.planted = {"vs_1": [found("The zebra eats grass.", attributes={"kind": "animal", "n": 1})]}

@@ -12,12 +12,16 @@ from cloister_common.testing.serving import served
 
 from tests.support.embedder import EMBEDDER_TOKEN
 from tests.support.milvus import MilvusLite
+from tests.support.models import MINILM
 from tests.support.retriever import RetrieverMaker, RetrieverProcess
+
+OTHER_MODEL = "another-model"
+"""What vector stores can be embedded with anew."""
 
 
 @pytest.fixture(scope="session")
 def fake_embedder() -> Iterator[FakeEmbedder]:
-    embedder = FakeEmbedder(EMBEDDER_TOKEN)
+    embedder = FakeEmbedder(EMBEDDER_TOKEN, models={MINILM: "text", OTHER_MODEL: "text"})
     with served(embedder) as url:
         embedder.url = url  # type: ignore[attr-defined] # where this session's instance is served
         yield embedder

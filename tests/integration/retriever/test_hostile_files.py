@@ -15,6 +15,7 @@ from cloister_retriever.settings import IngestionSettings
 
 from tests.support.models import minilm_folder
 from tests.support.office import docx, odt, zipped
+from tests.support.workbooks import Cell, excel, excel_97, excel_binary, opendocument
 
 MIB = 1024 * 1024
 
@@ -71,6 +72,17 @@ PARAGRAPH = "<w:p><w:r><w:t>words that stay {}</w:t></w:r></w:p>"
 LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 12))
 
 
+REPEATED = (
+    '<table:table-row table:number-rows-repeated="1048576"><table:table-cell table:number-columns-repeated="16384">'
+    "<text:p>again and again and again</text:p></table:table-cell></table:table-row>"
+)
+
+
+def sheet_with(entity: str) -> str:
+    rows = (f'<row><c t="str"><v>{said}</v></c></row>' for said in ("words that stay", entity))
+    return f"<sheetData>{''.join(rows)}</sheetData>"
+
+
 def with_dtd(dtd: str, entity: str) -> bytes:
     made = docx(PARAGRAPH.format(entity))
     with zipfile.ZipFile(io.BytesIO(made)) as archive:
@@ -84,11 +96,10 @@ def with_dtd(dtd: str, entity: str) -> bytes:
     [
         (stored({"a.txt": bytes(300 * MIB)}), "a.zip", "more than its size"),
         (stored({"word/document.xml": b"<a>" + b" " * (200 * MIB)}), "a.docx", "more than its size"),
-        (
-            stored({"xl/workbook.xml": b"a", "xl/worksheets/sheet1.xml": b" " * (200 * MIB)}),
-            "a.xlsx",
-            "more than its size",
-        ),
+        (excel({"S": " " * (200 * MIB)}), "a.xlsx", "more than its size"),
+        (opendocument(f'<table:table table:name="T">{REPEATED * 50}</table:table>'), "a.ods", "bytes of text"),
+        (excel_97([Cell("A1", "words")]).replace(b"w\0o\0r\0d\0s\0", os.urandom(10))[:1700], "a.xls", ""),
+        (b"\x78\x9f\x3e\x22" + os.urandom(64 * 1024), "winmail.dat", ""),
         (within(b"words", 30), "a.zip", "Nothing in the archive"),
         (stored({f"{number}.txt": b"a" for number in range(12_000)}), "a.zip", "more than 10000 files"),
         (pdf(b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[2 0 R]/Count 1>>"), "loop.pdf", ""),
@@ -113,7 +124,22 @@ def with_dtd(dtd: str, entity: str) -> bytes:
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + os.urandom(4096), "a.msg", "old Office"),
         (b"PK\x03\x04" + os.urandom(4096), "a.docx", "damaged"),
     ],
-    ids=["zip", "docx", "xlsx", "deep", "many", "pdf-loop", "pdf-bomb", "rtf", "eml", "ole", "cut"],
+    ids=[
+        "zip",
+        "docx",
+        "xlsx",
+        "ods",
+        "xls",
+        "tnef",
+        "deep",
+        "many",
+        "pdf-loop",
+        "pdf-bomb",
+        "rtf",
+        "eml",
+        "ole",
+        "cut",
+    ],
 )
 async def test_it_ends_with_a_sentence_or_with_what_it_says(content: bytes, name: str, words: str) -> None:
     became = await parse(content, name)
@@ -127,6 +153,12 @@ async def test_it_ends_with_a_sentence_or_with_what_it_says(content: bytes, name
         (with_dtd(f'<!ENTITY l0 "lol">{LAUGHS}', "&l11;"), "laughs.docx"),
         (with_dtd(f'<!ENTITY x SYSTEM "{HERE}">', "&x;"), "file.docx"),
         (with_dtd('<!ENTITY % x SYSTEM "http://127.0.0.1:9/x.dtd"> %x;', ""), "remote.docx"),
+        (excel({"S": sheet_with("&l11;")}, doctype=f'<!ENTITY l0 "lol">{LAUGHS}'), "laughs.xlsx"),
+        (excel({"S": sheet_with("&x;")}, doctype=f'<!ENTITY x SYSTEM "{HERE}">'), "file.xlsx"),
+        (
+            excel_binary([Cell("A1", "words that stay"), Cell("B9", 1.5, "0" * 255), Cell("XFD1048576", 1, "#/#")]),
+            "a.xlsb",
+        ),
         (odt("<text:p>words that stay<text:s text:c='999999999'/></text:p>"), "blanks.odt"),
         (stored({"../../tmp/cloister-escape.txt": b"words that stay", "/etc/cloister-escape": b"b"}), "slip.zip"),
         (b"<html><p>words that stay" + b"<div>" * 100_000, "deep.html"),
@@ -142,6 +174,8 @@ async def test_it_ends_with_a_sentence_or_with_what_it_says(content: bytes, name
         (b"words that stay\n" + b"| a " * 10_000 + b"\n" + b"#" * 10_000 + b" a\n", "bars.md"),
         (b"words that stay " + b"\xe4" * 100_000, "letters.txt"),
         (b"words that stay " + "\u6f22".encode() * 20_000, "cjk.txt"),
+        *(("\ufeffwords that stay".encode(wide), "wide.txt") for wide in ("utf-16-be", "utf-32-be", "utf-32-le")),
+        (b"<html><meta charset=koi8-t><p>words that stay " + "\u0437\u0430".encode("koi8-t"), "rare.html"),
         (b"words that stay,b\n" + b"c," * 20_000 + b"\n", "wide.csv"),
         (b"{\\rtf1\\ansi words that stay\\par " + b"\\'e4" * 20_000 + b"}", "hex.rtf"),
         (b"From: a\nMessage-ID: b\nSubject: " + b"=?utf-8?q?a?= " * 2_000 + b"\n\nwords that stay", "subject.eml"),

@@ -17,8 +17,9 @@ BODIES = {
     "/v1/vector_stores/{store_id}/search": {"query": "zebra"},
     "/v1/uploads/{upload_id}/complete": {"part_ids": ["PART"]},
     "/internal/search": {"vector_store_ids": ["STORE"], "query": "zebra"},
+    "/cloister/v1/vector_stores/{store_id}/reembed": {"model": "m"},
 }
-QUERIES = {"/internal/read": {"file_id": "FILE"}}
+QUERIES = {"/internal/read": {"file_id": "FILE"}, "/internal/image": {"file_id": "FILE"}}
 FILES = {"/v1/uploads/{upload_id}/parts": {"data": b"more"}}
 OPEN = {"/health", "/livez", "/readyz"}
 COLLECTIONS = {
@@ -27,7 +28,15 @@ COLLECTIONS = {
     ("POST", "/v1/uploads"),
     ("POST", "/v1/vector_stores"),
     ("GET", "/v1/vector_stores"),
+    ("PUT", "/internal/files/{file_id}"),
 }
+"""What makes or lists things, and names none that is there."""
+OF_NO_TENANT = {
+    ("GET", "/internal/ingestions"),
+    ("POST", "/internal/ingestions/{attachment_id}"),
+    ("DELETE", "/internal/ingestions/{attachment_id}"),
+}
+"""What a gateway asks for all tenants together. It takes nobody there."""
 
 
 def routes() -> list[tuple[str, str]]:
@@ -85,7 +94,7 @@ def test_no_route_answers_without_the_token(lite_retriever: RetrieverProcess, me
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [route for route in ROUTES if route[1] not in OPEN and route not in COLLECTIONS]
+    ("method", "path"), [route for route in ROUTES if route[1] not in OPEN and route not in COLLECTIONS | OF_NO_TENANT]
 )
 def test_another_tenants_id_looks_like_an_unknown_one(
     lite_retriever: RetrieverProcess, owned: dict[str, str], method: str, path: str
@@ -95,7 +104,7 @@ def test_another_tenants_id_looks_like_an_unknown_one(
     answers = []
     with lite_retriever.http("proj_thief") as http:
         for ids in (owned, unknown):
-            named = {f"{name.lower()}_id": known for name, known in ids.items()}
+            named = {f"{name.lower()}_id": known for name, known in ids.items()} | {"number": "0"}
             body = _filled(BODIES.get(path), ids) if method == "POST" else None
             query = {name: ids[known] for name, known in QUERIES.get(path, {}).items()}
             answer = http.request(method, path.format(**named), params=query, json=body, files=FILES.get(path))
@@ -105,6 +114,20 @@ def test_another_tenants_id_looks_like_an_unknown_one(
             answers.append((answer.status_code, text))
     assert answers[0] == answers[1]
     assert answers[0][0] == 404
+
+
+def test_a_result_under_a_foreign_id_is_refused_and_changes_nothing(
+    lite_retriever: RetrieverProcess, owned: dict[str, str]
+) -> None:
+    path, query = f"/internal/files/{owned['FILE']}", {"name": "out.jsonl", "like": owned["FILE"]}
+    with lite_retriever.http("proj_thief") as http:
+        # The file's key is the owner's, and opens for nobody else.
+        assert not http.put(path, params=query, content=b"of the thief").is_success
+        assert http.get(f"/v1/files/{owned['FILE']}").status_code == 404
+    with lite_retriever.http("proj_owner") as http:
+        assert http.get(f"/v1/files/{owned['FILE']}").json()["filename"] == "secret.txt"
+        hits = http.post(f"/v1/vector_stores/{owned['STORE']}/search", json={"query": "zebra"}).json()["data"]
+    assert [hit["content"][0]["text"] for hit in hits] == ["the zebra is secret"]
 
 
 def test_a_foreign_file_cannot_be_put_into_an_own_store(

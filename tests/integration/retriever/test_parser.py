@@ -1,11 +1,12 @@
 """The parser's process: hostile files end with a sentence, and nothing gets out of the sandbox."""
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from cloister_retriever.settings import IngestionSettings
 from tests.support.documents import pdf
 from tests.support.models import minilm_folder
 from tests.support.waiting import until
+from tests.support.workbooks import Cell, excel_97, excel_binary
 
 MIB = 1024 * 1024
 
@@ -49,8 +51,23 @@ async def refusal(content: bytes, name: str = "a.txt", **changes: Any) -> Unread
     return raised.value
 
 
+@pytest.mark.parametrize("make", [excel_binary, excel_97])
+async def test_a_spreadsheet_is_read_within_the_sandbox(make: Callable[[list[Cell]], bytes]) -> None:
+    content = make([Cell("A1", "share"), Cell("B1", 0.5, "0%"), Cell("C1", 45123, "dd.mm.yyyy")])
+    parsed = await parser().parse(chunks(content), name="a.xls", max_tokens=200, overlap_tokens=0)
+    assert parsed.text == "Sheet\n\nshare | 50% | 16.07.2023"
+
+
 async def test_a_pdf_has_its_pages() -> None:
-    parsed = await parser().parse(chunks(pdf(["one", "", "three"])), name="x", max_tokens=200, overlap_tokens=0)
+    told: list[tuple[int, int]] = []
+    parsed = await parser().parse(
+        chunks(pdf(["one", "", "three"])),
+        name="x",
+        max_tokens=200,
+        overlap_tokens=0,
+        on_page=lambda done, total: told.append((done, total)),
+    )
+    assert (told[0], told[-1]) == ((0, 3), (3, 3)), "how many have been read"
     assert [(chunk.page, parsed.text[chunk.start : chunk.end]) for chunk in parsed.chunks] == [(1, "one"), (3, "three")]
 
 
@@ -92,6 +109,7 @@ async def test_a_file_that_takes_too_long_is_given_up() -> None:
 
 
 async def test_a_file_that_stands_aside_is_stopped_and_goes_on_with_the_time_it_had() -> None:
+    await until(lambda: not children())  # those of other tests are gone
     turns = Turns(1, 0, asyncio.Event())
     turn = turns.begin("a")
     slow = b"word " * 400_000
@@ -115,9 +133,18 @@ async def test_a_file_that_stands_aside_is_stopped_and_goes_on_with_the_time_it_
 
 def started_by(process: int) -> list[int]:
     """The processes that ``process`` has started, of the parser's kind."""
-    everyone = Path(f"/proc/{process}/task").glob("*/children")
-    ids = [int(number) for path in everyone for number in path.read_text().split()]
-    return [one for one in ids if b"parsing.host" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    found = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+        for path in Path(f"/proc/{process}/task").glob("*/children"):
+            found += [int(number) for number in path.read_text().split() if is_parsers(int(number))]
+    return found
+
+
+def is_parsers(process: int) -> bool:
+    """Whether it is one of the parser's kind, and there: it may end while it is looked at."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return b"parsing.host" in Path(f"/proc/{process}/cmdline").read_bytes()
+    return False
 
 
 def children() -> list[int]:

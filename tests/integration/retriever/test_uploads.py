@@ -7,6 +7,7 @@ from pathlib import Path
 
 import openai
 import pytest
+from cloister_common.caller import Caller
 
 from tests.support.retriever import RetrieverProcess
 
@@ -92,3 +93,31 @@ def test_a_file_says_when_it_expires(lite_sdk: openai.OpenAI) -> None:
     assert file.expires_at == file.created_at + 86_400
     assert lite_sdk.files.retrieve(file.id) == file
     assert lite_sdk.files.create(file=("a.txt", b"x"), purpose="assistants").expires_at is None
+
+
+def test_an_upload_with_an_access_list_is_its_owners_and_so_is_its_file(
+    lite_retriever: RetrieverProcess, tenant: str
+) -> None:
+    anna, ben = Caller(user="anna").headers(), Caller(user="ben").headers()
+    asked = {"bytes": 3, "filename": "a.txt", "mime_type": "text/plain", "purpose": "assistants"}
+    access = {"users": ["ben"], "groups": []}
+    with lite_retriever.http(tenant) as http:
+        assert (
+            http.post("/v1/uploads", json={**asked, "access": access}).json()["error"]["code"] == "access_without_user"
+        )
+        wrong = http.post("/v1/uploads", json={**asked, "access": {"people": []}}, headers=anna)
+        assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "access.people")
+        upload = http.post("/v1/uploads", json={**asked, "access": access}, headers=anna).json()["id"]
+        place, data = f"/v1/uploads/{upload}", {"data": ("a", b"abc")}
+        for who in (ben, {}):
+            assert http.post(f"{place}/parts", files=data, headers=who).status_code == 404
+            assert http.post(f"{place}/cancel", headers=who).status_code == 404
+        part = http.post(f"{place}/parts", files=data, headers=anna).json()["id"]
+        for who in (ben, {}):
+            assert http.post(f"{place}/complete", json={"part_ids": [part]}, headers=who).status_code == 404
+        file = http.post(f"{place}/complete", json={"part_ids": [part]}, headers=anna).json()["file"]
+        assert file["access"] == {"owner": "anna", **access}
+        seen = [http.get(f"/v1/files/{file['id']}", headers=who).status_code for who in (anna, ben, {})]
+        assert seen == [200, 200, 404]
+        changed = http.delete(f"/v1/files/{file['id']}", headers=ben)
+        assert (changed.status_code, changed.json()["error"]["code"]) == (403, "not_the_owner")

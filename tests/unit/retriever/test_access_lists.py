@@ -102,6 +102,40 @@ def can_see(lists: dict[str, AccessList], owner: str, caller: Caller, files: Col
     return visible
 
 
+@pytest.mark.parametrize(
+    ("protection", "filters"), [("standard", None), ("sealed", {"type": "ne", "key": "kind", "value": "x"})]
+)
+async def test_scores_do_not_tell_which_words_a_hidden_file_has(
+    protection: Protection, filters: dict[str, str] | None
+) -> None:
+    request = SearchRequest.model_validate({"query": "zebra w0 w3 x1", "filters": filters})
+    scores = []
+    for other in (None, "w0 w0 secret", "nothing of it"):
+        process = MemoryProcess(Stored(), MemoryRoot())
+        # So many that words of files are joined, those of the hidden one among them.
+        store, _ = await filled(process, 20, protection)
+        if other is not None:
+            await hide_in(process, store, other)
+            process = MemoryProcess(process.stored, process.root)
+        hidden = await sight(process, BEN).hidden()
+        results = await process.search.search(TENANT, [store.record.id], request, hidden=hidden)
+        scores.append({one.text: one.score for one in results})
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+    assert scores[0] == pytest.approx(scores[2], abs=1e-6)
+    assert len(scores[0]) == 10
+
+
+async def hide_in(process: MemoryProcess, store: OpenStore, text: str) -> None:
+    """Puts a file into a store that only Anna sees."""
+    file = await process.upload(text)
+    await listed(process, OFFICER, file.id, AccessList(users=["anna"]))
+    await process.attachments.attach(TENANT, store.record.id, store.key, AttachFile(file_id=file.id))
+    heir = MemoryProcess(process.stored, process.root)
+    heir.workers.start(heir.supervisor)
+    await until(lambda: queue_is_empty(heir))
+    await heir.supervisor.close()
+
+
 @pytest.mark.parametrize("ids_a_filter", [1, 3, 1000])
 @pytest.mark.parametrize(("seed", "protection"), [(0, "standard"), (1, "sealed")])
 async def test_a_search_finds_exactly_what_its_caller_may_see(
@@ -187,7 +221,7 @@ async def test_a_process_that_dies_while_it_writes_a_list_leaves_none_that_is_no
         dying.fuse.writes_left = writes
         with contextlib.suppress(Killed):
             await listed(dying, ANNA, files[0], AccessList())
-        access = await process.audiences.get(TENANT, files[0])
+        [access] = await process.audiences.get_all(TENANT, files[:1])
         assert access is not None
         assert (files[0] in await found(process, store, BEN)) == access.shows(BEN)
         await listed(process, ANNA, files[0], AccessList(users=["ben"]))
@@ -254,7 +288,7 @@ async def test_a_request_that_is_refused_for_one_file_puts_no_list_on_another(pr
     with pytest.raises(NotFound):
         await admit(sight(process, BEN), TENANT, process.attachments, [entries[0], unknown])
     assert await found(process, store, NOBODY) == {files[1]}
-    assert await process.audiences.get(TENANT, unknown.file_id) is None
+    assert await process.audiences.get_all(TENANT, [unknown.file_id]) == [None]
 
 
 async def test_a_list_that_does_not_open_shows_the_file_to_nobody(process: MemoryProcess) -> None:

@@ -8,7 +8,13 @@ import pytest
 from cloister_common.errors import NotFound
 from cloister_retriever.files.schemas import FilesQuery
 from cloister_retriever.pages import ListQuery
-from cloister_retriever.vector_stores.schemas import AttachFile, CreateStore, StaticChunking, StaticChunkingSizes
+from cloister_retriever.vector_stores.schemas import (
+    AttachFile,
+    CreateBatch,
+    CreateStore,
+    StaticChunking,
+    StaticChunkingSizes,
+)
 
 from tests.support.retriever_memory import TENANT, Killed, MemoryProcess, MemoryRoot, Stored
 
@@ -23,6 +29,8 @@ Act = Callable[[MemoryProcess, str, str], Awaitable[object]]
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloister_retriever.ingestion.worker._POLL_SECONDS", 0.005)
+    monkeypatch.setattr("cloister_retriever.ingestion.worker._EARLY_SECONDS", 0.005)
+    monkeypatch.setattr("cloister_retriever.vector_stores.attaching._FEW", 1)
     monkeypatch.setattr("cloister_common.supervisor._FIRST_PAUSE_SECONDS", 0.005)
 
 
@@ -78,10 +86,21 @@ async def attach_elsewhere(process: MemoryProcess, _: str, file: str) -> None:
 
 
 async def attach_and_cancel(process: MemoryProcess, _: str, file: str) -> None:
-    store = await process.stores.create(TENANT, CreateStore(file_ids=[file]))
+    other = await MemoryProcess(process.stored, process.root).upload(TEXT)
+    store = await process.stores.create(TENANT, CreateStore(file_ids=[file, other.id]))
     opened = await process.stores.get(TENANT, store.id)
-    attached = await process.attachments.get(TENANT, store.id, opened.key, file)
-    await process.attachments.cancel(TENANT, opened.key, attached.record)
+    attached = await process.attachments.list(TENANT, store.id, opened.key)
+    await process.attachments.cancel(TENANT, opened.key, [one.record for one in attached])
+
+
+async def attach_many(process: MemoryProcess, store: str, file: str) -> None:
+    """A batch of so many files that they are looked up together, one of which is in the store already."""
+    before = MemoryProcess(process.stored, process.root)
+    files = [file, *[(await before.upload(TEXT)).id for _ in range(3)]]
+    opened = await process.stores.get(TENANT, store)
+    _, attached = await process.batches.create(TENANT, store, opened.key, CreateBatch(file_ids=files))
+    assert [one.record.file_id for one in attached] == files
+    assert [one.status for one in attached] == ["completed", *["in_progress"] * 3]
 
 
 async def cut_anew(process: MemoryProcess, store: str, file: str) -> None:
@@ -110,7 +129,7 @@ async def test_a_deletion_killed_at_any_write_ends_whole(act: Act, index_is_down
     assert await _kill_at_every_write(act, index_is_down=index_is_down) > 4
 
 
-@pytest.mark.parametrize("act", [attach_elsewhere, attach_and_cancel, cut_anew])
+@pytest.mark.parametrize("act", [attach_elsewhere, attach_and_cancel, attach_many, cut_anew])
 async def test_an_ingestion_killed_at_any_write_ends_whole(act: Act) -> None:
     assert await _kill_at_every_write(act, unused_keys=1) > 8
 

@@ -1,14 +1,18 @@
 """The pipeline and its workers beside callers that change their minds, and after others that died."""
 
 import contextlib
+from collections import Counter
 from typing import Any
 
 import pytest
+from cloister_common.caller import NOBODY
 from cloister_common.errors import NotFound
 from cloister_common.wire.search import SearchRequest
+from cloister_retriever.audience.service import Sight
 from cloister_retriever.ingestion import worker
 from cloister_retriever.jobs.queue import Claim, Job
-from cloister_retriever.vector_stores.schemas import AttachFile, CreateStore
+from cloister_retriever.vector_stores.admission import admit
+from cloister_retriever.vector_stores.schemas import AttachFile, CreateBatch, CreateStore
 from cloister_retriever.vector_stores.service import OpenStore
 
 from tests.support.retriever_memory import TENANT, Killed, MemoryProcess, MemoryRoot, Stored
@@ -20,6 +24,7 @@ TEXT = "the zebra eats grass"
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloister_retriever.ingestion.worker._POLL_SECONDS", 0.005)
+    monkeypatch.setattr("cloister_retriever.ingestion.worker._EARLY_SECONDS", 0.005)
     monkeypatch.setattr("cloister_retriever.ingestion.worker._FIRST_PAUSE_SECONDS", 0.005)
 
 
@@ -60,6 +65,23 @@ async def test_a_file_deleted_while_it_is_attached_leaves_no_job_and_no_attachme
     assert await process.objects.list("queue") == []
 
 
+async def test_what_of_a_deletion_takes_too_long_is_left_to_a_worker(
+    process: MemoryProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloister_retriever.vector_stores.service._CLEAR_SECONDS", 0)
+    files = [(await process.upload(TEXT)).id for _ in range(3)]
+    store = await store_with(process, *files)
+    await process.stores.delete(TENANT, store.record.id)
+    with pytest.raises(NotFound):
+        await process.stores.get(TENANT, store.record.id)
+    left = [listed.path for listed in await process.objects.list("t") if store.record.id in listed.path]
+    assert len(left) >= 6, "attachments and uses"
+    process.workers.start(process.supervisor)
+    await until(lambda: queue_is_empty(process))
+    await process.supervisor.close()
+    assert [listed.path for listed in await process.objects.list("t") if store.record.id in listed.path] == []
+
+
 async def test_attributes_changed_while_a_file_is_detached_do_not_bring_it_back(
     process: MemoryProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +120,7 @@ async def test_a_worker_that_looks_before_the_attachment_is_there_does_not_forge
         return job
 
     monkeypatch.setattr(dying.queue, "put", put_and_be_seen)
+    monkeypatch.setattr(dying.queue, "put_again", put_and_be_seen)
     with contextlib.suppress(Killed):
         await dying.attachments.attach(TENANT, store.record.id, store.key, AttachFile(file_id=file.id))
     heir.workers.start(heir.supervisor)
@@ -114,8 +137,8 @@ def claimed(process: MemoryProcess, monkeypatch: pytest.MonkeyPatch, number: int
     """The workers find every job as one that was claimed ``number`` times before."""
     claim = process.queue.claim
 
-    async def again(*arguments: Any) -> Claim | None:
-        found = await claim(*arguments)
+    async def again(*arguments: Any, **options: Any) -> Claim | None:
+        found = await claim(*arguments, **options)
         return None if found is None else found.model_copy(update={"number": number})
 
     monkeypatch.setattr(process.queue, "claim", again)
@@ -179,3 +202,47 @@ async def test_a_job_that_does_not_open_keeps_no_other_back(process: MemoryProce
     claim = await process.queue.claim()
     assert claim is not None
     assert claim.job == job
+
+
+async def test_attaching_many_files_costs_three_small_writes_for_each_and_no_look(
+    process: MemoryProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [(await process.upload(TEXT)).id for _ in range(50)]
+    store = await store_with(process)
+    await process.queue.put("purge", TENANT, store.record.id)  # makes the queue's key, once
+    calls: Counter[str] = Counter()
+
+    def counted(name: str) -> None:
+        call = getattr(process.objects, name)
+
+        async def counting(*arguments: Any) -> Any:
+            calls[name] += 1
+            return await call(*arguments)
+
+        monkeypatch.setattr(process.objects, name, counting)
+
+    for name in ("get", "put", "create", "list", "size"):
+        counted(name)
+    caller = Sight(process.audiences, TENANT, NOBODY)
+    request = CreateBatch(files=[AttachFile(file_id=file, attributes={"n": 1}) for file in files])
+    await admit(caller, TENANT, process.attachments, request.entries())
+    _, attached = await process.batches.create(TENANT, store.record.id, store.key, request)
+    assert len(attached) == len(files)
+    assert calls["create"] == len(files), "the attachments"
+    assert calls["put"] == 2 * len(files) + 1, "the uses, the jobs and the batch"
+    assert calls["get"] < len(files) + 10, "the files' records"
+    assert calls["list"] + calls["size"] < 5
+
+
+async def test_without_an_index_the_jobs_of_a_sealed_store_that_is_deleted_end(
+    process: MemoryProcess, stored: Stored
+) -> None:
+    """Where there is no Milvus at all, asking it to remove what it never had would never end."""
+    stored.index_is_down = True
+    file = await process.upload(TEXT)
+    made = await process.stores.create(TENANT, CreateStore(file_ids=[file.id], protection="sealed"))
+    await process.stores.delete(TENANT, made.id)
+    process.workers.start(process.supervisor)
+    await until(lambda: queue_is_empty(process))
+    await process.supervisor.close()
+    assert stored.refusals == 0

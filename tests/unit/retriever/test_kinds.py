@@ -1,5 +1,8 @@
 """Each kind of file: its words in their order, its headings, its rows and notes. No process is started here."""
 
+import io
+import zipfile
+
 import pytest
 from cloister_retriever.parsing.document import Document, UnreadableFile
 from cloister_retriever.parsing.kinds.table import KINDS
@@ -63,6 +66,16 @@ def test_opendocument_is_read_text_slides_and_sheets() -> None:
         odt('<text:h text:outline-level="1">Leave</text:h><text:p>Two<text:s text:c="2"/>days<text:tab/>off</text:p>')
     )
     assert parts(text) == [("Leave", "Leave\n\nTwo  days\toff")]
+    beside = "<text:note><text:note-body><text:p>as of May</text:p></text:note-body></text:note>"
+    beside += "<office:annotation><text:p>ask Ada</text:p></office:annotation>"
+    box = f"<draw:frame><draw:text-box><text:p>in a box{beside}</text:p></draw:text-box></draw:frame>"
+    gone = "<text:tracked-changes><text:p>gone</text:p></text:tracked-changes>"
+    assert read(odt(f"{gone}<text:p>Days{box}</text:p>")).text.split("\n\n") == [
+        "Days",
+        "in a box",
+        "as of May",
+        "ask Ada",
+    ]
     slides = read(
         odp(
             '<draw:page><draw:frame presentation:class="title"><text:p>Leave</text:p></draw:frame>'
@@ -77,6 +90,27 @@ def test_opendocument_is_read_text_slides_and_sheets() -> None:
 def test_a_book_has_its_chapters_in_the_order_in_which_they_are_read() -> None:
     document = read(epub({"one": "<h1>One</h1><p>first</p>", "two": "<h1>Two</h1><p>second</p>"}))
     assert parts(document) == [("One", "One\n\nfirst"), ("Two", "Two\n\nsecond")]
+
+
+_CIPHER = '<e><Method Algorithm="{}"/><CipherReference URI="{}"/></e>'
+
+
+def test_a_book_is_refused_where_its_chapters_are_encrypted_and_not_for_its_fonts() -> None:
+    book = epub({"one": "<p>words</p>"})
+    with zipfile.ZipFile(io.BytesIO(book)) as archive:
+        files: dict[str, str | bytes] = {name: archive.read(name) for name in archive.namelist()}
+    fonts = {**files, "META-INF/encryption.xml": _CIPHER.format("http://www.idpf.org/2008/embedding", "book/f.otf")}
+    assert read(zipped(fonts)).text == "words"
+    locked = {**files, "META-INF/encryption.xml": _CIPHER.format("aes128-cbc", "book/text/0.xhtml")}
+    with pytest.raises(UnreadableFile, match="copy protection"):
+        read(zipped(locked))
+    with pytest.raises(UnreadableFile, match="chapters"):
+        read(zipped({"mimetype": "application/epub+zip", "a.xhtml": "<p>words</p>"}))
+
+
+def test_rich_text_shows_what_stands_for_an_object_and_not_what_was_deleted() -> None:
+    content = rb"{\rtf1\ansi one {\object\objemb{\*\objdata 0102}{\result two}} {\deleted gone}{\v unseen}three\par}"
+    assert read(content).text == "one two three"
 
 
 def test_rich_text_has_its_words_its_signs_and_its_rows() -> None:
@@ -122,6 +156,29 @@ def test_a_mail_is_read_with_what_came_with_it(make: object) -> None:
     assert [note.partition(" was not read")[0] for note in document.notes] == ["x.bin"]
 
 
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+def test_a_mailbox_is_read_mail_by_mail(newline: bytes) -> None:
+    words = "Twenty-five days.\n\n>From then on more.\n\nFrom Monday to Friday nobody is here."
+    mails = [eml(f"Leave {number}", words, {"x.bin": b"\x00\x01\x02" * 99}) for number in range(2)]
+    postmarks = [
+        b"From ada@example.com Thu Jan  1 10:00:00 2026\n",
+        b"From bob@example.com Fri Jan  2 10:00:00 2026 +0100\n",
+    ]
+    content = b"\n".join(mark + mail for mark, mail in zip(postmarks, mails, strict=True)).replace(b"\n", newline)
+    document = read(content, "archive")
+    assert [(section or "").split(" > ")[:2] for section, _ in parts(document)] == [
+        ["Mail 1.eml", "Leave 0"],
+        ["Mail 2.eml", "Leave 1"],
+    ]
+    assert document.text.count("\nFrom then on more.") == 2, "the sign that kept the line from being a postmark is gone"
+    assert document.text.count("From Monday to Friday") == 2
+    assert len(document.notes) == 2
+    assert "Leave" in read(b"From here on we write letters.\n\nLeave is taken.", "note.txt").text
+    many = b"From a@b.example Thu Jan  1 10:00:00 2026\n" * 20_000
+    with pytest.raises(UnreadableFile):
+        read(many, "a.mbox")
+
+
 def test_a_file_of_an_archive_that_is_broken_takes_nothing_else_with_it() -> None:
     content = zipped({"a.txt": b"first words", "b.txt": b"second words that are longer", "c.txt": b"third words"})
     at = content.index(b"b.txt") + len(b"b.txt") + 3
@@ -141,10 +198,7 @@ def test_an_archive_is_its_files_and_says_what_was_not_read() -> None:
         )
     )
     assert parts(document) == [("a/notes.md > One", "a/notes.md\n\n# One\n\nfirst"), ("b.docx", "b.docx\n\nsecond")]
-    assert document.notes == [
-        "c.png was not read: The file is a PNG image, which is read once there is a description of it in words: "
-        "text in pictures is not read yet."
-    ]
+    assert document.notes == ["c.png was not read: The image is damaged and cannot be opened."]
 
 
 @pytest.mark.parametrize(

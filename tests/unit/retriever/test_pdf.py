@@ -7,6 +7,7 @@ import pytest
 from cloister_retriever.parsing.document import Document, UnreadableFile
 from cloister_retriever.parsing.reader import Reader
 from reportlab.lib.pagesizes import A4
+from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen.canvas import Canvas
 
 WORDS = {"adjustment", "part", "time", "well", "known", "environment", "environmental"}
@@ -123,10 +124,56 @@ def test_pages_without_text_are_told_by_their_numbers() -> None:
     document = read(draw)
     assert [part.page for part in document.segments] == [1, 4]
     assert document.notes == [
-        "Pages 2, 3 and 5 have no text: they are empty, or scanned, and text in images is not read yet."
+        "Pages 2, 3 and 5 have no text: they are empty, or scanned, and text in images is not read here."
     ]
 
 
 def test_a_pdf_without_any_text_is_refused() -> None:
     with pytest.raises(UnreadableFile, match="No text was found"):
         read(lambda canvas: canvas.rect(60, 60, 100, 100))
+
+
+def test_what_was_written_onto_a_page_is_read_and_a_link_is_not() -> None:
+    def draw(canvas: Canvas) -> None:
+        canvas.drawString(72, 700, "body text")
+        canvas.textAnnotation("ask Ada", (100, 100, 200, 200))
+        canvas.freeTextAnnotation("paid in May", (100, 300, 200, 400))
+        canvas.linkURL("https://example.com/", (72, 700, 100, 710))
+
+    assert read(draw).text == "body text\n\nComment: ask Ada\npaid in May"
+
+
+_BRINGS_A_FILE = (
+    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R/Names<</EmbeddedFiles<</Names[(t.csv) 6 0 R]>>>>"
+    b"/OpenAction<</S/JavaScript/JS(app.alert\\(1\\))>>>>endobj 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj "
+    b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 99 99]>>endobj "
+    b"6 0 obj<</Type/Filespec/F(t.csv)/EF<</F 7 0 R>>>>endobj 7 0 obj<</Type/EmbeddedFile/Length 18>>stream\n"
+    b"Name,Town\nAda,Ulm\n\nendstream endobj\ntrailer<</Root 1 0 R>>\n%%EOF"
+)
+
+
+def test_files_that_a_pdf_brings_along_are_read_and_its_scripts_are_not() -> None:
+    document = Reader(100_000).read(_BRINGS_A_FILE, "a.pdf")
+    assert document.text == "t.csv\n\nName | Town\nName: Ada | Town: Ulm"
+    assert "alert" not in document.text
+
+
+def test_a_file_that_a_pdf_brings_along_damaged_is_told() -> None:
+    names = b"[(t.csv) 6 0 R(u.csv) 8 0 R]"
+    content = _BRINGS_A_FILE.replace(b"[(t.csv) 6 0 R]", names).replace(
+        b"trailer", b"8 0 obj<</Type/Filespec/F(u.csv)/EF<</F 9 0 R>>>>endobj\ntrailer"
+    )
+    document = Reader(100_000).read(content, "a.pdf")
+    assert document.text.startswith("t.csv")
+    assert document.notes[0] == "Of the 2 files that the PDF brings along 1 could not be read."
+
+
+def test_a_pdf_that_only_its_owner_may_change_opens() -> None:
+    out = io.BytesIO()
+    canvas = Canvas(out, encrypt=StandardEncryption("", ownerPassword="own"))
+    canvas.drawString(72, 700, "words")
+    canvas.save()
+    assert Reader(100_000).read(out.getvalue(), "a.pdf").text == "words"
+    cut = out.getvalue()
+    at = cut.rindex(b"startxref")
+    assert Reader(100_000).read(cut[:at] + b"startxref\n99999999\n%%EOF", "a.pdf").text == "words"

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from cloister_common.vault import DataKey, VaultError
 from cloister_common.wire.search import FoundPassage, SearchRequest
+from cloister_retriever.editions import Place
 from cloister_retriever.index.passages import Passage, PassageOwner, open_passage, passage_id, seal_passage
-from cloister_retriever.index.protocol import Entry
+from cloister_retriever.index.protocol import Entry, Hit
 from cloister_retriever.index.rotation import Rotations, normalised
 from cloister_retriever.keys import PassageKeys, passage_keys
-from cloister_retriever.sealed.pack import Block, encoded, opened
+from cloister_retriever.sealed.block import Block
+from cloister_retriever.sealed.pack import encoded, opened
 from cloister_retriever.terms.weights import dot
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateStore
 from hypothesis import given, settings
@@ -27,13 +29,15 @@ TEXT = "the zebra eats grass and water lilies"
 Terms = dict[int, float]
 
 
-def entries_of(terms: Sequence[Terms], first: int = 0, keys: PassageKeys = KEYS) -> list[Entry]:
+def entries_of(
+    terms: Sequence[Terms], first: int = 0, keys: PassageKeys = KEYS, owner: PassageOwner = OWNER
+) -> list[Entry]:
     random = np.random.default_rng(len(terms))
     vectors = normalised(random.standard_normal((len(terms), 8)).astype(np.float32))
     rotated = Rotations().rotate(keys.rotation, vectors)
     passages = [Passage(position=first + row, text=f"word{row}", start=0, end=5) for row in range(len(terms))]
     return [
-        Entry(seal_passage(keys, OWNER, passage, vector), dense.tolist(), of)
+        Entry(seal_passage(keys, owner, passage, vector), dense.tolist(), of)
         for passage, vector, dense, of in zip(passages, vectors, rotated, terms, strict=True)
     ]
 
@@ -56,6 +60,55 @@ def test_a_pack_gives_back_what_was_put_in(terms: list[Terms], asked: Terms, fir
         assert scores[row] == pytest.approx(dot(asked, entry.terms), rel=1e-3)
 
 
+@given(packs=st.lists(st.lists(TERMS, min_size=1, max_size=4), min_size=2, max_size=5), asked=TERMS)
+@settings(max_examples=50, deadline=None)
+def test_blocks_that_are_joined_find_what_each_found_and_lose_what_is_taken_out(
+    packs: list[list[Terms]], asked: Terms
+) -> None:
+    owners = [OWNER._replace(attachment_id=f"vsf_{number}") for number in range(len(packs))]
+    blocks = [
+        opened(KEYS, owner, 3, encoded(KEYS, owner, entries_of(terms, 3, owner=owner)))
+        for owner, terms in zip(owners, packs, strict=True)
+    ]
+    joined = Block.joined(blocks)
+    assert joined.by_words(asked).tolist() == [score for block in blocks for score in block.by_words(asked).tolist()]
+    alone = [block.hit(row) for block in blocks for row in range(len(block))]
+    for row, hit in enumerate(alone):
+        assert hits_alike(joined.hit(row), hit)
+    gone = owners[0].attachment_id
+    for rows in (joined.of(None, {gone}), joined.of({owner.attachment_id for owner in owners[1:]}, ())):
+        assert rows.tolist() == [hit.passage.attachment_id != gone for hit in alone]
+    assert joined.rows(owners[1].attachment_id, [3, 99]) == [len(packs[0])]
+    rest = joined.without({blocks[0].parts[0]})
+    assert rest is not None
+    assert all(hits_alike(rest.hit(row), hit) for row, hit in enumerate(alone[len(blocks[0]) :]))
+    assert len(rest) == len(joined) - len(blocks[0])
+    assert rest.held_bytes < joined.held_bytes
+    assert joined.without({part for block in blocks for part in block.parts}) is None
+
+
+def hits_alike(one: Hit, other: Hit) -> bool:
+    assert one.exact is not None
+    assert other.exact is not None
+    return one._replace(exact=None) == other._replace(exact=None) and bool((one.exact == other.exact).all())
+
+
+async def test_a_store_of_many_small_files_is_searched_as_a_few_blocks(process: MemoryProcess) -> None:
+    texts = [f"room{number}" for number in range(20)]
+    assert len(texts) <= SEALED_PASSAGES
+    store, files = await filled(process, *texts)
+    assert {one.file_id for one in await found(process, store, "room7")} >= {files[7]}
+    opened_ = await process.stores.get(TENANT, store)
+    blocks = await process.open_stores.blocks(TENANT, Place(store), opened_.key, fresh=False)
+    assert len(blocks) == 1
+    assert {part.owner.file_id for block in blocks for part in block.parts} == set(files)
+    await process.files.delete(TENANT, files[7], process.stores.detach_file)
+    blocks = await process.open_stores.blocks(TENANT, Place(store), opened_.key, fresh=False)
+    assert {part.owner.file_id for block in blocks for part in block.parts} == {*files} - {files[7]}
+    assert files[7] not in {one.file_id for one in await found(process, store, "room7")}
+    assert (await found(process, store, "room8"))[0].file_id == files[8]
+
+
 def pack() -> bytes:
     return encoded(KEYS, OWNER, entries_of([{1: 1.0}, {2: 0.5, 7: 1.5}], 4))
 
@@ -63,7 +116,7 @@ def pack() -> bytes:
 @pytest.mark.parametrize("field", ["tenant", "store_id", "file_id", "attachment_id"])
 def test_a_pack_does_not_open_for_another_owner_at_another_place_or_under_other_keys(field: str) -> None:
     for keys, owner, first in (
-        (KEYS, OWNER._replace(**{field: "other"}), 4),
+        (KEYS, OWNER._replace(**{field: "other"}), 4),  # type: ignore[arg-type] # a field of text
         (KEYS, OWNER, 5),
         (passage_keys(DataKey(b"x" * 32, tenant="proj_a"), DataKey(b"f" * 32, tenant="proj_a")), OWNER, 4),
         (passage_keys(DataKey(b"s" * 32, tenant="proj_a"), DataKey(b"x" * 32, tenant="proj_a")), OWNER, 4),
@@ -141,8 +194,8 @@ async def test_a_file_that_is_detached_or_deleted_takes_its_packs_along(process:
     for each in (process, other):
         assert {one.file_id for one in await found(each, store, "water")} == {files[2]}
     await other.open_stores.sweep()
-    blocks = await other.open_stores.blocks(TENANT, store, opened.key, fresh=False)
-    assert [block.owner.file_id for block in blocks] == [files[2]]
+    blocks = await other.open_stores.blocks(TENANT, Place(store), opened.key, fresh=False)
+    assert [part.owner.file_id for block in blocks for part in block.parts] == [files[2]]
     await process.stores.delete(TENANT, store)
     assert await packs(process) == []
 
@@ -155,7 +208,7 @@ async def test_a_pack_is_lost_with_the_key_of_its_file(process: MemoryProcess) -
     await process.files.delete(TENANT, files[0], process.stores.detach_file)
     await process.objects.put(path, data)  # as a backup would bring it back
     key = (await process.stores.get(TENANT, store)).key
-    assert await process.open_stores.blocks(TENANT, store, key, fresh=True) == []
+    assert await process.open_stores.blocks(TENANT, Place(store), key, fresh=True) == []
 
 
 async def test_a_pack_that_was_altered_is_left_out_and_takes_nothing_else_along(process: MemoryProcess) -> None:
@@ -257,7 +310,7 @@ async def test_a_file_that_is_cut_anew_leaves_no_pack_of_before(process: MemoryP
     keys = await process.keys.get(TENANT, opened.key, files[0])
     assert keys is not None
     for count in (12, 3):
-        index = process.indexes.of(TENANT, opened.key, "sealed")
+        index = process.indexes.of(TENANT, store, opened.key, "sealed", opened.edition)
         entries = entries_of([{1: 1.0}] * count, keys=keys)
         passages = [
             seal_passage(keys, owner, Passage(position=row, text="t", start=0, end=1), np.ones(8, np.float32))

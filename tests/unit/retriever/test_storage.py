@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from cloister_common.buckets import open_bucket
 from cloister_common.errors import PayloadTooLarge, Unavailable
 from cloister_common.testing.serving import free_port
 from cloister_common.vault import SEGMENT_BYTES, DataKey, VaultError
 from cloister_retriever.settings import BlobSettings
-from cloister_retriever.storage.backend import open_objects, s3_store
+from cloister_retriever.storage.backend import open_objects
 from cloister_retriever.storage.content import SealedContent
 from cloister_retriever.storage.keys import ObjectKeyStore
 from cloister_retriever.storage.objects import Objects
@@ -154,7 +155,7 @@ def s3(**changes: object) -> BlobSettings:
 def test_s3_is_opened_with_its_options(tmp_path: Path) -> None:
     for name in ("id", "secret"):
         (tmp_path / name).write_text("0123456789abcdef0123")
-    store = s3_store(
+    store = open_bucket(
         s3(
             endpoint="https://objects.internal",
             access_key_id_file=tmp_path / "id",

@@ -89,13 +89,19 @@ TEXTS = [
 ]
 
 
+def postings_of(texts: list[str], *, to_search: bool = True) -> Postings:
+    writer = PostingsWriter("en")
+    writer.add(passage_terms(KEY, words_of(text, ["en"])) for text in texts)
+    return writer.postings(to_search=to_search)
+
+
 def words_in(*attachments: list[str], to_search: bool = True) -> StoreWords:
-    segments = []
-    for number, texts in enumerate(attachments):
-        writer = PostingsWriter("en")
-        writer.add(passage_terms(KEY, words_of(text, ["en"])) for text in texts)
-        segments.append(Segment(writer.postings(to_search=to_search), [(f"vsf_{number}", len(texts))]))
-    return StoreWords(segments)
+    return StoreWords(
+        [
+            Segment(postings_of(texts, to_search=to_search), [(f"vsf_{number}", len(texts))])
+            for number, texts in enumerate(attachments)
+        ]
+    )
 
 
 def asked(question: str, words: StoreWords) -> AskedTerms:
@@ -154,16 +160,41 @@ def test_a_question_whose_words_are_nowhere_asks_for_none() -> None:
     assert asked("leave", StoreWords()).weights == {}
 
 
+@pytest.mark.parametrize("to_search", [True, False])
+def test_words_of_many_attachments_are_joined_and_counted_of_those_that_are_seen(to_search: bool) -> None:
+    many = [[f"leave of room {number}", "leave and delivery", *TEXTS][: 1 + number % 3] for number in range(40)]
+    words = words_in(*many, to_search=to_search)
+    assert len(words.segments) == 1
+    grown = StoreWords([*words.segments, *words_in(*many[:1], to_search=to_search).segments])
+    assert len(grown.segments) == 2  # joined again when there are many
+    stems = [KEY.id_of(term) for term in (*sorted(terms("leave delivery calendars 7")), "absent")]
+    names = [f"vsf_{number}" for number in range(40)]
+    for seen, hidden in (
+        (None, set()),
+        ({"vsf_1", "vsf_7"}, set()),
+        (None, {"vsf_2", "vsf_3"}),
+        (set(names), {"vsf_0"}),
+    ):
+        frequencies = words.frequencies(seen, hidden)
+        texts = [
+            passage_terms(KEY, words_of(text, ["en"]))
+            for name, of in zip(names, many, strict=True)
+            if (seen is None or name in seen) and name not in hidden
+            for text in of
+        ]
+        assert frequencies.passages == len(texts)
+        assert frequencies.of(stems) == [sum(stem in text for text in texts) for stem in stems]
+
+
 def test_postings_come_back_as_they_were_kept() -> None:
-    [segment] = words_in(TEXTS).segments
-    again = StoreWords([Segment(Postings.decoded(segment.postings.encoded()), segment.attachments)])
+    again = StoreWords([Segment(Postings.decoded(postings_of(TEXTS).encoded()), [("vsf_0", len(TEXTS))])])
     question = asked("delivery time of BX-40-1173", again)
     assert again.scores(question.weights).best(1, None) == [("vsf_0", 1)]
     empty = PostingsWriter("de").postings(to_search=True)
     assert Postings.decoded(empty.encoded()).passages == 0
 
 
-@pytest.mark.parametrize("data", [b"", b"{}\n", b"x\n", words_in(TEXTS).segments[0].postings.encoded()[:200]])
+@pytest.mark.parametrize("data", [b"", b"{}\n", b"x\n", postings_of(TEXTS).encoded()[:200]])
 def test_postings_that_were_cut_do_not_open(data: bytes) -> None:
     with pytest.raises(VaultError):
         Postings.decoded(data)

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cloister_common.caller import NOBODY
 from cloister_common.errors import InvalidRequest, NotFound, PayloadTooLarge
+from cloister_retriever.audience.service import Sight
 from cloister_retriever.files.schemas import FilesQuery
 from cloister_retriever.uploads.schemas import CompleteUpload, CreateUpload
 from openai.types import Upload
@@ -20,17 +22,21 @@ def process() -> MemoryProcess:
     return MemoryProcess(Stored(), MemoryRoot())
 
 
+def sight(process: MemoryProcess, tenant: str = TENANT) -> Sight:
+    return Sight(process.audiences, tenant, NOBODY)
+
+
 async def created(process: MemoryProcess, size: int, **more: Any) -> str:
     asked = {"bytes": size, "filename": "../all.txt", "mime_type": "text/plain", "purpose": "assistants", **more}
-    return (await process.uploads.create(TENANT, CreateUpload.model_validate(asked))).id
+    return (await process.uploads.create(TENANT, CreateUpload.model_validate(asked), sight(process))).id
 
 
 async def part(process: MemoryProcess, upload: str, text: str) -> str:
-    return (await process.uploads.add_part(TENANT, upload, form_of(text, file_field="data"))).id
+    return (await process.uploads.add_part(TENANT, upload, form_of(text, file_field="data"), sight(process))).id
 
 
 async def complete(process: MemoryProcess, upload: str, parts: list[str], md5: str | None = None) -> Upload:
-    return await process.uploads.complete(TENANT, upload, CompleteUpload(part_ids=parts, md5=md5))
+    return await process.uploads.complete(TENANT, upload, CompleteUpload(part_ids=parts, md5=md5), sight(process))
 
 
 async def content(process: MemoryProcess, file_id: str) -> bytes:
@@ -89,23 +95,23 @@ async def test_what_does_not_make_up_the_file_is_refused_by_name(process: Memory
             await complete(process, upload, chosen)
         assert refused.value.param == param
     with pytest.raises(NotFound):
-        await process.uploads.complete("proj_b", upload, CompleteUpload(part_ids=parts))
+        await process.uploads.complete("proj_b", upload, CompleteUpload(part_ids=parts), sight(process, "proj_b"))
     with pytest.raises(NotFound):
-        await process.uploads.cancel("proj_b", upload)
+        await process.uploads.cancel("proj_b", upload, sight(process, "proj_b"))
     assert (await complete(process, upload, parts)).status == "completed"
 
 
 async def test_the_first_ending_of_several_counts(process: MemoryProcess) -> None:
     one, two = await created(process, 3), await created(process, 6)
     first = await part(process, one, "abc")
-    assert (await process.uploads.cancel(TENANT, one)).status == "cancelled"
-    assert (await process.uploads.cancel(TENANT, one)).status == "cancelled"
+    assert (await process.uploads.cancel(TENANT, one, sight(process))).status == "cancelled"
+    assert (await process.uploads.cancel(TENANT, one, sight(process))).status == "cancelled"
     second = [await part(process, two, "abc") for _ in range(2)]
     await complete(process, two, second)
     for act in (
         lambda: complete(process, one, [first]),
         lambda: part(process, one, "abc"),
-        lambda: process.uploads.cancel(TENANT, two),
+        lambda: process.uploads.cancel(TENANT, two, sight(process)),
         lambda: part(process, two, "abc"),
         lambda: complete(process, two, second[::-1]),
     ):
@@ -132,7 +138,7 @@ async def test_sizes_and_numbers_have_bounds(process: MemoryProcess, monkeypatch
         await part(process, upload, "")
     monkeypatch.setattr("cloister_retriever.uploads.service.MOST_PARTS", 3)
     with pytest.raises(InvalidRequest) as refused_field:
-        await process.uploads.add_part(TENANT, upload, form_of("", file_field="data", colour="red"))
+        await process.uploads.add_part(TENANT, upload, form_of("", file_field="data", colour="red"), sight(process))
     assert refused_field.value.param == "colour"
     assert (await complete(process, upload, [again])).status == "completed"
 

@@ -7,10 +7,11 @@ them what a file is that does not exist. The list goes with the file into every 
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from cloister_common.caller import Caller
+from cloister_common.caller import NOBODY, Caller
 from cloister_common.errors import Forbidden
 from cloister_common.logs import get_logger
 
@@ -18,6 +19,7 @@ from cloister_retriever.audience.records import FileAccess
 from cloister_retriever.audience.schemas import AccessList
 from cloister_retriever.audience.store import AccessStore
 from cloister_retriever.identifiers import FILE_PREFIX, check_id, missing
+from cloister_retriever.storage.objects import each
 
 __all__ = ["Audiences", "Sight"]
 
@@ -65,14 +67,16 @@ class Audiences:
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._reading: dict[str, asyncio.Lock] = {}
 
-    async def get(self, tenant: str, file_id: str) -> FileAccess | None:
-        """The file's list, as it is now."""
-        return await self._store.get(tenant, file_id)
-
     async def write(self, tenant: str, lists: Mapping[str, FileAccess | None]) -> None:
         """Puts lists on files, or takes them away. In force for everything that begins when this has returned."""
         await self._store.write(tenant, lists)
         log.info("access_changed", files=len(lists))
+
+    async def get_all(self, tenant: str, file_ids: Sequence[str]) -> list[FileAccess | None]:
+        """The lists of files, as they are now: nothing is read for each where the tenant has no lists."""
+        if await self._store.key(tenant) is None:
+            return [None] * len(file_ids)
+        return await each(partial(self._store.get, tenant), file_ids)
 
     async def forget(self, tenant: str, file_id: str) -> None:
         """The file is gone."""
@@ -136,10 +140,21 @@ class Sight:
         Raises:
             NotFound: As for a file that does not exist.
         """
-        access = await self._audiences.get(self._tenant, check_id(FILE_PREFIX, file_id, param=param))
-        if access is not None and not access.shows(self._caller):
-            raise missing(FILE_PREFIX, file_id, param=param)
+        [access] = await self.see_all([file_id], param=param)
         return access
+
+    async def see_all(self, file_ids: Sequence[str], *, param: str | None = None) -> list[FileAccess | None]:
+        """`see` of many at once: their lists, in the same order.
+
+        Raises:
+            NotFound: As for a file that does not exist.
+        """
+        asked = [check_id(FILE_PREFIX, file_id, param=param) for file_id in file_ids]
+        found = await self._audiences.get_all(self._tenant, asked)
+        for file_id, access in zip(asked, found, strict=True):
+            if access is not None and not access.shows(self._caller):
+                raise missing(FILE_PREFIX, file_id, param=param)
+        return found
 
     async def change(self, file_id: str) -> None:
         """Lets pass who may change the file, or take it away.
@@ -150,14 +165,23 @@ class Sight:
         """
         self.check_change(file_id, await self.see(file_id))
 
+    async def change_all(self, file_ids: Sequence[str]) -> None:
+        """`change` of many at once."""
+        for file_id, access in zip(file_ids, await self.see_all(file_ids), strict=True):
+            self.check_change(file_id, access)
+
     def check_change(self, file_id: str, access: FileAccess | None) -> None:
         """`change` of a file whose list, ``access``, was read."""
-        if access is not None and not access.yields(self._caller):
+        if not self.may_change(access):
             raise Forbidden(
                 f"The file '{file_id}' has an access list of somebody else's: you may read it. Its owner may change it "
                 "or take it away, and so may a key with the scope 'all_files'.",
                 code="not_the_owner",
             )
+
+    def may_change(self, access: FileAccess | None) -> bool:
+        """Whether the caller may change what has the list ``access``."""
+        return access is None or access.yields(self._caller)
 
     def listed(self, file_id: str, access: FileAccess | None, wanted: AccessList | None) -> FileAccess | None:
         """The list that the file gets where the caller wants ``wanted``, and it has ``access``. None is none.
@@ -179,6 +203,20 @@ class Sight:
             )
         owner = self._caller.user if access is None else access.owner
         return FileAccess(file_id=file_id, owner=owner, users=frozenset(wanted.users), groups=frozenset(wanted.groups))
+
+    async def inherit(self, file_id: str, like: str, *, is_there: bool) -> None:
+        """Puts the list of the file ``like``, whoever's it is, on one that is being made from it for the caller. Where
+        ``like`` is gone, and its list with it, one that only the caller sees."""
+        [access] = await self._audiences.get_all(self._tenant, [like])
+        if access is None and not is_there and self._caller != NOBODY:
+            access = FileAccess(file_id=like, owner=self._caller.user, users=frozenset(), groups=self._caller_groups)
+        if access is not None:
+            await self.put({file_id: access.model_copy(update={"file_id": file_id})})
+
+    @property
+    def _caller_groups(self) -> frozenset[str]:
+        """Whom a list names that a caller without a name of their own shall see."""
+        return frozenset() if self._caller.user is not None else frozenset(self._caller.groups)
 
     async def put(self, lists: Mapping[str, FileAccess | None]) -> None:
         """Puts lists that `listed` gave."""

@@ -11,7 +11,7 @@ from openai.types import FileDeleted
 
 from cloister_retriever.access import Tenant, room
 from cloister_retriever.audience.requests import Sighted
-from cloister_retriever.files.schemas import FileRecord, FilesQuery
+from cloister_retriever.files.schemas import FileRecord, FilesQuery, wire_fields
 from cloister_retriever.files.service import FileService, FileUsers
 from cloister_retriever.files.upload import MultipartUpload
 from cloister_retriever.pages import Wire, wire_page
@@ -26,29 +26,24 @@ Users = Annotated[FileUsers, Depends(provided(FileUsers))]
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 
 
-def _wire(record: FileRecord) -> Wire:
-    """A file's fields. Those that it does not have are missing: in OpenAI's schema none may be null."""
-    return record.wire().model_dump(mode="json", exclude_none=True)
-
-
 @router.post("", dependencies=[Depends(room)])
 async def upload_file(request: Request, tenant: Tenant, sight: Sighted, files: Files) -> Wire:
     form = MultipartUpload(request.headers.get("content-type", ""), aiter(request.stream()))
     record = await files.upload(tenant, form, sight)
-    return {**_wire(record), **sight.shown(await sight.see(record.id))}
+    return {**wire_fields(record), **sight.shown(await sight.see(record.id))}
 
 
 @router.get("")
 async def list_files(tenant: Tenant, sight: Sighted, files: Files, query: Annotated[FilesQuery, Query()]) -> Wire:
     records, has_more = await files.list(tenant, query, hidden=await sight.hidden())
-    return wire_page([_wire(record) for record in records], has_more=has_more)
+    return wire_page([wire_fields(record) for record in records], has_more=has_more)
 
 
 @router.get("/{file_id}")
 async def retrieve_file(file_id: str, tenant: Tenant, sight: Sighted, files: Files) -> Wire:
     access = await sight.see(file_id)
     record = await files.describe(tenant, file_id)
-    return {**_wire(record), **sight.shown(access)}
+    return {**wire_fields(record), **sight.shown(access)}
 
 
 @router.delete("/{file_id}")

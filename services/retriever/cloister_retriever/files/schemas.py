@@ -1,6 +1,6 @@
 """Files on the wire (OpenAI's FileObject) and at rest (`FileRecord`)."""
 
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
 from cloister_common.validation import body_error
@@ -12,13 +12,25 @@ from cloister_retriever.damage import sentence
 from cloister_retriever.identifiers import place_in
 from cloister_retriever.pages import Order, PlacedObject
 
-__all__ = ["PURPOSES", "ExpiresAfter", "FileRecord", "FilesQuery", "Purpose", "check_purpose"]
+__all__ = [
+    "BATCH_OUTPUT",
+    "PURPOSES",
+    "ExpiresAfter",
+    "FileRecord",
+    "FilesQuery",
+    "Purpose",
+    "check_purpose",
+    "is_of_batches",
+    "wire_fields",
+]
 
-Purpose = Literal["assistants", "user_data", "batch", "vision"]
-PURPOSES: tuple[str, ...] = get_args(Purpose)
-"""What files are for here."""
+Purpose = Literal["assistants", "user_data", "batch", "vision", "batch_output"]
+BATCH_OUTPUT: Purpose = "batch_output"
+"""What the gateway writes of a batch. Nobody uploads it."""
+PURPOSES: tuple[Purpose, ...] = tuple(known for known in get_args(Purpose) if known != BATCH_OUTPUT)
+"""What files are uploaded for here."""
 
-_REFUSED_PURPOSES = ("fine-tune", "fine-tune-results", "evals", "assistants_output", "batch_output")
+_REFUSED_PURPOSES = ("fine-tune", "fine-tune-results", "evals", "assistants_output", BATCH_OUTPUT)
 
 
 _LEAST_SECONDS = 3600
@@ -127,7 +139,17 @@ def check_purpose(value: str | None) -> Purpose:
         raise UnsupportedParameter(
             "purpose", f"Unsupported value for 'purpose': '{value}'. Use one of: {', '.join(PURPOSES)}."
         )
-    for known in get_args(Purpose):
+    for known in PURPOSES:
         if value == known:
-            return known  # type: ignore[no-any-return]  # get_args is typed as a tuple of Any
+            return known
     raise InvalidRequest(f"Invalid value for 'purpose'. Use one of: {', '.join(PURPOSES)}.", param="purpose")
+
+
+def is_of_batches(record: FileRecord) -> bool:
+    """Whether the file holds requests of a batch, or their answers: neither is a document."""
+    return record.purpose in {"batch", BATCH_OUTPUT}
+
+
+def wire_fields(record: FileRecord) -> dict[str, Any]:
+    """A file's fields as they go out. Those that it does not have are missing: in OpenAI's schema none may be null."""
+    return record.wire().model_dump(mode="json", exclude_none=True)

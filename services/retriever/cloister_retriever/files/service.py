@@ -174,6 +174,10 @@ class FileService:
         sizes = await self._store.sizes(tenant, [record.id for record in page])
         return [_whole(record, sizes.get(record.id)) for record in page], has_more
 
+    async def is_there(self, tenant: str, file_id: str) -> bool:
+        """Whether there is such a file, whole or damaged."""
+        return await self._store.is_there(tenant, file_id)
+
     async def describe(self, tenant: str, file_id: str) -> FileRecord:
         """The file's record, or what stands for one that is damaged.
 

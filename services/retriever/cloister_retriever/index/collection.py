@@ -14,7 +14,7 @@ words of a store are postings of our own, sealed (`cloister_retriever.vector_sto
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ from pymilvus import DataType, MilvusClient, MilvusException
 
 from cloister_retriever.index.connection import MilvusConnection, NotPrepared
 from cloister_retriever.index.placement import Partitioned, Placement, Shared
-from cloister_retriever.index.protocol import Entry, Found, Question
+from cloister_retriever.index.protocol import Entry, Found, Question, SealedPassage
 from cloister_retriever.index.quoting import all_of, equals, none_of, one_of
 from cloister_retriever.index.rotation import Vector
 from cloister_retriever.index.rows import FIELDS, ID_FIELDS, SEALED_FIELDS, Row, hits_of, row_of
@@ -81,6 +81,7 @@ class PassageCollection:
         if from_position is not None:
             conditions.append(f"position >= {int(from_position)}")
         condition = all_of(*conditions) if conditions else None
+        self._connection.require_settled()
         await self._run(
             lambda client: self._placement.delete(
                 client, self.alias, store_id, condition, timeout=self._connection.timeout
@@ -94,6 +95,14 @@ class PassageCollection:
             ask = partial(self._count, store_id, ids[first : first + _IDS_A_QUERY])
             found += await self._run(ask) or 0
         return found
+
+    async def read(self, store_id: str, attachment_id: str, ids: Mapping[int, str]) -> list[SealedPassage]:
+        rows: list[dict[str, Any]] = []
+        names = list(ids.values())
+        for first in range(0, len(names), _IDS_A_QUERY):
+            some = names[first : first + _IDS_A_QUERY]
+            rows += await self._run(partial(self._named, store_id, some, consistency="Strong")) or []
+        return [hit.passage for hit in hits_of(store_id, rows)]
 
     async def search(
         self,
@@ -145,13 +154,15 @@ class PassageCollection:
         )
         return [{"id": row["id"], **row["entity"]} for row in found[0]] if found else []
 
-    def _named(self, store_id: str, ids: Sequence[str], client: MilvusClient) -> list[dict[str, Any]]:
+    def _named(
+        self, store_id: str, ids: Sequence[str], client: MilvusClient, *, consistency: str = "Bounded"
+    ) -> list[dict[str, Any]]:
         """The rows of a store with these ids. What was found by words is there already, so none is waited for."""
         rows: list[dict[str, Any]] = client.query(
             self.alias,
             filter=all_of(one_of("id", ids), equals("store_id", store_id)),
             output_fields=["id", *FIELDS],
-            consistency_level="Bounded",
+            consistency_level=consistency,
             partition_names=self._placement.scope(store_id),
             timeout=self._connection.timeout,
         )

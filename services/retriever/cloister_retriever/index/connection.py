@@ -8,8 +8,10 @@ the new channel back by the growing pause of the old one's failures.
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from math import ceil
 from typing import NamedTuple, TypeVar
 
 import grpc
@@ -28,6 +30,9 @@ T = TypeVar("T")
 _CONNECTED = Gauge("cloister_milvus_connected", "1 while the last call to Milvus worked.")
 
 _THREADS = 8
+_RECOVERY_SECONDS = 30.0
+"""So long Milvus 2.3.5 needs to have all rows in sight again after a crash, though it answers before."""
+
 _NOT_THERE = {100, 101}
 """Milvus's codes for a collection that does not exist and for one that is not loaded (after every reopening of
 Milvus Lite, and after a crash of a server)."""
@@ -65,6 +70,10 @@ class MilvusConnection:
         self._lock = threading.Lock()
         self._client: MilvusClient | None = None
         self._writing = asyncio.Lock()
+        self._failed = False
+        self._back_at = float("-inf")
+        """When it worked again after it had failed (monotonic seconds)."""
+
         self.capabilities: Capabilities | None = None
 
     @property
@@ -84,6 +93,13 @@ class MilvusConnection:
             async with self._writing:
                 return await self._run(call, deadline)
         return await self._run(call, deadline)
+
+    def require_settled(self) -> None:
+        """Raises `Unavailable` for a while after a server came back: what is to be removed may be out of its sight
+        still, and would come back with the rest."""
+        left = self._back_at + _RECOVERY_SECONDS - time.monotonic()
+        if left > 0 and self.capabilities is not None and not self.capabilities.single_writer:
+            raise Unavailable("The vector index has just come back. Try again in a moment.", retry_after=ceil(left))
 
     async def check(self) -> None:
         """Raises `Unavailable` unless Milvus answers."""
@@ -115,6 +131,8 @@ class MilvusConnection:
         except grpc.RpcError as error:
             raise self._unavailable(type(error).__name__) from error
         _CONNECTED.set(1)
+        if self._failed:
+            self._failed, self._back_at = False, time.monotonic()
         return result
 
     def _connected(self) -> MilvusClient:
@@ -153,6 +171,7 @@ class MilvusConnection:
 
     def _unavailable(self, reason: str) -> Unavailable:
         _CONNECTED.set(0)
+        self._failed = True
         log.warning("milvus_failed", reason=reason)
         return Unavailable("The vector index does not answer. Try again in a moment.", retry_after=5)
 

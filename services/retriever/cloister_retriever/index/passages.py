@@ -8,17 +8,38 @@ import base64
 import binascii
 import hashlib
 import hmac
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from cloister_common.vault import VaultError, encode_context, open_record, seal
 from pydantic import BaseModel, ValidationError
 
+from cloister_retriever.editions import Place
 from cloister_retriever.index.protocol import SealedPassage
 from cloister_retriever.index.rotation import Vector
 from cloister_retriever.keys import PassageKeys
 
-__all__ = ["Passage", "PassageOwner", "open_passage", "open_vector", "passage_id", "passage_name", "seal_passage"]
+__all__ = [
+    "Passage",
+    "PassageOwner",
+    "PictureMark",
+    "open_passage",
+    "open_vector",
+    "passage_id",
+    "passage_name",
+    "seal_passage",
+]
+
+
+class PictureMark(BaseModel):
+    """The picture that a passage stands for: ``number`` in its file, and how large it is, in pixels."""
+
+    number: int
+    media_type: str
+    width: int
+    height: int
+    by: Literal["description", "surroundings"] | None = None
+    """What the passage's text is to the picture; None where it has none."""
 
 
 class Passage(BaseModel):
@@ -33,6 +54,8 @@ class Passage(BaseModel):
     heading: str | None = None
     """What stands over ``text`` when it is embedded: as much of ``section`` as the model can read with it."""
 
+    picture: PictureMark | None = None
+
     @property
     def embedded(self) -> str:
         """What its vector is made of."""
@@ -46,6 +69,13 @@ class PassageOwner(NamedTuple):
     store_id: str
     file_id: str
     attachment_id: str
+    edition: int = 0
+    """Of the store. It says where they lie; that they belong there is in their keys."""
+
+    @property
+    def place(self) -> str:
+        """The name that the place of the store's edition has."""
+        return Place(self.store_id, self.edition).name
 
 
 def passage_id(keys: PassageKeys, owner: PassageOwner, position: int) -> str:
@@ -65,7 +95,7 @@ def seal_passage(keys: PassageKeys, owner: PassageOwner, passage: Passage, exact
     vector = exact.astype("<f4").tobytes()
     return SealedPassage(
         id=passage_id(keys, owner, passage.position),
-        store_id=owner.store_id,
+        store_id=owner.place,
         attachment_id=owner.attachment_id,
         file_id=owner.file_id,
         position=passage.position,

@@ -6,7 +6,7 @@ same hits. A search has two halves, by meaning and by words; an index proposes
 what either finds, and whoever asked scores the proposals exactly and fuses both.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from prometheus_client import Counter
@@ -24,6 +24,8 @@ class SealedPassage(NamedTuple):
 
     id: str
     store_id: str
+    """The name of the place that the store's edition has (`cloister_retriever.editions`): for most the store's id."""
+
     attachment_id: str
     file_id: str
     position: int
@@ -87,7 +89,8 @@ class Found(NamedTuple):
 class Index(Protocol):
     """Holds sealed passages by vector store and attachment.
 
-    Every method raises `Unavailable` while the index does not answer.
+    Every method raises `Unavailable` while the index does not answer. What is called ``store_id`` is the name of a
+    place (`cloister_retriever.editions`), of one edition of a store: for most it is the store's id.
 
     Attributes:
         by_words: Whether it has the passages' terms and finds by them. Else whoever asks does, and names what he found.
@@ -112,6 +115,10 @@ class Index(Protocol):
 
         It costs what the ids cost, and not what the index holds.
         """
+
+    async def read(self, store_id: str, attachment_id: str, ids: Mapping[int, str]) -> list[SealedPassage]:
+        """Those of these passages of an attachment, named by position and id, that there are, in any order, after
+        every write that was acknowledged before. Their vectors may be left out."""
 
     async def search(
         self,

@@ -7,8 +7,8 @@ checkpoints: what counts is the outcome, which is created once, after every pass
 import asyncio
 import time
 from functools import partial
+from typing import Protocol
 
-import numpy as np
 from cloister_common.clients.embedder import EmbedderClient
 from cloister_common.errors import CloisterError, Conflict, InvalidRequest, NotFound, TooManyRequests, Unavailable
 from cloister_common.logs import get_logger
@@ -16,21 +16,25 @@ from cloister_common.vault import VaultError
 from prometheus_client import Counter
 
 from cloister_retriever.damage import Damaged, sentence
+from cloister_retriever.editions import Place
 from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
-from cloister_retriever.index.passages import Passage, PassageOwner, passage_id, seal_passage
-from cloister_retriever.index.protocol import Entry, Index
-from cloister_retriever.index.rotation import Rotations, normalised
+from cloister_retriever.index.entries import entries_of, terms_of, vectors_of
+from cloister_retriever.index.passages import Passage, PassageOwner, passage_id
+from cloister_retriever.index.protocol import Index
+from cloister_retriever.index.rotation import Rotations
+from cloister_retriever.ingestion.paying import Paying, Refused
 from cloister_retriever.ingestion.turns import Turn
+from cloister_retriever.ingestion.watch import Watch, watched
 from cloister_retriever.jobs.queue import Job, JobQueue
 from cloister_retriever.keys import PassageKeyring, PassageKeys
 from cloister_retriever.parsing.document import UnreadableFile
 from cloister_retriever.parsing.parser import Parsed, Parser
+from cloister_retriever.pictures.ingestion import PictureKeeper, mark_of
 from cloister_retriever.sealed.indexes import Indexes
 from cloister_retriever.settings import Protection
 from cloister_retriever.terms.postings import PostingsWriter
-from cloister_retriever.terms.weights import TermKey, TermWeights, passage_terms
-from cloister_retriever.terms.words import language_of, words_of
+from cloister_retriever.terms.words import language_of
 from cloister_retriever.vector_stores.ingestions import Ingestion, IngestionService
 from cloister_retriever.vector_stores.records import ErrorCode
 from cloister_retriever.vector_stores.terms import Words
@@ -45,9 +49,23 @@ _PASSAGES_A_STEP = 64
 """Embedded, sealed and written together: small enough that a cancellation is seen soon, and that another tenant's file
 gets its turn."""
 
+_FEW_PASSAGES = 4
+"""So short a file is embedded with people's queries, before the passages of long ones: it costs them what a query does,
+and there are no more such files at a time than turns."""
+
 
 class _Gone(Exception):
     """Nobody wants the result any more: the file was detached or deleted, or its ingestion was cancelled."""
+
+
+class Works(Protocol):
+    """Does the jobs that change a store's edition: `cloister_retriever.reembedding`."""
+
+    async def work(self, job: Job, turn: Turn) -> None:
+        """Does ``job`` to its end."""
+
+    async def is_early(self, job: Job) -> bool:
+        """Whether what ``job`` is to follow is not there yet."""
 
 
 class Pipeline:
@@ -64,6 +82,10 @@ class Pipeline:
         indexes: Indexes,
         rotations: Rotations,
         words: Words,
+        queue: JobQueue,
+        reembedder: Works,
+        pictures: PictureKeeper,
+        paying: Paying,
     ) -> None:
         self._files = files
         self._ingestions = ingestions
@@ -73,16 +95,30 @@ class Pipeline:
         self._indexes = indexes
         self._rotations = rotations
         self._words = words
+        self._queue = queue
+        self._reembedder = reembedder
+        self._pictures = pictures
+        self._paying = paying
+
+    async def warm(self) -> None:
+        """Loads what the first file would wait for."""
+        self._parser.warm()
+        await asyncio.to_thread(language_of, "Models of languages are loaded when they are first asked.")
 
     async def work(self, job: Job, turn: Turn) -> None:
         """Does ``job`` to its end. Where it takes long it stands aside when ``turn`` says so."""
         if job.kind == "purge":
             await self._purge(job)
             return
+        if job.kind in {"reembed", "prune"}:
+            await self._reembedder.work(job, turn)
+            return
         await self._clear_replaced(job)
         try:
             await self._ingest(job, turn)
         except _Gone:
+            assert job.attachment_id is not None
+            await self._paying.end(job.attachment_id, "cancelled")
             await self._clear(job)
 
     async def give_up(self, job: Job) -> None:
@@ -90,6 +126,13 @@ class Pipeline:
         ingestion = await self._of(job)
         if ingestion is not None:
             await self._fail(ingestion, "server_error", "Reading this file failed again and again.")
+        elif job.attachment_id is not None:
+            await self._paying.end(job.attachment_id, "cancelled")
+
+    def leave(self, job: Job) -> None:
+        """Forgets what this process alone knows of a job: it is done, or another process does it now."""
+        if job.attachment_id is not None:
+            self._paying.leave(job.attachment_id)
 
     async def is_early(self, job: Job) -> bool:
         """Whether there is no attachment to a job: not any more, or not yet.
@@ -97,6 +140,8 @@ class Pipeline:
         Whoever attaches a file writes the marker first. Should he die after the attachment, nobody else would put the
         marker back, so it must not be removed at the first look.
         """
+        if job.kind in {"reembed", "prune"}:
+            return await self._reembedder.is_early(job)
         return job.kind == "ingest" and await self._of(job) is None
 
     async def requeue(self, job: Job, queue: JobQueue) -> None:
@@ -108,15 +153,7 @@ class Pipeline:
         if job.kind != "ingest":
             return
         if await self._is_wanted(job):
-            await queue.put(
-                "ingest",
-                job.tenant,
-                job.store_id,
-                file_id=job.file_id,
-                attachment_id=job.attachment_id,
-                replaces=job.replaces,
-                protection=job.protection,
-            )
+            await queue.put_again(job)
 
     async def _ingest(self, job: Job, turn: Turn) -> None:
         ingestion = await self._of(job)
@@ -126,9 +163,12 @@ class Pipeline:
             # Ended before the marker was removed. A cancelled one may have left passages.
             raise _Gone
         try:
-            await self._run(job, ingestion, turn)
+            async with watched(self._ingestions, ingestion) as watch:
+                await self._run(job, ingestion, turn, watch)
         except UnreadableFile as error:
             await self._fail(ingestion, error.code, error.message)
+        except Refused as error:
+            await self._fail(ingestion, "rate_limit_exceeded", error.message)
         except (Unavailable, TooManyRequests):
             raise
         except (InvalidRequest, Conflict) as error:
@@ -140,7 +180,7 @@ class Pipeline:
             log.error("ingestion_failed", file=ingestion.file_id, reason=type(error).__name__)
             await self._fail(ingestion, "server_error", "The server had an error while reading the file.")
 
-    async def _run(self, job: Job, ingestion: Ingestion, turn: Turn) -> None:
+    async def _run(self, job: Job, ingestion: Ingestion, turn: Turn, watch: Watch) -> None:
         file, keys = await self._file(ingestion)
         self._ingestions.check_room()  # before the work whose result could not be stored
         started = time.monotonic()
@@ -151,16 +191,25 @@ class Pipeline:
             max_tokens=chunking.max_tokens,
             overlap_tokens=chunking.overlap_tokens,
             turn=turn,
+            on_page=watch.page,
+            description=ingestion.description,
         )
+        watch.read(max((chunk.page or 0 for chunk in parsed.chunks), default=0) or None)
         protection = await self._ingestions.place(ingestion, len(parsed.chunks))
         if protection != ingestion.attachment.protection:
             # An earlier attempt may have begun while the store was smaller.
             await self._indexes.delete(job.tenant, job.store_id, job.attachment_id, protection="sealed")
+        outgrown = protection != job.protection
+        if ingestion.edition.number or outgrown:
+            await self._queue.note(job, ingestion.edition, None if outgrown else job.protection)
+        headed = (f"{chunk.heading or ''}\n{parsed.text[chunk.start : chunk.end]}" for chunk in parsed.chunks)
+        await self._paying.ask(ingestion, headed, turn, partial(self._check_wanted, job))
         text = parsed.text.encode()
         await self._ingestions.write_text(ingestion, text, keys)
-        index = self._indexes.of(job.tenant, ingestion.key, protection)
-        usage = await self._index_passages(index, job, ingestion, keys, parsed, turn)
-        await self._finish(index, job, ingestion, keys, parsed, usage_bytes=usage, text_bytes=len(text))
+        index = self._indexes.of(job.tenant, job.store_id, ingestion.key, protection, ingestion.edition)
+        usage = await self._index_passages(index, job, ingestion, keys, parsed, turn, watch)
+        usage += await self._keep_pictures(protection, job, ingestion, parsed, turn)
+        await self._finish(index, job, ingestion, keys, parsed, watch, usage_bytes=usage, text_bytes=len(text))
         _PASSAGES.inc(len(parsed.chunks))
         log.info(
             "file_ingested",
@@ -171,7 +220,7 @@ class Pipeline:
 
     async def _file(self, ingestion: Ingestion) -> tuple[FileRecord, PassageKeys]:
         """The file that is to be read, and what seals its passages."""
-        keys = await self._keys.get(ingestion.tenant, ingestion.key, ingestion.file_id)
+        keys = await self._keys.get(ingestion.tenant, ingestion.key, ingestion.file_id, ingestion.edition.number)
         try:
             file = await self._files.get(ingestion.tenant, ingestion.file_id)
         except NotFound:
@@ -183,17 +232,19 @@ class Pipeline:
         return file, keys
 
     async def _index_passages(
-        self, index: Index, job: Job, ingestion: Ingestion, keys: PassageKeys, parsed: Parsed, turn: Turn
+        self, index: Index, job: Job, ingestion: Ingestion, keys: PassageKeys, parsed: Parsed, turn: Turn, watch: Watch
     ) -> int:
         """Embeds, seals and writes every passage; returns what they take in the index, in bytes."""
-        owner = PassageOwner(job.tenant, job.store_id, ingestion.file_id, ingestion.attachment.id)
+        owner = ingestion.owner
         language = await asyncio.to_thread(language_of, parsed.text)
+        count = partial(self._paying.count, ingestion)
         writer = PostingsWriter(language)
         usage = 0
         for first in range(0, len(parsed.chunks), _PASSAGES_A_STEP):
+            watch.passage(first, len(parsed.chunks))
             await turn.held()
-            if first and not await self._is_wanted(job):
-                raise _Gone
+            if first:
+                await self._check_wanted(job)
             passages = [
                 Passage(
                     position=first + number,
@@ -203,32 +254,34 @@ class Pipeline:
                     page=chunk.page,
                     section=chunk.section,
                     heading=chunk.heading,
+                    picture=None if chunk.picture is None else mark_of(parsed, chunk.picture),
                 )
                 for number, chunk in enumerate(parsed.chunks[first : first + _PASSAGES_A_STEP])
             ]
             texts = [passage.embedded for passage in passages]
-            embedded = await self._embedder.embed(texts, bulk=True, input_type="passage")
-            terms = await asyncio.to_thread(_terms, keys, passages, language, ingestion.attachment.file_name)
-            entries = await asyncio.to_thread(self._seal, keys, owner, passages, embedded.vectors, terms)
+            bulk = len(parsed.chunks) > _FEW_PASSAGES
+            model = ingestion.edition.model
+            exact = await vectors_of(self._embedder, texts, model=model, input_type="passage", bulk=bulk, count=count)
+            terms = await asyncio.to_thread(terms_of, keys, passages, language, ingestion.attachment.file_name)
+            entries = await asyncio.to_thread(entries_of, keys, owner, self._rotations, passages, exact, terms)
             writer.add(terms)
             usage += sum(entry.stored_bytes for entry in entries)
             await index.upsert(entries)
         postings = await asyncio.to_thread(partial(writer.postings, to_search=not index.by_words))
-        await self._words.write(job.tenant, job.store_id, ingestion.attachment.id, ingestion.key, postings)
+        await self._words.write(job.tenant, ingestion.place, ingestion.attachment.id, ingestion.key, postings)
         return usage
 
-    def _seal(
-        self,
-        keys: PassageKeys,
-        owner: PassageOwner,
-        passages: list[Passage],
-        vectors: list[bytes],
-        terms: list[TermWeights],
-    ) -> list[Entry]:
-        exact = normalised(np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1))
-        rotated = self._rotations.rotate(keys.rotation, exact)
-        sealed = (seal_passage(keys, owner, *of) for of in zip(passages, exact, strict=True))
-        return [Entry(*of) for of in zip(sealed, rotated.tolist(), terms, strict=True)]
+    async def _keep_pictures(
+        self, protection: Protection, job: Job, ingestion: Ingestion, parsed: Parsed, turn: Turn
+    ) -> int:
+        """Keeps the file's pictures; returns what they take, in bytes."""
+
+        async def between() -> None:
+            await turn.held()
+            await self._check_wanted(job)
+
+        owner = PassageOwner(job.tenant, job.store_id, ingestion.file_id, ingestion.attachment.id)
+        return await self._pictures.keep(owner, ingestion.key, protection, parsed, between)
 
     async def _finish(
         self,
@@ -237,41 +290,48 @@ class Pipeline:
         ingestion: Ingestion,
         keys: PassageKeys,
         parsed: Parsed,
+        watch: Watch,
         *,
         usage_bytes: int,
         text_bytes: int,
     ) -> None:
         passages = len(parsed.chunks)
-        attachment_id = ingestion.attachment.id
-        owner = PassageOwner(job.tenant, job.store_id, ingestion.file_id, attachment_id)
+        attachment_id, owner, place = ingestion.attachment.id, ingestion.owner, ingestion.place
         *expected, following = await asyncio.to_thread(
             lambda: [passage_id(keys, owner, position) for position in range(passages + 1)]
         )
-        if await index.count(job.store_id, [following]):
+        if await index.count(place.name, [following]):
             # An earlier run, by another version of this program, had cut the file into more passages.
-            await index.delete(job.store_id, attachment_id, from_position=passages)
-        found = await index.count(job.store_id, expected)
+            await index.delete(place.name, attachment_id, from_position=passages)
+        found = await index.count(place.name, expected)
         if found > passages:
             # An earlier run wrote them elsewhere too. All of them go, and the next attempt writes those that belong.
-            await index.delete(job.store_id, attachment_id)
+            await index.delete(place.name, attachment_id)
         if found != passages:
             log.warning("passages_not_all_there", file=ingestion.file_id, expected=passages, found=found)
             raise Unavailable("The index has not taken every passage yet.", retry_after=1)
-        if not await self._is_wanted(job):
-            raise _Gone
+        await self._check_wanted(job)
+        if await self._ingestions.edition(job.tenant, job.store_id) != ingestion.edition:
+            await self._words.remove(job.tenant, place, attachment_id)
+            raise Unavailable("The vector store is searched in another edition by now.", retry_after=1)
+        # Before the outcome: behind it nobody would come back to this.
+        await self._paying.end(ingestion.attachment.id, "completed")
         if not await self._ingestions.complete(
             ingestion,
+            pages=watch.pages,
             passages=passages,
             usage_bytes=usage_bytes,
             text_bytes=text_bytes,
             details=" ".join(parsed.notes) or None,
         ):
             raise _Gone
+        await self._follow(job)
         _INGESTED.labels("completed").inc()
 
     async def _fail(self, ingestion: Ingestion, code: ErrorCode, message: str) -> None:
         protection = ingestion.attachment.protection
         await self._remove(ingestion.tenant, ingestion.store_id, ingestion.attachment.id, protection)
+        await self._paying.end(ingestion.attachment.id, "failed")
         if await self._ingestions.fail(ingestion, code, message):
             _INGESTED.labels("failed").inc()
             log.info("file_not_ingested", file=ingestion.file_id, code=code)
@@ -285,6 +345,18 @@ class Pipeline:
         """Whether a job's attachment is there, and its ingestion has not ended."""
         ingestion = await self._of(job)
         return ingestion is not None and await self._ingestions.outcome(ingestion) is None
+
+    async def _check_wanted(self, job: Job) -> None:
+        if not await self._is_wanted(job):
+            raise _Gone
+
+    async def _follow(self, job: Job) -> None:
+        """Has a file that was completed brought into the edition that is searched, if that changed in this moment."""
+        ingestion = await self._of(job)
+        if ingestion is None or await self._words.has(job.tenant, ingestion.place, ingestion.attachment.id):
+            return
+        await self._queue.put("reembed", job.tenant, job.store_id, edition=ingestion.edition)
+        self._queue.wake()
 
     async def _purge(self, job: Job) -> None:
         """Removes passages, after the records above them: who planned this may have died before they were gone."""
@@ -317,17 +389,18 @@ class Pipeline:
         if ingestion is not None:
             outcome = await self._ingestions.outcome(ingestion)
             if outcome is not None and outcome.status == "completed":
+                await self._follow(job)
                 return
-        await self._remove(job.tenant, job.store_id, job.attachment_id, job.protection)
+        noted = await self._queue.noted(job)
+        await self._remove(job.tenant, job.store_id, job.attachment_id, noted.protection)
         if ingestion is None:
             await self._ingestions.clear(job.tenant, job.store_id, job.attachment_id)
+            await self._clear_edition(noted, job.attachment_id)
 
-
-def _terms(keys: PassageKeys, passages: list[Passage], language: str, file_name: str) -> list[TermWeights]:
-    """What passages are found by: their words, and those of their headings and of the file's name."""
-    key = TermKey(keys.terms)
-    around = [f"{file_name}\n{passage.section or ''}\n" for passage in passages]
-    return [
-        passage_terms(key, words_of(before + passage.text, [language]))
-        for before, passage in zip(around, passages, strict=True)
-    ]
+    async def _clear_edition(self, job: Job, attachment_id: str) -> None:
+        """Removes what was written into a later edition of a store that was deleted in that moment: nothing else knows
+        of its editions any more."""
+        if job.edition is not None:
+            removed = await self._ingestions.removed(job.tenant, job.store_id, job.protection)
+            await self._indexes.delete(job.tenant, job.store_id, attachment_id, protection=removed, edition=job.edition)
+            await self._words.remove(job.tenant, Place(job.store_id, job.edition.number), attachment_id)

@@ -11,19 +11,23 @@ from prometheus_client import Gauge
 
 from cloister_retriever.ingestion.pipeline import Pipeline
 from cloister_retriever.ingestion.turns import Rank, Turn, Turns
-from cloister_retriever.jobs.queue import Claim, JobQueue, share_of
+from cloister_retriever.jobs.names import JobName
+from cloister_retriever.jobs.queue import Claim, JobQueue
 
 __all__ = ["IngestWorkers"]
 
 log = get_logger(__name__)
 _BUSY = Gauge("cloister_ingest_workers_busy", "Jobs in work, with those that stand aside for another tenant's.")
 
-_POLL_SECONDS = 2.0
+_POLL_SECONDS = 1.0
 """How soon work put by another process is seen. Work of this process wakes its workers at once."""
 
 _MOST_CLAIMS = 5
 """A file whose job was claimed this often took five processes down: it is ended with an error instead. A purge reads no
 file and is never given up, since what it removes would stay."""
+
+_EARLY_SECONDS = 1.0
+"""Whoever attaches a file writes its marker a moment before. A job that is found between the two is looked at again."""
 
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
@@ -46,32 +50,40 @@ class IngestWorkers:
         self._queue = queue
         self._pipeline = pipeline
         self._keep_seconds = lease_seconds / 4
-        self.turns = Turns(workers, turn_seconds, queue.woken)
+        self.turns = Turns(workers, turn_seconds, queue.woken, queue.elsewhere)
 
     def start(self, supervisor: Supervisor) -> None:
         """Starts giving turns; the jobs run under ``supervisor``."""
         supervisor.loop("ingest", lambda: self._give_turns(supervisor))
 
     async def _give_turns(self, supervisor: Supervisor) -> None:
+        await self._pipeline.warm()
         while True:
             self._queue.woken.clear()
-            if not self.turns.is_free:
-                self.turns.make_way(await self._queue.shares() if self.turns.has_room else ())
-            elif await self._give_turn(supervisor):
+            if await self._give_turn(supervisor):
                 continue
+            if not self.turns.is_free:
+                shares = await self._queue.shares() if self.turns.has_room else {}
+                waiting = {share: small for share, small in shares.items() if not self.turns.is_parked(share)}
+                self.turns.make_way(waiting, {share for share, small in waiting.items() if small})
             await self._wait()
 
     async def _give_turn(self, supervisor: Supervisor) -> bool:
-        """Gives the turn that is free, if any job wants it: to one that stands aside, or to one of the queue."""
-        aside = self.turns.first_aside()
+        """Gives a turn that is free, if any job wants it: to one that stands aside, or to one of the queue."""
+        if not self.turns.is_free and not self.turns.is_small_free:
+            return False
+        aside = self.turns.first_aside() if self.turns.is_free else None
 
         def rank(share: str) -> Rank | None:
             own = self.turns.rank(share)
             return own if aside is None or own < self.turns.rank(aside.share) else None
 
-        claim = await self._queue.claim(rank) if self.turns.has_room else None
+        claim = None
+        if self.turns.has_room:
+            claim = await self._queue.claim(rank, small=not self.turns.is_free, rests=self.turns.is_parked)
         if claim is not None:
-            supervisor.spawn("ingest-job", self._work(claim, self.turns.begin(share_of(claim.job.name))))
+            turn = self.turns.begin(JobName.read(claim.job.name).share)
+            supervisor.spawn("ingest-job", self._work(claim, turn))
         elif aside is not None:
             self.turns.resume(aside)
         return claim is not None or aside is not None
@@ -98,6 +110,7 @@ class IngestWorkers:
             await self._queue.release(claim)
             raise
         finally:
+            self._pipeline.leave(claim.job)
             self._queue.abandon(claim)
 
     async def _do_kept(self, claim: Claim, turn: Turn) -> None:
@@ -105,8 +118,13 @@ class IngestWorkers:
             async with asyncio.TaskGroup() as tasks:
                 keeping = tasks.create_task(self._keep(claim))
                 await self._try(claim, turn)
+                early = claim.number == 1 and await self._pipeline.is_early(claim.job)
+                if early:
+                    await asyncio.sleep(_EARLY_SECONDS)
+                    await self._try(claim, turn)
+                    early = await self._pipeline.is_early(claim.job)
                 keeping.cancel()
-            if claim.number == 1 and await self._pipeline.is_early(claim.job):
+            if early:
                 return  # the lease runs out, and whoever claims the job then looks again
             await self._queue.done(claim)
             await self._pipeline.requeue(claim.job, self._queue)

@@ -39,9 +39,15 @@ class Purges:
     async def run(self, job: Job) -> None:
         """Removes the passages now, if the index is there. They are not served any more in either case."""
         try:
-            await self._indexes.delete(job.tenant, job.store_id, job.attachment_id, protection=job.protection)
+            await self._indexes.delete(
+                job.tenant, job.store_id, job.attachment_id, protection=job.protection, edition=job.edition
+            )
         except Unavailable:
-            log.warning("purge_left_to_workers", job=job.name)
-            self._queue.wake()
+            self.leave(job)
             return
         await self._queue.drop(job)
+
+    def leave(self, job: Job) -> None:
+        """Lets a worker do it."""
+        log.warning("purge_left_to_workers", job=job.name)
+        self._queue.wake()

@@ -9,8 +9,9 @@ result when it is done twice, even at the same time (ids are deterministic, outc
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
@@ -18,6 +19,8 @@ from cloister_common.vault import DataKey, Keyring, VaultError
 from prometheus_client import Gauge
 from pydantic import BaseModel
 
+from cloister_retriever.editions import Edition
+from cloister_retriever.jobs.names import JobName
 from cloister_retriever.keys import system_key
 from cloister_retriever.settings import Protection
 from cloister_retriever.storage.layout import LEASES, QUEUE
@@ -27,12 +30,16 @@ from cloister_retriever.storage.records import SealedRecords
 if TYPE_CHECKING:
     from _typeshed import SupportsRichComparison
 
-__all__ = ["Claim", "Job", "JobQueue", "share_of"]
+__all__ = ["Claim", "Job", "JobQueue"]
 
 log = get_logger(__name__)
 _DEPTH = Gauge("cloister_ingest_queue_depth", "Jobs that wait or run, as this process last saw.")
 
 _SHARE_DIGITS = 16
+_LOOK_SECONDS = 0.5
+"""So old may be what is told of a job's place."""
+
+JobKind = Literal["ingest", "purge", "reembed", "prune"]
 
 
 class Job(BaseModel):
@@ -40,11 +47,12 @@ class Job(BaseModel):
 
     ``ingest``: make passages of an attachment, and remove those of the attachment it ``replaces``. ``purge``: remove
     the passages of an attachment from the index; where its file is named the attachment ends with them, and where no
-    attachment is named the whole store does.
+    attachment is named the whole store does. ``reembed``: fill an edition of a store with what it lacks of the other,
+    and see to what follows. ``prune``: remove an edition that was given up.
     """
 
     name: str
-    kind: Literal["ingest", "purge"]
+    kind: JobKind
     tenant: str
     store_id: str
     file_id: str | None = None
@@ -52,6 +60,12 @@ class Job(BaseModel):
     replaces: str | None = None
     protection: Protection | None = None
     """Of the vector store, where whoever put the job knew it."""
+
+    edition: Edition | None = None
+    """Of the vector store, where the job is about one."""
+
+    switch: bool = False
+    """Of ``reembed``: whether the edition is to be searched once it has everything."""
 
 
 class Claim(BaseModel):
@@ -65,10 +79,11 @@ class Claim(BaseModel):
         return f"{LEASES}/{self.job.name}-{self.number:08d}"
 
 
-def share_of(job_name: str) -> str:
-    """Which tenant's share a job counts to: a name for the tenant. Jobs of the version before have one together."""
-    parts = job_name.split("-")
-    return parts[1] if len(parts) == 3 else ""
+class _Looked(NamedTuple):
+    """The jobs that waited at a moment of the monotonic clock."""
+
+    at: float
+    waiting: list[JobName]
 
 
 class JobQueue:
@@ -81,11 +96,13 @@ class JobQueue:
         self._lease_seconds = lease_seconds
         self._seen: dict[str, tuple[str, float]] = {}
         self._mine: set[str] = set()
+        self._elsewhere: Counter[str] = Counter()
+        self._looked: _Looked | None = None
         self.woken = asyncio.Event()
 
     async def put(
         self,
-        kind: Literal["ingest", "purge"],
+        kind: JobKind,
         tenant: str,
         store_id: str,
         *,
@@ -93,10 +110,18 @@ class JobQueue:
         attachment_id: str | None = None,
         replaces: str | None = None,
         protection: Protection | None = None,
+        edition: Edition | None = None,
+        switch: bool = False,
+        size: int = 0,
     ) -> Job:
-        """Adds a job; it is durable when this returns. Call `wake` when what it is about is there too."""
+        """Adds a job; it is durable when this returns. Call `wake` when what it is about is there too.
+
+        Args:
+            size: Bytes of the file that is to be read; a removal reads none.
+        """
+        about = attachment_id if kind == "ingest" and attachment_id is not None else new_id("")
         job = Job(
-            name=new_id(f"{time.time_ns():019d}-{await self._share(tenant)}-"),
+            name=str(JobName.made(time.time_ns(), await self._share(tenant), size, about)),
             kind=kind,
             tenant=tenant,
             store_id=store_id,
@@ -104,9 +129,27 @@ class JobQueue:
             attachment_id=attachment_id,
             replaces=replaces,
             protection=protection,
+            edition=edition,
+            switch=switch,
         )
         await self._records.put(f"{QUEUE}/{job.name}", job, await system_key(self._keyring))
         return job
+
+    async def put_again(self, job: Job) -> None:
+        """Adds a job once more, whose marker was removed too early."""
+        name = JobName.read(job.name)._replace(put_ns=time.time_ns(), share=await self._share(job.tenant))
+        again = job.model_copy(update={"name": str(name)})
+        await self._records.put(f"{QUEUE}/{again.name}", again, await system_key(self._keyring))
+
+    async def note(self, job: Job, edition: Edition, protection: Protection | None) -> None:
+        """Says in a job's marker where it is about to write: whoever clears up behind it cannot learn that from a store
+        that is gone."""
+        noted = job.model_copy(update={"edition": edition, "protection": protection})
+        await self._records.put(f"{QUEUE}/{job.name}", noted, await system_key(self._keyring))
+
+    async def noted(self, job: Job) -> Job:
+        """The job with what was noted of it since it was claimed."""
+        return await self._job(job.name, await system_key(self._keyring)) or job
 
     def wake(self) -> None:
         """Lets a worker of this process look now instead of at its next round."""
@@ -116,18 +159,37 @@ class JobQueue:
         """Whether the job is still to be done."""
         return await self._objects.get(f"{QUEUE}/{job.name}") is not None
 
-    async def claim(self, rank: "Callable[[str], SupportsRichComparison | None]" = lambda _: 0) -> Claim | None:
+    async def names(self) -> set[str]:
+        """All jobs that are to be done, or are being done."""
+        return {listed.leaf for listed in await self._objects.list(QUEUE)}
+
+    async def claim(
+        self,
+        rank: "Callable[[str], SupportsRichComparison | None]" = lambda _: 0,
+        *,
+        small: bool = False,
+        rests: Callable[[str], bool] = lambda _: False,
+    ) -> Claim | None:
         """A job nobody works on, claimed; None if there is none.
 
         Args:
-            rank: Takes a job's share. Jobs of the least rank come first, the oldest of them first of all; those whose
-                rank is None are left to others.
+            rank: Takes a job's share. Jobs of the least rank come first, of one share those that are `JobName.due`
+                first; those whose rank is None are left to others. It is asked after `elsewhere` was counted anew.
+            small: Only those of small files.
+            rests: Takes a job's share. Of those that rest no file is begun; what removes or copies is.
         """
-        free = await self._free()
-        ranks = {share: rank(share) for share in map(share_of, free)}
-        names = [name for name in free if ranks[share_of(name)] is not None]
+        free = {
+            name: number for name, number in (await self._free()).items() if not small or JobName.read(name).is_small
+        }
+        ranks = {share: rank(share) for share in {JobName.read(name).share for name in free}}
+        names = [
+            name
+            for name in free
+            if ranks[JobName.read(name).share] is not None
+            and not (JobName.read(name).reads_file and rests(JobName.read(name).share))
+        ]
         key = None
-        for name in sorted(names, key=lambda name: (ranks[share_of(name)], name)):
+        for name in sorted(names, key=lambda name: (ranks[JobName.read(name).share], JobName.read(name).due, name)):
             key = key or await system_key(self._keyring)
             job = await self._job(name, key)
             if job is None:
@@ -138,9 +200,29 @@ class JobQueue:
                 return claim
         return None
 
-    async def shares(self) -> set[str]:
-        """The shares that have a job which nobody works on."""
-        return set(map(share_of, await self._free()))
+    async def shares(self) -> dict[str, bool]:
+        """The shares that have a job which nobody works on, each with whether it has one of a small file."""
+        shares: dict[str, bool] = {}
+        for name in map(JobName.read, await self._free()):
+            shares[name.share] = shares.get(name.share, False) or name.is_small
+        return shares
+
+    async def standing(self, tenant: str) -> dict[str, int]:
+        """How many of the tenant's jobs come before each of those that wait, by what they are about.
+
+        As of a moment ago: many may ask.
+        """
+        if self._looked is None or time.monotonic() - self._looked.at > _LOOK_SECONDS:
+            names = await self.names()
+            held = await self._leases()
+            self._looked = _Looked(time.monotonic(), [JobName.read(name) for name in names if name not in held])
+        share = await self._share(tenant)
+        own = sorted((name for name in self._looked.waiting if name.share == share), key=lambda name: name.due)
+        return {name.about: number for number, name in enumerate(own) if name.about}
+
+    def elsewhere(self, share: str) -> int:
+        """How many jobs of a share other processes had in work, when this one last looked."""
+        return self._elsewhere[share]
 
     async def keep(self, claim: Claim) -> bool:
         """Says that the owner lives; False if somebody else has taken the job over."""
@@ -175,10 +257,16 @@ class JobQueue:
         leases = await self._leases()
         await self._forget_ended(set(names), leases)
         free = {}
+        elsewhere: Counter[str] = Counter()
         for name in names:
             held = leases.get(name)
-            if name not in self._mine and (held is None or self._expired(name, held)):
+            if name in self._mine:
+                continue
+            if held is None or self._expired(name, held):
                 free[name] = 1 if held is None else held[0] + 1
+            else:
+                elsewhere[JobName.read(name).share] += 1
+        self._elsewhere = elsewhere
         return free
 
     async def _job(self, name: str, key: DataKey) -> Job | None:

@@ -39,12 +39,18 @@ class Chunk(NamedTuple):
     heading: str | None = None
     """As much of ``section`` as the model can read before the text: the innermost headings."""
 
+    picture: int | None = None
+    """Which of the file's pictures these words stand for, if they do."""
+
 
 class ModelLimits(NamedTuple):
     """How much the embedding model reads."""
 
     tokens: int
     """Text tokens: the model's limit less the special tokens it adds and the longest prompt before a text."""
+
+    besides: int = 0
+    """These special tokens, and that prompt's."""
 
     @classmethod
     def of(cls, folder: Path, tokenizer: Tokenizer | None = None, *, prompt_tokens: int = 0) -> "ModelLimits":
@@ -69,7 +75,8 @@ class ModelLimits(NamedTuple):
         prompts = _json(folder / "config_sentence_transformers.json").get("prompts")
         texts = [text for text in prompts.values() if isinstance(text, str)] if isinstance(prompts, dict) else []
         own = [len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts]
-        return cls(limit - tokenizer.num_special_tokens_to_add(False) - max(prompt_tokens, *own, 0))
+        besides = tokenizer.num_special_tokens_to_add(False) + max(prompt_tokens, *own, 0)
+        return cls(limit - besides, besides)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -116,7 +123,7 @@ class Chunker:
         splitter = self._markdown if document.markdown else self._text
         for segment in document.segments:
             for start, end in self._segment(document.text, segment, splitter):
-                heading = self._heading(segment.section, document.text[start:end])
+                heading = self.heading(segment.section, document.text[start:end])
                 yield Chunk(start, end, segment.page, segment.section, heading)
 
     def _segment(
@@ -163,7 +170,7 @@ class Chunker:
                 for begin, until in self._bounded(piece):
                     yield first + offset + begin, first + offset + until
 
-    def _heading(self, section: str | None, text: str) -> str | None:
+    def heading(self, section: str | None, text: str) -> str | None:
         """As many of the innermost headings as the model can read before ``text``, with a line's end between."""
         if section is None:
             return None
@@ -173,6 +180,12 @@ class Chunker:
             _, parted, rest = heading.partition(" > ")
             heading = rest if parted else heading[(len(heading) + 1) // 2 :].strip()
         return heading or None
+
+    def fitted(self, text: str, start: int, end: int) -> int:
+        """Where what begins at ``start`` has to end, at ``end`` at the latest, to be a passage."""
+        while end > start + 1 and not self._fits(text[start:end]):
+            end = _middle(text, start, end)
+        return end
 
     def is_word(self, text: str) -> bool:
         """Whether the model has ``text`` in its vocabulary as one whole word."""

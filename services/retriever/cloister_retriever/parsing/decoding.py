@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from cloister_retriever.parsing.document import UnreadableFile
 from cloister_retriever.parsing.encodings import guess
+from cloister_retriever.parsing.unmarked import east_asian_of, ebcdic_of
 
-__all__ = ["Decoded", "clean", "decode", "unmarked", "wide_marked"]
+__all__ = ["Decoded", "clean", "decode", "unmarked", "unmarked_wide", "wide_marked"]
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -21,7 +22,10 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _LINE_ENDS = re.compile(r"\r\n?|[\u2028\u2029\x0b\x0c\x85]")
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
+_UNSEEN = re.compile(rf"{_CONTROL.pattern}|\ufeff")
+"""And the byte order mark, which stands in the middle where files were put together: it speaks for text."""
+
 _MARKS_IN_A_ROW = 30
 """As many combining characters as UAX #15 (D4, "Stream-Safe Text Format") lets follow each other. No language needs
 more, and to bring a million of them into order takes Python the square of that."""
@@ -41,6 +45,27 @@ _MOST_NOT_TEXT = 0.1
 _WITHOUT_MARK = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 """Encodings of text that has zero bytes and no byte order mark."""
 
+_SAID_IN = b"<a charset=AZ09>"
+_NO_CHARSETS = frozenset({"utf-8", "utf-7", "idna", "punycode", "unicode_escape", "raw_unicode_escape"})
+"""What is not believed: UTF-8 was tried, and no file is in the others."""
+
+_ANY_BYTE = frozenset({"iso8859-1", "ascii"})
+_MEANT = {
+    **dict.fromkeys(_ANY_BYTE, "cp1252"),
+    "big5": "big5hkscs",
+    "euc_kr": "cp949",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "iso8859-11": "cp874",
+    "iso8859-9": "cp1254",
+    "shift_jis": "cp932",
+    "tis-620": "cp874",
+}
+"""What calls itself so is the other, which has all of its characters and more, on the web and everywhere (WHATWG's
+Encoding Standard, "Names and labels")."""
+
+_FEW_BEYOND = 20
+_HALVES = re.compile(rb"\xed[\xa0-\xaf][\x80-\xbf]\xed[\xb0-\xbf][\x80-\xbf]")
 _SEEN = 64 * 1024
 """Characters by which a byte order is told."""
 
@@ -48,7 +73,12 @@ _MOST_LOW_ZEROS = 0.1
 _NONSENSE = frozenset({"Cc", "Cn", "Co", "Cs"})
 """Categories of what no text has: control, not assigned, for private use, half of a pair."""
 
+_UNSURE = "The file does not say its encoding. It was read as {}, which may be wrong."
 _CONTROL_BYTES = [bytes([byte]) for byte in range(32) if byte not in b"\t\n\r\f\x1b"]
+
+
+_TERMINAL = re.compile("\x1b\\[[0-9;?]{0,40}[ -/]?[@-~]|\x1b\\][^\x07\x1b\n]{0,400}(?:\x07|\x1b\\\\)|.\x08(?!\x08)")
+"""What tells a terminal of colours and titles (ECMA-48, 5.4), and a letter that is written over, as manuals have it."""
 
 
 class Decoded(NamedTuple):
@@ -71,6 +101,12 @@ def wide_marked(content: bytes) -> bytes:
     return content
 
 
+def unmarked_wide(content: bytes) -> bytes | None:
+    """``content`` in UTF-8, if it is text of two or four bytes a character without a byte order mark."""
+    text = _wide(content) if b"\0" in content else None
+    return None if text is None else text.encode("utf-8", "replace")
+
+
 def decode(content: bytes, *, declared: str | None = None, languages: Sequence[str] = ()) -> Decoded:
     """``content`` as text: by its byte order mark, as UTF-8, as it says itself, or in the encoding it probably has.
 
@@ -84,25 +120,36 @@ def decode(content: bytes, *, declared: str | None = None, languages: Sequence[s
     Raises:
         UnreadableFile: It is no text.
     """
+    decoded = _decoded(content, declared, languages)
+    return decoded._replace(text=_checked(_TERMINAL.sub("", decoded.text)))
+
+
+def _decoded(content: bytes, declared: str | None, languages: Sequence[str]) -> Decoded:
     for mark, encoding in _BOMS:
         if content.startswith(mark):
-            return _told(_checked(content[len(mark) :].decode(encoding, "replace")))
+            return _told(content[len(mark) :].decode(encoding, "replace"))
     if b"\0" in content and (wide := _wide(content)) is not None:
         return Decoded(wide)
+    if declared is not None and (text := _shifted(content, declared)) is not None:
+        return Decoded(text)
     utf8 = _utf8(content)
     if utf8 is not None:
         return utf8
     if declared is not None and (text := _as_declared(content, declared)) is not None:
-        return Decoded(_checked(text))
+        return Decoded(text)
+    if (code_page := ebcdic_of(content)) is not None:
+        return Decoded(content.decode(code_page, "replace"), _UNSURE.format(code_page.replace("cp", "EBCDIC ")))
     if sum(content.count(byte) for byte in _CONTROL_BYTES) > len(content) * _MOST_CONTROL:
+        if (wide := east_asian_of(content)) is not None:
+            return _told(content.decode(wide, "replace"))
         raise _not_text()
     found = guess(content, languages=languages)
     if found is None:
         raise _not_text()
-    decoded = _told(_checked(content.decode(found.encoding, "replace")))
+    decoded = _told(content.decode(found.encoding, "replace"))
     if not found.sure and decoded.note is None:
         name = found.encoding.upper().replace("CP125", "Windows-125").replace("ISO8859", "ISO 8859").replace("_", "-")
-        return decoded._replace(note=f"The file does not say its encoding. It was read as {name}, which may be wrong.")
+        return decoded._replace(note=_UNSURE.format(name))
     return decoded
 
 
@@ -111,15 +158,26 @@ def _utf8(content: bytes) -> Decoded | None:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
-        text = content.decode("utf-8", "replace")
+        text = _paired(content).decode("utf-8", "replace")
         damaged = text.count("\ufffd")
         # Of other encodings hardly two bytes in a row are a character of UTF-8 by chance.
         if len(text) - _ascii_in(text) - damaged < 2 * damaged:
             return None
-        return _told(_checked(text))
+        return _told(text)
     if content.isascii() and (found := guess(content)) is not None:
         text = content.decode(found.encoding, "replace")
-    return Decoded(_checked(text))
+    return Decoded(text)
+
+
+def _paired(content: bytes) -> bytes:
+    """UTF-8 of what some databases and Java write as such: a character beyond 16 bits as two halves (CESU-8, Unicode
+    Technical Report 26)."""
+    if _HALVES.search(content) is None:
+        return content
+    return _HALVES.sub(
+        lambda two: two[0].decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16").encode(),
+        content,
+    )
 
 
 def _wide(content: bytes) -> str | None:
@@ -148,17 +206,27 @@ def _wide(content: bytes) -> str | None:
     return best
 
 
+def _shifted(content: bytes, declared: str) -> str | None:
+    """UTF-7, which is ASCII to look at, where a mail says that it is."""
+    if declared.strip().strip("\"'").lower().replace("_", "-") not in {"utf-7", "utf7"} or not content.isascii():
+        return None
+    with contextlib.suppress(UnicodeDecodeError):
+        return content.decode("utf-7")
+    return None
+
+
 def _as_declared(content: bytes, declared: str) -> str | None:
+    """As the file says, where hardly a character is damaged then. What says it is ASCII, so the encoding has that."""
     try:
         name = codecs.lookup(declared.strip().strip("\"'")).name
-        # What calls itself Latin-1 or ASCII is Windows-1252 on the web, and everywhere (WHATWG's Encoding Standard).
-        if name in {"iso8859-1", "ascii"}:
-            return content.decode("cp1252", "replace")
-        if name in {"utf-8", "utf-7", "idna", "punycode", "unicode_escape", "raw_unicode_escape"}:
+        if name in _NO_CHARSETS or _SAID_IN.decode(name) != _SAID_IN.decode("ascii"):
             return None
-        return content.decode(name)
+        text = content.decode(_MEANT.get(name, name), "replace")
     except (LookupError, UnicodeError, ValueError):
         return None
+    damaged = text.count("\ufffd")
+    beyond = len(text) - _ascii_in(text)
+    return text if name in _ANY_BYTE or damaged <= (beyond > _FEW_BEYOND) + beyond * _MOST_CONTROL else None
 
 
 def _ascii_in(text: str) -> int:
@@ -175,7 +243,7 @@ def _told(text: str) -> Decoded:
 
 def clean(text: str) -> str:
     """One kind of line end, no control characters, no lone surrogates, composed characters (NFC)."""
-    text = _CONTROL.sub("", _LINE_ENDS.sub("\n", text)).encode("utf-8", "replace").decode("utf-8")
+    text = _UNSEEN.sub("", _LINE_ENDS.sub("\n", text)).encode("utf-8", "replace").decode("utf-8")
     if text.isascii():
         return text
     return unicodedata.normalize("NFC", _too_many_marks().sub(rf"\g<0>{_JOINER}", text))

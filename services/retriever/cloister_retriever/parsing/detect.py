@@ -10,7 +10,8 @@ from cloister_retriever.parsing.kinds.text import TEXT
 
 __all__ = ["detect"]
 
-_PICTURE = "which is read once there is a description of it in words: text in pictures is not read yet"
+_PICTURE = "which is not read: save it as PNG or JPEG"
+_DAMAGED = "which is damaged"
 _ARCHIVE = "which is not unpacked: send a ZIP, or the files in it"
 _UNREAD: tuple[tuple[int, bytes, str], ...] = (
     (0, b"PK\x03\x04", "a damaged ZIP archive, or an Office document that is damaged"),
@@ -22,12 +23,15 @@ _UNREAD: tuple[tuple[int, bytes, str], ...] = (
     (0, b"Rar!", f"a RAR archive, {_ARCHIVE}"),
     (0, b"(\xb5/\xfd", f"a Zstandard archive, {_ARCHIVE}"),
     (257, b"ustar", f"a tar archive, {_ARCHIVE}"),
-    (0, b"\x89PNG", f"a PNG image, {_PICTURE}"),
-    (0, b"\xff\xd8\xff", f"a JPEG image, {_PICTURE}"),
-    (0, b"GIF8", f"a GIF image, {_PICTURE}"),
-    (0, b"II*\x00", f"a TIFF image, {_PICTURE}"),
-    (0, b"MM\x00*", f"a TIFF image, {_PICTURE}"),
-    (8, b"WEBP", f"a WebP image, {_PICTURE}"),
+    (0, b"\x89PNG", f"a PNG image, {_DAMAGED}"),
+    (0, b"\xff\xd8\xff", f"a JPEG image, {_DAMAGED}"),
+    (0, b"GIF8", f"a GIF image, {_DAMAGED}"),
+    (8, b"WEBP", f"a WebP image, {_DAMAGED}"),
+    (0, b"\x00\x00\x00\x0cjP  ", f"a JPEG 2000 image, {_PICTURE}"),
+    (0, b"\x00\x00\x00\x0cJXL ", f"a JPEG XL image, {_PICTURE}"),
+    (0, b"8BPS", f"a Photoshop image, {_PICTURE}"),
+    (40, b" EMF", f"a Windows metafile, {_PICTURE}"),
+    (0, b"\xd7\xcd\xc6\x9a", f"a Windows metafile, {_PICTURE}"),
     (4, b"ftypheic", f"a HEIC image, {_PICTURE}"),
     (4, b"ftypavif", f"an AVIF image, {_PICTURE}"),
     (0, b"BM", f"a bitmap image, {_PICTURE}"),
@@ -45,9 +49,13 @@ _UNREAD: tuple[tuple[int, bytes, str], ...] = (
     (0, b"SQLite format 3\x00", "a database, which is not read: export its tables as CSV"),
     (0, b"wOF", "a font, which has no text"),
 )
-_OLD = {
+_CONTAINERS = {
     "ole": "an old Office document, which is not read: save it as DOCX or PPTX",
     "encrypted": "an encrypted Office document: upload a copy that opens without a password",
+    "visio": "a drawing of Visio, which is not read: save it as PDF",
+    "xps": "an XPS document, which is not read: save it as PDF",
+    "iwork": "a document of Apple's Pages, Numbers or Keynote, which is not read: export it as PDF or for Office",
+    "opendocument": "an OpenDocument file that is no text, spreadsheet, presentation or drawing",
 }
 _CUT = 512
 """Bytes at the beginning that tell a text from what begins with the same letters."""
@@ -73,8 +81,8 @@ def detect(content: bytes, name: str) -> Kind:
 
 def _unread(look: Look) -> str | None:
     """What the file is that we know and do not read."""
-    if look.package in _OLD:
-        return _OLD[look.package]
+    if look.package in _CONTAINERS:
+        return _CONTAINERS[look.package]
     start = look.content[:_CUT]
     if look.head.startswith(b"%!PS-Adobe-"):
         return "a PostScript document, which is not read: save it as PDF"

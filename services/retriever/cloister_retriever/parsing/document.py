@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-__all__ = ["Document", "Heading", "Segment", "UnreadableFile", "too_long"]
+__all__ = ["Document", "Heading", "Picture", "Segment", "UnreadableFile", "too_long"]
 
 
 class UnreadableFile(Exception):
@@ -52,6 +52,20 @@ class Heading(NamedTuple):
     title: str
 
 
+class Picture(NamedTuple):
+    """A picture in a document, and where it stands. Its pixels are in the `Album` that it was given to."""
+
+    number: int
+    """In the album. A picture that is there twice has one number."""
+
+    at: int
+    """The character of the text that it stands before."""
+
+    page: int | None = None
+    described: tuple[int, int] | None = None
+    """The characters that say what it shows: a caption, or the text that stands for it."""
+
+
 @dataclass
 class Document:
     """The extracted text and its parts. Passages never cross a segment's border."""
@@ -62,6 +76,11 @@ class Document:
 
     headings: list[Heading] = field(default_factory=list)
     """Those that made the segments, for a document that this one becomes a part of."""
+
+    pictures: list[Picture] = field(default_factory=list)
+
+    is_picture: bool = False
+    """Whether the file is one picture. Words for it may come later, beside it."""
 
     notes: list[str] = field(default_factory=list)
     """What of the file was not read, or may have been read wrongly: sentences for whoever uploaded it."""

@@ -7,7 +7,9 @@ beside a number, and in every other script they stand in rows: so a file that ha
 one byte that was damaged is no proof that a file is in another encoding.
 """
 
+import itertools
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -44,13 +46,34 @@ _AS_GOOD = 0.985
 and else what makes the most letters of the bytes."""
 
 _FEW = 3
-"""Bytes beyond ASCII that tell nothing: they are Windows' where they can be."""
+"""Bytes beyond ASCII that tell nothing: they are Windows' where they can be, and make words."""
 
 _UNSURE = 0.97
 """An encoding that reads the file otherwise, and has this share of the score of the one that is taken, leaves doubt."""
 
 _UNUSUAL = frozenset({"cp850", "cp852", "cp437", "cp857", "cp775", "cp865", "mac-roman", "mac-latin2", "mac-turkish"})
 """What nobody has written for twenty years leaves none, where nothing speaks for it."""
+
+_RARE = 0.5
+"""What the score of such a one is multiplied by where there is little to tell by: a word or two of what an office
+writes today looks like a word of another language in some code page of DOS."""
+
+_LITTLE = 24
+"""Bytes beyond ASCII from which on the languages' models are sure enough without that."""
+
+_ODD_POWER = 4
+"""A letter beyond ASCII that is a sign, or large, within a word of small letters is odd: the wrong alphabet has one in
+every other word, and the right one hardly any. A score is multiplied by the share of what is not odd, to this power."""
+
+_WITHIN = re.compile(r"(?<=[^\W\d_])[^\x00-\x7f](?=[^\W\d_])")
+"""A character beyond ASCII between two letters."""
+
+_MOST_WITHIN = 4_000
+_OF_WORDS = frozenset({"Ll", "Lo", "Mn"})
+"""Categories of small letters, of letters without a size, and of accents that stand alone."""
+
+_JOINS = frozenset("\u2019\u2018\u00b7\u2010\u2011\u2013\u2014\u2026\u00ad\u00a0\u200c\u200d")
+"""What may stand within a word, or between two: apostrophes, dashes, blanks, Catalan's point."""
 
 _WELCOME = 1.5
 """What a language that the operator expects multiplies a score by."""
@@ -90,16 +113,42 @@ def guess(content: bytes, *, languages: Sequence[str] = ()) -> Guess | None:
     in_rows = sum(len(row) for row in _IN_ROWS.findall(content))
     encodings, sample = (_OTHER, content) if in_rows * 2 > beyond else (_LATIN, _lines_beyond_ascii(content))
     found = _candidates(sample, encodings, languages)
+    if encodings is _LATIN:
+        found = sorted((_weighed(one, sample, beyond) for one in found), key=lambda one: -one.score)
     if not found:
         return None
     good = [one for one in found if one.score >= _AS_GOOD * found[0].score]
-    usual = (one for one in (found if beyond <= _FEW else good) if one.encoding == "cp1252")
+    few = beyond <= _FEW and not _odd(sample.decode("cp1252", "replace"))
+    usual = (one for one in (found if few else good) if one.encoding == "cp1252")
     chosen = next(usual, None) or max(good, key=lambda one: _letters(sample.decode(one.encoding, "replace")))
     text = sample.decode(chosen.encoding, "replace")
     doubtful = chosen.encoding in _UNUSUAL
     rivals = (one.encoding for one in found if one.score >= _UNSURE * chosen.score)
     sure = all(sample.decode(name, "replace") == text for name in rivals if doubtful or name not in _UNUSUAL)
     return Guess(chosen.encoding, sure)
+
+
+def _weighed(candidate: _Candidate, sample: bytes, beyond: int) -> _Candidate:
+    """A candidate of the Latin alphabet with its score as its words look, and as probable as it is."""
+    score = candidate.score * (1 - _odd(sample.decode(candidate.encoding, "replace"))) ** _ODD_POWER
+    rare = beyond < _LITTLE and candidate.encoding in _UNUSUAL
+    return candidate._replace(score=score * _RARE if rare else score)
+
+
+def _odd(text: str) -> float:
+    """The share of characters beyond ASCII that are within a word and do not belong there."""
+    odd = 0
+    for match in itertools.islice(_WITHIN.finditer(text), _MOST_WITHIN):
+        sign = match[0]
+        if sign.isupper():
+            odd += text[match.start() - 1].islower()
+        else:
+            odd += not (unicodedata.category(sign) in _OF_WORDS or sign in _JOINS)
+    return odd / max(min(len(text) - _ascii_in(text), _MOST_WITHIN), 1)
+
+
+def _ascii_in(text: str) -> int:
+    return _ascii_count(text.encode("utf-8", "replace"))
 
 
 def _candidates(sample: bytes, encodings: Sequence[str], languages: Sequence[str]) -> list[_Candidate]:

@@ -48,6 +48,8 @@ class Line(NamedTuple):
 
     text: str
     height: float
+    box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    """Left, bottom, right and top, as the page is drawn."""
 
 
 Block = list[Line]
@@ -247,23 +249,32 @@ def _blocks(rows: list[_Row], is_word: Callable[[str], bool]) -> Iterator[Block]
             other = max(height, block[-1].height) > _SAME_SIZE * min(height, block[-1].height) if block else False
             if block and (other or gap < -height or gap > max(usual, 0) + _PARAGRAPH_GAP * height):
                 if cut is not None:
-                    block[-1] = Line(f"{block[-1].text}-", block[-1].height)
+                    block[-1] = block[-1]._replace(text=f"{block[-1].text}-")
                     cut = None
                 yield block
                 block = []
         text = _row_text(row)
         if cut is not None and block:
             start, _, rest = text.partition(" ")
-            block[-1] = Line(block[-1].text + _rejoined(cut, start, is_word), block[-1].height)
+            block[-1] = block[-1]._replace(text=block[-1].text + _rejoined(cut, start, is_word))
             text = rest
         if text.strip():
-            block.append(Line(text, height))
+            block.append(Line(text, height, _box(row)))
         cut = _last_word(block[-1].text) if row[-1].hyphen and block else None
         previous = row
     if block:
         if cut is not None:
-            block[-1] = Line(f"{block[-1].text}-", block[-1].height)
+            block[-1] = block[-1]._replace(text=f"{block[-1].text}-")
         yield block
+
+
+def _box(row: _Row) -> tuple[float, float, float, float]:
+    return (
+        min(one.left for one in row),
+        min(one.bottom for one in row),
+        max(one.right for one in row),
+        max(one.top for one in row),
+    )
 
 
 def _row_text(row: _Row) -> str:

@@ -15,6 +15,8 @@ class Enclosure(NamedTuple):
 
     name: str
     content: bytes
+    description: str | None = None
+    """Of a picture, if there is one beside it."""
 
 
 def begin_letter(writer: Writer, subject: str, fields: Iterable[tuple[str, str]]) -> None:
@@ -33,7 +35,7 @@ def write_enclosures(writer: Writer, source: Source, enclosures: Sequence[Enclos
             writer.note("Files within files within files are not read so deep.")
             return
         try:
-            document = source.read(enclosure.content, name)
+            document = source.read(enclosure.content, name, enclosure.description)
         except UnreadableFile as error:
             writer.note(f"{name} was not read: {error.message}")
             continue

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+from cloister_retriever.parsing.captions import is_description
 from cloister_retriever.parsing.decoding import clean
-from cloister_retriever.parsing.document import Document, Heading, Segment, too_long
+from cloister_retriever.parsing.document import Document, Heading, Picture, Segment, too_long
 
 __all__ = ["Writer", "segments"]
 
@@ -66,12 +67,24 @@ class Writer:
         self._headings: list[Heading] = []
         self._pages: list[tuple[int, int | None]] = [(0, None)]
         self._tight = False
+        self._pictures: list[Picture] = []
+        self._fresh = 0
+        """Of the pictures the last so many have no text behind them yet, but their own."""
+
+        self._caption: tuple[int, int] | None = None
+        """The text written last, if it is a caption."""
+
         self.notes: list[str] = []
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was written."""
-        return not self._parts
+        return not self._parts and not self._pictures
+
+    @property
+    def has_text(self) -> bool:
+        """Whether there is more than pictures."""
+        return bool(self._parts)
 
     def heading(self, level: int, title: str) -> None:
         """A heading, over all that follows until the next of this level or above."""
@@ -93,6 +106,36 @@ class Writer:
         if text.strip():
             self._put(text, tight=True)
 
+    def picture(self, number: int | None, text: str = "") -> None:
+        """A picture of the album stands here; nothing does where it was left out.
+
+        Args:
+            number: The picture's.
+            text: What stands for it where it is not seen. It is written, if it says anything.
+        """
+        if number is None:
+            return
+        at, described, fresh = self._length, self._caption, self._fresh
+        text = " ".join(clean(text).split())
+        if is_description(text):
+            described = (self._put(text, tight=False), self._length)
+        self._pictures.append(Picture(number, at, self._pages[-1][1], described))
+        self._fresh, self._caption = fresh + 1, None
+
+    def caption(self, text: str) -> None:
+        """A paragraph that describes the pictures right before it, or else the one right behind it."""
+        fresh = self._fresh
+        text = clean(text).strip()
+        if not text:
+            return
+        start = self._put(text, tight=False)
+        for place in range(len(self._pictures) - fresh, len(self._pictures)):
+            picture = self._pictures[place]
+            # Together with its own text only where nothing is between the two.
+            first = picture.described[0] if picture.described is not None and fresh == 1 else start
+            self._pictures[place] = picture._replace(described=(first, self._length))
+        self._caption = None if fresh else (start, self._length)
+
     def apart(self) -> None:
         """What follows stands apart from the lines before it."""
         self._tight = False
@@ -110,10 +153,14 @@ class Writer:
     def add(self, document: Document, *, level: int) -> None:
         """Another document, with its headings ``level`` levels further in, without its pages."""
         text = document.text.strip("\n")
+        moved, page = self._length, self._pages[-1][1]
         if text:
             moved = self._put(text, tight=False) - (len(document.text) - len(document.text.lstrip("\n")))
             for start, end, deep, title in document.headings:
                 self._headings.append(Heading(start + moved, end + moved, deep + level, title))
+        for picture in document.pictures:
+            described = picture.described and (picture.described[0] + moved, picture.described[1] + moved)
+            self._pictures.append(Picture(picture.number, picture.at + moved, page, described))
         for sentence in document.notes:
             self.note(sentence)
 
@@ -131,10 +178,11 @@ class Writer:
                 here.append(heading)
                 heading = next(waiting)
             made += _segments(text, here, start, end, path, number)
-        return Document(text, segments=made, headings=self._headings, notes=self.notes)
+        return Document(text, segments=made, headings=self._headings, pictures=self._pictures, notes=self.notes)
 
     def _put(self, text: str, *, tight: bool) -> int:
         """Appends ``text`` and says where it begins."""
+        self._fresh, self._caption = 0, None
         if self._parts:
             gap = "\n" if tight and self._tight else "\n\n"
             self._parts.append(gap)

@@ -5,7 +5,10 @@ counted. Names are names only. Nothing is written anywhere, so that no path in a
 """
 
 import io
+import itertools
 import lzma
+import re
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -23,6 +26,9 @@ _MAX_BYTES = 256 * 1024 * 1024
 _MAX_RATIO = 200
 """Office's XML shrinks to a tenth. What shrinks to less than this was made to burst, once it is of some size."""
 
+_NAMES_ARE_UTF8 = 0x800
+"""A flag of the ZIP format; without it Python takes a name as what DOS had."""
+
 _SMALL = 1024 * 1024
 _STEP = 256 * 1024
 
@@ -34,12 +40,33 @@ _DAMAGES = (
 """What the library raises for an archive that cannot be read."""
 
 _OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
+_OPEN_DOCUMENTS = {
+    "text": "odt",
+    "text-master": "odt",
+    "text-web": "odt",
+    "spreadsheet": "ods",
+    "presentation": "odp",
+    "graphics": "odp",
+}
+_BY_TYPE = (
+    (re.compile(rb"(?:wordprocessingml|ms-word)\.[\w.]{1,60}\.main\+xml"), "docx"),
+    (re.compile(rb"(?:presentationml|ms-powerpoint)\.[\w.]{1,60}\.main\+xml"), "pptx"),
+    (re.compile(rb"vnd\.ms-excel\.sheet\.binary\.[\w.]{1,60}\.main\""), "xlsb"),
+    (re.compile(rb"(?:spreadsheetml|ms-excel)\.[\w.]{1,60}\.main\+xml"), "xlsx"),
+    (re.compile(rb"vnd\.ms-visio\.[\w.]{1,60}\.main\+xml"), "visio"),
+    (re.compile(rb"vnd\.ms-package\.xps-|application/oxps"), "xps"),
+)
+"""What an Office file says of its main part, which may have any name: documents, templates and shows, with macros or
+without (ECMA-376, part 2, 7.2.3)."""
+
 _BY_MEMBER = {
     "word/document.xml": "docx",
     "ppt/presentation.xml": "pptx",
     "xl/workbook.xml": "xlsx",
-    "xl/workbook.bin": "xlsx",
+    "xl/workbook.bin": "xlsb",
     "META-INF/container.xml": "epub",
+    "Index/Document.iwa": "iwork",
+    "Index.zip": "iwork",
 }
 
 
@@ -48,6 +75,9 @@ class Package:
 
     Args:
         content: All of it.
+
+    Attributes:
+        links: Names that lead elsewhere, in whatever file system the archive was made of. Nothing follows them.
 
     Raises:
         UnreadableFile: It is damaged, or has too many files.
@@ -60,11 +90,25 @@ class Package:
             raise UnreadableFile("invalid_file", "The file is a damaged ZIP archive.") from error
         if len(self._zip.infolist()) > _MAX_FILES:
             raise UnreadableFile("invalid_file", f"The archive has more than {_MAX_FILES} files. Split it.")
-        self._names = {info.filename: info for info in self._zip.infolist() if not info.is_dir()}
+        self._names: dict[str, zipfile.ZipInfo] = {}
+        self.links: list[str] = []
+        for info in self._zip.infolist():
+            if stat.S_ISLNK(info.external_attr >> 16):
+                self.links.append(info.filename)
+            elif not info.is_dir():
+                # Some programs part folders as Windows does.
+                info.filename = _name(info).replace("\\", "/")
+                # Of several files of one name each is one; what looks for the name gets the first.
+                again = itertools.count(2)
+                while info.filename in self._names:
+                    info.filename = f"{info.filename} ({next(again)})"
+                self._names[info.filename] = info
+        self._folded = {name.casefold(): name for name in reversed(self._names)}
         self._taken = 0
 
     def __contains__(self, name: str) -> bool:
-        return name in self._names
+        """Whether it has a file of this name, or one that differs in capital letters only, as Office takes them."""
+        return name in self._names or name.casefold() in self._folded
 
     def __iter__(self) -> Iterator[str]:
         """The names of its files, in its order."""
@@ -77,7 +121,7 @@ class Package:
             KeyError: There is none of this name.
             UnreadableFile: It is damaged, encrypted, or over a limit.
         """
-        info = self._names[name]
+        info = self._names.get(name) or self._names[self._folded[name.casefold()]]
         if info.flag_bits & 1:
             raise UnreadableFile("invalid_file", "The file is encrypted. Upload a copy that opens without a password.")
         parts: list[bytes] = []
@@ -97,10 +141,20 @@ class Package:
         return b"".join(parts)
 
 
+def _name(info: zipfile.ZipInfo) -> str:
+    """A file's name, also where it is in UTF-8 and the archive does not say so, as macOS makes them."""
+    if info.flag_bits & _NAMES_ARE_UTF8 or info.filename.isascii():
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
+
+
 def package_of(content: bytes) -> str | None:
-    """What a container holds: ``docx``, ``pptx``, ``xlsx``, ``odt``, ``ods``, ``odp``, ``epub``, ``zip``; of
-    Microsoft's older container ``xls``, ``msg``, ``encrypted`` or ``ole``; None for what is no
-    container, or a damaged archive."""
+    """What a container holds: ``docx``, ``pptx``, ``xlsx``, ``xlsb``, ``odt``, ``ods``, ``odp``, ``epub``, ``zip``, or
+    what is not read, ``visio``, ``xps``, ``iwork`` and other ``opendocument``; of Microsoft's older container ``xls``,
+    ``msg``, ``encrypted`` or ``ole``; None for what is no container, or a damaged archive."""
     if content.startswith(b"PK\x03\x04"):
         return _zip_kind(content)
     if content.startswith(olefile.MAGIC):
@@ -119,9 +173,18 @@ def _zip_kind(content: bytes) -> str | None:
         except UnreadableFile:
             return None
         if kind.startswith(_OPEN_DOCUMENT):
-            return {"text": "odt", "spreadsheet": "ods", "presentation": "odp"}.get(
-                kind.removeprefix(_OPEN_DOCUMENT).removesuffix("-template"), "zip"
-            )
+            name = kind.removeprefix(_OPEN_DOCUMENT).removesuffix("-template").removesuffix("-flat-xml")
+            return _OPEN_DOCUMENTS.get(name, "opendocument")
+        if kind == "application/epub+zip":
+            return "epub"
+    if "[Content_Types].xml" in package:
+        try:
+            types = package.read("[Content_Types].xml")
+        except UnreadableFile:
+            return "zip"
+        said = next((kind for pattern, kind in _BY_TYPE if pattern.search(types)), None)
+        if said is not None:
+            return said
     return next((kind for member, kind in _BY_MEMBER.items() if member in package), "zip")
 
 

@@ -1,10 +1,15 @@
-"""The text of a page of HTML: what a reader sees of its main part, with headings, lists and tables; never its code."""
+"""The text of a page of HTML: what a reader sees of its main part, with headings, lists, tables and pictures; never its
+code."""
+
+import base64
+import binascii
+from collections.abc import Callable
 
 from cloister_retriever.parsing.markup import Element, children, local, parse_html
 from cloister_retriever.parsing.outline import Writer
 from cloister_retriever.parsing.rows import write_rows
 
-__all__ = ["write_page"]
+__all__ = ["embedded", "write_page"]
 
 _UNSEEN = frozenset(
     {
@@ -27,8 +32,30 @@ _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _ITEMS = frozenset({"li", "dt", "dd"})
 
 
-def write_page(writer: Writer, text: str, *, level: int = 0) -> bool:
-    """Writes what a page says, its headings ``level`` levels further in; says whether there was anything."""
+PictureOf = Callable[[str], int | None]
+"""The number of the picture at an address, or None where there is none in the file."""
+
+
+def embedded(address: str) -> bytes | None:
+    """The file that an address carries in itself (RFC 2397), or None if it leads elsewhere."""
+    head, comma, data = address.strip().partition(",")
+    if not comma or not head[:32].lower().startswith("data:image/") or not head.lower().endswith(";base64"):
+        return None
+    try:
+        return base64.b64decode("".join(data.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def write_page(writer: Writer, text: str, *, level: int = 0, picture_of: PictureOf = lambda _: None) -> bool:
+    """Writes what a page says; says whether there was anything.
+
+    Args:
+        writer: Takes it.
+        text: The page.
+        level: So many levels further in its headings go.
+        picture_of: Finds pictures by their addresses.
+    """
     root = parse_html(text)
     if root is None:
         return False
@@ -36,7 +63,7 @@ def write_page(writer: Writer, text: str, *, level: int = 0) -> bool:
     mains = [one for one in root.iter("main") if not _is_hidden(one)] or [
         one for one in root.iter() if one.get("role") == "main" and not _is_hidden(one)
     ]
-    page = _Page(writer, level)
+    page = _Page(writer, level, picture_of)
     first = None if title is None else " ".join("".join(title.itertext()).split())
     has_heading = any(True for _ in root.iter("h1"))
     if first and not has_heading:
@@ -53,9 +80,10 @@ def write_page(writer: Writer, text: str, *, level: int = 0) -> bool:
 class _Page:
     """Collects the words of a block until it ends."""
 
-    def __init__(self, writer: Writer, level: int) -> None:
+    def __init__(self, writer: Writer, level: int, picture_of: PictureOf = lambda _: None) -> None:
         self._writer = writer
         self._level = level
+        self._picture_of = picture_of
         self._words: list[str] = []
         self._item = False
         self.wrote = False
@@ -81,9 +109,27 @@ class _Page:
         elif name == "br":
             self._words.append("\n")
         elif name == "img":
-            self._words.append(f" {element.get('alt', '')} ")
+            self._picture(element)
+        elif name == "figcaption":
+            self.flush()
+            self._collect(element)
+            self._writer.caption(" ".join("".join(self._words).split()))
+            self._words.clear()
+            self.wrote = True
         else:
             self._inside(element, name)
+
+    def _picture(self, element: Element) -> None:
+        text = element.get("alt") or element.get("title") or ""
+        number = self._picture_of(element.get("src") or "")
+        if number is None:
+            self._words.append(f" {element.get('alt', '')} ")
+            return
+        is_item = self._item
+        self.flush()
+        self._item = is_item
+        self._writer.picture(number, text)
+        self.wrote = True
 
     def _inside(self, element: Element, name: str) -> None:
         block = name in _BLOCKS

@@ -4,18 +4,19 @@ import asyncio
 import contextlib
 import math
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
+from cloister_common.wire.images import MOST_IMAGE_BYTES, ReadImage
 from prometheus_client import Histogram
 from pydantic import ValidationError
 
 from cloister_retriever.parsing.chunking import Chunk
 from cloister_retriever.parsing.document import UnreadableFile
-from cloister_retriever.parsing.messages import READY, Answer, Request
+from cloister_retriever.parsing.messages import PAGES_READ, READY, Answer, PictureLimits, ReadPicture, Request
 from cloister_retriever.parsing.warm import ParserHost, ParserProcess
 from cloister_retriever.settings import IngestionSettings
 
@@ -32,6 +33,15 @@ _READY_SECONDS = 120.0
 _CLOCK_FACTOR = 3
 """The kernel counts the child's processor time; by the clock it may take longer, since other work runs too."""
 
+_PICTURES_SHARE = 1 / 3
+"""Of the time that a file may take to be read: so much at most goes to its pictures."""
+
+_OCR_SHARE = 0.6
+"""The same for text that is read in pictures, where that is installed."""
+
+_PICTURE_FACTOR = 3
+"""The answer has pictures in base64, and most of them twice, once of them small."""
+
 _ANSWER_FACTOR = 4
 """The answer is the text in JSON and some numbers a passage: less than this many times the largest text."""
 
@@ -42,6 +52,12 @@ class Parsed:
 
     text: str
     chunks: list[Chunk]
+    pictures: list[ReadPicture] = field(default_factory=list)
+    """Those with words first. A passage that has a picture is the words for it."""
+
+    is_picture: bool = False
+    """Whether the file is one picture."""
+
     notes: list[str] = field(default_factory=list)
     """What of it was not read, or may have been read wrongly: sentences for whoever uploaded it."""
 
@@ -62,12 +78,18 @@ class Parser:
     Args:
         settings: What a file may cost.
         host: What the processes are forked from; one of its own if there is none.
+        by_sight: Whether pictures are found without any words, so that one that has none is worth keeping.
     """
 
-    def __init__(self, settings: IngestionSettings, host: ParserHost | None = None) -> None:
+    def __init__(self, settings: IngestionSettings, host: ParserHost | None = None, *, by_sight: bool = False) -> None:
         self._settings = settings
+        self._by_sight = by_sight
         self._host = host or ParserHost()
         self._warned = False
+
+    def warm(self) -> None:
+        """Starts what the processes are forked from, unless it runs."""
+        self._host.warm()
 
     async def parse(
         self,
@@ -77,8 +99,12 @@ class Parser:
         max_tokens: int,
         overlap_tokens: int,
         turn: Interruption | None = None,
+        on_page: Callable[[int, int], None] = lambda done, total: None,
+        description: str | None = None,
     ) -> Parsed:
-        """The text and passages of a file. While ``turn`` stands aside the process is stopped, and no clock runs.
+        """The text, passages and pictures of a file. ``on_page`` is told how many pages have been read, and of how
+        many. While ``turn`` stands aside the process is stopped, and no clock runs. A ``description`` is of a file that
+        is a picture.
 
         Raises:
             UnreadableFile: The file is not one we read, is broken, or is over a limit.
@@ -95,7 +121,54 @@ class Parser:
             cpu_seconds=math.ceil(settings.parse_seconds),
             max_text_bytes=settings.max_text_bytes,
             languages=settings.languages,
+            pictures=PictureLimits(
+                most=settings.pictures.max_per_file,
+                pixels=settings.pictures.max_pixels,
+                total_bytes=settings.pictures.max_bytes,
+                seconds=settings.parse_seconds * _PICTURES_SHARE,
+            ),
+            by_sight=self._by_sight,
+            ocr_seconds=settings.parse_seconds * _OCR_SHARE if settings.ocr else 0.0,
+            description=description,
         )
+        body = await self._answer(request, content, _most_answer(settings), turn, on_page)
+        return Parsed(body.text, body.chunks, body.pictures, body.is_picture, body.notes)
+
+    async def picture(self, content: AsyncIterator[bytes], *, edge: int, max_tokens: int) -> ReadImage:
+        """An image as models are given it, no longer than ``edge`` pixels a side. (``max_tokens`` is for the process,
+        which can cut passages too.)
+
+        Raises:
+            UnreadableFile: It is none that is known, is broken, or is over a limit.
+            Unavailable: The process could not be started; try again.
+        """
+        settings = self._settings
+        request = Request(
+            name="",
+            tokenizer_path=settings.tokenizer_path,
+            max_tokens=max_tokens,
+            overlap_tokens=0,
+            prompt_tokens=settings.prompt_tokens,
+            memory_bytes=settings.parse_memory_bytes,
+            cpu_seconds=math.ceil(settings.parse_seconds),
+            max_text_bytes=settings.max_text_bytes,
+            image_edge=edge,
+        )
+        body = await self._answer(request, content, 2 * MOST_IMAGE_BYTES)
+        if body.image is None:
+            raise UnreadableFile("invalid_file", "The image is damaged.")
+        return body.image
+
+    async def _answer(
+        self,
+        request: Request,
+        content: AsyncIterator[bytes],
+        most: int,
+        turn: Interruption | None = None,
+        on_page: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Answer:
+        """What the process of one file says, in ``most`` bytes. Raises as `parse`."""
+        settings = self._settings
         process = await self._host.begin(request.model_dump_json().encode())
         try:
             await _ready(process)
@@ -104,9 +177,7 @@ class Parser:
                     asyncio.timeout(_CLOCK_FACTOR * settings.parse_seconds) as clock,
                     _interruptible(process, clock, turn),
                 ):
-                    _, answer = await asyncio.gather(
-                        _feed(process, content), _read(process, _ANSWER_FACTOR * settings.max_text_bytes)
-                    )
+                    _, answer = await asyncio.gather(_feed(process, content), _read(process, most, on_page))
         except TimeoutError as error:
             raise UnreadableFile(
                 "invalid_file", f"The file could not be read within {settings.parse_seconds:g} seconds."
@@ -115,7 +186,7 @@ class Parser:
             await process.close()
         return self._result(answer)
 
-    def _result(self, answer: bytes | None) -> Parsed:
+    def _result(self, answer: bytes | None) -> Answer:
         if not answer:
             # Killed by a limit, or crashed inside a library: the file is at fault, the next one gets a new process.
             log.warning("parser_died")
@@ -131,7 +202,14 @@ class Parser:
             log.warning("parser_unconfined", reason="the kernel refused the system call filter")
         if body.error is not None:
             raise UnreadableFile(body.error.code, body.error.message)
-        return Parsed(body.text, body.chunks, body.notes)
+        if not (body.chunks or body.pictures or body.image is not None):
+            log.error("parser_answered_nonsense")
+            raise UnreadableFile("invalid_file", "The file is damaged.")
+        return body
+
+
+def _most_answer(settings: IngestionSettings) -> int:
+    return _ANSWER_FACTOR * settings.max_text_bytes + _PICTURE_FACTOR * settings.pictures.max_bytes
 
 
 async def _ready(process: ParserProcess) -> None:
@@ -194,9 +272,9 @@ async def _feed(process: ParserProcess, content: AsyncIterator[bytes]) -> None:
         return
 
 
-async def _read(process: ParserProcess, limit: int) -> bytes | None:
-    """All that it says, or None if that is longer than ``limit`` (then it is ended)."""
-    parts = []
+async def _read(process: ParserProcess, limit: int, on_page: Callable[[int, int], None]) -> bytes | None:
+    """Its answer, or None if all that it says is longer than ``limit`` (then it is ended)."""
+    said = bytearray()
     length = 0
     with contextlib.suppress(ConnectionError):  # it died before it had read everything
         while chunk := await process.reader.read(64 * 1024):
@@ -204,5 +282,8 @@ async def _read(process: ParserProcess, limit: int) -> bytes | None:
             if length > limit:
                 process.kill()
                 return None
-            parts.append(chunk)
-    return b"".join(parts)
+            said += chunk
+            while (line := PAGES_READ.match(said)) is not None:
+                on_page(int(line[1]), int(line[2]))
+                del said[: line.end()]
+    return bytes(said)

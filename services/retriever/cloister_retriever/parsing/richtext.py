@@ -15,7 +15,7 @@ _TOKEN = re.compile(
 
 _SKIPPED = frozenset(
     {
-        *("fonttbl", "colortbl", "stylesheet", "info", "pict", "object", "objdata", "themedata", "colorschememapping"),
+        *("fonttbl", "colortbl", "stylesheet", "info", "pict", "objdata", "themedata", "colorschememapping"),
         *("latentstyles", "datastore", "listtable", "listoverridetable", "rsidtbl", "generator", "xmlnstbl", "fldinst"),
         *("header", "headerl", "headerr", "headerf", "footer", "footerl", "footerr", "footerf", "bkmkstart", "bkmkend"),
         *(
@@ -219,7 +219,7 @@ class _Reader:
             # Beyond the first plane a character is two of these, which are put together at the paragraph's end.
             self.words.append(chr(value % 0x10000))
             self.to_skip = self.group.fallback
-        elif word == "v":
+        elif word in {"v", "deleted"}:
             self._flush()
             self.group.hidden = value != 0
         elif word in _SIGNS:

@@ -7,6 +7,8 @@ import io
 import zipfile
 from collections.abc import Iterator
 
+from PIL import Image
+
 __all__ = ["samples"]
 
 _W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
@@ -72,9 +74,16 @@ _ZIPPED: dict[str, dict[str, str]] = {
 }
 
 
+_PICTURES = {"blank.png": "PNG", "blank.jpg": "JPEG", "blank.webp": "WEBP", "blank.gif": "GIF", "blank.tif": "TIFF"}
+
+
 def samples() -> Iterator[tuple[str, bytes]]:
     """Names and contents."""
     yield from _PLAIN.items()
+    for name, kind in _PICTURES.items():
+        picture = io.BytesIO()
+        Image.new("RGB", (40, 40)).save(picture, kind)
+        yield name, picture.getvalue()
     for name, members in _ZIPPED.items():
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -1,4 +1,4 @@
-"""The service's side of the warm process: it is started when the first file comes, and again when it has died."""
+"""The service's side of the warm process: it is started before the first file comes, and again when it has died."""
 
 import asyncio
 import contextlib
@@ -62,14 +62,18 @@ class ParserHost:
         self._link: socket.socket | None = None
         self._end: Callable[[], object] = lambda: None
 
+    def warm(self) -> None:
+        """Starts the process unless it runs, so that the first file need not wait for its libraries."""
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+
     async def begin(self, request: bytes) -> ParserProcess:
         """A process that has this request, and is about to confine itself.
 
         Raises:
             Unavailable: It could not be started; try again.
         """
-        if self._process is None or self._process.poll() is not None:
-            self._start()
+        self.warm()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         assert self._link is not None
         asked = asyncio.ensure_future(asyncio.to_thread(self._fork, self._link, request, theirs))

@@ -1,9 +1,10 @@
-"""``POST /internal/read``: the text of a file, for the gateway's prompts."""
+"""``POST /internal/read`` and ``/internal/image``: the text of a file, and an image, for the gateway's prompts."""
 
 from typing import Annotated
 
 from cloister_common.access import provided
 from cloister_common.errors import InvalidRequest
+from cloister_common.wire.images import Detail
 from fastapi import APIRouter, Depends, Request
 
 from cloister_retriever.access import Tenant
@@ -15,13 +16,15 @@ __all__ = ["router"]
 
 router = APIRouter()
 
+Reading = Annotated[ReadingService, Depends(provided(ReadingService))]
+
 
 @router.post("/internal/read")
 async def read_file(
     request: Request,
     tenant: Tenant,
     sight: Sighted,
-    reading: Annotated[ReadingService, Depends(provided(ReadingService))],
+    reading: Reading,
     file_id: str | None = None,
     name: str | None = None,
 ) -> Wire:
@@ -34,3 +37,21 @@ async def read_file(
     else:
         read = await reading.read_sent(name or "", aiter(request.stream()))
     return read.model_dump()
+
+
+@router.post("/internal/image")
+async def read_image(
+    request: Request,
+    tenant: Tenant,
+    sight: Sighted,
+    reading: Reading,
+    file_id: str | None = None,
+    detail: Detail = "auto",
+) -> Wire:
+    """That an uploaded file is, or the body."""
+    if file_id is not None:
+        await sight.see(file_id, param="file_id")
+        image = await reading.see_stored(tenant, file_id, detail)
+    else:
+        image = await reading.see_sent(aiter(request.stream()), detail)
+    return image.model_dump()

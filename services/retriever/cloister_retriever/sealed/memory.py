@@ -3,22 +3,31 @@
 A store is looked up in the object store when it may have changed: within seconds of having grown, and every ten
 seconds while it is searched. What was removed there, by whatever process, leaves the memory with that look, and once a
 minute also where nobody searches. Where the bound is reached the stores that were searched longest ago go first.
+
+Small packs are read out of bundles, as far as there are any (`cloister_retriever.sealed.copies`). Those are written
+once a minute, by whoever has a store open or has just written into it.
 """
 
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey, Keyring, VaultError
 from prometheus_client import Counter, Gauge
 
+from cloister_retriever.editions import Place
 from cloister_retriever.index.passages import PassageOwner
 from cloister_retriever.index.protocol import DROPPED
-from cloister_retriever.keys import VECTOR_STORE, PassageKeyring, PassageKeys
-from cloister_retriever.sealed.pack import Block, opened
+from cloister_retriever.keys import PassageKeyring, PassageKeys, edition_keys, place_key
+from cloister_retriever.sealed.block import Block, Part
+from cloister_retriever.sealed.copies import Copies, encoded, is_small
+from cloister_retriever.sealed.copies import opened as opened_copies
+from cloister_retriever.sealed.pack import MOST_PASSAGES, opened
 from cloister_retriever.sealed.packs import PackName, Packs
+from cloister_retriever.storage.bundling import FEW_LOOSE, planned
 from cloister_retriever.storage.objects import each
 
 __all__ = ["OpenStores"]
@@ -32,17 +41,40 @@ _SWEEP_SECONDS = 60.0
 """As long as a key that another process destroyed may live in this one."""
 
 
+_MOST_SMALL_BLOCKS = 16
+"""Each costs every search some look-ups; to join them costs a sort of all their terms."""
+
+
 class _Open:
-    """One store's blocks, by the path of their pack. A pack that does not open has none, and is not tried again."""
+    """What is open of one store."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
-        self.blocks: dict[str, tuple[str, Block | None]] = {}
+        self.packs: dict[str, tuple[str, Part | None]] = {}
+        """By path: the e-tag, and which part of a block a pack is. One that does not open is none, and is not tried
+        again."""
+
+        self.blocks: list[Block] = []
+        self.bundles: dict[str, Mapping[Part, str]] = {}
+        """What bundles have, by their ids: parts of packs that had these e-tags. One that does not open has nothing."""
+
         self.looked_at: float | None = None
 
     @property
     def held_bytes(self) -> int:
-        return sum(block.held_bytes for _, block in self.blocks.values() if block is not None)
+        return sum(block.held_bytes for block in self.blocks)
+
+    def drop(self, paths: Sequence[str]) -> None:
+        """Drops packs, and what was read of them."""
+        gone = {part for path in paths if (part := self.packs.pop(path)[1]) is not None}
+        if gone:
+            self.blocks = [kept for block in self.blocks if (kept := block.without(gone)) is not None]
+            # Whoever removed the packs has destroyed these.
+            self.bundles = {name: parts for name, parts in self.bundles.items() if gone.isdisjoint(parts)}
+
+    def keep(self, there: Mapping[str, str]) -> None:
+        """Drops packs that are not there any more, by path and e-tag, or were written anew."""
+        self.drop([path for path, (e_tag, _) in self.packs.items() if there.get(path) != e_tag])
 
 
 class OpenStores:
@@ -59,40 +91,47 @@ class OpenStores:
         self._keyring = keyring
         self._keys = PassageKeyring(keyring)
         self._most_bytes = most_bytes
-        self._stores: OrderedDict[tuple[str, str], _Open] = OrderedDict()
+        self._stores: OrderedDict[tuple[str, Place], _Open] = OrderedDict()
+        self._filled: set[tuple[str, Place]] = set()
 
-    async def blocks(self, tenant: str, store_id: str, key: DataKey, *, fresh: bool) -> list[Block]:
-        """What there is of a store.
+    def note_filled(self, tenant: str, place: Place) -> None:
+        """Says that packs were written into a store's edition: it is opened with the next sweep if they are many."""
+        self._filled.add((tenant, place))
+
+    async def blocks(self, tenant: str, place: Place, key: DataKey, *, fresh: bool) -> list[Block]:
+        """What there is of a store in one edition.
 
         Args:
             tenant: Whose the store is.
-            store_id: The store.
-            key: Its key.
+            place: Of the store's edition.
+            key: The store's key.
             fresh: Look for what was written just now.
         """
-        name = (tenant, store_id)
+        name = (tenant, place)
         store = self._stores.setdefault(name, _Open())
         self._stores.move_to_end(name)
         async with store.lock:
             if fresh or store.looked_at is None or time.monotonic() - store.looked_at >= _LOOK_SECONDS:
-                await self._look(tenant, store_id, key, store)
-            blocks = [block for _, block in store.blocks.values() if block is not None]
+                await self._look(tenant, place, key, store)
+            blocks = list(store.blocks)
         self._make_room()
         return blocks
 
-    def forget(self, tenant: str, store_id: str, attachment_id: str | None = None) -> None:
-        """Drops what is open of a store, or of an attachment of it."""
-        store = self._stores.get((tenant, store_id))
+    def forget(self, tenant: str, place: Place, attachment_id: str | None = None) -> None:
+        """Drops what is open of a store's edition, or of an attachment in it."""
+        store = self._stores.get((tenant, place))
         if store is None:
             return
         if attachment_id is None:
-            del self._stores[tenant, store_id]
+            del self._stores[tenant, place]
         else:
-            store.blocks = {
-                path: held
-                for path, held in store.blocks.items()
-                if held[1] is None or held[1].owner.attachment_id != attachment_id
-            }
+            store.drop(
+                [
+                    path
+                    for path, (_, part) in store.packs.items()
+                    if part is not None and part.owner.attachment_id == attachment_id
+                ]
+            )
         self._make_room()
 
     async def run(self) -> None:
@@ -102,30 +141,109 @@ class OpenStores:
             await self.sweep()
 
     async def sweep(self) -> None:
-        """Drops what is gone now. A store that cannot be looked up is dropped whole: it is read again when needed."""
-        for tenant, store_id in list(self._stores):
+        """Drops what is gone now, and has many small packs bundled. A store that cannot be looked up is dropped whole:
+        it is read again when needed."""
+        filled, self._filled = self._filled, set()
+        for tenant, place in dict.fromkeys([*self._stores, *filled]):
+            name = (tenant, place)
+            if name not in self._stores and name not in filled:
+                continue  # it made room for one before
             try:
-                key = await self._keyring.get(tenant, VECTOR_STORE, store_id)
-                there = {(one.path, one.e_tag) for one in await self._packs.list(tenant, store_id)}
+                key = await place_key(self._keyring, tenant, place.store_id)
+                there = await self._packs.list(tenant, place.name)
             except (Unavailable, VaultError):
-                key, there = None, set()
-            store = self._stores.get((tenant, store_id))
+                self.forget(tenant, place)
+                self._filled |= filled & {name}  # and tried again with the next sweep
+                continue
             if key is None:
-                self.forget(tenant, store_id)
-            elif store is not None:
-                store.blocks = {path: held for path, held in store.blocks.items() if (path, held[0]) in there}
+                self.forget(tenant, place)
+                continue
+            if (store := self._stores.get(name)) is not None:
+                store.keep({one.path: one.e_tag for one in there})
+            try:
+                await self._bundle(tenant, place, key, there)
+            except (Unavailable, VaultError):
+                log.warning("packs_not_bundled", store=place.store_id)
+                self._filled |= filled & {name}
         self._make_room()
 
-    async def _look(self, tenant: str, store_id: str, key: DataKey, store: _Open) -> None:
+    async def _bundle(self, tenant: str, place: Place, key: DataKey, there: Sequence[PackName]) -> None:
+        """Brings the bundles of a store's edition up to date, by one step."""
+        small = {part: name.e_tag for name in there if is_small(part := _part(tenant, place, name))}
+        if len(small) <= FEW_LOOSE:
+            return
+        store = self._stores.get((tenant, place))
+        if store is None:
+            store = self._stores[tenant, place] = _Open()
+            self._stores.move_to_end((tenant, place), last=False)  # nobody has searched it: it goes first
+        bundles = self._packs.bundles
+        await bundles.tidy(tenant, place.name)
+        async with store.lock:
+            await self._look(tenant, place, key, store)
+            await self._look_at_bundles(tenant, place, key, store)
+            blocks = list(store.blocks)
+        self._make_room()
+        # Where a model came to give vectors of another length under its name, a bundle still has those of one.
+        length = max((block.vectors.shape[1] for block in blocks), default=0)
+        can_copy = {part for block in blocks if block.vectors.shape[1] == length for part in block.parts}
+        plan = planned(small, can_copy, store.bundles, size=lambda part: part.passages, most=MOST_PASSAGES)
+        for group in plan.groups:
+            written = await self._write_bundle(tenant, place, key, blocks, group)
+            if written is None:
+                return  # what was there has changed: the next sweep plans anew
+            store.bundles[written] = group
+        await bundles.remove(tenant, place.name, "packs", plan.merged | plan.useless)
+
+    async def _write_bundle(
+        self, tenant: str, place: Place, key: DataKey, blocks: Sequence[Block], tags: Mapping[Part, str]
+    ) -> str | None:
+        def content() -> bytes | None:
+            block = Block.only(blocks, tags.keys())
+            return None if block is None or len(block.parts) < len(tags) else encoded(block, tags)
+
+        async def is_current() -> bool:
+            there = {_part(tenant, place, one): one.e_tag for one in await self._packs.list(tenant, place.name)}
+            return tags.items() <= there.items()
+
+        copied = await asyncio.to_thread(content)
+        if copied is None:
+            return None
+        of = {part.owner.attachment_id for part in tags}
+        return await self._packs.bundles.write(tenant, place.name, "packs", key, copied, of=of, is_current=is_current)
+
+    async def _look_at_bundles(self, tenant: str, place: Place, key: DataKey, store: _Open) -> list[Copies]:
+        """Opens the bundles that are new, and forgets those that are gone."""
+        bundles = self._packs.bundles
+        there = await bundles.list(tenant, place.name, "packs")
+        names = edition_keys(key, place.edition).names
+
+        async def read(bundle_id: str) -> Copies | None:
+            try:
+                content = await bundles.read(tenant, place.name, "packs", bundle_id, key)
+                copies = (
+                    None if content is None else await asyncio.to_thread(opened_copies, content, tenant, place, names)
+                )
+            except VaultError:
+                log.error("bundle_did_not_open", store=place.store_id, bundle=bundle_id)
+                copies = None
+            store.bundles[bundle_id] = {} if copies is None else copies.tags
+            return copies
+
+        read_now = await each(read, [one for one in there if one not in store.bundles])
+        store.bundles = {name: parts for name, parts in store.bundles.items() if name in there}
+        return [copies for copies in read_now if copies is not None]
+
+    async def _look(self, tenant: str, place: Place, key: DataKey, store: _Open) -> None:
         """Opens what is new and drops what is gone."""
         looked_at = time.monotonic()
-        names = await self._packs.list(tenant, store_id)
-        there = {name.path: name.e_tag for name in names}
-        store.blocks = {path: held for path, held in store.blocks.items() if there.get(path) == held[0]}
-        new = [name for name in names if name.path not in store.blocks]
+        names = await self._packs.list(tenant, place.name)
+        store.keep({name.path: name.e_tag for name in names})
+        new = [name for name in names if name.path not in store.packs]
+        if len(new) > FEW_LOOSE:
+            new = await self._out_of_bundles(tenant, place, key, store, new)
         keys: dict[str, PassageKeys] = {}
         for file_id in {name.file_id for name in new}:
-            found = await self._keys.get(tenant, key, file_id)
+            found = await self._keys.get(tenant, key, file_id, place.edition)
             if found is not None:
                 keys[file_id] = found
 
@@ -134,12 +252,33 @@ class OpenStores:
                 return  # its file is being deleted
             data = await self._packs.read(name)
             if data is not None:
-                owner = PassageOwner(tenant, store_id, name.file_id, name.attachment_id)
+                owner = _part(tenant, place, name).owner
                 block = await asyncio.to_thread(_opened, keys[name.file_id], owner, name, data)
-                store.blocks[name.path] = (name.e_tag, block)
+                store.packs[name.path] = (name.e_tag, None if block is None else block.parts[0])
+                if block is not None:
+                    store.blocks.append(block)
 
         await each(read, new)
+        await _join(store)
         store.looked_at = looked_at
+
+    async def _out_of_bundles(
+        self, tenant: str, place: Place, key: DataKey, store: _Open, new: Sequence[PackName]
+    ) -> list[PackName]:
+        """Opens as many of the packs as bundles have; those that none has."""
+        if not store.packs:
+            store.bundles = {}  # nothing of them is open
+        wanted = {_part(tenant, place, name): name for name in new}
+        for copies in await self._look_at_bundles(tenant, place, key, store):
+            found = {part for part, tag in copies.tags.items() if part in wanted and wanted[part].e_tag == tag}
+            block = await asyncio.to_thread(copies.block.without, copies.tags.keys() - found)
+            if block is None:
+                continue
+            store.blocks.append(block)
+            for part in found:
+                name = wanted.pop(part)
+                store.packs[name.path] = (name.e_tag, part)
+        return list(wanted.values())
 
     def _make_room(self) -> None:
         held = {name: store.held_bytes for name, store in self._stores.items()}
@@ -150,6 +289,33 @@ class OpenStores:
             del self._stores[name]
             total -= size
         _HELD.set(total)
+
+
+def _part(tenant: str, place: Place, name: PackName) -> Part:
+    owner = PassageOwner(tenant, place.store_id, name.file_id, name.attachment_id, place.edition)
+    return Part(owner, name.first, name.passages)
+
+
+async def _join(store: _Open) -> None:
+    """Makes blocks of many small ones."""
+    small = [block for block in store.blocks if 2 * len(block) <= MOST_PASSAGES]
+    if len(small) <= _MOST_SMALL_BLOCKS:
+        return
+    groups: list[list[Block]] = []
+    for block in sorted(small, key=lambda one: one.vectors.shape[1]):
+        last = groups[-1] if groups else None
+        if (
+            last is None
+            or last[0].vectors.shape[1] != block.vectors.shape[1]
+            or sum(map(len, last)) + len(block) > MOST_PASSAGES
+        ):
+            groups.append(last := [])
+        last.append(block)
+    joined = await asyncio.to_thread(lambda: [Block.joined(group) for group in groups])
+    # Whoever removed passages meanwhile has changed the blocks: then they are joined at the next look.
+    there, old = set(store.blocks), set(small)
+    if old <= there:
+        store.blocks = [*(block for block in store.blocks if block not in old), *joined]
 
 
 def _opened(keys: PassageKeys, owner: PassageOwner, name: PackName, data: bytes) -> Block | None:

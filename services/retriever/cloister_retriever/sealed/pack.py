@@ -1,4 +1,4 @@
-"""A pack: some passages of one attachment in one object, sealed, and the block that it is searched as in memory.
+"""A pack: some passages of one attachment in one object, sealed, and opened as a block to be searched in memory.
 
     length of the record (u32 LE) ‖ sealed record ‖ the sealed texts, one after another
 
@@ -13,20 +13,19 @@ of the store and of the file: destroying either makes the pack unreadable.
 import base64
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from cloister_common.vault import VaultError, encode_context, open_record, seal
 from numpy.typing import NDArray
 
-from cloister_retriever.index.passages import PassageOwner, open_vector, passage_id
-from cloister_retriever.index.protocol import Entry, Hit, SealedPassage
-from cloister_retriever.index.rotation import Vector
+from cloister_retriever.index.passages import PassageOwner, open_vector
+from cloister_retriever.index.protocol import Entry
 from cloister_retriever.keys import PassageKeys
-from cloister_retriever.terms.weights import TermWeights
+from cloister_retriever.sealed.block import Block, Part, postings
 
-__all__ = ["MOST_PASSAGES", "Block", "encoded", "opened"]
+__all__ = ["MOST_PASSAGES", "encoded", "joined", "opened", "parted"]
 
 MOST_PASSAGES = 2048
 """Passages of one pack. At 384 dimensions it has about 10 MB."""
@@ -55,67 +54,6 @@ _ARRAYS = (
 )
 
 
-class Block:
-    """An opened pack.
-
-    Attributes:
-        owner: Whose passages they are.
-        first: The position of the first; the others follow without a gap.
-        vectors: Exact unit vectors, a row for each passage.
-        held_bytes: What it takes in memory.
-    """
-
-    def __init__(
-        self, owner: PassageOwner, keys: PassageKeys, first: int, arrays: dict[str, NDArray[Any]], texts: memoryview
-    ) -> None:
-        self.owner = owner
-        self.first = first
-        self.vectors: Vector = arrays["vectors"]
-        self.held_bytes = sum(array.nbytes for array in arrays.values()) + len(texts)
-        self._keys = keys
-        self._arrays = arrays
-        self._texts = texts
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def by_words(self, terms: TermWeights) -> Vector:
-        """The BM25 score of each passage."""
-        known, ends = self._arrays["known_ids"], self._arrays["posting_ends"]
-        places = np.searchsorted(known, np.fromiter(terms, np.uint32, len(terms)))
-        lists = [
-            (slice(*_between(ends, int(place))), weight)
-            for place, (term, weight) in zip(places, terms.items(), strict=True)
-            if place < len(known) and known[place] == term
-        ]
-        if not lists:
-            return np.zeros(len(self), np.float32)
-        rows = np.concatenate([self._arrays["posting_rows"][where] for where, _ in lists])
-        # Made float32 at once: numbers of two bytes are slow to reckon with.
-        weights = np.concatenate([self._arrays["posting_weights"][where] for where, _ in lists]).astype(np.float32)
-        weights *= np.repeat(
-            np.array([weight for _, weight in lists], np.float32), [where.stop - where.start for where, _ in lists]
-        )
-        return np.bincount(rows, weights, len(self)).astype(np.float32)
-
-    def hit(self, row: int) -> Hit:
-        """The passage of a row."""
-        position = self.first + row
-        start, end = _between(self._arrays["text_ends"], row)
-        passage = SealedPassage(
-            id=passage_id(self._keys, self.owner, position),
-            store_id=self.owner.store_id,
-            attachment_id=self.owner.attachment_id,
-            file_id=self.owner.file_id,
-            position=position,
-            sealed_vector="",
-            sealed_passage=base64.b64encode(self._texts[start:end]).decode("ascii"),
-        )
-        start, end = _between(self._arrays["term_ends"], row)
-        ids, weights = self._arrays["term_ids"][start:end], self._arrays["term_weights"][start:end]
-        return Hit(passage, dict(zip(ids.tolist(), weights.tolist(), strict=True)), self.vectors[row])
-
-
 def encoded(keys: PassageKeys, owner: PassageOwner, entries: Sequence[Entry]) -> bytes:
     """The object that holds passages of one attachment, in the order of their positions, without a gap."""
     first = entries[0].passage.position
@@ -123,24 +61,15 @@ def encoded(keys: PassageKeys, owner: PassageOwner, entries: Sequence[Entry]) ->
     lengths = np.array([len(entry.terms) for entry in entries], np.uint32)
     ids = np.fromiter((term for entry in entries for term in entry.terms), np.uint32, int(lengths.sum()))
     weights = np.fromiter((one for entry in entries for one in entry.terms.values()), np.float32, len(ids))
-    order = np.argsort(ids, kind="stable")
-    known, counts = np.unique(ids, return_counts=True)
     arrays: dict[str, NDArray[Any]] = {
         "vectors": np.stack([open_vector(keys, owner, entry.passage) for entry in entries]),
         "text_ends": np.cumsum([len(text) for text in texts]),
         "term_ends": np.cumsum(lengths),
         "term_ids": ids,
         "term_weights": weights,
-        "known_ids": known,
-        "posting_ends": np.cumsum(counts),
-        "posting_rows": np.repeat(np.arange(len(entries)), lengths)[order],
-        "posting_weights": weights[order],
+        **postings(lengths, ids, weights),
     }
-    parts = [arrays[array.name].astype(array.dtype).tobytes() for array in _ARRAYS]
-    head = json.dumps({"passages": len(entries), "bytes": [len(part) for part in parts]}).encode()
-    head += b" " * (-(len(head) + 1) % _ALIGNMENT) + b"\n"
-    plain = head + b"".join(part + bytes(-len(part) % _ALIGNMENT) for part in parts)
-    record = seal(keys.vectors, plain, _context(owner, first))
+    record = seal(keys.vectors, joined({"passages": len(entries)}, arrays), _context(owner, first))
     return _LENGTH.pack(len(record)) + record + b"".join(texts)
 
 
@@ -154,23 +83,32 @@ def opened(keys: PassageKeys, owner: PassageOwner, first: int, data: bytes) -> B
         raise VaultError
     end = _LENGTH.size + _LENGTH.unpack_from(data)[0]
     plain = open_record(keys.vectors, data[_LENGTH.size : end], _context(owner, first))
-    line = plain.index(b"\n") + 1
-    head = json.loads(plain[:line])
+    head, arrays, _ = parted(plain)
+    texts = memoryview(data)[end:]
+    if len(texts) != int(arrays["text_ends"][-1]):
+        raise VaultError
+    return Block([Part(owner, first, head["passages"])], keys.names, arrays, texts)
+
+
+def joined(head: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """A line of JSON, ``head`` with how long the arrays are, and the arrays of a block."""
+    parts = [arrays[array.name].astype(array.dtype).tobytes() for array in _ARRAYS]
+    line = json.dumps({**head, "bytes": [len(part) for part in parts]}).encode()
+    line += b" " * (-(len(line) + 1) % _ALIGNMENT) + b"\n"
+    return line + b"".join(part + bytes(-len(part) % _ALIGNMENT) for part in parts)
+
+
+def parted(plain: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]], memoryview]:
+    """Head and arrays of what `joined` made, and what stands behind. ``head["passages"]`` is how many there are."""
+    at = plain.index(b"\n") + 1
+    head: dict[str, Any] = json.loads(plain[:at])
     arrays: dict[str, NDArray[Any]] = {}
-    at = line
     for array, size in zip(_ARRAYS, head["bytes"], strict=True):
         dtype = np.dtype(array.dtype)
         arrays[array.name] = np.frombuffer(plain, dtype, size // dtype.itemsize, at)
         at += size + -size % _ALIGNMENT
     arrays["vectors"] = arrays["vectors"].reshape(head["passages"], -1)
-    texts = memoryview(data)[end:]
-    if len(texts) != int(arrays["text_ends"][-1]):
-        raise VaultError
-    return Block(owner, keys, first, arrays, texts)
-
-
-def _between(ends: NDArray[np.uint32], row: int) -> tuple[int, int]:
-    return int(ends[row - 1]) if row else 0, int(ends[row])
+    return head, arrays, memoryview(plain)[at:]
 
 
 def _context(owner: PassageOwner, first: int) -> bytes:

@@ -4,14 +4,14 @@ A pack's path says whose it is and which passages it has, so that what is there 
 positions a pack has is no secret: an index in Milvus shows as much.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from cloister_common.vault import Keyring
 
 from cloister_retriever.index.passages import PassageOwner
+from cloister_retriever.storage.bundles import Bundles
 from cloister_retriever.storage.layout import tenant_paths
-from cloister_retriever.storage.objects import Objects
+from cloister_retriever.storage.objects import Objects, each
 
 __all__ = ["PackName", "Packs"]
 
@@ -35,20 +35,25 @@ class PackName(NamedTuple):
 
 
 class Packs:
-    """The packs of all tenants."""
+    """The packs of all tenants.
+
+    Attributes:
+        bundles: Has copies of many, and of other things.
+    """
 
     def __init__(self, objects: Objects, keyring: Keyring) -> None:
+        self.bundles = Bundles(objects, keyring)
         self._objects = objects
         self._keyring = keyring
 
-    async def list(self, tenant: str, store_id: str, attachment_id: str | None = None) -> list[PackName]:
-        """The packs of a vector store, or of one attachment of it."""
+    async def list(self, tenant: str, place: str, attachment_id: str | None = None) -> list[PackName]:
+        """The packs of a vector store's edition, by the name of its place, or of one attachment in it."""
         paths = await tenant_paths(self._keyring, tenant)
-        folder = paths.packs(store_id) if attachment_id is None else paths.packs_of(store_id, attachment_id)
+        folder = paths.packs(place) if attachment_id is None else paths.packs_of(place, attachment_id)
         names = []
         for listed in await self._objects.list(folder):
-            attachment, file_id, place = listed.path.rsplit("/", 3)[1:]
-            first, _, count = place.partition("-")
+            attachment, file_id, positions = listed.path.rsplit("/", 3)[1:]
+            first, _, count = positions.partition("-")
             names.append(PackName(listed.path, listed.e_tag, attachment, file_id, int(first), int(count)))
         return names
 
@@ -59,12 +64,18 @@ class Packs:
     async def write(self, owner: PassageOwner, first: int, count: int, data: bytes) -> None:
         """Writes a pack, in the place of those that have any of its passages."""
         paths = await tenant_paths(self._keyring, owner.tenant)
-        path = paths.pack(owner.store_id, owner.attachment_id, owner.file_id, first, count)
+        path = paths.pack(owner.place, owner.attachment_id, owner.file_id, first, count)
         await self._objects.put(path, data)
-        there = await self.list(owner.tenant, owner.store_id, owner.attachment_id)
-        await self.remove([one for one in there if one.path != path and one.first < first + count and first < one.end])
+        there = await self.list(owner.tenant, owner.place, owner.attachment_id)
+        replaced = [one for one in there if one.path != path and one.first < first + count and first < one.end]
+        await each(self._objects.delete, [name.path for name in replaced])
 
-    async def remove(self, names: Sequence[PackName]) -> None:
-        """Removes packs."""
-        for name in names:
-            await self._objects.delete(name.path)
+    async def remove(
+        self, tenant: str, place: str, attachment_id: str | None = None, *, from_position: int | None = None
+    ) -> None:
+        """Removes the packs of an edition, of one attachment in it, or those of it from a position on; and all copies
+        of them, also where an earlier try has removed the packs."""
+        there = await self.list(tenant, place, attachment_id)
+        gone = [name.path for name in there if from_position is None or name.end > from_position]
+        await each(self._objects.delete, gone)
+        await self.bundles.drop(tenant, place, attachment_id)

@@ -8,12 +8,14 @@ import numpy as np
 from cloister_retriever.index.passages import passage_name
 from cloister_retriever.index.protocol import Hit, Question
 from cloister_retriever.index.rotation import Rotations, Vector
+from cloister_retriever.keys import EditionKeys
 from cloister_retriever.search.fusion import Weights, fused
+from cloister_retriever.search.scope import Scope
 from cloister_retriever.terms.store import StoreWords, WordScores
 from cloister_retriever.terms.weights import AskedTerms, TermKey, asked_terms, dot
 from cloister_retriever.terms.words import words_of
 
-__all__ = ["Asked", "Piece", "StoreKeys", "asked_of"]
+__all__ = ["Asked", "Piece", "asked_of"]
 
 
 class Piece(NamedTuple):
@@ -22,14 +24,6 @@ class Piece(NamedTuple):
     text: str
     vector: Vector
     """Its exact unit vector."""
-
-
-class StoreKeys(NamedTuple):
-    """Sub-keys of a vector store, 32 bytes each."""
-
-    rotation: bytes
-    terms: bytes
-    names: bytes
 
 
 class _Half(NamedTuple):
@@ -77,19 +71,20 @@ class Asked(NamedTuple):
 
 
 def asked_of(
-    pieces: Sequence[Piece], words: StoreWords, weights: Weights, keys: StoreKeys, rotations: Rotations
+    pieces: Sequence[Piece], words: StoreWords, seen: Scope, weights: Weights, keys: EditionKeys, rotations: Rotations
 ) -> Asked:
     """What a store is asked that has these words.
 
     Args:
         pieces: At least one.
         words: Of the store.
+        seen: What of the store its caller sees: words are as rare as they are in that.
         weights: Of both halves.
-        keys: Of the store.
+        keys: Of the edition of the store.
         rotations: Makes the store's rotation.
     """
     key = TermKey(keys.terms)
-    frequencies = words.frequencies()
+    frequencies = words.frequencies(None if seen.only is None else set(seen.only), seen.without)
     rotated = rotations.rotate(keys.rotation, np.stack([piece.vector for piece in pieces]))
     halves = []
     for piece, dense in zip(pieces, rotated, strict=True):

@@ -8,26 +8,30 @@ One that does not open was tampered with or misplaced: it is dropped, counted an
 import asyncio
 import time
 from collections.abc import Sequence, Set
+from typing import NamedTuple
 
-import numpy as np
 from cloister_common.clients.embedder import EmbedderClient
-from cloister_common.errors import InvalidRequest, Unavailable
+from cloister_common.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from cloister_common.logs import get_logger
 from cloister_common.vault import VaultError
 from cloister_common.wire.filters import Comparison, Compound, check_depth
 from cloister_common.wire.search import FoundPassage, SearchRequest
 from prometheus_client import Histogram
 
+from cloister_retriever.index.entries import vectors_of
 from cloister_retriever.index.passages import PassageOwner, open_vector, passage_id
 from cloister_retriever.index.protocol import DROPPED, Found
-from cloister_retriever.index.rotation import Rotations, normalised
-from cloister_retriever.keys import PassageKeyring, PassageKeys
+from cloister_retriever.index.rotation import Rotations
+from cloister_retriever.keys import PassageKeyring, PassageKeys, edition_keys
 from cloister_retriever.parsing.chunking import Chunker
 from cloister_retriever.sealed.indexes import Indexes
-from cloister_retriever.search.asking import Asked, Piece, StoreKeys, asked_of
+from cloister_retriever.search.asking import Asked, Piece, asked_of
+from cloister_retriever.search.beside import with_pictures
 from cloister_retriever.search.fusion import Weights
+from cloister_retriever.search.reranking import Reranker
 from cloister_retriever.search.results import Candidate, results_of
 from cloister_retriever.search.scope import Scope, Scopes
+from cloister_retriever.search.sights import Sight, Sights, merged
 from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.filters import matches
 from cloister_retriever.vector_stores.service import OpenStore, VectorStoreService
@@ -54,6 +58,22 @@ _FRESH_SECONDS = 10.0
 acknowledged write, so that a file whose status is completed is found."""
 
 
+class _Within(NamedTuple):
+    """What is searched of a store.
+
+    Attributes:
+        scope: The attachments that a search is about.
+        visible: All those that the caller sees.
+        hidden: The files that it does not.
+        grown_at: When the store last grew.
+    """
+
+    scope: Scope
+    visible: Scope
+    hidden: Set[str]
+    grown_at: float
+
+
 class SearchService:
     """Searches vector stores."""
 
@@ -68,6 +88,8 @@ class SearchService:
         rotations: Rotations,
         words: Words,
         pieces: Chunker,
+        reranker: Reranker,
+        sights: Sights,
     ) -> None:
         self._stores = stores
         self._attachments = attachments
@@ -77,6 +99,8 @@ class SearchService:
         self._rotations = rotations
         self._words = words
         self._pieces = pieces
+        self._reranker = reranker
+        self._sights = sights
         self._scopes = Scopes(attachments)
 
     async def search(
@@ -88,7 +112,8 @@ class SearchService:
         hidden: Set[str] = frozenset(),
         param: str | None = None,
     ) -> list[FoundPassage]:
-        """The best passages of all the stores, best first, each text once. `search.fusion` says what scores are.
+        """The best passages of all the stores, best first, each text once. `search.fusion` says what scores are, and
+        `search.reranking` who else may put them in order.
 
         Passages of files that are ``hidden`` from the caller are not among them, and were not ranked with them.
 
@@ -105,39 +130,67 @@ class SearchService:
         if request.filters is not None:
             check_depth(request.filters)
         opened = [await self._stores.open(tenant, store_id, param=param) for store_id in dict.fromkeys(store_ids)]
+        return await self.search_opened(tenant, opened, request, hidden=hidden)
+
+    async def search_opened(
+        self, tenant: str, opened: Sequence[OpenStore], request: SearchRequest, *, hidden: Set[str] = frozenset()
+    ) -> list[FoundPassage]:
+        """The same in the editions that were opened."""
         with _SECONDS.labels("embed").time():
-            pieces = await self._embed(request.queries)
+            pieces, sights = await asyncio.gather(
+                self._embed(request, {store.edition.model for store in opened}), self._sights.asked(tenant, request)
+            )
         with _SECONDS.labels("index").time():
-            limit = max(_LEAST_CANDIDATES, _CANDIDATES_A_RESULT * request.max_num_results)
+            ranker = "auto" if request.ranking_options is None else request.ranking_options.ranker
+            count = self._reranker.candidates(request.max_num_results, ranker)
+            limit = max(_LEAST_CANDIDATES, _CANDIDATES_A_RESULT * count)
             while True:
                 parts = await asyncio.gather(
-                    *(self._search_store(tenant, store, pieces, request, hidden, limit) for store in opened)
+                    *(
+                        self._search_store(tenant, store, pieces[store.edition.model], sights, request, hidden, limit)
+                        for store in opened
+                    )
                 )
                 best = sorted((one for part in parts for one in part), key=lambda one: (-one.score, one.sealed.id))
-                results = await asyncio.to_thread(results_of, best, request.max_num_results)
+                results = await asyncio.to_thread(results_of, best, count)
                 is_short = len(results.passages) < request.max_num_results and results.repeated
                 if not is_short or limit >= _MOST_CANDIDATES or len(best) < limit:
-                    return results.passages
+                    break
                 limit *= 4
+        ranked = await self._reranker.ranked(request.queries, results.passages, request.max_num_results, ranker)
+        return await with_pictures(tenant, self._attachments, opened, ranked, hidden)
 
-    async def _embed(self, queries: Sequence[str]) -> list[Piece]:
-        pieces = await asyncio.to_thread(self._cut, queries)
+    async def _embed(self, request: SearchRequest, models: Set[str]) -> dict[str, list[Piece]]:
+        """The pieces of the queries, with their vectors by each of the models; none where only pictures are asked
+        with."""
+        pieces = await asyncio.to_thread(self._cut, request.queries)
+        if not pieces and request.pictures:
+            return {model: [] for model in models}
         if not pieces:
             raise InvalidRequest("'query' is empty.", param="query")
         if len(pieces) > _MOST_PIECES:
             raise InvalidRequest(
                 "'query' is longer than can be searched at once. Search for its essence.", param="query"
             )
+
+        async def vectors(model: str) -> list[Piece]:
+            exact = await vectors_of(self._embedder, pieces, model=model, input_type="query")
+            return [Piece(*of) for of in zip(pieces, exact, strict=True)]
+
         try:
-            embedded = await self._embedder.embed(pieces, input_type="query")
+            return dict(zip(models, await asyncio.gather(*map(vectors, models)), strict=True))
+        except NotFound as error:
+            raise Conflict(
+                "The embedding model of this vector store is not served any more. Embed the store anew: "
+                "POST /cloister/v1/vector_stores/{id}/reembed.",
+                code="embedding_model_changed",
+            ) from error
         except Unavailable as error:
             raise Unavailable(
                 "Documents cannot be searched now: the embedding model does not answer. Try again in a moment.",
                 code="embedder_unavailable",
                 retry_after=error.retry_after,
             ) from error
-        vectors = normalised(np.frombuffer(b"".join(embedded.vectors), dtype="<f4").reshape(len(pieces), -1))
-        return [Piece(*of) for of in zip(pieces, vectors, strict=True)]
 
     def _cut(self, queries: Sequence[str]) -> list[str]:
         """The pieces that are searched for. Where they are too many it is not found out how many."""
@@ -153,6 +206,7 @@ class SearchService:
         tenant: str,
         store: OpenStore,
         pieces: Sequence[Piece],
+        sights: Sequence[Sight],
         request: SearchRequest,
         hidden: Set[str],
         limit: int,
@@ -160,18 +214,41 @@ class SearchService:
         grown_at = await self._stores.grown_at(tenant, store)
         if grown_at is None:
             return []
-        if request.filters is None:
-            scope = await self._scopes.of(tenant, store.record.id, store.key, hidden, grown_at=grown_at)
-        else:
+        scope = visible = await self._scopes.of(tenant, store.record.id, store.key, hidden, grown_at=grown_at)
+        if request.filters is not None:
             scope = Scope(only=await self._served(tenant, store, hidden, request.filters))
         fresh = time.time() - grown_at < _FRESH_SECONDS
-        words = await self._words.of(tenant, store.record.id, store.key, grown_at)
+        by_sight, by_words = await asyncio.gather(
+            self._sights.search(tenant, store, sights, scope, hidden, limit=limit, fresh=fresh),
+            self._search_passages(
+                tenant, store, pieces, request, _Within(scope, visible, hidden, grown_at), limit=limit, fresh=fresh
+            ),
+        )
+        return [candidate for candidate in merged([*by_words, *by_sight]) if candidate.score >= request.threshold]
+
+    async def _search_passages(
+        self,
+        tenant: str,
+        store: OpenStore,
+        pieces: Sequence[Piece],
+        request: SearchRequest,
+        within: "_Within",
+        *,
+        limit: int,
+        fresh: bool,
+    ) -> list[Candidate]:
+        """Candidates by meaning and by words; none if nothing is asked in words."""
+        if not pieces:
+            return []
+        scope, visible, hidden, grown_at = within
+        words = await self._words.of(tenant, store.place, store.key, grown_at)
         asked = await asyncio.to_thread(
             asked_of,
             pieces,
             words,
+            visible,
             Weights() if request.hybrid is None else Weights(*request.hybrid),
-            StoreKeys(*(store.key.subkey(label) for label in ("rotation", "terms", "passage-ids"))),
+            edition_keys(store.key, store.edition.number),
             self._rotations,
         )
         candidates, is_all = await self._proposed(tenant, store, asked, scope, hidden, limit=limit, fresh=fresh)
@@ -179,7 +256,7 @@ class SearchService:
             # The nearest are of files that are being read, or wait to be removed: ask for those of the others.
             scope = Scope(only=await self._served(tenant, store, hidden))
             candidates, _ = await self._proposed(tenant, store, asked, scope, hidden, limit=limit, fresh=fresh)
-        return [candidate for candidate in candidates if candidate.score >= request.threshold]
+        return candidates
 
     async def _served(
         self, tenant: str, store: OpenStore, hidden: Set[str], filters: Comparison | Compound | None = None
@@ -207,7 +284,10 @@ class SearchService:
     ) -> tuple[list[Candidate], bool]:
         """Candidates of the attachments of ``scope``; and whether there are no more."""
         protections = await self._stores.protections(tenant, store)
-        indexes = [self._indexes.of(tenant, store.key, protection) for protection in protections]
+        indexes = [
+            self._indexes.of(tenant, store.record.id, store.key, protection, store.edition)
+            for protection in protections
+        ]
         if scope.only is None:
             filters: list[list[str] | None] = [None]
         else:
@@ -216,7 +296,7 @@ class SearchService:
         parts = await asyncio.gather(
             *(
                 index.search(
-                    store.record.id,
+                    store.place.name,
                     question,
                     limit=limit,
                     attachment_ids=some,
@@ -243,7 +323,7 @@ class SearchService:
         attached = await self._attachments.get_many(tenant, store.record.id, store.key, file_ids)
         keys: dict[str, PassageKeys] = {}
         for file_id in attached:
-            found_keys = await self._keys.get(tenant, store.key, file_id)
+            found_keys = await self._keys.get(tenant, store.key, file_id, store.edition.number)
             if found_keys is not None:
                 keys[file_id] = found_keys
 
@@ -256,7 +336,9 @@ class SearchService:
                     # Detached, still being read, or of an earlier attachment: the clean-up has not come to it yet.
                     DROPPED.labels("not_current").inc()
                     continue
-                owner = PassageOwner(tenant, store.record.id, sealed.file_id, sealed.attachment_id)
+                owner = PassageOwner(
+                    tenant, store.record.id, sealed.file_id, sealed.attachment_id, store.edition.number
+                )
                 try:
                     if sealed.id != passage_id(keys[sealed.file_id], owner, sealed.position):
                         # It has a passage's place, text and vector, but that passage has another id.

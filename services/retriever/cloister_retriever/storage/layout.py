@@ -13,28 +13,37 @@ t/<tenant>/uses/<file>/<store>               the vector stores it is attached to
 t/<tenant>/stores/<store>                    a vector store's record
 t/<tenant>/activity/<store>                  when it was last used
 t/<tenant>/changes/<store>                   when passages were last added to it
+t/<tenant>/editions/<store>/<number>         in which editions it is there; the last of these counts
+t/<tenant>/copying/<place>/<attachment>      what is just being written into an edition
 t/<tenant>/attachments/<store>/<file>        a file in a store: attributes, chunking
 t/<tenant>/detached/<store>/<hour>/<file>    where a detached file was in the list; an hour or two
 t/<tenant>/outcomes/<store>/<attachment>     how its ingestion ended; created once, never replaced
+t/<tenant>/readings/<store>/<attachment>     how far that is, of one that takes long
 t/<tenant>/texts/<store>/<attachment>        the text that was extracted
+t/<tenant>/words/<place>/<attachment>        its words               <place> is that of the store's edition
+t/<tenant>/pictures/<store>/<attachment>/<number>   a picture in it
 t/<tenant>/outgrown/<store>                  when a sealed store outgrew its protection; created once
-t/<tenant>/packs/<store>/<attachment>/<file>/<first>-<count>   passages of a sealed vector store
+t/<tenant>/packs/<place>/<attachment>/<file>/<first>-<count>   passages of a sealed vector store
+t/<tenant>/bundles/<place>/<kind>/<bundle>-data       copies of many small packs, or of words, in one
+t/<tenant>/bundles/<place>/<kind>/<bundle>-members    which attachments those are of
 t/<tenant>/batches/<store>/<batch>           a file batch
-queue/<time>-<share>-<job>                   work to do          <share> is another HMAC of the tenant's id, cut
+queue/<time>-<share>-<magnitude>-<job>       work to do          <share> is another HMAC of the tenant's id, cut
 leases/<job>-<number>                        who does it
 expiring/<store>                             stores that have an expiry
 due/<seconds>-<id>                           files and uploads that end then
+charges/<attachment>                         what its ingestion uses, until a gateway has it
 staging/<random>                             what is being written; in a folder only
 """
 
 from cloister_common.vault import Keyring
 
-__all__ = ["DUE", "EXPIRING", "LEASES", "QUEUE", "TenantPaths", "tenant_paths"]
+__all__ = ["CHARGES", "DUE", "EXPIRING", "LEASES", "QUEUE", "TenantPaths", "tenant_paths"]
 
 QUEUE = "queue"
 LEASES = "leases"
 EXPIRING = "expiring"
 DUE = "due"
+CHARGES = "charges"
 
 
 class TenantPaths:
@@ -84,6 +93,18 @@ class TenantPaths:
     def changes(self, store_id: str) -> str:
         return f"{self._root}/changes/{store_id}"
 
+    def editions(self, store_id: str) -> str:
+        return f"{self._root}/editions/{store_id}"
+
+    def edition(self, store_id: str, number: int) -> str:
+        return f"{self.editions(store_id)}/{number:08d}"
+
+    def copying(self, place: str) -> str:
+        return f"{self._root}/copying/{place}"
+
+    def copying_of(self, place: str, attachment_id: str) -> str:
+        return f"{self.copying(place)}/{attachment_id}"
+
     def attachments(self, store_id: str) -> str:
         return f"{self._root}/attachments/{store_id}"
 
@@ -102,29 +123,51 @@ class TenantPaths:
     def outcome(self, store_id: str, attachment_id: str) -> str:
         return f"{self.outcomes(store_id)}/{attachment_id}"
 
+    def readings(self, store_id: str) -> str:
+        return f"{self._root}/readings/{store_id}"
+
+    def reading(self, store_id: str, attachment_id: str) -> str:
+        return f"{self.readings(store_id)}/{attachment_id}"
+
     def texts(self, store_id: str) -> str:
         return f"{self._root}/texts/{store_id}"
 
     def text(self, store_id: str, attachment_id: str) -> str:
         return f"{self.texts(store_id)}/{attachment_id}"
 
-    def words(self, store_id: str) -> str:
-        return f"{self._root}/words/{store_id}"
+    def pictures(self, store_id: str) -> str:
+        return f"{self._root}/pictures/{store_id}"
 
-    def words_of(self, store_id: str, attachment_id: str) -> str:
-        return f"{self.words(store_id)}/{attachment_id}"
+    def pictures_of(self, store_id: str, attachment_id: str) -> str:
+        return f"{self.pictures(store_id)}/{attachment_id}"
+
+    def picture(self, store_id: str, attachment_id: str, number: int) -> str:
+        return f"{self.pictures_of(store_id, attachment_id)}/{number:06d}"
+
+    def words(self, place: str) -> str:
+        return f"{self._root}/words/{place}"
+
+    def words_of(self, place: str, attachment_id: str) -> str:
+        return f"{self.words(place)}/{attachment_id}"
 
     def outgrown(self, store_id: str) -> str:
         return f"{self._root}/outgrown/{store_id}"
 
-    def packs(self, store_id: str) -> str:
-        return f"{self._root}/packs/{store_id}"
+    def packs(self, place: str) -> str:
+        return f"{self._root}/packs/{place}"
 
-    def packs_of(self, store_id: str, attachment_id: str) -> str:
-        return f"{self.packs(store_id)}/{attachment_id}"
+    def packs_of(self, place: str, attachment_id: str) -> str:
+        return f"{self.packs(place)}/{attachment_id}"
 
-    def pack(self, store_id: str, attachment_id: str, file_id: str, first: int, count: int) -> str:
-        return f"{self.packs_of(store_id, attachment_id)}/{file_id}/{first:08d}-{count:04d}"
+    def pack(self, place: str, attachment_id: str, file_id: str, first: int, count: int) -> str:
+        return f"{self.packs_of(place, attachment_id)}/{file_id}/{first:08d}-{count:04d}"
+
+    def bundles(self, place: str) -> str:
+        return f"{self._root}/bundles/{place}"
+
+    def bundle(self, place: str, kind: str, bundle_id: str, part: str) -> str:
+        """Not in a folder of its own: those stay when they are empty, and bundles come and go every minute."""
+        return f"{self.bundles(place)}/{kind}/{bundle_id}-{part}"
 
     def batches(self, store_id: str) -> str:
         return f"{self._root}/batches/{store_id}"

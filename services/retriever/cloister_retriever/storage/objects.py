@@ -2,7 +2,8 @@
 
 It stores bytes that are sealed already. Two operations carry all of the retriever's coordination between replicas:
 `Objects.create`, which exactly one of several writers wins, and `Objects.put`, which replaces whole objects. Not every
-S3 server offers compare-and-swap, so only what an operator may do without (wrapping keys anew) needs `Objects.replace`.
+S3 server offers compare-and-swap, so only what an operator may do without needs `Objects.replace`: wrapping keys anew,
+and limits on what is ingested.
 """
 
 import asyncio

@@ -66,6 +66,23 @@ class SealedRecords:
         sealed = await self._objects.get(path)
         return None if sealed is None else self._open(path, model, key, sealed)
 
+    async def change(self, path: str, model: type[R], key: DataKey, change: Callable[[R | None], R | None]) -> R | None:
+        """Makes of a record, or of None where there is none, what ``change`` says; None leaves it. Begins anew where
+        another was faster. Returns the record as it then is."""
+        while True:
+            sealed = await self._objects.get(path)
+            before = None if sealed is None else self._open(path, model, key, sealed)
+            after = change(before)
+            if after is None:
+                return before
+            written = self._seal(path, after, key)
+            if sealed is None:
+                done = await self._objects.create(path, written)
+            else:
+                done = await self._objects.replace(path, sealed, written)
+            if done:
+                return after
+
     async def find(self, path: str, model: type[R], key_of: Callable[[], Awaitable[DataKey | None]]) -> R | None:
         """Like `get`, but asks for the key only if there is a record. None if either is missing."""
         sealed = await self._objects.get(path)

@@ -54,12 +54,28 @@ class Postings:
         arrays = (self._ids, self._counts, self._ends, self._rows, self._weights)
         return sum(array.nbytes for array in arrays)
 
-    def count(self, terms: NDArray[np.uint32]) -> NDArray[np.int64]:
-        """In how many passages each of the terms is, by their ids."""
+    def count(self, terms: NDArray[np.uint32], seen: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+        """In how many passages each of the terms is, by their ids.
+
+        Args:
+            terms: Their ids.
+            seen: Which passages count, where not all do; only where it is known in which a term is.
+        """
         if not len(self._ids):
             return np.zeros(len(terms), np.int64)
         places = np.minimum(np.searchsorted(self._ids, terms), len(self._ids) - 1)
-        return np.where(self._ids[places] == terms, self._counts[places], 0).astype(np.int64)
+        there = self._ids[places] == terms
+        if seen is None:
+            return np.where(there, self._counts[places], 0).astype(np.int64)
+        counts = np.zeros(len(terms), np.int64)
+        for number in np.flatnonzero(there):
+            end = int(self._ends[places[number]])
+            counts[number] = np.count_nonzero(seen[self._rows[end - int(self._counts[places[number]]) : end]])
+        return counts
+
+    def counts(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """All terms, sorted, and in how many passages each is."""
+        return self._ids, self._counts
 
     def scores(self, terms: TermWeights) -> NDArray[np.float32]:
         """Each passage's BM25 score."""
@@ -121,10 +137,14 @@ class Postings:
 
 
 class PostingsWriter:
-    """Takes in the passages of an attachment, in their order."""
+    """Takes in the passages of an attachment, in their order.
+
+    Args:
+        language: In which their words are stemmed.
+    """
 
     def __init__(self, language: str) -> None:
-        self._language = language
+        self.language = language
         self._passages = 0
         self._ids: list[NDArray[np.uint32]] = []
         self._rows: list[NDArray[np.uint32]] = []
@@ -145,4 +165,4 @@ class PostingsWriter:
         known, counts = np.unique(ids, return_counts=True)
         rows = np.concatenate([np.empty(0, np.uint32), *self._rows])[order]
         weights = np.concatenate([np.empty(0, np.float16), *self._weights])[order]
-        return Postings(self._passages, (self._language,), known, counts.astype(np.uint32), rows, weights)
+        return Postings(self._passages, (self.language,), known, counts.astype(np.uint32), rows, weights)

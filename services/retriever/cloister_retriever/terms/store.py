@@ -1,12 +1,13 @@
 """All that is known of a vector store's words: what is rare in it, and which passages have what is asked for."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloister_retriever.terms.postings import Postings
+from cloister_retriever.terms.tally import Tally
 from cloister_retriever.terms.weights import Frequencies, TermWeights
 
 __all__ = ["Segment", "StoreWords", "WordScores"]
@@ -16,17 +17,17 @@ _MOST_SEGMENTS = 16
 
 
 class Segment(NamedTuple):
-    """The postings of some attachments, one after another."""
+    """The postings of some attachments, one after another; or a tally, where it is not known which passages have a
+    term."""
 
-    postings: Postings
+    postings: Postings | Tally
     attachments: list[tuple[str, int]]
     """Each attachment, and how many passages it has."""
 
-    @classmethod
-    def joined(cls, parts: Sequence["Segment"]) -> "Segment":
-        return cls(
-            Postings.joined([part.postings for part in parts]), [one for part in parts for one in part.attachments]
-        )
+    @property
+    def can_search(self) -> bool:
+        """Whether it is known in which passages a term is."""
+        return isinstance(self.postings, Postings) and self.postings.can_search
 
 
 class StoreWords:
@@ -37,24 +38,46 @@ class StoreWords:
     """
 
     def __init__(self, segments: Sequence[Segment] = ()) -> None:
-        searchable = [segment for segment in segments if segment.postings.can_search]
-        if len(searchable) > _MOST_SEGMENTS:
-            others = [segment for segment in segments if not segment.postings.can_search]
-            segments = [*others, Segment.joined(searchable)]
-        self.segments = list(segments)
+        self.segments = [
+            *_joined([segment for segment in segments if not segment.can_search], Tally.joined),
+            *_joined([segment for segment in segments if segment.can_search], _joined_postings),
+        ]
 
     @property
     def held_bytes(self) -> int:
         return sum(segment.postings.held_bytes for segment in self.segments)
 
-    def frequencies(self) -> Frequencies:
-        """How rare terms are, as questions are weighed by it."""
-        passages = sum(segment.postings.passages for segment in self.segments)
-        languages = sorted({language for segment in self.segments for language in segment.postings.languages})
+    def frequencies(self, attachment_ids: Collection[str] | None = None, without: Collection[str] = ()) -> Frequencies:
+        """How rare terms are, as questions are weighed by it.
+
+        Args:
+            attachment_ids: In the passages of these, or None for all.
+            without: And not in those of these: else whoever may not see them could tell from scores which words they
+                have.
+        """
+        parts = [
+            (segment, None if all(seen) else np.array(seen, np.bool_))
+            for segment in self.segments
+            if any(
+                seen := [
+                    (attachment_ids is None or name in attachment_ids) and name not in without
+                    for name, _ in segment.attachments
+                ]
+            )
+        ]
+        sizes = [np.array([size for _, size in segment.attachments]) for segment, _ in parts]
+        passages = sum(
+            int((has if seen is None else has[seen]).sum()) for (_, seen), has in zip(parts, sizes, strict=True)
+        )
+        languages = sorted({language for segment, _ in parts for language in segment.postings.languages})
+        counted = [
+            (segment.postings, np.repeat(seen, has) if segment.can_search and seen is not None else seen)
+            for (segment, seen), has in zip(parts, sizes, strict=True)
+        ]
 
         def of(terms: Sequence[int]) -> list[int]:
             ids = np.array(terms, np.uint32)
-            counts = sum((segment.postings.count(ids) for segment in self.segments), np.zeros(len(ids), np.int64))
+            counts = sum((postings.count(ids, seen) for postings, seen in counted), np.zeros(len(ids), np.int64))
             return [int(count) for count in counts]
 
         return Frequencies(passages, languages, of)
@@ -65,7 +88,7 @@ class StoreWords:
             {
                 name: scores
                 for segment in self.segments
-                if segment.postings.can_search
+                if isinstance(segment.postings, Postings) and segment.can_search
                 for name, scores in _by_attachment(segment, segment.postings.scores(terms))
             }
         )
@@ -98,6 +121,20 @@ class WordScores:
         rows = rows[scores[rows] > 0]
         places = np.searchsorted(starts, rows, side="right") - 1
         return [(names[place], int(row - starts[place])) for place, row in zip(places, rows, strict=True)]
+
+
+def _joined(
+    segments: Sequence[Segment], join: Callable[[Sequence[Postings | Tally]], Postings | Tally]
+) -> list[Segment]:
+    """The segments of one sort, as few of them."""
+    if len(segments) <= _MOST_SEGMENTS:
+        return list(segments)
+    attachments = [one for segment in segments for one in segment.attachments]
+    return [Segment(join([segment.postings for segment in segments]), attachments)]
+
+
+def _joined_postings(parts: Sequence[Postings | Tally]) -> Postings:
+    return Postings.joined([part for part in parts if isinstance(part, Postings)])
 
 
 def _by_attachment(segment: Segment, scores: NDArray[np.float32]) -> list[tuple[str, NDArray[np.float32]]]:

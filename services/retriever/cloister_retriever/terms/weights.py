@@ -96,7 +96,9 @@ def asked_terms(key: TermKey, words: Sequence[Word], frequencies: Frequencies) -
         for term in there:
             if rarities[term]:
                 weights[ids[term]] = rarities[term]
-        most += max(rarities[term] for term in there or word.terms)
+        # A date in another form than the store's is one way more to find, and no lack where it finds nothing.
+        if there or not word.is_date:
+            most += max(rarities[term] for term in there or word.terms)
         for piece in set(word.pieces):
             if counts[piece] and rarities[piece]:
                 share = _PIECES_SHARE * rarities[piece] / len(word.pieces)

@@ -3,7 +3,8 @@
 A word is looked at in lower case, in Unicode's compatibility form. What a sign joins (``BX-40-1172``, ``user_id``,
 ``E-Mail``) is a word as a whole, however it is joined, and so are its parts. A word of letters is found by its stem
 (Snowball's). Pieces of four letters carry what stems do not: the parts of a German compound, an inflection that the
-stemmer does not know, a typing mistake. Scripts that put no spaces between words are cut into pairs of characters.
+stemmer does not know, a typing mistake. Scripts that put no spaces between words are cut into pairs of characters. A
+date is besides found in whatever form it is written (`cloister_retriever.terms.dates`).
 
 Nothing here is keyed. What may be at rest is made of it in `cloister_retriever.terms.weights`.
 """
@@ -17,6 +18,8 @@ from typing import NamedTuple
 
 import Stemmer
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+from cloister_retriever.terms.dates import dates_of
 
 __all__ = ["Word", "language_of", "words_of"]
 
@@ -46,6 +49,9 @@ _IS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
 
 _PIECE = 4
 _LEAST_WITH_PIECES = 5
+_YEAR = 4
+"""Digits of a date that is a year, and so a number like any."""
+
 _LONGEST = 64
 """Characters of one word that are looked at. What is longer is data."""
 
@@ -64,12 +70,17 @@ class Word(NamedTuple):
 
     Attributes:
         terms: What it is found by, one for each language it was stemmed in. Each begins with a letter that says of
-            what kind it is: ``s`` a stem, ``c`` a code, ``n`` a number, ``p`` a pair of characters.
+            what kind it is: ``s`` a stem, ``c`` a code, ``n`` a number, ``p`` a pair of characters,
+            ``d`` a date.
         pieces: Its pieces, in order; they begin with ``g``.
     """
 
     terms: tuple[str, ...]
     pieces: tuple[str, ...] = ()
+
+    @property
+    def is_date(self) -> bool:
+        return self.terms[0].startswith("d")
 
 
 def language_of(text: str) -> str:
@@ -81,13 +92,14 @@ def language_of(text: str) -> str:
 def words_of(text: str, languages: Sequence[str]) -> list[Word]:
     """The words of ``text`` in their order, stemmed in each of ``languages``."""
     words: list[Word] = []
-    runs = _RUN.findall(unicodedata.normalize("NFKC", text).casefold())
-    for whole in (whole for run in runs for whole in _GAP.split(run)):
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    for whole in (whole for run in _RUN.findall(folded) for whole in _GAP.split(run)):
         parts = _PART.findall(whole)
         if len(parts) > 1:
             words.append(_whole(parts, languages))
         for part in parts:
             words += _of_part(part[:_LONGEST], languages)
+    words += [Word((f"n{date}" if len(date) == _YEAR else f"d{date}",)) for date in dates_of(folded)]
     return words
 
 

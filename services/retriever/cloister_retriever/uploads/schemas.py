@@ -2,11 +2,13 @@
 
 from typing import Annotated, Literal
 
-from cloister_common.wire.requests import Hint, RequestModel
+from cloister_common.wire.requests import Extension, Hint, RequestModel
 from openai.types import Upload
 from openai.types.uploads import UploadPart
 from pydantic import BaseModel, Field, StringConstraints
 
+from cloister_retriever.audience.records import FileAccess
+from cloister_retriever.audience.schemas import AccessList
 from cloister_retriever.files.schemas import ExpiresAfter, FileRecord, Purpose
 from cloister_retriever.identifiers import place_in
 from cloister_retriever.pages import PlacedObject
@@ -45,6 +47,9 @@ class CreateUpload(RequestModel):
     ]
     purpose: Annotated[str, StringConstraints(max_length=64)]
     expires_after: ExpiresAfter | None = None
+    access: Annotated[AccessList | None, Extension()] = Field(
+        None, description="[Who may see](api.md#who-may-see-a-file) the file, from its first moment."
+    )
 
 
 class CompleteUpload(RequestModel):
@@ -61,6 +66,7 @@ class UploadRecord(PlacedObject):
         size: Bytes of the whole file, as its sender announced them.
         expires_at: Seconds since the epoch.
         file_lives_seconds: How long the file lives that comes of it; None for ever.
+        access: The list that the file gets, if one: made out to the upload, which only its owner goes on with.
     """
 
     name: str
@@ -68,6 +74,7 @@ class UploadRecord(PlacedObject):
     size: int
     expires_at: int
     file_lives_seconds: int | None
+    access: FileAccess | None = None
 
     def wire(
         self, status: Literal["pending", "completed", "cancelled", "expired"], file: FileRecord | None = None

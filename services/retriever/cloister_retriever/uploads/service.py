@@ -15,6 +15,7 @@ from cloister_common.vault import DataKey, VaultError
 from openai.types import Upload
 from openai.types.uploads import UploadPart
 
+from cloister_retriever.audience.service import Sight
 from cloister_retriever.damage import damage_of, telling
 from cloister_retriever.files.schemas import FileRecord, check_purpose
 from cloister_retriever.files.service import FileDraft, FileService, clean_name
@@ -58,10 +59,11 @@ class UploadService:
         self._due = due
         self._max_file_bytes = max_file_bytes
 
-    async def create(self, tenant: str, request: CreateUpload) -> Upload:
+    async def create(self, tenant: str, request: CreateUpload, sight: Sight) -> Upload:
         """A new upload, which takes parts from now on.
 
         Raises:
+            Forbidden: The caller, whose ``sight`` it is, is nobody who could own an access list.
             InvalidRequest: A wrong purpose.
             PayloadTooLarge: The file would be over the size limit.
         """
@@ -70,8 +72,9 @@ class UploadService:
                 f"The file is over the limit of {self._max_file_bytes} bytes. Send a smaller one.", param="bytes"
             )
         now = time.time_ns()
+        upload_id = new_placed_id(UPLOAD_PREFIX, now)
         record = UploadRecord(
-            id=new_placed_id(UPLOAD_PREFIX, now),
+            id=upload_id,
             name=clean_name(request.filename),
             purpose=check_purpose(request.purpose),
             size=request.bytes,
@@ -79,21 +82,22 @@ class UploadService:
             created_ns=now,
             expires_at=now // 10**9 + LIFETIME_SECONDS,
             file_lives_seconds=None if request.expires_after is None else request.expires_after.seconds,
+            access=sight.listed(upload_id, None, request.access),
         )
         await self._due.note(tenant, record.id, record.expires_at + _GRACE_SECONDS)
         await self._store.create(tenant, record)
         log.info("upload_created", upload=record.id, bytes=record.size)
         return record.wire("pending")
 
-    async def add_part(self, tenant: str, upload_id: str, form: MultipartUpload) -> UploadPart:
+    async def add_part(self, tenant: str, upload_id: str, form: MultipartUpload, sight: Sight) -> UploadPart:
         """Stores one part. Parts may come in any order, several at a time.
 
         Raises:
-            NotFound: No such upload.
+            NotFound: No such upload, or it has an access list that is not the caller's, whose ``sight`` it is.
             InvalidRequest: The upload has ended, or the form is wrong.
             PayloadTooLarge: The part, or all parts together, are over the limit.
         """
-        opened = await self._pending(tenant, upload_id)
+        opened = await self._pending(tenant, upload_id, sight)
         parts = await self._store.parts(tenant, upload_id)
         if len(parts) >= MOST_PARTS:
             raise InvalidRequest(f"The upload has {MOST_PARTS} parts, and takes no more. Send larger ones.")
@@ -119,15 +123,15 @@ class UploadService:
             raise
         return part_wire(part_id, upload_id)
 
-    async def complete(self, tenant: str, upload_id: str, request: CompleteUpload) -> Upload:
+    async def complete(self, tenant: str, upload_id: str, request: CompleteUpload, sight: Sight) -> Upload:
         """Makes the file of the parts, in the order asked for. The same call again gives the same file.
 
         Raises:
-            NotFound: No such upload, or no such part of it.
+            NotFound: No such upload for the caller, whose ``sight`` it is, or no such part of it.
             InvalidRequest: The parts are not what was announced, or the upload has ended otherwise.
             Damaged: A part does not open.
         """
-        record, key = await self._open(tenant, upload_id)
+        record, key = await self._open(tenant, upload_id, sight)
         ending = await self._store.ending(tenant, upload_id, key)
         if ending is None:
             self._refuse_expired(record)
@@ -143,19 +147,22 @@ class UploadService:
             raise _ended("It was completed with other 'part_ids' or another 'md5'.")
         file = await self._file(tenant, ending.file_id)
         if file is None:
+            if record.access is not None:
+                # Before the file is there: nobody else ever sees it.
+                await sight.put({ending.file_id: record.access.model_copy(update={"file_id": ending.file_id})})
             file = await self._assemble(tenant, record, ending.file_id, key, request)
         await self._store.delete_parts(tenant, upload_id)
         log.info("upload_completed", upload=upload_id, file=file.id)
         return record.wire("completed", file)
 
-    async def cancel(self, tenant: str, upload_id: str) -> Upload:
+    async def cancel(self, tenant: str, upload_id: str, sight: Sight) -> Upload:
         """Ends the upload without a file. Doing it again is no error.
 
         Raises:
-            NotFound: No such upload.
+            NotFound: No such upload for the caller, whose ``sight`` it is.
             InvalidRequest: It was completed, or has expired.
         """
-        record, key = await self._open(tenant, upload_id)
+        record, key = await self._open(tenant, upload_id, sight)
         ending = await self._store.ending(tenant, upload_id, key)
         if ending is None:
             self._refuse_expired(record)
@@ -222,19 +229,19 @@ class UploadService:
         except NotFound:
             return None
 
-    async def _pending(self, tenant: str, upload_id: str) -> _Open:
-        opened = await self._open(tenant, upload_id)
+    async def _pending(self, tenant: str, upload_id: str, sight: Sight) -> _Open:
+        opened = await self._open(tenant, upload_id, sight)
         ending = await self._store.ending(tenant, upload_id, opened.key)
         if ending is not None:
             raise _ended("It was cancelled." if ending.cancelled else "It was completed.")
         self._refuse_expired(opened.record)
         return opened
 
-    async def _open(self, tenant: str, upload_id: str) -> _Open:
+    async def _open(self, tenant: str, upload_id: str, sight: Sight) -> _Open:
         with damage_of("upload", check_id(UPLOAD_PREFIX, upload_id)):
             record = await self._store.get(tenant, upload_id)
             key = None if record is None else await self._store.key(tenant, upload_id)
-        if record is None or key is None:
+        if record is None or key is None or not sight.may_change(record.access):
             raise missing(UPLOAD_PREFIX, upload_id)
         return _Open(record, key)
 

@@ -20,8 +20,8 @@ async def admit(sight: Sight, tenant: str, attachments: AttachmentService, entri
         Forbidden: The request changes a file that is another's: its list, its attributes, its chunking.
     """
     lists: dict[str, FileAccess | None] = {}
-    for entry in entries:
-        access = await sight.see(entry.file_id, param="file_id")
+    seen = await sight.see_all([entry.file_id for entry in entries], param="file_id")
+    for entry, access in zip(entries, seen, strict=True):
         if entry.access is not None:
             lists[entry.file_id] = sight.listed(entry.file_id, access, entry.access)
         elif entry.attributes is not None or entry.chunking_strategy is not None:

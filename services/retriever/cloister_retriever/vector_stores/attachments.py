@@ -1,25 +1,18 @@
 """The rules for files in a vector store: attaching, listing, changing attributes, cancelling, detaching."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
-from functools import partial
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 
-from cloister_common.errors import NotFound
+from cloister_common.errors import InvalidRequest, NotFound
 from cloister_common.logs import get_logger
+from cloister_common.payer import Payer
 from cloister_common.vault import DataKey
 
 from cloister_retriever.damage import damage_of, telling
-from cloister_retriever.files.schemas import FileRecord
+from cloister_retriever.files.schemas import FileRecord, is_of_batches
 from cloister_retriever.files.service import FileService
-from cloister_retriever.identifiers import (
-    ATTACHMENT_PREFIX,
-    FILE_PREFIX,
-    STORE_PREFIX,
-    check_id,
-    is_id,
-    missing,
-    new_placed_id,
-)
+from cloister_retriever.identifiers import FILE_PREFIX, STORE_PREFIX, check_id, is_id, missing
+from cloister_retriever.jobs.names import JobName
 from cloister_retriever.jobs.purges import Purges
 from cloister_retriever.jobs.queue import JobQueue
 from cloister_retriever.keys import PassageKeyring
@@ -27,35 +20,15 @@ from cloister_retriever.pages import bounds_of, growing_steps
 from cloister_retriever.settings import Protection
 from cloister_retriever.storage.objects import each
 from cloister_retriever.storage.uses import FileUses
-from cloister_retriever.vector_stores.records import Attached, AttachmentRecord, Chunking, Outcome
-from cloister_retriever.vector_stores.schemas import AttachFile, ChunkingStrategy, FilesInStoreQuery, StaticChunking
+from cloister_retriever.vector_stores.attaching import Attaching, ChunkingPolicy, Place, is_described_anew
+from cloister_retriever.vector_stores.progress import Following, Progress
+from cloister_retriever.vector_stores.records import Attached, AttachmentRecord, Outcome
+from cloister_retriever.vector_stores.schemas import AttachFile, FilesInStoreQuery
 from cloister_retriever.vector_stores.store import VectorStoreStore
 
-__all__ = ["AttachmentService", "ChunkingPolicy"]
+__all__ = ["AttachmentService"]
 
 log = get_logger(__name__)
-
-
-class ChunkingPolicy:
-    """Which lengths are really used.
-
-    Args:
-        model_tokens: What the embedding model reads; no passage is longer.
-        auto: The lengths of the ``auto`` strategy.
-    """
-
-    def __init__(self, *, model_tokens: int, auto: Chunking) -> None:
-        self._model_tokens = model_tokens
-        self._auto = auto
-
-    def effective(self, asked: ChunkingStrategy | None) -> Chunking:
-        """The lengths for what was asked: capped by the model, the overlap by half of that."""
-        wanted = self._auto
-        if isinstance(asked, StaticChunking):
-            sizes = asked.static
-            wanted = Chunking(max_tokens=sizes.max_chunk_size_tokens, overlap_tokens=sizes.chunk_overlap_tokens)
-        longest = min(wanted.max_tokens, self._model_tokens)
-        return Chunking(max_tokens=longest, overlap_tokens=min(wanted.overlap_tokens, longest // 2))
 
 
 class AttachmentService:
@@ -77,17 +50,27 @@ class AttachmentService:
         self._keys = keys
         self._queue = queue
         self._purges = purges
-        self._chunking = chunking
+        self._attaching = Attaching(store, uses, queue, chunking)
+        self._following = Following(store, queue)
 
     async def known_files(self, tenant: str, entries: Sequence[AttachFile]) -> dict[str, FileRecord]:
         """The records of the files named, by id. Asked before anything is written, so that a batch is all or nothing.
 
         Raises:
             NotFound: One does not exist.
+            InvalidRequest: One holds requests of a batch, or their answers.
         """
 
         async def one(entry: AttachFile) -> FileRecord:
-            return await self._files.get(tenant, entry.file_id, param="file_id")
+            record = await self._files.get(tenant, entry.file_id, param="file_id")
+            if is_of_batches(record):
+                raise InvalidRequest(
+                    f"The file '{record.id}' has the purpose '{record.purpose}', and is no document. Upload what is to "
+                    "be searched with the purpose 'assistants'.",
+                    param="file_id",
+                    code="invalid_purpose",
+                )
+            return record
 
         return {record.id: record for record in await each(one, entries)}
 
@@ -97,33 +80,30 @@ class AttachmentService:
         store_id: str,
         key: DataKey,
         entries: Sequence[AttachFile],
-        files: dict[str, FileRecord],
-    ) -> list[AttachmentRecord]:
-        """Attaches every file; ingestion of all is durable when this returns."""
+        files: Mapping[str, FileRecord],
+        payer: Payer | None = None,
+    ) -> list[Attached]:
+        """Attaches every file, as `Attaching.attach` says; ingestion of all is durable when this returns."""
+        place = Place(tenant, store_id, key, await self._protection(tenant, store_id, key), payer)
+        return await self._attaching.attach(place, entries, files)
 
-        # In the list they have the order of the request, although they are attached at the same time.
-        now = time.time_ns()
-        protection = await self._protection(tenant, store_id, key)
-
-        async def one(numbered: tuple[int, AttachFile]) -> AttachmentRecord:
-            number, entry = numbered
-            return await self._attach(tenant, store_id, key, entry, files[entry.file_id], protection, now + number)
-
-        return await each(one, enumerate(entries))
-
-    async def attach(self, tenant: str, store_id: str, key: DataKey, entry: AttachFile) -> Attached:
+    async def attach(
+        self, tenant: str, store_id: str, key: DataKey, entry: AttachFile, payer: Payer | None = None
+    ) -> Attached:
         """Attaches one file.
-
-        A file that is in the store already stays as it is (with the attributes sent, if any), so that a repeated
-        request does no harm; it is ingested again if its ingestion failed or other chunking is asked for.
 
         Raises:
             NotFound: The file does not exist.
         """
         files = await self.known_files(tenant, [entry])
-        protection = await self._protection(tenant, store_id, key)
-        record = await self._attach(tenant, store_id, key, entry, files[entry.file_id], protection, time.time_ns())
-        return Attached(record=record, outcome=await self._store.outcome(tenant, store_id, record.id, key))
+        attached, *_ = await self.attach_all(tenant, store_id, key, [entry], files, payer)
+        return attached
+
+    async def progress(
+        self, tenant: str, store_id: str, key: DataKey, files: Collection[Attached]
+    ) -> dict[str, Progress]:
+        """How far those of the files are that have not ended, by their attachment."""
+        return await self._following.of(tenant, store_id, key, files)
 
     async def page(
         self,
@@ -200,8 +180,10 @@ class AttachmentService:
         key: DataKey,
         file_id: str,
         attributes: dict[str, str | bool | int | float] | None,
+        payer: Payer | None = None,
     ) -> Attached:
-        """Replaces the file's attributes. Searches see them at once: they are not in the index.
+        """Replaces the file's attributes. Searches see them at once: they are not in the index. But for the description
+        of a picture, which is what it is found by: with another one it is ingested again.
 
         Raises:
             NotFound: It is not in this store.
@@ -211,18 +193,29 @@ class AttachmentService:
             # Opened anew: what stands for a record that does not open must not take its place.
             await self._store.attachment(tenant, store_id, check_id(FILE_PREFIX, file_id), key)
         found = await self.get(tenant, store_id, key, file_id)
+        if is_described_anew(found.record, attributes or {}):
+            entry = AttachFile(file_id=file_id, attributes=attributes or {})
+            return await self.attach(tenant, store_id, key, entry, payer)
         record = found.record.model_copy(update={"attributes": attributes or {}})
-        await self._put(tenant, record, key)
+        await self._attaching.put(tenant, record, key)
         return Attached(record=record, outcome=found.outcome)
 
-    async def cancel(self, tenant: str, key: DataKey, record: AttachmentRecord) -> None:
-        """Cancels an ingestion that has not ended; one that has keeps its outcome."""
-        outcome = Outcome(attachment_id=record.id, status="cancelled", finished_at=int(time.time()))
-        if await self._store.decide(tenant, record, outcome, key):
-            purge = await self._purges.plan(
-                tenant, record.store_id, record.id, protection=await self._removed(tenant, key, record)
-            )
-            await self._purges.run(purge)
+    async def cancel(self, tenant: str, key: DataKey, records: Sequence[AttachmentRecord]) -> None:
+        """Cancels those ingestions of files of one store that have not ended; one that has keeps its outcome."""
+
+        async def decide(record: AttachmentRecord) -> bool:
+            outcome = Outcome(attachment_id=record.id, status="cancelled", finished_at=int(time.time()))
+            return await self._store.decide(tenant, record, outcome, key)
+
+        async def purge(record: AttachmentRecord) -> None:
+            protection = await self._removed(tenant, key, record)
+            await self._purges.run(await self._purges.plan(tenant, record.store_id, record.id, protection=protection))
+
+        decided = zip(records, await each(decide, records), strict=True)
+        # What has a job is left to it: whoever does that finds the outcome, and removes what was begun.
+        jobs = {JobName.read(name).about for name in await self._queue.names()}
+        await each(purge, [record for record, was_first in decided if was_first and record.id not in jobs])
+        self._queue.wake()
 
     async def detach(self, tenant: str, store_id: str, key: DataKey, file_id: str) -> None:
         """Removes the file and its passages from the store; the file itself stays.
@@ -259,17 +252,6 @@ class AttachmentService:
         text = self._store.read_text(tenant, found.record, keys.texts, size=found.outcome.text_bytes)
         return telling("text of the file", file_id, text)
 
-    async def _put(self, tenant: str, record: AttachmentRecord, key: DataKey) -> None:
-        """Replaces the record of a file that is in the store.
-
-        Raises:
-            NotFound: It was detached in this moment; then it does not come back.
-        """
-        await self._store.put_attachment(tenant, record, key)
-        if not await self._uses.is_noted(tenant, record.file_id, record.store_id):
-            await self._store.delete_attachment(tenant, record)
-            raise missing(FILE_PREFIX, record.file_id)
-
     async def _protection(self, tenant: str, store_id: str, key: DataKey) -> Protection:
         """What is attached now gets this one."""
         with damage_of("vector store", store_id):
@@ -283,62 +265,3 @@ class AttachmentService:
         """Where the passages of an attachment are that goes; None if they may be in both indexes."""
         outgrown = record.protection == "sealed" and await self._store.has_outgrown(tenant, record.store_id, key)
         return None if outgrown else record.protection
-
-    async def _attach(
-        self,
-        tenant: str,
-        store_id: str,
-        key: DataKey,
-        entry: AttachFile,
-        file: FileRecord,
-        protection: Protection,
-        now: int,
-    ) -> AttachmentRecord:
-        record = AttachmentRecord(
-            id=new_placed_id(ATTACHMENT_PREFIX, now),
-            store_id=store_id,
-            file_id=file.id,
-            file_name=file.name,
-            created_at=now // 10**9,
-            created_ns=now,
-            attributes=entry.attributes or {},
-            chunking=self._chunking.effective(entry.chunking_strategy),
-            protection=protection,
-        )
-        before = await self._store.attached(tenant, store_id, file.id, key)
-        if before is not None and not _ingest_again(before, entry, record.chunking):
-            if entry.attributes is None:
-                return before.record
-            kept = before.record.model_copy(update={"attributes": entry.attributes})
-            await self._put(tenant, kept, key)
-            return kept
-        await self._uses.note(tenant, file.id, store_id)
-        # The marker first: a crash after it leaves a job without an attachment, which a worker drops.
-        replaces = None if before is None else before.record.id or None
-        put = partial(
-            self._queue.put,
-            *("ingest", tenant, store_id),
-            file_id=file.id,
-            attachment_id=record.id,
-            replaces=replaces,
-            protection=protection,
-        )
-        job = await put()
-        if before is not None:
-            await self._store.put_attachment(tenant, record, key)
-        elif not await self._store.create_attachment(tenant, record, key):
-            # Two requests at once: the other one's attachment stands.
-            await self._queue.drop(job)
-            other = await self._store.attachment(tenant, store_id, file.id, key)
-            return record if other is None else other
-        if not await self._queue.waits(job):
-            # A worker looked before the attachment was there and dropped the marker.
-            await put()
-        self._queue.wake()
-        return record
-
-
-def _ingest_again(before: Attached, entry: AttachFile, chunking: Chunking) -> bool:
-    if before.status in {"failed", "cancelled"}:
-        return True
-    return entry.chunking_strategy is not None and before.record.chunking != chunking

@@ -4,12 +4,12 @@ import time
 from collections.abc import AsyncGenerator, Collection, Sequence
 
 from cloister_common.ids import new_id
+from cloister_common.payer import Payer
 from cloister_common.vault import DataKey
 
 from cloister_retriever.damage import damage_of
 from cloister_retriever.identifiers import BATCH_PREFIX, check_id, missing, place_in
 from cloister_retriever.pages import bounds_of, growing_steps
-from cloister_retriever.storage.objects import each
 from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.records import Attached, BatchMember, BatchRecord
 from cloister_retriever.vector_stores.schemas import CreateBatch, FilesInStoreQuery
@@ -26,7 +26,7 @@ class BatchService:
         self._attachments = attachments
 
     async def create(
-        self, tenant: str, store_id: str, key: DataKey, request: CreateBatch
+        self, tenant: str, store_id: str, key: DataKey, request: CreateBatch, payer: Payer | None = None
     ) -> tuple[BatchRecord, list[Attached]]:
         """Attaches every file of the request.
 
@@ -35,15 +35,15 @@ class BatchService:
         """
         entries = request.entries()
         files = await self._attachments.known_files(tenant, entries)
-        attached = await self._attachments.attach_all(tenant, store_id, key, entries, files)
+        attached = await self._attachments.attach_all(tenant, store_id, key, entries, files, payer)
         record = BatchRecord(
             id=new_id(BATCH_PREFIX),
             store_id=store_id,
             created_at=int(time.time()),
-            members=[BatchMember(file_id=one.file_id, attachment_id=one.id) for one in attached],
+            members=[BatchMember(file_id=one.record.file_id, attachment_id=one.record.id) for one in attached],
         )
         await self._store.put_batch(tenant, record, key)
-        return record, await self.files(tenant, key, record)
+        return record, attached
 
     async def get(self, tenant: str, store_id: str, key: DataKey, batch_id: str) -> BatchRecord:
         """The batch.
@@ -103,12 +103,8 @@ class BatchService:
 
     async def cancel(self, tenant: str, key: DataKey, record: BatchRecord) -> None:
         """Cancels every ingestion of the batch that has not ended."""
-
-        async def one(attached: Attached) -> None:
-            if attached.status == "in_progress":
-                await self._attachments.cancel(tenant, key, attached.record)
-
-        await each(one, await self.files(tenant, key, record))
+        going = [file.record for file in await self.files(tenant, key, record) if file.status == "in_progress"]
+        await self._attachments.cancel(tenant, key, going)
 
 
 def _members_of(record: BatchRecord, files: Sequence[Attached]) -> list[Attached]:

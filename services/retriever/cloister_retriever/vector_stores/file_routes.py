@@ -4,16 +4,18 @@ from typing import Annotated
 
 from cloister_common.access import provided
 from cloister_common.bodies import JsonRoute
-from fastapi import APIRouter, Depends, Query
+from cloister_common.vault import DataKey
+from fastapi import APIRouter, Depends, Query, Response
 from openai.types.vector_stores import VectorStoreFileDeleted
 
-from cloister_retriever.access import Tenant, room
+from cloister_retriever.access import Paid, Tenant, room
 from cloister_retriever.audience.requests import Sighted
 from cloister_retriever.pages import Wire, wire_page
-from cloister_retriever.storage.objects import each
 from cloister_retriever.vector_stores.admission import admit
 from cloister_retriever.vector_stores.attachments import AttachmentService
 from cloister_retriever.vector_stores.batches import BatchService
+from cloister_retriever.vector_stores.progress import poll_after_ms, progress_of, progress_of_all
+from cloister_retriever.vector_stores.records import Attached, BatchRecord
 from cloister_retriever.vector_stores.schemas import AttachFile, CreateBatch, FilesInStoreQuery, UpdateAttributes
 from cloister_retriever.vector_stores.service import VectorStoreService
 
@@ -28,12 +30,20 @@ Batches = Annotated[BatchService, Depends(provided(BatchService))]
 
 @router.post("/files", dependencies=[Depends(room)])
 async def attach_file(
-    store_id: str, body: AttachFile, tenant: Tenant, sight: Sighted, stores: Stores, attachments: Attachments
+    store_id: str,
+    body: AttachFile,
+    tenant: Tenant,
+    sight: Sighted,
+    payer: Paid,
+    stores: Stores,
+    attachments: Attachments,
+    response: Response,
 ) -> Wire:
     store = await stores.open(tenant, store_id)
     await admit(sight, tenant, attachments, [body])
-    attached = await attachments.attach(tenant, store_id, store.key, body)
-    return {**attached.wire(), **sight.shown(await sight.see(body.file_id))}
+    attached = await attachments.attach(tenant, store_id, store.key, body, payer)
+    shown = await _followed(attachments, tenant, store.key, attached, response)
+    return {**shown, **sight.shown(await sight.see(body.file_id))}
 
 
 @router.get("/files")
@@ -48,17 +58,24 @@ async def list_files(
     store = await stores.get(tenant, store_id)
     hidden = await sight.hidden()
     page, has_more = await attachments.page(tenant, store_id, store.key, query, hidden=hidden)
-    return wire_page([file.wire() for file in page], has_more=has_more)
+    progress = await attachments.progress(tenant, store_id, store.key, page)
+    return wire_page([{**file.wire(), **progress_of(file, progress)} for file in page], has_more=has_more)
 
 
 @router.get("/files/{file_id}")
 async def retrieve_file(
-    store_id: str, file_id: str, tenant: Tenant, sight: Sighted, stores: Stores, attachments: Attachments
+    store_id: str,
+    file_id: str,
+    tenant: Tenant,
+    sight: Sighted,
+    stores: Stores,
+    attachments: Attachments,
+    response: Response,
 ) -> Wire:
     store = await stores.get(tenant, store_id)
     access = await sight.see(file_id)
     attached = await attachments.get(tenant, store_id, store.key, file_id)
-    return {**attached.wire(), **sight.shown(access)}
+    return {**await _followed(attachments, tenant, store.key, attached, response), **sight.shown(access)}
 
 
 @router.post("/files/{file_id}")
@@ -68,6 +85,7 @@ async def update_file(
     body: UpdateAttributes,
     tenant: Tenant,
     sight: Sighted,
+    payer: Paid,
     stores: Stores,
     attachments: Attachments,
 ) -> Wire:
@@ -77,8 +95,9 @@ async def update_file(
     if "access" in body.model_fields_set:
         await sight.put({file_id: sight.listed(file_id, await sight.see(file_id), body.access)})
     if "attributes" in body.model_fields_set:
-        attached = await attachments.set_attributes(tenant, store_id, store.key, file_id, body.attributes)
-    return {**attached.wire(), **sight.shown(await sight.see(file_id))}
+        attached = await attachments.set_attributes(tenant, store_id, store.key, file_id, body.attributes, payer)
+    progress = await attachments.progress(tenant, store_id, store.key, [attached])
+    return {**attached.wire(), **progress_of(attached, progress), **sight.shown(await sight.see(file_id))}
 
 
 @router.delete("/files/{file_id}")
@@ -114,32 +133,51 @@ async def create_batch(
     body: CreateBatch,
     tenant: Tenant,
     sight: Sighted,
+    payer: Paid,
     stores: Stores,
     attachments: Attachments,
     batches: Batches,
+    response: Response,
 ) -> Wire:
     store = await stores.open(tenant, store_id)
     await admit(sight, tenant, attachments, body.entries())
-    record, files = await batches.create(tenant, store_id, store.key, body)
-    return record.wire(files).model_dump(mode="json")
+    record, files = await batches.create(tenant, store_id, store.key, body, payer)
+    return await _followed_batch(attachments, tenant, store.key, record, files, response)
 
 
 @router.get("/file_batches/{batch_id}")
-async def retrieve_batch(store_id: str, batch_id: str, tenant: Tenant, stores: Stores, batches: Batches) -> Wire:
+async def retrieve_batch(
+    store_id: str,
+    batch_id: str,
+    tenant: Tenant,
+    stores: Stores,
+    attachments: Attachments,
+    batches: Batches,
+    response: Response,
+) -> Wire:
     store = await stores.get(tenant, store_id)
     record = await batches.get(tenant, store_id, store.key, batch_id)
-    return record.wire(await batches.files(tenant, store.key, record)).model_dump(mode="json")
+    files = await batches.files(tenant, store.key, record)
+    return await _followed_batch(attachments, tenant, store.key, record, files, response)
 
 
 @router.post("/file_batches/{batch_id}/cancel")
 async def cancel_batch(
-    store_id: str, batch_id: str, tenant: Tenant, sight: Sighted, stores: Stores, batches: Batches
+    store_id: str,
+    batch_id: str,
+    tenant: Tenant,
+    sight: Sighted,
+    stores: Stores,
+    attachments: Attachments,
+    batches: Batches,
+    response: Response,
 ) -> Wire:
     store = await stores.get(tenant, store_id)
     record = await batches.get(tenant, store_id, store.key, batch_id)
-    await each(sight.change, [member.file_id for member in record.members])
+    await sight.change_all([member.file_id for member in record.members])
     await batches.cancel(tenant, store.key, record)
-    return record.wire(await batches.files(tenant, store.key, record)).model_dump(mode="json")
+    files = await batches.files(tenant, store.key, record)
+    return await _followed_batch(attachments, tenant, store.key, record, files, response)
 
 
 @router.get("/file_batches/{batch_id}/files")
@@ -149,10 +187,35 @@ async def list_batch_files(
     tenant: Tenant,
     sight: Sighted,
     stores: Stores,
+    attachments: Attachments,
     batches: Batches,
     query: Annotated[FilesInStoreQuery, Query()],
 ) -> Wire:
     store = await stores.get(tenant, store_id)
     record = await batches.get(tenant, store_id, store.key, batch_id)
     page, has_more = await batches.page(tenant, store.key, record, query, hidden=await sight.hidden())
-    return wire_page([file.wire() for file in page], has_more=has_more)
+    progress = await attachments.progress(tenant, store_id, store.key, page)
+    return wire_page([{**file.wire(), **progress_of(file, progress)} for file in page], has_more=has_more)
+
+
+async def _followed(
+    attachments: AttachmentService, tenant: str, key: DataKey, file: Attached, response: Response
+) -> Wire:
+    """A file with how far it is, and in the header when to ask again."""
+    progress = await attachments.progress(tenant, file.record.store_id, key, [file])
+    response.headers.update(poll_after_ms([file], progress))
+    return {**file.wire(), **progress_of(file, progress)}
+
+
+async def _followed_batch(
+    attachments: AttachmentService,
+    tenant: str,
+    key: DataKey,
+    record: BatchRecord,
+    files: list[Attached],
+    response: Response,
+) -> Wire:
+    """A batch with how far its files are, and in the header when to ask again."""
+    progress = await attachments.progress(tenant, record.store_id, key, files)
+    response.headers.update(poll_after_ms(files, progress))
+    return {**record.wire(files).model_dump(mode="json"), **progress_of_all(files, progress)}

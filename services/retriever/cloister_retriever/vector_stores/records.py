@@ -1,9 +1,10 @@
 """Vector stores at rest: what is kept, sealed with the store's key, and how it looks on the wire."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+from cloister_common.payer import Payer
 from openai.types import (
     OtherFileChunkingStrategyObject,
     StaticFileChunkingStrategy,
@@ -12,7 +13,6 @@ from openai.types import (
 )
 from openai.types.vector_store import ExpiresAfter, FileCounts
 from openai.types.vector_stores import VectorStoreFile, VectorStoreFileBatch
-from openai.types.vector_stores.vector_store_file import LastError
 from openai.types.vector_stores.vector_store_file_batch import FileCounts as BatchFileCounts
 from pydantic import BaseModel, Field
 
@@ -32,12 +32,15 @@ __all__ = [
     "ErrorCode",
     "Moment",
     "Outcome",
+    "Reading",
     "StoreRecord",
     "StoreView",
     "count_statuses",
+    "described_as",
 ]
 
-ErrorCode = Literal["server_error", "unsupported_file", "invalid_file"]
+ErrorCode = Literal["server_error", "unsupported_file", "invalid_file", "rate_limit_exceeded"]
+"""The last is OpenAI's too, but not of files: that of one whose project is over a limit."""
 
 _SECONDS_A_DAY = 86_400
 
@@ -116,6 +119,9 @@ class AttachmentRecord(Placed):
     protection: Protection = "standard"
     """Which index has its passages: that of the store when it was attached."""
 
+    payer: Payer | None = None
+    """Who attached it, as far as limits and usage go."""
+
     @classmethod
     def lost(cls, store_id: str, file_id: str) -> "AttachmentRecord":
         """What stands for one that does not open. Its own id is not known, and so which passages are its."""
@@ -132,6 +138,15 @@ class AttachmentRecord(Placed):
         )
 
 
+class Reading(BaseModel):
+    """What has been read of a file so far, and embedded of it. None where that is not known: yet, or of its kind."""
+
+    pages_done: int | None = None
+    pages: int | None = None
+    passages_done: int | None = None
+    passages: int | None = None
+
+
 class Outcome(BaseModel):
     """How an ingestion ended. Created once: of a worker that finishes and a caller that cancels, the first wins."""
 
@@ -140,6 +155,9 @@ class Outcome(BaseModel):
     code: ErrorCode | None = None
     message: str | None = None
     passages: int = 0
+    pages: int | None = None
+    """Of a file that has some."""
+
     usage_bytes: int = 0
     text_bytes: int = 0
     details: str | None = None
@@ -170,13 +188,10 @@ class Attached(BaseModel):
 
     def wire(self) -> Wire:
         """OpenAI's shape."""
-        error = None
-        if self.outcome is not None and self.outcome.code is not None:
-            error = LastError(code=self.outcome.code, message=self.outcome.message or "")
         file = VectorStoreFile(
             id=self.record.file_id,
             created_at=self.record.created_at,
-            last_error=error,
+            last_error=None,
             object="vector_store.file",
             status=self.status,
             usage_bytes=self.usage_bytes,
@@ -185,17 +200,21 @@ class Attached(BaseModel):
         )
         # OpenAI's type would turn whole numbers into floats; they go back as they were sent.
         wire = {**file.model_dump(mode="json"), "attributes": self.record.attributes or {}}
+        if self.outcome is not None and self.outcome.code is not None:
+            wire["last_error"] = {"code": self.outcome.code, "message": self.outcome.message or ""}
         # OpenAI has no word for a file that was read in part. A file's own object calls such a sentence so.
         details = None if self.outcome is None else self.outcome.details
         return wire if details is None else {**wire, "status_details": details}
 
 
 class StoreView(NamedTuple):
-    """A vector store as it is now: with its files, and when it was last used (seconds since the epoch)."""
+    """A vector store as it is now: with its files, when it was last used (seconds since the epoch), and what is said of
+    it beside OpenAI's fields."""
 
     record: StoreRecord
     files: Sequence[Attached]
     last_active_at: int
+    besides: Wire
 
     @property
     def id(self) -> str:
@@ -224,7 +243,8 @@ class StoreView(NamedTuple):
             else ExpiresAfter(anchor="last_active_at", days=record.expires_after_days),
             expires_at=expires_at,
         )
-        wire = {**store.model_dump(mode="json"), "description": record.description, "protection": record.protection}
+        ours = {"description": record.description, "protection": record.protection, **self.besides}
+        wire = {**store.model_dump(mode="json"), **ours}
         if record.expires_after_days is None:
             del wire["expires_after"]  # It may be missing in OpenAI's schema, and not null.
         # OpenAI has no status for this. Its SDKs pass on what they do not know.
@@ -264,6 +284,12 @@ class BatchRecord(BaseModel):
             status=status,
             vector_store_id=self.store_id,
         )
+
+
+def described_as(attributes: Mapping[str, object] | None) -> str | None:
+    """The description of a picture among a file's attributes."""
+    text = (attributes or {}).get("description")
+    return text if isinstance(text, str) and text.strip() else None
 
 
 def count_statuses(files: Sequence[Attached]) -> dict[str, int]:

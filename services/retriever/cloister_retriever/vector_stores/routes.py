@@ -7,7 +7,7 @@ from cloister_common.bodies import JsonRoute
 from fastapi import APIRouter, Depends, Query
 from openai.types import VectorStoreDeleted
 
-from cloister_retriever.access import Tenant, room
+from cloister_retriever.access import Paid, Tenant, room
 from cloister_retriever.audience.requests import Sighted
 from cloister_retriever.pages import ListQuery, Wire, wire_page
 from cloister_retriever.vector_stores.schemas import CreateStore, UpdateStore
@@ -21,10 +21,9 @@ Stores = Annotated[VectorStoreService, Depends(provided(VectorStoreService))]
 
 
 @router.post("", dependencies=[Depends(room)])
-async def create_store(body: CreateStore, tenant: Tenant, sight: Sighted, stores: Stores) -> Wire:
-    for file_id in body.file_ids or []:
-        await sight.see(file_id, param="file_id")
-    return (await stores.create(tenant, body)).wire()
+async def create_store(body: CreateStore, tenant: Tenant, sight: Sighted, payer: Paid, stores: Stores) -> Wire:
+    await sight.see_all(body.file_ids or [], param="file_id")
+    return (await stores.create(tenant, body, payer)).wire()
 
 
 @router.get("")

@@ -1,5 +1,6 @@
 """Vector stores at rest: records, attachments, outcomes, batches and extracted texts in the object store."""
 
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from functools import partial
@@ -9,9 +10,12 @@ from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey, Keyring, VaultError, encode_context
 from pydantic import BaseModel
 
+from cloister_retriever.editions import Edition, Place
 from cloister_retriever.identifiers import STORE_PREFIX
 from cloister_retriever.keys import VECTOR_STORE
+from cloister_retriever.storage.bundles import Bundles
 from cloister_retriever.storage.content import ContentFacts, SealedContent
+from cloister_retriever.storage.editions import EditionLog
 from cloister_retriever.storage.layout import TenantPaths, tenant_paths
 from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import RecordKind, SealedRecords
@@ -23,6 +27,7 @@ from cloister_retriever.vector_stores.records import (
     Detached,
     Moment,
     Outcome,
+    Reading,
     StoreRecord,
 )
 
@@ -35,11 +40,13 @@ R = TypeVar("R", bound=BaseModel)
 class VectorStoreStore:
     """Reads and writes one tenant's vector stores. Methods that need a store's key expect the store to exist."""
 
-    def __init__(self, objects: Objects, keyring: Keyring, records: SealedRecords) -> None:
+    def __init__(self, objects: Objects, keyring: Keyring, records: SealedRecords, editions: EditionLog) -> None:
+        self.editions = editions
         self._objects = objects
         self._keyring = keyring
         self._records = records
         self._content = SealedContent(objects)
+        self._bundles = Bundles(objects, keyring)
         self._cleared: dict[str, int] = {}
 
     def check_room(self) -> None:
@@ -76,15 +83,29 @@ class VectorStoreStore:
         """Whether there is a record, whether or not it opens."""
         return await self._objects.size((await self._paths(tenant)).store(store_id)) is not None
 
-    async def delete(self, tenant: str, store_id: str) -> None:
-        """Removes everything of the store: the record first, then the key, then what the key sealed."""
-        paths = await self._paths(tenant)
-        await self._records.delete(paths.store(store_id))
+    async def hide(self, tenant: str, store_id: str) -> None:
+        """Removes the record, then the key: from here on the store is gone for every reader."""
+        await self._records.delete((await self._paths(tenant)).store(store_id))
         await self._keyring.destroy(tenant, VECTOR_STORE, store_id)
+
+    async def delete(self, tenant: str, store_id: str) -> None:
+        """Removes everything of the store: as `hide`, then what the key sealed."""
+        await self.hide(tenant, store_id)
+        paths = await self._paths(tenant)
         for path in (paths.activity(store_id), paths.changes(store_id), paths.outgrown(store_id)):
             await self._records.delete(path)
-        for folder in (paths.attachments, paths.detached, paths.outcomes, paths.texts, paths.words, paths.batches):
+        folders = (paths.attachments, paths.detached, paths.outcomes, paths.texts, paths.pictures, paths.batches)
+        for folder in folders:
             await self._objects.delete_all(folder(store_id))
+        await self._objects.delete_all(paths.readings(store_id))
+        for edition in await self.editions.all(tenant, store_id):
+            await self.delete_words(tenant, store_id, edition)
+
+    async def delete_words(self, tenant: str, store_id: str, edition: Edition) -> None:
+        """Removes all words of an edition of the store."""
+        place = Place(store_id, edition.number).name
+        await self._objects.delete_all((await self._paths(tenant)).words(place))
+        await self._bundles.drop(tenant, place)
 
     # When it was last used and last grew
 
@@ -154,6 +175,11 @@ class VectorStoreStore:
         paths = await self._paths(tenant)
         return await self._records.list(paths.attachments(store_id), _attachments(store_id, key))
 
+    async def attached_ids(self, tenant: str, store_id: str) -> set[str]:
+        """The files of the store, whether or not their records open: nothing is read."""
+        paths = await self._paths(tenant)
+        return {listed.leaf async for part in self._objects.between(paths.attachments(store_id)) for listed in part}
+
     async def some_attachments(
         self, tenant: str, store_id: str, key: DataKey, file_ids: Collection[str]
     ) -> list[AttachmentRecord]:
@@ -203,11 +229,16 @@ class VectorStoreStore:
             await self.delete_ingested(tenant, record.store_id, record.id)
 
     async def delete_ingested(self, tenant: str, store_id: str, attachment_id: str) -> None:
-        """Removes what an ingestion left: outcome, text and words."""
+        """Removes what an ingestion left: outcome, text, words and pictures."""
         paths = await self._paths(tenant)
         await self._records.delete(paths.outcome(store_id, attachment_id))
-        for path in (paths.text(store_id, attachment_id), paths.words_of(store_id, attachment_id)):
-            await self._objects.delete(path)
+        await self.delete_reading(tenant, store_id, attachment_id)
+        await self._objects.delete(paths.text(store_id, attachment_id))
+        await self._objects.delete_all(paths.pictures_of(store_id, attachment_id))
+        for edition in await self.editions.all(tenant, store_id):
+            place = Place(store_id, edition.number).name
+            await self._objects.delete(paths.words_of(place, attachment_id))
+            await self._bundles.drop(tenant, place, attachment_id)
 
     # How their ingestion ended
 
@@ -222,6 +253,24 @@ class VectorStoreStore:
         """Ends an ingestion, unless it has ended; says whether this call did."""
         path = (await self._paths(tenant)).outcome(record.store_id, record.id)
         return await self._records.create(path, outcome, key)
+
+    # How far it is
+
+    async def put_reading(self, tenant: str, record: AttachmentRecord, reading: Reading, key: DataKey) -> None:
+        await self._records.put((await self._paths(tenant)).reading(record.store_id, record.id), reading, key)
+
+    async def readings(self, tenant: str, store_id: str, key: DataKey) -> dict[str, Reading]:
+        """Of the files that have been worked on for a while, by attachment. One that does not open says nothing."""
+        paths = await self._paths(tenant)
+        found: dict[str, Reading] = {}
+        for listed in await self._objects.list(paths.readings(store_id)):
+            with contextlib.suppress(VaultError):
+                reading = await self._records.get(listed.path, Reading, key)
+                found |= {} if reading is None else {listed.leaf: reading}
+        return found
+
+    async def delete_reading(self, tenant: str, store_id: str, attachment_id: str) -> None:
+        await self._records.delete((await self._paths(tenant)).reading(store_id, attachment_id))
 
     # Extracted texts
 

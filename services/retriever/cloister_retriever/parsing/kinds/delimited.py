@@ -14,7 +14,6 @@ __all__ = ["DELIMITED"]
 
 _DELIMITERS = ",;\t|"
 _SAMPLE_LINES = 50
-_LONGEST_CELL = 1024 * 1024
 
 
 def _parse(source: Source) -> Document:
@@ -25,20 +24,39 @@ def _parse(source: Source) -> Document:
         writer.note(decoded.note)
     first, _, rest = text.partition("\n")
     if first.lower().startswith("sep=") and len(first) == len("sep=,"):
-        write_records(writer, _rows(rest, first[-1]))
+        write_records(writer, map(_placed, _rows(rest, first[-1])))
     else:
-        write_records(writer, _rows(text, _delimiter(text, source.name)))
+        write_records(writer, map(_placed, _rows(text, _delimiter(text, source.name))))
     if writer.is_empty:
         raise UnreadableFile("invalid_file", "The table has no text.")
     return writer.document()
 
 
+def _placed(row: list[str]) -> dict[int, str]:
+    """The values by their columns."""
+    return dict(enumerate(row))
+
+
 def _rows(text: str, delimiter: str) -> Iterator[list[str]]:
-    csv.field_size_limit(_LONGEST_CELL)
+    csv.field_size_limit(len(text) + 1)
+    lines = io.StringIO(text, newline="")
+    if _quotes_end(text, delimiter):
+        yield from csv.reader(lines, delimiter=delimiter)
+    else:
+        yield from csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+
+
+def _quotes_end(text: str, delimiter: str) -> bool:
+    """Whether every value that begins with a quotation mark ends with one: where one does not, as of five inches, it
+    would have all rows behind it."""
+    if '"' not in text:
+        return True
     try:
-        yield from csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        for _ in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True):
+            pass
     except csv.Error as error:
-        raise UnreadableFile("invalid_file", "The table is damaged: a value in it never ends.") from error
+        return "unexpected end" not in str(error)
+    return True
 
 
 def _delimiter(text: str, name: str) -> str:

@@ -6,7 +6,7 @@ from cloister_retriever.parsing.decoding import decode
 from cloister_retriever.parsing.document import Document, UnreadableFile
 from cloister_retriever.parsing.kinds.kind import Kind, Look, Source
 from cloister_retriever.parsing.outline import Writer
-from cloister_retriever.parsing.pages import write_page
+from cloister_retriever.parsing.pages import embedded, write_page
 
 __all__ = ["HTML", "declared_encoding"]
 
@@ -31,9 +31,14 @@ def _parse(source: Source) -> Document:
     writer = Writer(source.max_text_bytes)
     if decoded.note is not None:
         writer.note(decoded.note)
-    if not write_page(writer, decoded.text):
+    if not write_page(writer, decoded.text, picture_of=lambda address: _embedded(source, address)):
         raise UnreadableFile("invalid_file", "The page has no text.")
     return writer.document()
+
+
+def _embedded(source: Source, address: str) -> int | None:
+    content = embedded(address) if source.album.takes_any else None
+    return None if content is None else source.album.take(content)
 
 
 def _claims(look: Look) -> bool:

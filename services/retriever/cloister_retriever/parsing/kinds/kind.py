@@ -1,16 +1,26 @@
 """What the parser has to know of a kind of file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
+from cloister_retriever.parsing.album import NO_PICTURES, Album
 from cloister_retriever.parsing.decoding import unmarked, wide_marked
 from cloister_retriever.parsing.document import Document
+from cloister_retriever.parsing.ocr import Eyes
 from cloister_retriever.parsing.packages import package_of
 
-__all__ = ["Kind", "Look", "Source"]
+__all__ = ["Kind", "Look", "ReadsWithin", "Source"]
 
 _HEAD_BYTES = 64 * 1024
+_Part = TypeVar("_Part")
+
+
+class ReadsWithin(Protocol):
+    """Reads a file within another."""
+
+    def __call__(self, content: bytes, name: str, description: str | None = None, /) -> Document:
+        """Raises `UnreadableFile`. ``description`` is of a picture."""
 
 
 class Source(NamedTuple):
@@ -27,8 +37,27 @@ class Source(NamedTuple):
     is_word: Callable[[str], bool] = str.isalpha
     """Whether the embedding model knows this as one word: for words that are cut at a line's end."""
 
-    read: "Callable[[bytes, str], Document] | None" = None
-    """Reads a file within this one. Raises `UnreadableFile`; None where this file is too deep within others."""
+    read: ReadsWithin | None = None
+    """Reads a file within this one. None where this file is too deep within others."""
+
+    album: Album = Album(NO_PICTURES)
+    """Takes the pictures. It is one for an upload, whatever is within it."""
+
+    eyes: Eyes = Eyes(0.0)
+    """Read text in pictures, where that is installed. They are one for an upload, as the album is."""
+
+    description: str | None = None
+    """What whoever uploaded a picture says that it shows."""
+
+    on_page: Callable[[int, int], None] = lambda done, total: None
+    """Is told how many pages have been read, and of how many."""
+
+    def counted(self, parts: Sequence[_Part]) -> Iterator[_Part]:
+        """The slides, sheets, chapters, mails or files that a file consists of, one by one: each counts as a page."""
+        for done, part in enumerate(parts):
+            self.on_page(done, len(parts))
+            yield part
+        self.on_page(len(parts), len(parts))
 
 
 class Look:

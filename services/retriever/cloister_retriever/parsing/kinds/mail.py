@@ -1,16 +1,19 @@
 """EML: the mail's head and words, and the files that came with it."""
 
+import contextlib
 import email
 import email.policy
+import itertools
 from collections.abc import Iterator
 from email.message import EmailMessage
 
-from cloister_retriever.parsing.decoding import decode
+from cloister_retriever.parsing.decoding import decode, unmarked, wide_marked
 from cloister_retriever.parsing.document import Document, UnreadableFile
 from cloister_retriever.parsing.kinds.kind import Kind, Look, Source
 from cloister_retriever.parsing.letters import Enclosure, begin_letter, write_enclosures
 from cloister_retriever.parsing.outline import Writer
-from cloister_retriever.parsing.pages import write_page
+from cloister_retriever.parsing.pages import embedded, write_page
+from cloister_retriever.parsing.signed import signed_content
 
 __all__ = ["MAIL"]
 
@@ -30,22 +33,31 @@ _DEEPEST = 20
 
 def _parse(source: Source) -> Document:
     # A mark or blanks before the first field would make it part of the body.
-    content = source.content.removeprefix(b"\xef\xbb\xbf").lstrip()
+    content = unmarked(wide_marked(source.content)).lstrip()
     message = email.message_from_bytes(content, policy=email.policy.default)
     assert isinstance(message, EmailMessage)
     writer = Writer(source.max_text_bytes)
     begin_letter(writer, _field(message, "Subject"), [(name, _field(message, name)) for name in _SHOWN])
     enclosures: list[Enclosure] = []
+    shown = _shown(message, source)
     for number, part in enumerate(_parts(message, _DEEPEST)):
         if number > _MAX_PARTS:
             raise UnreadableFile("invalid_file", f"The mail has more than {_MAX_PARTS} parts.")
-        if part.get_content_type() == "message/rfc822":
+        if (sealed := _sealed(part)) is not None:
+            signed = signed_content(_payload(part))
+            if signed is None:
+                writer.note(
+                    f"The mail is encrypted with {sealed}, and was not read: save it from a mail program that opens it."
+                )
+            else:
+                enclosures.append(Enclosure("signed.eml", signed))
+        elif part.get_content_type() == "message/rfc822":
             inner = part.get_payload()
             first = inner[0] if isinstance(inner, list) and inner else None
             whole = first.as_bytes() if isinstance(first, EmailMessage) else b""
             enclosures.append(Enclosure(part.get_filename() or "mail.eml", whole))
         elif _is_words(part):
-            _write_words(writer, part, source)
+            _write_words(writer, part, source, shown)
         else:
             payload = part.get_payload(decode=True)
             if isinstance(payload, bytes) and payload and not _is_decoration(part):
@@ -56,11 +68,21 @@ def _parse(source: Source) -> Document:
     return writer.document()
 
 
+def _shown(message: EmailMessage, source: Source) -> dict[str, bytes]:
+    """The pictures within the words, by how a page names them (RFC 2392)."""
+    if not source.album.takes_any:
+        return {}
+    pictures = (part for part in itertools.islice(message.walk(), _MAX_PARTS) if part.get_content_maintype() == "image")
+    named = ((_field(part, "Content-ID").strip().strip("<>"), part.get_payload(decode=True)) for part in pictures)
+    return {name: content for name, content in named if name and isinstance(content, bytes)}
+
+
 def _parts(message: EmailMessage, deepest: int) -> Iterator[EmailMessage]:
-    """What a mail consists of. Of several ways to say the same one is taken: plain text, else HTML."""
+    """What a mail consists of. Of several ways to say the same one is taken: plain text, else HTML, and of an
+    invitation the calendar's entry only where it says nothing else."""
     kind = message.get_content_type()
     payload = message.get_payload()
-    if not message.is_multipart() or kind == "message/rfc822" or not isinstance(payload, list):
+    if not message.is_multipart() or kind in {"message/rfc822", "multipart/encrypted"} or not isinstance(payload, list):
         yield message
         return
     if deepest == 0:
@@ -68,9 +90,18 @@ def _parts(message: EmailMessage, deepest: int) -> Iterator[EmailMessage]:
     parts = [part for part in payload if isinstance(part, EmailMessage)]
     if kind == "multipart/alternative":
         plain = [part for part in parts if part.get_content_type() == "text/plain" and _payload(part).strip()]
-        parts = plain[:1] or parts[-1:]
+        words = [part for part in parts if part.get_content_type() != "text/calendar"]
+        parts = plain[:1] or words[-1:] or parts[-1:]
     for part in parts:
         yield from _parts(part, deepest - 1)
+
+
+def _sealed(part: EmailMessage) -> str | None:
+    """With what a part is encrypted, or signed so that it has to be unwrapped."""
+    kind = part.get_content_type()
+    if kind in {"application/pkcs7-mime", "application/x-pkcs7-mime"}:
+        return "S/MIME"
+    return "PGP" if kind == "multipart/encrypted" else None
 
 
 def _is_words(part: EmailMessage) -> bool:
@@ -80,20 +111,26 @@ def _is_words(part: EmailMessage) -> bool:
 
 
 def _is_decoration(part: EmailMessage) -> bool:
-    """Whether it is a picture within the words, or a signature."""
+    """Whether it is a picture within the words, a signature, or how a saved page looks."""
     kind = part.get_content_type()
-    return (part.get_content_maintype() == "image" and part.get("Content-ID") is not None) or kind in {
+    within = part.get("Content-ID") is not None or part.get("Content-Location") is not None
+    return (part.get_content_maintype() in {"image", "font"} and within) or kind in {
         *("application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"),
-        *("message/delivery-status", "text/rfc822-headers"),
+        *("message/delivery-status", "text/rfc822-headers", "text/css", "text/javascript", "application/javascript"),
     }
 
 
-def _write_words(writer: Writer, part: EmailMessage, source: Source) -> None:
+def _write_words(writer: Writer, part: EmailMessage, source: Source, shown: dict[str, bytes]) -> None:
     decoded = decode(_payload(part), declared=part.get_content_charset(), languages=source.languages)
     if decoded.note is not None:
         writer.note(decoded.note)
     if part.get_content_type() == "text/html":
-        write_page(writer, decoded.text, level=1)
+
+        def picture_of(address: str) -> int | None:
+            content = shown.get(address[:1000].removeprefix("cid:")) or embedded(address)
+            return None if content is None else source.album.take(content)
+
+        write_page(writer, decoded.text, level=1, picture_of=picture_of)
     else:
         writer.paragraph(decoded.text)
 
@@ -104,6 +141,12 @@ def _payload(part: EmailMessage) -> bytes:
 
 
 def _field(message: EmailMessage, name: str) -> str:
+    raw = next((str(value) for key, value in message.raw_items() if key.lower() == name.lower()), "")
+    if any("\udc80" <= char <= "\udcff" for char in raw):
+        # Bytes that no mail may have here, or UTF-8, which newer ones may (RFC 6532).
+        with contextlib.suppress(UnreadableFile):
+            return decode(raw.encode("utf-8", "surrogateescape")).text
+        return ""
     try:
         return str(message.get(name, ""))
     except Exception:  # noqa: BLE001 - a field that breaks its own grammar makes Python's parser raise anything

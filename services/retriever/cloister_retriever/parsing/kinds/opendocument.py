@@ -1,4 +1,4 @@
-"""OpenDocument text and presentations: paragraphs, headings, lists, tables, notes. Slides are pages."""
+"""OpenDocument text and presentations: paragraphs, headings, lists, tables, pictures, notes. Slides are pages."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from cloister_retriever.parsing.outline import Writer
 from cloister_retriever.parsing.packages import Package
 from cloister_retriever.parsing.rows import write_rows
 
-__all__ = ["ODP", "ODT"]
+__all__ = ["ODP", "ODT", "content_of", "text_of", "value_of"]
 
 _DROPPED = frozenset(
     {
@@ -24,25 +24,35 @@ _MOST_REPEATED = 1_000
 
 def _parse(source: Source) -> Document:
     package = Package(source.content)
-    try:
-        if "META-INF/manifest.xml" in package and b"encryption-data" in package.read("META-INF/manifest.xml"):
-            raise UnreadableFile("invalid_file", "The file is encrypted. Upload a copy that opens without a password.")
-        root = parse_xml(package.read("content.xml"))
-    except KeyError as error:
-        raise UnreadableFile("invalid_file", "The OpenDocument file is damaged: it has no content.") from error
+    root = parse_xml(content_of(package))
     body = next((one for one in root.iter() if local(one) == "body"), root)
     writer = Writer(source.max_text_bytes)
-    _Blocks(writer).write(body)
+    _Blocks(writer, package, source).write(body)
     if writer.is_empty:
         raise UnreadableFile("invalid_file", "The OpenDocument file has no text.")
     return writer.document()
 
 
+def content_of(package: Package) -> bytes:
+    """The part of a file that has what it says.
+
+    Raises:
+        UnreadableFile: There is none, or it is encrypted.
+    """
+    if "META-INF/manifest.xml" in package and b"encryption-data" in package.read("META-INF/manifest.xml"):
+        raise UnreadableFile("invalid_file", "The file is encrypted. Upload a copy that opens without a password.")
+    if "content.xml" not in package:
+        raise UnreadableFile("invalid_file", "The OpenDocument file is damaged: it has no content.")
+    return package.read("content.xml")
+
+
 class _Blocks:
     """Writes the blocks of a document in their order."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, package: Package, source: Source) -> None:
         self._writer = writer
+        self._package = package
+        self._album = source.album
         self._slides = 0
 
     def write(self, element: Element, *, item: bool = False) -> None:
@@ -52,17 +62,12 @@ class _Blocks:
             if name in _DROPPED:
                 continue
             if name == "h":
-                level = _value(child, "outline-level") or "1"
-                self._writer.heading(int(level) if level.isdigit() and len(level) < 3 else 1, _text(child))
+                level = value_of(child, "outline-level") or "1"
+                self._writer.heading(int(level) if level.isdigit() and len(level) < 3 else 1, text_of(child))
             elif name == "p":
-                text = _text(child)
-                if item:
-                    self._writer.line(f"- {text}" if text.strip() else "")
-                else:
-                    self._writer.paragraph(text)
-                for inner in child.iter():
-                    if local(inner) in {"note-body", "text-box"} and inner is not child:
-                        self.write(inner)
+                self._paragraph(child, item=item)
+            elif name == "image":
+                self._picture(child)
             elif name == "table":
                 write_rows(self._writer, _rows(child))
             elif name == "page":
@@ -70,36 +75,63 @@ class _Blocks:
             else:
                 self.write(child, item=item or name == "list-item")
 
+    def _paragraph(self, paragraph: Element, *, item: bool) -> None:
+        """A paragraph, and behind it its notes, comments, boxes and pictures."""
+        text = text_of(paragraph)
+        if item:
+            self._writer.line(f"- {text}" if text.strip() else "")
+        else:
+            self._writer.paragraph(text)
+        for inner in paragraph.iter():
+            name = local(inner)
+            if name not in {"note-body", "text-box", "annotation", "image"}:
+                continue
+            if next(one for one in inner.iterancestors() if local(one) == "p") is not paragraph:
+                continue  # of a paragraph within this one, which has its turn
+            if name == "image":
+                self._picture(inner)
+            else:
+                self.write(inner)
+
     def _slide(self, page: Element) -> None:
         self._slides += 1
         self._writer.page(self._slides)
         frames = list(children(page))
         for frame in frames:
-            if _value(frame, "class") == "title":
-                self._writer.heading(1, " ".join(_text(one) for one in frame.iter() if local(one) == "p"))
+            if value_of(frame, "class") == "title":
+                self._writer.heading(1, " ".join(text_of(one) for one in frame.iter() if local(one) == "p"))
         for frame in frames:
             if local(frame) == "notes":
-                said = [_text(one) for one in frame.iter() if local(one) == "p"]
+                said = [text_of(one) for one in frame.iter() if local(one) == "p"]
                 if any(text.strip() for text in said):
                     self._writer.paragraph("Notes: " + "\n".join(text for text in said if text.strip()))
-            elif _value(frame, "class") != "title":
+            elif value_of(frame, "class") != "title":
                 self.write(frame)
 
+    def _picture(self, image: Element) -> None:
+        """Of several images of a frame, which are the same in other formats, the first that is read counts."""
+        frame = image.getparent()
+        part = (value_of(image, "href") or "").removeprefix("./")
+        if part in self._package and next(one for one in children(frame) if local(one) == "image") is image:
+            said = (one for name in ("desc", "title") for one in children(frame) if local(one) == name)
+            text = next((one.text for one in said if one.text and one.text.strip()), "")
+            self._writer.picture(self._album.take(self._package.read(part)), text)
 
-def _text(element: Element) -> str:
+
+def text_of(element: Element) -> str:
     """The text of a paragraph, without notes and boxes, which are blocks of their own."""
     parts = [element.text or ""]
     for child in element:
         name = local(child)
         if name == "s":
-            count = _value(child, "c") or "1"
+            count = value_of(child, "c") or "1"
             parts.append(" " * min(int(count) if count.isdigit() and len(count) < 4 else 1, _MOST_BLANKS))
         elif name == "tab":
             parts.append("\t")
         elif name == "line-break":
             parts.append("\n")
         elif name and name not in _DROPPED and name not in {"note", "text-box", "annotation"}:
-            parts.append(_text(child))
+            parts.append(text_of(child))
         parts.append(child.tail or "")
     return "".join(parts)
 
@@ -111,14 +143,15 @@ def _rows(table: Element) -> Iterator[list[str]]:
         cells: list[str] = []
         for cell in children(row):
             if local(cell) in {"table-cell", "covered-table-cell"}:
-                text = " ".join(_text(one) for one in cell.iter() if local(one) in {"p", "h"})
-                repeated = _value(cell, "number-columns-repeated") or "1"
+                text = " ".join(text_of(one) for one in cell.iter() if local(one) in {"p", "h"})
+                repeated = value_of(cell, "number-columns-repeated") or "1"
                 times = int(repeated) if text and repeated.isdigit() and len(repeated) < 7 else 1
                 cells += [text] * min(times, _MOST_REPEATED)
         yield cells
 
 
-def _value(element: Element, name: str) -> str | None:
+def value_of(element: Element, name: str) -> str | None:
+    """An attribute by its name without its namespace."""
     return next((value for key, value in element.attrib.items() if key.rpartition("}")[2] == name), None)
 
 

@@ -1,6 +1,8 @@
-"""PDF, through PDFium: the text of each page as it is laid out, what was typed into its forms, its bookmarks."""
+"""PDF, through PDFium: the text of each page as it is laid out, its pictures, what was typed into its forms, its
+bookmarks."""
 
 import collections
+import contextlib
 import ctypes
 import itertools
 from collections.abc import Iterator
@@ -11,7 +13,10 @@ import pypdfium2.raw as pdfium
 
 from cloister_retriever.parsing.document import Document, UnreadableFile, too_long
 from cloister_retriever.parsing.kinds.kind import Kind, Look, Source
+from cloister_retriever.parsing.kinds.pdf_pictures import PlacedPicture, page_pictures
 from cloister_retriever.parsing.layout import Block, page_blocks
+from cloister_retriever.parsing.letters import Enclosure, write_enclosures
+from cloister_retriever.parsing.ocr import MOST_EDGE
 from cloister_retriever.parsing.outline import Writer
 
 __all__ = ["PDF"]
@@ -26,12 +31,19 @@ _MAX_FIELDS = 2_000
 _TYPED = {pdfium.FPDF_FORMFIELD_TEXTFIELD, pdfium.FPDF_FORMFIELD_COMBOBOX, pdfium.FPDF_FORMFIELD_LISTBOX}
 _TICKED = {pdfium.FPDF_FORMFIELD_CHECKBOX, pdfium.FPDF_FORMFIELD_RADIOBUTTON}
 _MAX_BOOKMARKS = 2_000
+_MAX_ATTACHMENTS = 1_000
+_SAID = {pdfium.FPDF_ANNOT_TEXT, pdfium.FPDF_ANNOT_HIGHLIGHT, pdfium.FPDF_ANNOT_UNDERLINE, pdfium.FPDF_ANNOT_STRIKEOUT}
+"""Annotations whose words are a comment."""
+
 _LONGEST_VALUE = 64 * 1024
 _LARGER = 1.15
 """A heading's letters, in heights of the text's."""
 
 _MOST_IN_HEADINGS = 0.3
 """Of a document's letters: one that has more of them in large letters has no headings, but large letters."""
+
+_MOST_SCALE = 4.0
+"""Pixels for a point: what is smaller than a stamp is not made larger than it was scanned."""
 
 _HEADING_LINES = 3
 _HEADING_CHARACTERS = 200
@@ -49,6 +61,9 @@ class _Page(NamedTuple):
     number: int
     blocks: list[Block]
     fields: list[_Field]
+    pictures: list[PlacedPicture]
+    seen: str = ""
+    """What was read of the page as it looks, where it has no text of its own."""
 
 
 def _parse(source: Source) -> Document:
@@ -64,20 +79,47 @@ def _parse(source: Source) -> Document:
     bookmarks = _bookmarks(pdf)
     for page in pages:
         writer.page(page.number)
-        _write(writer, page.blocks, levels, bookmarks.get(page.number, []))
+        _write(writer, page, levels, bookmarks.get(page.number, []))
         writer.apart()
         for field in page.fields:
             writer.line(f"{field.name}: {field.value}" if field.name else field.value)
+    write_enclosures(writer, source, _attached(pdf, writer), called="Attachment")
     if writer.is_empty:
-        reason = "its pages are damaged" if broken else "it may be a scan, and text in images is not read yet"
+        reason = "its pages are damaged" if broken else f"it may be a scan, and {_unread(source)}"
         raise UnreadableFile("invalid_file", f"No text was found in the PDF: {reason}.")
-    silent = [page.number for page in pages if not page.blocks and not page.fields]
+    seen = [page.number for page in pages if page.seen]
+    if seen:
+        has, its = ("is", "its") if len(seen) == 1 else ("are", "their")
+        writer.note(f"{_named(seen)} {has} scanned: {its} text was read from the picture, and may have errors.")
+    silent = [page.number for page in pages if not page.blocks and not page.fields and not page.seen]
     if silent:
         has, it = ("has", "it is") if len(silent) == 1 else ("have", "they are")
-        writer.note(f"{_named(silent)} {has} no text: {it} empty, or scanned, and text in images is not read yet.")
+        writer.note(f"{_named(silent)} {has} no text: {it} empty, or scanned, and {_unread(source)}.")
+    if pdf.get_formtype() in {pdfium.FORMTYPE_XFA_FULL, pdfium.FORMTYPE_XFA_FOREGROUND}:
+        writer.note("The PDF has a form in XFA, of which only what its pages show was read: print it as a PDF.")
     if broken:
         writer.note(f"{_named(broken)} could not be read: {'it is' if len(broken) == 1 else 'they are'} damaged.")
     return writer.document()
+
+
+def _attached(pdf: pypdfium2.PdfDocument, writer: Writer) -> list[Enclosure]:
+    """The files that a PDF brings along; a portfolio is nothing else."""
+    found: list[Enclosure] = []
+    count = pdf.count_attachments()
+    for number in range(min(count, _MAX_ATTACHMENTS)):
+        with contextlib.suppress(pypdfium2.PdfiumError, UnicodeDecodeError):
+            attachment = pdf.get_attachment(number)
+            found.append(Enclosure(attachment.get_name(), bytes(attachment.get_data())))
+    if len(found) < count:
+        writer.note(f"Of the {count} files that the PDF brings along {count - len(found)} could not be read.")
+    return found
+
+
+def _unread(source: Source) -> str:
+    """Why text in a picture was not read."""
+    if not source.eyes.can_read:
+        return "text in images is not read here"
+    return "there was no time to read more scans" if source.eyes.skipped else "no text was found in the scan"
 
 
 def _opened(source: Source) -> pypdfium2.PdfDocument:
@@ -102,6 +144,7 @@ def _pages(pdf: pypdfium2.PdfDocument, source: Source) -> tuple[list[_Page], lis
     broken: list[int] = []
     length = 0
     for number in range(1, len(pdf) + 1):
+        source.on_page(number - 1, len(pdf))
         try:
             pages.append(_page(pdf, number, source))
         except pypdfium2.PdfiumError:
@@ -112,6 +155,7 @@ def _pages(pdf: pypdfium2.PdfDocument, source: Source) -> tuple[list[_Page], lis
             raise UnreadableFile(
                 "invalid_file", f"The PDF has more than {source.max_text_bytes} characters of text. Split it."
             )
+    source.on_page(len(pdf), len(pdf))
     return pages, broken
 
 
@@ -125,9 +169,19 @@ def _page(pdf: pypdfium2.PdfDocument, number: int, source: Source) -> _Page:
             blocks = page_blocks(textpage, upright=page.get_rotation() == 0, is_word=source.is_word)
         finally:
             textpage.close()
-        return _Page(number, blocks, list(_fields(page)) if page.formenv is not None else [])
+        fields = list(_fields(page))
+        seen = "" if blocks or fields else _seen(page, source)
+        return _Page(number, blocks, fields, page_pictures(page, blocks, source.album), seen)
     finally:
         page.close()
+
+
+def _seen(page: pypdfium2.PdfPage, source: Source) -> str:
+    """The text of a page that is nothing but pictures, as it looks."""
+    if not source.eyes.can_read or next(page.get_objects(filter=(pdfium.FPDF_PAGEOBJ_IMAGE,)), None) is None:
+        return ""
+    scale = MOST_EDGE / max(page.get_width(), page.get_height(), 1)
+    return source.eyes.read(page.render(scale=min(scale, _MOST_SCALE)).to_pil())
 
 
 def _heading_levels(pages: list[_Page]) -> dict[float, int]:
@@ -146,28 +200,42 @@ def _heading_levels(pages: list[_Page]) -> dict[float, int]:
     return {height: min(level, _DEEPEST_HEADING) for level, height in enumerate(larger, 1)}
 
 
-def _write(writer: Writer, blocks: list[Block], levels: dict[float, int], marks: list[tuple[int, str]]) -> None:
-    """A page's blocks. A short one in large letters is a heading, and so is a line that a bookmark leads to."""
+def _write(writer: Writer, page: _Page, levels: dict[float, int], marks: list[tuple[int, str]]) -> None:
+    """A page's blocks, and its pictures between them.
+
+    A short block in large letters is a heading, and so is a line that a bookmark leads to.
+    """
     marked = {_folded(title): level for level, title in marks}
-    headings = [_heading(block, levels) for block in blocks]
+    headings = [_heading(block, levels) for block in page.blocks]
     if all(level is not None for level in headings):
-        headings = [None] * len(blocks)  # a title page: these are its text
-    for block, level in zip(blocks, headings, strict=True):
-        rest: list[str] = []
+        headings = [None] * len(page.blocks)  # a title page: these are its text
+    waiting = list(page.pictures)
+    for place, (block, level) in enumerate(zip(page.blocks, headings, strict=True)):
+        while waiting and waiting[0].before <= place:
+            writer.picture(waiting.pop(0).number)
         text = " ".join(line.text for line in block)
         mark = marked.pop(_folded(text), None)
         if mark is not None or level is not None:
             writer.heading(mark or level or 1, text)
+        else:
+            _write_lines(writer, block, marked)
+    for picture in waiting:
+        writer.picture(picture.number)
+    writer.paragraph(page.seen)
+
+
+def _write_lines(writer: Writer, block: Block, marked: dict[str, int]) -> None:
+    """A block of text. The lines that a bookmark leads to are headings in it."""
+    rest: list[str] = []
+    for line in block:
+        mark = marked.pop(_folded(line.text), None)
+        if mark is None:
+            rest.append(line.text)
             continue
-        for line in block:
-            mark = marked.pop(_folded(line.text), None)
-            if mark is None:
-                rest.append(line.text)
-                continue
-            writer.paragraph("\n".join(rest))
-            rest = []
-            writer.heading(mark, line.text)
         writer.paragraph("\n".join(rest))
+        rest = []
+        writer.heading(mark, line.text)
+    writer.paragraph("\n".join(rest))
 
 
 def _heading(block: Block, levels: dict[float, int]) -> int | None:
@@ -197,13 +265,20 @@ def _bookmarks(pdf: pypdfium2.PdfDocument) -> dict[int, list[tuple[int, str]]]:
 
 
 def _fields(page: pypdfium2.PdfPage) -> Iterator[_Field]:
-    """What was typed or chosen. A button says nothing, a box that is ticked says its name."""
-    form = page.formenv.raw
+    """What was typed, chosen or noted on the page. A button says nothing, a box that is ticked says its name."""
+    form = None if page.formenv is None else page.formenv.raw
     for index in range(min(pdfium.FPDFPage_GetAnnotCount(page.raw), _MAX_FIELDS)):
         annotation = pdfium.FPDFPage_GetAnnot(page.raw, index)
         if not annotation:
             continue
         try:
+            subtype = pdfium.FPDFAnnot_GetSubtype(annotation)
+            if subtype in _SAID or subtype == pdfium.FPDF_ANNOT_FREETEXT:
+                text = _string(pdfium.FPDFAnnot_GetStringValue, annotation, b"Contents")
+                if text.strip():
+                    yield _Field("Comment" if subtype in _SAID else "", text)
+            if form is None:
+                continue
             kind = pdfium.FPDFAnnot_GetFormFieldType(form, annotation)
             name = _string(pdfium.FPDFAnnot_GetFormFieldAlternateName, form, annotation) or _string(
                 pdfium.FPDFAnnot_GetFormFieldName, form, annotation
@@ -219,14 +294,14 @@ def _fields(page: pypdfium2.PdfPage) -> Iterator[_Field]:
             pdfium.FPDFPage_CloseAnnot(annotation)
 
 
-def _string(function: object, form: object, annotation: object) -> str:
+def _string(function: object, holder: object, what: object) -> str:
     """What one of PDFium's functions gives that write UTF-16 into a buffer and say how many bytes that takes."""
     assert callable(function)
-    length = min(function(form, annotation, None, 0), _LONGEST_VALUE)
+    length = min(function(holder, what, None, 0), _LONGEST_VALUE)
     if length <= 2:
         return ""
     buffer = (ctypes.c_ushort * (length // 2))()
-    function(form, annotation, buffer, length)
+    function(holder, what, buffer, length)
     return bytes(buffer).decode("utf-16-le", "replace").rstrip("\0")
 
 

@@ -1,14 +1,16 @@
-"""PowerPoint: each slide is a page, its title a heading, with its tables and the speaker's notes."""
+"""PowerPoint: each slide is a page, its title a heading, with its tables, charts, pictures, comments and the speaker's
+notes."""
 
-import posixpath
 import re
 from collections.abc import Iterator
 
 from cloister_retriever.parsing.document import Document, UnreadableFile
+from cloister_retriever.parsing.drawings import write_drawings
 from cloister_retriever.parsing.kinds.kind import Kind, Source
 from cloister_retriever.parsing.markup import Element, children, local, parse_xml
 from cloister_retriever.parsing.outline import Writer
 from cloister_retriever.parsing.packages import Package
+from cloister_retriever.parsing.relations import main_part, picture_id, related, relations
 from cloister_retriever.parsing.rows import write_rows
 
 __all__ = ["PPTX"]
@@ -24,27 +26,50 @@ _SLIDE = re.compile(r"ppt/slides/slide(\d{1,6})\.xml")
 def _parse(source: Source) -> Document:
     package = Package(source.content)
     writer = Writer(source.max_text_bytes)
-    for number, slide in enumerate(_slides(package), 1):
-        if number > _MAX_SLIDES:
-            raise UnreadableFile("invalid_file", f"The presentation has more than {_MAX_SLIDES} slides. Split it.")
+    slides = _slides(package)
+    if len(slides) > _MAX_SLIDES:
+        raise UnreadableFile("invalid_file", f"The presentation has more than {_MAX_SLIDES} slides. Split it.")
+    hidden: list[str] = []
+    for number, slide in enumerate(source.counted(slides), 1):
         writer.page(number)
-        shapes = list(_shapes(parse_xml(package.read(slide))))
+        root = parse_xml(package.read(slide))
+        if root.get("show") in {"0", "false"}:
+            hidden.append(str(number))
+        shapes = list(_shapes(root))
+        leads = relations(package, slide)
         for title in (shape for shape in shapes if _placeholder(shape) in _TITLES):
             writer.heading(1, " ".join(_paragraphs(title)))
         for shape in shapes:
-            _write(writer, shape)
-        for notes in (target for target in _related(package, slide) if "/notesSlides/" in target):
-            said = [
-                text
-                for shape in _shapes(parse_xml(package.read(notes)))
-                if _placeholder(shape) not in _NO_TEXT
-                for text in _paragraphs(shape)
-            ]
-            if said:
-                writer.paragraph("Notes: " + "\n".join(said))
+            if local(shape) == "pic":
+                _picture(writer, shape, package, leads, source)
+            else:
+                _write(writer, shape)
+                write_drawings(writer, shape, package, leads)
+        _write_said(writer, package, slide)
+    if hidden:
+        what = f"Slide {hidden[0]} is" if len(hidden) == 1 else f"{len(hidden)} slides, {hidden[0]} the first, are"
+        writer.note(f"{what} hidden when the presentation is shown, and read all the same.")
     if writer.is_empty:
         raise UnreadableFile("invalid_file", "The presentation has no text.")
     return writer.document()
+
+
+def _write_said(writer: Writer, package: Package, slide: str) -> None:
+    """The speaker's notes of a slide, and comments on it."""
+    about = [one for one in related(package, slide) if one.target in package]
+    for notes in (one.target for one in about if "/notesSlides/" in one.target):
+        said = [
+            text
+            for shape in _shapes(parse_xml(package.read(notes)))
+            if _placeholder(shape) not in _NO_TEXT
+            for text in _paragraphs(shape)
+        ]
+        if said:
+            writer.paragraph("Notes: " + "\n".join(said))
+    for comments in (one.target for one in about if one.kind == "comments"):
+        for comment in parse_xml(package.read(comments)).iter():
+            if local(comment) == "cm" and (text := _comment(comment)):
+                writer.paragraph(f"Comment: {text}")
 
 
 def _slides(package: Package) -> list[str]:
@@ -53,40 +78,30 @@ def _slides(package: Package) -> list[str]:
         (name for name in package if _SLIDE.fullmatch(name)),
         key=lambda name: int(_SLIDE.fullmatch(name)[1]),  # type: ignore[index] # it matched
     )
-    if "ppt/presentation.xml" not in package:
+    part = main_part(package, "ppt/presentation.xml")
+    if part not in package:
         return named
-    targets = _relations(package, "ppt/presentation.xml")
+    targets = relations(package, part)
     order = [
         targets.get(next((value for key, value in slide.attrib.items() if key.endswith("}id")), ""), "")
-        for slide in parse_xml(package.read("ppt/presentation.xml")).iter()
+        for slide in parse_xml(package.read(part)).iter()
         if local(slide) == "sldId"
     ]
     shown = [name for name in order if name in package]
     return shown or named
 
 
-def _relations(package: Package, part: str) -> dict[str, str]:
-    """Where the ids in a part lead to, within the file; what leads out of it is left where it is."""
-    folder, _, name = part.rpartition("/")
-    path = f"{folder}/_rels/{name}.rels"
-    if path not in package:
-        return {}
-    return {
-        relation.get("Id", ""): posixpath.normpath(posixpath.join("/", folder, relation.get("Target", ""))).lstrip("/")
-        for relation in children(parse_xml(package.read(path)))
-        if relation.get("TargetMode") != "External"
-    }
-
-
-def _related(package: Package, part: str) -> list[str]:
-    return [target for target in _relations(package, part).values() if target in package]
+def _comment(comment: Element) -> str:
+    """What a comment says, and what was answered: as older programs keep it, and as newer ones do."""
+    said = (one.text or "" for one in comment.iter() if local(one) in {"text", "t"})
+    return " ".join(" ".join(said).split())
 
 
 def _shapes(element: Element) -> Iterator[Element]:
-    """What has text on a slide: shapes and frames, out of their groups."""
+    """What is seen on a slide: shapes, frames and pictures, out of their groups."""
     for child in children(element):
         name = local(child)
-        if name in {"sp", "graphicFrame"}:
+        if name in {"sp", "graphicFrame", "pic"}:
             yield child
         elif name not in {"Fallback", "extLst"}:
             yield from _shapes(child)
@@ -111,6 +126,15 @@ def _write(writer: Writer, shape: Element) -> None:
     writer.apart()
     for text in _paragraphs(shape):
         writer.line(text)
+
+
+def _picture(writer: Writer, shape: Element, package: Package, leads: dict[str, str], source: Source) -> None:
+    blip = next((one for one in shape.iter() if local(one) == "blip"), None)
+    part = None if blip is None else leads.get(picture_id(blip) or "")
+    if part is not None and part in package:
+        named = next((one for one in shape.iter() if local(one) == "cNvPr"), None)
+        text = "" if named is None else named.get("descr") or named.get("title") or ""
+        writer.picture(source.album.take(package.read(part)), text)
 
 
 def _paragraphs(element: Element) -> list[str]:

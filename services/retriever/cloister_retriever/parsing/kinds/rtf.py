@@ -1,5 +1,6 @@
-"""RTF: paragraphs, headings by style, tables. Objects and pictures in it are not looked at."""
+"""RTF: paragraphs, headings by style, tables. What was deleted, and pictures, are not looked at."""
 
+from cloister_retriever.parsing.decoding import wide_marked
 from cloister_retriever.parsing.document import Document, UnreadableFile
 from cloister_retriever.parsing.kinds.kind import Kind, Look, Source
 from cloister_retriever.parsing.outline import Writer
@@ -12,7 +13,8 @@ _USUAL = (b"\\ansi", b"\\mac", b"\\pc", b"\\deff", b"\\fonttbl", b"\\pard", b"\\
 
 def _parse(source: Source) -> Document:
     writer = Writer(source.max_text_bytes)
-    write_rich_text(writer, source.content[source.content.index(b"{") :])
+    content = wide_marked(source.content)
+    write_rich_text(writer, content[content.index(b"{") :])
     if writer.is_empty:
         raise UnreadableFile("invalid_file", "The RTF document has no text.")
     return writer.document()

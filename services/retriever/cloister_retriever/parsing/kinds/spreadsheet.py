@@ -1,76 +1,50 @@
-"""Spreadsheets, Excel's and OpenDocument's: a heading a sheet, a line a row, values as they were last computed."""
+"""Spreadsheets, Excel's and OpenDocument's: a heading a sheet, a line a row, and of each cell what it shows."""
 
-import datetime
-import io
-from collections.abc import Iterator
-
-import python_calamine
+from collections.abc import Iterable, Iterator
 
 from cloister_retriever.parsing.document import Document, UnreadableFile
+from cloister_retriever.parsing.kinds.excel import excel_sheets
+from cloister_retriever.parsing.kinds.excel_binary import binary_sheets
+from cloister_retriever.parsing.kinds.excel_old import old_sheets
 from cloister_retriever.parsing.kinds.kind import Kind, Source
+from cloister_retriever.parsing.kinds.opensheet import open_sheets
 from cloister_retriever.parsing.outline import Writer
-from cloister_retriever.parsing.packages import Package
-from cloister_retriever.parsing.rows import write_records
+from cloister_retriever.parsing.packages import Package, package_of
+from cloister_retriever.parsing.sheets import Sheet, write_sheets
 
 __all__ = ["SPREADSHEET"]
 
-_EXCEL_EXACT = 15
-"""Digits that a number has in a cell: what is behind them is the arithmetic's."""
-
 
 def _parse(source: Source) -> Document:
-    if source.content.startswith(b"PK"):
-        package = Package(source.content)
-        for name in package:
-            package.read(name)  # what would burst is told before it is unpacked at once
-    try:
-        book = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(source.content))
-    except python_calamine.PasswordError as error:
-        raise UnreadableFile(
-            "invalid_file", "The spreadsheet is encrypted. Upload a copy that opens without a password."
-        ) from error
-    except python_calamine.CalamineError as error:
-        raise UnreadableFile("invalid_file", "The spreadsheet is damaged and cannot be opened.") from error
     writer = Writer(source.max_text_bytes)
-    damaged = 0
-    for about in book.sheets_metadata:
-        if about.typ != python_calamine.SheetTypeEnum.WorkSheet:
-            continue  # a chart, or a macro
-        try:
-            sheet = book.get_sheet_by_name(about.name)
-        except (python_calamine.CalamineError, python_calamine.WorksheetNotFound):
-            damaged += 1
-            continue
-        if sheet.height:
-            writer.heading(1, about.name)
-            write_records(writer, _rows(sheet))
-    if damaged:
-        writer.note(f"Of the sheets {damaged} could not be read: damaged.")
+    write_sheets(writer, _sheets(source))
     if writer.is_empty:
-        raise UnreadableFile("invalid_file", "The spreadsheet has no text.")
+        reason = "".join(f" {note}" for note in writer.notes)
+        raise UnreadableFile("invalid_file", f"The spreadsheet has no text.{reason}"[:500])
     return writer.document()
 
 
-def _rows(sheet: python_calamine.CalamineSheet) -> Iterator[list[str]]:
-    for row in sheet.iter_rows():
-        yield [_shown(value) for value in row]
+def _sheets(source: Source) -> Iterator[Sheet]:
+    kind = package_of(source.content)
+    if kind == "ods":
+        count, sheets = open_sheets(Package(source.content))
+        return (sheet for _, sheet in zip(source.counted(range(count)), sheets, strict=False))
+    if kind == "xls":
+        return _in_turn(source, old_sheets(source.content))
+    read = binary_sheets if kind == "xlsb" else excel_sheets
+    return _in_turn(source, read(Package(source.content)))
 
 
-def _shown(value: object) -> str:
-    if isinstance(value, bool):
-        return "TRUE" if value else "FALSE"
-    if isinstance(value, float):
-        return f"{value:.{_EXCEL_EXACT}g}" if abs(value) < 10**_EXCEL_EXACT else repr(value)
-    if isinstance(value, datetime.datetime):
-        return value.date().isoformat() if value.time() == datetime.time() else value.isoformat(" ", "seconds")
-    if isinstance(value, datetime.timedelta):
-        return str(value)
-    return str(value)
+def _in_turn(source: Source, sheets: list[Iterator[Sheet]]) -> Iterator[Sheet]:
+    """Each sheet, which is opened when it is its turn."""
+    parts: Iterable[Iterator[Sheet]] = source.counted(sheets)
+    for part in parts:
+        yield from part
 
 
 SPREADSHEET = Kind(
     "spreadsheet",
-    called=("XLSX", "XLS", "ODS"),
+    called=("XLSX", "XLSB", "XLS", "ODS"),
     parse=_parse,
-    claims=lambda look: look.package in {"xlsx", "xls", "ods"},
+    claims=lambda look: look.package in {"xlsx", "xlsb", "xls", "ods"},
 )

@@ -1,0 +1,1 @@
+"""What ingestions use, until a gateway has written it down."""

@@ -1,0 +1,1 @@
+"""Pictures out of files: kept sealed, found by what they show, and fetched."""
