@@ -1,18 +1,22 @@
-"""How a model writes calls of tools and reasoning, as its folder says: which of vLLM's parsers read them.
+"""What a model can, as its folder says: how it writes calls of tools and reasoning, which tells the parsers of vLLM's
+that read them, and whether it takes images.
 
 A chat template teaches the model its form of a call, or repeats it, so it has marks that no other form has. Where it
 has none that is certain, nothing is guessed: the setting says it, or calls that the model may make are refused.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloister_common.settings import SettingsError
+
 from cloister_llm.rendering.tools import PARSER, has_place_for_tools
 from cloister_llm.settings import LlmSettings
 
-__all__ = ["NO_PARSER", "Parsers", "pod_parsers"]
+__all__ = ["NO_PARSER", "Parsers", "default_images", "pod_images", "pod_parsers"]
 
 NO_PARSER = "none"
 """The setting that does without."""
@@ -30,6 +34,15 @@ _CALLS = (
     ("<tool_call>", "hermes"),
 )
 """Marks in templates, and the parser of the form that has them."""
+
+_IMAGES = 8
+"""In one prompt, where nobody says how many."""
+
+_EYES = ("vision_config", "vision_tower_config", "vit_config", "mm_vision_tower")
+"""Keys of configurations with a part that sees."""
+
+_PLACE_FOR_IMAGES = re.compile(r"""["']image["']""")
+"""Templates that write a model's own placeholder do so for a part of this type."""
 
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 
@@ -50,12 +63,45 @@ class Parsers:
 def pod_parsers(settings: LlmSettings) -> Parsers:
     """The parsers that the settings name, or else those that the model's folder tells."""
     model = settings.model
-    template = settings.engine.extra_arguments.get("chat-template")
-    texts = _templates(model.path) if template is None else [_read(Path(str(template)))]
+    texts = _texts(settings)
     return Parsers(
         _chosen(model.tool_parser, _calls_of(texts)),
         _chosen(model.reasoning_parser, _reasoning_of(texts, str(_json(model.path / "config.json").get("model_type")))),
     )
+
+
+def pod_images(settings: LlmSettings) -> int:
+    """How many images a prompt may have: as the settings say, or else what the model's folder tells.
+
+    Raises:
+        SettingsError: The settings want images of a model that cannot take them.
+    """
+    wanted, found = settings.model.images, _images_of(settings.model.path, _texts(settings))
+    if wanted and not found:
+        raise SettingsError(
+            f"model.images is {wanted}, but the model in {settings.model.path} takes none: its config.json has no "
+            "vision part, or its chat template no place for an image. Set it to 0, or leave it out."
+        )
+    return found if wanted is None else wanted
+
+
+def default_images(folder: Path) -> int:
+    """How many images a prompt may have with the model in ``folder``, where no setting says it."""
+    return _images_of(folder, _templates(folder))
+
+
+def _images_of(folder: Path, templates: list[str]) -> int:
+    """A model takes images if it has a part that sees, and a template that writes the placeholders itself: those that
+    vLLM writes for a template which has its content as one string would be content."""
+    config = _json(folder / "config.json")
+    sees = any(config.get(key) for key in _EYES)
+    return _IMAGES if sees and any(_PLACE_FOR_IMAGES.search(text) for text in templates) else 0
+
+
+def _texts(settings: LlmSettings) -> list[str]:
+    """The chat templates that are in force."""
+    template = settings.engine.extra_arguments.get("chat-template")
+    return _templates(settings.model.path) if template is None else [_read(Path(str(template)))]
 
 
 def _chosen(setting: str | None, found: str | None) -> str | None:

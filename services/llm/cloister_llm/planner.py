@@ -4,9 +4,11 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from cloister_common.settings import SettingsError
 
+from cloister_llm.families import default_images
 from cloister_llm.model_folder import read_config
 from cloister_llm.plan import Load, PlanError, plan_capacity, read_shape, weight_bytes
 from cloister_llm.plan.accelerators import Accelerator, find
@@ -15,6 +17,7 @@ from cloister_llm.plan.comparison import Candidate, Wishes, compare, on_accelera
 from cloister_llm.plan.report import describe, describe_candidates, plan_json
 from cloister_llm.plan.speed import Habits
 from cloister_llm.plan.weights import weights_by_name
+from cloister_llm.settings import AdapterRank
 
 __all__ = ["add_options", "make_plan"]
 
@@ -38,7 +41,8 @@ def add_options(plan: argparse.ArgumentParser) -> None:
     plan.add_argument("--dtype", default="auto", choices=["auto", "bfloat16", "float16", "float32"])
     plan.add_argument("--kv-dtype", default="auto", choices=["auto", "fp8", "fp8_e4m3", "fp8_e5m2"])
     plan.add_argument("--lora-slots", type=int, default=0, metavar="N", help="adapters that are ready at once")
-    plan.add_argument("--lora-rank", type=int, default=16, help="the largest rank among them")
+    ranks = get_args(AdapterRank)
+    plan.add_argument("--lora-rank", type=int, default=16, choices=ranks, help="the largest rank among them")
     habits = Habits()
     plan.add_argument("--think", type=float, default=habits.think_seconds, metavar="SECONDS", help="between turns")
     plan.add_argument("--question", type=int, default=habits.question_tokens, metavar="TOKENS", help="new in a prompt")
@@ -59,6 +63,7 @@ def make_plan(arguments: argparse.Namespace) -> str:
     shape = read_shape(read_config(arguments.model))
     weights = weight_bytes(arguments.model, shape, arguments.dtype)
     name = arguments.name or arguments.model.resolve().name
+    images = default_images(arguments.model)
     load = Load(
         "cpu" if arguments.cpu_memory else "gpu",
         int((arguments.gpu_memory or arguments.cpu_memory or 0) * GIB),
@@ -86,7 +91,8 @@ def make_plan(arguments: argparse.Namespace) -> str:
         else:
             candidates = compare(shape, weights, by_name, named, Wishes(load, habits, arguments.most_gpus))
     if arguments.json:
-        return json.dumps(plan_json(shape, weights, candidates, name=name, dtype=arguments.dtype), indent=2) + "\n"
+        told = plan_json(shape, weights, candidates, name=name, dtype=arguments.dtype, images=images)
+        return json.dumps(told, indent=2) + "\n"
     first = candidates[0]
     if arguments.accelerator and first.why:
         raise PlanError(f"It does not fit on {arguments.accelerator}: {first.why}")
@@ -99,6 +105,7 @@ def make_plan(arguments: argparse.Namespace) -> str:
             path=str(arguments.model),
             dtype=arguments.dtype,
             estimate=first.estimate,
+            images=images,
         )
     return describe_candidates(shape, candidates)
 
@@ -109,7 +116,7 @@ def _on(accelerator: Accelerator, load: Load) -> Load:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Numbers that make no sense are named before they make sums."""
-    above_zero = ("gpu_memory", "cpu_memory", "gpus", "most_gpus", "context", "conversations", "lora_rank", "answer")
+    above_zero = ("gpu_memory", "cpu_memory", "gpus", "most_gpus", "context", "conversations", "answer")
     for option in (*above_zero, "question", "least_rate"):
         value = getattr(arguments, option)
         if value is not None and value <= 0:

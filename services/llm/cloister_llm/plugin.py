@@ -1,4 +1,5 @@
-"""The vLLM plugin (entry point ``vllm.general_plugins``): puts our chat renderer in the place of vLLM's.
+"""The vLLM plugin (entry point ``vllm.general_plugins``): puts our chat renderer in the place of vLLM's, says how its
+processes begin, and has its engine say how far it is.
 
 vLLM loads it in every one of its processes before the engine is built. A plugin that fails to load is only logged by
 vLLM, so `cloister_llm.guard` checks at start that the renderer in use is really ours.
@@ -7,6 +8,9 @@ vLLM, so `cloister_llm.guard` checks at start that the renderer in use is really
 import logging
 
 from cloister_common.logs import configure_our_loggers, json_handler, report_failures
+
+from cloister_llm.processes import share
+from cloister_llm.starting.phases import follow
 
 __all__ = ["NAME", "log_handler", "register"]
 
@@ -19,6 +23,8 @@ def register() -> None:
     from vllm.renderers.registry import RENDERER_REGISTRY
 
     RENDERER_REGISTRY.renderers["hf"] = ("cloister_llm.rendering.vllm_adapter", "GuardedRenderer")
+    share()
+    follow()
 
 
 def log_handler(mark: str) -> logging.Handler:

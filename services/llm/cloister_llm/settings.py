@@ -7,23 +7,36 @@ takes no arguments.
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
+from cloister_common.buckets import BucketSettings
 from cloister_common.settings import ServiceSettings, Settings, SettingsError, load_settings
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 __all__ = [
+    "HERALD_VARIABLE",
+    "LISTENER_VARIABLE",
     "OWNED_ARGUMENTS",
+    "PHASE_VARIABLE",
     "SETTINGS_VARIABLE",
+    "AdapterRank",
     "EngineSettings",
     "LlmSettings",
+    "LoraSettings",
     "ModelSettings",
     "inherited_environment",
+    "inherited_listener",
     "pod_settings",
     "pod_settings_file",
+    "started_herald",
+    "started_phase_file",
 ]
 
 SETTINGS_VARIABLE = "CLOISTER_LLM_SETTINGS"
+LISTENER_VARIABLE, HERALD_VARIABLE = "CLOISTER_LLM_LISTENER", "CLOISTER_LLM_HERALD"
+PHASE_VARIABLE = "CLOISTER_LLM_PHASE_FILE"
+"""What the launcher leaves vLLM's process (`cloister_llm.starting`): the socket it listens on, who answers there
+meanwhile, and the file in which vLLM says how far it is."""
 
 _DROPPED = re.compile(r"^(VLLM_|HF_|HUGGING_FACE_|TRANSFORMERS_|PROMETHEUS_MULTIPROC_DIR$|.*_PROXY$|.*_proxy$)")
 
@@ -42,12 +55,14 @@ OWNED_ARGUMENTS = frozenset(
         *("api-key", "uds", "grpc", "grpc-port", "headless", "api-server-count", "root-path", "tool-server"),
         *("enable-scale-out", "tokens-only", "enable-tokenizer-info-endpoint", "disable-fastapi-docs"),
         *("enable-offline-docs", "allowed-origins", "allowed-methods", "allowed-headers", "allow-credentials"),
-        *("enable-sleep-mode", "profiler-config", "enable-lora", "lora-modules"),
+        *("enable-sleep-mode", "profiler-config", "enable-lora", "lora-modules", "max-loras"),
+        *("max-lora-rank", "default-mm-loras"),
         # Content: prompts, media, logs, traces, cached keys and values
         *("trust-request-chat-template", "trust-request-mm-kwargs", "enable-prompt-embeds", "enable-log-requests"),
         *("enable-log-outputs", "enable-log-deltas", "max-log-len", "log-error-stack", "log-config-file", "log-level"),
         *("uvicorn-log-level", "disable-uvicorn-access-log", "disable-access-log-for-endpoints", "logging-config"),
         *("allowed-media-domains", "allowed-local-media-path", "limit-mm-per-prompt", "language-model-only"),
+        "mm-processor-cache-gb",
         *("otlp-traces-endpoint", "collect-detailed-traces", "kv-transfer-config", "ec-transfer-config"),
         *("kv-offloading-size", "kv-offloading-backend", "kv-events-config", "additional-config"),
         # What the gateway relies on
@@ -90,6 +105,13 @@ class ModelSettings(Settings):
         description="vLLM's parser of reasoning (`qwen3`, `deepseek_r1` …); left out, by the model's type and template "
         "where that is certain; `none`: reasoning stays in the answer.",
     )
+    images: int | None = Field(
+        None,
+        ge=0,
+        le=64,
+        description="Most images in one prompt; left out, 8 for a model whose configuration and chat template have a "
+        "place for them, else 0. The gateway is told by its `models.<name>.images`.",
+    )
 
 
 class EngineSettings(Settings):
@@ -108,7 +130,8 @@ class EngineSettings(Settings):
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto",
-        description="What the model is computed in; `auto`: as the weights are stored, or 16-bit for 32-bit ones.",
+        description="What the model is computed in; `auto`: as the weights are stored, or 16-bit for 32-bit ones; on a "
+        "CPU `float32` where it was measured to be faster and there is room.",
     )
     eager: bool = Field(
         False,
@@ -124,9 +147,15 @@ class EngineSettings(Settings):
         description="How far vLLM stands back where processors are short, as in nice(1), so that a model which "
         "computes on all of them does not starve what must answer at once; left out, 10 on a CPU, 0 with GPUs.",
     )
+    sleep: bool = Field(
+        False,
+        description="Whether a gateway may have it give its GPUs' memory back while nobody uses the model (vLLM's "
+        "sleep mode; the gateway's `models.<name>.mode: sleep`). At level 1 the pod needs as much memory as the "
+        "weights have. On a CPU there is no such mode.",
+    )
     cache_dir: Path = Field(
         description="A writable folder of this pod alone for compiled code, which vLLM executes when it finds it there "
-        "again. Keep it over restarts to skip compilation."
+        "again, and for what was measured. Keep it over restarts to skip both."
     )
     schema_seconds: float = Field(
         1.0, gt=0, le=60, description="Processor seconds that the JSON schemas of one request may take to compile."
@@ -160,12 +189,59 @@ class EngineSettings(Settings):
         return arguments
 
 
+AdapterRank = Literal[8, 16, 32, 64, 128, 256, 320, 512]
+"""What vLLM's slots can be made for."""
+
+
+class LoraSettings(Settings):
+    """Fine-tuned models beside the model: LoRA adapters, loaded while the pod runs when a gateway asks for one."""
+
+    folder: Path | None = Field(
+        None,
+        description="Folder with the adapters, each in a folder of its own below it; the same for every pod of the "
+        "model. It is only read: an adapter is copied into `engine.cache_dir`, and its digest taken of the copy. Set "
+        "this or `bucket`.",
+    )
+    bucket: BucketSettings | None = Field(
+        None,
+        description="Bucket of an object store with the adapters, each in a folder of its own below the prefix "
+        "(`s3://bucket/prefix/FOLDER/adapter_config.json` …); read and copied in the same way. They lie there as "
+        "they were put there, not sealed: give the pods a key that may read this prefix and nothing else.",
+    )
+    max_mib: int = Field(
+        1024,
+        ge=1,
+        description="The largest adapter, in MiB. Copies of all that are loaded lie in `engine.cache_dir`.",
+    )
+    slots: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Adapters that are computed at once; requests for more of them wait for a slot. Two versions of "
+        "one take two. The plan counts their memory.",
+    )
+    rank: AdapterRank = Field(
+        16, description="The largest rank of an adapter. Each slot takes the memory of this rank."
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.folder is None) == (self.bucket is None):
+            raise ValueError("set 'folder' or 'bucket', where the adapters lie, and not both")
+        return self
+
+
 class LlmSettings(ServiceSettings):
     """Everything one llm pod needs to know."""
 
     token_file: Path = Field(description="The internal tokens this pod accepts, one a line.")
     model: ModelSettings
     engine: EngineSettings
+    lora: LoraSettings | None = Field(
+        None,
+        description="Where adapters may be loaded; left out, none are. On a CPU vLLM does not compile a model that "
+        "takes adapters, so it answers as with `engine.eager`.",
+    )
     max_body_bytes: int = Field(
         10 * 1024 * 1024,
         ge=1024,
@@ -185,10 +261,7 @@ def pod_settings_file() -> Path:
     Raises:
         SettingsError: vLLM was not started by our launcher.
     """
-    path = os.environ.get(SETTINGS_VARIABLE)
-    if not path:
-        raise SettingsError("vLLM must be started with: python -m cloister_llm --config FILE")
-    return Path(path)
+    return Path(_left_by_launcher(SETTINGS_VARIABLE))
 
 
 def pod_settings() -> LlmSettings:
@@ -198,6 +271,34 @@ def pod_settings() -> LlmSettings:
         SettingsError: vLLM was not started by our launcher, or the file is wrong.
     """
     return load_settings(LlmSettings, pod_settings_file())
+
+
+def inherited_listener() -> int:
+    """The listening socket that the launcher has left this process, as a file descriptor.
+
+    Raises:
+        SettingsError: vLLM was not started by our launcher.
+    """
+    return int(_left_by_launcher(LISTENER_VARIABLE))
+
+
+def started_herald() -> int | None:
+    """The process that answers until vLLM does, if there is one."""
+    herald = os.environ.get(HERALD_VARIABLE)
+    return int(herald) if herald else None
+
+
+def started_phase_file() -> Path | None:
+    """Where the phase of a start is said, if anybody wants to know."""
+    file = os.environ.get(PHASE_VARIABLE)
+    return Path(file) if file else None
+
+
+def _left_by_launcher(variable: str) -> str:
+    value = os.environ.get(variable)
+    if not value:
+        raise SettingsError("vLLM must be started with: python -m cloister_llm --config FILE")
+    return value
 
 
 def inherited_environment() -> dict[str, str]:

@@ -11,8 +11,8 @@ from cloister_common.internal import InternalTokens
 from cloister_common.testing.llm import FakeLlm
 from cloister_common.testing.serving import served
 from cloister_common.vault import FileRootKey, Keyring, MemoryKeyStore
+from cloister_gateway.model_settings import LlmSettings, ModelSettings
 from cloister_gateway.models import Catalog, ModelUpstream, open_upstream
-from cloister_gateway.settings import LlmSettings, ModelSettings
 
 from tests.support.gateway import INTERNAL_TOKEN, secret_file
 from tests.support.llm import LlmServer

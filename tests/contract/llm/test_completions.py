@@ -5,9 +5,9 @@ from typing import Any
 
 import httpx
 from cloister_gateway.completions.shapes import completion
+from cloister_gateway.model_settings import ModelSettings
 from cloister_gateway.models import Catalog, ModelUpstream
 from cloister_gateway.models.upstream import TEXT
-from cloister_gateway.settings import ModelSettings
 
 from tests.contract.llm.conftest import CONTEXT_TOKENS, MODEL
 

@@ -8,9 +8,11 @@ from typing import Any, get_args
 import httpx
 import pytest
 from cloister_common.errors import InvalidRequest
+from cloister_common.flight import HEADER, Flight, flight_of, told
 from cloister_gateway.models import ModelUpstream
 from cloister_gateway.models.loads import LOAD_PATH
 from cloister_gateway.models.reasoning import Effort, thinking
+from cloister_gateway.models.work import WorkClass
 
 from tests.contract.llm.conftest import CONTEXT_TOKENS, MODEL, Pod
 from tests.support.payloads import payloads_of
@@ -118,6 +120,29 @@ async def test_a_pod_tells_its_load(http: httpx.AsyncClient, pod: Pod) -> None:
             while (await load())["running"] != 1:
                 await asyncio.sleep(0.02)
     assert (await load())["waiting"] == 0
+
+
+async def test_a_pod_tells_what_it_holds_and_what_other_gateways_have_under_way(http: httpx.AsyncClient) -> None:
+    async def load(gateway: str, tokens: int) -> dict[str, Any]:
+        word = told(gateway, Flight(tokens, 2, 1, frozenset({"quiet"})))
+        found: dict[str, Any] = (await http.get(LOAD_PATH, headers={HEADER: word})).raise_for_status().json()
+        return found
+
+    found = await load("first", 700)
+    assert found["tokens"] >= CONTEXT_TOKENS
+    assert found["requests"] >= 1
+    async with asyncio.timeout(60):  # A word is kept for a few seconds only.
+        while flight_of((await load("second", 40))["others"]) != Flight(700, 2, 1, frozenset({"quiet"})):
+            await load("first", 700)
+
+
+@pytest.mark.parametrize("work", list(WorkClass))
+async def test_a_pod_takes_the_priority_of_each_class(upstream: ModelUpstream, pod: Pod, work: WorkClass) -> None:
+    body = {"messages": QUESTION, "max_tokens": 4, "ignore_eos": True}
+    answer = json.loads(await upstream.complete_chat(MODEL, body, tenant="proj_a", work=work))
+    assert answer["usage"]["completion_tokens"] == 4
+    if pod.fake is not None:
+        assert pod.fake.chats()[-1].get("priority", 0) == work.priority
 
 
 async def test_without_being_asked_for_it_a_stream_counts_nothing(http: httpx.AsyncClient) -> None:

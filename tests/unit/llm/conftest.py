@@ -5,9 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from cloister_common.testing.serving import free_port
+from cloister_llm.guard.middleware import Guard
 from cloister_llm.settings import LlmSettings
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from tests.unit.llm.guarded import TOKEN, application, lifespan
 
 CONTROL = ["<|im_start|>", "<|im_end|>"]
 PLAIN_ADDED = ["<think>", "</think>", "\n\n"]
@@ -27,9 +32,20 @@ SMOLLM2 = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no vLLM here to measure with. Tests of what is measured say what it would be."""
+
+    def measure(*_: Any) -> dict[str, list[float]]:
+        raise OSError
+
+    monkeypatch.setattr("cloister_llm.precision.measure", measure)
+
+
 @pytest.fixture
 def make_settings(tmp_path: Path) -> Callable[..., LlmSettings]:
     """Settings with a token, changed as the test wants: ``make_settings(engine={"eager": True})``."""
+    port, metrics_port = free_port(), free_port()  # the launcher looks whether nobody has them
 
     def make(**sections: Any) -> LlmSettings:
         token = tmp_path / "token"
@@ -38,7 +54,7 @@ def make_settings(tmp_path: Path) -> Callable[..., LlmSettings]:
             "token_file": token,
             "model": {"name": "small", "path": tmp_path / "model"},
             "engine": {"device": "cpu", "cache_dir": tmp_path / "cache"},
-            "server": {"port": 18290, "metrics_port": 18291},
+            "server": {"port": port, "metrics_port": metrics_port},
         }
         for name, section in sections.items():
             data[name] = {**data.get(name, {}), **section} if isinstance(section, dict) else section
@@ -56,6 +72,22 @@ def model_folder(tmp_path: Path) -> Path:
     (folder / "tokenizer.json").write_text("{}")
     write_safetensors(folder / "model.safetensors", {"a": ("BF16", 1000)})
     return folder
+
+
+@pytest.fixture
+async def guard(make_settings: Any, monkeypatch: pytest.MonkeyPatch) -> Guard:
+    """A guard that has started."""
+    guard = Guard(application(), make_settings(max_body_bytes=4096, max_json_values=1000), prepare=lambda *_: None)
+    monkeypatch.setattr(guard.drain, "on_signals", lambda stop: None)
+    assert await lifespan(guard) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    return guard
+
+
+@pytest.fixture
+async def client(guard: Guard) -> Any:
+    transport = httpx.ASGITransport(guard)
+    async with httpx.AsyncClient(transport=transport, base_url="http://llm", headers=TOKEN) as client:
+        yield client
 
 
 def write_safetensors(file: Path, tensors: dict[str, tuple[str, int]]) -> None:

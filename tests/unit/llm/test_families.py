@@ -1,11 +1,12 @@
-"""Which parsers read a model's calls and reasoning, by what its folder says."""
+"""Which parsers read a model's calls and reasoning, and whether it takes images, by what its folder says."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cloister_llm.families import Parsers, pod_parsers
+from cloister_common.settings import SettingsError
+from cloister_llm.families import Parsers, default_images, pod_images, pod_parsers
 from cloister_llm.launcher import prepare
 
 QWEN = '{% if tools %}<tool_call>\n{"name": …, "arguments": …}{% endif %}'
@@ -89,3 +90,51 @@ def test_vllm_is_started_with_them(make_settings: Any, model_folder: Path, templ
     command = prepare(make_settings(), Path("llm.yaml")).command
     assert [word for word in command if "-parser=" in word] == options
     assert "--enable-auto-tool-choice" in command
+
+
+SEES = "{% for part in message.content %}{% if part.type == 'image' %}<image>{% endif %}{% endfor %}"
+
+
+def write_seeing(folder: Path, template: str, **config: Any) -> None:
+    write(folder, template, "llava")
+    (folder / "config.json").write_text(json.dumps({"model_type": "llava", **config}))
+
+
+@pytest.mark.parametrize(
+    ("template", "config", "images"),
+    [
+        (SEES, {"vision_config": {"hidden_size": 8}}, 8),
+        (SEES.replace("'", '"'), {"vision_config": {"hidden_size": 8}}, 8),
+        (SEES, {"vision_config": None}, 0),
+        (SEES, {}, 0),
+        ("{{ message.content }}", {"vision_config": {"hidden_size": 8}}, 0),
+    ],
+    ids=["sees", "sees in other quotes", "without the part", "text only", "content as one string"],
+)
+def test_a_model_takes_images_if_it_sees_and_its_template_has_a_place(
+    make_settings: Any, tmp_path: Path, template: str, config: dict[str, Any], images: int
+) -> None:
+    folder = tmp_path / "model"
+    write_seeing(folder, template, **config)
+    assert pod_images(make_settings()) == default_images(folder) == images
+    assert pod_images(make_settings(model={"images": 0})) == 0
+    if images:
+        assert pod_images(make_settings(model={"images": 3})) == 3
+    else:
+        with pytest.raises(SettingsError, match=r"model\.images is 3"):
+            pod_images(make_settings(model={"images": 3}))
+
+
+def test_a_pod_is_started_for_as_many_images_as_it_takes(make_settings: Any, model_folder: Path) -> None:
+    def limits(**model: Any) -> list[str]:
+        command = prepare(make_settings(model=model), model_folder / "llm.yaml").command
+        return [word for word in command if word.startswith(("--limit-mm-per-prompt=", "--mm-processor-cache-gb="))]
+
+    assert limits() == ['--limit-mm-per-prompt={"image": 0, "video": 0, "audio": 0}']
+    config = json.loads((model_folder / "config.json").read_text())
+    (model_folder / "config.json").write_text(json.dumps({**config, "vision_config": {"hidden_size": 8}}))
+    (model_folder / "chat_template.jinja").write_text(SEES)
+    assert limits(images=2) == [
+        '--limit-mm-per-prompt={"image": 2, "video": 0, "audio": 0}',
+        "--mm-processor-cache-gb=0",
+    ]

@@ -8,55 +8,13 @@ from typing import Any
 import httpx
 import pytest
 from cloister_common.settings import SettingsError
-from cloister_llm.guard.compiler import Compiler
-from cloister_llm.guard.compiler_watch import CompilerWatch
 from cloister_llm.guard.load import LOAD_PATH, load_of_engine
 from cloister_llm.guard.middleware import Guard
 from cloister_llm.settings import SETTINGS_VARIABLE
 from prometheus_client import CollectorRegistry, Gauge
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, StreamingResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import WebSocketRoute
 
-TOKEN = {"authorization": f"Bearer {'t' * 40}"}
-USER = {"role": "user", "content": "hi"}
-
-
-async def echo(request: Request) -> JSONResponse:
-    body = await request.body()
-    return JSONResponse({"path": request.url.path, "body": body.decode()})
-
-
-async def stream(request: Request) -> StreamingResponse:
-    async def chunks() -> Any:
-        for number in range(3):
-            yield f"data: {number}\n\n"
-
-    return StreamingResponse(chunks(), media_type="text/event-stream")
-
-
-def application() -> Starlette:
-    """Has far more routes than may answer, as vLLM does."""
-    everywhere = ["/health", "/v1/models", "/tokenize", "/metrics", "/invocations", "/pause", "/v1/embeddings"]
-    routes = [Route(path, echo, methods=["GET", "POST"]) for path in everywhere]
-    return Starlette(routes=[*routes, Route("/v1/chat/completions", stream, methods=["POST"])])
-
-
-@pytest.fixture
-async def guard(make_settings: Any, monkeypatch: pytest.MonkeyPatch) -> Guard:
-    """A guard that has started."""
-    guard = Guard(application(), make_settings(max_body_bytes=4096, max_json_values=1000), prepare=lambda *_: None)
-    monkeypatch.setattr(guard.drain, "on_signals", lambda stop: None)
-    assert await lifespan(guard) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-    return guard
-
-
-@pytest.fixture
-async def client(guard: Guard) -> Any:
-    transport = httpx.ASGITransport(guard)
-    async with httpx.AsyncClient(transport=transport, base_url="http://llm", headers=TOKEN) as client:
-        yield client
+from tests.unit.llm.guarded import PNG, TOKEN, USER, application, echo, lifespan
 
 
 @pytest.mark.parametrize(
@@ -105,6 +63,23 @@ async def test_an_accepted_body_arrives_whole(client: httpx.AsyncClient) -> None
     assert json.loads((await client.post("/tokenize", json=body)).json()["body"]) == body
 
 
+@pytest.mark.parametrize("most", [0, 1, 2])
+async def test_as_many_images_of_the_user_arrive_as_the_model_takes(
+    guard: Guard, client: httpx.AsyncClient, most: int
+) -> None:
+    guard._images = most
+    part = {"type": "image_url", "image_url": {"url": PNG}, "uuid": "0" * 64}
+    for images in range(3):
+        body = {"messages": [USER, {"role": "user", "content": [{"type": "text", "text": "What?"}, *[part] * images]}]}
+        response = await client.post("/tokenize", json=body)
+        if images <= most:
+            assert json.loads(response.json()["body"]) == body
+        else:
+            assert response.status_code == 400
+            assert response.json()["error"]["param"] == f"messages[1].content[{1 + most}]"
+            assert "image" in response.json()["error"]["message"]
+
+
 async def test_a_stream_passes_through(client: httpx.AsyncClient) -> None:
     body = {"messages": [USER], "stream": True, "cache_salt": "s", "priority": 1, "return_token_ids": True}
     response = await client.post("/v1/chat/completions", json=body)
@@ -138,7 +113,26 @@ async def test_fields_that_could_rewrite_the_prompt_are_refused_by_name(client: 
         ({"messages": [{"role": ["user"], "content": "x"}]}, "messages[0].role"),
         ({"messages": [{**USER, "task": "x"}]}, "messages[0].task"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
+        *(
+            (
+                {"messages": [{"role": role, "content": [{"type": "image_url", **part}]}]},
+                f"messages[0].content[0].{field}",
+            )
+            for role, part, field in (
+                ("system", {"image_url": {"url": PNG}}, "type"),
+                ("user", {}, "image_url"),
+                ("user", {"image_url": PNG}, "image_url"),
+                ("user", {"image_url": {"url": "https://media.example/a.png"}}, "image_url"),
+                ("user", {"image_url": {"url": "file:///nowhere/secret.png"}}, "image_url"),
+                ("user", {"image_url": {"url": "data:image/svg+xml;base64,AA=="}}, "image_url"),
+                ("user", {"image_url": {"url": PNG, "detail": "low"}}, "image_url"),
+                ("user", {"image_url": {"url": PNG}, "uuid": "mine"}, "uuid"),
+                ("user", {"image_url": {"url": PNG}, "uuid": 7}, "uuid"),
+                ("user", {"image_url": {"url": PNG}, "min_pixels": 1}, "min_pixels"),
+            )
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": "image", "image": PNG}]}]}, "messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_pil"}]}]}, "messages[0].content[0].type"),
         ({"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content[0].type"),
         (
             {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "more": 1}]}]},
@@ -202,21 +196,6 @@ async def test_websockets_are_closed(guard: Any) -> None:
     assert [message["type"] for message in sent] == ["websocket.close"]
 
 
-async def lifespan(guard: Guard) -> list[str]:
-    """Runs the lifespan through; gives what was sent."""
-    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
-    sent: list[str] = []
-
-    async def receive() -> Any:
-        return next(messages)
-
-    async def send(message: Any) -> None:
-        sent.append(message["type"])
-
-    await guard({"type": "lifespan", "app": guard.app}, receive, send)
-    return sent
-
-
 async def test_start_prepares_the_process_and_watches_for_the_end(
     make_settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,7 +238,13 @@ async def test_a_process_that_cannot_be_prepared_does_not_start(make_settings: A
 
 async def test_a_pod_that_drains_is_not_ready_and_takes_nothing_new(guard: Guard, client: httpx.AsyncClient) -> None:
     stopped = asyncio.Event()
-    assert (await client.get(LOAD_PATH)).json() == {"running": 0, "waiting": 0, "ending": False}
+    assert (await client.get(LOAD_PATH)).json() == {
+        "running": 0,
+        "waiting": 0,
+        "ending": False,
+        "adapters": [],
+        "others": {"tokens": 0, "requests": 0, "gateways": 0, "light": []},
+    }
     guard.drain.begin(stopped.set)
     await asyncio.wait_for(stopped.wait(), 30)
     assert (await client.get(LOAD_PATH)).json()["ending"] is True
@@ -277,123 +262,3 @@ def test_the_load_is_what_the_engine_counts() -> None:
             gauge.labels(engine).set(count)
     assert load_of_engine(registry) == {"running": 4, "waiting": 2}
     assert load_of_engine(CollectorRegistry()) == {"running": 0, "waiting": 0}
-
-
-class Trusting(Compiler):
-    """Takes every schema; remembers which it was asked for."""
-
-    def __init__(self) -> None:
-        super().__init__(1)
-        self.asked: list[tuple[list[str], str]] = []
-
-    async def check(self, schemas: Any, *, tenant: str) -> None:
-        self.asked.append(([param for param, _ in schemas], tenant))
-
-
-def tool(parameters: Any = None, **more: Any) -> dict[str, Any]:
-    return {"type": "function", "function": {"name": "f", "parameters": parameters or {"type": "object"}}, **more}
-
-
-def form(schema: Any) -> dict[str, Any]:
-    return {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
-
-
-@pytest.mark.parametrize(
-    ("body", "param"),
-    [
-        ({"response_format": {"type": "structural_tag", "structures": [], "triggers": []}}, "response_format"),
-        ({"response_format": {"type": "regex"}}, "response_format.type"),
-        ({"response_format": {**form({}), "structural_tag": "x"}}, "response_format.structural_tag"),
-        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
-        (
-            {"response_format": {"type": "json_schema", "json_schema": {"schema": {}, "x": 1}}},
-            "response_format.json_schema.x",
-        ),
-        ({"response_format": "json"}, "response_format"),
-        ({"response_format": form({"type": "array", "minItems": 10_001})}, "response_format.json_schema.schema"),
-        ({"response_format": form(5)}, "response_format.json_schema.schema"),
-        ({"tools": "x"}, "tools"),
-        ({"tools": [{"type": "custom", "function": {}}]}, "tools[0].type"),
-        ({"tools": [tool(format={})]}, "tools[0].format"),
-        ({"tools": [tool(), tool({"$ref": "#"})]}, "tools[1].function.parameters"),
-        *(
-            ({field: "x"}, field)
-            for field in ("guided_json", "guided_regex", "guided_grammar", "guided_choice", "structural_tag", "grammar")
-        ),
-    ],
-)
-async def test_only_schemas_within_bounds_reach_the_grammar_compiler(
-    client: httpx.AsyncClient, body: dict[str, Any], param: str
-) -> None:
-    response = await client.post("/v1/chat/completions", json={"messages": [USER], **body})
-    assert response.status_code == 400
-    assert response.json()["error"]["param"].startswith(param)
-
-
-async def test_what_becomes_a_grammar_is_tried_first_in_its_tenants_turn(make_settings: Any) -> None:
-    compiler = Trusting()
-    guard = Guard(application(), make_settings(), prepare=lambda *_: None, compiler=compiler)
-    guard.drain.on_signals = lambda stop: None  # type: ignore[method-assign]
-    await lifespan(guard)
-    must = {"tools": [tool(), tool()], "tool_choice": "required"}
-    bodies: list[dict[str, Any]] = [
-        *({}, {"tools": [tool()]}, {"response_format": {"type": "text"}}),
-        *({"response_format": form({})}, must, {"response_format": {"type": "json_object"}}),
-    ]
-    transport = httpx.ASGITransport(guard)
-    async with httpx.AsyncClient(transport=transport, base_url="http://llm", headers=TOKEN) as client:
-        for body in bodies:
-            done = await client.post("/v1/chat/completions", json={"messages": [USER], "cache_salt": "t", **body})
-            assert done.status_code == 200
-    tools = [*(f"tools[{index}].function.parameters" for index in (0, 1)), "tools"]
-    assert compiler.asked == [(["response_format.json_schema.schema"], "t"), (tools, "t"), ([], "t")]
-
-
-async def test_a_compiler_that_hangs_ends_the_pod_and_plain_answers_go_on(make_settings: Any) -> None:
-    hung = asyncio.Event()
-
-    async def chat(request: Request) -> JSONResponse:
-        if "response_format" in await request.json():
-            await asyncio.Event().wait()
-        return JSONResponse({})
-
-    def stop() -> None:
-        hung.set()
-
-    app = Starlette(routes=[Route("/v1/chat/completions", chat, methods=["POST"]), Route("/health", echo)])
-    app.state.server = type("Server", (), {"__setattr__": lambda *_: stop()})()
-    settings = make_settings(engine={"compiler_seconds": 0.2}, server={"shutdown_seconds": 1})
-    guard = Guard(app, settings, prepare=lambda *_: None, compiler=Trusting())
-    guard.drain.on_signals = lambda stop: None  # type: ignore[method-assign]
-    await lifespan(guard)
-    transport = httpx.ASGITransport(guard)
-    async with httpx.AsyncClient(transport=transport, base_url="http://llm", headers=TOKEN) as client:
-        body = {"messages": [USER], "response_format": {"type": "json_object"}}
-        late = asyncio.ensure_future(client.post("/v1/chat/completions", json=body))
-        async with asyncio.timeout(10):
-            await hung.wait()
-        assert (await client.get("/readyz")).status_code == 503
-        assert (await client.get("/livez")).status_code == 200
-        late.cancel()
-        await asyncio.gather(late, return_exceptions=True)
-
-
-async def test_a_late_structured_answer_alone_does_not_end_the_pod() -> None:
-    asked: list[bool] = []
-    enough = asyncio.Event()
-
-    async def ask(structured: bool) -> None:
-        asked.append(structured)
-        if len(asked) >= 6:
-            enough.set()
-
-    async def send(_: Any) -> None: ...
-
-    watch = CompilerWatch(0.02)
-    with watch.waiting(send):
-        watching = asyncio.ensure_future(watch.until_it_hangs(ask))
-        async with asyncio.timeout(10):
-            await enough.wait()
-        assert not watching.done()
-    watching.cancel()
-    await asyncio.gather(watching, return_exceptions=True)

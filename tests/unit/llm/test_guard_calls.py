@@ -6,7 +6,7 @@ import httpx
 import pytest
 from cloister_llm.guard.middleware import Guard
 
-from tests.unit.llm.test_guard import TOKEN, USER, Trusting, application, lifespan, tool
+from tests.unit.llm.guarded import TOKEN, USER, Trusting, application, lifespan, tool
 
 
 @pytest.mark.parametrize("choice", [{}, {"tool_choice": None}, {"tool_choice": "auto"}])

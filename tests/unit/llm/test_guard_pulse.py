@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from tests.unit.common.test_pulse import SIGN, Sent
-from tests.unit.llm.test_guard import TOKEN, USER, Trusting, lifespan
+from tests.unit.llm.guarded import TOKEN, USER, Trusting, lifespan
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])

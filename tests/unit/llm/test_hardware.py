@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from cloister_llm import hardware
 from cloister_llm.cgroups import cores_allowed, memory_left
+from cloister_llm.hardware import fast_libraries, own_cores
 
 MIB = 1024 * 1024
 NO_LIMIT_V1 = "9223372036854771712\n"
@@ -139,3 +140,35 @@ def test_threads_fit_the_quota_and_there_is_one_at_least(monkeypatch: pytest.Mon
     for allowed, threads in ((None, 8), (2.5, 2), (0.5, 1), (64.0, 8)):
         monkeypatch.setattr(hardware, "cores_allowed", lambda allowed=allowed: allowed)
         assert hardware.cpu_cores() == threads
+
+
+def test_libraries_are_found_where_packages_put_them(tmp_path: Path) -> None:
+    assert fast_libraries(tmp_path / "venv", tmp_path / "usr") == []
+    openmp = tmp_path / "venv/lib/libiomp5.so"
+    allocator = tmp_path / "usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4"
+    for file in (openmp, allocator):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    assert fast_libraries(tmp_path / "venv", tmp_path / "usr") == [openmp, allocator]
+
+
+@pytest.mark.parametrize(
+    ("siblings", "bound"),
+    [
+        ({0: "0,4", 1: "1,5", 4: "0,4", 5: "1,5"}, (0, 1)),
+        ({0: "0-1", 1: "0-1", 4: "4-5", 5: "4-5"}, (0, 4)),
+        ({0: "0", 1: "1", 4: "4", 5: "5"}, (0, 1, 4, 5)),
+        ({}, (0, 1, 4, 5)),
+    ],
+    ids=["far siblings", "near siblings", "no siblings", "a kernel that does not say"],
+)
+def test_threads_that_would_share_a_cores_arithmetic_are_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, siblings: dict[int, str], bound: tuple[int, ...]
+) -> None:
+    for core, text in siblings.items():
+        file = tmp_path / f"cpu{core}/topology/thread_siblings_list"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"{text}\n")
+    monkeypatch.setattr("cloister_llm.hardware.os.sched_getaffinity", lambda _: {0, 1, 4, 5})
+    monkeypatch.setattr(hardware, "cores_allowed", lambda: None)
+    assert own_cores(tmp_path) == bound

@@ -12,6 +12,7 @@ from cloister_common.settings import SettingsError
 from cloister_llm import launcher
 from cloister_llm.__main__ import main
 from cloister_llm.launcher import prepare
+from pydantic import ValidationError
 
 from tests.support.certificates import certificate_for
 
@@ -48,7 +49,6 @@ def test_the_environment_keeps_vllm_off_the_network_and_caches_private(settings:
     environment = prepare(settings, CONFIG).environment
     assert environment["HF_HUB_OFFLINE"] == environment["VLLM_NO_USAGE_STATS"] == environment["DO_NOT_TRACK"] == "1"
     assert environment["VLLM_PLUGINS"] == "cloister_llm"
-    assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
     assert environment["CLOISTER_LLM_SETTINGS"] == str(CONFIG.absolute())
     cache = settings.engine.cache_dir
     assert environment["VLLM_CACHE_ROOT"] == str(cache / "vllm")
@@ -89,6 +89,56 @@ def test_extra_arguments_are_passed_on(make_settings: Any, model_folder: Path) -
     assert words["--hf-overrides"] == '{"rope_theta": 1}'
 
 
+def test_adapters_have_slots_that_the_plan_counts(make_settings: Any, model_folder: Path, tmp_path: Path) -> None:
+    engine = {"kv_cache_gib": 0.5, "max_model_len": 2048}
+    without = prepare(make_settings(engine=engine), CONFIG)
+    assert not [word for word in words_of(without) if "lora" in word]
+    lora = {"folder": tmp_path / "adapters", "slots": 3, "rank": 64}
+    with pytest.raises(SettingsError, match="no folder"):
+        prepare(make_settings(engine=engine, lora=lora), CONFIG)
+    (tmp_path / "adapters").mkdir()
+    ready = prepare(make_settings(engine=engine, lora=lora), CONFIG)
+    words = words_of(ready)
+    assert "--enable-lora" in words
+    assert (words["--max-loras"], words["--max-lora-rank"]) == ("3", "64")
+    assert ready.capacity.adapters > without.capacity.adapters == 0
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in ready.environment
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, "'folder' or 'bucket'"),
+        ({"folder": "/adapters", "bucket": {"url": "s3://adapters"}}, "and not both"),
+        ({"bucket": {"url": "gs://adapters"}}, "url"),
+        ({"bucket": {"url": "s3://adapters", "access_key_id_file": "id"}}, "set both or neither"),
+    ],
+)
+def test_adapters_lie_in_one_place(make_settings: Any, changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        make_settings(lora={"slots": 2, **changes})
+
+
+def test_a_bucket_of_adapters_has_its_secrets_before_the_pod_starts(
+    make_settings: Any, model_folder: Path, tmp_path: Path
+) -> None:
+    """It is not asked yet: it may be away for a moment, and the model answers without its adapters."""
+    files = {"access_key_id_file": tmp_path / "id", "secret_access_key_file": tmp_path / "secret"}
+    settings = make_settings(lora={"bucket": {"url": "s3://adapters/chat", "region": "here", **files}})
+    with pytest.raises(SettingsError, match="access key id"):
+        prepare(settings, CONFIG)
+    for file in files.values():
+        file.write_text("0123456789abcdef0123")
+    assert "--enable-lora" in words_of(prepare(settings, CONFIG))
+    files["ca_file"] = tmp_path / "ca.crt"
+    settings = make_settings(lora={"bucket": {"url": "s3://adapters/chat", "region": "here", **files}})
+    with pytest.raises(SettingsError, match=r"Cannot read .*ca\.crt"):
+        prepare(settings, CONFIG)
+    files["ca_file"].write_text("no certificate")
+    with pytest.raises(SettingsError, match="Cannot open the bucket s3://adapters/chat: No certificates"):
+        prepare(settings, CONFIG)
+
+
 def test_a_gpu_gets_its_share_and_no_fixed_cache(
     make_settings: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +148,18 @@ def test_a_gpu_gets_its_share_and_no_fixed_cache(
     assert words_of(ready)["--gpu-memory-utilization"] == "0.9"
     assert "--kv-cache-memory-bytes" not in words_of(ready)
     assert "VLLM_CPU_OMP_THREADS_BIND" not in ready.environment
+
+
+def test_sleep_is_for_gpus_and_said_where_there_is_none(
+    make_settings: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(engine={"device": "auto", "sleep": True})
+    monkeypatch.setattr(launcher, "gpu_memory_bytes", list)
+    with pytest.raises(SettingsError, match=r"engine\.sleep needs a GPU"):
+        prepare(settings, CONFIG)
+    monkeypatch.setattr(launcher, "gpu_memory_bytes", lambda: [24 * 1024**3])
+    assert "--enable-sleep-mode" in words_of(prepare(settings, CONFIG))
+    assert "--enable-sleep-mode" not in words_of(prepare(make_settings(engine={"device": "auto"}), CONFIG))
 
 
 def test_a_missing_gpu_is_said(make_settings: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,11 +239,13 @@ def test_serve_becomes_vllm(
     monkeypatch.setattr(launcher, "_stand_back", lambda nice: None)
     monkeypatch.setattr("cloister_llm.__main__.configure_logging", lambda **_: None)
     monkeypatch.setattr(launcher, "divert_output", lambda _: None)
+    monkeypatch.setattr(launcher, "start_herald", lambda *_: {"CLOISTER_LLM_LISTENER": "7"})
     config = tmp_path / "llm.yaml"
     config.write_text(settings.model_dump_json())
     assert main(["--config", str(config)]) == 0
     assert main(["serve", "--config", str(config)]) == 0
     assert [program for program, _, _ in seen] == [sys.executable] * 2
+    assert [environment["CLOISTER_LLM_LISTENER"] for _, _, environment in seen] == ["7"] * 2
 
 
 @pytest.mark.parametrize(
@@ -245,6 +309,41 @@ def test_threads_are_as_many_as_cores_unless_the_operator_says(
     assert prepare(make_settings(), CONFIG).environment["OMP_NUM_THREADS"] == "3"
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert prepare(make_settings(), CONFIG).environment["OMP_NUM_THREADS"] == "7"
+
+
+def test_each_thread_has_a_core_where_all_cores_are_the_pods(
+    make_settings: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("cloister_llm.hardware.os.sched_getaffinity", lambda _: {5, 2, 3})
+    monkeypatch.setattr("cloister_llm.hardware.cores_allowed", lambda: None)
+    environment = prepare(make_settings(), CONFIG).environment
+    assert (environment["VLLM_CPU_OMP_THREADS_BIND"], environment["OMP_NUM_THREADS"]) == ("2,3,5", "3")
+
+
+@pytest.mark.parametrize(("quota", "wished"), [(2.0, None), (None, "2")], ids=["a quota", "the operator's number"])
+def test_threads_are_not_bound_where_they_are_fewer_than_cores(
+    make_settings: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch, quota: float | None, wished: str | None
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if wished is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", wished)
+    monkeypatch.setattr("cloister_llm.hardware.os.sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setattr("cloister_llm.hardware.cores_allowed", lambda: quota)
+    environment = prepare(make_settings(), CONFIG).environment
+    assert (environment["VLLM_CPU_OMP_THREADS_BIND"], environment["OMP_NUM_THREADS"]) == ("nobind", "2")
+
+
+def test_libraries_that_make_it_faster_go_before_what_was_preloaded(
+    make_settings: Any, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_PRELOAD", "/their/own.so")
+    monkeypatch.setattr(launcher, "fast_libraries", lambda: [Path("/a/libiomp5.so"), Path("/b/libtcmalloc.so")])
+    ready = prepare(make_settings(), CONFIG)
+    assert ready.environment["LD_PRELOAD"] == "/a/libiomp5.so:/b/libtcmalloc.so:/their/own.so"
+    monkeypatch.delenv("LD_PRELOAD")
+    monkeypatch.setattr(launcher, "fast_libraries", list)
+    assert "LD_PRELOAD" not in prepare(make_settings(), CONFIG).environment
 
 
 def test_a_model_over_the_containers_limit_is_one_sentence_and_exit_code_2(

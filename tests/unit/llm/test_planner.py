@@ -27,6 +27,15 @@ def speed_of(config: dict[str, Any], *, devices: int = 1, accelerator: Any = H10
     return Speed(shape, weights_by_name(shape), load, accelerator)
 
 
+def test_slots_for_adapters_stand_in_the_settings_that_follow(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--gpu-memory", "80", "--lora-slots", "4", "--lora-rank", "32"]
+    assert main(["plan", "--model", str(folder), *options]) == 0
+    settings, chart = capsys.readouterr().out.split("# The same in the values.yaml of the chart:")
+    assert yaml.safe_load(settings)["lora"] == {"folder": "adapters", "slots": 4, "rank": 32}
+    (entry,) = yaml.safe_load(chart)["llm"]["models"].values()
+    assert entry["adapters"] == {"slots": 4, "rank": 32}
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A model folder with nothing but Llama 3's config.json."""

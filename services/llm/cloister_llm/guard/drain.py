@@ -32,6 +32,11 @@ class Drain:
         self._running: set[asyncio.Task[Any]] = set()
         self._supervisor = supervisor
 
+    @property
+    def running(self) -> int:
+        """How many requests run."""
+        return len(self._running)
+
     def on_signals(self, stop: Callable[[], None]) -> None:
         """Begins at SIGTERM and SIGINT, instead of whatever the server had planned; calls ``stop`` at the end."""
         loop = asyncio.get_running_loop()

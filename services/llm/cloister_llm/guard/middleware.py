@@ -23,6 +23,7 @@ from cloister_common.errors import (
     Unavailable,
     UnsupportedParameter,
 )
+from cloister_common.flight import Board
 from cloister_common.internal import InternalTokens
 from cloister_common.log_level import watch_log_level
 from cloister_common.logs import get_logger
@@ -35,14 +36,19 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cloister_llm.families import pod_parsers
+from cloister_llm.adapters import Adapters, VllmLoras
+from cloister_llm.adapters.engine import Loras
+from cloister_llm.adapters.service import LOAD_ADAPTER, UNLOAD_ADAPTER
+from cloister_llm.families import pod_images, pod_parsers
 from cloister_llm.guard.compiler import Compiler
 from cloister_llm.guard.compiler_watch import CompilerWatch, asks_of
 from cloister_llm.guard.drain import Drain
-from cloister_llm.guard.load import LOAD_PATH, load_of_engine
-from cloister_llm.guard.rules import ALIVE, BODIES, HEALTH, PATHS, check_body
+from cloister_llm.guard.load import LOAD_PATH, capacity_of_engine, load_of_engine
+from cloister_llm.guard.rules import ALIVE, BODIES, HEALTH, PATHS, check_body, check_images, check_told_prompt
 from cloister_llm.guard.schemas import asks_for_structure, compiled_schemas, may_call
+from cloister_llm.guard.sleep import SLEEP_PATHS, Sleep
 from cloister_llm.settings import LlmSettings, pod_settings, pod_settings_file
+from cloister_llm.starting.herald import end_herald
 
 __all__ = ["Guard"]
 
@@ -84,6 +90,7 @@ class Guard:
         settings: LlmSettings | None = None,
         prepare: Callable[[Any, LlmSettings], None] = prepare_process,
         compiler: Compiler | None = None,
+        loras: Callable[[Any], Loras] = VllmLoras,
     ) -> None:
         """vLLM passes the application only; everything else is then what this pod needs.
 
@@ -96,9 +103,14 @@ class Guard:
         self.tokens = InternalTokens(read_secret_lines(self.settings.token_file, what="The llm pod's internal token"))
         self._supervisor = Supervisor()
         self.drain = Drain(self.settings.server.shutdown_seconds, self._supervisor)
+        self.sleep = Sleep(self.settings, self.drain)
+        self.adapters = Adapters(self.settings, self._supervisor)
+        self._board = Board()
+        self._loras = loras
         self._prepare = prepare
         self._prepared = False
         self._reads_calls = pod_parsers(self.settings).calls is not None
+        self._images = pod_images(self.settings)
         self._compiler = compiler or Compiler(self.settings.engine.schema_seconds)
         self._compiler_watch = CompilerWatch(self.settings.engine.compiler_seconds)
 
@@ -134,6 +146,8 @@ class Guard:
             level = self.settings.log.level
             watch = partial(watch_log_level, self._settings_file, service="llm", level=level)
             self._supervisor.loop("log-level", watch)
+        # From here on this process accepts: what has connected since waits for it.
+        await end_herald()
         self._prepared = True
         log.info("serving", model=self.settings.model.name)
         await self.app(scope, receive, send)
@@ -141,6 +155,7 @@ class Guard:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
         structured = False
+        model: object = None
         try:
             if self._may_not_serve(path):
                 raise Unavailable("This pod is starting or stopping. Ask another one.", retry_after=1)
@@ -150,8 +165,8 @@ class Guard:
                 raise NotFound(f"Invalid URL ({method} {path})", code="unknown_url")
             elif not self.tokens.accepts(Headers(scope=scope).get("authorization")):
                 raise Unauthenticated("This is an internal service: it answers only Cloister's own parts.")
-            elif path == LOAD_PATH:
-                await JSONResponse({**load_of_engine(), "ending": self.drain.begun})(scope, receive, send)
+            elif (told := await self._told(scope, receive)) is not None:
+                await JSONResponse(told)(scope, receive, send)
                 return
             elif path in BODIES:
                 check_encoding(scope["headers"])
@@ -162,11 +177,14 @@ class Guard:
                     raise UnsupportedParameter("tools", _NO_CALLS)
                 if structured:
                     await self._compiler.check(compiled_schemas(body), tenant=str(body.get("cache_salt")))
+                model = body.get("model")
+                self.adapters.check(model)
+                self.sleep.check(path)
         except CloisterError as error:
             response = JSONResponse(error.body(), status_code=type(error).status, headers=error.headers())
             await response(scope, receive, send)
             return
-        with self.drain.request():
+        with self.drain.request(), self.adapters.serving(model):
             seconds = asked_pulse(scope["headers"]) if path in BODIES else None
             if seconds is None:
                 await self._answer(scope, receive, send, structured=structured)
@@ -194,7 +212,37 @@ class Guard:
     def _may_not_serve(self, path: str) -> bool:
         return not self._prepared or (self.drain.begun and path not in ALIVE)
 
+    async def _told(self, scope: Scope, receive: Receive) -> dict[str, Any] | None:
+        """What the guard itself answers, where it is not vLLM that does."""
+        method, path = scope["method"], scope["path"]
+        if path == LOAD_PATH:
+            load = {**load_of_engine(), **capacity_of_engine(scope.get("app"))}
+            others = self._board.note(Headers(scope=scope)).body()
+            return {**load, "others": others, "ending": self.drain.begun, "adapters": self.adapters.names()}
+        if path in {LOAD_ADAPTER, UNLOAD_ADAPTER}:
+            await self._change_adapters(scope, receive)
+            return {"adapters": self.adapters.names()}
+        if (method, path) in SLEEP_PATHS:
+            return await self.sleep.ask(method, path, scope["query_string"], scope["app"].state.engine_client)
+        return None
+
+    async def _change_adapters(self, scope: Scope, receive: Receive) -> None:
+        _, body = await self._body(receive)
+        if scope["path"] == LOAD_ADAPTER:
+            await self.adapters.load(body, self._loras(scope["app"]))
+        else:
+            self.adapters.unload(body, self._loras(scope["app"]))
+
     async def _checked_body(self, path: str, receive: Receive) -> tuple[bytes, dict[str, Any]]:
+        raw, body = await self._body(receive)
+        check_body(path, body)
+        check_images(body, self._images)
+        if self.settings.lora is not None:
+            check_told_prompt(body)
+        return raw, body
+
+    async def _body(self, receive: Receive) -> tuple[bytes, Any]:
+        """The bytes of a body, and its JSON."""
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -211,11 +259,9 @@ class Guard:
         body = b"".join(chunks)
         await check_values(body, self.settings.max_json_values)
         try:
-            decoded = json.loads(body)
+            return body, json.loads(body)
         except (ValueError, RecursionError) as error:
             raise InvalidRequest("The body is not valid JSON.", code="invalid_json") from error
-        check_body(path, decoded)
-        return body, decoded
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

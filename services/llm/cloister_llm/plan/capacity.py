@@ -11,6 +11,7 @@ __all__ = ["GIB", "Capacity", "DoesNotFit", "Load", "kv_element_bytes", "plan_ca
 
 GIB = 1024**3
 _BLOCK_TOKENS = 16  # vLLM hands out KV cache in blocks of 16 tokens
+_CPU_BLOCK_TOKENS = 128  # and on a CPU of so many
 _BATCHED_TOKENS = 8192  # the most tokens vLLM computes in one step by default
 _CPU_BATCHED_TOKENS = 2048
 _GPU_FIXED = 1.0 * GIB  # CUDA context, kernels and captured graphs
@@ -107,12 +108,12 @@ def plan_capacity(shape: ModelShape, weights: int, load: Load) -> Capacity:
             dtype_bytes=_element_bytes(load.dtype),
             ranks=load.devices,
             step=_step_tokens(load),
-            block=_BLOCK_TOKENS,
+            block=_block_tokens(load),
         )
         return -(-whole // load.stages)
 
     wanted = load.conversations or 1
-    context = load.context or _longest(needed, cache // wanted, shape.max_context)
+    context = load.context or _longest(needed, cache // wanted, shape.max_context, _block_tokens(load))
     if context > shape.max_context:
         raise DoesNotFit(
             f"A context of {context} tokens is more than the {shape.max_context} the model was made for. "
@@ -120,7 +121,7 @@ def plan_capacity(shape: ModelShape, weights: int, load: Load) -> Capacity:
         )
     fit = cache // needed(context) if context else 0
     if context < min(_LEAST_CONTEXT, shape.max_context) or fit < wanted:
-        longest = _longest(needed, cache // wanted, shape.max_context)
+        longest = _longest(needed, cache // wanted, shape.max_context, _block_tokens(load))
         size = max(context, min(_LEAST_CONTEXT, shape.max_context))
         raise DoesNotFit(
             f"{wanted} conversation(s) of {size} tokens need {_gib(wanted * needed(size))} of KV cache, and "
@@ -175,6 +176,10 @@ def _step_tokens(load: Load) -> int:
     return _BATCHED_TOKENS if load.device == "gpu" else _CPU_BATCHED_TOKENS
 
 
+def _block_tokens(load: Load) -> int:
+    return _BLOCK_TOKENS if load.device == "gpu" else _CPU_BLOCK_TOKENS
+
+
 def kv_element_bytes(shape: ModelShape, load: Load) -> float:
     """Bytes of one element of the KV cache."""
     return DTYPE_BYTES[load.kv_dtype] if load.kv_dtype != "auto" else _element_bytes(load.dtype)
@@ -185,15 +190,15 @@ def _element_bytes(dtype: str) -> float:
     return DTYPE_BYTES[dtype] if dtype != "auto" else 2.0
 
 
-def _longest(needed: Callable[[int], int], cache: float, most: int) -> int:
+def _longest(needed: Callable[[int], int], cache: float, most: int, block: int) -> int:
     """The largest number of tokens (whole blocks) whose cache fits, by bisection: the need grows with the length."""
     if needed(most) <= cache:
         return most
-    low, high = 0, most // _BLOCK_TOKENS
+    low, high = 0, most // block
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if needed(middle * _BLOCK_TOKENS) <= cache else (low, middle - 1)
-    return low * _BLOCK_TOKENS
+        low, high = (middle, high) if needed(middle * block) <= cache else (low, middle - 1)
+    return low * block
 
 
 def _mend(load: Load) -> str:

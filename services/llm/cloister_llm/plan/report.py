@@ -17,7 +17,10 @@ from cloister_llm.plan.speed import Estimate
 __all__ = ["chart_values", "describe", "describe_candidates", "engine_values", "plan_json"]
 
 _STAGES = "# A pod has no setting for stages of a pipeline: this is a size to order by, not yet to run."
-_FULL = "When the cache is full, new questions wait, and of those under way the newest is computed again later."
+_FULL = (
+    "New questions wait while less than a tenth of the cache is free; when answers under way have filled that too, the "
+    "newest is computed again later."
+)
 
 
 def engine_values(capacity: Capacity, load: Load, *, dtype: str) -> dict[str, Any]:
@@ -38,16 +41,25 @@ def engine_values(capacity: Capacity, load: Load, *, dtype: str) -> dict[str, An
     return values
 
 
-def chart_values(capacity: Capacity, load: Load, *, name: str, dtype: str) -> dict[str, Any]:
+def chart_values(capacity: Capacity, load: Load, *, name: str, dtype: str, images: int = 0) -> dict[str, Any]:
     """The same as the chart's values: it makes device, context and GPUs of keys of its own."""
     engine = engine_values(capacity, load, dtype=dtype)
     for key in ("device", "max_model_len", "tensor_parallel"):
         engine.pop(key, None)
     entry: dict[str, Any] = {"name": name, "contextTokens": capacity.context}
+    if images:
+        entry["images"] = images
     if load.device == "gpu":
         entry |= {"gpus": load.devices, "image": {"repository": "llm-cuda"}}
     entry |= {"weights": {"folder": name}, "config": {"engine": engine}}
+    if load.adapter_slots:
+        entry["adapters"] = _slots(load)
     return {"llm": {"models": {_key(name): entry}}}
+
+
+def _slots(load: Load) -> dict[str, Any]:
+    """The slots for adapters; the folder, or the claim, is for the operator to name."""
+    return {"slots": load.adapter_slots, "rank": load.adapter_rank}
 
 
 def _key(name: str) -> str:
@@ -64,6 +76,7 @@ def describe(
     path: str,
     dtype: str,
     estimate: Estimate | None = None,
+    images: int = 0,
 ) -> str:
     """The whole report: the numbers as comments, then the YAML blocks they lead to."""
     each = " each" if load.devices * load.stages > 1 else ""
@@ -85,8 +98,10 @@ def describe(
         "model": {"name": name, "path": path},
         "engine": engine_values(capacity, load, dtype=dtype),
     }
+    if load.adapter_slots:
+        values["lora"] = {"folder": "adapters", **_slots(load)}
     block = yaml.safe_dump(values, sort_keys=False)
-    chart = yaml.safe_dump(chart_values(capacity, load, name=name, dtype=dtype), sort_keys=False)
+    chart = yaml.safe_dump(chart_values(capacity, load, name=name, dtype=dtype, images=images), sort_keys=False)
     text = "\n".join(f"# {line}" for line in lines)
     if load.stages > 1:
         return f"{text}\n{_STAGES}\n{block}"
@@ -194,7 +209,7 @@ def _row(candidate: Candidate) -> tuple[str, ...]:
 
 
 def plan_json(
-    shape: ModelShape, weights: int, candidates: list[Candidate], *, name: str, dtype: str
+    shape: ModelShape, weights: int, candidates: list[Candidate], *, name: str, dtype: str, images: int = 0
 ) -> Mapping[str, Any]:
     """Everything that the text says and more, for programs. Bytes are per device."""
     scheme = read_scheme(shape.configuration.quantisation)
@@ -214,6 +229,7 @@ def plan_json(
             "experts": shape.experts,
             "experts_per_token": shape.chosen_experts,
             "max_context": shape.max_context,
+            "images": images,
             "weights_bytes": weights,
             "state_bytes": shape.state_bytes(dtype_bytes=2.0)
             if any(isinstance(part, State) for kept in shape.kept for part in kept)
@@ -221,11 +237,11 @@ def plan_json(
             "quantisation": asdict(scheme) if scheme.method else None,
             "note": shape.inventory.note,
         },
-        "plans": [_candidate_json(candidate, name=name, dtype=dtype) for candidate in candidates],
+        "plans": [_candidate_json(candidate, name=name, dtype=dtype, images=images) for candidate in candidates],
     }
 
 
-def _candidate_json(candidate: Candidate, *, name: str, dtype: str) -> dict[str, Any]:
+def _candidate_json(candidate: Candidate, *, name: str, dtype: str, images: int) -> dict[str, Any]:
     accelerator, load, capacity = candidate.accelerator, candidate.load, candidate.capacity
     told: dict[str, Any] = {
         "accelerator": accelerator.model_dump() if accelerator is not None else None,
@@ -243,5 +259,5 @@ def _candidate_json(candidate: Candidate, *, name: str, dtype: str) -> dict[str,
         "longest_context": candidate.longest,
         "capacity": asdict(capacity),
         "estimate": asdict(candidate.estimate) if candidate.estimate is not None else None,
-        "values": chart_values(capacity, load, name=name, dtype=dtype) if load.stages == 1 else None,
+        "values": chart_values(capacity, load, name=name, dtype=dtype, images=images) if load.stages == 1 else None,
     }

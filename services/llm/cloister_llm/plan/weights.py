@@ -1,9 +1,4 @@
-"""How many bytes a model's weights take in memory, read from the headers of its safetensors files.
-
-The format (huggingface/safetensors, README "Format"): 8 bytes, little endian, the length of a JSON header; the header,
-with type, shape and byte range of each tensor; the tensors. So the size is known, and a file that was cut short is
-noticed, without reading the weights.
-"""
+"""How many bytes a model's weights take in memory, read from the headers of its safetensors files."""
 
 import json
 import math
@@ -13,10 +8,10 @@ from typing import Any
 
 from cloister_llm.plan.quantisation import loaded_bytes
 from cloister_llm.plan.shape import DTYPE_BYTES, ModelShape, PlanError
+from cloister_llm.tensors import DamagedTensorsError, tensors_of
 
-__all__ = ["weight_bytes", "weight_files", "weights_by_name"]
+__all__ = ["matrices", "weight_bytes", "weight_files", "weights_by_name"]
 
-_LONGEST_HEADER = 100_000_000  # bytes; the safetensors library has the same limit
 _FLOATS = {"F32": 4.0, "BF16": 2.0, "F16": 2.0}
 
 
@@ -58,6 +53,27 @@ def weight_bytes(model: Path, shape: ModelShape, dtype: str = "auto") -> int:
     return _counted(shape, dtype)
 
 
+def matrices(model: Path, most_bytes: int) -> list[tuple[int, int]]:
+    """Rows and columns of the model's floating-point matrices, in the order of its files, up to ``most_bytes`` of them.
+
+    Args:
+        model: The model's folder, with weights.
+        most_bytes: Of all of them together, in 32 bits. One that does not fit is left out, smaller ones after it not.
+
+    Raises:
+        PlanError: A weight file is broken.
+    """
+    found: list[tuple[int, int]] = []
+    left = most_bytes
+    for header in map(_header, weight_files(model)):
+        for tensor in header.values():
+            size = 4 * math.prod(tensor["shape"])
+            if tensor["dtype"] in _FLOATS and len(tensor["shape"]) == 2 and size <= left:
+                found.append((tensor["shape"][0], tensor["shape"][1]))
+                left -= size
+    return found
+
+
 def _counted(shape: ModelShape, dtype: str) -> int:
     """By the inventory of the model's class."""
     if not shape.inventory.complete:
@@ -73,22 +89,12 @@ def weights_by_name(shape: ModelShape, dtype: str = "auto") -> Mapping[str, floa
 
 
 def _header(file: Path) -> dict[str, Any]:
-    broken = PlanError(f"The weight file {file} is damaged or incomplete. Copy the model again.")
     try:
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if not 0 < length <= _LONGEST_HEADER:
-                raise broken
-            header: dict[str, Any] = json.loads(stream.read(length))
-        header.pop("__metadata__", None)
-        end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
-        if 8 + length + end != file.stat().st_size:
-            raise broken
+        return tensors_of(file)
     except OSError as error:
         raise PlanError(f"Cannot read the weight file {file}: {error.strerror}. Let this process read it.") from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise broken from error
-    return header
+    except DamagedTensorsError as error:
+        raise PlanError(f"The weight file {file} is damaged or incomplete. Copy the model again.") from error
 
 
 def _tensor_bytes(header: dict[str, Any], dtype: str) -> int:

@@ -16,6 +16,7 @@ from vllm.utils.async_utils import make_async
 
 from cloister_llm.calls.vllm_parser import install
 from cloister_llm.rendering.encoder import PieceEncoder
+from cloister_llm.rendering.placeholders import keep_placeholders
 from cloister_llm.rendering.renderer import ChatRenderer
 from cloister_llm.rendering.tools import has_place_for_tools, uses_tools, written_out
 
@@ -36,6 +37,8 @@ class GuardedRenderer(hf.HfRenderer):  # type: ignore[misc]  # vLLM's classes ar
         if config.model_config.enable_prompt_embeds or self.use_unified_vision_chunk:
             raise ValueError("Prompt embeddings and video chunks are not supported by this renderer.")
         self._chat = ChatRenderer(PieceEncoder(tokenizer.backend_tokenizer.to_str()))
+        if self.mm_processor is not None:
+            keep_placeholders(self.mm_processor, self._chat.encoder.control_ids)
         self._apply_chat_template_async = make_async(self._render, executor=self._executor)
         begin = tokenizer.bos_token_id
         self._begin = [begin] if begin is not None and tokenizer("")["input_ids"][:1] == [begin] else []
@@ -76,6 +79,11 @@ class GuardedRenderer(hf.HfRenderer):  # type: ignore[misc]  # vLLM's classes ar
 
         with _vllms_errors():
             return self._chat.render(conversation, tools, variables, apply_template)
+
+    def _process_multimodal(self, *given: Any, **named: Any) -> Any:
+        """Images into the prompt; see `cloister_llm.rendering.placeholders`."""
+        with _vllms_errors():
+            return super()._process_multimodal(*given, **named)
 
     def _tokenize_prompt(self, prompt: Any, params: Any) -> Any:
         """The prompt of a completion, or a text to count: all of it content, behind what begins every text."""

@@ -14,9 +14,10 @@ ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 own control tokens."""
 
 SCHEMA_TYPES = frozenset(
-    {"array", "boolean", "function", "integer", "null", "number", "object", "string", "text", "refusal"}
+    {"array", "boolean", "function", "integer", "null", "number", "object", "string", "text", "refusal", "image"}
 )
-"""Values of a ``type`` key: JSON Schema's types, and the types of tools and of content parts."""
+"""Values of a ``type`` key: JSON Schema's types, and the types of tools and of content parts. (A part of type ``image``
+is vLLM's word for one that has an image: no part of a request has it, see `cloister_llm.guard.rules`.)"""
 
 SCHEMA_KEYS = frozenset(
     {
