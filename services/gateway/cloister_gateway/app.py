@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 
 from cloister_gateway.admission.middleware import AdmissionMiddleware
+from cloister_gateway.batches.routes import router as batches_router
 from cloister_gateway.chat.routes import router as chat_router
 from cloister_gateway.completions.routes import router as completions_router
 from cloister_gateway.context import Context, open_context
@@ -23,14 +24,21 @@ from cloister_gateway.conversations.routes import router as conversations_router
 from cloister_gateway.documents.routes import router as documents_router
 from cloister_gateway.embeddings.routes import router as embedding_router
 from cloister_gateway.identity.guard import GuardMiddleware, open_routes
+from cloister_gateway.limits.alert_routes import router as alerts_router
+from cloister_gateway.limits.history_routes import router as policies_router
+from cloister_gateway.limits.routes import router as limits_router
+from cloister_gateway.models.adapters.routes import router as adapters_router
+from cloister_gateway.models.entry_routes import router as entries_router
 from cloister_gateway.models.routes import router as models_router
 from cloister_gateway.organization.routes import router as identity_router
+from cloister_gateway.planning.routes import router as planning_router
 from cloister_gateway.responses.routes import router as responses_router
 from cloister_gateway.settings import MEBIBYTE, GatewaySettings
 from cloister_gateway.sockets.routes import router as sockets_router
 from cloister_gateway.sockets.tickets import router as tickets_router
 from cloister_gateway.storage.client import REDIS_DOWN
-from cloister_gateway.usage import Meter, Unmetered
+from cloister_gateway.usage import Meter
+from cloister_gateway.usage.routes import router as usage_router
 from cloister_gateway.wire.faults import fault_of
 
 __all__ = ["create_app"]
@@ -45,9 +53,17 @@ ROUTERS: tuple[APIRouter, ...] = (
     documents_router,
     embedding_router,
     identity_router,
+    limits_router,
+    alerts_router,
+    policies_router,
     models_router,
+    planning_router,
     responses_router,
     tickets_router,
+    adapters_router,
+    entries_router,
+    usage_router,
+    batches_router,
 )
 """Every router of the gateway. No two match the same, so the order is one of cost: FastAPI tries one after the other,
 and the last cost 0.3 ms more. The first has one route, of sockets, which a request passes in a microsecond."""
@@ -59,7 +75,6 @@ NOT_SERVED = (
     ("GET", "/v1/chat/completions"),
     ("DELETE", "/v1/models/{model:path}"),
     ("POST", "/v1/responses/compact"),
-    ("POST", "/v1/responses/input_tokens"),
 )
 """Operations of OpenAI's whose paths match other methods' routes here: a 404 like all that is not served, no 405."""
 
@@ -69,13 +84,13 @@ def create_app(settings: GatewaySettings, *, meter: Meter | None = None) -> Base
 
     Args:
         settings: The settings file.
-        meter: What stands behind every generation; nothing by default.
+        meter: What stands behind every generation; by default the limits and the ledger.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with open_context(settings, meter or Unmetered()) as context:
+            async with open_context(settings, meter) as context:
                 app.state.context = context
                 provide(app.state, context.services)
                 yield
@@ -114,7 +129,9 @@ async def _on_store_fault(request: Request, error: Exception) -> JSONResponse:
 
 
 def _checks(context: Context) -> Mapping[str, ReadinessCheck]:
-    models = {f"model {model.name}": partial(context.llm.check, model.name) for model in context.catalog}
+    # One that may rest is woken when it is asked for.
+    there = [model.name for model in context.catalog.bases() if model.waking is None]
+    models = {f"model {name}": partial(context.llm.check, name) for name in there}
     return {
         "redis": lambda: _check_redis(context),
         **models,

@@ -8,6 +8,11 @@ from cloister_common.settings import ClientTls, ServiceSettings, Settings, Share
 from cloister_common.values import MOST_VALUES
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from cloister_gateway.batch_settings import BatchSettings
+from cloister_gateway.history_settings import HistorySettings
+from cloister_gateway.limit_settings import LimitSettings, UsageSettings
+from cloister_gateway.model_settings import HttpUrl, KubernetesSettings, LlmSettings, ModelSettings
+
 __all__ = [
     "AdmissionSettings",
     "BodySettings",
@@ -15,8 +20,6 @@ __all__ = [
     "EmbedderSettings",
     "GatewaySettings",
     "IdentitySettings",
-    "LlmSettings",
-    "ModelSettings",
     "RedisClusterSettings",
     "RedisSentinelSettings",
     "RedisSettings",
@@ -24,9 +27,6 @@ __all__ = [
     "RetrieverSettings",
     "VaultSettings",
 ]
-
-HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+$")]
-"""Scheme, host and port without a path: the callers add the paths."""
 
 RedisUrl = Annotated[str, StringConstraints(pattern=r"^rediss?://[^/@\s]+(/\d+)?$")]
 """``redis://host:port[/db]`` or ``rediss://`` for TLS. Credentials go into files, never into the URL."""
@@ -178,74 +178,6 @@ class RedisSettings(Settings):
         return f"Redis at {servers}"
 
 
-class ModelSettings(Settings):
-    """One chat model and the pods that serve it."""
-
-    urls: list[HttpUrl] = Field([], description="One address for each pod; or give `service`.")
-    service: HttpUrl | None = Field(
-        None,
-        description="Instead of `urls`: the address of a name that stands for all pods, as a headless Service's does. "
-        "It is looked up again and again, so pods may come and go.",
-    )
-    context_tokens: int = Field(ge=128, description="The longest prompt and answer together, in tokens.")
-    default_output_tokens: int = Field(
-        1024, ge=1, description="The longest answer, in tokens, where the caller sets no max_output_tokens."
-    )
-    instructions: str | None = Field(None, description="A system turn before every conversation with this model.")
-    temperature: float = Field(
-        1.0,
-        ge=0,
-        le=2,
-        description="The temperature where the caller sets none. The pods are always told, so that a response says "
-        "what was in force: what the model's `generation_config.json` advises must stand here to count.",
-    )
-    top_p: float = Field(1.0, gt=0, le=1, description="The top_p where the caller sets none; see `temperature`.")
-    reasoning: bool | None = Field(
-        None,
-        description="Whether this model thinks before it answers. `false`: an effort (`reasoning.effort`, "
-        "`reasoning_effort`) is refused by name. Left out, as with `true`, it goes to the pod, whose chat template "
-        "does with it what it can.",
-    )
-
-    projects: list[str] = Field(
-        [], description="Ids of the projects that may use it; with none, all may. To others it does not exist."
-    )
-
-    @model_validator(mode="after")
-    def _pods_are_found_in_one_way(self) -> Self:
-        if bool(self.urls) == (self.service is not None):
-            raise ValueError("give either urls, one for each pod, or service, the name that stands for all of them")
-        return self
-
-
-class LlmSettings(Settings):
-    """How the llm pods are called."""
-
-    token_file: Path = Field(description="The pods' internal token; of several lines the first is sent.")
-    tls: ClientTls = ClientTls()
-    connect_seconds: float = Field(
-        1.0, gt=0, description="A pod that does not accept a connection within so many seconds is passed over."
-    )
-    first_token_seconds: float = Field(
-        300.0,
-        gt=0,
-        description="Longest wait for the first sign of life of a stream, in seconds: a pod gives one every few "
-        "seconds while a request is queued or its prompt read, for up to 10 minutes.",
-    )
-    token_seconds: float = Field(
-        60.0, gt=0, description="Longest silence within a stream, signs of life included, in seconds."
-    )
-    completion_seconds: float = Field(
-        600.0, gt=0, description="Longest wait for a whole, unstreamed answer, in seconds."
-    )
-    outage_seconds: float = Field(
-        5.0, gt=0, description="Seconds that a pod which failed is left out, before it is tried again."
-    )
-    look_up_seconds: float = Field(
-        5.0, gt=0, description="How often, in seconds, the names of `models.<name>.service` are looked up."
-    )
-
-
 class EmbedderSettings(Settings):
     """Where the embedder is."""
 
@@ -272,10 +204,40 @@ class RetrieverSettings(Settings):
         description="The least score of a passage that a turn's `file_search` takes for an answer to the question, "
         "where its caller sets no `score_threshold`. With none left the model is told that it is not in the documents. "
         "With the bundled model the default leaves 97 of 100 questions their passages, and takes them from 74 of 100 "
-        "that the documents do not answer; with 0.5 these are 93 and 86.",
+        "that the documents do not answer; with 0.5 these are 93 and 86. In German, which that model does not know (42 "
+        "questions to manual pages, 40 others), the default leaves 86 of 100, and takes 98 of 100; 0.35 leaves 95, and "
+        "takes 92. Another model wants another number.",
+    )
+    pictures: int = Field(
+        3,
+        ge=0,
+        le=16,
+        description="Most pictures of passages in the prompt of one turn, of the best first, beside their texts. For "
+        "models that take images (`models.<name>.images`), and only as many as those that people show leave room for; "
+        "0: none.",
+    )
+    rewrite_model: str | None = Field(
+        None,
+        min_length=1,
+        description="The chat model that writes queries which stand alone: for `rewrite_query` of a search, and of the "
+        "tool `file_search`. Without one these are refused.",
+    )
+    rewrite_turns: bool = Field(
+        False,
+        description="Whether it writes one for every turn with `file_search` after the first of a conversation, where "
+        "the caller does not say. It is searched for beside the user's own words, and costs the turn its time.",
+    )
+    rewrite_seconds: float = Field(
+        3.0, gt=0, le=30, description="Longest wait for such a query; then the search goes on without it."
     )
     tls: ClientTls = ClientTls()
     timeout_seconds: float = Field(60.0, gt=0, description="Longest wait for an answer, in seconds.")
+
+    @model_validator(mode="after")
+    def _somebody_rewrites(self) -> Self:
+        if self.rewrite_turns and self.rewrite_model is None:
+            raise ValueError("rewrite_turns needs rewrite_model: name a chat model")
+        return self
 
 
 class ResponsesSettings(Settings):
@@ -285,8 +247,8 @@ class ResponsesSettings(Settings):
         0.02,
         ge=0,
         le=1,
-        description="Tokens of all runs that come within so many seconds are written and sent together; on a busy "
-        "gateway within up to five times as many. A first token and an end never wait.",
+        description="Tokens of all runs that come within so many seconds are written and sent together; the more runs "
+        "there are the more, up to five times as many. A first token and an end never wait.",
     )
     unwatched_seconds: float = Field(
         30.0,
@@ -377,6 +339,36 @@ class AdmissionSettings(Settings):
         description="A request that would have to wait longer, at the rate at which places become free, is a 429 at "
         "once, with Retry-After by the same rate.",
     )
+    shares: dict[str, Annotated[float, Field(gt=0, le=1_000)]] = Field(
+        {},
+        description="What projects (by their ids) get of what there is while others wait too, against the 1 of a "
+        "project that is not named: one with 3 gets three times the tokens.",
+    )
+    model_waiting: int = Field(
+        1_000,
+        ge=0,
+        description="Requests of a class (interactive, background) that wait for a model whose pods have as many "
+        "tokens under way as they hold; one tenant may have as many waiting as there is room left. Those over it are "
+        "a 429 at once. Lines of batches wait outside of it.",
+    )
+    model_wait_seconds: float = Field(
+        120.0,
+        ge=0,
+        description="An interactive request that would have to wait longer for its model, at the rate at which tokens "
+        "leave the queue, is a 429 at once, with Retry-After by the same rate.",
+    )
+    crowd_share: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="What a crowd may have of a model's pods while others come who want no more than their share: "
+        "tenants who want more, background runs and batches, all together. Less keeps the others' first tokens nearer "
+        "to what they would be alone; more computes more meanwhile. Where nobody else comes, all have all.",
+    )
+
+    def share_of(self, project: str) -> float:
+        """The share of a project."""
+        return self.shares.get(project, 1.0)
 
 
 class GatewaySettings(ServiceSettings):
@@ -390,9 +382,14 @@ class GatewaySettings(ServiceSettings):
         min_length=1, description="Chat models by their public name. Taken over while the gateway runs."
     )
     llm: LlmSettings
+    kubernetes: KubernetesSettings = KubernetesSettings()
     embedder: EmbedderSettings
     retriever: RetrieverSettings
     responses: ResponsesSettings = ResponsesSettings()
+    history: HistorySettings = HistorySettings()
     admission: AdmissionSettings = AdmissionSettings()
+    limits: LimitSettings = LimitSettings()
+    usage: UsageSettings = UsageSettings()
+    batches: BatchSettings = BatchSettings()
     bodies: BodySettings = BodySettings()
     browsers: BrowserSettings = BrowserSettings()

@@ -26,6 +26,7 @@ from redis.asyncio import Redis
 
 from tests.support.gateway import INTERNAL_TOKEN, GatewayFixture, first_keys, gateway_settings, secret_file
 from tests.support.redis_server import RedisServer
+from tests.support.sdk import closing
 from tests.support.waiting import wait_until
 
 MakeKeyed = Callable[..., Awaitable[KeyedObject]]
@@ -50,13 +51,16 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     with contextlib.ExitStack() as stack:
         redis.start()
         stack.callback(redis.stop)
+        pods = {"urls": [stack.enter_context(served(llm))], "context_tokens": 2048}
         settings = gateway_settings(
             folder / "secrets",
             redis,
-            models={"fake": {"urls": [stack.enter_context(served(llm))], "context_tokens": 2048}},
+            models={"fake": pods, "seeing": {**pods, "images": 2}},
             retriever={
                 "url": stack.enter_context(served(search)),
                 "token_file": str(secret_file(folder / "secrets", "token", INTERNAL_TOKEN)),
+                "rewrite_model": "fake",
+                "rewrite_seconds": 2,
             },
             responses={"conversation_wait_seconds": 1},
         )
@@ -81,6 +85,7 @@ def _reset(llm: FakeLlm) -> None:
         if field.name != "running":
             setattr(llm, field.name, getattr(fresh, field.name))
     llm.most_running = llm.running
+    llm.__post_init__()  # what gateways of the test before have told it
 
 
 @pytest.fixture
@@ -193,7 +198,7 @@ def sdk(url: str, gateway: GatewayFixture, key: str | None = None) -> Any:
 @functools.cache
 def _sdk(url: str, key: str) -> openai.OpenAI:
     # Without retries, which could hide a failure.
-    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=60)
+    return closing(openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=60))
 
 
 def joined_text(events: list[Any]) -> str:

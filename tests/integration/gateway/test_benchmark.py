@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.bench.gateway.cluster import Share, ratio_of
 from tests.bench.gateway.costs import Load, plain_cost, stream_cost
 from tests.bench.gateway.history import past_of
 from tests.bench.gateway.overload import stand_of
@@ -32,9 +33,10 @@ async def test_a_way_of_streams_gives_whole_answers_and_their_cost(way: str, gat
     assert (cost.failed, cost.fault) == (0, None)
     assert cost.whole.cpu > 0
     assert 0 < cost.first_alone < cost.first_alone + cost.first_together
-    stored = way != "chat-stream"
-    assert (cost.trips.syncs >= 1) is stored
-    assert (cost.held.syncs >= 1) is stored
+    # (What a chat has used is written too, when it is over and with what others have, so that no count of it is sure.)
+    if way != "chat-stream":
+        assert cost.trips.syncs >= 1
+        assert cost.held.syncs >= 1
 
 
 async def test_plain_chat_is_counted(gateway: Subject, pod: MockPod) -> None:
@@ -55,3 +57,12 @@ async def test_growth_is_measured_without_a_failure(gateway: Subject, pod: MockP
     assert watched.tokens > 0
     idle = await idle_of(gateway, 4, seconds=0.1)
     assert idle.opening > 0
+
+
+def test_a_cluster_takes_what_its_busiest_master_has_room_for() -> None:
+    alone = Share(100, 0.3, (0.05,), (0.0,), None)
+    even = Share(100, 0.3, (0.02, 0.02, 0.02), (0.0, 0.0, 0.0), None)
+    assert ratio_of([alone], [even]) == pytest.approx(2.5)
+    # Of two rounds, each with another busiest master, none is counted alone; what idle masters take is not to be had.
+    first, second = (Share(100, 0.3, servers, (0.1,) * 3, None) for servers in ((0.03, 0.01, 0.02), (0.01, 0.03, 0.02)))
+    assert ratio_of([alone, alone], [first, second]) == pytest.approx(0.9 * 2.5)

@@ -2,13 +2,16 @@
 
     load         how busy it is: the lag of its event loop, the latency of its Redis
     bound        from that: how many generations it can do
-    queue        who waits for a place, by tenant in turn
-    service      places: asked for, waited for, refused, given back
+    queue        who waits, and who is next: by class, then fair between tenants
+    place        one place, from being asked for to being given back
+    service      this process's places: asked for, waited for, refused, given back
     middleware   the same for HTTP, before a body is read
 
-It bounds what a process can carry. What a caller *may* use (quotas) is another matter, see `cloister_gateway.usage`.
+It bounds what a process can carry. What the pods of a model can hold is bounded with the same queue, in
+`cloister_gateway.models.flight`. What a caller *may* use (quotas) is another matter, see `cloister_gateway.limits`.
 """
 
-from cloister_gateway.admission.service import Admission, Place
+from cloister_gateway.admission.place import Place
+from cloister_gateway.admission.service import Admission
 
 __all__ = ["Admission", "Place"]

@@ -9,11 +9,21 @@ from cloister_common.errors import CallerGone
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cloister_gateway.admission.service import Admission, Overloaded, Place
+from cloister_gateway.admission.place import Overloaded, Place
+from cloister_gateway.admission.service import Admission
 
 __all__ = ["GENERATIONS", "WAITED_SINCE", "AdmissionMiddleware", "place_of"]
 
-GENERATIONS = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank", "/v1/responses"})
+GENERATIONS = frozenset(
+    {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/rerank",
+        "/v1/responses",
+        "/v1/responses/compact",
+    }
+)
 """What a ``POST`` to makes a model work."""
 
 WAITED_SINCE = "waited_since"

@@ -6,12 +6,10 @@ accepted to its end, whoever watches it and whichever gateway accepted it; one t
 is counted and never refused.
 """
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
-from cloister_common.errors import TooManyRequests
 from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
 from prometheus_client import Counter, Gauge
@@ -19,6 +17,7 @@ from prometheus_client import Counter, Gauge
 from cloister_gateway.admission.bound import Bound
 from cloister_gateway.admission.load import Load
 from cloister_gateway.admission.pace import Pace
+from cloister_gateway.admission.place import Overloaded, Place
 from cloister_gateway.admission.queue import FairQueue
 from cloister_gateway.settings import AdmissionSettings
 
@@ -30,85 +29,8 @@ _WAITING = Gauge("cloister_generations_waiting", "Requests that wait for a place
 _ADMITTED = Counter("cloister_generations_admitted_total", "Requests that got a place.", ["waited"])
 _REFUSED = Counter("cloister_generations_refused_total", "Requests that were told to come back later.", ["reason"])
 
-_LONGEST_WAIT_SECONDS = 55.0
-"""Whatever was expected: proxies hang up on a request that is silent for a minute."""
 _CALM_SECONDS = 5.0
 """So long nobody must have been refused before it counts as over."""
-
-
-class Overloaded(TooManyRequests):
-    """There are as many generations as can be done, and others wait before this one. Nothing in it is the caller's."""
-
-    code = "server_overloaded"
-
-    def __init__(self, retry_after: int) -> None:
-        super().__init__(
-            "The server has as many generations as it can do, and others wait before this one. Try again after the "
-            "seconds that Retry-After says.",
-            retry_after=retry_after,
-        )
-
-
-class Place:
-    """One generation's place, or the way to it. Give it back, or hand it over; twice is no error.
-
-    Attributes:
-        tenant: Whose it is.
-        waits: Whether it stands in the queue.
-    """
-
-    __slots__ = ("_admission", "_granted", "_since", "tenant", "waits")
-
-    def __init__(self, admission: "Admission", tenant: str, granted: "asyncio.Future[None] | None") -> None:
-        self._admission: Admission | None = admission
-        self._granted = granted
-        self._since = time.monotonic()
-        self.tenant = tenant
-        self.waits = granted is not None
-
-    async def wait(self) -> None:
-        """Returns when its turn has come. What waits is given back where that fails, or its caller is cancelled.
-
-        Raises:
-            Overloaded: It took much longer than was expected.
-        """
-        if self._granted is None:
-            return
-        try:
-            async with asyncio.timeout(_LONGEST_WAIT_SECONDS):
-                await self._granted
-        except TimeoutError:
-            assert self._admission is not None
-            refusal = self._admission.refuse(self.tenant, "waited_too_long")
-            self.give_back()
-            raise refusal from None
-        except BaseException:
-            self.give_back()
-            raise
-        self._since = time.monotonic()
-
-    def grant(self) -> bool:
-        """Its turn has come: it stands in the queue no more. False where its caller has just been cancelled."""
-        assert self._granted is not None
-        self.waits = False
-        if self._granted.done():
-            self._admission = None
-            return False
-        self._granted.set_result(None)
-        return True
-
-    def give_back(self) -> None:
-        """The generation has ended, or will not be."""
-        self._leave(time.monotonic() - self._since)
-
-    def hand_over(self) -> None:
-        """The run that it was for is counted itself from now on."""
-        self._leave(None)
-
-    def _leave(self, held_seconds: float | None) -> None:
-        admission, self._admission = self._admission, None
-        if admission is not None:
-            admission.left(self, held_seconds)
 
 
 class Admission:
@@ -150,18 +72,19 @@ class Admission:
         Raises:
             Overloaded: It would take too long.
         """
+        place = Place(self, tenant)
         if not self._queue and self._taken < self._bound.most:
             self._count(1)
             _ADMITTED.labels("no").inc()
-            return Place(self, tenant, None)
+            return place
         if not self._queue.fits(tenant):
-            raise self.refuse(tenant, "queue_full")
+            raise self.refuse(place, "queue_full")
         expected = self._bound.expected
         in_time = max(0, expected - self._taken) + self._settings.wait_seconds * self._pace.rate(expected)
-        if self._queue.ahead(tenant) > in_time:
-            raise self.refuse(tenant, "wait_too_long")
-        place = Place(self, tenant, asyncio.get_running_loop().create_future())
-        self._queue.add(tenant, place)
+        weight = self._settings.share_of(tenant)
+        if self._queue.ahead(tenant, weight=weight) > in_time:
+            raise self.refuse(place, "wait_too_long")
+        self._queue.add(tenant, place.queued(), weight=weight)
         _WAITING.set(len(self._queue))
         return place
 
@@ -190,8 +113,19 @@ class Admission:
             self._pace.held(time.monotonic() - began)
             self._free()
 
-    def refuse(self, tenant: str, reason: str) -> Overloaded:
-        """The refusal of one more of ``tenant``, counted and logged."""
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Around a wait of something that has a place: it costs this process nothing meanwhile, and keeps no place
+        from others. Afterwards it goes on, whether or not there is a free one."""
+        self._count(-1)
+        self._serve()
+        try:
+            yield
+        finally:
+            self._count(1)
+
+    def refuse(self, place: Place, reason: str) -> Overloaded:
+        """The refusal of ``place``, counted and logged."""
         now = time.monotonic()
         if self._refusing_since is None:
             self._refusing_since, self._refusals = now, 0
@@ -199,10 +133,10 @@ class Admission:
         self._last_refusal = now
         self._refusals += 1
         _REFUSED.labels(reason).inc()
-        return Overloaded(self._pace.retry_after(self._queue.ahead(tenant), self._bound.most))
+        return Overloaded(self._pace.retry_after(self._queue.ahead(place.tenant), self._bound.most))
 
     def left(self, place: Place, held_seconds: float | None) -> None:
-        """``place`` is needed no more; it was held so long, or goes on elsewhere. For `Place` only."""
+        """``place`` is needed no more. For `Place` only."""
         if place.waits:
             self._queue.remove(place.tenant, place)
             _WAITING.set(len(self._queue))

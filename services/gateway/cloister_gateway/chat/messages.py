@@ -7,23 +7,41 @@ of an earlier answer, an SDK's reading of it, LiteLLM's ``provider_specific_fiel
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
-from pydantic import Field
+from cloister_common.validation import validation_error
+from cloister_common.wire.images import Detail
+from cloister_common.wire.requests import Extension
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
-from cloister_gateway.wire.inputs import FunctionName
+from cloister_gateway.wire.inputs import DataUrl, FunctionName
 from cloister_gateway.wire.items import call_arguments
 from cloister_gateway.wire.own import Dumped
 from cloister_gateway.wire.strict import Object
 
-__all__ = ["Message", "check_message", "upstream_message"]
+__all__ = ["ImageUrl", "Message", "check_message", "images_in", "upstream_message"]
 
 _HINTS = frozenset({"prompt_cache_breakpoint"})
 """Fields of parts that change no answer: where a beginning ends that the pods would find again by themselves."""
 
 _PARTS = {"text": "text", "refusal": "refusal"}
 """The types of parts, and where each has its text."""
+
+
+class ImageUrl(Dumped):
+    """The image of a part of type ``image_url``."""
+
+    url: DataUrl | None = None
+    file_id: Annotated[str | None, Extension()] = Field(None, max_length=128)
+    detail: Detail | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.url is None) == (self.file_id is None):
+            raise PydanticCustomError("one_of_both", "either 'url' or 'file_id' must be sent")
+        return self
 
 
 class FunctionCall(Dumped):
@@ -119,14 +137,36 @@ def _check_content(message: Message, path: str) -> None:
         if not isinstance(part, dict):
             raise InvalidRequest(f"'{place}' must be an object.", param=place, code="invalid_type")
         kind = part.get("type")
+        if kind == "image_url" and message.role == "user":
+            _check_image(part, place)
+            continue
         field = _PARTS.get(kind) if isinstance(kind, str) else None
         if field is None or (field == "refusal" and message.role != "assistant"):
-            raise UnsupportedParameter(f"{place}.type", f"'{place}.type' must be 'text': models here read text only.")
+            also = " or 'image_url'" if message.role == "user" else ""
+            raise UnsupportedParameter(f"{place}.type", f"'{place}.type' must be 'text'{also}.")
         for name, value in part.items():
             if name not in {"type", field, *_HINTS} and value is not None:
                 raise UnsupportedParameter(f"{place}.{name}")
         if not isinstance(part.get(field), str):
             raise InvalidRequest(f"'{place}.{field}' must be a string.", param=f"{place}.{field}", code="invalid_type")
+
+
+def _check_image(part: dict[str, Any], place: str) -> None:
+    for name, value in part.items():
+        if name not in {"type", "image_url", *_HINTS} and value is not None:
+            raise UnsupportedParameter(f"{place}.{name}")
+    try:
+        part["image_url"] = ImageUrl.model_validate(part.get("image_url"))
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False)
+        raise validation_error([{**one, "loc": (f"{place}.image_url", *one["loc"])} for one in found]) from None
+
+
+def images_in(message: Message, path: str) -> list[tuple[str, dict[str, Any]]]:
+    """The parts of a checked message that are images, each with its place. Their ``image_url`` is an `ImageUrl`, and
+    becomes what a pod is to be given."""
+    parts = message.content if isinstance(message.content, list) else []
+    return [(f"{path}.content[{at}]", part) for at, part in enumerate(parts) if "image_url" in part]
 
 
 def upstream_message(message: Message) -> dict[str, Any]:
@@ -157,10 +197,16 @@ def _upstream_content(message: Message) -> Any:
     """What was said. A refusal was said too: no chat template has a place of its own for one."""
     content = message.content
     if isinstance(content, list):
-        content = [{"type": "text", "text": part[_PARTS[part["type"]]]} for part in content] or None
+        content = [_upstream_part(part) for part in content] or None
     if not message.refusal:
         return content
     if not content:
         return message.refusal
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     return [*parts, {"type": "text", "text": message.refusal}]
+
+
+def _upstream_part(part: dict[str, Any]) -> dict[str, Any]:
+    if "image_url" in part:
+        return {"type": "image_url", "image_url": part["image_url"]}
+    return {"type": "text", "text": part[_PARTS[part["type"]]]}

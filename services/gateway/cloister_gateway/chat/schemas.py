@@ -11,7 +11,7 @@ from cloister_common.errors import InvalidRequest
 from cloister_common.wire.requests import Extension, Hint, hints_of
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, Tag, model_validator
 
-from cloister_gateway.chat.messages import Message, check_message, upstream_message
+from cloister_gateway.chat.messages import Message, check_message, images_in, upstream_message
 from cloister_gateway.models.reasoning import Effort, thinking
 from cloister_gateway.wire.inputs import FunctionName
 from cloister_gateway.wire.parameters import (
@@ -250,6 +250,10 @@ class ChatRequest(Strict):
                 param = f"tool_choice.allowed_tools.tools[{place}].function.name"
                 check_named(tool.function.name, names, param=param)
 
+    def images(self) -> list[tuple[str, dict[str, Any]]]:
+        """The parts that are images, each with its place, once they have been checked."""
+        return [found for at, message in enumerate(self.messages) for found in images_in(message, f"messages[{at}]")]
+
     def upstream_body(self) -> dict[str, Any]:
         """The body for vLLM: only what was sent, without what ends at the gateway."""
         fields = self.__dict__.items()
@@ -272,7 +276,7 @@ class ChatRequest(Strict):
         return body
 
 
-_ENDS_HERE = hints_of(ChatRequest) | {"stream", "messages", "prompt_cache_key"}
+_ENDS_HERE = hints_of(ChatRequest) | {"stream", "messages", "prompt_cache_key", "service_tier"}
 
 
 def _plain(value: Any) -> Any:

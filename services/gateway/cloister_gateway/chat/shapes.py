@@ -15,8 +15,6 @@ __all__ = ["ChunkShapes", "completion", "usage_of"]
 
 Body = dict[str, Any]
 
-_SERVICE_TIER = "default"
-
 _PLAIN_END = b'},"logprobs":null,"finish_reason":null,"token_ids":null}]}\n\n'
 """The end of a chunk that carries a token and nothing else, as vLLM writes it."""
 _END = b'},"logprobs":null,"finish_reason":null}]}\n\n'
@@ -28,8 +26,8 @@ _DONE = b"data: [DONE]\n\n"
 _CHOICES = b'"choices":['
 
 
-def completion(raw: bytes, model: ChatModel) -> bytes:
-    """A whole answer."""
+def completion(raw: bytes, model: ChatModel, tier: str = "default") -> bytes:
+    """A whole answer, served by ``tier``."""
     answer = orjson.loads(raw)
     choices = [
         {
@@ -40,7 +38,7 @@ def completion(raw: bytes, model: ChatModel) -> bytes:
         }
         for choice in answer["choices"]
     ]
-    return orjson.dumps({**_head(answer, model), "choices": choices, "usage": usage_of(answer["usage"])})
+    return orjson.dumps({**_head(answer, model, tier), "choices": choices, "usage": usage_of(answer["usage"])})
 
 
 class ChunkShapes:
@@ -52,11 +50,15 @@ class ChunkShapes:
     Args:
         model: Whose they are.
         usage: Whether the caller wants to be told what was used: then OpenAI has ``usage`` in each chunk, null but for
-            the last.
+            the last, which says nothing else.
+        ours: Whether that one was asked for by the gateway, and is not for the caller.
+        tier: The service tier.
     """
 
-    def __init__(self, model: ChatModel, *, usage: bool) -> None:
+    def __init__(self, model: ChatModel, *, usage: bool, ours: bool = False, tier: str = "default") -> None:
         self._model = model
+        self._tier = tier
+        self._ours = ours
         self._usage = usage
         self._end = _END_WITH_USAGE if usage else _END
         self._pods_head = b"\n"  # No event has it in it: the first chunk is read.
@@ -77,7 +79,9 @@ class ChunkShapes:
 
     def _read(self, event: bytes) -> bytes:
         chunk = orjson.loads(event[len(_DATA) :])
-        head = _head(chunk, self._model)
+        if self._ours and not chunk["choices"]:
+            return b""
+        head = _head(chunk, self._model, self._tier)
         choices = [
             {
                 "index": choice["index"],
@@ -97,13 +101,14 @@ class ChunkShapes:
         return _DATA + orjson.dumps(shaped) + b"\n\n"
 
 
-def _head(answer: Body, model: ChatModel) -> Body:
+def _head(answer: Body, model: ChatModel, tier: str) -> Body:
     return {
         "id": answer["id"],
         "object": answer["object"],
         "created": answer["created"],
-        "model": answer["model"],
-        "service_tier": _SERVICE_TIER,
+        # (Pods know an adapter by its version.)
+        "model": model.name,
+        "service_tier": tier,
         "system_fingerprint": model.fingerprint,
     }
 

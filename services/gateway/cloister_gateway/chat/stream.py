@@ -4,6 +4,7 @@ While it waits or sends it also listens: a caller that goes away ends the genera
 the first token. An error before the first byte is an HTTP error; later it is an event in OpenAI's shape.
 """
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
@@ -57,10 +58,12 @@ class EventStreamResponse(Response):
                     async for block in events:
                         read_block(metered.used, block)
                         if not started:
-                            headers = list(STREAM_HEADERS)
+                            metered.used.served.first_at = time.monotonic()
+                            headers = [*STREAM_HEADERS, *_told(metered)]
                             await reader.send({"type": "http.response.start", "status": 200, "headers": headers})
                             started = True
-                        await reader.send({"type": "http.response.body", "body": shaped(block), "more_body": True})
+                        if body := shaped(block):
+                            await reader.send({"type": "http.response.body", "body": body, "more_body": True})
             except CloisterError as error:
                 if not started:
                     await error_response(error)(scope, receive, reader.send)
@@ -97,10 +100,16 @@ class CompletionResponse(Response):
         async with Reader(receive, send, send_seconds=self._settings.send_seconds) as reader:
             try:
                 async with self._metered as metered:
+                    metered.used.silent = True
                     answer = await self._work()
                     read_answer(metered.used, answer)
                 answer = await aside(len(answer), self._shaped, answer)
-                response = Response(answer, media_type="application/json")
+                response = Response(answer, media_type="application/json", headers=dict(metered.headers))
             except CloisterError as error:
                 response = error_response(error)
             await response(scope, receive, reader.send)
+
+
+def _told(metered: Metered) -> list[tuple[bytes, bytes]]:
+    """The headers that say how the caller stands."""
+    return [(name.encode(), value.encode()) for name, value in metered.headers.items()]

@@ -9,12 +9,15 @@ from cloister_common.direct import DirectRoute
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from cloister_gateway.chat.prompts import prompt_size, tell_usage
 from cloister_gateway.chat.stream import CompletionResponse, EventStreamResponse
 from cloister_gateway.completions.schemas import CompletionRequest
 from cloister_gateway.completions.shapes import chunks, completion
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models import Catalog, ModelUpstream
+from cloister_gateway.models.counting import count_prompt
+from cloister_gateway.models.pods import Attempts
 from cloister_gateway.models.upstream import TEXT
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.usage import Metering
@@ -52,9 +55,14 @@ async def create(
     upstream_body = {"temperature": model.temperature, "top_p": model.top_p}
     upstream_body |= await aside(size, body.upstream_body)
     most = min(body.most_tokens, model.context_tokens) * body.answers
-    metered = metering.around(caller, body.model, "completions", most_output_tokens=most)
+    prompt = prompt_size(model, upstream_body, size, answers=body.answers, count=partial(count_prompt, upstream))
+    metered = metering.around(caller, body.model, "completions", most_output_tokens=most, prompt=prompt)
+    attempts = Attempts(served=metered.used.served)
     if body.stream:
-        events = upstream.stream_events(body.model, upstream_body, tenant=caller.tenant, path=TEXT)
-        return EventStreamResponse(events, partial(chunks, model=model), metered, streaming)
-    work = partial(upstream.complete_chat, body.model, upstream_body, tenant=caller.tenant, path=TEXT)
+        wants_usage = tell_usage(upstream_body)
+        events = upstream.stream_events(body.model, upstream_body, tenant=caller.tenant, path=TEXT, attempts=attempts)
+        return EventStreamResponse(events, partial(chunks, model=model, usage=wants_usage), metered, streaming)
+    work = partial(
+        upstream.complete_chat, body.model, upstream_body, tenant=caller.tenant, path=TEXT, attempts=attempts
+    )
     return CompletionResponse(work, partial(completion, model=model), metered, streaming)

@@ -13,15 +13,18 @@ from cloister_gateway.models.upstream import payloads
 
 __all__ = ["chunks", "completion"]
 
-_HEAD = ("id", "object", "created", "model")
+_HEAD = ("id", "object", "created")
 _CHOICE = ("index", "text", "logprobs", "finish_reason")
 _DONE = b"data: [DONE]\n\n"
+_NO_CHOICES = b'"choices":[]'
+"""In text its quotes would be escaped."""
 
 
 def completion(raw: bytes, model: ChatModel) -> bytes:
     """A whole answer, or the JSON of a chunk: the two look the same."""
     answer = orjson.loads(raw)
     shaped: dict[str, Any] = {name: answer[name] for name in _HEAD}
+    shaped["model"] = model.name  # (Pods know an adapter by its version.)
     shaped["system_fingerprint"] = model.fingerprint
     shaped["choices"] = [{name: choice.get(name) for name in _CHOICE} for choice in answer["choices"]]
     if answer.get("usage") is not None:
@@ -29,7 +32,8 @@ def completion(raw: bytes, model: ChatModel) -> bytes:
     return orjson.dumps(shaped)
 
 
-def chunks(block: bytes, model: ChatModel) -> bytes:
-    """A block of a stream's events."""
-    found = b"".join([b"data: " + completion(payload, model) + b"\n\n" for payload in payloads(block)])
+def chunks(block: bytes, model: ChatModel, *, usage: bool) -> bytes:
+    """A block of a stream's events; the last, which says what was used and nothing else, only with ``usage``."""
+    told = [payload for payload in payloads(block) if usage or _NO_CHOICES not in payload]
+    found = b"".join([b"data: " + completion(payload, model) + b"\n\n" for payload in told])
     return found + _DONE if block.endswith(_DONE) else found

@@ -11,7 +11,7 @@ from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.identity.guard import LET_END, require
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.wire.lists import page
-from cloister_gateway.wire.query import NO_QUERY, asks_for_results, only_query
+from cloister_gateway.wire.query import NO_QUERY, only_query, wanted
 
 __all__ = ["router"]
 
@@ -55,7 +55,7 @@ async def create_items(
 ) -> dict[str, Any]:
     """Appends items."""
     only_query(request, _INCLUDE)
-    asks_for_results(request)
+    wanted(request)
     items = await service.add_items(caller, conversation_id, body.items)
     return page(items, limit=len(items), order="asc", after=None)
 
@@ -72,8 +72,7 @@ async def list_items(
 ) -> dict[str, Any]:
     """A page of items."""
     only_query(request, {"limit", "order", "after", *_INCLUDE})
-    results = asks_for_results(request)
-    return await service.items(caller, conversation_id, limit=limit, order=order, after=after, results=results)
+    return await service.items(caller, conversation_id, limit=limit, order=order, after=after, wanted=wanted(request))
 
 
 @router.get("/{conversation_id}/items/{item_id}")
@@ -82,7 +81,7 @@ async def retrieve_item(
 ) -> dict[str, Any]:
     """One item."""
     only_query(request, _INCLUDE)
-    return await service.item(caller, conversation_id, item_id, results=asks_for_results(request))
+    return await service.item(caller, conversation_id, item_id, wanted=wanted(request))
 
 
 @router.delete("/{conversation_id}/items/{item_id}", dependencies=[NO_QUERY, LET_END])

@@ -14,6 +14,7 @@ from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.identity.fence import check_items
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.prompt import History
+from cloister_gateway.runs.attached import check_all_images, shows_images
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.inputs import Destination, InputItems
 from cloister_gateway.runs.returned import check_returned, speaks_of_calls
@@ -28,8 +29,9 @@ from cloister_gateway.storage import (
     damage_told,
 )
 from cloister_gateway.wire.inputs import InputItem
-from cloister_gateway.wire.items import shown
+from cloister_gateway.wire.items import item_messages, shown
 from cloister_gateway.wire.lists import page
+from cloister_gateway.wire.query import Wanted
 
 __all__ = ["ConversationService"]
 
@@ -112,9 +114,13 @@ class ConversationService:
         added = await self._inputs.stored(principal, items, Destination("items", keyed))
         try:
             with _still_there(conversation_id):
-                if speaks_of_calls(added):
-                    log = await self._items.load_log(keyed)
-                    check_returned(principal, Spoken.before(log, frozenset()), added, "items")
+                calls, images = speaks_of_calls(added), shows_images(added)
+                if calls or images:
+                    before = Spoken.before(await self._items.load_log(keyed), frozenset())
+                    if calls:
+                        check_returned(principal, before, added, "items")
+                    if images:
+                        check_all_images(before, item_messages(added), param="items")
                 stored = await self._items.append(keyed, added)
         except LogLockedError as error:
             raise Conflict(
@@ -132,16 +138,16 @@ class ConversationService:
         limit: int,
         order: str,
         after: str | None,
-        results: bool,
+        wanted: Wanted,
     ) -> dict[str, Any]:
-        """A page of items, and with the ``results`` of file searches, that is documents, for those who ask.
+        """A page of items, and with what is ``wanted`` beside them.
 
         What was asked in a turn that got no answer has the status ``incomplete``.
 
         Raises:
             InvalidRequest: ``after`` names no item that is or was in the conversation.
         """
-        keyed = await self._find_items(principal, conversation_id, results=results)
+        keyed = await self._find_items(principal, conversation_id, wanted)
         with _still_there(conversation_id):
             newest = order == "desc" and after is None
             log = await (self._end(keyed, limit) if newest else self._items.load_log(keyed))
@@ -154,31 +160,36 @@ class ConversationService:
             after=after,
             gone={item_id: bisect_left(numbers, seq) for item_id, seq in log.removed.items()} if after else None,
         )
-        return {**listed, "data": [shown(body, results=results) for body in listed["data"]]}
+        return {**listed, "data": [shown(body, **wanted._asdict()) for body in listed["data"]]}
 
-    async def item(self, principal: Principal, conversation_id: str, item_id: str, *, results: bool) -> dict[str, Any]:
-        """One item."""
-        keyed = await self._find_items(principal, conversation_id, results=results)
+    async def item(self, principal: Principal, conversation_id: str, item_id: str, *, wanted: Wanted) -> dict[str, Any]:
+        """One item, with what is ``wanted`` beside it."""
+        keyed = await self._find_items(principal, conversation_id, wanted)
         with _still_there(conversation_id):
             log = await self._items.load_log(keyed)
         for item in shown_items(log.items):
             if item.id == item_id:
-                return shown(item.body, results=results)
+                return shown(item.body, **wanted._asdict())
         raise NotFound(f"Item with id '{item_id}' not found.", param="item_id")
 
     async def delete_item(self, principal: Principal, conversation_id: str, item_id: str) -> dict[str, Any]:
-        """Deletes one item; the conversation as it is then."""
+        """Deletes one item, and the summaries that were made with it; the conversation as it is then."""
         principal.keep_fence("delete items of a conversation")
         keyed = await self.find(principal, conversation_id)
         with _still_there(conversation_id):
+            log = (await self._items.load_log(keyed)).items
+            place = next((at for at, item in enumerate(log) if item.id == item_id), len(log))
+            for item in log[place + 1 :]:
+                if item.body["type"] == "compaction":
+                    await self._items.remove(keyed, item.id)
             removed = await self._items.remove(keyed, item_id)
         if not removed:
             raise NotFound(f"Item with id '{item_id}' not found.", param="item_id")
         return await self.retrieve(principal, conversation_id)
 
-    async def _find_items(self, principal: Principal, conversation_id: str, *, results: bool) -> KeyedObject:
-        """As `find`, for those who may see what they ask for: the ``results`` of searches are documents."""
-        if results:
+    async def _find_items(self, principal: Principal, conversation_id: str, wanted: Wanted) -> KeyedObject:
+        """As `find`, for those who may see what they ask for: the results of searches are documents."""
+        if wanted.results:
             principal.require("vector_stores", param="include")
         return await self.find(principal, conversation_id)
 

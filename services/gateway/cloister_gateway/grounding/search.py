@@ -10,8 +10,9 @@ from cloister_common.clients.retriever import RetrieverClient
 from cloister_common.errors import NotFound
 from pydantic import BaseModel, ConfigDict
 
-from cloister_gateway.grounding.excerpts import Coverage, Passage, is_attached
-from cloister_gateway.wire.items import Message
+from cloister_gateway.grounding.excerpts import Coverage, Passage, Shown, is_attached
+from cloister_gateway.grounding.pictures import pictures_of
+from cloister_gateway.wire.items import Message, text_of
 
 __all__ = ["DEFAULT_RESULTS", "FileSearch", "Retrieval"]
 
@@ -36,6 +37,7 @@ class FileSearch(BaseModel):
     max_num_results: int | None = None
     filters: dict[str, Any] | None = None
     ranking_options: dict[str, Any] | None = None
+    rewrite_query: bool | None = None
 
 
 class Retrieval:
@@ -45,12 +47,16 @@ class Retrieval:
         retriever: Searches.
         embedder: Embeds for attribution, which goes without vectors if it has no model of its own.
         least_score: Of a passage that may answer a question.
+        most_pictures: Of one turn.
     """
 
-    def __init__(self, retriever: RetrieverClient, embedder: EmbedderClient, *, least_score: float = 0.0) -> None:
+    def __init__(
+        self, retriever: RetrieverClient, embedder: EmbedderClient, *, least_score: float = 0.0, most_pictures: int = 0
+    ) -> None:
         self._retriever = retriever
         self._embedder = embedder
         self._least_score = least_score
+        self._most_pictures = most_pictures
 
     @staticmethod
     def queries(messages: Sequence[Message]) -> list[str]:
@@ -58,7 +64,7 @@ class Retrieval:
 
         None at all if no user has said anything.
         """
-        users = (message["content"] for message in messages if message["role"] == "user")
+        users = (text_of(message) for message in messages if message["role"] == "user")
         said = [text for text in users if not is_attached(text)][-_USER_TURNS:]
         newest = said[-1:]
         while len(said) > 1 and sum(map(len, said)) > _SHORT_CHARACTERS:
@@ -79,10 +85,10 @@ class Retrieval:
                 raise NotFound(error.message, param=f"tools[{place}].vector_store_ids") from error
 
     async def search(
-        self, tenant: str, tool: FileSearch, queries: list[str], caller: Caller
+        self, tenant: str, tool: FileSearch, queries: list[str], caller: Caller, *, seeing: bool = False
     ) -> tuple[list[Passage], Coverage]:
         """The best passages over all queries that are near enough, of files that ``caller`` sees, best first; and what
-        that says of the question.
+        that says of the question. A picture that nothing is said of is among them where the model is ``seeing``.
 
         How near that is the request says, or the operator. Without a query there is nothing to search for, and nothing
         to say.
@@ -108,8 +114,11 @@ class Retrieval:
                 attributes=passage.attributes,
                 page=passage.passage.page,
                 section=passage.passage.section,
+                image=passage.image,
             )
             for passage in found
+            # A picture that nothing is said of has no text: it is of use to who can look at it.
+            if passage.text or (seeing and self._most_pictures and passage.image is not None)
             if own is not None or passage.score >= self._least_score
         ]
         if passages:
@@ -117,6 +126,14 @@ class Retrieval:
         # Where something was asked of the passages, none of them says nothing of how many there are.
         limited = found or own or tool.filters
         return [], "not_in_documents" if limited else "no_documents"
+
+    async def pictures(
+        self, tenant: str, passages: Sequence[Passage], caller: Caller, *, images: int, characters: int
+    ) -> list[Shown]:
+        """The pictures of ``passages`` that ``caller`` may see, of the best first: at most ``images``, and of
+        ``characters`` in all as data URLs."""
+        most = min(images, self._most_pictures)
+        return await pictures_of(self._retriever, tenant, passages, caller, most=most, characters=characters)
 
     @property
     def can_embed(self) -> bool:

@@ -8,6 +8,7 @@
 All that is done for a caller stands in a `Validity`, which ends with the credential.
 """
 
+import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
@@ -24,6 +25,19 @@ from cloister_gateway.identity.validity import Validity
 from cloister_gateway.identity.verification import Verifier
 
 __all__ = ["Authenticator"]
+
+
+class _Verification:
+    """One that is under way.
+
+    Attributes:
+        over: Set when it is.
+        error: What it failed with. None too where whoever began it has left.
+    """
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+        self.error: Exception | None = None
 
 
 class Authenticator:
@@ -43,6 +57,7 @@ class Authenticator:
         self._last_use = last_use
         self._supervisor = supervisor
         self._cache = VerifiedCache()
+        self._under_way: dict[bytes, _Verification] = {}
         self.revocations = Revocations(announcements, self._cache, self._ended)
 
     def start(self) -> None:
@@ -63,11 +78,7 @@ class Authenticator:
                 "No API key. Send it in the Authorization header: 'Authorization: Bearer KEY'.", code="missing_api_key"
             )
         fingerprint = self._cache.fingerprint(token)
-        principal = self._cache.get(fingerprint)
-        if principal is None:
-            principal = await self._verify(token)
-            self._cache.put(fingerprint, principal)
-        return self._admit(principal)
+        return self._admit(self._cache.get(fingerprint) or await self._verified(fingerprint, token))
 
     async def readmit(self, principal: Principal) -> Principal:
         """The same caller again, who was let in before and comes with something that stands for the credential.
@@ -95,6 +106,30 @@ class Authenticator:
         Nothing may be awaited between `authenticate` and the beginning of the block.
         """
         return Validity(principal.credential.expires_at, partial(self.revocations.watch, principal))
+
+    async def _verified(self, fingerprint: bytes, token: str) -> Principal:
+        """Verifies, once for all who come with the same token meanwhile: where hundreds come at once, each would ask
+        Redis the same. If whoever began it leaves, the next of them goes on."""
+        while True:
+            under_way = self._under_way.get(fingerprint)
+            if under_way is None:
+                break
+            await under_way.over.wait()
+            if under_way.error is not None:
+                raise under_way.error.with_traceback(None)
+            if (principal := self._cache.get(fingerprint)) is not None:
+                return principal
+        mine = self._under_way[fingerprint] = _Verification()
+        try:
+            principal = await self._verify(token)
+            self._cache.put(fingerprint, principal)
+            return principal
+        except Exception as error:
+            mine.error = error
+            raise
+        finally:
+            del self._under_way[fingerprint]
+            mine.over.set()
 
     async def _verify(self, token: str) -> Principal:
         """Verifies, and again if word of a revocation came meanwhile: whoever came in after it would not be closed."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 import orjson
 from cloister_common.bodies import parse_json
 from cloister_common.disconnect import SOCKET_GONE
-from cloister_common.doors.websocket import FRAMES
+from cloister_common.doors.frame_writer import FRAMES
 from cloister_common.errors import (
     CallerGone,
     CloisterError,

@@ -150,8 +150,8 @@ def _log_caller(principal: Principal) -> None:
     bind_log_fields(**project, key_id=principal.credential.id)
 
 
-def require(scope: str) -> Direct[Principal]:
-    """A dependency that gives the caller, after checking that its credential covers ``scope``.
+def require(scope: str, *others: str) -> Direct[Principal]:
+    """A dependency that gives the caller, after checking that its credential covers ``scope``, or one of the others.
 
     Use it as ``Annotated[Principal, Depends(require("responses"))]``.
     """
@@ -160,7 +160,8 @@ def require(scope: str) -> Direct[Principal]:
         principal: Principal | None = connection.scope.get("state", {}).get("principal")
         if principal is None:
             raise Unauthenticated("No API key was verified for this connection.")
-        principal.require(scope)
+        if not any(map(principal.allows, others)):
+            principal.require(scope)
         return principal
 
     return Direct(caller)

@@ -78,6 +78,11 @@ class Principal:
     user: str | None = None
 
     @property
+    def payer(self) -> str:
+        """Who it is to limits and records of usage: the person who holds the credential, else the service account."""
+        return self.subject if self.user is None else self.user
+
+    @property
     def reader(self) -> Caller:
         """Who it is to those who keep files."""
         if self.user is None and not self.groups and ALL_FILES not in self.scopes:

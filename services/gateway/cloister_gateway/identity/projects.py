@@ -33,6 +33,10 @@ class Projects:
         """The project, archived or not."""
         return await self._store.project(project_id)
 
+    async def ids(self) -> list[str]:
+        """The ids of all projects, archived or not, oldest first."""
+        return await self._store.project_ids()
+
     async def all(self) -> list[ProjectRecord]:
         """All projects, archived or not, oldest first."""
         found = [await self._store.project(project_id) for project_id in await self._store.project_ids()]

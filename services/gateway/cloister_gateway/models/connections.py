@@ -8,7 +8,7 @@ pod is a server of ours, so what it sends is short of surprises, and whatever su
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Self, cast
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -17,7 +17,7 @@ import httptools
 
 from cloister_gateway.models.pods import Pod
 
-__all__ = ["Answer", "PodClient", "PodLostError", "PodUnreachedError"]
+__all__ = ["Answer", "Pace", "PodClient", "PodLostError", "PodUnreachedError"]
 
 _KEEP_ALIVE_SECONDS = 4.0
 """Below the 5 s after which uvicorn, in vLLM, closes an idle connection: else a request may meet the closing."""
@@ -27,6 +27,11 @@ _PIECE_BYTES = 64 * 1024
 
 _UNREAD_BYTES = 256 * 1024
 """What may wait here for its reader before the pod is made to wait."""
+
+
+Pace = Callable[[Callable[[], bool]], bool]
+"""When a reader takes its next piece: what it is called with is called then, and says whether there is one. False where
+that is at once."""
 
 
 class PodLostError(Exception):
@@ -56,18 +61,25 @@ class PodClient:
         self._connect_seconds = connect_seconds
         self._idle: WeakKeyDictionary[Pod, deque[_Connection]] = WeakKeyDictionary()
         self._open: set[_Connection] = set()
+        self._closed = False
 
-    async def get(self, pod: Pod, path: str) -> "Answer":
+    async def get(self, pod: Pod, path: str, headers: str = "") -> "Answer":
         """As `post`."""
-        return await self._ask(pod, "GET", path, b"")
+        return await self._ask(pod, f"GET {path}", b"", headers)
 
-    async def post(self, pod: Pod, path: str, body: bytes) -> "Answer":
+    async def post(self, pod: Pod, path: str, body: bytes, headers: str = "") -> "Answer":
         """The answer of ``pod``, whose head has come; ``async with`` it. Cancelling the call takes the request back.
+
+        Args:
+            pod: Who is asked.
+            path: For what.
+            body: With what.
+            headers: More headers of this request alone, each with its line's end.
 
         Raises:
             PodLostError: The pod cannot be reached (`PodUnreachedError`) or goes away.
         """
-        return await self._ask(pod, "POST", path, body)
+        return await self._ask(pod, f"POST {path}", body, headers)
 
     @property
     def open(self) -> int:
@@ -75,28 +87,29 @@ class PodClient:
         return len(self._open)
 
     async def close(self) -> None:
-        """Cuts off all that is open."""
-        for connection in tuple(self._open):
-            connection.abort()
-        while self._open:  # noqa: ASYNC110 - the loop tells each of them in its next round
-            await asyncio.sleep(0)
+        """Cuts off all that is open. Who asks from now on reaches no pod."""
+        self._closed = True
+        while self._open:
+            for connection in tuple(self._open):
+                connection.abort()
+            await asyncio.sleep(0)  # the loop tells each of them in its next round
 
-    async def _ask(self, pod: Pod, method: str, path: str, body: bytes) -> "Answer":
+    async def _ask(self, pod: Pod, what: str, body: bytes, headers: str = "") -> "Answer":
         kept = self._kept(pod)
-        if kept is None:
-            return await self._ask_on(await self._connect(pod), method, path, body)
+        if kept is None or pod.chooses:
+            return await self._ask_on(kept or await self._connect(pod), what, body, headers)
         try:
-            return await self._ask_on(kept, method, path, body)
+            return await self._ask_on(kept, what, body, headers)
         except _UnansweredError as error:
             # The pod may have closed it while the request was on its way, which is nobody's fault.
             try:
                 connection = await self._connect(pod)
             except PodUnreachedError:
                 raise error from None  # It went away with this request, and maybe by it.
-        return await self._ask_on(connection, method, path, body)
+        return await self._ask_on(connection, what, body, headers)
 
-    async def _ask_on(self, connection: "_Connection", method: str, path: str, body: bytes) -> "Answer":
-        head = f"{method} {path} HTTP/1.1\r\nhost: {connection.host}\r\ncontent-length: {len(body)}\r\n"
+    async def _ask_on(self, connection: "_Connection", what: str, body: bytes, headers: str) -> "Answer":
+        head = f"{what} HTTP/1.1\r\nhost: {connection.host}\r\ncontent-length: {len(body)}\r\n{headers}"
         answer = Answer(connection)
         try:
             await answer.ask(b"%b%b\r\n" % (head.encode(), self._headers), body)
@@ -115,6 +128,8 @@ class PodClient:
         return None
 
     async def _connect(self, pod: Pod) -> "_Connection":
+        if self._closed:
+            raise PodUnreachedError
         idle = self._idle.setdefault(pod, deque())
         url = urlsplit(pod.url)
         secure = url.scheme == "https"
@@ -129,6 +144,9 @@ class PodClient:
                 )
         except OSError as error:  # a `TimeoutError` is one too, and what is wrong with a certificate
             raise PodUnreachedError from error
+        if self._closed:
+            connection.abort()
+            raise PodUnreachedError
         return connection
 
 
@@ -233,6 +251,7 @@ class Answer:
         self._pieces: list[bytes] = []
         self._unread = 0
         self._paused = False
+        self._held = False
         self._begun = False
         self._lost = False
         self._whole = False
@@ -253,12 +272,21 @@ class Answer:
         while not self.status:
             await self._more()
 
-    async def piece(self) -> bytes:
+    async def piece(self, pace: Pace | None = None) -> bytes:
         """What has come since the last, or comes next; nothing at the end.
+
+        Args:
+            pace: Of the reader. What comes meanwhile is one piece for which it is woken once; the end is told at once.
 
         Raises:
             PodLostError: There was no end.
         """
+        if pace is not None and not (self._whole or self._lost) and pace(self._go_on):
+            self._held = True
+            try:
+                await self._more()
+            finally:
+                self._held = False
         while not self._pieces:
             if self._whole:
                 return b""
@@ -297,7 +325,8 @@ class Answer:
         if self._unread > _UNREAD_BYTES and not self._paused and self._connection is not None:
             self._paused = True
             self._connection.pause_reading()
-        self._wake()
+        if not self._held or self._whole or self._lost or self._paused:
+            self._wake()
 
     def lose(self) -> None:
         """Takes that nothing more comes."""
@@ -335,6 +364,10 @@ class Answer:
             raise PodLostError if self._begun else _UnansweredError
         self._waiter = asyncio.get_running_loop().create_future()
         await self._waiter
+
+    def _go_on(self) -> bool:
+        self._wake()
+        return bool(self._pieces)
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None

@@ -13,7 +13,7 @@ from cloister_common.errors import (
     UpstreamFailed,
 )
 
-__all__ = ["RequestFailed", "failed_again", "fault_of", "no_answer_in_time", "no_pod", "stream_fault"]
+__all__ = ["RequestFailed", "failed_again", "fault_of", "no_answer_in_time", "no_pod", "said_by", "stream_fault"]
 
 _CONTEXT = re.compile(r"maximum context length|max_model_len|max_total_tokens", re.IGNORECASE)
 _FIELD = re.compile(r"[.\[]")
@@ -83,7 +83,7 @@ def fault_of(model: str, status: int, body: bytes, *, read: str = "messages") ->
 
 
 def _refusal(body: bytes, read: str) -> InvalidRequest:
-    error = _error(body)
+    error = said_by(body)
     message = str(error.get("message") or "The model refused the request.")
     param = error.get("param")
     if not isinstance(param, str) or _FIELD.split(param, maxsplit=1)[0] not in _PUBLIC_PARAMS:
@@ -95,7 +95,8 @@ def _refusal(body: bytes, read: str) -> InvalidRequest:
     return InvalidRequest(message, param=param, code="invalid_value")
 
 
-def _error(body: bytes) -> dict[str, Any]:
+def said_by(body: bytes) -> dict[str, Any]:
+    """The error object in a pod's answer, or an empty one."""
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError:

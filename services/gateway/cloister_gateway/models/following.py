@@ -30,6 +30,5 @@ async def follow_models(settings_file: Path, catalog: Catalog, *, every: float =
         except SettingsError as error:
             log.error("models_unchanged", reason=str(error))
             continue
-        if named != list(catalog):
-            catalog.replace(named)
+        if named != catalog.part("settings") and catalog.replace(named):
             log.warning("models_changed", models=[model.name for model in named])

@@ -59,8 +59,17 @@ async def _chat_models(catalog: Catalog, llm: ModelUpstream, caller: Principal) 
 
 
 async def _chat_model(model: ChatModel, llm: ModelUpstream) -> Body:
-    ready = await llm.is_ready(model.name)
-    return _model(model.name, model.created, {"kind": "chat", "context_tokens": model.context_tokens, "ready": ready})
+    details = {
+        "kind": "chat",
+        "context_tokens": model.context_tokens,
+        "capabilities": sorted(model.capabilities),
+        "images": model.images,
+        "ready": await llm.is_ready(model.name),
+        "mode": model.mode,
+    }
+    shown = _model(model.name, model.created, details)
+    # As OpenAI's, and vLLM's, models show that they are fine-tuned.
+    return shown if model.base is None else {**shown, "root": model.base, "parent": model.base}
 
 
 async def _embedder_models(embedder: EmbedderClient, caller: Principal) -> list[Body]:

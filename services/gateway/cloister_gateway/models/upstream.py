@@ -1,75 +1,55 @@
-"""The client of the llm pods: the token path.
+"""The client of the llm pods: the token path."""
 
-Every request gets the tenant's ``cache_salt`` here, so that no caller of this module can forget it: prefixes are
-shared within a tenant only, and timing tells nobody what another tenant asked.
-
-A request that fails before its first byte is tried on another pod; after it, the caller decides whether to go on
-(`cloister_gateway.runs` continues from the text so far). One that fails a second time is given up: the pods are not at
-fault, and it would take down one after the other. Whether a pod is at fault, the pod itself is asked.
-"""
-
-import asyncio
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from functools import partial
-from typing import Any, Literal, NamedTuple, cast
+from pathlib import Path as FilePath
+from typing import Any, TypeVar, cast
 
 import orjson
-from cloister_common.errors import CloisterError, Unavailable, UpstreamFailed
+from cloister_common.errors import Unavailable, UpstreamFailed
 from cloister_common.http import client_ssl_context
 from cloister_common.internal import InternalTokens
 from cloister_common.logs import get_logger
-from cloister_common.pulse import PULSE
 from cloister_common.pulse import REQUEST as PULSE_REQUEST
 from cloister_common.supervisor import Supervisor
 from cloister_common.vault import Keyring
-from cloister_common.vault.cache import ShortCache
+from redis.asyncio import Redis
 
+from cloister_gateway.model_settings import LlmSettings
+from cloister_gateway.models.adapters.loading import AdapterLoader
+from cloister_gateway.models.calling import Calling
 from cloister_gateway.models.catalog import Catalog
-from cloister_gateway.models.connections import Answer, PodClient, PodLostError, PodUnreachedError
-from cloister_gateway.models.faults import failed_again, fault_of, no_answer_in_time, no_pod, stream_fault
+from cloister_gateway.models.cluster import open_cluster
+from cloister_gateway.models.connections import Pace, PodClient, PodLostError
+from cloister_gateway.models.faults import stream_fault
 from cloister_gateway.models.fleet import Fleet, LookUp, addresses_of
+from cloister_gateway.models.flight import Resting
+from cloister_gateway.models.flights import Flights
+from cloister_gateway.models.health import Health
+from cloister_gateway.models.loading import Loading
 from cloister_gateway.models.loads import Loads
-from cloister_gateway.models.metrics import FIRST_TOKEN, calls, running
+from cloister_gateway.models.metrics import calls
 from cloister_gateway.models.pods import Attempts, Pod
-from cloister_gateway.models.watchdog import Watchdog
-from cloister_gateway.settings import LlmSettings
+from cloister_gateway.models.requests import CHAT, TEXT, Path, PodRequest, Requests
+from cloister_gateway.models.visit import Visit
+from cloister_gateway.models.waking.records import Told
+from cloister_gateway.models.waking.service import Waker
+from cloister_gateway.models.waking.store import WakingStore
+from cloister_gateway.models.work import WorkClass
+from cloister_gateway.settings import AdmissionSettings
 
 __all__ = ["TEXT", "ModelUpstream", "Path", "open_upstream", "payloads"]
 
 log = get_logger(__name__)
+_T = TypeVar("_T")
 
-Path = Literal["/v1/chat/completions", "/v1/completions"]
-CHAT: Path = "/v1/chat/completions"
-TEXT: Path = "/v1/completions"
-"""How a pod is asked to go on from a text that is no chat."""
-
-_MOST_PODS = 3
-_MOST_FAULTS = 2
-_CHECK_SECONDS = 2.0
 _TOKENIZE_SECONDS = 30.0
 
+_DONE = b"data: [DONE]\n\n"
 _PULSE_SECONDS = 5.0
 """Silence of a pod's stream after which it shall give a sign of life; sooner where less silence is borne."""
-
-_LARGEST_ERROR_BYTES = 64 * 1024
-_BYTES_A_TOKEN = 4
-"""Of a request's JSON, about: loads are compared with each other only."""
-
-_SALT_SECONDS = 300.0
-_MOST_SALTS = 10_000
-
-
-class _Request(NamedTuple):
-    """One request as it is sent to a pod."""
-
-    model: str
-    path: str
-    raw: bytes
-    affinity: str | None
-    tokens: int
-    """Of its prompt and its longest answer, about."""
 
 
 class ModelUpstream:
@@ -82,26 +62,31 @@ class ModelUpstream:
         llm: LlmSettings,
         keyring: Keyring,
         client: PodClient,
+        flights: Flights,
+        waker: Waker | None = None,
     ) -> None:
+        self.fleet = pods
+        self._flights = flights
+        self._waker = waker
+        self.adapters = AdapterLoader(client)
         self._catalog = catalog
-        self._pods = pods
         self._llm = llm
-        self._keyring = keyring
         self._client = client
-        self._salts: ShortCache[str] = ShortCache(seconds=_SALT_SECONDS, most=_MOST_SALTS)
+        self._requests = Requests(catalog, keyring)
+        self._health = Health(pods, client)
+        self._calling = Calling(pods, llm, client, self.adapters, self._health)
+        self._loading = Loading(self._health.of_all, seconds=llm.loading_seconds, most=llm.loading_waits)
 
     def start(self, supervisor: Supervisor) -> None:
         """Begins to follow which pods there are and what they have to do; ends with the supervisor."""
-        self._pods.start(supervisor)
-        supervisor.loop("model-pod-loads", Loads(self._pods, self._client).run)
+        self.fleet.start(supervisor)
+        supervisor.loop("model-pod-loads", Loads(self._catalog, self.fleet, self._flights, self._client).run)
+        if self._waker is not None:
+            self._waker.start(supervisor)
 
     async def cache_salt(self, tenant: str) -> str:
         """What separates the tenant's prefix cache from every other's."""
-        salt = self._salts.get(tenant)
-        if salt is None:
-            salt = await self._keyring.name(tenant, "cache-salt")
-            self._salts.put(tenant, salt)
-        return salt
+        return await self._requests.cache_salt(tenant)
 
     async def stream_events(
         self,
@@ -112,6 +97,10 @@ class ModelUpstream:
         affinity: str | None = None,
         attempts: Attempts | None = None,
         path: Path = CHAT,
+        work: WorkClass = WorkClass.INTERACTIVE,
+        pace: Pace | None = None,
+        waiting: Told | None = None,
+        accepted: bool = False,
     ) -> AsyncGenerator[bytes, None]:
         """The events of a streamed answer as they came: blocks of whole ``data: …`` events, ``[DONE]`` included.
 
@@ -121,63 +110,172 @@ class ModelUpstream:
 
         Args:
             model: The public name.
-            body: vLLM's request; ``model``, ``stream`` and ``cache_salt`` are set here.
+            body: vLLM's request; ``model``, ``stream``, ``cache_salt`` and ``priority`` are set here.
             tenant: Whose request it is.
             affinity: Requests with the same key go to the same pod while its load allows it.
             attempts: Of this request, where more than one call is made for it.
             path: Where the pod answers it.
+            work: How soon it is wanted.
+            pace: How often the caller wants to hear of what came after the first block; as soon as it is there if None.
+            waiting: Told where it stands while it waits for the model, of which no pod is ready or all have as much as
+                they hold; and that it goes on.
+            accepted: Whether it was promised to its caller: then it waits for its turn for as long as that takes.
 
         Raises:
+            Overloaded: There is too much before it, and nothing was promised.
             RequestFailed: It failed twice, or was not answered in time; trying again is of no use.
             CloisterError: The pods are down, refuse the request, or fail in the middle (`UpstreamFailed`).
         """
-        request = await self._request(model, path, {**body, "stream": True}, tenant, affinity)
         attempts = attempts or Attempts()
-        pod, events, first = await self._begin(request, attempts)
-        async with aclosing(events):
-            try:
-                yield first
-                async for block in events:
-                    yield block
-            except (PodLostError, UpstreamFailed) as error:
-                # A continuation must not meet the same fault at the same place.
-                attempts.pods.add(pod)
-                await self._ask(model, pod)
-                calls(model, "cut").inc()
-                log.warning("llm_stream_cut", model=model, error=type(error).__name__)
-                raise stream_fault() from error
+        attempts.accepted |= accepted
+        request = await self._requests.make(model, path, {**body, "stream": True}, tenant, affinity, attempts, work)
+
+        async with Visit(self._flights.of(model), tenant, work, attempts, waiting, accepted=accepted) as visit:
+
+            async def begin() -> tuple[Pod, AsyncGenerator[bytes, None], bytes]:
+                return await self._calling.begin(await visit.come(request), attempts, pace)
+
+            pod, events, first = await self._once_ready(model, attempts, begin, waiting, visit)
+            async with aclosing(events):
+                try:
+                    last = first
+                    yield first
+                    async for block in events:
+                        if block != _DONE:
+                            last = block
+                        yield block
+                except (PodLostError, UpstreamFailed) as error:
+                    # A continuation must not meet the same fault at the same place.
+                    attempts.pods.add(pod)
+                    await self._health.after_failure(model, pod)
+                    calls(model, "cut").inc()
+                    log.warning("llm_stream_cut", model=model, error=type(error).__name__)
+                    raise stream_fault() from error
+            visit.learn(request, last)
         calls(model, "ok").inc()
 
     async def complete_chat(
-        self, model: str, body: Mapping[str, Any], *, tenant: str, affinity: str | None = None, path: Path = CHAT
+        self,
+        model: str,
+        body: Mapping[str, Any],
+        *,
+        tenant: str,
+        affinity: str | None = None,
+        path: Path = CHAT,
+        attempts: Attempts | None = None,
+        work: WorkClass = WorkClass.INTERACTIVE,
+        accepted: bool = False,
     ) -> bytes:
         """A whole completion, as the JSON bytes vLLM answered. Cancelling the call aborts the generation.
 
         Raises:
             CloisterError: As `stream_events`.
         """
-        request = await self._request(model, path, {**body, "stream": False}, tenant, affinity)
-        return await self._call(request, seconds=self._llm.completion_seconds)
+        attempts = attempts or Attempts()
+        attempts.accepted |= accepted
+        request = await self._requests.make(model, path, {**body, "stream": False}, tenant, affinity, attempts, work)
+        seconds = self._llm.completion_seconds
+        async with Visit(self._flights.of(model), tenant, work, attempts, accepted=accepted) as visit:
 
-    async def tokenize(self, model: str, *, prompt: str) -> list[int]:
-        """The token ids of a text, by the model's own tokenizer."""
-        answer = await self._tokenize(model, {"prompt": prompt, "add_special_tokens": False})
+            async def call() -> bytes:
+                return await self._calling.call(await visit.come(request), attempts, seconds=seconds)
+
+            answer = await self._once_ready(model, attempts, call, visit=visit)
+            visit.learn(request, answer)
+            return answer
+
+    def check_queue(self, model: str, work: WorkClass, *, tenant: str, size: int, most_output_tokens: int) -> None:
+        """Raises `Overloaded` where a request would be refused, of which so much is about to be accepted.
+
+        Args:
+            model: The public name.
+            work: Its class.
+            tenant: Whose it is.
+            size: Bytes of its prompt, about.
+            most_output_tokens: Its longest answer.
+        """
+        flight = self._flights.of(model)
+        flight.check(tenant, work, flight.estimates.tokens(size, most_output_tokens))
+
+    async def check_room(self, model: str) -> None:
+        """Raises `TooManyRequests` where ``model`` rests and no further request is held."""
+        if self._waker is not None:
+            await self._waker.check_room(model)
+
+    async def until_ready(self, model: str, attempts: Attempts, waiting: Told | None) -> bool:
+        """Waits until a pod of ``model`` is ready, as calls do; says whether it had to.
+
+        Raises:
+            TooManyRequests: Too many wait for it.
+            Unavailable: None was in time.
+        """
+        if self._waker is not None and await self._waker.is_awake(model):
+            return False
+        return await self._wait(model, attempts, waiting)
+
+    async def _wait(self, model: str, attempts: Attempts, waiting: Told | None) -> bool:
+        if self._waker is not None and await self._waker.again(model, attempts, waiting):
+            return True
+        return await self._loading.wait(model, attempts, waiting)
+
+    async def _once_ready(
+        self,
+        model: str,
+        attempts: Attempts,
+        call: Callable[[], Awaitable[_T]],
+        waiting: Told | None = None,
+        visit: Visit | None = None,
+    ) -> _T:
+        """What ``call`` gives, once there is a pod for it; meanwhile it takes nothing of what the pods hold. Raises as
+        it and `until_ready` do."""
+        if self._waker is not None:
+            await self._waker.admit(model, attempts, waiting)
+        while True:
+            try:
+                found = await call()
+            except Unavailable:
+                if visit is not None:
+                    visit.give_back()
+                if not await self._wait(model, attempts, waiting):
+                    raise
+            else:
+                attempts.held_until = 0.0  # Should it be held again, then since another pod has gone.
+                return found
+
+    async def tokenize(
+        self, model: str, *, prompt: str, attempts: Attempts | None = None, waiting: Told | None = None
+    ) -> list[int]:
+        """The token ids of a text, by the model's own tokenizer.
+
+        With ``attempts``, those of a request, it waits for the model as the request does.
+        """
+        body = {"prompt": prompt, "add_special_tokens": False}
+        answer = await self._tokenize(model, body, attempts, waiting)
         return [int(token) for token in answer["tokens"]]
 
     async def count_tokens(
-        self, model: str, messages: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] = ()
+        self,
+        model: str,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        attempts: Attempts | None = None,
     ) -> int:
-        """How many tokens a chat has, with the template around it, by the model's own tokenizer."""
+        """How many tokens a chat has, with the template around it, by the model's own tokenizer. As `tokenize`."""
         body: dict[str, Any] = {"messages": messages}
         if tools:
             body["tools"] = tools
-        return int((await self._tokenize(model, body))["count"])
+        return int((await self._tokenize(model, body, attempts))["count"])
 
-    async def _tokenize(self, model: str, body: dict[str, Any]) -> dict[str, Any]:
-        self._catalog.get(model)
-        raw = orjson.dumps({"model": model, **body})
+    async def _tokenize(
+        self, model: str, body: dict[str, Any], attempts: Attempts | None, waiting: Told | None = None
+    ) -> dict[str, Any]:
+        # An adapter has its base's tokenizer, which is on every pod.
+        raw = orjson.dumps({"model": self._catalog.get(model).base or model, **body})
         # A pod counts much faster than it generates: this is no load.
-        answer = await self._call(_Request(model, "/tokenize", raw, None, 0), seconds=_TOKENIZE_SECONDS)
+        request = PodRequest(model, "/tokenize", raw, None, 0)
+        call = partial(self._calling.call, request, attempts or Attempts(), seconds=_TOKENIZE_SECONDS)
+        answer = await (call() if attempts is None else self._once_ready(model, attempts, call, waiting))
         return cast("dict[str, Any]", orjson.loads(answer))
 
     async def is_ready(self, model: str) -> bool:
@@ -189,177 +287,17 @@ class ModelUpstream:
         return True
 
     async def check(self, model: str) -> None:
-        """Raises `Unavailable` unless at least one pod of ``model`` says that it is healthy."""
-        for pod in self._pods[model].all:
-            if await self._is_well(pod):
+        """Raises `Unavailable` unless at least one pod of ``model`` says that it is healthy.
+
+        Of an adapter: one that has it.
+        """
+        versions = self._catalog.get(model).versions
+        for pod in self.fleet[model].all:
+            if versions and versions[0].served not in pod.adapters:
+                continue
+            if await self._health.is_well(pod):
                 return
         raise Unavailable("no pod is ready")
-
-    async def _is_well(self, pod: Pod) -> bool:
-        try:
-            async with asyncio.timeout(_CHECK_SECONDS), await self._client.get(pod, "/health") as answer:
-                await answer.read(_LARGEST_ERROR_BYTES)
-                return answer.status == 200
-        except (PodLostError, TimeoutError):
-            return False
-
-    async def _ask(self, model: str, pod: Pod) -> bool:
-        """Whether ``pod`` is well, after a request failed there; one that does not say so is left out for a while."""
-        well = await self._is_well(pod)
-        if not well:
-            self._pods[model].failed(pod)
-        return well
-
-    async def _begin(self, request: _Request, attempts: Attempts) -> tuple[Pod, AsyncGenerator[bytes, None], bytes]:
-        """A pod, its stream that has begun, and the first block. Pods that fail before it are passed over."""
-        model = request.model
-        tried: set[Pod] = set()
-        fault: CloisterError | None = None
-        while True:
-            pod = self._next_pod(request, attempts, tried, fault)
-            started = time.monotonic()
-            try:
-                async with asyncio.timeout(self._llm.first_token_seconds) as deadline:
-                    events = self._attempt(request, pod, deadline)
-                    first = await anext(events)
-            except (PodLostError, UpstreamFailed, Unavailable) as error:
-                fault = await self._passed_over(model, pod, error, attempts) or fault
-            except TimeoutError as error:
-                raise await self._late(model, pod, self._llm.first_token_seconds) from error
-            else:
-                self._pods[model].answered(pod)
-                attempts.faults = 0
-                FIRST_TOKEN.labels(model).observe(time.monotonic() - started)
-                return pod, events, first
-
-    async def _request(
-        self, model: str, path: Path, body: dict[str, Any], tenant: str, affinity: str | None
-    ) -> _Request:
-        asked = body.get("max_completion_tokens") or body.get("max_tokens")
-        answer = self._catalog.get(model).answer_tokens(asked) * (body.get("n") or 1)
-        raw = orjson.dumps({**body, "model": model, "cache_salt": await self.cache_salt(tenant)})
-        return _Request(model, path, raw, affinity, len(raw) // _BYTES_A_TOKEN + answer)
-
-    def _next_pod(self, request: _Request, attempts: Attempts, tried: set[Pod], fault: CloisterError | None) -> Pod:
-        """The pod for the next attempt. If there is none left, raises what the last one that answered said."""
-        pod = None
-        if len(tried) < _MOST_PODS:
-            choose = partial(self._pods[request.model].choose, request.affinity, tokens=request.tokens)
-            pod = choose(tried=tried | attempts.pods) or choose(tried=tried)
-        if pod is None:
-            raise fault or no_pod(request.model)
-        tried.add(pod)
-        return pod
-
-    async def _passed_over(self, model: str, pod: Pod, error: Exception, attempts: Attempts) -> CloisterError | None:
-        """What a pod said that failed before its first byte, if it said something.
-
-        Raises:
-            RequestFailed: The request failed before, and may be what is wrong.
-        """
-        attempts.pods.add(pod)
-        said = error if isinstance(error, CloisterError) else None
-        calls(model, "lost" if said is None else said.error_code).inc()
-        if said is None:
-            log.warning("llm_pod_lost", model=model, error=type(error).__name__)
-        if isinstance(error, (PodUnreachedError, Unavailable)):
-            self._pods[model].failed(pod)
-            return said
-        well = await self._ask(model, pod)
-        attempts.faults += 1
-        if attempts.faults >= _MOST_FAULTS:
-            log.error("llm_request_failed_again", model=model, pod_well=well)
-            raise failed_again(model) from error
-        return said
-
-    async def _late(self, model: str, pod: Pod, seconds: float) -> CloisterError:
-        calls(model, "timeout").inc()
-        if await self._ask(model, pod):
-            self._pods[model].late(pod)
-        return no_answer_in_time(model, seconds)
-
-    @asynccontextmanager
-    async def _post(self, request: _Request, pod: Pod) -> AsyncIterator[Answer]:
-        """An open, successful answer of ``pod``. Leaving the block before its end closes the connection."""
-        pods = self._pods[request.model]
-        pods.begin(pod, request.tokens)
-        running(request.model).inc()
-        try:
-            async with await self._client.post(pod, request.path, request.raw) as answer:
-                if answer.status != 200:
-                    raise await self._refused(request.model, request.path, answer)
-                yield answer
-        finally:
-            pods.end(pod, request.tokens)
-            running(request.model).dec()
-
-    async def _refused(self, model: str, path: str, answer: Answer) -> CloisterError:
-        read = "prompt" if path == TEXT else "messages"
-        fault = fault_of(model, answer.status, await answer.read(_LARGEST_ERROR_BYTES), read=read)
-        if type(fault).status >= 500:
-            log.error("llm_pod_failed", model=model, status=answer.status)
-        return fault
-
-    async def _attempt(self, request: _Request, pod: Pod, deadline: asyncio.Timeout) -> AsyncGenerator[bytes, None]:
-        """One try on one pod: blocks of whole events. Raises `PodLostError` when the pod goes away.
-
-        ``deadline``, of the first one, moves with each sign of life before it.
-        """
-        async with self._post(request, pod) as answer:
-            watchdog = Watchdog(answer, max(self._llm.first_token_seconds, self._llm.token_seconds))
-            left = b""
-            begun = finished = False
-            try:
-                while chunk := await answer.piece():
-                    watchdog.seen(self._llm.token_seconds)
-                    # Only whole events go on: what a dying pod cut in half must not reach a client.
-                    block = left + chunk if left else chunk
-                    if not block.endswith(b"\n\n"):
-                        end = block.rfind(b"\n\n") + 2
-                        left = block[end:] if end > 1 else block
-                        if end == 1:
-                            continue
-                        block = block[:end]
-                    else:
-                        left = b""
-                    if PULSE in block:
-                        # A sign of life is for us alone: the pod reads a long prompt, or holds a call of a tool back.
-                        if not begun:
-                            deadline.reschedule(asyncio.get_running_loop().time() + self._llm.first_token_seconds)
-                        block = block.replace(PULSE, b"")
-                        if not block:
-                            continue
-                    if b'data: {"error"' in block:
-                        raise stream_fault()
-                    begun = True
-                    finished = block.endswith(b"data: [DONE]\n\n")
-                    yield block
-            except PodLostError:
-                if not finished:
-                    raise
-            finally:
-                watchdog.stop()
-            if not finished:
-                raise PodLostError("the stream ended without [DONE]")
-
-    async def _call(self, request: _Request, *, seconds: float) -> bytes:
-        model = request.model
-        tried: set[Pod] = set()
-        attempts = Attempts()
-        fault: CloisterError | None = None
-        while True:
-            pod = self._next_pod(request, attempts, tried, fault)
-            try:
-                async with asyncio.timeout(seconds), self._post(request, pod) as answer:
-                    body = await answer.read()
-            except (PodLostError, UpstreamFailed, Unavailable) as error:
-                fault = await self._passed_over(model, pod, error, attempts) or fault
-                continue
-            except TimeoutError as error:
-                raise await self._late(model, pod, seconds) from error
-            self._pods[model].answered(pod)
-            calls(model, "ok").inc()
-            return body
 
 
 def payloads(block: bytes) -> list[bytes]:
@@ -375,10 +313,18 @@ async def open_upstream(
     tokens: InternalTokens,
     keyring: Keyring,
     *,
+    admission: AdmissionSettings | None = None,
+    resting: Resting = nullcontext,
     look_up: LookUp = addresses_of,
+    kubeconfig_file: FilePath | None = None,
+    redis: Redis | None = None,
 ) -> AsyncIterator[ModelUpstream]:
-    """Opens the client, which knows the pods that there are now; at the end every stream still open is cut off."""
-    pods = Fleet(catalog, llm, look_up)
+    """Opens the client, which knows the pods that there are now; at the end every stream still open is cut off.
+
+    Without ``redis`` no model rests.
+    """
+    flights = Flights(catalog, admission or AdmissionSettings(), resting)
+    pods = Fleet(catalog, llm, look_up, kubeconfig_file=kubeconfig_file)
     await pods.look_up()
     # Made even where no address is https: the catalog may get one.
     tls = client_ssl_context(llm.tls)
@@ -389,7 +335,11 @@ async def open_upstream(
         PULSE_REQUEST: f"{min(_PULSE_SECONDS, llm.token_seconds / 4):g}",
     }
     client = PodClient(headers, tls, connect_seconds=llm.connect_seconds)
+    waker = None
+    if redis is not None:
+        store = WakingStore(redis, keyring, holder=secrets.token_hex(8))
+        waker = Waker(catalog, pods, client, store, partial(open_cluster, kubeconfig_file))
     try:
-        yield ModelUpstream(catalog, pods, llm, keyring, client)
+        yield ModelUpstream(catalog, pods, llm, keyring, client, flights, waker)
     finally:
         await client.close()

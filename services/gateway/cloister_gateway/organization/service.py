@@ -61,6 +61,10 @@ class Directory:
         found = await self._projects.all()
         return [record for record in found if include_archived or record.archived_at is None]
 
+    async def project_ids(self) -> list[str]:
+        """The ids of all projects, archived ones too, oldest first: one question for any number of them."""
+        return await self._projects.ids()
+
     async def gone_accounts(self, project_id: str) -> dict[str, str]:
         """The service accounts deleted lately, by id, with the one that stood before each."""
         return await self._projects.gone_accounts(project_id)

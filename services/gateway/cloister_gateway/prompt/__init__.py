@@ -1,6 +1,27 @@
 """The prompt, built on the server out of the server's own state."""
 
-from cloister_gateway.prompt.builder import Prompt, PromptBuilder, PromptTooLongError, new_boundary
-from cloister_gateway.prompt.history import History, Said
+from cloister_gateway.prompt.builder import (
+    Prompt,
+    PromptBuilder,
+    PromptTooLongError,
+    TooManyImagesError,
+    dropped_in_steps,
+    new_boundary,
+)
+from cloister_gateway.prompt.history import History, ImageRoom, Said
+from cloister_gateway.prompt.parts import Layout, Parts, counted
 
-__all__ = ["History", "Prompt", "PromptBuilder", "PromptTooLongError", "Said", "new_boundary"]
+__all__ = [
+    "History",
+    "ImageRoom",
+    "Layout",
+    "Parts",
+    "Prompt",
+    "PromptBuilder",
+    "PromptTooLongError",
+    "Said",
+    "TooManyImagesError",
+    "counted",
+    "dropped_in_steps",
+    "new_boundary",
+]

@@ -120,11 +120,12 @@ class ResponseReader:
         Who asks for what comes after the last event, or after a later number, is handed that one again: a reader of
         several responses would not know otherwise that nothing comes.
         """
-        body = await self._body(keyed)
+        # (The feed of a run of this gateway has all there is.)
+        ended = not self._hub.is_own(keyed) and (await self._body(keyed))["status"] not in RUNNING
         first = follower.position
         try:
             async with self._watch(keyed) as feed:
-                if body["status"] not in RUNNING:
+                if ended:
                     _check_end(keyed, feed)
                 await feed.hand_on(follower)
                 if follower.position == first:
@@ -148,11 +149,11 @@ class ResponseReader:
         except StreamDroppedError:
             return await self._body(keyed)
 
-    async def input_items(self, principal: Principal, response_id: str) -> list[Item]:
-        """The input items of a response, in order."""
+    async def input_items(self, principal: Principal, response_id: str, *, images: bool) -> list[Item]:
+        """The input items of a response, in order; with the data of ``images`` for those who ask."""
         keyed = await self.find(principal, response_id)
         try:
-            return [shown(item) for item in (await self._store.request(keyed)).input]
+            return [shown(item, images=images) for item in (await self._store.request(keyed)).input]
         except RecordGoneError as error:
             raise no_response(response_id) from error
 

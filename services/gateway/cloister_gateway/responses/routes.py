@@ -14,13 +14,13 @@ from cloister_gateway.admission import Place
 from cloister_gateway.admission.middleware import place_of
 from cloister_gateway.identity.guard import require
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.responses.schemas import CreateResponse
+from cloister_gateway.responses.schemas import CompactInput, CountInput, CreateResponse
 from cloister_gateway.responses.service import ResponseService
 from cloister_gateway.responses.stream import CreatedStream, stream_of
 from cloister_gateway.settings import ResponsesSettings
 from cloister_gateway.storage import KeyedObject
 from cloister_gateway.wire.lists import page
-from cloister_gateway.wire.query import NO_QUERY, asks_for_results, only_query
+from cloister_gateway.wire.query import NO_QUERY, only_query, wanted
 from cloister_gateway.wire.strict import LARGEST_NUMBER
 
 __all__ = ["router"]
@@ -49,17 +49,33 @@ async def create(
     async def make() -> KeyedObject:
         created = await service.create(caller, body, background=bool(body.background), idempotency_key=idempotency_key)
         place.hand_over()
+        told.update(created.headers)
         return created.keyed
 
+    told: dict[str, str] = {}
     if body.stream:
-        return CreatedStream(make, service, streaming)
+        return CreatedStream(make, service, streaming, told)
     keyed = await make()
     if body.background:
-        return JSONResponse(await service.body(keyed))
-    return JSONResponse(await while_connected(request, service.finish(keyed)))
+        return JSONResponse(await service.body(keyed), headers=told)
+    return JSONResponse(await while_connected(request, service.finish(keyed)), headers=told)
 
 
 router.add_api_route("", create, methods=["POST"], dependencies=[NO_QUERY], route_class_override=DirectRoute)
+
+
+@router.post("/input_tokens", dependencies=[NO_QUERY])
+async def count_input(body: CountInput, caller: Caller, service: Service) -> dict[str, Any]:
+    """What a turn would send, by part, and reserve of limits. Nothing is stored, and nothing generated."""
+    return await service.count_input(caller, body.as_turn())
+
+
+@router.post("/compact", dependencies=[NO_QUERY])
+async def compact(body: CompactInput, caller: Caller, service: Service, request: Request) -> dict[str, Any]:
+    """Sums up what was said: what comes back stands for it in the input of a later turn. Nothing is stored."""
+    if body.input is None and body.previous_response_id is None:
+        raise InvalidRequest("There is nothing to sum up: send 'input' or 'previous_response_id'.", param="input")
+    return await while_connected(request, service.compact(caller, body.as_turn()))
 
 
 @router.get("/{response_id}")
@@ -74,7 +90,7 @@ async def retrieve(
 ) -> Response:
     """The response as it is now, or its events after a number, from the past into the present."""
     only_query(request, {"stream", "starting_after", "include", "include[]", "include_obfuscation"})
-    results = asks_for_results(request)
+    results = wanted(request).results
     if not stream:
         if starting_after is not None:
             raise InvalidRequest("'starting_after' needs 'stream=true'.", param="starting_after")
@@ -109,5 +125,5 @@ async def input_items(
 ) -> dict[str, Any]:
     """The input items the response was made from."""
     only_query(request, {"limit", "order", "after", "before", "include", "include[]"})
-    asks_for_results(request)
-    return page(await service.input_items(caller, response_id), limit=limit, order=order, after=after, before=before)
+    items = await service.input_items(caller, response_id, images=wanted(request).images)
+    return page(items, limit=limit, order=order, after=after, before=before)

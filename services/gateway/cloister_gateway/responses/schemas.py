@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from cloister_gateway.models.reasoning import Effort
 from cloister_gateway.responses.tools import ToolChoice, Tools
 from cloister_gateway.wire.includes import LOGPROBS, RESULTS, SEALED_REASONING, Included
-from cloister_gateway.wire.inputs import InputItem
+from cloister_gateway.wire.inputs import InputItem, InputMessage
 from cloister_gateway.wire.parameters import (
     FrequencyPenalty,
     Obfuscation,
@@ -31,7 +31,9 @@ from cloister_gateway.wire.parameters import (
 from cloister_gateway.wire.strict import LARGEST_NUMBER, MAX_INPUT_CHARACTERS, Metadata, Schema, Strict, Text, only
 
 __all__ = [
+    "CompactInput",
     "ConversationReference",
+    "CountInput",
     "CreateResponse",
     "ResponseParameters",
     "SocketCreate",
@@ -106,9 +108,12 @@ class BackgroundOptions(Strict):
     """How soon OpenAI begins with what runs in the background."""
 
     completion_window: Annotated[
-        Literal["soonest", "2h", "8h"] | None, Hint("It begins at once, which is within every window.")
+        Literal["soonest", "2h", "8h"] | None,
+        Hint("It begins when its turn comes, behind what somebody waits for; nothing is put off until a window ends."),
     ] = None
-    continuation_id: Annotated[str | None, Field(max_length=512), Hint("There is no queue to be put first in.")] = None
+    continuation_id: Annotated[str | None, Field(max_length=512), Hint("Nothing is put first in the queue by it.")] = (
+        None
+    )
 
 
 class ImageOptions(Strict):
@@ -131,6 +136,18 @@ class CacheOptions(PromptCacheOptions):
     ] = None
 
 
+class ContextManagement(Strict):
+    """When history is summed up."""
+
+    type: Annotated[Literal["compaction"], only("compaction")]
+    compact_threshold: int | None = Field(
+        None,
+        ge=1,
+        le=LARGEST_NUMBER,
+        description="Tokens of history; half of the model's context unless asked otherwise.",
+    )
+
+
 _SHOWN_WHOLE = Hint("Reasoning is shown whole, so nothing is summed up of it.")
 
 
@@ -148,14 +165,8 @@ class Reasoning(Strict):
     mode: Annotated[Literal["standard"] | None, only("standard")] = Field(None, description="`standard`.")
 
 
-class ResponseParameters(Strict):
-    """The parameters that HTTP and WebSocket share."""
-
-    refused: ClassVar[Mapping[str, str]] = {
-        "context_management": "Nothing here sums up a conversation. Send 'truncation' instead.",
-        "moderation": "Nothing here moderates. Leave it out.",
-        "prompt": "Prompts are not stored here. Send 'instructions' and 'input'.",
-    }
+class PromptParameters(Strict):
+    """What a turn's prompt is made of."""
 
     model: str = Field(min_length=1, max_length=256, description="One of `GET /v1/models`.")
     input: Annotated[
@@ -164,6 +175,69 @@ class ResponseParameters(Strict):
     instructions: Text | None = None
     conversation: Annotated[ConversationReference | None, BeforeValidator(_as_reference)] = None
     previous_response_id: str | None = Field(None, max_length=128)
+    tools: Tools | None = Field(
+        None, description="[Functions](api.md#functions), which run at the caller's, and one `file_search`."
+    )
+    tool_choice: ToolChoice | None = Field(None, description="[What each form means](api.md#functions).")
+    reasoning: Reasoning | None = None
+    text: TextFormat | None = None
+    truncation: Literal["auto", "disabled"] | None = Field(
+        None, description="[`auto`](api.md#where-we-differ-on-purpose) unless asked otherwise."
+    )
+    parallel_tool_calls: bool | None = None
+
+
+class CountInput(PromptParameters):
+    """Body of ``POST /v1/responses/input_tokens``."""
+
+    refused: ClassVar[Mapping[str, str]] = {
+        "personality": "Models here have no presets of style. Say it in 'instructions'.",
+    }
+
+    def as_turn(self) -> "ResponseParameters":
+        """The turn that is asked about, with the defaults of all that is not of its prompt."""
+        return ResponseParameters.model_construct(**{name: getattr(self, name) for name in type(self).model_fields})
+
+
+class CompactInput(Strict):
+    """Body of ``POST /v1/responses/compact``."""
+
+    model: str = Field(min_length=1, max_length=256, description="One of `GET /v1/models`: it sums up.")
+    input: Annotated[
+        list[InputItem] | None, Field(min_length=1, max_length=512, fail_fast=True), BeforeValidator(_as_messages)
+    ] = None
+    instructions: Text | None = None
+    previous_response_id: str | None = Field(None, max_length=128)
+    prompt_cache_key: str | None = Field(
+        None, max_length=512, description="Requests with the same key go to the pod that has their common beginning."
+    )
+    prompt_cache_options: Annotated[PromptCacheOptions | None, Hint("See its fields.")] = None
+    prompt_cache_retention: PromptCacheRetention = None
+    image: Annotated[ImageOptions | None, Hint("See its fields.")] = None
+    service_tier: ServiceTier = None
+
+    def as_turn(self) -> "ResponseParameters":
+        """A turn with the same before it."""
+        return ResponseParameters.model_construct(
+            model=self.model,
+            input=self.input or [],
+            instructions=self.instructions,
+            previous_response_id=self.previous_response_id,
+            prompt_cache_key=self.prompt_cache_key,
+        )
+
+
+class ResponseParameters(PromptParameters):
+    """The parameters that HTTP and WebSocket share."""
+
+    refused: ClassVar[Mapping[str, str]] = {
+        "moderation": "Nothing here moderates. Leave it out.",
+        "prompt": "Prompts are not stored here. Send 'instructions' and 'input'.",
+    }
+
+    context_management: Annotated[list[ContextManagement], Field(max_length=1, fail_fast=True)] | None = Field(
+        None, description="[A summary](history.md#compaction-as-openai-has-it) in the place of what was said first."
+    )
     store: bool | None = Field(None, description="`false`: forgotten five minutes after its end.")
     stream_options: StreamOptions | None = None
     max_output_tokens: int | None = Field(None, ge=1, le=LARGEST_NUMBER)
@@ -179,21 +253,11 @@ class ResponseParameters(Strict):
         None, description="Over 0 it brings `logprobs`, like `include` with `message.output_text.logprobs`."
     )
     metadata: Metadata | None = None
-    tools: Tools | None = Field(
-        None, description="[Functions](api.md#functions), which run at the caller's, and one `file_search`."
-    )
-    tool_choice: ToolChoice | None = Field(None, description="[What each form means](api.md#functions).")
     include: Annotated[list[Included], Field(max_length=64, fail_fast=True)] | None = Field(
         None,
         description="`file_search_call.results`, `message.output_text.logprobs`, `reasoning.encrypted_content`; the "
         "others of OpenAI's pass, and no output here has what they would include.",
     )
-    reasoning: Reasoning | None = None
-    text: TextFormat | None = None
-    truncation: Literal["auto", "disabled"] | None = Field(
-        None, description="[`auto`](api.md#where-we-differ-on-purpose) unless asked otherwise."
-    )
-    parallel_tool_calls: bool | None = None
     max_tool_calls: int | None = Field(
         None,
         ge=1,
@@ -231,6 +295,21 @@ class ResponseParameters(Strict):
     def effort(self) -> Effort | None:
         """How much the model shall think, if the caller says."""
         return None if self.reasoning is None else self.reasoning.effort
+
+    def images(self) -> list[str]:
+        """Where images are in the input."""
+        return [
+            f"input[{at}].content[{place}]"
+            for at, item in enumerate(self.input)
+            if isinstance(item, InputMessage)
+            for place, _ in item.images()
+        ]
+
+    def compact_threshold(self, context_tokens: int) -> int | None:
+        """Over how many tokens of history the caller wants it summed up, if so."""
+        if not self.context_management:
+            return None
+        return self.context_management[0].compact_threshold or context_tokens // 2
 
     def conversation_id(self) -> str | None:
         """The id of the conversation."""

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 
 from cloister_gateway.identity.principal import Principal
+from cloister_gateway.limits.service import Limits
+from cloister_gateway.models.work import WorkClass
 from cloister_gateway.responses.intake import Created, Intake
 from cloister_gateway.responses.reading import RUNNING, ResponseReader, no_response
 from cloister_gateway.responses.schemas import ResponseParameters
+from cloister_gateway.responses.shapes import compacted_body
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.store import ResponseStore
 from cloister_gateway.streams.feeds import Hub
@@ -22,12 +25,14 @@ class ResponseService(ResponseReader):
         hub: Their events.
         intake: Takes turns on.
         engine: Stops runs.
+        limits: Say what a turn would reserve.
     """
 
-    def __init__(self, store: ResponseStore, hub: Hub, *, intake: Intake, engine: Engine) -> None:
+    def __init__(self, store: ResponseStore, hub: Hub, *, intake: Intake, engine: Engine, limits: Limits) -> None:
         super().__init__(store, hub)
         self._intake = intake
         self._engine = engine
+        self._limits = limits
 
     async def create(
         self,
@@ -35,6 +40,7 @@ class ResponseService(ResponseReader):
         parameters: ResponseParameters,
         *,
         background: bool = False,
+        work: WorkClass | None = None,
         idempotency_key: str | None = None,
         own_unstored: Sequence[str] = (),
     ) -> Created:
@@ -43,9 +49,27 @@ class ResponseService(ResponseReader):
             principal,
             parameters,
             background=background,
+            work=work,
             idempotency_key=idempotency_key,
             own_unstored=own_unstored,
         )
+
+    def check(self, principal: Principal, parameters: ResponseParameters) -> None:
+        """Raises for what can be told of a turn without asking anybody. As `Intake.check`."""
+        self._intake.check(principal, parameters)
+
+    async def count_input(self, principal: Principal, parameters: ResponseParameters) -> ResponseBody:
+        """What a turn would send, by part, and take of the limits that hold for it. Raises as `Intake.count`."""
+        counted = await self._intake.count(principal, parameters)
+        outlook = await self._limits.outlook(
+            counted.generation, most_output_tokens=counted.most_output, prompt_tokens=counted.size
+        )
+        return counted.body(outlook)
+
+    async def compact(self, principal: Principal, parameters: ResponseParameters) -> ResponseBody:
+        """What stands for all that was said, in OpenAI's shape. Raises as `Intake.compact`."""
+        output, used = await self._intake.compact(principal, parameters)
+        return compacted_body(output, used)
 
     async def cancel(self, principal: Principal, response_id: str) -> ResponseBody:
         """Stops the run and returns the response as it ended. A response that has ended already is returned as is."""

@@ -4,18 +4,23 @@ import time
 from typing import Any
 
 import orjson
+from cloister_common.ids import new_id
 from pydantic import BaseModel
 
 from cloister_gateway.grounding import DEFAULT_RESULTS, FileSearch
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models import ChatModel
+from cloister_gateway.models.work import class_of
 from cloister_gateway.responses.schemas import Format, ResponseParameters
 from cloister_gateway.responses.tools import FileSearchTool, FunctionTool, RankingOptions, offered
-from cloister_gateway.runs.records import TurnRequest
+from cloister_gateway.runs.records import TokenCount, TurnRequest
 from cloister_gateway.runs.transcript import Transcript
+from cloister_gateway.usage import Used
 from cloister_gateway.wire.items import Item, ResponseBody
+from cloister_gateway.wire.parameters import tier_served
 
 __all__ = [
+    "compacted_body",
     "in_force",
     "last_event",
     "new_body",
@@ -102,7 +107,7 @@ def new_body(response_id: str, parameters: ResponseParameters, *, background: bo
         "prompt": None,
         "conversation": {"id": conversation} if conversation else None,
         "reasoning": {"effort": parameters.effort(), "summary": reasoning_summary(parameters)},
-        "service_tier": "default",
+        "service_tier": tier_served(parameters.service_tier),
         "store": parameters.store is not False,
         "temperature": parameters.temperature,
         "text": {
@@ -141,10 +146,26 @@ def _tool_shown(tool: FileSearchTool | FunctionTool) -> dict[str, Any]:
     if isinstance(tool, FileSearchTool):
         options = (tool.ranking_options or RankingOptions()).model_dump(exclude_none=True)
         most = tool.max_num_results or DEFAULT_RESULTS
-        return {**tool.model_dump(), "max_num_results": most, "ranking_options": options}
+        left_out = {"rewrite_query"} if tool.rewrite_query is None else set()
+        return {**tool.model_dump(exclude=left_out), "max_num_results": most, "ranking_options": options}
     # OpenAI shows all fields of a function, and means `strict` where it says nothing else.
     shown = tool.model_dump(include={"type", "name", "description", "parameters"})
     return {**shown, "strict": tool.strict is not False}
+
+
+def compacted_body(output: list[Item], used: Used) -> ResponseBody:
+    """The answer of ``POST /v1/responses/compact``."""
+    tokens = TokenCount(prompt=used.prompt, cached=used.cached, output=used.output)
+    usage = tokens.usage().model_dump(exclude_none=True)
+    if used.split is not None:
+        usage["cloister"] = used.split._asdict()
+    return {
+        "id": new_id("resp_"),
+        "object": "response.compaction",
+        "created_at": int(time.time()),
+        "output": output,
+        "usage": usage,
+    }
 
 
 def new_request(
@@ -175,8 +196,10 @@ def new_request(
         max_output_tokens=parameters.max_output_tokens,
         truncation=parameters.truncation or "auto",
         background=background,
+        work=class_of(background=background, service_tier=parameters.service_tier),
         earlier=[],
         affinity=parameters.conversation_id() or parameters.prompt_cache_key or response_id,
         key_id=principal.credential.id,
+        user=principal.payer,
         caller=principal.reader if tools.searches else None,
     )

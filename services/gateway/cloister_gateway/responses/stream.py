@@ -1,6 +1,6 @@
 """A response as server-sent events: made, then followed to its end."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 
 from cloister_common.app import error_response
@@ -51,12 +51,18 @@ class CreatedStream(Response):
         make: Makes it. Done whole, even if the reader leaves meanwhile.
         service: Gives its events.
         streaming: How long a message may take to go out, and how long a silence may be.
+        told: Further headers of the answer, which ``make`` may add.
     """
 
     def __init__(
-        self, make: Callable[[], Awaitable[KeyedObject]], service: ResponseService, streaming: ResponsesSettings
+        self,
+        make: Callable[[], Awaitable[KeyedObject]],
+        service: ResponseService,
+        streaming: ResponsesSettings,
+        told: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
+        self._told = {} if told is None else told
         self._make = make
         self._service = service
         self._streaming = streaming
@@ -75,7 +81,8 @@ class CreatedStream(Response):
                     return
                 await reader.send({"type": "http.response.body", "body": _error_frame(error, None, 0)})
                 return
-            await reader.send({"type": "http.response.start", "status": 200, "headers": list(STREAM_HEADERS)})
+            told = [(name.encode(), value.encode()) for name, value in self._told.items()]
+            await reader.send({"type": "http.response.start", "status": 200, "headers": [*STREAM_HEADERS, *told]})
             async with aclosing(_frames(self._service, keyed, -1)) as frames:
                 async for frame in frames:
                     await reader.send({"type": "http.response.body", "body": frame, "more_body": True})

@@ -16,8 +16,8 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from cloister_common.errors import InvalidRequest
 from cloister_common.wire.filters import Filter
-from cloister_common.wire.requests import Hint, hints_of
-from cloister_common.wire.search import HybridSearch
+from cloister_common.wire.requests import Extension, Hint, hints_of
+from cloister_common.wire.search import RANKERS, HybridSearch, Ranker
 from pydantic import AfterValidator, Field, StringConstraints, Tag
 from pydantic_core import PydanticCustomError
 
@@ -33,7 +33,7 @@ _MOST_TOOLS = 128
 class RankingOptions(Strict):
     """How search results are scored."""
 
-    ranker: Annotated[Literal["auto"], only("auto")] = "auto"
+    ranker: Annotated[Ranker, only(*RANKERS)] = "auto"
     score_threshold: float | None = Field(None, ge=0, le=1)
     hybrid_search: HybridSearch | None = None
 
@@ -49,6 +49,11 @@ class FileSearchTool(Strict):
     max_num_results: int | None = Field(None, ge=1, le=50)
     filters: Filter | None = None
     ranking_options: RankingOptions | None = None
+    rewrite_query: Annotated[bool | None, Extension()] = Field(
+        None,
+        description="Whether a chat model writes one query more from the conversation, where the operator has named "
+        "one for that; by default as the operator has set it. `queries` of the `file_search_call` has it.",
+    )
 
 
 class FunctionTool(Function):

@@ -140,7 +140,9 @@ class Answer:
     def _note_first(self) -> None:
         if not self._shown:
             self._shown = True
-            _FIRST_TOKEN.observe(time.monotonic() - self._transcript.began)
+            now = time.monotonic()
+            self._transcript.served.first_at = self._transcript.served.first_at or now
+            _FIRST_TOKEN.observe(now - self._transcript.began)
 
     def _open(self) -> int:
         if self._index is None:

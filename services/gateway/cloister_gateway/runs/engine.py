@@ -67,6 +67,11 @@ class Engine:
         """The responses whose runs this gateway holds now."""
         return self._runs.keys() | self._tasks.keys()
 
+    @property
+    def projects(self) -> dict[str, str]:
+        """The projects of the runs that go on here, by their ids."""
+        return {name: run.keyed.key.tenant for name, run in self._runs.items()}
+
     def start(self) -> None:
         """Begins to hear of cancellations, and to look for runs that lost their gateway."""
         self._announcements.subscribe(_CANCEL, self._on_cancel)
@@ -284,7 +289,9 @@ class Engine:
         try:
             keyed, request, body = await self._stored(header)
             usage = Usage.model_validate(body.get("usage") or {})
-            settle_response(self._parts.meter, keyed, request, ending_of(body["status"]), usage)
+            settle_response(
+                self._parts.meter, keyed, request, ending_of(body["status"]), usage, begun=body["created_at"]
+            )
         except (VaultError, RecordGoneError):
             self._settle(header.tenant, header.id, "failed")
 

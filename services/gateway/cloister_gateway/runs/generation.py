@@ -12,10 +12,13 @@ import orjson
 from cloister_common.errors import CloisterError, Unavailable, UpstreamFailed
 from cloister_common.logs import get_logger
 
+from cloister_gateway.models.connections import Pace
 from cloister_gateway.models.faults import RequestFailed, failed_again
 from cloister_gateway.models.pods import Attempts
 from cloister_gateway.models.reasoning import thinking
+from cloister_gateway.models.served import Served
 from cloister_gateway.models.upstream import ModelUpstream, payloads
+from cloister_gateway.models.waking.records import Told
 from cloister_gateway.runs.answer import Answer
 from cloister_gateway.runs.calls import Calls
 from cloister_gateway.runs.records import TokenCount, TurnRequest
@@ -43,6 +46,9 @@ class Generation:
         answer: Takes the text.
         calls: Takes calls of functions.
         tokens: Takes what is used.
+        pace: When what it streams is written next: no sooner need it be looked at.
+        waiting: Told where it stands while the model is waited for, and that it is there.
+        served: Takes how it came.
     """
 
     def __init__(
@@ -56,6 +62,9 @@ class Generation:
         answer: Answer,
         calls: Calls,
         tokens: TokenCount,
+        pace: Pace | None = None,
+        waiting: Told | None = None,
+        served: Served | None = None,
     ) -> None:
         self._upstream = upstream
         self._keyed = keyed
@@ -65,6 +74,9 @@ class Generation:
         self._answer = answer
         self._calls = calls
         self._tokens = tokens
+        self._pace = pace
+        self._waiting = waiting
+        self._served = served or Served()
 
     async def run(self) -> str:
         """Streams the answer; goes on on another pod, from the text so far, when one fails.
@@ -78,7 +90,7 @@ class Generation:
             UpstreamFailed, Unavailable: No pod brought it to its end.
             CloisterError: It broke off where it cannot be continued.
         """
-        attempts = Attempts()
+        attempts = Attempts(served=self._served)
         failed_at: tuple[int, int] | None = None
         attempt = 0
         while True:
@@ -88,7 +100,7 @@ class Generation:
             except RequestFailed:
                 raise
             except (UpstreamFailed, Unavailable) as error:
-                if attempt == _MOST_ATTEMPTS:
+                if attempt == _MOST_ATTEMPTS or attempts.over:
                     raise
                 if isinstance(error, UpstreamFailed):
                     place = (self._answer.progress(), self._calls.pieces)
@@ -105,7 +117,7 @@ class Generation:
         self._calls.restart()
         before = 0
         if text:
-            before = await self._continue(body, text, counted=not held_back)
+            before = await self._continue(body, text, attempts, counted=not held_back)
             if body["max_tokens"] <= 0:
                 return "length"
         reason: str | None = None
@@ -115,6 +127,10 @@ class Generation:
             tenant=self._keyed.key.tenant,
             affinity=self._request.affinity,
             attempts=attempts,
+            pace=self._pace,
+            work=self._request.work_class,
+            waiting=self._waiting,
+            accepted=True,
         )
         async with aclosing(stream) as blocks:
             async for block in blocks:
@@ -154,7 +170,7 @@ class Generation:
         body |= {name: value for name, value in optional.items() if value is not None}
         return body | thinking(request.reasoning_effort)
 
-    async def _continue(self, body: dict[str, Any], text: str, *, counted: bool) -> int:
+    async def _continue(self, body: dict[str, Any], text: str, attempts: Attempts, *, counted: bool) -> int:
         """Has ``body`` go on from ``text``; the tokens that it has. They are ``counted`` unless calls followed it."""
         if self._request.response_format is not None:
             # vLLM's grammar begins anew with every generation: it would put a second beginning after the first.
@@ -166,19 +182,20 @@ class Generation:
         before = self._tokens.output if counted else 0
         if before == 0:
             # Another gateway or a pod that did not say began it: it counts towards limit and usage all the same.
-            self._tokens.reasoning = await self._count_tokens(thought) if thought else 0
-            before = self._tokens.reasoning + await self._count_tokens(text)
+            self._tokens.reasoning = await self._count_tokens(thought, attempts) if thought else 0
+            before = self._tokens.reasoning + await self._count_tokens(text, attempts)
         body["max_tokens"] -= before
         return before
 
-    async def _count_tokens(self, text: str) -> int:
-        return len(await self._upstream.tokenize(self._request.model, prompt=text))
+    async def _count_tokens(self, text: str, attempts: Attempts) -> int:
+        model = self._request.model
+        return len(await self._upstream.tokenize(model, prompt=text, attempts=attempts, waiting=self._waiting))
 
     def _take(self, block: bytes, before: int) -> str | None:
         """Turns what vLLM sent together into events; the reason of the end if it is among it.
 
-        One chunk is one event, as a rule. Those that came in one read, since this gateway was busy or the model is
-        fast, are joined: readers get them together anyway, and each event costs every one of them a frame.
+        Those that came between two writes, or in one read, are joined to one event: readers get them together anyway,
+        and each event costs every one of them a frame.
 
         A chunk is parsed whole: orjson takes 1.0 µs for one, and cutting the text out of the known shape 0.8.
         """
@@ -224,9 +241,11 @@ class Generation:
     def _count(self, usage: dict[str, Any], before: int) -> None:
         """Notes what the model says it used, of which ``before`` tokens were answered earlier."""
         if self._tokens.prompt is None:
-            details = usage.get("prompt_tokens_details") or {}
             # The prompt of a continuation ends with what was answered before: that is output.
             self._tokens.prompt = max(0, usage["prompt_tokens"] - before)
+        details = usage.get("prompt_tokens_details")
+        if details is not None and before == 0:
+            # (vLLM tells of its cache with the last event of a stream alone.)
             self._tokens.cached = details.get("cached_tokens") or 0
         self._tokens.output = before + usage["completion_tokens"]
         details = usage.get("completion_tokens_details")

@@ -86,7 +86,7 @@ class _Link:
     def size(self) -> int:
         """How much memory it takes, in bytes, about."""
         history = History.of(self.messages) if self.until is None else self.until.history
-        return size_in_memory(history.bound(0), 1 + history.end)
+        return size_in_memory(history.bound(0) + history.image_characters, 1 + history.end)
 
 
 class HistoryReader:

@@ -1,4 +1,4 @@
-"""Input items as they are stored: what a reference names, and what sealed reasoning says.
+"""Input items as they are stored: what a reference names, and what sealed reasoning and summaries say.
 
 A reference becomes a copy of the item it names, at its place in the input.
 """
@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 from cloister_common.errors import InvalidRequest
 from cloister_common.ids import new_id
-from cloister_common.wire.reading import MOST_CHARACTERS
 
 from cloister_gateway.identity.principal import Principal
-from cloister_gateway.runs.attached import AttachedFiles
+from cloister_gateway.runs.attached import AttachedFiles, Room
 from cloister_gateway.runs.item_ids import input_id, prefix_of
 from cloister_gateway.runs.references import Named, References
 from cloister_gateway.runs.sealing import ReasoningSeals
+from cloister_gateway.runs.summaries import compaction_item, said_item
 from cloister_gateway.storage import KeyedObject
 from cloister_gateway.wire.inputs import InputItem, InputMessage, input_item
-from cloister_gateway.wire.items import Item, without_results
-from cloister_gateway.wire.own import ItemReference, Reasoning
+from cloister_gateway.wire.items import Item, item_messages, without_results
+from cloister_gateway.wire.own import Compaction, ItemReference, Reasoning
 
 __all__ = ["Destination", "InputItems"]
 
@@ -46,7 +46,7 @@ class InputItems:
 
     Args:
         references: Finds what is named.
-        seals: Opens sealed reasoning.
+        seals: Opens what is sealed.
         attached: Reads files in messages.
     """
 
@@ -60,16 +60,17 @@ class InputItems:
 
         Raises:
             NotFound: A reference names no item of the caller's: unknown, foreign, deleted and unstored ones alike.
-            InvalidRequest: Reasoning was not sealed for the caller's project, or is not what was sealed; or a file
-                cannot be read.
+            InvalidRequest: Reasoning or a summary was not sealed for the caller's project, or is not what was sealed;
+                or a file cannot be read.
             Forbidden: The caller may not read the item, or its fence keeps it out of a prompt.
         """
         named = [
             Named(one.id, f"{to.field}[{place}]") for place, one in enumerate(sent) if isinstance(one, ItemReference)
         ]
         there = await self._references.find(principal, named, to.conversation, to.unstored) if named else {}
-        found = []
-        room = MOST_CHARACTERS
+        found: list[Item] = []
+        number = 0
+        room = Room()
         for place, one in enumerate(sent):
             param = f"{to.field}[{place}]"
             if isinstance(one, ItemReference):
@@ -80,14 +81,38 @@ class InputItems:
             elif isinstance(one, Reasoning) and one.encrypted_content is not None:
                 text = await self._unsealed(principal.tenant, one, one.encrypted_content, to.model, param)
                 item = {"id": new_id("rs_"), **one.as_item(text)}
+            elif isinstance(one, Compaction):
+                item, before = await self._summary(principal.tenant, one, found, param)
+                for kept in before:
+                    found.append(kept if to.response_id is None else {**kept, "id": _id_of(kept, to, number)})
+                    number += 1
             else:
                 if isinstance(one, InputMessage):
-                    room = await self._attached.read(principal, one, param, room=room)
+                    await self._attached.read(principal, one, param, room)
                 item = input_item(one)
             if to.response_id is not None:
-                item["id"] = input_id(prefix_of(item["id"]), to.response_id, place)
+                item["id"] = _id_of(item, to, number)
+            number += 1
             found.append(item)
         return found
+
+    async def _summary(
+        self, tenant: str, sent: Compaction, before: list[Item], param: str
+    ) -> tuple[Item, Sequence[Item]]:
+        """What is stored of a summary; and what it keeps, where what was sent ``before`` it has not all of that."""
+        summary = await self._seals.open_summary(tenant, sent.encrypted_content, param=f"{param}.encrypted_content")
+        item = compaction_item(new_id("cmp_"), summary, sent.encrypted_content)
+        if sent.cloister is not None and sent.cloister != item["cloister"]:
+            raise InvalidRequest(
+                f"'{param}.cloister' is not what 'encrypted_content' says. Send it as it came, or leave it out.",
+                param=f"{param}.cloister",
+            )
+        if len(item_messages(before)) >= summary.keeps:
+            return item, ()
+        # (What was sent of it is in what it keeps; what is not there is summed up. The operator's words stay.)
+        before[:] = [one for one in before if one.get("role") in {"system", "developer"}]
+        item["cloister"] = {**item["cloister"], "keeps": len(summary.kept)}
+        return item, [said_item(message) for message in summary.kept]
 
     async def _unsealed(self, tenant: str, sent: Reasoning, sealed: str, model: str | None, param: str) -> str:
         """What was thought, if it was by ``model``."""
@@ -98,3 +123,7 @@ class InputItems:
                 param=f"{param}.content",
             )
         return thought.text if model in {None, thought.model} else ""
+
+
+def _id_of(item: Item, to: Destination, number: int) -> str:
+    return input_id(prefix_of(item["id"]), to.response_id or "", number)

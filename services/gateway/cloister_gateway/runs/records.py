@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cloister_gateway.grounding import Coverage, FileSearch, Passage
 from cloister_gateway.models.reasoning import Effort
+from cloister_gateway.models.work import WorkClass, class_of
+from cloister_gateway.prompt import Layout
 from cloister_gateway.storage import Record, SealedField
 from cloister_gateway.wire.items import Item, Message, ResponseBody, SearchResult
 
@@ -34,9 +36,11 @@ __all__ = [
     "CitationDetails",
     "Found",
     "IncompleteDetails",
+    "InputParts",
     "Outcome",
     "PreparedPrompt",
     "RunError",
+    "SummaryDetails",
     "TokenCount",
     "TruncationDetails",
     "TurnRequest",
@@ -71,11 +75,14 @@ class TurnRequest(Record):
         seal_reasoning: Whether the response shows its reasoning sealed too, for the caller to send back.
         max_output_tokens: The longest answer, in tokens.
         truncation: Whether history may be left out where it does not fit.
+        compact_threshold: Tokens of history, over which the caller wants it summed up.
         background: Whether the run goes on with nobody watching.
+        work: How soon it is wanted, where ``background`` does not say.
         earlier: The responses before this one, newest first; see `cloister_gateway.runs.history`. None if it was
             stored by a version that named none.
         affinity: Requests with the same one go to the same pod.
         key_id: The credential it was asked with; empty if it was stored by a version that did not note it.
+        user: Who it is for within the project, to records of usage; empty as well if a version before stored it.
         caller: Who asked, where it searches: whoever takes the run over searches as them, and finds what they may see.
     """
 
@@ -100,11 +107,19 @@ class TurnRequest(Record):
     seal_reasoning: bool = False
     max_output_tokens: int | None = None
     truncation: Literal["auto", "disabled"] = "auto"
+    compact_threshold: int | None = None
     background: bool = False
+    work: WorkClass | None = None
     earlier: list[str] | None = None
     affinity: str = ""
     key_id: str = ""
+    user: str = ""
     caller: Caller | None = None
+
+    @property
+    def work_class(self) -> WorkClass:
+        """How soon it is wanted, also of what a version before stored."""
+        return self.work or class_of(background=self.background)
 
 
 class Found(Record):
@@ -141,10 +156,23 @@ class PreparedPrompt(Record):
     results: list[SearchResult] | None
 
 
+class SummaryDetails(_Part):
+    """Ours: what stands for the beginning of the history.
+
+    Attributes:
+        turns: How many turns that is; 0 where nothing does.
+        status: Whether it was made in this turn, or kept from one before; or was to be made, and was not.
+    """
+
+    turns: int
+    status: Literal["made", "kept", "failed"]
+
+
 class TruncationDetails(_Part):
-    """Ours: what of the history did not fit."""
+    """Ours: what of the history did not fit, and what was summed up."""
 
     dropped_messages: int
+    summary: SummaryDetails | None = None
 
 
 class CitationDetails(_Part):
@@ -166,6 +194,16 @@ class RunError(_Part):
     message: str
 
 
+class InputParts(_Part):
+    """Ours: the prompt's tokens by what they are of; see `cloister_gateway.prompt.parts`."""
+
+    system: int = 0
+    history: int = 0
+    retrieved: int = 0
+    tools: int = 0
+    new: int = 0
+
+
 class _InputTokens(_Part):
     cached_tokens: int = 0
     cache_write_tokens: int = 0
@@ -176,13 +214,17 @@ class _OutputTokens(_Part):
 
 
 class Usage(_Part):
-    """What was used, in OpenAI's shape."""
+    """What was used, in OpenAI's shape; and, as ours beside it, what the input is made of, where that is known.
+
+    (Not among the details of the input: there clients take numbers, and nothing else.)
+    """
 
     input_tokens: int = 0
     input_tokens_details: _InputTokens = _InputTokens()
     output_tokens: int = 0
     output_tokens_details: _OutputTokens = _OutputTokens()
     total_tokens: int = 0
+    cloister: InputParts | None = None
 
 
 @dataclass(slots=True)
@@ -195,6 +237,8 @@ class TokenCount:
         output: The answer's so far, over all pods and gateways that made it.
         reasoning: Those of ``output`` that are reasoning, as far as the pod says.
         unspoken: Those besides that the model began to answer with, where it was asked first whether it calls.
+        query_prompt, query_output: Those of the model that wrote a query for the search.
+        layout: What the prompt is made of; None until there is one.
     """
 
     prompt: int | None = None
@@ -202,16 +246,30 @@ class TokenCount:
     output: int = 0
     reasoning: int = 0
     unspoken: int = 0
+    query_prompt: int = 0
+    query_output: int = 0
+    layout: Layout | None = None
+
+    def note_query(self, prompt: int, output: int) -> None:
+        """Adds what writing a query used."""
+        self.query_prompt += prompt
+        self.query_output += output
 
     def usage(self) -> Usage:
         """The same in OpenAI's shape."""
-        prompt, output = self.prompt or 0, self.output + self.unspoken
+        prompt, output = (self.prompt or 0) + self.query_prompt, self.output + self.unspoken + self.query_output
+        parts: InputParts | None = None
+        if self.layout is not None:
+            # (What writing a query took is of the search.)
+            split = self.layout.split(self.prompt or 0, beside=self.query_prompt)
+            parts = InputParts.model_validate(split._asdict())
         return Usage(
             input_tokens=prompt,
             input_tokens_details=_InputTokens(cached_tokens=self.cached),
             output_tokens=output,
             output_tokens_details=_OutputTokens(reasoning_tokens=self.reasoning),
             total_tokens=prompt + output,
+            cloister=parts,
         )
 
 

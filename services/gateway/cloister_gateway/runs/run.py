@@ -6,15 +6,17 @@ nobody has watched it for a while (background runs excepted), or when another ga
 
 import asyncio
 import contextlib
+import logging
 import time
-from dataclasses import asdict
 
 from cloister_common.errors import CloisterError
-from cloister_common.logs import get_logger
+from cloister_common.logs import get_logger, log_plainly
 from prometheus_client import Counter, Gauge
 from redis.exceptions import RedisError
 
 from cloister_gateway.bus.connection import Bus
+from cloister_gateway.models.served import Served
+from cloister_gateway.models.work import WorkClass
 from cloister_gateway.runs.acceptance import Accepted, Log
 from cloister_gateway.runs.ending import Endings
 from cloister_gateway.runs.lease import Leases
@@ -34,12 +36,13 @@ from cloister_gateway.storage.layout import conversation_channel
 from cloister_gateway.streams.commits import Commits
 from cloister_gateway.streams.events import DeposedError, EventStream
 from cloister_gateway.streams.feeds import Feed
-from cloister_gateway.usage import Ending, Generation, Meter, Unmetered, Used
+from cloister_gateway.usage import Ending, Generation, InputSplit, Meter, Unmetered, Used
 from cloister_gateway.wire.items import ResponseBody, with_results
 
 __all__ = ["Run", "RunParts", "ending_of", "settle_response"]
 
 log = get_logger(__name__)
+_run_log = logging.getLogger(__name__)
 _RUNNING = Gauge("cloister_runs", "Runs of this gateway now.")
 _ENDED = Counter("cloister_runs_ended_total", "Runs by how they ended.", ["status"])
 
@@ -51,10 +54,27 @@ def ending_of(status: str) -> Ending:
     return _ENDINGS.get(status, "completed")
 
 
-def settle_response(meter: Meter, keyed: KeyedObject, request: TurnRequest, ending: Ending, usage: Usage) -> None:
-    """Ends what was reserved for a response, with what it used."""
-    generation = Generation(keyed.id, keyed.key.tenant, request.key_id, request.model, "response")
+def settle_response(
+    meter: Meter,
+    keyed: KeyedObject,
+    request: TurnRequest,
+    ending: Ending,
+    usage: Usage,
+    *,
+    begun: int,
+    served: Served | None = None,
+) -> None:
+    """Ends what was reserved for a response that was ``begun`` then, with what it used, and how it came if that is
+    known."""
+    batch = request.work_class is WorkClass.BATCH
+    generation = Generation(
+        keyed.id, keyed.key.tenant, request.key_id, request.model, "response", request.user, begun, batch
+    )
     used = Used(usage.input_tokens, usage.input_tokens_details.cached_tokens, usage.output_tokens)
+    used.reasoning = usage.output_tokens_details.reasoning_tokens
+    used.served = served or used.served
+    parts = usage.cloister
+    used.split = None if parts is None else InputSplit(**parts.model_dump())
     meter.settle(generation, used, ending)
 
 
@@ -220,7 +240,16 @@ class Run:
         if self._settled:
             return
         self._settled = True
-        settle_response(self._parts.meter, self.keyed, self.request, ending, usage)
+        begun = self._transcript.response.get("created_at", 0)
+        settle_response(
+            self._parts.meter,
+            self.keyed,
+            self.request,
+            ending,
+            usage,
+            begun=begun,
+            served=self._transcript.served,
+        )
 
     async def _tell(self, conversation: KeyedObject) -> None:
         """Tells the conversation's followers that a run has begun, beside its work. They are told by whoever runs it
@@ -290,4 +319,5 @@ class Run:
         self._feed.extend(first, events, final=True)
         self._settle(ending_of(status), outcome.usage or Usage())
         _ENDED.labels(status).inc()
-        log.info("run_ended", response_id=self.keyed.id, status=status, **asdict(transcript.tokens))
+        counted = {name: getattr(transcript.tokens, name) for name in transcript.tokens.__slots__ if name != "layout"}
+        log_plainly(_run_log, "run_ended", {"response_id": self.keyed.id, "status": status, **counted})

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import orjson
 
 from cloister_gateway.grounding import Coverage
+from cloister_gateway.models.served import Served
+from cloister_gateway.models.waking.records import Standing
 from cloister_gateway.prompt import Prompt
 from cloister_gateway.runs.calls import MadeCall
 from cloister_gateway.runs.item_ids import output_id
@@ -61,6 +63,7 @@ class Transcript:
         on_event: Is told of each new event.
         began: When this gateway took the run up (monotonic seconds).
         tokens: What was used so far.
+        served: How the answer came.
         results: What the file search found, if there was one.
         calls: The calls of functions that end the answer. They are held back until it is written.
         draft: The prompt, where this gateway has made it before it accepted the turn.
@@ -73,6 +76,7 @@ class Transcript:
         self.on_event: OnEvent = _unheard
         self.began = time.monotonic()
         self.tokens = TokenCount()
+        self.served = Served()
         self.results: list[SearchResult] | None = None
         self.calls: list[MadeCall] = []
         self.draft: Prompt | None = None
@@ -236,6 +240,12 @@ class Transcript:
         self.emit("response.file_search_call.completed", output_index=index, item_id=item["id"])
         self.emit("response.output_item.done", output_index=index, item=item)
 
+    def add_summary(self, item: Item) -> None:
+        """Adds what stands for the beginning of the conversation, whole: both events are written together."""
+        index = len(self.output)
+        self.emit("response.output_item.added", output_index=index, item=item)
+        self.emit("response.output_item.done", output_index=index, item=item)
+
     def show_calls(self) -> None:
         """Adds the calls that were held back, each whole: from its beginning to its end."""
         for call in self.calls:
@@ -259,7 +269,7 @@ class Transcript:
     def close_output(self, *, completed: bool, failed: bool) -> None:
         """Ends every output item that is still open, at the end of the run."""
         for index, item in enumerate(self.output):
-            if item["status"] != "in_progress":
+            if item.get("status") != "in_progress":
                 continue
             if item["type"] == "message":
                 self.close_message(index, status="completed" if completed else "incomplete")
@@ -289,6 +299,15 @@ class Transcript:
         if background:
             self.lifecycle("response.queued")
         self.lifecycle("response.in_progress", status="in_progress")
+
+    def wait(self, standing: Standing | None) -> None:
+        """The event of a model that is waited for, since no pod of it is ready, and where the run stands; or that of
+        going on. ``queue`` is ours."""
+        if standing is None:
+            self.lifecycle("response.in_progress", status="in_progress")
+        else:
+            self.response.update(status="queued")
+            self.emit("response.queued", response=self.response, queue=standing.body())
 
     def take_pending(self) -> tuple[int, list[bytes]]:
         """What is to be written next: the number of the first event, and the events."""

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from cloister_common.doors.frame_writer import FrameWriter
 from cloister_common.doors.frames import text_frames
-from cloister_common.doors.websocket import FrameWriter
 
 from cloister_gateway.streams.fanout import Batch, Follower
 from cloister_gateway.wire.events import in_lane

@@ -1,7 +1,7 @@
 """The WebSocket endpoint. Who it is, the guard has found out: what is refused here is refused before it is accepted."""
 
 from cloister_common.access import services_of
-from cloister_common.doors.websocket import FRAMES
+from cloister_common.doors.frame_writer import FRAMES
 from fastapi import APIRouter
 from starlette.requests import HTTPConnection
 from starlette.routing import WebSocketRoute

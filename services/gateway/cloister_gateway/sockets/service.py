@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cloister_common.doors.websocket import FrameWriter
+from cloister_common.doors.frame_writer import FrameWriter
 from cloister_common.errors import TooManyRequests
 from prometheus_client import Gauge
 from starlette.types import Receive

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 from cloister_common.bodies import aside, parse_json
-from cloister_common.doors.websocket import FrameWriter
+from cloister_common.doors.frame_writer import FrameWriter
 from cloister_common.errors import CloisterError, Forbidden, InvalidRequest, NotFound, TooManyRequests
 from cloister_common.validation import validation_error
 from cloister_common.values import check_values

@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+import hiredis
 from redis.asyncio import Connection, SSLConnection
 from redis.asyncio.connection import DefaultParser
 from redis.asyncio.sentinel import Sentinel
@@ -115,8 +116,14 @@ class _Commands:
     def pack_plainly(self, *command: Any) -> list[bytes]:
         """A command alone, whose sender waits for the replicas.
 
-        Packed in C, in a sixth of the time; redis-py has hiredis do that for its synchronous connections only.
+        Packed in C, in a sixth of the time; redis-py has hiredis do that for its synchronous connections only. What it
+        does before, for names of two words and for buffers, takes three times as long as the packing.
         """
+        try:
+            if " " not in command[0]:
+                return [hiredis.pack_command(command)]
+        except TypeError:
+            pass  # A buffer is in it, or what no command may have in it.
         packed: list[bytes] = self._packer.pack(*command)
         return packed
 

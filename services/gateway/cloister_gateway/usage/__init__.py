@@ -1,15 +1,31 @@
 """What generations may cost and did cost: one seam around every one of them."""
 
 from cloister_gateway.usage.metering import (
+    Both,
     Ending,
     Generation,
+    InputSplit,
     Kind,
     Meter,
     Metered,
     Metering,
+    PromptSize,
     Unmetered,
     Used,
     reserved,
 )
 
-__all__ = ["Ending", "Generation", "Kind", "Meter", "Metered", "Metering", "Unmetered", "Used", "reserved"]
+__all__ = [
+    "Both",
+    "Ending",
+    "Generation",
+    "InputSplit",
+    "Kind",
+    "Meter",
+    "Metered",
+    "Metering",
+    "PromptSize",
+    "Unmetered",
+    "Used",
+    "reserved",
+]

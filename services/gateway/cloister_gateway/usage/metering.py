@@ -11,19 +11,34 @@ until another has ended them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 from cloister_common.ids import new_id
 
 from cloister_gateway.identity.principal import Principal
+from cloister_gateway.models.served import Served
 
-__all__ = ["Ending", "Generation", "Kind", "Meter", "Metered", "Metering", "Unmetered", "Used", "reserved"]
+__all__ = [
+    "Both",
+    "Ending",
+    "Generation",
+    "InputSplit",
+    "Kind",
+    "Meter",
+    "Metered",
+    "Metering",
+    "PromptSize",
+    "Unmetered",
+    "Used",
+    "reserved",
+]
 
-Kind = Literal["response", "chat", "completions", "embeddings", "rerank"]
+Kind = Literal["response", "chat", "completions", "embeddings", "rerank", "ingestion", "summary"]
 
 Ending = Literal["completed", "failed", "cancelled"]
 """``completed`` also where the answer reached its greatest length; ``cancelled`` whoever it was that stopped it: a
@@ -40,6 +55,9 @@ class Generation:
         key_id: The credential; empty where what is stored of a response does not say.
         model: Its public name; empty where what is stored of a response does not open.
         kind: Of the call.
+        user: Who it is for within the project (`Principal.payer`); empty where what is stored does not say.
+        begun: When (Unix seconds); 0 where nobody knows. The same whoever settles it.
+        batch: Whether it is a line of a batch.
     """
 
     id: str
@@ -47,6 +65,44 @@ class Generation:
     key_id: str
     model: str
     kind: Kind
+    user: str = field(default="", compare=False)
+    begun: int = field(default=0, compare=False)
+    batch: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSize:
+    """How long a prompt is, in tokens, as far as that is known before a model reads it.
+
+    Attributes:
+        at_most: It has no more.
+        count: Asks the model's own tokenizer, a round trip away; None where there is none to ask.
+        most_together: The prompt and all answers have no more than this together, where the context says so.
+        exact: Whether ``at_most`` is how many it has.
+    """
+
+    at_most: int
+    count: Callable[[], Awaitable[int]] | None = None
+    most_together: int | None = None
+    exact: bool = False
+
+
+class InputSplit(NamedTuple):
+    """A prompt's tokens by its parts, which sum to all of them.
+
+    Attributes:
+        system: Instructions.
+        history: What was said before.
+        retrieved: Excerpts of documents.
+        tools: Functions that may be called.
+        new: What the caller sent now.
+    """
+
+    system: int = 0
+    history: int = 0
+    retrieved: int = 0
+    tools: int = 0
+    new: int = 0
 
 
 @dataclass(slots=True)
@@ -57,22 +113,35 @@ class Used:
         prompt: Read by the model; 0 where it did not say.
         cached: Of those, found in its cache.
         output: Written by it.
+        reasoning: Of those, what it thought, as far as it says.
         exact: Whether the model itself counted. If not, ``output`` is the number of events it was streamed in.
+        silent: Whether nothing is known yet, of a call that is answered as a whole.
+        served: How it came.
+        split: The prompt by its parts, where that is known.
     """
 
     prompt: int = 0
     cached: int = 0
     output: int = 0
     exact: bool = True
+    reasoning: int = 0
+    silent: bool = False
+    served: Served = field(default_factory=Served, compare=False)
+    split: InputSplit | None = field(default=None, compare=False)
 
 
 class Meter(Protocol):
     """What stands behind the seam."""
 
     async def reserve(
-        self, generation: Generation, *, most_output_tokens: int, prompt_tokens: int | None = None
-    ) -> None:
-        """Reserves what ``generation`` may use; ``prompt_tokens`` is None where nobody has counted yet.
+        self, generation: Generation, *, most_output_tokens: int, prompt_tokens: PromptSize | None = None
+    ) -> Mapping[str, str] | None:
+        """Reserves what ``generation`` may use; ``prompt_tokens`` is None where nobody can say.
+
+        Once more for the same generation, this takes the place of what it had reserved.
+
+        Returns:
+            Headers that tell its caller how it stands, if there is something to tell.
 
         Raises:
             TooManyRequests: It is over a limit. Then, as after any error, nothing is reserved.
@@ -92,7 +161,7 @@ class Unmetered:
     """Reserves and records nothing."""
 
     async def reserve(
-        self, generation: Generation, *, most_output_tokens: int, prompt_tokens: int | None = None
+        self, generation: Generation, *, most_output_tokens: int, prompt_tokens: PromptSize | None = None
     ) -> None:
         return
 
@@ -100,29 +169,68 @@ class Unmetered:
         return
 
 
+class Both:
+    """Two meters behind one another: the first may refuse, the second takes note.
+
+    Args:
+        limits: Reserves; what it tells is told.
+        ledger: Hears of what was reserved, and of every settlement.
+    """
+
+    def __init__(self, limits: Meter, ledger: Meter) -> None:
+        self._limits = limits
+        self._ledger = ledger
+
+    async def reserve(
+        self, generation: Generation, *, most_output_tokens: int, prompt_tokens: PromptSize | None = None
+    ) -> Mapping[str, str] | None:
+        """As `Meter.reserve`."""
+        told = await self._limits.reserve(
+            generation, most_output_tokens=most_output_tokens, prompt_tokens=prompt_tokens
+        )
+        await self._ledger.reserve(generation, most_output_tokens=most_output_tokens, prompt_tokens=prompt_tokens)
+        return told
+
+    def settle(self, generation: Generation, used: Used, ending: Ending) -> None:
+        """As `Meter.settle`."""
+        self._limits.settle(generation, used, ending)
+        self._ledger.settle(generation, used, ending)
+
+
 class Metered:
     """``async with`` around a stateless call: reserved before, settled at its end, however it ends.
 
     Attributes:
         used: What the call used so far; whoever makes the call says it here.
+        headers: What tells its caller how it stands.
+        parts: Tells the parts of a prompt of so many tokens, where somebody can: asked at the end, when nobody waits.
     """
 
-    __slots__ = ("_generation", "_meter", "_most", "used")
+    __slots__ = ("_generation", "_meter", "_most", "_prompt", "headers", "parts", "used")
 
-    def __init__(self, meter: Meter, generation: Generation, *, most_output_tokens: int) -> None:
+    def __init__(
+        self, meter: Meter, generation: Generation, *, most_output_tokens: int, prompt: PromptSize | None = None
+    ) -> None:
         self._meter = meter
         self._generation = generation
         self._most = most_output_tokens
+        self._prompt = prompt
         self.used = Used()
+        self.headers: Mapping[str, str] = {}
+        self.parts: Callable[[int], InputSplit] | None = None
 
     async def __aenter__(self) -> Self:
-        await self._meter.reserve(self._generation, most_output_tokens=self._most)
+        told = await self._meter.reserve(self._generation, most_output_tokens=self._most, prompt_tokens=self._prompt)
+        self.headers = told or {}
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._meter.settle(self._generation, self.used, _ending(error))
+        used = self.used
+        if self.parts is not None and used.split is None and used.exact and used.prompt:
+            used.split = self.parts(used.prompt)
+        self._meter.settle(self._generation, used, _ending(error))
 
 
 class Metering:
@@ -130,23 +238,47 @@ class Metering:
 
     Args:
         meter: What stands behind the seam.
+        batch: Whether the calls are lines of batches.
     """
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Meter, *, batch: bool = False) -> None:
         self._meter = meter
+        self._batch = batch
 
-    def around(self, caller: Principal, model: str, kind: Kind, *, most_output_tokens: int = 0) -> Metered:
+    def around(
+        self,
+        caller: Principal,
+        model: str,
+        kind: Kind,
+        *,
+        most_output_tokens: int = 0,
+        prompt: PromptSize | None = None,
+    ) -> Metered:
         """What goes around one call that ``caller`` makes of ``model``."""
-        generation = Generation(new_id("gen_"), caller.tenant, caller.credential.id, model, kind)
-        return Metered(self._meter, generation, most_output_tokens=most_output_tokens)
+        generation = Generation(
+            new_id("gen_"),
+            caller.tenant,
+            caller.credential.id,
+            model,
+            kind,
+            caller.payer,
+            int(time.time()),
+            self._batch,
+        )
+        return Metered(self._meter, generation, most_output_tokens=most_output_tokens, prompt=prompt)
 
 
 @asynccontextmanager
-async def reserved(meter: Meter, generation: Generation, *, most_output_tokens: int) -> AsyncIterator[None]:
-    """Reserved for what outlives the block, and is settled by whoever ends that; settled here if the block fails."""
-    await meter.reserve(generation, most_output_tokens=most_output_tokens)
+async def reserved(
+    meter: Meter, generation: Generation, *, most_output_tokens: int, prompt: PromptSize | None = None
+) -> AsyncIterator[Mapping[str, str]]:
+    """Reserved for what outlives the block, and is settled by whoever ends that; settled here if the block fails.
+
+    Gives the headers that tell the caller how it stands.
+    """
+    told = await meter.reserve(generation, most_output_tokens=most_output_tokens, prompt_tokens=prompt)
     try:
-        yield
+        yield told or {}
     except BaseException as error:
         meter.settle(generation, Used(), _ending(error))
         raise

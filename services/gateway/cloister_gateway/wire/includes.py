@@ -2,10 +2,11 @@
 
 from typing import Final, Literal, get_args
 
-__all__ = ["INCLUDABLE", "LOGPROBS", "RESULTS", "SEALED_REASONING", "Included"]
+__all__ = ["IMAGES", "INCLUDABLE", "LOGPROBS", "RESULTS", "SEALED_REASONING", "Included"]
 
 RESULTS: Final = "file_search_call.results"
 LOGPROBS: Final = "message.output_text.logprobs"
+IMAGES: Final = "message.input_image.image_url"
 SEALED_REASONING: Final = "reasoning.encrypted_content"
 
 Included = Literal[

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from cloister_common.ids import new_id
+from cloister_common.wire.images import Detail
 from cloister_common.wire.requests import Hint
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -19,6 +21,7 @@ from pydantic_core import PydanticCustomError
 from cloister_gateway.wire.items import CALL_OF_CALLER, Item
 from cloister_gateway.wire.own import (
     Annotation,
+    Compaction,
     Dumped,
     FileSearchCall,
     ItemReference,
@@ -27,14 +30,16 @@ from cloister_gateway.wire.own import (
     Status,
 )
 from cloister_gateway.wire.parameters import PromptCacheBreakpoint
-from cloister_gateway.wire.strict import Object, Strict, Text, only
+from cloister_gateway.wire.strict import Object, Text, only
 
 __all__ = [
     "CallId",
+    "DataUrl",
     "FunctionCall",
     "FunctionCallOutput",
     "FunctionName",
     "InputFile",
+    "InputImage",
     "InputItem",
     "InputMessage",
     "InputText",
@@ -43,6 +48,20 @@ __all__ = [
 
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 CallId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+def _is_data_url(url: str) -> str:
+    """``url``, if it has the data itself. Raises pydantic's error for what would have to be fetched."""
+    if not url.startswith("data:"):
+        raise PydanticCustomError(
+            "not_fetched",
+            "must be a data URL (data:image/png;base64,…): nothing is fetched from elsewhere; send the image itself, "
+            "or upload it and send its 'file_id'",
+        )
+    return url
+
+
+DataUrl = Annotated[str, AfterValidator(_is_data_url)]
 
 
 class InputText(Dumped):
@@ -99,18 +118,37 @@ class InputFile(Dumped):
         self._item = value
 
 
-def _no_image(_: Any) -> Any:
-    raise PydanticCustomError("unsupported_value", "models here read text only; say in words what there is to see")
+class InputImage(Dumped):
+    """An image in a message of the user, for models that take images.
 
+    Attributes:
+        item: What is stored of it, once it has been read (`cloister_gateway.runs.attached`).
+    """
 
-class InputImage(Strict):
-    """An image, which is refused whatever it is."""
+    type: Literal["input_image"]
+    image_url: DataUrl | None = Field(None, description="The image as a data URL in base64; others are not fetched.")
+    file_id: str | None = Field(None, max_length=128, description="An uploaded file; needs the scope `files`.")
+    detail: Detail | None = Field(
+        None, description="How large it stays: `low` 512 pixels a side, `high` and `auto` 2,048, `original` 4,096."
+    )
+    prompt_cache_breakpoint: PromptCacheBreakpoint = None
+    _item: Item | None = PrivateAttr(None)
 
-    type: Annotated[Literal["input_image"], BeforeValidator(_no_image)]
-    image_url: Any = None
-    file_id: Any = None
-    detail: Any = None
-    prompt_cache_breakpoint: Any = None
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.image_url is None) == (self.file_id is None):
+            raise PydanticCustomError("one_of_both", "either 'image_url' or 'file_id' must be sent")
+        return self
+
+    @property
+    def item(self) -> Item:
+        if self._item is None:
+            raise TypeError("An image is read before it is stored.")
+        return self._item
+
+    @item.setter
+    def item(self, value: Item) -> None:
+        self._item = value
 
 
 def _as_parts(content: Any) -> Any:
@@ -152,21 +190,26 @@ class InputMessage(Dumped):
 
     @model_validator(mode="after")
     def _only_users_attach(self) -> Self:
-        if self.role != "user" and self.files():
-            raise PydanticCustomError("file_of_others", "only messages of role 'user' have parts of type 'input_file'")
+        attached = next((part.type for part in self.content if isinstance(part, InputFile | InputImage)), None)
+        if self.role != "user" and attached is not None:
+            raise PydanticCustomError("file_of_others", f"only messages of role 'user' have parts of type '{attached}'")
         return self
 
     def files(self) -> list[tuple[int, InputFile]]:
         """The files among the parts, each with its place."""
         return [(place, part) for place, part in enumerate(self.content) if isinstance(part, InputFile)]
 
+    def images(self) -> list[tuple[int, InputImage]]:
+        """The images among the parts, each with its place."""
+        return [(place, part) for place, part in enumerate(self.content) if isinstance(part, InputImage)]
+
     def as_item(self) -> Item:
         """What is stored of it, less the id."""
         if self.role != "assistant":
             content = [
-                part.item if isinstance(part, InputFile) else {"type": "input_text", "text": part.text}
+                {"type": "input_text", "text": part.text} if isinstance(part, InputText) else part.item
                 for part in self.content
-                if isinstance(part, InputText | InputFile)
+                if isinstance(part, InputText | InputFile | InputImage)
             ]
             return {"type": "message", "role": self.role, "status": "completed", "content": content}
         said = [part for part in self.content if isinstance(part, InputText | OutputRefusal)]
@@ -225,13 +268,14 @@ InputItem = Annotated[
     | Annotated[FunctionCallOutput, Tag("[function_call_output]")]
     | Annotated[FileSearchCall, Tag("[file_search_call]")]
     | Annotated[Reasoning, Tag("[reasoning]")]
+    | Annotated[Compaction, Tag("[compaction]")]
     | Annotated[ItemReference, Tag("[item_reference]")],
     # (In brackets, a kind is no part of a field's path; see `cloister_common.validation`.)
     Discriminator(
         _kind,
         custom_error_type="unsupported_type",
         custom_error_message="only message, function_call, function_call_output, file_search_call, reasoning, "
-        "item_reference is supported",
+        "compaction, item_reference is supported",
     ),
 ]
 """An item as a caller sends it; one without a ``type`` is a message."""
@@ -240,7 +284,7 @@ InputItem = Annotated[
 def input_item(sent: InputItem) -> Item:
     """An item as it is stored, with an id of its own.
 
-    Items that say something only where they are looked up, references and sealed reasoning, are
+    Items that say something only where they are looked up, references and what is sealed, are
     `cloister_gateway.runs.inputs`'s.
     """
     match sent:

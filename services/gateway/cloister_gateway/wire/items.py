@@ -12,6 +12,7 @@ import orjson
 __all__ = [
     "CALL_OF_CALLER",
     "CALL_OF_MODEL",
+    "SUMMARY",
     "Item",
     "Logprob",
     "Message",
@@ -20,10 +21,13 @@ __all__ = [
     "call_arguments",
     "file_part",
     "has_searched",
+    "image_part",
+    "images_of",
     "item_messages",
     "joined",
     "shown",
     "speaks",
+    "text_of",
     "with_results",
     "without_results",
 ]
@@ -37,9 +41,14 @@ SearchResult = dict[str, Any]
 Logprob = dict[str, Any]
 """How likely a token of an answer was, and the likeliest at its place: the same JSON of OpenAI's in both APIs."""
 Message = dict[str, Any]
-"""A message as the model is given it, in the JSON of Chat Completions: its ``role`` and its text, ``content``; or one
-call of a function, in ``tool_calls``, with ``by_model``, whether the model made it here; or what a function returned,
-with ``tool_call_id``; or only what an assistant thought, in ``reasoning``. `joined` makes of them what a pod gets."""
+"""A message as the model gets it, in the JSON of Chat Completions: its ``role`` and its ``content``, a text or, where
+the user shows images, parts (`text_of` and `images_of` tell them apart); or one call of a function, in ``tool_calls``,
+with ``by_model``, whether the model made it here; or what a function returned, with ``tool_call_id``; or only what an
+assistant thought, in ``reasoning``; or what stands for all that was said before it but the last ``keeps`` messages, in
+``summary``, with the ``turns`` that it sums up. `joined` makes of them what a pod gets."""
+
+SUMMARY = "summary"
+"""The role of a message that is a summary: it is no pod's to see."""
 
 CALL_OF_MODEL = "fc_"
 CALL_OF_CALLER = "fci_"
@@ -66,21 +75,36 @@ def without_results(item: Item) -> Item:
     return {**item, "results": None} if item["type"] == "file_search_call" else item
 
 
-def shown(item: Item, *, results: bool = True) -> Item:
-    """The item as callers see it: of its files not what was read of them, and ``results`` of a search if they ask."""
-    if item["type"] == "message" and any(_TURN in part for part in item["content"]):
-        parts = [{name: value for name, value in part.items() if name != _TURN} for part in item["content"]]
-        return {**item, "content": parts}
+def shown(item: Item, *, results: bool = True, images: bool = False) -> Item:
+    """The item as callers see it: of its files not what was read of them, and ``results`` of a search and the data of
+    ``images`` if they ask."""
+    if item["type"] == "message" and any(_TURN in part or _IMAGE in part for part in item["content"]):
+        return {**item, "content": [_part_shown(part, images=images) for part in item["content"]]}
     return item if results else without_results(item)
+
+
+def _part_shown(part: Item, *, images: bool) -> Item:
+    said = {name: value for name, value in part.items() if name not in {_TURN, _IMAGE}}
+    return {**said, "image_url": part[_IMAGE]} if images and _IMAGE in part else said
 
 
 _TURN = "turn"
 """Of a part that is a file: the whole turn in which the model is given it (`cloister_gateway.grounding.excerpts`)."""
 
+_IMAGE = "image"
+"""Of a part that is an image: the data URL in which the model is given it. (What a caller is shown of it is the same,
+under OpenAI's name: but most who list items do not want megabytes.)"""
+
 
 def file_part(filename: str, file_id: str | None, turn: str) -> Item:
     """What is stored of a file in a message."""
     part = {"type": "input_file", "filename": filename, _TURN: turn}
+    return part if file_id is None else {**part, "file_id": file_id}
+
+
+def image_part(url: str, file_id: str | None, detail: str) -> Item:
+    """What is stored of an image in a message."""
+    part = {"type": "input_image", "detail": detail, _IMAGE: url}
     return part if file_id is None else {**part, "file_id": file_id}
 
 
@@ -94,14 +118,17 @@ def item_messages(items: Sequence[Item]) -> list[Message]:
         match item["type"]:
             case "message":
                 messages.extend({"role": "user", "content": part[_TURN]} for part in item["content"] if _TURN in part)
-                text = _text(item["content"])
-                if text:
+                content = _content(item["content"])
+                if content:
                     role = "system" if item["role"] == "developer" else item["role"]
-                    messages.append({"role": role, "content": text})
+                    messages.append({"role": role, "content": content})
             case "reasoning":
                 text = _text(item.get("content") or ())
                 if text:
                     messages.append({"role": "assistant", "reasoning": text})
+            case "compaction":
+                said = item["cloister"]
+                messages.append({"role": SUMMARY, **{name: said[name] for name in ("summary", "turns", "keeps")}})
             case "function_call":
                 function = {"name": item["name"], "arguments": call_arguments(item["arguments"])}
                 call = {"id": item["call_id"], "type": "function", "function": function}
@@ -112,6 +139,29 @@ def item_messages(items: Sequence[Item]) -> list[Message]:
                 text = output if isinstance(output, str) else _text(output)
                 messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": text})
     return messages
+
+
+def _content(parts: Sequence[Item]) -> str | list[Item]:
+    """What a message says: a text, or with images parts of both, each at its place."""
+    if not any(_IMAGE in part for part in parts):
+        return _text(parts)
+    return [
+        {"type": "image_url", "image_url": {"url": part[_IMAGE]}} if _IMAGE in part else text
+        for part in parts
+        if _IMAGE in part or (text := {"type": "text", "text": _text([part])})["text"]
+    ]
+
+
+def text_of(message: Message) -> str:
+    """The text of a message."""
+    content = message.get("content") or ""
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def images_of(message: Message) -> list[str]:
+    """The images in a message, as data URLs."""
+    content = message.get("content")
+    return [part["image_url"]["url"] for part in content if "image_url" in part] if isinstance(content, list) else []
 
 
 def speaks(message: Message) -> bool:
@@ -130,6 +180,8 @@ def joined(messages: Sequence[Message]) -> list[Message]:
     found: list[Message] = []
     thought = ""
     for place, message in enumerate(messages):
+        if message["role"] == SUMMARY:
+            continue
         if not speaks(message):
             thought += message["reasoning"] if place > asked else ""
             continue

@@ -11,7 +11,16 @@ from pydantic import Field, Tag, model_validator
 from cloister_gateway.wire.items import Item
 from cloister_gateway.wire.strict import LARGEST_NUMBER, Object, Strict, Text, by_type, only
 
-__all__ = ["Annotation", "Dumped", "FileSearchCall", "ItemReference", "OutputRefusal", "Reasoning", "Status"]
+__all__ = [
+    "Annotation",
+    "Compaction",
+    "Dumped",
+    "FileSearchCall",
+    "ItemReference",
+    "OutputRefusal",
+    "Reasoning",
+    "Status",
+]
 
 Status = Literal["in_progress", "completed", "incomplete"]
 _Place = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
@@ -94,6 +103,11 @@ class FileSearchResult(Dumped):
     score: float | None = None
     text: Text | None = None
     attributes: Object | None = None
+    image: Object | None = None
+
+    def as_result(self) -> dict[str, Any]:
+        """What is stored of it: ``image``, which is ours, only where there is one."""
+        return self.model_dump(exclude=None if self.image else {"image"})
 
 
 class FileSearchCall(Dumped):
@@ -109,7 +123,7 @@ class FileSearchCall(Dumped):
 
     def as_item(self) -> dict[str, Any]:
         """What is stored of it, less the id."""
-        results = None if self.results is None else [one.model_dump() for one in self.results]
+        results = None if self.results is None else [one.as_result() for one in self.results]
         return {
             "type": self.type,
             "status": _ended(self.status),
@@ -156,6 +170,16 @@ class Reasoning(Dumped):
             "content": [{"type": "reasoning_text", "text": text}] if text else [],
         }
         return item if self.encrypted_content is None else {**item, "encrypted_content": self.encrypted_content}
+
+
+class Compaction(Dumped):
+    """What stands for the beginning of a conversation; see `cloister_gateway.runs.summaries`. ``cloister`` is ours."""
+
+    type: Literal["compaction"]
+    id: str | None = Field(None, max_length=128)
+    encrypted_content: Text
+    created_by: str | None = None
+    cloister: Object | None = None
 
 
 class ItemReference(Dumped):

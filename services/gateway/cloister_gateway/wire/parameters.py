@@ -60,7 +60,10 @@ PromptCacheBreakpoint = Annotated[CacheBreakpoint | None, _CACHED]
 
 ServiceTier = Annotated[
     Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None,
-    Hint("There is one tier, and the answer says so: `default`."),
+    Field(
+        description="`flex` is computed when nothing more urgent waits, as background runs are. All others are one "
+        "tier, and the answer says so: `default`."
+    ),
 ]
 Obfuscation = Annotated[
     bool | None, Hint("OpenAI's padding hides the length of tokens on the wire; none is sent, asked for or not.")
@@ -96,6 +99,11 @@ MinP = Annotated[
 RepetitionPenalty = Annotated[
     float | None, _VLLM, Field(gt=0, le=10, description="Over 1 makes what was said before less likely.")
 ]
+
+
+def tier_served(asked: str | None) -> Literal["default", "flex"]:
+    """The ``service_tier`` that an answer says it was served by."""
+    return "flex" if asked == "flex" else "default"
 
 
 def pod_top_p(value: float) -> float:

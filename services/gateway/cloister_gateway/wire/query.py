@@ -5,7 +5,7 @@ What means nothing there is passed over, as it is there: gateways, trackers and 
 """
 
 from collections.abc import Collection, Iterable
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from cloister_common.access import Direct
 from cloister_common.errors import InvalidRequest, UnsupportedParameter
@@ -13,9 +13,9 @@ from fastapi import Depends, Request
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
-from cloister_gateway.wire.includes import INCLUDABLE, RESULTS
+from cloister_gateway.wire.includes import IMAGES, INCLUDABLE, RESULTS
 
-__all__ = ["DECLARED_QUERY", "NO_QUERY", "asks_for_results", "known_pairs", "only_query"]
+__all__ = ["DECLARED_QUERY", "NO_QUERY", "Wanted", "known_pairs", "only_query", "wanted"]
 
 _OF_LISTS = frozenset(
     {"after", "before", "filter", "include", "limit", "order", "purpose", "starting_after", "stream"}
@@ -100,9 +100,20 @@ def _fields(model: type[BaseModel]) -> frozenset[str]:
     return frozenset(field.alias or name for name, field in model.model_fields.items())
 
 
-def asks_for_results(request: Request) -> bool:
-    """Whether ``include`` names the results of file searches. The others of OpenAI's values pass: what is stored has
-    nothing that they would add.
+class Wanted(NamedTuple):
+    """What ``include`` asks for beside the items themselves.
+
+    Attributes:
+        results: What file searches found, that is documents.
+        images: The data of images in messages.
+    """
+
+    results: bool = False
+    images: bool = False
+
+
+def wanted(request: Request) -> Wanted:
+    """What ``include`` names. The others of OpenAI's values pass: what is stored has nothing that they would add.
 
     Raises:
         InvalidRequest: It names something that OpenAI does not know.
@@ -110,4 +121,4 @@ def asks_for_results(request: Request) -> bool:
     named = [value for name in ("include", "include[]") for value in request.query_params.getlist(name)]
     if not INCLUDABLE.issuperset(named):
         raise InvalidRequest(f"'include' knows {', '.join(sorted(INCLUDABLE))}.", param="include", code="invalid_value")
-    return RESULTS in named
+    return Wanted(RESULTS in named, IMAGES in named)

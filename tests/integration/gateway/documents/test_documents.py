@@ -42,6 +42,11 @@ class Peer:
                 await receive()
                 await send({"type": f"lifespan.{kind}.complete"})
             return
+        if scope["path"] == "/internal/ingestions" and scope["method"] == "GET":
+            # A gateway asks that of itself, every second, and not for a caller: there are none.
+            await send({"type": "http.response.start", "status": 404, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
         digest, size, more = hashlib.sha256(), 0, True
         while more:
             message = await receive()
@@ -183,14 +188,32 @@ def test_upload_over_the_limit_is_a_413(make_gateway: Callable[..., GatewayFixtu
     assert peer.requests == []
 
 
+REEMBED = f"/cloister/v1/vector_stores/{STORE}/reembed"
+
+
+def test_a_store_is_embedded_anew_by_whoever_may_change_it(gateway: GatewayFixture, url: str, peer: Peer) -> None:
+    calls = [("POST", ""), ("GET", ""), ("POST", "/switch"), ("POST", "/back"), ("DELETE", "")]
+    for method, act in calls:
+        assert httpx.request(method, f"{url}{REEMBED}{act}", headers=gateway.headers()).status_code == 200
+        assert httpx.request(method, f"{url}{REEMBED}{act}").status_code == 401
+    assert [(request["method"], request["path"]) for request in peer.requests] == [
+        (method, f"{REEMBED}{act}") for method, act in calls
+    ]
+    assert all(request["headers"]["x-cloister-tenant"].startswith("proj_") for request in peer.requests)
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
+        ("GET", f"{REEMBED}/switch/x"),
+        ("POST", "/cloister/v1/vector_stores/file-1/reembed"),
         ("GET", "/v1/files/..%2f..%2finternal%2fsearch"),
         ("GET", "/v1/files/file-a%2f..%2fb"),
         ("GET", "/v1/files/vs_1"),
         ("POST", "/v1/uploads/file-1/parts"),
         ("GET", f"/v1/vector_stores/{STORE}/files/{STORE}"),
+        ("GET", f"/v1/vector_stores/{STORE}/files/{FILE}/images/x"),
+        ("GET", f"/v1/vector_stores/{STORE}/files/{FILE}/images/-1"),
         ("POST", "/v1/vector_stores/x'y/search"),
         ("POST", "/internal/search"),
         ("GET", f"/v1/files/{FILE}/anything"),
@@ -214,6 +237,23 @@ def test_known_query_passes_alone_and_what_is_not_honoured_is_refused(
     passed = httpx.get(f"{url}{path}", headers=gateway.headers())
     assert passed.status_code == 200
     assert [request["query"] for request in peer.requests] == ["limit=5&filter=failed"]
+
+
+def test_a_picture_passes_with_what_keeps_it_harmless(gateway: GatewayFixture, url: str, peer: Peer) -> None:
+    safe = {
+        "content-type": "image/png",
+        "content-disposition": 'inline; filename="a.png"',
+        "x-content-type-options": "nosniff",
+        "content-security-policy": "default-src 'none'; sandbox",
+        "cache-control": "private, no-store",
+    }
+    peer.answer, peer.headers = b"\x89PNG\r\n\x1a\n", {**safe, "x-inside": "secret"}
+    path = f"/v1/vector_stores/{STORE}/files/{FILE}/images/3"
+    response = httpx.get(f"{url}{path}", headers=gateway.headers())
+    assert response.content == peer.answer
+    assert {name: response.headers[name] for name in safe} == safe
+    assert "x-inside" not in response.headers
+    assert [request["path"] for request in peer.requests] == [path]
 
 
 def test_errors_pass_through_as_they_are(gateway: GatewayFixture, url: str, peer: Peer) -> None:

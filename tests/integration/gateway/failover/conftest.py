@@ -15,7 +15,10 @@ from cloister_common.ids import new_id
 from tests.support.redis_cluster import RedisCluster
 from tests.support.waiting import wait_until
 
-__all__ = ["Caller", "callers"]
+__all__ = ["CONFIRMED", "Caller", "callers"]
+
+CONFIRMED = {"replicas_to_wait": 1, "wait_milliseconds": 4000}
+"""Of a ``redis`` section. A server that the disk holds up for a second or two is no replica that is missing."""
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,6 +20,7 @@ from cloister_gateway.storage.durability import check_durability, wait_for_redis
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError, WatchError
 
+from tests.integration.gateway.failover.conftest import CONFIRMED
 from tests.support.redis_cluster import RedisCluster
 from tests.support.waiting import until
 
@@ -28,8 +31,7 @@ def settings(cluster: RedisCluster, **changed: Any) -> RedisSettings:
 
 @pytest.fixture
 async def redis(cluster: RedisCluster) -> AsyncIterator[Redis]:
-    # (A server that the disk holds up for a second is no replica that is missing.)
-    client = command_client(settings(cluster, replicas_to_wait=1, wait_milliseconds=4000))
+    client = command_client(settings(cluster, **CONFIRMED))
     yield client
     await client.aclose()
 
@@ -118,7 +120,7 @@ async def test_a_slot_that_moves_under_load_loses_and_repeats_nothing(cluster: R
 
 
 async def test_a_master_that_does_not_answer_holds_up_no_lease_at_another(cluster: RedisCluster) -> None:
-    client = command_client(settings(cluster, timeout_seconds=0.5))
+    client = command_client(settings(cluster, timeout_seconds=2))
     leases = Leases(client)
     silent = next(master for master in cluster.masters if master is not cluster.master_of("runs:active"))
     runs = [layout.new_response_id() for _ in range(40)]
@@ -128,10 +130,12 @@ async def test_a_master_that_does_not_answer_holds_up_no_lease_at_another(cluste
         await client.hset(layout.record_key("resp", run), "tenant", "proj_a")
         assert await leases.take(run)
     before: Any = await client.zmscore("runs:active", runs)
-    with silent.client() as paused:
-        # (Shorter than it takes the others to miss it.)
-        paused.client_pause(1200)
-    standing = await leases.renew_all(dict.fromkeys(runs, False))
+    with cluster.steady():
+        os.kill(silent.pid, signal.SIGSTOP)
+        try:
+            standing = await leases.renew_all(dict.fromkeys(runs, False))
+        finally:
+            os.kill(silent.pid, signal.SIGCONT)
     assert standing == {run: Standing(True, False, False) for run in runs if run not in there}
     after: Any = await client.zmscore("runs:active", runs)
     assert {run for run, old, new in zip(runs, before, after, strict=True) if new > old} == standing.keys()
@@ -184,7 +188,7 @@ async def test_channels_of_a_master_that_dies_are_heard_at_the_next_one(
     master.kill()
     try:
         await until(lambda: not bus.connected, what="the loss is seen")
-        await asyncio.wait_for(resynced.wait(), 10)
+        await until(resynced.is_set, what="the subscriber is told to look")
         await until(lambda: _published(bus, "announced", heard), what="a message")
         await until(lambda: bus.connected)
         # The client has found its new master too.

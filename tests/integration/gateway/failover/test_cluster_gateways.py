@@ -11,7 +11,7 @@ import pytest
 from cloister_common.testing.llm import FakeLlm
 
 from tests.integration.gateway.conftest import joined_text, sdk
-from tests.integration.gateway.failover.conftest import callers
+from tests.integration.gateway.failover.conftest import CONFIRMED, callers
 from tests.support.gateway import GatewayFixture, first_keys, gateway_settings
 from tests.support.gateway_process import GatewayProcess
 from tests.support.pages import from_page, refused, ticket
@@ -28,7 +28,7 @@ def installed(cluster: RedisCluster, tmp_path: Path, llm_url: str) -> GatewayFix
         with master.client() as client:
             client.flushall()
     models = {"fake": {"urls": [llm_url], "context_tokens": 2048}}
-    redis = {**cluster.settings, "replicas_to_wait": 1}
+    redis = {**cluster.settings, **CONFIRMED}
     return first_keys(gateway_settings(tmp_path / "secrets", cluster, models=models, redis=redis))
 
 
@@ -133,7 +133,6 @@ def test_a_master_killed_under_load_costs_nothing_that_was_acknowledged(
 ) -> None:
     conversation = clients[0].conversations.create()
     llm.delay_seconds = 0.05
-    master = cluster.master_of(f"conv:{{{conversation.id}}}")
     with callers(clients) as made:
         stream = iter(clients[0].responses.create(model="fake", input="hi", conversation=conversation.id, stream=True))
         seen = [next(stream)]
@@ -141,8 +140,7 @@ def test_a_master_killed_under_load_costs_nothing_that_was_acknowledged(
         elsewhere = [next(watching)]
         while not joined_text(seen):
             seen.append(next(stream))
-        master.kill()
-        wait_until(lambda: master not in cluster.masters, what="another one has its slots")
+        master = cluster.kill_master_of(f"conv:{{{conversation.id}}}")
         failed_over = time.monotonic()
         seen += list(stream)
         elsewhere += list(watching)

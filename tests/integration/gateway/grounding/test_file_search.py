@@ -125,7 +125,7 @@ def test_include_takes_all_that_openai_knows_and_refuses_the_rest_everywhere(cli
 def test_search_options_and_the_last_questions_reach_the_retriever(client: Any, search: FakeRetriever) -> None:
     filters = {"type": "eq", "key": "team", "value": "a"}
     weights = {"embedding_weight": 0.5, "text_weight": 2.0}
-    options = {"ranker": "auto", "score_threshold": 0.2, "hybrid_search": weights}
+    options = {"ranker": "default-2024-11-15", "score_threshold": 0.2, "hybrid_search": weights}
     conversation = client.conversations.create(items=[{"role": "user", "content": "About the moon."}])
     client.responses.create(
         model="fake",

@@ -37,7 +37,7 @@ def present(socket: ClientConnection, shown: str) -> Any:
 def closed(socket: ClientConnection) -> int:
     """The code that the socket is closed with."""
     with pytest.raises(ConnectionClosed) as end:
-        socket.recv(timeout=10)
+        socket.recv(timeout=30)
     assert end.value.rcvd is not None
     return end.value.rcvd.code
 

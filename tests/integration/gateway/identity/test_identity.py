@@ -11,13 +11,16 @@ from cloister_gateway.identity.principal import Credential, Principal
 
 from tests.support.gateway import GatewayFixture
 from tests.support.redis_server import RedisServer
+from tests.support.sdk import closing
 from tests.support.waiting import wait_until
 
 REVOCATION_SECONDS = 2.0
 
 
 def admin(url: str, gateway: GatewayFixture) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{url}/v1", api_key="unused", admin_api_key=gateway.admin_key, max_retries=0)
+    return closing(
+        openai.OpenAI(base_url=f"{url}/v1", api_key="unused", admin_api_key=gateway.admin_key, max_retries=0)
+    )
 
 
 def status(url: str, key: str, path: str = "/v1/models") -> int:
@@ -104,7 +107,7 @@ def test_revocation_calls_what_watches_the_key_even_if_the_word_of_it_was_lost(
         with redis_server.apart() as redis:
             assert redis.delete(f"identity:key:{made.id}") == 1
         redis_server.start()
-        assert closed.wait(10), "the watch did not end after the reconnect"
+        wait_until(closed.is_set, seconds=10, what="the watch ends after the reconnect")
 
 
 @pytest.mark.parametrize(

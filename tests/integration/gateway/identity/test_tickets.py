@@ -101,7 +101,7 @@ def test_a_socket_that_a_ticket_opened_is_closed_when_its_key_is_revoked(site: S
     with from_page(site.one, "realtime", ticket(site.one, key.token)) as socket:
         assert call(site.other, site.gateway.admin_key, key.path, "DELETE").status_code == 200
         with pytest.raises(ConnectionClosed) as closed:
-            socket.recv(timeout=5)
+            socket.recv(timeout=30)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 4401
 
@@ -189,17 +189,22 @@ def store(redis: Redis, keyring: Keyring) -> TicketStore:
 async def test_a_ticket_that_was_used_and_is_put_back_opens_nothing_after_its_time(
     store: TicketStore, redis: Redis
 ) -> None:
-    await store.put("clot_x", PRINCIPAL, PAGE, seconds=1)
-    (name,) = await redis.keys("ticket:*")
-    kept: Any = await redis.get(name)
-    assert await store.take("clot_x") == (PRINCIPAL, PAGE)
+    kept: Any = None
+    for seconds in (1, 2, 4, 8, 16):  # long enough for this machine to use it before it is over
+        await store.put("clot_x", PRINCIPAL, PAGE, seconds=seconds)
+        for name in await redis.keys("ticket:*"):
+            kept = await redis.get(name)
+        taken = await store.take("clot_x")
+        if taken is not None and kept is not None:
+            break
+    assert taken == (PRINCIPAL, PAGE)
     assert await store.take("clot_x") is None
 
     async def over() -> bool:
         await redis.set(name, kept)
         return await store.take("clot_x") is None
 
-    await until(over, seconds=10, what="the end of the ticket's time")
+    await until(over, what="the end of the ticket's time")
 
 
 async def test_what_stands_for_one_ticket_does_not_stand_for_another(store: TicketStore, redis: Redis) -> None:

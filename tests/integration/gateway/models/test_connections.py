@@ -13,6 +13,7 @@ from cloister_gateway.models.connections import PodClient, PodLostError, PodUnre
 from cloister_gateway.models.pods import Pod
 
 from tests.support.certificates import certificate_for
+from tests.support.waiting import until
 
 SECONDS = 20
 WHOLE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
@@ -275,3 +276,69 @@ async def test_a_certificate_must_be_of_the_name_that_was_asked_for(tmp_path: Pa
         for name in (None, "other.example"):
             with pytest.raises(PodUnreachedError):
                 await ask(client, Pod(pod.url, name))
+
+
+class Pace:
+    """Has readers wait until `begin`."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], bool]] = []
+
+    def __call__(self, go_on: Callable[[], bool]) -> bool:
+        self.waiting.append(go_on)
+        return True
+
+    def begin(self) -> list[bool]:
+        waiting, self.waiting = self.waiting, []
+        return [go_on() for go_on in waiting]
+
+
+async def test_what_comes_until_a_reader_goes_on_is_one_piece_and_the_end_is_told_at_once() -> None:
+    more, sent = asyncio.Event(), asyncio.Event()
+
+    async def in_chunks(raw: RawPod, streams: Streams) -> None:
+        await raw.request(streams)
+        _, writer = streams
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        for part in (b"1\r\na\r\n", b"1\r\nb\r\n"):
+            writer.write(part)
+            await asyncio.sleep(0)
+        sent.set()
+        await more.wait()
+        writer.write(b"1\r\nc\r\n0\r\n\r\n")
+        await streams[0].read()
+
+    pace = Pace()
+    async with opened(in_chunks) as (_, pod, client), await client.post(pod, "/v1/x", b"{}") as answer:
+        reading = asyncio.create_task(answer.piece(pace))
+        await sent.wait()
+        pieces = b""
+        while pieces != b"ab":  # TCP may bring them apart
+            await until(lambda: bool(pace.waiting), what="the reader waits for its time")
+            assert not reading.done()
+            await until(lambda: bool(answer._pieces), what="something has come")
+            assert pace.begin() == [True]
+            pieces += await reading
+            reading = asyncio.create_task(answer.piece(pace))
+        more.set()
+        assert await reading == b"c"
+        assert await answer.piece(pace) == b""
+
+
+async def test_a_client_that_is_closed_opens_nothing_more_and_comes_to_its_end() -> None:
+    async def silent(pod: RawPod, streams: Streams) -> None:
+        await pod.request(streams)
+        await pod.request(streams)
+
+    async with opened(silent) as (_, pod, client):
+        first = asyncio.create_task(ask(client, pod))
+        await until(lambda: client.open == 1)
+        # It begins to connect while the client waits for what it has cut off.
+        closing, second = asyncio.create_task(client.close()), asyncio.create_task(ask(client, pod))
+        await closing
+        for request in (first, second):
+            with pytest.raises(PodLostError):
+                await request
+        assert client.open == 0
+        with pytest.raises(PodUnreachedError):
+            await ask(client, pod)

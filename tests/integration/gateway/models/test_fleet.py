@@ -13,9 +13,9 @@ from cloister_common.supervisor import Supervisor
 from cloister_common.testing.llm import FakeLlm
 from cloister_common.testing.serving import free_port, served
 from cloister_common.vault import FileRootKey, Keyring, MemoryKeyStore
+from cloister_gateway.model_settings import LlmSettings
 from cloister_gateway.models import Catalog, ChatModel, ModelUpstream, open_upstream
 from cloister_gateway.models.fleet import addresses_of
-from cloister_gateway.settings import LlmSettings
 
 from tests.support.certificates import certificate_for
 from tests.support.gateway import INTERNAL_TOKEN, secret_file
@@ -70,8 +70,9 @@ async def test_certificate_must_name_the_service_and_not_the_pods_address(
     context.load_cert_chain(certificate, key)
 
     async def healthy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        with contextlib.suppress(asyncio.IncompleteReadError):  # It is asked for its load too, when the test ends.
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         writer.close()
 
     server = await asyncio.start_server(healthy, "127.0.0.1", 0, ssl=context)

@@ -57,13 +57,22 @@ def test_models_say_whether_they_are_ready_and_exist_for_their_projects_alone(
             models={
                 "here": {"urls": [here], "context_tokens": 2048},
                 "away": {"urls": [away], "context_tokens": 2048},
+                "plain": {"urls": [here], "context_tokens": 2048, "tools": False, "reasoning": False},
                 "secret": {"urls": [here], "context_tokens": 2048, "projects": ["proj_other"]},
             }
         )
         with gateway.serve() as url, httpx.Client(base_url=url, headers=gateway.headers(), timeout=30) as client:
             listed = client.get("/v1/models").json()["data"]
             chats: dict[str, Any] = {one["id"]: one for one in listed if one["cloister"].get("kind") == "chat"}
-            assert {name: one["cloister"]["ready"] for name, one in chats.items()} == {"here": True, "away": False}
+            assert {name: one["cloister"]["ready"] for name, one in chats.items()} == {
+                "here": True,
+                "away": False,
+                "plain": True,
+            }
+            assert [chats[name]["cloister"]["capabilities"] for name in ("here", "plain")] == [
+                ["chat", "reasoning", "tools"],
+                ["chat"],
+            ]
             assert client.get("/v1/models/here").json() == chats["here"]
             for path, body in (
                 ("/v1/models/secret", None),
@@ -79,3 +88,23 @@ def test_models_say_whether_they_are_ready_and_exist_for_their_projects_alone(
                         answers.append(client.post(path, json={"model": name, **body}))
                 assert [answer.status_code for answer in answers] == [404, 404]
                 assert answers[0].text.replace("secret", "absent") == answers[1].text
+
+
+def test_functions_of_a_model_that_calls_none_are_refused_by_name(make_gateway: Callable[..., GatewayFixture]) -> None:
+    with served(FakeLlm(token=INTERNAL_TOKEN)) as here:
+        gateway = make_gateway(models={"plain": {"urls": [here], "context_tokens": 2048, "tools": False}})
+        function = {"name": "look", "parameters": {"type": "object", "properties": {}}}
+        with gateway.serve() as url, httpx.Client(base_url=url, headers=gateway.headers(), timeout=30) as client:
+            for path, body in (
+                (
+                    "/v1/chat/completions",
+                    {
+                        "messages": [{"role": "user", "content": "hi"}],
+                        "tools": [{"type": "function", "function": function}],
+                    },
+                ),
+                ("/v1/responses", {"input": "hi", "tools": [{"type": "function", **function}]}),
+            ):
+                error = client.post(path, json={"model": "plain", **body}).json()["error"]
+                assert (error["code"], error["param"]) == ("unsupported_parameter", "tools")
+                client.post(path, json={"model": "plain", **body, "tools": []}).raise_for_status()

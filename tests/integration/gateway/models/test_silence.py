@@ -1,5 +1,6 @@
 """Streams that are silent for long, on a pod that works on them."""
 
+import asyncio
 from contextlib import aclosing
 from pathlib import Path
 
@@ -8,15 +9,17 @@ import pytest
 from cloister_common.errors import CloisterError
 from cloister_common.pulse import PULSE, asked_pulse, pulsing
 from cloister_common.testing.serving import served
+from cloister_gateway.models import ModelUpstream
 from starlette.types import Message, Receive, Scope, Send
 
 from tests.integration.gateway.models.test_upstream import upstream
 from tests.support.payloads import payloads_of
 from tests.support.waiting import until
 
-BORNE = {"first_token_seconds": 0.4, "token_seconds": 0.4}
-SIGNS = 10
-"""Of a tenth of a second each, since the gateway asks for four in the silence that it bears: more than twice of it."""
+BORNE = {"first_token_seconds": 3, "token_seconds": 3}
+"""More than a machine stands still, and every sign of life with it."""
+SIGNS = 5
+"""The gateway asks for four in the silence that it bears: so many are more than that."""
 
 EVENTS = [b'data: {"choices": [{"delta": {"content": "%d"}}]}\n\n' % number for number in range(3)]
 
@@ -64,21 +67,26 @@ class QuietPod:
 
 
 async def test_a_silent_stream_of_a_pod_that_lives_comes_whole_and_without_its_signs(tmp_path: Path) -> None:
+    async def blocks(llm: ModelUpstream) -> list[bytes]:
+        return [block async for block in llm.stream_events("fake", {"messages": []}, tenant="t")]
+
+    async def texts(llm: ModelUpstream) -> list[str]:
+        async with aclosing(payloads_of(llm, "fake", {"messages": []}, tenant="t")) as payloads:
+            return [orjson.loads(payload)["choices"][0]["delta"]["content"] async for payload in payloads]
+
     pod = QuietPod()
     with served(pod) as url:
         async with upstream(tmp_path, url, **BORNE) as llm:
-            blocks = [block async for block in llm.stream_events("fake", {"messages": []}, tenant="t")]
-            assert b"".join(blocks) == b"".join(EVENTS) + b"data: [DONE]\n\n"
-            async with aclosing(payloads_of(llm, "fake", {"messages": []}, tenant="t")) as payloads:
-                texts = [orjson.loads(payload)["choices"][0]["delta"]["content"] async for payload in payloads]
-            assert texts == ["0", "1", "2"]
+            came, said = await asyncio.gather(blocks(llm), texts(llm))
+    assert b"".join(came) == b"".join(EVENTS) + b"data: [DONE]\n\n"
+    assert said == ["0", "1", "2"]
     assert pod.asked == 2
 
 
 async def test_a_silent_stream_without_a_sign_is_given_up(tmp_path: Path) -> None:
     pod = QuietPod(alive=False)
     with served(pod) as url:
-        async with upstream(tmp_path, url, **BORNE) as llm:
+        async with upstream(tmp_path, url, first_token_seconds=0.4, token_seconds=0.4) as llm:
             with pytest.raises(CloisterError):
                 [block async for block in llm.stream_events("fake", {"messages": []}, tenant="t")]
 

@@ -1,6 +1,7 @@
 """The token path's client: whole events only, whatever the network makes of them."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,22 +14,29 @@ from cloister_common.internal import InternalTokens
 from cloister_common.testing.llm import FakeLlm
 from cloister_common.testing.serving import served
 from cloister_common.vault import FileRootKey, Keyring, MemoryKeyStore
-from cloister_gateway.models import Catalog, ChatModel, ModelUpstream, RequestFailed, open_upstream
-from cloister_gateway.settings import LlmSettings
+from cloister_gateway.model_settings import LlmSettings
+from cloister_gateway.models import Catalog, ChatModel, ModelUpstream, RequestFailed, health, open_upstream
 from starlette.types import Receive, Scope, Send
 
 from tests.support.gateway import INTERNAL_TOKEN, secret_file
 from tests.support.payloads import payloads_of
+from tests.support.waiting import until
 
 EVENTS = b'data: {"n":0}\n\ndata: {"n":1}\n\ndata: {"n":2}\n\ndata: [DONE]\n\n'
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still is no pod that is ill."""
+    monkeypatch.setattr(health, "_CHECK_SECONDS", 30.0)
+
+
 @dataclass
 class RawPod:
-    """Sends the bytes it is given, one piece at a time, and may break off afterwards."""
+    """Sends the bytes it is given, one piece at a time, and breaks off afterwards, once ``breaks`` is set."""
 
     pieces: Sequence[bytes]
-    breaks: bool = False
+    breaks: threading.Event | None = None
     connections: set[object] = field(default_factory=set)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,7 +52,9 @@ class RawPod:
         for piece in self.pieces:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             await asyncio.sleep(0.002)
-        if self.breaks:
+        if self.breaks is not None:
+            while not self.breaks.is_set():
+                await asyncio.sleep(0.002)
             raise ConnectionError("the test breaks the stream")
         await send({"type": "http.response.body", "body": b""})
 
@@ -95,7 +105,7 @@ async def read(receive: Receive) -> bytes:
 @asynccontextmanager
 async def upstream(folder: Path, *urls: str, **llm_settings: Any) -> AsyncIterator[ModelUpstream]:
     models = Catalog([ChatModel("fake", 2048, 1024, urls=urls)])
-    llm = LlmSettings(token_file=folder / "token", **llm_settings)
+    llm = LlmSettings(**{"token_file": folder / "token", "loading_seconds": 0, **llm_settings})
     keyring = Keyring("gateway", FileRootKey(secret_file(folder, "root")), MemoryKeyStore())
     async with open_upstream(models, llm, InternalTokens([INTERNAL_TOKEN.encode()]), keyring) as made:
         yield made
@@ -115,9 +125,11 @@ async def test_events_are_whole_however_they_were_cut_on_the_way(tmp_path: Path,
 
 
 async def test_event_cut_in_half_by_a_dying_pod_is_never_passed_on(tmp_path: Path) -> None:
-    with served(RawPod([EVENTS[:20]], breaks=True)) as url:
+    breaks = threading.Event()
+    with served(RawPod([EVENTS[:20]], breaks)) as url:
         async with upstream(tmp_path, url) as llm, aclosing(llm.stream_events("fake", {}, tenant="t")) as blocks:
             assert await anext(blocks) == b'data: {"n":0}\n\n'
+            breaks.set()
             with pytest.raises(UpstreamFailed):
                 await anext(blocks)
 
@@ -136,9 +148,7 @@ async def test_closing_the_iterator_aborts_the_generation(tmp_path: Path) -> Non
             async with aclosing(payloads_of(llm, "fake", {"messages": []}, tenant="t")) as stream:
                 await anext(stream)
                 assert pod.running == 1
-            async with asyncio.timeout(5):
-                while pod.running:
-                    await asyncio.sleep(0.01)
+            await until(lambda: not pod.running, what="the generation ends")
     assert pod.aborted == 1
 
 
@@ -184,7 +194,7 @@ async def test_a_request_that_fails_everywhere_takes_no_pod_from_others(
     tmp_path: Path, how: str, streamed: bool
 ) -> None:
     pods = [FussyPod(how) for _ in range(3)]
-    limits = {"first_token_seconds": 0.3, "completion_seconds": 0.3} if how == "silence" else {}
+    limits = {"first_token_seconds": 1, "completion_seconds": 1} if how == "silence" else {}
     with served(pods[0]) as first, served(pods[1]) as second, served(pods[2]) as third:
         async with upstream(tmp_path, first, second, third, **limits) as llm:
             usual = await served_by(llm, pods)

@@ -150,17 +150,12 @@ def test_a_file_that_cannot_be_taken_is_refused_by_name_and_nothing_is_stored(
     assert llm.chats() == []
 
 
-def test_only_users_attach_and_images_are_refused_with_the_mend(gateway: GatewayFixture, url: str) -> None:
-    image = {"type": "input_image", "image_url": "data:image/png;base64,AAAA", "detail": "auto"}
-    file = {"type": "input_file", "file_data": "YQ=="}
-    for message, param, words in (
-        ({"role": "user", "content": [image]}, "input[0].content[0].type", "models here read text only"),
-        ({"role": "assistant", "content": [file]}, "input[0]", "only messages of role 'user'"),
-    ):
-        body = {"model": "fake", "input": [message]}
-        error = httpx.post(f"{url}/v1/responses", headers=gateway.headers(), json=body).json()["error"]
-        assert error["param"] == param
-        assert words in error["message"]
+def test_only_users_attach(gateway: GatewayFixture, url: str) -> None:
+    message = {"role": "assistant", "content": [{"type": "input_file", "file_data": "YQ=="}]}
+    body = {"model": "fake", "input": [message]}
+    error = httpx.post(f"{url}/v1/responses", headers=gateway.headers(), json=body).json()["error"]
+    assert error["param"] == "input[0]"
+    assert "only messages of role 'user'" in error["message"]
 
 
 def test_a_key_without_the_scope_of_files_names_none(gateway: GatewayFixture, url: str, client: openai.OpenAI) -> None:

@@ -312,6 +312,7 @@ def test_a_form_of_the_answer_keeps_no_function_from_being_called(ask: Callable[
     (asked,) = llm.chats()
     assert "response_format" not in asked
     # Where the model speaks instead, it is stopped, and what it then says has the form.
+    llm.counts_on = True
     llm.calls, llm.reasoning = [], []
     llm.respond = lambda body: ['{"a":', "1}"] if "response_format" in body else ["\n", "Well,", " it", " is", "..."]
     second = ask([output(first.output[-1])], previous_response_id=first.id, text=FORM)

@@ -11,6 +11,7 @@ from cloister_common.testing.llm import FakeLlm
 
 from tests.integration.gateway.conftest import Installation, sdk
 from tests.support.gateway import GatewayFixture
+from tests.support.sdk import closing
 
 FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}
 SEARCH = {"type": "file_search", "vector_store_ids": ["vs"]}
@@ -25,7 +26,6 @@ UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     ({"prompt": {"id": "pmpt_1"}}, "prompt"),
     ({"modalities": ["text"]}, "modalities"),
     ({"prompt_cache_options": {"prewarm": True}}, "prompt_cache_options.prewarm"),
-    ({"context_management": [{"type": "compaction"}]}, "context_management"),
     ({"moderation": {"model": "x"}}, "moderation"),
     ({"image": {"context_compression": "enabled"}}, "image.context_compression"),
     ({"access_programs": {"cyber": "daybreak_red"}}, "access_programs.cyber"),
@@ -35,10 +35,13 @@ UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{"type": "custom", "name": "c"}]}, "tools[0].type"),
     ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
     ({"tools": [{"type": "file_search", "vector_store_ids": ["vs"], "boost": 2}]}, "tools[0].boost"),
-    ({"tools": [{**SEARCH, "ranking_options": {"ranker": "default-2024-11-15"}}]}, "tools[0].ranking_options.ranker"),
+    ({"tools": [{**SEARCH, "ranking_options": {"ranker": "default-2019-01-01"}}]}, "tools[0].ranking_options.ranker"),
     ({"tool_choice": {"type": "web_search"}}, "tool_choice.type"),
     ({"tool_choice": "any"}, "tool_choice"),
-    ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "u"}]}]}, "input[0].content[0].type"),
+    (
+        {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,AA=="}]}]},
+        "input[0].content[0].type",
+    ),
     ({"input": [{"role": "user", "content": [{"type": "input_audio", "data": "d"}]}]}, "input[0].content[0].type"),
     (
         {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "https://a.example/b"}]}]},
@@ -321,7 +324,9 @@ def test_query_parameters_that_are_not_honoured_are_refused_by_name_and_what_mea
 def test_a_server_state_only_key_writes_user_messages_and_nothing_else(
     gateway: GatewayFixture, gateway_url: str, installation: Installation
 ) -> None:
-    admin = openai.OpenAI(base_url=f"{gateway_url}/v1", api_key="x", admin_api_key=gateway.admin_key, max_retries=0)
+    admin = closing(
+        openai.OpenAI(base_url=f"{gateway_url}/v1", api_key="x", admin_api_key=gateway.admin_key, max_retries=0)
+    )
     with admin:
         projects = admin.admin.organization.projects
         project = projects.create(name="fenced")

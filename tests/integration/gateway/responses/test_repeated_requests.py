@@ -8,7 +8,7 @@ import openai
 import pytest
 from cloister_common.ids import new_id
 from cloister_common.testing.llm import FakeLlm
-from cloister_gateway.responses import intake
+from cloister_gateway.responses import entrance
 
 from tests.integration.gateway.conftest import Installation, sdk
 from tests.support.gateway import GatewayFixture
@@ -112,7 +112,7 @@ def test_a_claim_in_redis_shows_neither_key_nor_response(client: Any, installati
 
 
 def test_the_key_of_a_deleted_response_is_free_at_once(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "_CLAIM_WAIT_SECONDS", 3600.0)
+    monkeypatch.setattr(entrance, "_CLAIM_WAIT_SECONDS", 3600.0)
     asked = {"model": "fake", "input": "hi", "extra_headers": {"idempotency-key": new_id("key_")}}
     deleted = client.responses.create(**asked)
     client.responses.delete(deleted.id)

@@ -14,6 +14,7 @@ from cloister_common.vault import Keyring
 from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.identity.principal import Principal
+from cloister_gateway.runs import keeper
 from cloister_gateway.runs.acceptance import Acceptance, Claim, ClaimedError, Log, MovedOnError, NewTurn
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.inputs import InputItems
@@ -215,9 +216,22 @@ def test_a_turn_asked_for_at_two_gateways_at_once_is_one_turn(client: Any, other
     assert len(list(client.conversations.items.list(conversation.id))) == 2
 
 
+_PLENTY = {"level": "project", "per": "day", "tokens": 10**9}
+
+
+@pytest.mark.parametrize(
+    ("sections", "reservations"),
+    [({}, 0), ({"limits": {"rules": {"plenty": _PLENTY}}, "history": {"policy": "budget", "tokens": 1000}}, 1)],
+    ids=["as it comes", "with limits and a history policy"],
+)
 def test_a_turn_takes_few_round_trips_and_one_write_before_the_model_is_asked(
-    fresh_gateway: GatewayFixture, llm: FakeLlm, monkeypatch: pytest.MonkeyPatch
+    sections: dict[str, Any],
+    reservations: int,
+    make_gateway: Callable[..., GatewayFixture],
+    llm: FakeLlm,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    fresh_gateway = make_gateway(**sections)
     sent: list[bytes] = []
     through = Lines.exchange
 
@@ -228,6 +242,9 @@ def test_a_turn_takes_few_round_trips_and_one_write_before_the_model_is_asked(
         return await through(self, commands)
 
     monkeypatch.setattr(Lines, "exchange", counted)
+    # What is renewed as the time goes by, leases and reservations, is not what is counted here.
+    monkeypatch.setattr(keeper, "RENEW_SECONDS", 3600.0)
+    monkeypatch.setattr("cloister_gateway.limits.service._RENEW_SECONDS", 3600.0)
     with fresh_gateway.serve() as url:
         client = sdk(url, fresh_gateway)
         conversation = client.conversations.create().id
@@ -242,8 +259,11 @@ def test_a_turn_takes_few_round_trips_and_one_write_before_the_model_is_asked(
             extra_headers={"idempotency-key": "k"},
         )
         wait_until(lambda: llm.running == 1)
+        reserved = [raw for raw in sent if b"limits:" in raw and created.id.encode() in raw]
+        assert len(reserved) == reservations
         of_the_turn = [raw for raw in sent if conversation.encode() in raw or b"idem:" in raw]
         # What it meets, with what its conversation has; and all of it. Four are a promise.
+        assert len(of_the_turn) + len(reserved) <= 4
         assert len(of_the_turn) <= 3
         assert len([raw for raw in of_the_turn if b"EVAL" in raw or b"HSET" in raw]) == 1
         sent.clear()

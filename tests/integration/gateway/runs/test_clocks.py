@@ -76,6 +76,15 @@ async def test_a_stream_is_kept_for_its_time_whatever_the_clocks_say(
         assert run in await Leases(redis).due()
 
 
+async def test_a_run_that_is_handed_over_is_anybodys_at_once(redis: Redis) -> None:
+    run = new_id("resp_")
+    ending, survivor = Leases(redis), Leases(redis)
+    assert await ending.take(run)
+    await ending.hand_over([run])
+    assert run in await survivor.abandoned()
+    assert await survivor.take(run)
+
+
 async def test_what_is_no_id_on_the_list_holds_up_no_other(redis: Redis) -> None:
     run = new_id("resp_")
     listed: dict[Any, float] = {b"\xff\xfe": 0, run: 1}

@@ -18,7 +18,20 @@ from tests.support.waiting import wait_until
 
 CANARY = "CANARY-d41d8cd98f"
 STANDING = {
-    *("admission", "bus", "bus-ping", "commits", "feeds", "key-usage", "model-pod-loads", "runs-sweep", "watched-keys")
+    *(
+        "adapter-pods",
+        "adapters",
+        "admission",
+        "batches",
+        "bus",
+        "bus-ping",
+        "commits",
+        "feeds",
+        "key-usage",
+        "model-pod-loads",
+    ),
+    *("limits-granted", "limits-renew", "limits-settle", "model-registry", "runs-sweep", "usage-ledger"),
+    *("usage-ingestions", "usage-kept", "usage-pods", "watched-keys"),
 }
 """The tasks of a gateway that does nothing."""
 
@@ -31,6 +44,12 @@ def exercise(url: str, other_url: str, gateway: GatewayFixture, llm: FakeLlm) ->
     made.append(other.responses.create(model="fake", input=CANARY, instructions=CANARY, user=CANARY))
     made.append(client.responses.create(model="fake", input=CANARY, previous_response_id=made[1].id))
     made.append(client.responses.create(model="fake", input=CANARY, max_output_tokens=2, metadata={"a": CANARY}))
+    compact = [{"type": "compaction", "compact_threshold": 1}]
+    made.append(
+        client.responses.create(model="fake", input=CANARY, conversation=conversation.id, context_management=compact)
+    )
+    assert made[-1].output[0].type == "compaction"
+    client.responses.compact(model="fake", input=CANARY)
     llm.refuse_status = 400
     made.append(client.responses.create(model="fake", input=CANARY))
     llm.refuse_status = None
@@ -77,7 +96,7 @@ def test_nothing_is_left_behind_in_memory_or_in_redis(
         kinds = Counter(
             key.decode().split(":")[0] for key in redis.keys("*") if key.decode().split(":")[0] != "identity"
         )
-        assert set(kinds) == {"vault", "conv", "resp", "idem", "runs"}
+        assert set(kinds) == {"vault", "conv", "resp", "idem", "runs", "usage"}
         # Late readers have had their time: the streams go, the records stay.
         wait_until(lambda: set(redis.zrange("runs:ended", 0, -1)) >= {one.encode() for one in responses})
         redis.zadd("runs:ended", dict.fromkeys(redis.zrange("runs:ended", 0, -1), 1.0))

@@ -1,9 +1,9 @@
 """A gateway that was too busy to renew is not dead: it goes on, unless somebody has taken its runs meanwhile."""
 
+import contextlib
 import os
 import signal
-import time
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from cloister_common.ids import new_id
@@ -11,7 +11,7 @@ from cloister_common.testing.llm import FakeLlm
 from cloister_common.testing.serving import served
 from cloister_gateway.app import create_app
 from cloister_gateway.runs.acceptance import Acceptance, Accepted, NewTurn
-from cloister_gateway.runs.lease import LEASE_SECONDS, Leases, Standing
+from cloister_gateway.runs.lease import Leases, Standing
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
@@ -92,14 +92,14 @@ async def test_a_run_that_cannot_be_listed_as_ended_stays_on_the_list_where_it_i
     assert await redis.zscore("runs:ended", run) is not None
 
 
-def stand_still(gateway: GatewayProcess, seconds: float) -> None:
-    """Stops the process for so long."""
-    process: Any = gateway._process  # nothing else stops it
-    os.kill(process.pid, signal.SIGSTOP)
+@contextlib.contextmanager
+def standing_still(gateway: GatewayProcess) -> Iterator[None]:
+    """Stops the process while the block runs."""
+    os.kill(gateway.pid, signal.SIGSTOP)
     try:
-        time.sleep(seconds)  # how long it stands still is what is tested: there is nothing to wait for
+        yield
     finally:
-        os.kill(process.pid, signal.SIGCONT)
+        os.kill(gateway.pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("others", [False, True], ids=["alone", "beside another"])
@@ -111,18 +111,21 @@ def test_a_gateway_that_stood_still_goes_on_or_leaves_its_run_to_who_took_it(
     llm.hold_after = 3
     created = client.responses.create(model="fake", input="hi", conversation=conversation.id, background=True)
     wait_until(lambda: client.responses.retrieve(created.id).output_text == "Hello, this")
+    lease = f"resp:{{{created.id}}}:lease"
     with redis_server.client() as redis:
         if others:
             with installed.serve() as url:
-                stand_still(process, LEASE_SECONDS + 3)
+                with standing_still(process):
+                    wait_until(lambda: redis.hget(f"resp:{{{created.id}}}", "taken"), what="the takeover")
                 llm.release()
                 survivor = sdk(url, installed)
-                wait_until(lambda: survivor.responses.retrieve(created.id).status == "completed", what="the takeover")
+                wait_until(lambda: survivor.responses.retrieve(created.id).status == "completed", what="the end")
             assert redis.hget(f"resp:{{{created.id}}}", "taken") == b"1"
         else:
-            stand_still(process, LEASE_SECONDS + 1)
-            # (Long enough for a sweep to look for runs without a lease, its own ones too.)
-            wait_until(lambda: redis.exists(f"resp:{{{created.id}}}:lease"), seconds=10, what="the lease, taken again")
+            with standing_still(process):
+                wait_until(lambda: not redis.exists(lease), what="the end of the lease")
+            # (Its sweep looks for runs without a lease meanwhile, its own ones too.)
+            wait_until(lambda: redis.exists(lease), what="the lease, taken again")
             llm.release()
             wait_until(lambda: client.responses.retrieve(created.id).status == "completed", what="the end")
             assert redis.hget(f"resp:{{{created.id}}}", "taken") is None

@@ -115,7 +115,8 @@ def test_terminated_gateway_hands_its_runs_over_at_once(
         # uvicorn ends in order, then dies of the signal as a shell expects.
         assert process.stop() in {0, -signal.SIGTERM}
         # Without the handover the lease would still be the dead holder's for seconds.
-        wait_until(lambda: redis.get(lease) not in {None, first_owner}, seconds=4, what="the takeover")
+        assert redis.get(lease) != first_owner
+        wait_until(lambda: redis.get(lease) not in {None, first_owner}, what="the takeover")
     llm.release()
     events = list(survivor.responses.retrieve(created.id, stream=True))
     check_told_once(events, conversation, survivor, "".join(llm.answer))

@@ -131,21 +131,18 @@ async def test_a_thousand_cuts_lose_and_repeat_nothing(
     llm.answer = [f" {number}" for number in range(1600)]
     llm.delay_seconds = 0.001
     chance = random.Random(11)
-    async with openai.AsyncOpenAI(base_url=f"{installation.urls[0]}/v1", api_key=gateway.project_key) as client:
-        created = await client.responses.create(model="fake", input="hi", background=True, max_output_tokens=2000)
     cuts = 0
 
-    async def read() -> list[dict[str, Any]]:
+    async def read(response_id: str) -> list[dict[str, Any]]:
         nonlocal cuts
         events: list[dict[str, Any]] = []
         while not events or events[-1]["type"] != "response.completed":
             address = chance.choice(installation.urls).replace("http", "ws", 1) + "/v1/responses"
             async with connect_async(address, additional_headers=gateway.headers(), proxy=None) as socket:
                 resume = {"starting_after": events[-1]["sequence_number"]} if events else {}
-                await socket.send(json.dumps({"type": "response.subscribe", "response_id": created.id, **resume}))
-                # Some connections are cut before they brought anything, others in the middle of a burst. (Tokens that
-                # came in one read are one event, so there may be half as many events as tokens.)
-                for _ in range(chance.randrange(1600 * READERS // CUTS)):
+                await socket.send(json.dumps({"type": "response.subscribe", "response_id": response_id, **resume}))
+                # Some connections are cut before they brought anything, others in the middle of a burst.
+                for _ in range(chance.randrange(4)):
                     events.append(json.loads(await socket.recv()))
                     if events[-1]["type"] == "response.completed":
                         break
@@ -153,11 +150,18 @@ async def test_a_thousand_cuts_lose_and_repeat_nothing(
                 cuts += 1
         return events
 
-    async with asyncio.timeout(120):
-        stories = await asyncio.gather(*(read() for _ in range(READERS)))
-    assert cuts >= CUTS * 0.9
-    assert all(story == stories[0] for story in stories)
-    assert numbers(stories[0]) == list(range(len(stories[0])))
+    async with (
+        openai.AsyncOpenAI(base_url=f"{installation.urls[0]}/v1", api_key=gateway.project_key) as client,
+        asyncio.timeout(120),
+    ):
+        # (How many events a run has depends on how fast its tokens come: those between two writes are one.)
+        while cuts < CUTS:
+            created = await client.responses.create(model="fake", input="hi", background=True, max_output_tokens=2000)
+            stories = await asyncio.gather(*(read(created.id) for _ in range(READERS)))
+            assert all(story == stories[0] for story in stories)
+            assert numbers(stories[0]) == list(range(len(stories[0])))
+            said = "".join(event["delta"] for event in stories[0] if event["type"] == "response.output_text.delta")
+            assert said == "".join(llm.answer)
 
 
 @pytest.fixture
@@ -261,7 +265,7 @@ def test_revoking_a_key_closes_its_sockets_everywhere_and_no_others(
         project = projects.create(name="p")
         account = projects.service_accounts.create(project.id, name="bot")
         assert account.api_key is not None
-        short = projects.service_accounts.api_keys.create(account.id, project_id=project.id, expires_in_seconds=10)
+        short = projects.service_accounts.api_keys.create(account.id, project_id=project.id, expires_in_seconds=6)
         doomed = GatewayFixture(gateway.settings, account.api_key.value, "")
         expiring = GatewayFixture(gateway.settings, short.value, "")
         llm.hold_after = 1

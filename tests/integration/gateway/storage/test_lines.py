@@ -18,6 +18,14 @@ from tests.support.waiting import until
 @pytest.fixture
 async def shared(redis_server: RedisServer) -> AsyncIterator[Any]:
     """The gateway's client, at a Redis that the test may stop. (Untyped, as pipelines are chained.)"""
+    client = command_client(RedisSettings.model_validate(redis_server.settings))
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def hasty(redis_server: RedisServer) -> AsyncIterator[Any]:
+    """One that waits for a second only, for who wants to see that."""
     client = command_client(RedisSettings.model_validate({**redis_server.settings, "timeout_seconds": 1}))
     yield client
     await client.aclose()
@@ -86,18 +94,18 @@ async def test_line_that_redis_closed_while_it_was_idle_is_replaced_unnoticed(
 
 
 async def test_redis_that_stands_still_is_a_timeout_and_goes_on_afterwards(
-    shared: Any, redis_server: RedisServer
+    hasty: Any, redis_server: RedisServer
 ) -> None:
-    await shared.ping()
+    await hasty.ping()
     os.kill(redis_server.pid, signal.SIGSTOP)
     try:
         for _ in range(2):  # on the line that stands, and on one that does not come to stand
             async with asyncio.timeout(10):
                 with pytest.raises(REDIS_DOWN):
-                    await shared.ping()
+                    await hasty.ping()
     finally:
         os.kill(redis_server.pid, signal.SIGCONT)
-    assert await shared.ping()
+    assert await hasty.ping()
 
 
 async def test_transactions_are_whole_and_tell_their_errors(shared: Any) -> None:

@@ -23,6 +23,7 @@ from redis import Redis
 
 from tests.support.gateway import INTERNAL_TOKEN, gateway_settings, secret_file
 from tests.support.redis_server import RedisServer
+from tests.support.sdk import closing
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.foreign_answers
@@ -74,7 +75,9 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
             retriever={"url": stack.enter_context(served(search)), "token_file": str(folder / "token")},
         )
         url = stack.enter_context(served(create_app(settings)))
-        yield Upgraded(openai.OpenAI(base_url=f"{url}/v1", api_key=WRITTEN["project_key"], max_retries=0), llm, search)
+        yield Upgraded(
+            closing(openai.OpenAI(base_url=f"{url}/v1", api_key=WRITTEN["project_key"], max_retries=0)), llm, search
+        )
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from tests.support.gateway import GatewayFixture
 from tests.support.waiting import wait_until
 
 SECONDS = 0.1
+LONG = 15 * SECONDS
+"""So long that the first comment goes out before its end, should the machine stand still meanwhile."""
 HI: Any = [{"role": "user", "content": "hi"}]
 BODIES: dict[str, dict[str, Any]] = {
     "chat/completions": {"messages": HI},
@@ -65,7 +67,7 @@ def test_the_sdk_passes_over_comments(quiet: GatewayFixture, quiet_url: str, llm
 def test_an_error_after_the_first_comment_is_an_event_in_the_same_words(
     quiet: GatewayFixture, quiet_url: str, llm: FakeLlm
 ) -> None:
-    llm.first_delay_seconds, llm.error_after = 5 * SECONDS, 0
+    llm.first_delay_seconds, llm.error_after = LONG, 0
     client = sdk(quiet_url, quiet)
     with pytest.raises(openai.APIError) as failed:
         list(client.chat.completions.create(model="fake", messages=HI, stream=True))
@@ -115,7 +117,7 @@ def test_a_turn_that_waits_for_another_of_its_conversation_is_not_silent(
 def test_a_wait_that_comes_to_nothing_is_told_as_the_last_event(
     make_gateway: Callable[..., GatewayFixture], llm: FakeLlm
 ) -> None:
-    gateway = make_gateway(responses={"keep_alive_seconds": SECONDS, "conversation_wait_seconds": 5 * SECONDS})
+    gateway = make_gateway(responses={"keep_alive_seconds": SECONDS, "conversation_wait_seconds": LONG})
     with gateway.serve() as url:
         client = sdk(url, gateway)
         conversation = client.conversations.create().id

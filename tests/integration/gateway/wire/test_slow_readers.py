@@ -68,4 +68,4 @@ def test_a_stalled_caller_of_a_chat_lets_the_pod_go_and_is_not_its_fault(
         wait_until(lambda: llm.running == 1)
         wait_until(lambda: llm.running == 0, what="the end of the generation")
     assert llm.aborted == 1
-    assert [pod.out_until for pod in context.llm._pods["fake"].all] == [0.0]
+    assert [pod.out_until for pod in context.llm.fleet["fake"].all] == [0.0]

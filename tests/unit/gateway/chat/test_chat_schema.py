@@ -77,8 +77,11 @@ def test_value_that_would_change_the_answer_is_refused_by_name(fields: dict[str,
     [
         (
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
-            "messages[1].content[0].type",
+            "messages[1].content[0].image_url.url",
         ),
+        ({"role": "user", "content": [{"type": "image_url"}]}, "messages[1].content[0].image_url"),
+        ({"role": "system", "content": [{"type": "image_url"}]}, "messages[1].content[0].type"),
+        ({"role": "user", "content": [{"type": "input_audio"}]}, "messages[1].content[0].type"),
         ({"role": "user", "content": [{"type": "text", "text": "a", "cache": 1}]}, "messages[1].content[0].cache"),
         ({"role": "user", "content": [{"type": "text", "text": 1}]}, "messages[1].content[0].text"),
         ({"role": "user", "content": []}, "messages[1].content"),

@@ -53,6 +53,44 @@ def test_a_value_is_the_same_however_it_is_written_and_another_is_not(passage: s
         ("Anna leads sales, Maria leads support.", "Maria leads support.", "Maria leads sales."),
         ("Alpha costs 5 euros and Beta costs 7 euros.", "Beta costs 7 euros.", "Beta costs 5 euros."),
         ("Das Werk in Bremen schließt.", "Das Werk in Bremen schließt.", "Das Werk in Hamburg schließt."),
+        ("It takes 300 g of oil and 40 g of wax.", "It takes 40 g of wax.", "It takes 40 g of oil."),
+        ("It draws 45 µA in standby.", "It draws 0.045 mA in standby.", "It draws 45 mA in standby."),
+        ("Mr Raman was paged.", "Mr Raman was paged.", "Mr Ramanathan was paged."),
+        (
+            "Pellan may quit with six months' notice, Norwood only with twelve.",
+            "Pellan may quit with six months' notice.",
+            "Norwood may quit with six months' notice.",
+        ),
+        ("Take QX-21 before QX-31.", "Take QX-21 before QX-31.", "Take QX-31 before QX-21."),
+        ("QX-31 replaces QX-21.", "QX-31 replaces QX-21.", "QX-21 replaces QX-31."),
+        ("Rooms 5 and 3 are free.", "Rooms 3 and 5 are free.", "Rooms 5 and 4 are free."),
+        ("The third camp was cold.", "The third camp was cold.", "The second camp was cold."),
+        (
+            "Sleep fell in group A by 19 minutes and in group B by 6 minutes.",
+            "In group A sleep fell by 19 minutes.",
+            "In group B sleep fell by 19 minutes.",
+        ),
+        (
+            "Die Gruppe A erhielt 3 mg Jod, die Gruppe B ein Placebo.",
+            "Die Gruppe B erhielt ein Placebo.",
+            "Die Gruppe A erhielt ein Placebo.",
+        ),
+        (
+            "Die Spätschicht leitet Anke Thiele, die Frühschicht leitet Mehmet Kaya.",
+            "Anke Thiele leitet die Spätschicht.",
+            "Mehmet Kaya leitet die Spätschicht.",
+        ),
+        ("Das Geld ist im Mai abzurufen.", "Das Geld wird im Mai abgerufen.", "Das Geld wird im Juni abgerufen."),
+        (
+            "| Plan | Fee | Support |\n| --- | --- | --- |\n| Basic | 9 EUR | e-mail |\n| Team | 29 EUR | telephone |",
+            "The Team plan has support by telephone.",
+            "The Basic plan has support by telephone.",
+        ),
+        (
+            "Region: North | Growth: 12 %\nRegion: South | Growth: 7 %",
+            "Growth in the South region was 7 %.",
+            "Growth in the North region was 7 %.",
+        ),
     ],
 )
 def test_one_thing_that_is_otherwise_takes_the_support_away(passage: str, true: str, false: str) -> None:

@@ -1,6 +1,7 @@
 """Who calls, for every kind of credential; and revocations that come at the worst moment."""
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -79,6 +80,68 @@ async def test_a_token_is_judged_by_the_verifier_of_its_form_and_remembered() ->
     for _ in range(2):
         assert (await authenticator.authenticate(bearer("two_x"))).groups == {"staff"}
     assert (first.asked, second.asked) == ([], ["two_x"])
+
+
+class Held(Tickets):
+    """Verifies when the test lets it, and fails as often as the test says."""
+
+    def __init__(self) -> None:
+        super().__init__("one_")
+        self.may = asyncio.Event()
+        self.failures = 0
+
+    async def verify(self, token: str) -> Principal:
+        principal = await super().verify(token)
+        await self.may.wait()
+        if self.failures:
+            self.failures -= 1
+            raise Unauthenticated("refused as the test asked")
+        return principal
+
+
+def come(authenticator: Authenticator, token: str, many: int) -> list["asyncio.Task[Principal]"]:
+    return [asyncio.create_task(authenticator.authenticate(bearer(token))) for _ in range(many)]
+
+
+async def wait_for(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def test_who_comes_with_the_same_token_at_once_is_verified_together() -> None:
+    held = Held()
+    authenticator = authenticator_of(held)
+    callers = [*come(authenticator, "one_x", 50), *come(authenticator, "one_y", 50)]
+    await wait_for(lambda: len(held.asked) == 2)
+    held.may.set()
+    assert [one.credential.id for one in await asyncio.gather(*callers)] == ["one_x"] * 50 + ["one_y"] * 50
+    assert sorted(held.asked) == ["one_x", "one_y"]
+
+
+async def test_a_verification_that_fails_fails_all_who_wait_for_it_and_nobody_after() -> None:
+    held = Held()
+    authenticator = authenticator_of(held)
+    held.failures = 1
+    callers = come(authenticator, "one_x", 3)
+    await wait_for(lambda: len(held.asked) == 1)
+    held.may.set()
+    for told in await asyncio.gather(*callers, return_exceptions=True):
+        assert isinstance(told, Unauthenticated)
+    assert (await authenticator.authenticate(bearer("one_x"))).tenant == "proj_a"
+    assert len(held.asked) == 2
+
+
+async def test_who_waits_for_a_verification_is_let_in_though_the_one_who_began_it_leaves() -> None:
+    held = Held()
+    authenticator = authenticator_of(held)
+    first, *others = come(authenticator, "one_x", 3)
+    await wait_for(lambda: len(held.asked) == 1)
+    first.cancel()
+    await wait_for(lambda: len(held.asked) == 2)
+    held.may.set()
+    assert {one.tenant for one in await asyncio.gather(*others)} == {"proj_a"}
+    assert len(held.asked) == 2
 
 
 async def test_a_token_of_no_known_form_proves_nobody() -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from cloister_common.errors import NotFound
 from cloister_common.supervisor import Supervisor
+from cloister_gateway.model_settings import LlmSettings, ModelSettings
 from cloister_gateway.models import Catalog, ChatModel
+from cloister_gateway.models.catalog import Pool, Slices, models_of
 from cloister_gateway.models.fleet import Fleet
-from cloister_gateway.settings import LlmSettings, ModelSettings
 from pydantic import ValidationError
 
 SERVICE = "https://model.chat.svc.cluster.local:8083"
@@ -82,11 +83,52 @@ def test_replaced_models_are_seen_by_who_listens() -> None:
     assert [entry.name for entry in catalog] == ["b", "c"]
 
 
+def test_a_name_that_both_have_is_the_settings_model_and_each_part_is_replaced_alone() -> None:
+    catalog = Catalog([model("a"), model("both", temperature=0.5)])
+    seen: list[list[str]] = []
+    catalog.subscribe(lambda: seen.append([entry.name for entry in catalog]))
+    entered = [model("both", temperature=0.9, origin="administration"), model("c", origin="administration")]
+    assert catalog.replace(entered, origin="administration")
+    assert not catalog.replace(entered, origin="administration")
+    assert [(entry.name, entry.temperature) for entry in catalog] == [("a", 1.0), ("both", 0.5), ("c", 1.0)]
+    assert catalog.replace([model("a")])
+    assert [(entry.name, entry.temperature) for entry in catalog] == [("a", 1.0), ("both", 0.9), ("c", 1.0)]
+    assert seen == [["a", "both", "c"]] * 2
+
+
+def test_settings_say_what_a_model_can_and_where_its_pods_are() -> None:
+    slices = {"namespace": "chat", "labels": {"b": "2", "a/x": "1"}, "scheme": "https", "server_name": "llm"}
+    named = {
+        "kube": {"context_tokens": 2048, "kubernetes": slices, "tools": False, "reasoning": False},
+        "pool": {"context_tokens": 2048, "pool": {"url": "http://pool", "background": "night"}},
+    }
+    kube, pool = models_of({name: ModelSettings.model_validate(one) for name, one in named.items()})
+    assert kube.kubernetes == Slices("chat", "a/x=1,b=2", None, "https", "llm")
+    assert kube.capabilities == {"chat"}
+    assert pool.pool == Pool("http://pool", "interactive", "night")
+    assert pool.capabilities == {"chat", "reasoning", "tools"}
+
+
+@pytest.mark.parametrize("labels", [{}, {"a": "b,c=d"}, {"a=b": "c"}, {"a": "b c"}])
+def test_labels_are_labels_and_no_selectors(labels: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        ModelSettings.model_validate({"context_tokens": 2048, "kubernetes": {"namespace": "chat", "labels": labels}})
+
+
 def test_answers_are_bounded_by_the_context_and_by_default() -> None:
     assert [model().answer_tokens(asked) for asked in (None, 7, 9_999)] == [512, 7, 2048]
 
 
-@pytest.mark.parametrize("more", [{}, {"urls": []}, {"urls": ["http://a"], "service": "http://b"}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"urls": []},
+        {"urls": ["http://a"], "service": "http://b"},
+        {"service": "http://b", "pool": {"url": "http://c"}},
+        {"urls": ["http://a"], "kubernetes": {"namespace": "chat", "labels": {"a": "b"}}},
+    ],
+)
 def test_pods_are_found_in_exactly_one_way(more: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match="either urls"):
         ModelSettings.model_validate({"context_tokens": 2048, **more})

@@ -28,6 +28,29 @@ def test_losing_a_pod_moves_only_its_conversations() -> None:
     assert moved == {name for name in names if before[name] is pods.all[0]}
 
 
+def test_pods_that_come_and_go_leave_no_conversation_where_it_does_not_belong() -> None:
+    """What is remembered of them is what would be found without."""
+    pods = Pods(URLS, outage_seconds=5)
+    names = [f"conversation {number}" for number in range(300)]
+    for urls in (URLS, URLS[1:], [*URLS[1:], "http://pod-9"], URLS):
+        pods.replace(urls)
+        for _ in range(2):
+            chosen = [pod.url for name in names if (pod := pods.choose(name))]
+            fresh = Pods(urls, outage_seconds=5)
+            expected = [pod.url for name in names if (pod := fresh.choose(name))]
+            assert chosen == expected
+
+
+def test_what_is_remembered_of_conversations_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloister_gateway.models.pods._MOST_HOMES", 10)
+    pods = Pods(URLS, outage_seconds=5)
+    for number in range(50):
+        pods.choose("an old one")
+        pods.choose(f"conversation {number}")
+    assert len(pods._homes) == 10
+    assert "an old one" in pods._homes, "who is asked for stays"
+
+
 def test_affinity_gives_way_to_load() -> None:
     pods = Pods(URLS, outage_seconds=5)
     for number in range(100):

@@ -2,9 +2,9 @@
 
 import pytest
 from cloister_common.errors import UnsupportedParameter
+from cloister_gateway.model_settings import ModelSettings
 from cloister_gateway.models import Catalog
 from cloister_gateway.models.reasoning import Effort, check_effort
-from cloister_gateway.settings import ModelSettings
 
 
 def catalog(*, reasoning: bool | None) -> Catalog:

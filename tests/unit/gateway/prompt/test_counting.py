@@ -116,6 +116,15 @@ async def test_a_long_talk_is_cut_with_few_questions() -> None:
     assert sum(asked) <= 2 * len(asked)
 
 
+async def test_while_a_prompt_only_grows_the_tokenizer_is_not_asked() -> None:
+    talk = Talk(budget=5_000)
+    talk.fill(500, words=40)
+    asked = [await talk.turn("word " * 40, "word " * 40) for _ in range(50)]
+    # 16 turns go at a time: how many fit matters where others have to go, and not while there is room.
+    assert asked.count(0) > 25
+    assert sum(asked) < 30
+
+
 async def test_texts_of_very_different_density_take_few_questions_too() -> None:
     talk = Talk(budget=3_000)
     talk.fill(300, words=20)

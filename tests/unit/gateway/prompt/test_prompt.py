@@ -175,3 +175,19 @@ def test_page_section_and_long_names() -> None:
     one = Passage("file-1", "n" * 500, 0.5, "text", {"a": 1}, 3, "Costs > Rent")
     assert documents_turn([one], "b").splitlines()[2] == f"[1] {'n' * 200}, page 3, Costs > Rent"
     assert one.as_result()["attributes"] == {"a": 1}
+
+
+async def test_a_long_talk_loses_several_turns_at_once_so_that_prompts_begin_alike() -> None:
+    builder = PromptBuilder(count, budget=600)
+    history: list[Message] = []
+    beginnings: list[str] = []
+    for turn in range(100):
+        new = [{"role": "user", "content": f"question {turn}"}]
+        prompt = await builder.build(instructions="Be brief.", history=history, passages=[], new=new, drop=True)
+        assert size(prompt.messages) <= 600
+        beginnings.append(prompt.messages[1]["content"])
+        if prompt.dropped_messages:
+            assert size(prompt.messages) > 600 * 0.6, "no more than a third goes beside what must"
+        history += [*new, {"role": "assistant", "content": "an answer of six words, no more"}]
+    lost = len(set(beginnings)) - 1
+    assert 0 < lost <= 100 / 6, "a prompt begins anew with few turns"

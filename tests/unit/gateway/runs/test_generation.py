@@ -78,6 +78,17 @@ async def test_each_read_is_one_event_with_all_the_text_of_its_chunks() -> None:
     assert (tokens.prompt, tokens.output) == (9, 6)
 
 
+async def test_what_was_in_the_cache_is_told_with_the_last_event_alone() -> None:
+    used = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
+    whole = orjson.dumps({"choices": [], "usage": {**used, "prompt_tokens_details": {"cached_tokens": 4}}})
+    _, _, tokens = await answer_of(
+        chunk("one", tokens=1),
+        chunk(None, finish="stop", tokens=2),
+        b"data: " + whole + b"\n\ndata: [DONE]\n\n",
+    )
+    assert (tokens.prompt, tokens.cached, tokens.output) == (9, 4, 2)
+
+
 async def test_text_before_an_error_of_the_model_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation, "_MOST_ATTEMPTS", 1)
     with pytest.raises(UpstreamFailed):

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from cloister_common.vault import DataKey, VaultError
+from cloister_gateway.prompt import Layout, Parts
 from cloister_gateway.runs.records import OUTCOME, PROMPT, REQUEST, TokenCount, TurnRequest
 from cloister_gateway.storage import RESPONSE, KeyedObject, SealedField, seal_field
 
@@ -55,4 +56,14 @@ def test_usage_has_openais_shape() -> None:
         "output_tokens": 3,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": 10,
+        "cloister": None,
     }
+
+
+def test_usage_tells_the_prompts_parts_apart_and_they_sum_to_it() -> None:
+    tokens = TokenCount(prompt=50, query_prompt=7, layout=Layout(Parts(system=100, history=300, tools=9, new=50)))
+    usage = tokens.usage()
+    parts = usage.cloister
+    assert parts is not None
+    assert parts.model_dump() == {"system": 9, "history": 27, "retrieved": 7, "tools": 9, "new": 5}
+    assert sum(parts.model_dump().values()) == usage.input_tokens == 57

@@ -70,7 +70,7 @@ class Pods:
                 raise UpstreamFailed("The pod died.")
             yield block
 
-    async def tokenize(self, _: str, *, prompt: str) -> list[int]:
+    async def tokenize(self, _: str, *, prompt: str, **__: object) -> list[int]:
         return [0] * len(prompt.split())
 
 

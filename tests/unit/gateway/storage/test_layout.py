@@ -14,7 +14,7 @@ from redis.crc import key_slot
 
 PACKAGE = Path(cloister_gateway.__path__[0])
 KEY = re.compile(
-    r"(conv|resp|runs?|conversation|idem|ticket|vault|identity|gw):\S*"  # how keys and channels begin
+    r"(conv|resp|runs?|conversation|idem|ticket|vault|identity|catalog|gw):\S*"  # how keys and channels begin
     r"|:(items|removed|responses|events|lease)"  # how they end
     r"|conv|resp"  # the kinds
 )

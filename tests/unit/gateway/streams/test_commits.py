@@ -60,6 +60,9 @@ class Run:
         self._pending.append(word)
         self.writer.notice(at_once=at_once)
 
+    def is_written(self) -> bool:
+        return len(self.feed.events) == self._next and not self._pending
+
     def has(self, count: int) -> bool:
         return len(self.feed.events) == count
 
@@ -177,6 +180,56 @@ async def test_a_closed_writer_writes_no_more(store: Store, commits: Commits) ->
     other.say(b"c")
     await other.writer.commit()
     assert store.of(run) == []
+
+
+async def test_what_arrives_between_two_ticks_is_looked_at_as_the_second_begins_and_goes_with_it(
+    store: Store, commits: Commits
+) -> None:
+    run = Run(1, commits)
+    heard: list[str] = []
+
+    def hear() -> bool:
+        heard.append("something")
+        asyncio.get_running_loop().call_soon(run.say, b"b")
+        return True
+
+    def hear_nothing() -> bool:
+        heard.append("nothing")
+        return False
+
+    run.say(b"a")
+    assert commits.pace(hear_nothing)
+    assert commits.pace(hear)
+    assert heard == []
+    commits._tick()  # Its timer never fires here.
+    assert heard == ["nothing", "something"]
+    await until(partial(run.has, 2), what="what was made of it is written")
+    assert store.sizes() == [1]
+
+
+async def test_a_tick_without_events_delays_nobody() -> None:
+    supervisor = Supervisor()
+    commits = Commits(cast("EventStream", Store()), tick_seconds=0.001)
+    commits.start(supervisor)
+    run = Run(1, commits)
+    assert not commits.pace(lambda: False), "nothing was written yet: it is time at once"
+    run.say(b"a")
+    await until(partial(run.has, 1), what="it is written")
+    await until(lambda: not commits.pace(lambda: False), what="its tick has passed, and no other has begun")
+    await supervisor.close()
+
+
+async def test_the_more_runs_write_the_longer_they_are_collected(store: Store) -> None:
+    supervisor = Supervisor()
+    commits = Commits(cast("EventStream", store), tick_seconds=0.001)
+    commits.start(supervisor)
+    runs = [Run(number, commits) for number in range(3)]
+    for _ in range(2):
+        for run in runs:
+            run.say(b"a")
+        await until(lambda: all(run.is_written() for run in runs), what="they are written")
+    assert commits.pause_seconds == pytest.approx(0.005), "at most five ticks of a quiet gateway"
+    await supervisor.close()
 
 
 async def test_nobody_need_be_told_of_a_write_that_fails_after_its_run_has_left(store: Store, commits: Commits) -> None:

@@ -44,7 +44,11 @@ def test_a_chat_completion_is_sent_on_with_all_that_is_no_hint(body: dict[str, A
         return
     sent = request.upstream_body()
     meant = {name for name, value in body.items() if said(value)} - hints_of(ChatRequest)
-    meant -= {"stream", "prompt_cache_key"}
+    meant -= {
+        "stream",
+        "prompt_cache_key",
+        "service_tier",
+    }  # (The tier goes as a priority, the key as the choice of a pod.)
     if not request.tools:
         meant -= {"tool_choice", "parallel_tool_calls"}
     if not request.logprobs:

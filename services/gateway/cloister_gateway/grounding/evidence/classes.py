@@ -60,11 +60,11 @@ _CLASSES: dict[str, dict[str, str]] = {
         "year": "year yearly annual annually jahr jährlich jährliche année annuel annuelle ежегодно год",
     },
     "ordinal": {
-        "1": "first erste ersten erster erstes ersten premier première первый первая первого",
-        "2": "zweite zweiten zweiter zweites deuxième второй вторая второго",
-        "3": "third dritte dritten dritter drittes troisième третий третья",
-        "4": "fourth vierte vierten vierter quatrième четвёртый",
-        "5": "fifth fünfte fünften fünfter cinquième пятый",
+        "1": "first erste ersten erster erstes erstem premier première первый первая первую первого",
+        "2": "second zweite zweiten zweiter zweites zweitem deuxième второй вторая вторую второго",
+        "3": "third dritte dritten dritter drittes drittem troisième третий третья третью",
+        "4": "fourth vierte vierten vierter viertes quatrième четвёртый четвёртая",
+        "5": "fifth fünfte fünften fünfter fünftes cinquième пятый пятая",
     },
     "bound": {
         "least": "least minimum minimal mindestens wenigstens minimale minimum минимум",

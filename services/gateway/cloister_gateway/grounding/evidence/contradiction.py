@@ -5,12 +5,19 @@ stands, two things turned round, and what belongs to something else. All of it e
 """
 
 from collections import Counter
-from itertools import pairwise, takewhile
+from itertools import combinations, pairwise, takewhile
 
 from cloister_gateway.grounding.evidence.classes import class_of
+from cloister_gateway.grounding.evidence.measuring import measures_another
 from cloister_gateway.grounding.evidence.quantities import Quantity
 from cloister_gateway.grounding.evidence.reading import Anchor, Reading, Word, same_word
-from cloister_gateway.grounding.evidence.words import BEFORE_NAMES, DETERMINERS, FUNCTION_WORDS, RELATORS
+from cloister_gateway.grounding.evidence.words import (
+    BEFORE_NAMES,
+    DETERMINERS,
+    FUNCTION_WORDS,
+    RELATORS,
+    words_of,
+)
 
 __all__ = ["contradicts"]
 
@@ -20,6 +27,10 @@ _OWN = 0.3
 has little else."""
 _OF_VERBS = frozenset({"on", "upon", "with", "at", "for", "to", "in", "of", "sur", "avec", "pour", "dans"})
 _MOST_MIDDLES = 4
+_OF_PLACES = words_of(
+    "in im an am auf bei beim mit für aus ab seit um über unter während at on with for during since under over dans "
+    "sur avec pour chez depuis в на у при с для"
+)
 _PASSIVE = frozenset({"by", "von", "durch", "par"})
 
 
@@ -31,7 +42,8 @@ def contradicts(sentence: Reading, window: Reading) -> bool:
         or _exchanged(sentence, window)
         or _turned(sentence, window)
         or _reversed(sentence, window)
-        or any(_crossed(sentence, one) for one in window.sentences)
+        or measures_another(sentence, window)
+        or any(_crossed(sentence, one) or _swapped(sentence, one) for one in window.sentences)
     )
 
 
@@ -155,8 +167,13 @@ def _turned(sentence: Reading, window: Reading) -> bool:
                 continue
             before, after = _around(sentence, middle, names=not relates)
             their_before, their_after = _around(window, theirs, names=False)
+            if not relates:
+                before = [word for word in before if not _moves(word, window)]
+                after = [word for word in after if not _moves(word, window)]
             if _meet(before[-1:], their_after[:2]) and _meet(after[:1], their_before[-2:]):
-                return True
+                free = sentence.own_language == "de" and not relates
+                if not free or not (_of_a_person(before[-1], after[0]) or _of_a_person(after[0], before[-1])):
+                    return True
             if (
                 not relates
                 and sentence.own_language in {"en", "fr"}
@@ -169,6 +186,21 @@ def _turned(sentence: Reading, window: Reading) -> bool:
 def _around(text: Reading, middle: Word, *, names: bool) -> tuple[list[Word], list[Word]]:
     words = [word for word in text.content if word.is_capital or not names]
     return [word for word in words if word.end <= middle.start], [word for word in words if word.start >= middle.end]
+
+
+def _moves(word: Word, window: Reading) -> bool:
+    """Whether a word may stand before the verb or behind it: no noun (``Werktags fährt``), or behind the same word of
+    the grammar in both (``In Gruppe A sank``)."""
+    forms = [other for other in window.words if same_word(word.folded, other.folded)]
+    if word.first and any(not other.is_capital for other in forms):
+        return True
+    return word.after in _OF_PLACES and any(other.after == word.after for other in forms)
+
+
+def _of_a_person(one: Word, other: Word) -> bool:
+    """Whether one of two nouns is a name of two words, and the other has an article: who does what to which shows in
+    German from more than their order."""
+    return one.follows_capital and one.after not in DETERMINERS and other.after in DETERMINERS
 
 
 def _meet(some: list[Word], others: list[Word]) -> bool:
@@ -210,18 +242,34 @@ def _doer(text: Reading, verb: Word, names: set[str]) -> list[Word]:
 
 
 def _reversed(sentence: Reading, window: Reading) -> bool:
-    """Whether two values stand the other way round: ``from 45 to 30``."""
-    theirs = [(one, other) for one, other, _ in _pairs(window)]
+    """Whether two values stand the other way round: ``from 45 to 30``, ``AX-9 replaces AX-7``."""
+    theirs = _pairs(window)
     for one, other, between in _pairs(sentence):
-        if between and any(one.agrees(last) and other.agrees(first) for first, last in theirs):
-            return not any(one.agrees(first) and other.agrees(last) for first, last in theirs)
+        if not between or all(word.folded in _JOINING for word in between):
+            continue  # ``3 and 5`` are ``5 and 3``.
+        turned = [words for first, last, words in theirs if one.agrees(last) and other.agrees(first)]
+        same = any(one.agrees(first) and other.agrees(last) for first, last, _ in theirs)
+        if same or not turned:
+            continue
+        if all(word.folded in FUNCTION_WORDS for word in between) or (
+            one.kind == "code" and any(_relate(between, words) for words in turned)
+        ):
+            return True
     return False
 
 
-def _pairs(text: Reading) -> list[tuple[Quantity, Quantity, bool]]:
-    """Values that follow each other, and whether nothing but words of the grammar stands between."""
+def _relate(some: list[Word], others: list[Word]) -> bool:
+    """Whether the words between two things say the same of them, from the first to the second."""
+    if any(word.folded in _PASSIVE for word in some) != any(word.folded in _PASSIVE for word in others):
+        return False
+    telling = [word for word in some if word.folded in RELATORS or word.folded not in FUNCTION_WORDS]
+    return _meet(telling, others)
+
+
+def _pairs(text: Reading) -> list[tuple[Quantity, Quantity, list[Word]]]:
+    """Values of one kind that follow each other, and the words between."""
     return [
-        (one, other, not any(one.end <= word.start < other.start for word in text.content))
+        (one, other, [word for word in text.words if one.end <= word.start < other.start])
         for one, other in pairwise(text.quantities)
         if one.kind == other.kind
     ]
@@ -249,13 +297,30 @@ def _crossed(sentence: Reading, window: Reading) -> bool:
     return False
 
 
+def _swapped(sentence: Reading, window: Reading) -> bool:
+    """Whether two values or names of the sentence stand in two clauses, each beside another one in the other's place:
+    ``In group B it fell by 8``, where it fell by 8 in group A and by 2 in group B."""
+    for one, other in combinations(sentence.anchors, 2):
+        here = [clause for clause in window.clauses if clause.holds(one)]
+        there = [clause for clause in window.clauses if clause.holds(other)]
+        if (
+            here
+            and there
+            and not any(clause in there for clause in here)
+            and all(clause.rival(other, sentence, is_clause=True) is not None for clause in here)
+            and all(clause.rival(one, sentence, is_clause=True) is not None for clause in there)
+        ):
+            return True
+    return False
+
+
 def _is_said_of(word: Word, clause: Reading, anchor: Anchor, mine: Reading, sentence: Reading, window: Reading) -> bool:
     """Whether ``clause`` says of ``word`` its own value, as ``mine`` says the anchor of something else.
 
     Both clauses are laid side by side by their values, and by the words that they share. What has no counterpart is
     said of both: ``Pressure fell by 8 in one group and by 2 in the other``.
     """
-    rival = clause.rival(anchor, sentence)
+    rival = clause.rival(anchor, sentence, is_clause=True)
     if rival is None:
         return False
     clauses = window.clauses

@@ -207,10 +207,14 @@ class Reading:
             return next(other.start for other in self.quantities if anchor.value.agrees(other))
         return next(word.start for word in self.words if anchor.name and same_word(anchor.name.folded, word.folded))
 
-    def rival(self, anchor: "Anchor", sentence: "Reading") -> "Anchor | None":
+    def rival(self, anchor: "Anchor", sentence: "Reading", *, is_clause: bool = False) -> "Anchor | None":
         """What it has in the place of an anchor that it lacks: of the same kind, and not in the sentence. None where
-        it has one of that kind that is in the sentence too."""
-        alike = [other for other in self.anchors if anchor.is_like(other)]
+        it has one of that kind that is in the sentence too. A clause may leave out what the one before has said."""
+        alike = [
+            other
+            for other in self.anchors
+            if anchor.is_like(other) or (is_clause and self._is_short_for(other, anchor))
+        ]
         if any(sentence.holds(other) for other in alike):
             return None
         if anchor.name is not None:
@@ -218,6 +222,14 @@ class Reading:
             first = [word for word in self.content[:1] if word.first and word.is_capital and not sentence.has(word)]
             alike += [Anchor(word.start, None, word) for word in first]
         return alike[0] if alike else None
+
+    def _is_short_for(self, other: "Anchor", anchor: "Anchor") -> bool:
+        """Whether a bare number at the end has the unit of the clause before: ``A with six months' notice, B with
+        twelve``."""
+        if anchor.value is None or other.value is None or anchor.value.kind != "number" or anchor.value.unit is None:
+            return False
+        bare = other.value.kind == "number" and other.value.unit is None and other.value.label is None
+        return bare and not any(word.start >= other.value.end for word in self.words)
 
     def _inside(self, match: re.Match[str]) -> bool:
         return any(one.start < match.end() and match.start() < one.end for one in self.quantities)
@@ -229,6 +241,7 @@ _OPENERS = frozenset({".", "!", "?", ":", "|", "\n", "•", "-", "*", "(", '"', 
 @lru_cache(maxsize=65536)
 def same_word(one: str, other: str) -> bool:
     """Whether two folded words are forms of one, or one is a part of the other, as in German compounds."""
+    one, other = _whole(one), _whole(other)
     if one == other:
         return True
     classes = class_of(one), class_of(other)
@@ -246,6 +259,18 @@ def same_word(one: str, other: str) -> bool:
         return True
     stem = shorter[: max(_PART, len(shorter) - 2)]
     return len(shorter) >= _PART and stem in longer
+
+
+_SPLIT = re.compile(
+    r"(ab|an|auf|aus|bei|durch|ein|fest|frei|her|hin|los|mit|nach|statt|teil|uber|um|unter|vor|weg|weiter|zu|zuruck|"
+    r"zusammen)(?:zu|ge)(\w{3,})"
+)
+
+
+def _whole(folded: str) -> str:
+    """A German verb in two parts without what stands between them: ``abzurufen`` and ``abgerufen`` are ``abrufen``."""
+    split = _SPLIT.fullmatch(folded)
+    return folded if split is None else split[1] + split[2]
 
 
 _ENDINGS = frozenset({"s", "es", "ed", "ing", "en", "er", "e", "n", "t", "st", "te", "'s", "d"})

@@ -19,6 +19,8 @@ from cloister_gateway.grounding.evidence.contradiction import contradicts
 from cloister_gateway.grounding.evidence.quantities import Quantity
 from cloister_gateway.grounding.evidence.reading import Anchor, Reading, Word, same_name, same_word
 from cloister_gateway.grounding.evidence.sentences import sentences
+from cloister_gateway.grounding.evidence.tables import is_row, read_rows
+from cloister_gateway.grounding.evidence.words import FUNCTION_WORDS
 
 __all__ = ["Evidence", "Support"]
 
@@ -54,13 +56,21 @@ class Support:
         language = self._whole.own_language
         self._about = Reading(about.replace("_", " ").replace("-", " "), language)
         self._spans = sentences(text)
-        self._sentences = [Reading(text[start:end], language) for start, end in self._spans]
+        lines = [text[start:end] for start, end in self._spans]
+        self._sentences = [Reading(line, language) for line in read_rows(lines)]
+        self._rows = _joined(1 << place for place, line in enumerate(lines) if is_row(line))
         self._windows: dict[tuple[int, int], Reading] = {}
         self._places: dict[str, int] = {}
         """In which sentences a word is, as bits."""
+        self._names_only: set[str] = set()
+        """The words that stand as names, and nowhere as anything else."""
+        others: set[str] = set()
         for place, sentence in enumerate(self._sentences):
             for word in sentence.words:
                 self._places[word.folded] = self._places.get(word.folded, 0) | 1 << place
+                as_name = word.is_capital and (_is_second_name(word) if language == "de" else not word.first)
+                (self._names_only if as_name else others).add(word.folded)
+        self._names_only -= others
 
     def evidence(self, sentence: Reading) -> Evidence | None:
         """Where the passage supports the sentence best; None if it does not, as far as forms tell."""
@@ -72,7 +82,12 @@ class Support:
         if not self._names(sentence, table):
             return None
         size = len(self._sentences)
-        ranges = [(at, at + many) for many in range(1, _MOST_SENTENCES + 1) for at in range(size - many + 1)]
+        ranges = [
+            (at, at + many)
+            for many in range(1, _MOST_SENTENCES + 1)
+            for at in range(size - many + 1)
+            if many == 1 or (self._rows & _bits((at, at + many))).bit_count() < 2
+        ]
         ranked = sorted(
             ((table.share(one), one) for one in ranges), key=lambda ranked: (-ranked[0], ranked[1][1] - ranked[1][0])
         )
@@ -85,7 +100,7 @@ class Support:
             if contradicts(sentence, self._window(one)):
                 if one[1] - one[0] == 1:
                     return None
-            elif self._values(sentence, one, table):
+            elif self._values(sentence, one, table) and not self._of_another_row(one, table):
                 return Evidence(self._text[self._spans[one[0]][0] : self._spans[one[1] - 1][1]].strip(), share)
         return None
 
@@ -109,11 +124,19 @@ class Support:
 
     def _names(self, sentence: Reading, table: "_Table") -> bool:
         """Whether the passage has the names of the sentence. In German every noun is written as a name."""
-        return sentence.own_language == "de" or all(
-            have or about or any(same_name(word.folded, other) for other in self._places)
-            for word, have, about in zip(sentence.content, table.words, table.about, strict=True)
-            if word.is_capital and not word.first and class_of(word.folded) is None
-        )
+        for word, have, about in zip(sentence.content, table.words, table.about, strict=True):
+            if not word.is_capital or class_of(word.folded) is not None or about:
+                continue
+            if any(same_name(word.folded, other) for other in self._places):
+                continue
+            if sentence.own_language == "de" and not _is_second_name(word):
+                continue
+            # ``Ramanathan`` is no form of ``Raman``, as ``fillers`` is of ``filling``.
+            if have and all(name in self._names_only for name in self._places if same_word(word.folded, name)):
+                return False
+            if not have and not word.first and sentence.own_language != "de":
+                return False
+        return True
 
     def _belong_elsewhere(self, sentence: Reading, table: "_Table") -> bool:
         """Whether a value or name of the sentence stands where less of the sentence stands than with another of its
@@ -130,6 +153,12 @@ class Support:
             ):
                 return True
         return False
+
+    def _of_another_row(self, place: tuple[int, int], table: "_Table") -> bool:
+        """Whether something of the sentence stands in other rows of a table, and not in that of the evidence."""
+        bits = _bits(place)
+        others = self._rows & ~bits
+        return bool(self._rows & bits) and any(have & others and not have & bits for have in table.words)
 
     def _values(self, sentence: Reading, place: tuple[int, int], table: "_Table") -> bool:
         """Whether the sentences from the first place to the last have the values; a code may be what all is about."""
@@ -193,6 +222,11 @@ class _Table(NamedTuple):
         if anchor.value is not None:
             return self.values[sentence.quantities.index(anchor.value)]
         return next((have for word, have in zip(sentence.content, self.words, strict=True) if word is anchor.name), 0)
+
+
+def _is_second_name(word: Word) -> bool:
+    """Whether a word is a name behind another one, as surnames are."""
+    return word.is_capital and word.follows_capital and word.after not in FUNCTION_WORDS
 
 
 def _bits(place: tuple[int, int]) -> int:

@@ -89,6 +89,7 @@ def number_word(folded: str) -> int | None:
 def _measures() -> dict[str, tuple[str, Decimal]]:
     table = {
         "time": {
+            "0.000001": "µs microsecond microseconds mikrosekunde mikrosekunden",
             "0.001": "ms millisecond milliseconds millisekunde millisekunden",
             "1": "s sec second seconds sekunde sekunden sek seconde secondes секунда секунды секунд",
             "60": "min minute minutes minuten минута минуты минут мин",
@@ -158,7 +159,8 @@ def _measures() -> dict[str, tuple[str, Decimal]]:
             "0.00133322": "mmhg",
         },
         "voltage": {"0.001": "mv", "1": "v volt volts", "1000": "kv kilovolt"},
-        "current": {"0.001": "ma", "1": "amp amps ampere"},
+        "current": {"0.000000001": "na", "0.000001": "µa", "0.001": "ma milliampere", "1": "amp amps ampere"},
+        "resistance": {"1": "ω ohm ohms", "1000": "kω kohm"},
         "frequency": {"1": "hz hertz", "1000": "khz", "1000000": "mhz", "1000000000": "ghz"},
         "celsius": {"1": "°c celsius"},
         "fahrenheit": {"1": "°f fahrenheit"},
