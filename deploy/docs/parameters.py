@@ -14,9 +14,14 @@ from cloister_common.wire.embeddings import EmbeddingRequest
 from cloister_common.wire.requests import Extension, Hint, RequestModel, mark_of
 from cloister_common.wire.rerank import RerankRequest
 from cloister_common.wire.search import StoreSearch
+from cloister_gateway.batches.schemas import BatchCreate
 from cloister_gateway.chat.schemas import ChatRequest
 from cloister_gateway.completions.schemas import CompletionRequest
 from cloister_gateway.conversations.schemas import CreateConversation, CreateItems, UpdateConversation
+from cloister_gateway.limits.history_routes import HistoryPolicyUpdate
+from cloister_gateway.limits.schemas import RateLimitUpdate, SpendAlertUpdate, SpendLimitUpdate
+from cloister_gateway.models.adapters.schemas import AdapterCreate
+from cloister_gateway.models.schemas import ModelEntry
 from cloister_gateway.organization.schemas import (
     AccountCreate,
     AdminKeyCreate,
@@ -24,8 +29,11 @@ from cloister_gateway.organization.schemas import (
     ProjectCreate,
     ProjectUpdate,
 )
-from cloister_gateway.responses.schemas import CreateResponse, SocketCreate
+from cloister_gateway.planning import UsageQuestion
+from cloister_gateway.planning.observed import ObservedQuestion
+from cloister_gateway.responses.schemas import CompactInput, CountInput, CreateResponse, SocketCreate
 from cloister_gateway.sockets.tickets import TicketCreate
+from cloister_retriever.reembedding.schemas import Reembed
 from cloister_retriever.uploads.schemas import CompleteUpload, CreateUpload
 from cloister_retriever.vector_stores.schemas import (
     AttachFile,
@@ -43,6 +51,8 @@ BEGIN, END = "<!-- parameters: made by make docs -->", "<!-- end of parameters -
 BODIES: Mapping[str, type[RequestModel]] = {
     "POST /v1/responses": CreateResponse,
     "response.create on a WebSocket": SocketCreate,
+    "POST /v1/responses/input_tokens": CountInput,
+    "POST /v1/responses/compact": CompactInput,
     "POST /v1/chat/completions": ChatRequest,
     "POST /v1/completions": CompletionRequest,
     "POST /v1/embeddings": EmbeddingRequest,
@@ -58,16 +68,30 @@ BODIES: Mapping[str, type[RequestModel]] = {
     "POST /v1/vector_stores/{id}/files": AttachFile,
     "POST /v1/vector_stores/{id}/files/{file_id}": UpdateAttributes,
     "POST /v1/vector_stores/{id}/file_batches": CreateBatch,
+    "POST /v1/batches": BatchCreate,
     "POST /v1/organization/projects": ProjectCreate,
     "POST /v1/organization/projects/{id}": ProjectUpdate,
     "POST /v1/organization/admin_api_keys": AdminKeyCreate,
     "POST …/service_accounts": AccountCreate,
     "POST …/service_accounts/{id}/api_keys": KeyCreate,
+    "POST /cloister/v1/adapters": AdapterCreate,
+    "POST …/rate_limits/{id}": RateLimitUpdate,
+    "POST …/spend_limit": SpendLimitUpdate,
+    "POST …/spend_alerts": SpendAlertUpdate,
     "POST /cloister/v1/socket-tickets": TicketCreate,
+    "POST /cloister/v1/plans/usage": UsageQuestion,
+    "POST /cloister/v1/plans/usage/observed": ObservedQuestion,
+    "POST /cloister/v1/models": ModelEntry,
+    "POST …/history_policy": HistoryPolicyUpdate,
+    "POST /cloister/v1/vector_stores/{id}/reembed": Reembed,
 }
 """Each request that has a JSON body, by what it is called on the page."""
 
-_LIKE = {"response.create on a WebSocket": "POST /v1/responses"}
+_LIKE = {
+    "response.create on a WebSocket": "POST /v1/responses",
+    "POST /v1/responses/input_tokens": "POST /v1/responses",
+    "POST /v1/responses/compact": "POST /v1/responses",
+}
 """Of what is all but the same as another, only the difference stands on the page."""
 
 _NAME = re.compile(r"'([a-z_./ 0-9]+)'")

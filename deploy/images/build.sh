@@ -6,6 +6,7 @@
 # Without names it builds all: gateway embedder retriever llm redis milvus models. `llm-cuda` is built only when named:
 # its base is vllm/vllm-openai. Without --tag they get the version, which the chart asks for. With --kube each image is
 # built and loaded by `PROGRAM image`, a test cluster's own way.
+# OCR=yes puts what reads text in scans into the retriever's image.
 # pip in the builds uses this machine's PIP_* settings; they leave no trace in the images.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -18,7 +19,7 @@ while [ $# -gt 0 ]; do
     --tag) TAG=$2; shift 2 ;;
     --registry) REGISTRY=$2; shift 2 ;;
     --kube) KUBE=$2; shift 2 ;;
-    -*) sed -n '2,9p' "$0" >&2; exit 2 ;;
+    -*) sed -n '2,10p' "$0" >&2; exit 2 ;;
     *) IMAGES+=("$1"); shift ;;
   esac
 done
@@ -41,7 +42,7 @@ engine() { # the first that is there and works
 arguments() { # NAME: what its build is given, one a line: builders warn of arguments that a Dockerfile does not ask for
   local variable file
   file=$(dockerfile "$1")
-  for variable in PIP_CERT PIP_FIND_LINKS PIP_EXTRA_INDEX_URL PIP_INDEX_URL PIP_DEFAULT_TIMEOUT; do
+  for variable in PIP_CERT PIP_FIND_LINKS PIP_EXTRA_INDEX_URL PIP_INDEX_URL PIP_DEFAULT_TIMEOUT OCR; do
     if [ -n "${!variable:-}" ] && grep -qE "^ARG (.* )?$variable( |=|\$)" "$file"; then
       printf '%s\n' --build-arg "$variable=${!variable}"
     fi

@@ -5,7 +5,9 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from cloister_common.disk import DiskFloor
 
@@ -18,11 +20,12 @@ from deploy.local.parts import parts
 from deploy.local.preflight import check_machine, lock
 from deploy.local.process import Watchdog, end_with_parent
 from deploy.local.runner import Runner
+from deploy.local.scale import ScaleApi
 from deploy.local.settings import REPOSITORY, LocalSettings, load_local_settings
 
 OPEN_TO_OTHERS = (
     "without a credential other users of this machine reach the metrics (counts, no content) and idle ports of vLLM's "
-    "worker on loopback (SECURITY.md)"
+    "engine on loopback (SECURITY.md)"
 )
 
 
@@ -93,10 +96,15 @@ async def _serve(settings: LocalSettings, layout: Layout, watchdog: Watchdog, *,
     guard = RedisGuard(floor, settings.ports.redis, password, say)
     say(f"starting all parts; their logs are in {layout.logs}")
     say(OPEN_TO_OTHERS)
+    stack = parts(settings, layout, guard)
+    beside: list[Callable[[], Coroutine[Any, Any, None]]] = [guard.watch]
+    if resting := {part.name for part in stack if part.rests}:
+        token = (layout.secrets / "scale-token").read_text().strip()
+        beside.append(ScaleApi(resting, lambda: runner, settings.ports.scale, token).serve)
     runner = Runner(
         settings,
-        parts(settings, layout, guard),
-        beside=[guard.watch],
+        stack,
+        beside=beside,
         record=layout.var / "run.json",
         watchdog=watchdog,
         when_ready=ready,

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from cloister_llm.families import default_images
 
-from deploy.local import models
+from deploy.local import models, scale
 from deploy.local.disk import CLOSED
 from deploy.local.keys import write_private
 from deploy.local.settings import REPOSITORY, LocalSettings, laid_over
@@ -31,6 +32,11 @@ class Layout:
     @property
     def config(self) -> Path:
         return self.var / "config"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """What leads the gateway to what starts and stops parts."""
+        return self.config / "kubeconfig"
 
     @property
     def logs(self) -> Path:
@@ -54,6 +60,9 @@ def render(settings: LocalSettings, layout: Layout) -> None:
     layout.config.mkdir(parents=True, exist_ok=True)
     password = (layout.secrets / "redis-password").read_text().strip()
     write_private(layout.config / "redis.conf", redis_configuration(settings, layout, password))
+    if settings.chat_model.mode == "serverless":
+        token = (layout.secrets / "scale-token").read_text().strip()
+        write_private(layout.kubeconfig, scale.kubeconfig(settings.ports.scale, token))
     for service, values in service_settings(settings, layout).items():
         text = yaml.safe_dump(values, sort_keys=False)
         (layout.config / f"{service}.yaml").write_text(
@@ -92,6 +101,9 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
     chat_path = str(_model_path(settings, settings.chat_model.path, models.CHAT_MODEL))
     root_key = str(secrets / "root-key")
     embedder = {"url": f"http://127.0.0.1:{ports.embedder}", "token_file": str(secrets / "embedder-token")}
+    images = settings.chat_model.images
+    if images is None:
+        images = default_images(Path(chat_path))
     rendered: dict[str, dict[str, Any]] = {
         "embedder": {
             "server": _server(settings, "embedder"),
@@ -117,6 +129,7 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
                 "path": chat_path,
                 "tool_parser": settings.chat_model.tool_parser,
                 "reasoning_parser": settings.chat_model.reasoning_parser,
+                "images": images,
             },
             "engine": {
                 "max_model_len": settings.chat_model.max_model_len,
@@ -138,9 +151,12 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
                 settings.chat_model.name: {
                     "urls": [f"http://127.0.0.1:{ports.llm}"],
                     "context_tokens": settings.chat_model.max_model_len,
+                    "images": images,
                     **_sampling(Path(chat_path)),
+                    **_rests(settings),
                 }
             },
+            **_scaled_by(settings, layout),
             "llm": {"token_file": str(secrets / "llm-token")},
             "embedder": embedder | {"attribution_model": settings.embedding_model.name},
             "retriever": {
@@ -153,6 +169,27 @@ def service_settings(settings: LocalSettings, layout: Layout) -> dict[str, dict[
         name: laid_over(values | {"log": {"level": settings.log.level}}, getattr(settings.overrides, name))
         for name, values in rendered.items()
     }
+
+
+def _rests(settings: LocalSettings) -> dict[str, Any]:
+    """When the model rests, and that the runner starts and stops it."""
+    if settings.chat_model.mode == "dedicated":
+        return {}
+    workload = {"namespace": scale.NAMESPACE, "kind": "statefulset", "name": "llm"}
+    return {
+        "mode": settings.chat_model.mode,
+        "waking": {
+            "workload": workload,
+            "idle_seconds": settings.chat_model.idle_seconds,
+            "deadline_seconds": settings.start_seconds,
+        },
+    }
+
+
+def _scaled_by(settings: LocalSettings, layout: Layout) -> dict[str, Any]:
+    if settings.chat_model.mode == "dedicated":
+        return {}
+    return {"kubernetes": {"kubeconfig_file": str(layout.kubeconfig)}}
 
 
 def _sampling(model: Path) -> dict[str, Any]:

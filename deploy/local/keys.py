@@ -11,7 +11,7 @@ from deploy.local.faults import NotReadyToStart
 
 __all__ = ["SECRETS", "ensure_secrets", "write_private"]
 
-SECRETS = ("root-key", "pepper", "embedder-token", "retriever-token", "llm-token", "redis-password")
+SECRETS = ("root-key", "pepper", "embedder-token", "retriever-token", "llm-token", "redis-password", "scale-token")
 """File names under ``var/secrets``. Each holds 256 random bits as 64 hexadecimal digits."""
 
 

@@ -22,6 +22,7 @@ class Part:
         needs: Parts that must be ready before this one is started; the others start side by side.
         port: Where it listens, for the record in ``run.json``; None where it has no port.
         nice: How far it stands back when processors are short, from 0 (not at all) to 19.
+        rests: Whether it runs only while somebody uses it.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Part:
     environment: Mapping[str, str]
     probe: Probe
     nice: int = 0
+    rests: bool = False
 
 
 _STANDS_BACK = {"milvus": 3, "retriever": 3, "embedder": 5, "llm": 5}
@@ -58,7 +60,8 @@ def parts(settings: LocalSettings, layout: Layout, guard: RedisGuard) -> list[Pa
     def part(name: str, what: str, command: Sequence[str], needs: Sequence[str], probe: Probe) -> Part:
         port: int | None = getattr(ports, name, None)
         log = layout.logs / f"{name}.log"
-        return Part(name, what, command, needs, port, log, environment, probe, _STANDS_BACK.get(name, 0))
+        rests = name == "llm" and settings.chat_model.mode == "serverless"
+        return Part(name, what, command, needs, port, log, environment, probe, _STANDS_BACK.get(name, 0), rests)
 
     def service(name: str, python: str = sys.executable) -> list[str]:
         return [python, "-m", f"cloister_{name}", "--config", str(layout.config / f"{name}.yaml")]
@@ -97,7 +100,7 @@ def parts(settings: LocalSettings, layout: Layout, guard: RedisGuard) -> list[Pa
             "retriever",
             "documents in, passages out",
             service("retriever"),
-            ["milvus", "embedder"],
+            [],  # it looks for Milvus and the embedder when it needs them, and says so while one is missing
             http_probe(f"http://127.0.0.1:{ports.retriever}/readyz"),
         ),
         part(

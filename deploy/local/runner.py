@@ -1,7 +1,8 @@
 """Starts the parts side by side, keeps them running, and ends them all: nothing is left behind, whatever happens.
 
 A part that ends while the stack starts ends the run, with a sentence that names its log. A part that dies later is
-started again after a pause that grows with each death, for as long as it takes: the others run on meanwhile.
+started again after a pause that grows with each death, for as long as it takes: the others run on meanwhile. A part
+that rests is started and stopped at the word of who uses it (`deploy.local.scale`).
 """
 
 import asyncio
@@ -34,6 +35,26 @@ _LAST_WORDS_BYTES = 4000
 
 class _Stopped(Exception):
     """A signal asked the run to end."""
+
+
+class _Demand:
+    """Whether a part shall run."""
+
+    def __init__(self, *, wanted: bool) -> None:
+        self._yes, self._no = asyncio.Event(), asyncio.Event()
+        self.set(wanted)
+
+    @property
+    def wanted(self) -> bool:
+        return self._yes.is_set()
+
+    def set(self, wanted: bool) -> None:
+        yes, no = (self._yes, self._no) if wanted else (self._no, self._yes)
+        yes.set()
+        no.clear()
+
+    async def until(self, wanted: bool) -> None:
+        await (self._yes if wanted else self._no).wait()
 
 
 class Runner:
@@ -71,6 +92,7 @@ class Runner:
         self._unrecorded = False
         self._processes: dict[str, Process] = {}
         self._ready = {part.name: asyncio.Event() for part in parts}
+        self._demand = {part.name: _Demand(wanted=not part.rests) for part in parts}
         self._waiting_for: dict[str, str] = {}
         self._announced = False
         self._stop = asyncio.Event()
@@ -110,6 +132,18 @@ class Runner:
         if fault is not None:
             raise fault
 
+    def is_wanted(self, part: str) -> bool:
+        """Whether it shall run."""
+        return self._demand[part].wanted
+
+    def is_there(self, part: str) -> bool:
+        """Whether it has a process."""
+        return part in self._processes
+
+    def want(self, part: str, *, wanted: bool) -> None:
+        """Has it run, or rest."""
+        self._demand[part].set(wanted)
+
     def _on_signal(self) -> None:
         if not self._stop.is_set():
             self._stop_asked = time.monotonic()
@@ -128,8 +162,14 @@ class Runner:
             await self._ready[name].wait()
         deaths: deque[float] = deque()
         while True:
+            await self._demand[part.name].until(True)
             fault = await self._run_once(part)
             self._ready[part.name].clear()
+            if fault is None:
+                del self._processes[part.name]
+                self._say(f"{part.name} rests")
+                self._record()
+                continue
             deaths.append(time.monotonic())
             while deaths[0] < time.monotonic() - _DEATHS_WINDOW_SECONDS:
                 deaths.popleft()
@@ -147,38 +187,47 @@ class Runner:
         restart = self._settings.restart
         return min(restart.longest_pause_seconds, restart.pause_seconds * 2.0 ** min(deaths - 1, _MOST_DOUBLINGS))
 
-    async def _run_once(self, part: Part) -> str:
-        """One life of a part; how it ended.
+    async def _run_once(self, part: Part) -> str | None:
+        """One life of a part; how it ended, or None where it was to rest.
 
         Raises:
             LocalFault: It ended before the stack was ready for the first time.
         """
-        started = time.monotonic()
         try:
             process = await Process.start(
                 part.command, environment=part.environment, log=part.log, watchdog=self._watchdog, nice=part.nice
             )
         except OSError as error:
             not_started = f"{part.name} could not be started ({error.strerror})"
-            if not self._announced:
+            if not self._announced and not part.rests:
                 raise LocalFault(f"{not_started}. Its log: {part.log}") from error
             return not_started
         self._processes[part.name] = process
         self._record()
         ended = asyncio.create_task(process.wait())
+        life = asyncio.create_task(self._live(part, ended, process.log_start))
+        unwanted = asyncio.create_task(self._demand[part.name].until(False))
         try:
-            fault = await self._until_ready(part, ended, process.log_start)
-            if fault is None:
-                self._say(f"{part.name} is ready ({time.monotonic() - started:.1f} s): {part.what}")
-                self._ready[part.name].set()
-                self._record()
-                fault = f"{part.name} {_how_it_ended(await ended)}"
-            elif not self._announced:
-                raise LocalFault(f"{fault}. Its log: {part.log}")
+            await asyncio.wait([life, unwanted], return_when=asyncio.FIRST_COMPLETED)
+            fault = life.result() if life.done() else None
         finally:
-            ended.cancel()
-        await process.stop(0)
+            for task in (life, unwanted, ended):
+                task.cancel()
+        await process.stop(0 if fault is not None else self._settings.stop_seconds)
         return fault
+
+    async def _live(self, part: Part, ended: asyncio.Task[int], log_start: int) -> str:
+        """Tells when a process is ready, and gives how it ended. Raises as `_run_once`."""
+        started = time.monotonic()
+        fault = await self._until_ready(part, ended, log_start)
+        if fault is not None:
+            if not self._announced and not part.rests:
+                raise LocalFault(f"{fault}. Its log: {part.log}")
+            return fault
+        self._say(f"{part.name} is ready ({time.monotonic() - started:.1f} s): {part.what}")
+        self._ready[part.name].set()
+        self._record()
+        return f"{part.name} {_how_it_ended(await ended)}"
 
     async def _until_ready(self, part: Part, ended: asyncio.Task[int], log_start: int) -> str | None:
         """None once the part is ready; what is wrong with it when it ends or takes too long."""
@@ -200,8 +249,9 @@ class Runner:
         return f"{part.name} was not ready after {self._settings.start_seconds:g} s ({reason})"
 
     async def _announce(self) -> None:
-        for ready in self._ready.values():
-            await ready.wait()
+        for part in self._parts:
+            if not part.rests:
+                await self._ready[part.name].wait()
         await self._when_ready()
         self._announced = True
         self._record()
@@ -237,11 +287,14 @@ class Runner:
         self._record_path.unlink(missing_ok=True)
         self._say("stopped")
 
+    def _stands(self, part: Part) -> bool:
+        return part.rests or self._ready[part.name].is_set()
+
     def _record(self) -> None:
         """Writes ``run.json``, whole or not at all: a full disk leaves the last one, until there is room."""
         record = {
             "runner": os.getpid(),
-            "state": "ready" if self._announced and all(e.is_set() for e in self._ready.values()) else "starting",
+            "state": "ready" if self._announced and all(self._stands(part) for part in self._parts) else "starting",
             "base_url": self._settings.base_url,
             "parts": {
                 part.name: {

@@ -1,7 +1,7 @@
 """What the local runner can be told: ``local.yaml``, and a file of the user's laid over it key by key."""
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from cloister_common.settings import LogSettings, Settings
@@ -29,6 +29,7 @@ class Ports(Settings):
     llm: Port
     llm_metrics: Port
     redis: Port
+    scale: Port
 
     @model_validator(mode="after")
     def _all_different(self) -> Self:
@@ -64,6 +65,9 @@ class ChatModel(Settings):
     eager: bool
     tool_parser: str | None
     reasoning_parser: str | None
+    images: int | None = Field(ge=0, le=64)
+    mode: Literal["dedicated", "serverless"]
+    idle_seconds: float = Field(gt=0)
 
 
 class EmbeddingModel(Settings):

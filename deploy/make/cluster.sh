@@ -38,10 +38,11 @@ prove() {
   say "done"
 }
 
+# (What stands before `&&` goes on after an error.)
 case $part in
-'') prepare && prove ;;
+'') prepare; prove ;;
 --compile) compile ;;
---prepare) prepare && trap - EXIT && say "ready for: deploy/make/cluster.sh $1 '$tag' --test" ;;
+--prepare) prepare; trap - EXIT; say "ready for: deploy/make/cluster.sh $1 '$tag' --test" ;;
 --test) prove ;;
 *) echo "cluster: '$part' is none of --compile, --prepare and --test" >&2 && exit 2 ;;
 esac

@@ -70,6 +70,11 @@ def external(**values: Any) -> dict[str, Any]:
     return {"redis": {"bundled": False, "external": {"peers": ADDRESSES, **values}}}
 
 
+def adapters(claim: str = "", **bucket: Any) -> dict[str, Any]:
+    """Values of a model whose adapters lie on a claim, or in a bucket."""
+    return model(adapters={"claim": claim, "s3": bucket})
+
+
 STORES: dict[str, dict[str, Any]] = {
     "redis.external.url is set while": {"redis": {"external": {"url": "rediss://redis:6379"}}},
     "redis.external.passwordSecret.name is set while": {"redis": {"external": {"passwordSecret": {"name": "mine"}}}},
@@ -127,6 +132,19 @@ STORES: dict[str, dict[str, Any]] = {
             "s3": {"url": "s3://bucket", "endpoint": "https://s3.example.internal:9000", "peers": ADDRESSES},
         }
     },
+    "adapters has a claim and s3.url": adapters(claim="mine", url="s3://bucket", peers=ADDRESSES),
+    "adapters.s3.region is set and": adapters(region="here"),
+    "adapters.s3.peers is empty": adapters(url="s3://bucket"),
+    "adapters.s3.ports does not have 9000": adapters(
+        url="s3://bucket", endpoint="https://s3.example.internal:9000", peers=ADDRESSES
+    ),
+    "adapters.s3.endpoint begins with http://": adapters(url="s3://bucket", endpoint="http://s3", peers=ADDRESSES),
+    "adapters.s3.credentialsSecret: accessKeyIdKey and": adapters(
+        url="s3://bucket", credentialsSecret={"accessKeyIdKey": "secret-access-key"}, peers=ADDRESSES
+    ),
+    "adapters.s3.peers opens the whole internet": adapters(
+        url="s3://bucket", peers=[{"ipBlock": {"cidr": "0.0.0.0/0"}}]
+    ),
 }
 
 DOORS: dict[str, dict[str, Any]] = {

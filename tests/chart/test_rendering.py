@@ -214,6 +214,7 @@ CONTRADICTIONS: dict[str, dict[str, Any]] = {
     "are both named": {"llm": {"models": {"twin": {"name": "SmolLM2-135M-Instruct", "weights": {"folder": "x"}}}}},
     "weights.folder is empty": {"llm": {"models": {"smollm2": {"weights": {"folder": ""}}}}},
     "is not a text model": {"retriever": {"embeddingModel": "unknown"}},
+    "is not an image model": {"retriever": {"imageModel": "all-MiniLM-L6-v2"}},
     "server.port is set": {"gateway": {"config": {"server": {"port": 1}}}},
     "log is set": {"retriever": {"config": {"log": {"level": "debug"}}}},
     "issuerRef.name is empty": {"tls": {"issuer": "cert-manager"}},

@@ -106,6 +106,53 @@ def test_gateway_finds_the_pods_of_every_model_by_its_headless_service() -> None
     assert (large.engine.device, large.engine.tensor_parallel) == ("gpu", 4)
 
 
+def test_adapters_are_read_from_a_claim_and_only_where_one_is_named() -> None:
+    rendered = render("everything")
+    with_adapters, without = (settings(rendered)[f"cloister-llm-{key}"] for key in ("gpu", "cpu"))
+    assert isinstance(with_adapters, LlmSettings)
+    assert isinstance(without, LlmSettings)
+    assert with_adapters.lora is not None
+    assert (str(with_adapters.lora.folder), with_adapters.lora.slots, with_adapters.lora.rank) == ("/adapters", 8, 32)
+    assert without.lora is None
+    claims = {}
+    for key in ("gpu", "cpu"):
+        pod = rendered.one("StatefulSet", f"cloister-llm-{key}")["spec"]["template"]["spec"]
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
+        assert ("adapters" in volumes) == ("adapters" in mounts)
+        if "adapters" in mounts:
+            assert (mounts["adapters"]["mountPath"], mounts["adapters"]["readOnly"]) == ("/adapters", True)
+            claims[key] = volumes["adapters"]["persistentVolumeClaim"]
+    assert claims == {"gpu": {"claimName": "adapters", "readOnly": True}}
+
+
+def test_adapters_in_a_bucket_open_its_model_one_way_out_and_give_it_the_key() -> None:
+    peers = [{"ipBlock": {"cidr": "192.0.2.2/32"}}]
+    bucket = {"url": "s3://adapters/small", "credentialsSecret": {"name": "reader"}, "peers": peers}
+    rendered = render("production", values={"llm": {"models": {"small": {"adapters": {"s3": bucket, "maxMib": 7}}}}})
+    small, large = (settings(rendered)[f"cloister-llm-{key}"] for key in ("small", "large"))
+    assert isinstance(small, LlmSettings)
+    assert isinstance(large, LlmSettings)
+    assert large.lora is None
+    assert small.lora is not None
+    assert small.lora.bucket is not None
+    assert (small.lora.folder, small.lora.bucket.url, small.lora.max_mib) == (None, bucket["url"], 7)
+    secrets = {}
+    for key in ("small", "large"):
+        pod = rendered.one("StatefulSet", f"cloister-llm-{key}")["spec"]["template"]["spec"]
+        (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "secrets"]
+        sources = [source["secret"] for source in volume["projected"]["sources"] if "secret" in source]
+        secrets[key] = [item["path"] for source in sources if source["name"] == "reader" for item in source["items"]]
+    assert secrets == {"small": ["s3-access-key-id", "s3-secret-access-key"], "large": []}
+    assert str(small.lora.bucket.access_key_id_file) == "/run/cloister/secrets/s3-access-key-id"
+    policy = rendered.one("NetworkPolicy", "cloister-llm-small")["spec"]
+    labels = rendered.one("StatefulSet", "cloister-llm-small")["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    assert policy["policyTypes"] == ["Egress"]
+    assert policy["egress"][1:] == [{"to": peers, "ports": [{"port": 443, "protocol": "TCP"}]}]
+    assert not [item for item in rendered.of("NetworkPolicy") if item["metadata"]["name"] == "cloister-llm-large"]
+
+
 def test_other_replicas_of_a_model_leave_the_gateways_pods_as_they_are() -> None:
     few, many = (
         render("production", values={"llm": {"models": {"small": {"replicas": replicas}}}}) for replicas in (1, 5)
@@ -125,6 +172,23 @@ def test_which_models_think_and_how_they_sample_reaches_the_gateway() -> None:
     small, large = gateway.models["qwen3-8b"], gateway.models["llama-3.3-70b-instruct"]
     assert (small.reasoning, small.temperature, small.top_p) == (False, 0, 0.5)
     assert large.reasoning
+
+
+def test_how_many_images_a_model_takes_reaches_the_gateway_and_its_pods() -> None:
+    found = settings(render("production", values={"llm": {"models": {"small": {"images": 4}}}}))
+    gateway, small, large = (found[f"cloister-{name}"] for name in ("gateway", "llm-small", "llm-large"))
+    assert isinstance(gateway, GatewaySettings)
+    assert isinstance(small, LlmSettings)
+    assert isinstance(large, LlmSettings)
+    assert (gateway.models["qwen3-8b"].images, small.model.images) == (4, 4)
+    assert (gateway.models["llama-3.3-70b-instruct"].images, large.model.images) == (0, 0)
+
+
+def test_what_a_models_pods_hold_reaches_the_gateway_where_the_values_say_it() -> None:
+    gateway = settings(render("production", values={"llm": {"models": {"small": {"tokensInFlight": 90000}}}}))
+    models = gateway["cloister-gateway"].model_dump()["models"]
+    assert models["qwen3-8b"]["tokens_in_flight"] == 90000
+    assert models["llama-3.3-70b-instruct"]["tokens_in_flight"] is None, "its pods say it"
 
 
 def test_config_of_the_values_reaches_the_service() -> None:

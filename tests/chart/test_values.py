@@ -79,6 +79,12 @@ NEW: dict[str, Any] = {
     "image.pullPolicy": "Always",
     "image.pullSecrets": ["other"],
     "gateway.origins": ["https://other.example"],
+    "llm.discovery.kind": "kubernetes",
+    "llm.modelDefaults.adapters.rank": 64,
+    "llm.modelDefaults.adapters.s3.url": "s3://other",
+    "llm.modelDefaults.adapters.s3.endpoint": "https://other",
+    "llm.modelDefaults.mode": "serverless",
+    "llm.modelDefaults.waking.sleepLevel": 2,
     "llm.modelDefaults.temperature": 0.5,
     "llm.modelDefaults.topP": 0.5,
     "llm.modelDefaults.projects": ["proj_other"],
@@ -182,11 +188,47 @@ SENTINELS = {
     "username": "watcher",
     "passwordSecret": {"name": "sentinels"},
 }
+BUCKET = {
+    "url": "s3://adapters",
+    "endpoint": "https://objects.example.internal",
+    "credentialsSecret": {"name": "adapters"},
+    "caSecret": {"name": "objects-ca"},
+    "peers": [{"ipBlock": {"cidr": "192.0.2.2/32"}}],
+}
 STARTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{profile: (profile, BARE) for profile in ("everything", "production", "quickstart")},
     "sentinels": (
         "production",
         merged(BARE, {"redis": {"external": {"url": "", "ports": [6379, 26379], "sentinel": SENTINELS}}}),
+    ),
+    "watching": (
+        "production",
+        merged(
+            BARE,
+            {
+                "llm": {
+                    "discovery": {"kind": "kubernetes", "peers": [{"ipBlock": {"cidr": "192.0.2.1/32"}}]},
+                    "modelDefaults": {"adapters": {"claim": "adapters"}},
+                }
+            },
+        ),
+    ),
+    "bucket": ("production", merged(BARE, {"llm": {"modelDefaults": {"adapters": {"s3": BUCKET}}}})),
+    "serverless": (
+        "production",
+        merged(
+            BARE,
+            {
+                "llm": {
+                    "discovery": {"kind": "kubernetes", "peers": [{"ipBlock": {"cidr": "192.0.2.1/32"}}]},
+                    "modelDefaults": {"mode": "serverless"},
+                }
+            },
+        ),
+    ),
+    "sleep": (
+        "production",
+        merged(BARE, {"llm": {"modelDefaults": {"mode": "sleep", "gpus": 1, "image": {"repository": "llm-cuda"}}}}),
     ),
 }
 """What a value is tried on: a profile, and values of its own."""

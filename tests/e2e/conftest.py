@@ -11,6 +11,7 @@ import pytest
 from openai import OpenAI
 from reportlab.pdfgen import canvas
 
+from tests.support.sdk import closing
 from tests.support.stack import Stack
 
 CHAT_MODEL = "SmolLM2-135M-Instruct"
@@ -19,7 +20,7 @@ EMBEDDING_MODEL = "all-MiniLM-L6-v2"
 
 def sdk(**options: Any) -> Any:
     """The unmodified SDK. Typed as Any: its events are unions of sixty types, and tests look into what came."""
-    return OpenAI(**options)
+    return closing(OpenAI(**options))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from tests.e2e.conftest import CHAT_MODEL, EMBEDDING_MODEL
+from tests.support.waiting import wait_until
 
 
 def test_models_lists_the_chat_and_the_embedding_model(client: Any) -> None:
@@ -108,3 +109,29 @@ def test_callers_cannot_set_what_rewrites_the_prompt_or_shares_a_cache(client: A
             )
         assert caught.value.code == "unsupported_parameter"
         assert caught.value.param == name
+
+
+@pytest.mark.parametrize("endpoint", ["/v1/chat/completions", "/v1/responses", "/v1/embeddings"])
+def test_a_batch_is_answered_line_by_line(client: Any, endpoint: str) -> None:
+    bodies: dict[str, dict[str, Any]] = {
+        "/v1/chat/completions": {
+            "model": CHAT_MODEL,
+            "messages": [{"role": "user", "content": "Hello."}],
+            "max_tokens": 4,
+        },
+        "/v1/responses": {"model": CHAT_MODEL, "input": "Hello.", "max_output_tokens": 4},
+        "/v1/embeddings": {"model": EMBEDDING_MODEL, "input": "Hello."},
+    }
+    names = [f"line-{number}" for number in range(6)]
+    lines = [{"custom_id": name, "method": "POST", "url": endpoint, "body": bodies[endpoint]} for name in names]
+    content = "\n".join(map(json.dumps, lines)).encode()
+    source = client.files.create(file=("lines.jsonl", content), purpose="batch")
+    made = client.batches.create(input_file_id=source.id, endpoint=endpoint, completion_window="24h")
+    batch = wait_until(
+        lambda: (now := client.batches.retrieve(made.id)).completed_at and now, seconds=120, what="the batch is done"
+    )
+    counts = batch.request_counts
+    assert (batch.status, counts.total, counts.completed, counts.failed) == ("completed", 6, 6, 0)
+    answers = [json.loads(line) for line in client.files.content(batch.output_file_id).text.splitlines()]
+    assert [answer["custom_id"] for answer in answers] == names
+    assert {answer["response"]["status_code"] for answer in answers} == {200}

@@ -39,7 +39,14 @@ Not what it takes over from the mounted file while it runs: the log level, and t
 {{- $models := dict -}}
 {{- range $key, $entry := .Values.llm.models -}}
 {{- $model := include "cloister.llm.model" (dict "root" $ "key" $key) | fromYaml -}}
-{{- $_ := set $models $model.name (dict "service" (include "cloister.llm.service" (dict "root" $ "key" $key)) "context_tokens" ($model.contextTokens | int) "temperature" $model.temperature "top_p" $model.topP "reasoning" $model.reasoning "projects" $model.projects) -}}
+{{- $where := dict "service" (include "cloister.llm.service" (dict "root" $ "key" $key)) -}}
+{{- if eq $.Values.llm.discovery.kind "kubernetes" -}}
+{{- $where = dict "kubernetes" (include "cloister.llm.slices" (dict "root" $ "part" (printf "llm-%s" $key)) | fromYaml) -}}
+{{- end -}}
+{{- $_ := set $models $model.name (merge $where (dict "context_tokens" ($model.contextTokens | int) "temperature" $model.temperature "top_p" $model.topP "reasoning" $model.reasoning "tools" $model.tools "images" ($model.images | int) "projects" $model.projects) (include "cloister.llm.waking" (dict "root" $ "key" $key "model" $model) | fromYaml)) -}}
+{{- with $model.tokensInFlight | int -}}
+{{- $_ := set (get $models $model.name) "tokens_in_flight" . -}}
+{{- end -}}
 {{- end -}}
 {{- $known := include "cloister.gateway.known" . | fromYaml -}}
 {{- $_ := set $known "models" $models -}}
@@ -145,6 +152,9 @@ vault:
 embedder:
   url: {{ include "cloister.scheme" .root }}://{{ include "cloister.host" (dict "root" .root "part" "embedder") }}:8081
   model: {{ $values.retriever.embeddingModel }}
+{{- with $values.retriever.imageModel }}
+  image_model: {{ . }}
+{{- end }}
   {{- include "cloister.config.peer" (dict "root" .root "part" "embedder") | nindent 2 }}
 ingestion:
   tokenizer_path: /models/{{ include "cloister.retriever.tokenizer" .root }}
@@ -184,22 +194,25 @@ blobs:
 {{- if eq $values.blobs.type "volume" }}
   url: file:///var/lib/cloister/blobs
 {{- else }}
-{{- with $values.blobs.s3 }}
-  url: {{ .url }}
+{{- include "cloister.config.bucket" $values.blobs.s3 | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* cloister.config.bucket: a bucket, as the settings of the part that opens it have it. Takes its section. */}}
+{{- define "cloister.config.bucket" -}}
+url: {{ .url }}
 {{- if .endpoint }}
-  endpoint: {{ .endpoint }}
+endpoint: {{ .endpoint }}
 {{- end }}
 {{- if .region }}
-  region: {{ .region }}
+region: {{ .region }}
 {{- end }}
 {{- if .credentialsSecret.name }}
-  access_key_id_file: /run/cloister/secrets/s3-access-key-id
-  secret_access_key_file: /run/cloister/secrets/s3-secret-access-key
+access_key_id_file: /run/cloister/secrets/s3-access-key-id
+secret_access_key_file: /run/cloister/secrets/s3-secret-access-key
 {{- end }}
 {{- if .caSecret.name }}
-  ca_file: /run/cloister/secrets/s3-ca.crt
-{{- end }}
-{{- end }}
+ca_file: /run/cloister/secrets/s3-ca.crt
 {{- end }}
 {{- end -}}
 
@@ -212,8 +225,52 @@ blobs:
 cloister.llm.service: the name of a model's headless Service, which stands for each of its pods: the gateway looks it up
 again and again. The pods' own names in its settings would restart the gateways with every change of replicas.
 */}}
+{{/* cloister.llm.slices: what finds the EndpointSlices of a model's Service. Takes root and part. */}}
+{{- define "cloister.llm.slices" -}}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  kubernetes.io/service-name: {{ include "cloister.name" . }}
+scheme: {{ include "cloister.scheme" .root }}
+{{- if .root.Values.tls.enabled }}
+server_name: {{ include "cloister.host" . }}
+{{- end }}
+{{- end -}}
+
 {{- define "cloister.llm.service" -}}
 {{- include "cloister.scheme" .root }}://{{ include "cloister.host" (dict "root" .root "part" (printf "llm-%s" .key)) }}:8083
+{{- end -}}
+
+{{/* cloister.llm.scaled: the names of the workloads that gateways scale, as YAML. */}}
+{{- define "cloister.llm.scaled" -}}
+{{- $names := list -}}
+{{- range $key, $_ := .Values.llm.models -}}
+{{- if eq (include "cloister.llm.model" (dict "root" $ "key" $key) | fromYaml).mode "serverless" -}}
+{{- $names = append $names (include "cloister.name" (dict "root" $ "part" (printf "llm-%s" $key))) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $names -}}
+{{- end -}}
+
+{{/* cloister.llm.waking: when a model rests and how it is woken, for the gateway. Takes root, key and model. */}}
+{{- define "cloister.llm.waking" -}}
+{{- if ne .model.mode "dedicated" -}}
+mode: {{ .model.mode }}
+waking:
+  {{- with .model.waking }}
+  idle_seconds: {{ .idleSeconds }}
+  queue: {{ .queue | int }}
+  deadline_seconds: {{ .deadlineSeconds }}
+  {{- end }}
+  {{- if eq .model.mode "serverless" }}
+  replicas: {{ .model.replicas | int }}
+  workload:
+    namespace: {{ .root.Release.Namespace }}
+    kind: statefulset
+    name: {{ include "cloister.name" (dict "root" .root "part" (printf "llm-%s" .key)) }}
+  {{- else }}
+  sleep_level: {{ .model.waking.sleepLevel | int }}
+  {{- end }}
+{{- end -}}
 {{- end -}}
 
 {{- define "cloister.llm.config" -}}
@@ -228,9 +285,25 @@ token_file: /run/cloister/secrets/llm-token
 model:
   name: {{ .model.name }}
   path: /models/{{ .model.weights.folder }}
+  images: {{ .model.images }}
 engine:
   device: {{ ternary "gpu" "cpu" (gt (int .model.gpus) 0) }}
   max_model_len: {{ .model.contextTokens }}
   tensor_parallel: {{ max 1 (int .model.gpus) }}
+  sleep: {{ eq .model.mode "sleep" }}
   cache_dir: /tmp/vllm
+{{- with .model.adapters }}
+{{- if or .claim .s3.url }}
+lora:
+  {{- if .claim }}
+  folder: /adapters
+  {{- else }}
+  bucket:
+    {{- include "cloister.config.bucket" .s3 | nindent 4 }}
+  {{- end }}
+  slots: {{ .slots }}
+  rank: {{ .rank }}
+  max_mib: {{ .maxMib }}
+{{- end }}
+{{- end }}
 {{- end -}}

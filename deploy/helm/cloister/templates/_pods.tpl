@@ -1,8 +1,8 @@
 {{/* What all pods have in common. Security is template code: no value can weaken it. */}}
 
-{{/* cloister.podDefaults: the head of every pod's spec. Takes root, part, and values (the part's own). */}}
+{{/* cloister.podDefaults: the head of every pod's spec. Takes root, part, values (the part's own), and account if it has one. */}}
 {{- define "cloister.podDefaults" -}}
-serviceAccountName: {{ include "cloister.fullname" .root }}
+serviceAccountName: {{ .account | default (include "cloister.fullname" .root) }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext:

@@ -40,3 +40,10 @@ immutable: true
 data:
   {{ .key }}: {{ $value }}
 {{- end -}}
+
+{{/* cloister.bucket.sources: what a part may read to open a bucket. Takes its section. */}}
+{{- define "cloister.bucket.sources" -}}
+{{ include "cloister.secret.source" (dict "ref" .credentialsSecret "key" .credentialsSecret.accessKeyIdKey "path" "s3-access-key-id") }}
+{{ include "cloister.secret.source" (dict "ref" .credentialsSecret "key" .credentialsSecret.secretAccessKeyKey "path" "s3-secret-access-key") }}
+{{ include "cloister.secret.source" (dict "ref" .caSecret "path" "s3-ca.crt") }}
+{{- end -}}

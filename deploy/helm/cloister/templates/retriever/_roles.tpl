@@ -40,10 +40,6 @@ retriever: all
 {{ include "cloister.secret.source" (dict "ref" .Values.milvus.external.caSecret "path" "milvus-ca.crt") }}
 {{- end }}
 {{- if eq .Values.blobs.type "s3" }}
-{{- with .Values.blobs.s3 }}
-{{ include "cloister.secret.source" (dict "ref" .credentialsSecret "key" .credentialsSecret.accessKeyIdKey "path" "s3-access-key-id") }}
-{{ include "cloister.secret.source" (dict "ref" .credentialsSecret "key" .credentialsSecret.secretAccessKeyKey "path" "s3-secret-access-key") }}
-{{ include "cloister.secret.source" (dict "ref" .caSecret "path" "s3-ca.crt") }}
-{{- end }}
+{{ include "cloister.bucket.sources" .Values.blobs.s3 }}
 {{- end }}
 {{- end -}}

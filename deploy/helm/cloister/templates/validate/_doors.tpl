@@ -6,13 +6,20 @@
 {{- if not .Values.redis.bundled -}}{{- $_ := set $outside "redis.external" .Values.redis.external -}}{{- end -}}
 {{- if not .Values.milvus.bundled -}}{{- $_ := set $outside "milvus.external" .Values.milvus.external -}}{{- end -}}
 {{- if eq .Values.blobs.type "s3" -}}{{- $_ := set $outside "blobs.s3" .Values.blobs.s3 -}}{{- end -}}
+{{- if eq .Values.llm.discovery.kind "kubernetes" -}}{{- $_ := set $outside "llm.discovery" .Values.llm.discovery -}}{{- end -}}
+{{- range $key, $_ := .Values.llm.models -}}
+{{- $bucket := (include "cloister.llm.model" (dict "root" $ "key" $key) | fromYaml).adapters.s3 -}}
+{{- $name := printf "llm.models.%s.adapters.s3" $key -}}
+{{- if $bucket.url -}}{{- $_ := set $outside $name $bucket -}}{{- end -}}
+{{- include "cloister.validate.port" (dict "name" $name "section" $bucket "address" $bucket.endpoint "used" (not (empty $bucket.url)) "default" (ternary 80 443 (hasPrefix "http:" $bucket.endpoint))) -}}
+{{- end -}}
 {{- range $name, $section := $outside -}}
 {{- if not $section.peers -}}
 {{- include "cloister.fault" (dict "what" (printf "%s.peers is empty." $name) "why" "The network policies would keep the pods from it." "mend" "Name where it is, as NetworkPolicy peers: a namespaceSelector, or an ipBlock such as 10.20.0.0/24.") -}}
 {{- end -}}
 {{- range $peer := $section.peers -}}
 {{- if hasSuffix "/0" (dig "ipBlock" "cidr" "" $peer) -}}
-{{- include "cloister.fault" (dict "what" (printf "%s.peers opens the whole internet." $name) "why" "No part of Cloister has a route out: what leaves cannot be called back." "mend" "Name the store's own addresses, such as 10.20.0.0/24.") -}}
+{{- include "cloister.fault" (dict "what" (printf "%s.peers opens the whole internet." $name) "why" "No part of Cloister has a route out: what leaves cannot be called back." "mend" "Name its own addresses, such as 10.20.0.0/24.") -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

