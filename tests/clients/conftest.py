@@ -18,6 +18,8 @@ HERE = Path(__file__).parent
 OPENAI2 = {"with_litellm.py", "with_dspy.py", "with_llama_index.py"}
 """Those that need the second generation of OpenAI's SDK."""
 
+GATEWAY = {"models": {CHAT_MODEL: {"temperature": 0}}, "responses": {"keep_alive_seconds": 0.02}}
+
 _SIDE_BY_SIDE = 6
 """While some load their packages, which takes a core for seconds, others wait for the model."""
 _SECONDS = 600.0
@@ -28,10 +30,13 @@ Done = subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack whose model answers the same whenever it is asked the same, to clients that say nothing about it."""
-    steady = {"models": {CHAT_MODEL: {"temperature": 0}}}
-    with running_stack(tmp_path_factory.mktemp("stack"), {"overrides": {"gateway": steady}}) as running:
-        yield running
+    """A stack whose model answers the same whenever it is asked the same, to clients that say nothing about it. Its
+    streams have comments between their events: all clients must pass over what keeps a silent one open."""
+    with pytest.MonkeyPatch.context() as environment:
+        # The other core is the clients': two threads of a model wait for each other wherever one of them has to wait.
+        environment.setenv("OMP_NUM_THREADS", "1")
+        with running_stack(tmp_path_factory.mktemp("stack"), {"overrides": {"gateway": GATEWAY}}) as running:
+            yield running
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +45,8 @@ def programs(
 ) -> Iterator[Mapping[str, "Future[Done]"]]:
     """The programs of all tests that were chosen, by name, begun side by side in the order of their tests."""
     tests: list[Any] = request.session.items
-    names: list[str] = [test.callspec.params["program"] for test in tests if hasattr(test, "callspec")]
+    parameters = [test.callspec.params for test in tests if hasattr(test, "callspec")]
+    names: list[str] = [given["program"] for given in parameters if "program" in given]
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as threads:
         begun = {name: threads.submit(_run, name, stack, tmp_path_factory.mktemp(Path(name).stem)) for name in names}
         yield begun

@@ -14,12 +14,24 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import Future
 
+import httpx
 import pytest
 
 from tests.clients.conftest import HERE, Done
+from tests.e2e.conftest import CHAT_MODEL
+from tests.support.stack import Stack
 
 _LONGEST_FIRST = ("with_langchain.py", "with_ai_sdk.mjs", "with_openai_agents.py", "with_pydantic_ai.py")
 PROGRAMS = sorted((path.name for path in HERE.glob("*/with_*")), key=lambda name: (name not in _LONGEST_FIRST, name))
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "responses"])
+def test_streams_that_clients_read_here_have_comments(stack: Stack, path: str) -> None:
+    asked = {"messages": [{"role": "user", "content": "Hi"}]} if path.startswith("chat") else {"input": "Hi"}
+    headers = {"authorization": f"Bearer {stack.api_key}"}
+    body = {"model": CHAT_MODEL, "stream": True, **asked}
+    with httpx.stream("POST", f"{stack.base_url}/{path}", headers=headers, json=body, timeout=300) as answer:
+        assert any(line.startswith(":") for line in answer.iter_lines())
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

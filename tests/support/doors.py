@@ -29,7 +29,7 @@ LIMITS: dict[str, Any] = {
     "head_seconds": 1.0,
     "body_bytes_per_second": 100,
     "body_window_seconds": 1.0,
-    "body_seconds": 2.5,
+    "body_seconds": 20.0,
     "unread_seconds": 1.0,
     "frames_per_message": 32,
     "frames_per_second": 200,

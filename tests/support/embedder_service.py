@@ -23,18 +23,15 @@ _LOAD_SECONDS = 180.0
 
 
 @contextlib.contextmanager
-def real_embedder(folder: Path) -> Iterator[str]:
-    """Serves MiniLM, a tiny CLIP and a tiny cross-encoder; gives the base URL once all are loaded."""
-    settings = embedder_settings(
-        folder,
-        {
-            # Which type is fastest differs from machine to machine, and how near equal texts come with it.
-            MINILM: {"kind": "text", "path": minilm_folder(), "dtype": "float32"},
-            CLIP: {"kind": "image", "path": make_clip(folder / "clip")},
-            RERANKER: {"kind": "rerank", "path": make_reranker(folder / "reranker")},
-        },
-    )
-    with served(create_app(settings)) as url:
+def real_embedder(folder: Path, *, texts_only: bool = False) -> Iterator[str]:
+    """Serves MiniLM, and unless it is for ``texts_only`` a tiny CLIP that knows what `drawn` draws, which is trained
+    first, and a tiny cross-encoder; gives the base URL once all are loaded."""
+    # Which type is fastest differs from machine to machine, and how near equal texts come with it.
+    models: dict[str, dict[str, object]] = {MINILM: {"kind": "text", "path": minilm_folder(), "dtype": "float32"}}
+    if not texts_only:
+        models[CLIP] = {"kind": "image", "path": make_clip(folder / "clip", trained=True)}
+        models[RERANKER] = {"kind": "rerank", "path": make_reranker(folder / "reranker")}
+    with served(create_app(embedder_settings(folder, models))) as url:
         wait_until_ready(url)
         yield url
 

@@ -43,7 +43,8 @@ def gateway_settings(folder: Path, server: _Store, /, **sections: Any) -> Gatewa
         "identity": {"pepper_file": str(secret_file(folder, "pepper"))},
         "redis": server.settings,
         "models": {"fake": {"urls": ["http://127.0.0.1:1"], "context_tokens": 2048}},
-        "llm": {"token_file": token},
+        # Most tests that have no pod want to see what comes of it.
+        "llm": {"token_file": token, "loading_seconds": 0},
         "embedder": {"url": "http://127.0.0.1:1", "token_file": token},
         "retriever": {"url": "http://127.0.0.1:1", "token_file": token},
         **sections,

@@ -29,7 +29,20 @@ def vllm_python() -> str:
 
 
 class LlmServer(Process):
-    """One pod."""
+    """One pod.
+
+    Args:
+        folder: Where its settings, its log and what it keeps lie.
+        shutdown_seconds, limits: Of its ``server``.
+        like: A pod whose token it asks for too, and whose adapters it takes.
+        adapters: Where it finds them; left out, below ``folder``.
+        bucket: Of its ``lora``; left out, adapters lie in a folder.
+        engine: Of its ``engine``.
+
+    Attributes:
+        adapters: The folder where it finds adapters.
+        phases: What it has told of its start, in order, where it was asked meanwhile.
+    """
 
     title = "vLLM"
     with_children = True
@@ -38,27 +51,46 @@ class LlmServer(Process):
     look_seconds = 0.5
 
     def __init__(
-        self, folder: Path, *, shutdown_seconds: float = 10, limits: dict[str, Any] | None = None, **engine: Any
+        self,
+        folder: Path,
+        *,
+        model: dict[str, Any] | None = None,
+        shutdown_seconds: float = 10,
+        limits: dict[str, Any] | None = None,
+        lora: bool = False,
+        like: "LlmServer | None" = None,
+        adapters: Path | None = None,
+        bucket: dict[str, Any] | None = None,
+        **engine: Any,
     ) -> None:
         super().__init__(folder / "log")
         self.folder = folder
         self.port, self.metrics_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.token = secrets.token_hex(32)
+        self.token: str = secrets.token_hex(32) if like is None else like.token
+        self.adapters: Path = like.adapters if like is not None else adapters or folder / "adapters"
+        self.adapters.mkdir(exist_ok=True)
         self.headers = {"authorization": f"Bearer {self.token}"}
+        self.phases: list[str] = []
         self._python = vllm_python()
         (folder / "token").write_text(self.token)
         settings = {
             "token_file": str(folder / "token"),
-            "model": {"name": "chat", "path": str(chat_model_folder())},
+            "model": {"name": "chat", **(model or {"path": str(chat_model_folder())})},
             "engine": {
                 "device": "cpu",
                 "eager": True,
                 "kv_cache_gib": 0.25,
                 "max_model_len": 2048,
+                "dtype": "bfloat16",  # so that no start measures
+                # It stands back for nobody, or beside another part of the tests it would hardly come to its turn.
+                "nice": 0,
                 "cache_dir": str(folder / "cache"),
                 **engine,
             },
+            "lora": {**({"bucket": bucket} if bucket else {"folder": str(self.adapters)}), "slots": 2, "rank": 8}
+            if lora
+            else None,
             # The most there is to see, so that tests see it.
             "log": {"level": "debug"},
             "server": {
@@ -75,6 +107,9 @@ class LlmServer(Process):
 
     def answers(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=5).is_success
+            told = httpx.get(f"{self.url}/readyz", headers=self.headers, timeout=5)
         except httpx.TransportError:
             return False
+        if not told.is_success and "phase" in told.json():
+            self.phases.append(told.json()["phase"])
+        return told.is_success

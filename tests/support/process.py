@@ -87,12 +87,20 @@ class Process:
             AssertionError: It ended, with the end of its log; or it was not ready in time.
         """
         self.launch()
+        self.wait_until_ready()
+        return self
+
+    def wait_until_ready(self) -> None:
+        """Waits until what was launched is ready.
+
+        Raises:
+            AssertionError: As `start`; it is then killed.
+        """
         try:
             self.wait_until(self.answers, "it is ready")
         except BaseException:
             self.kill()
             raise
-        return self
 
     def wait_until(self, condition: Callable[[], object], what: str) -> None:
         """Waits for something that the process brings about, for as long as a start may take.

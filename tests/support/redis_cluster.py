@@ -19,8 +19,11 @@ __all__ = ["RedisCluster"]
 _MASTERS = 3
 _REPLICAS = 2
 """Of each: with one, nothing could be confirmed from its master's death until that is back."""
-_NODE_TIMEOUT_MILLISECONDS = 1000
+_NODE_TIMEOUT_MILLISECONDS = 3000
+"""Longer than a machine stands still: who does is not taken for dead by all others at once."""
 _STEADY_MILLISECONDS = 60_000
+_ELECTION_SECONDS = 90.0
+"""A replica that missed a vote, since somebody stood still, asks again after four times the timeout."""
 
 
 class RedisCluster:
@@ -101,6 +104,15 @@ class RedisCluster:
     def masters(self) -> list[RedisServer]:
         """The servers that have slots."""
         return list(dict.fromkeys(self._at(int(master[1])) for _, _, master, *_ in self._slots()))
+
+    def kill_master_of(self, key: str) -> RedisServer:
+        """Kills the master that has the slot of a key; gives it when another has it, and a replica, without which it
+        confirms nothing."""
+        master = self.master_of(key)
+        master.kill()
+        wait_until(lambda: master not in self.masters, seconds=_ELECTION_SECONDS, what="another one has its slots")
+        wait_until(lambda: self.master_of(key).replicas() == _REPLICAS - 1, what="its replica has followed")
+        return master
 
     def revive(self, server: RedisServer) -> None:
         """Starts a server again that was killed, and waits until the cluster is whole."""

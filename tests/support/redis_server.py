@@ -59,6 +59,12 @@ class RedisServer(Process):
         """A synchronous client, for a test's own questions."""
         return redis.Redis(port=self.port, password=self.password)
 
+    def replicas(self) -> int:
+        """How many replicas follow it, which have what it has."""
+        with self.client() as client:
+            found = client.info("replication")
+        return sum(isinstance(one, dict) and one.get("state") == "online" for one in found.values())
+
     def command(self) -> Sequence[str]:
         arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
         for name, value in {**self.options, "requirepass": self.password}.items():

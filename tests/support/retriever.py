@@ -16,6 +16,7 @@ from cloister_common.testing.serving import free_port
 from tests.support.embedder import EMBEDDER_TOKEN
 from tests.support.models import MINILM, minilm_folder
 from tests.support.process import Process
+from tests.support.sdk import closing
 
 __all__ = ["RETRIEVER_TOKEN", "TENANT", "RetrieverMaker", "RetrieverProcess"]
 
@@ -66,7 +67,7 @@ class RetrieverProcess(Process):
             "ingestion": {"tokenizer_path": str(minilm_folder()), "lease_seconds": 2, "parse_seconds": 20},
         }
         for section, change in changes.items():
-            settings[section] = {**settings[section], **change} if isinstance(change, dict) else change
+            settings[section] = {**settings.get(section, {}), **change} if isinstance(change, dict) else change
         self._config = folder / "retriever.yaml"
         self._config.write_text(yaml.safe_dump(settings))
 
@@ -84,12 +85,14 @@ class RetrieverProcess(Process):
 
     def openai(self, tenant: str = TENANT) -> openai.OpenAI:
         """The official SDK, pointed at the retriever as the gateway would."""
-        return openai.OpenAI(
-            base_url=f"{self.url}/v1",
-            api_key=RETRIEVER_TOKEN,
-            default_headers={TENANT_HEADER: tenant},
-            max_retries=0,
-            timeout=60,
+        return closing(
+            openai.OpenAI(
+                base_url=f"{self.url}/v1",
+                api_key=RETRIEVER_TOKEN,
+                default_headers={TENANT_HEADER: tenant},
+                max_retries=0,
+                timeout=60,
+            )
         )
 
     def client(self) -> RetrieverClient:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.support.milvus import MilvusLite, MilvusServer235
     from tests.support.stack import Stack
 
-__all__ = ["milvus_235", "milvus_lite", "page_port", "real_embedder_url", "stack", "vllm_pod"]
+__all__ = ["launched_pod", "milvus_235", "milvus_lite", "page_port", "real_embedder_url", "stack", "vllm_pod"]
 
 
 @pytest.fixture(scope="session")
@@ -48,15 +48,43 @@ def real_embedder_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         yield url
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests without the pod run while it starts, and last the one that ends it. Else the order stays as it was."""
+    items.sort(key=lambda item: (_asks_pod(item), item.get_closest_marker("ends_the_pod") is not None))
+
+
+def _asks_pod(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function):
+        return False
+    chosen = item.callspec.params.get("pod") if hasattr(item, "callspec") else None  # of the contract's two
+    return "vllm_pod" in item.fixturenames or chosen == "real"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def begun_early(request: pytest.FixtureRequest) -> None:
+    """Begins to start the pod before the first test, where one will ask it."""
+    if any(map(_asks_pod, request.session.items)):
+        request.getfixturevalue("launched_pod")
+
+
 @pytest.fixture(scope="session")
-def vllm_pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlmServer]:
-    """A real pod, which answers with the small chat model: half a minute of both cores to start."""
+def launched_pod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlmServer]:
+    """The real pod, which may still be starting."""
     from tests.support.llm import LlmServer
 
     limits = {"head_seconds": 5, "body_window_seconds": 5}  # short, so that tests of them are
-    server = LlmServer(tmp_path_factory.mktemp("llm"), limits=limits)
-    yield server.start()
+    server = LlmServer(tmp_path_factory.mktemp("llm"), shutdown_seconds=20, limits=limits)
+    server.launch()
+    yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def vllm_pod(launched_pod: LlmServer) -> LlmServer:
+    """A real pod, which answers with the small chat model: half a minute of both cores to start."""
+    launched_pod.wait_until_ready()
+    return launched_pod
 
 
 @pytest.fixture(scope="session")

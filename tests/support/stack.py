@@ -11,15 +11,14 @@ It is the very runner that `make run` starts, so what holds here holds there.
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from cloister_common.testing.serving import free_port
 
 from deploy.local.client import read_client_file
 from deploy.local.settings import REPOSITORY, Ports, laid_over
@@ -27,6 +26,10 @@ from tests.support.process import Process
 from tests.support.waiting import wait_until
 
 __all__ = ["Stack", "running_stack"]
+
+
+_STEADY = {"llm": {"engine": {"dtype": "bfloat16"}}}
+"""The same type on every processor, and without measuring, which each new folder would take seconds for."""
 
 
 class _Runner(Process):
@@ -71,8 +74,8 @@ class Stack:
         self.folder = folder
         self.var = folder / "var"
         names = list(Ports.model_fields)
-        ports = dict(zip(names, _free_ports(len(names)), strict=True))
-        self.settings: dict[str, Any] = laid_over({"ports": ports}, dict(settings or {}))
+        ports = {name: free_port() for name in names}
+        self.settings: dict[str, Any] = laid_over({"ports": ports, "overrides": _STEADY}, dict(settings or {}))
         self._runner = _Runner(folder)
 
     @property
@@ -161,15 +164,3 @@ def running_stack(folder: Path, settings: Mapping[str, Any] | None = None) -> It
         yield stack
     finally:
         stack.stop()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports nothing listens on, below those the system gives to outgoing connections: they stay free over restarts."""
-    ports: list[int] = []
-    for port in random.sample(range(20_000, 32_000), 1000):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            ports.append(port)
-        if len(ports) == count:
-            return ports
-    raise RuntimeError("there are not enough free ports")

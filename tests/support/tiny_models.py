@@ -1,19 +1,21 @@
 """Tiny models in the real formats, made on the spot with fixed random weights.
 
-No cross-encoder and no CLIP model comes in a package. These are untrained: they prove that folders of their kind load,
-tokenise, batch and answer, and say nothing about quality.
+No cross-encoder and no CLIP model comes in a package. These prove that folders of their kind load, tokenise, batch and
+answer, and say nothing about quality. The CLIP model may be trained for a few seconds on drawn shapes, so that it tells
+colours and a square from a circle in sentences of a few words; anything else it has never seen.
 """
 
 from pathlib import Path
 
 import torch
+from PIL import Image, ImageDraw
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     CLIPConfig,
-    CLIPImageProcessor,
+    CLIPImageProcessorPil,
     CLIPModel,
     CLIPProcessor,
     PreTrainedTokenizerFast,
@@ -46,8 +48,30 @@ def make_reranker(folder: Path, *, outputs: int = 1) -> Path:
     return folder
 
 
-def make_clip(folder: Path) -> Path:
-    """A one-layer CLIP that reads texts and 32-pixel images."""
+COLOURS = {
+    "red": (220, 30, 30),
+    "green": (20, 160, 40),
+    "blue": (30, 60, 220),
+    "yellow": (240, 220, 30),
+    "black": (10, 10, 10),
+    "purple": (150, 30, 170),
+}
+SHAPES = ("square", "circle")
+_STEPS = 150
+_SENTENCES = ("a {} {}", "a photo of a {} {}", "the {} {}", "{} {}")
+
+
+def drawn(colour: str, shape: str, *, side: int = 128) -> Image.Image:
+    """A picture of a shape on white."""
+    image = Image.new("RGB", (side, side), "white")
+    box = (side // 8, side // 8, side - side // 8, side - side // 8)
+    pen = ImageDraw.Draw(image)
+    (pen.rectangle if shape == "square" else pen.ellipse)(box, fill=COLOURS[colour])
+    return image
+
+
+def make_clip(folder: Path, *, trained: bool = False) -> Path:
+    """A one-layer CLIP that reads texts and 32-pixel images; ``trained`` (some seconds) it knows what `drawn` draws."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Transformer
 
@@ -63,11 +87,29 @@ def make_clip(folder: Path) -> Path:
     }
     vision = layer | {"image_size": 32, "patch_size": 16}
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=TINY_CLIP_DIMENSIONS)
-    CLIPModel(config).save_pretrained(source)
-    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    images = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    model = CLIPModel(config)
+    if trained:
+        _train(model, tokenizer, images)
+    model.save_pretrained(source)
     CLIPProcessor(image_processor=images, tokenizer=tokenizer).save_pretrained(source)
     SentenceTransformer(modules=[Transformer(str(source))], device="cpu").save_pretrained(str(folder / "model"))
     return folder / "model"
+
+
+def _train(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, images: CLIPImageProcessorPil) -> None:
+    """Teaches it every colour and shape by CLIP's own loss."""
+    pairs = [(colour, shape) for colour in COLOURS for shape in SHAPES]
+    pixels = images(images=[drawn(*pair) for pair in pairs], return_tensors="pt")["pixel_values"]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(_STEPS):
+        sentence = _SENTENCES[step % len(_SENTENCES)]
+        texts = tokenizer([sentence.format(*pair) for pair in pairs], padding=True, return_tensors="pt")
+        made = model(pixel_values=pixels, return_loss=True, **texts)
+        optimizer.zero_grad()
+        made.loss.backward()
+        optimizer.step()
+    model.eval()
 
 
 def _clip_tokenizer() -> PreTrainedTokenizerFast:
@@ -78,7 +120,8 @@ def _clip_tokenizer() -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(
         vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator(["a red square", "a blue circle", "a photo of a green triangle"], trainer)
+    sentences = [sentence.format(colour, shape) for sentence in _SENTENCES for colour in COLOURS for shape in SHAPES]
+    tokenizer.train_from_iterator(sentences, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<|startoftext|> $A <|endoftext|>",
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in special],

@@ -15,8 +15,8 @@ from contextlib import asynccontextmanager
 from typing import Literal
 
 from cloister_common.app import create_base_app
+from cloister_common.doors.frame_writer import FRAMES, FrameWriter
 from cloister_common.doors.frames import text_frames
-from cloister_common.doors.websocket import FRAMES, FrameWriter
 from cloister_common.serve import main
 from cloister_common.settings import ServiceSettings, SettingsError, SharedServerSettings
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect

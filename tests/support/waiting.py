@@ -1,4 +1,9 @@
-"""Waiting for a condition with a deadline, and not a moment longer than it takes."""
+"""Waiting for a condition with a deadline, and not a moment longer than it takes.
+
+The deadline is one for asking: what was asked too early may be answered late, when the machine stands still meanwhile,
+so the last question is always one that was asked after the deadline. Nor is a moment in which the machine, or the disk
+of whoever is asked, stood still counted as one in which what is awaited could have come about.
+"""
 
 import asyncio
 import inspect
@@ -7,9 +12,37 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["until", "wait_until"]
+__all__ = ["Patience", "until", "wait_until"]
 
 _Value = TypeVar("_Value")
+
+_LONGEST_ROUND_SECONDS = 0.5
+"""More than a question and the rest after it take on a busy machine. A round that took longer stood still somewhere:
+whoever keeps a promise of two seconds stood still with it, and does the rest of his work afterwards."""
+
+
+class Patience:
+    """What is left of a deadline, in rounds of a question and a rest.
+
+    Args:
+        seconds: How long at most, without what the machine stood still.
+        every: How long a rest is, in seconds.
+    """
+
+    def __init__(self, seconds: float, every: float) -> None:
+        self._left = seconds
+        self._longest = every + _LONGEST_ROUND_SECONDS
+        self._begun = time.monotonic()
+
+    def over(self) -> bool:
+        """Whether the question that was just answered was asked after the deadline."""
+        return self._left <= 0
+
+    def round_ends(self) -> None:
+        """Counts the round that ends now; a quarter of it at least, so that slow questions come to an end too."""
+        now = time.monotonic()
+        took, self._begun = now - self._begun, now
+        self._left -= max(min(took, self._longest), took / 4)
 
 
 def wait_until(
@@ -26,21 +59,24 @@ def wait_until(
     Raises:
         AssertionError: It did not come true within ``seconds``.
     """
-    deadline = time.monotonic() + seconds
+    patience = Patience(seconds, every)
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        assert not patience.over(), f"not within {seconds:g} s: {what}"
         threading.Event().wait(every)
+        patience.round_ends()
     return value
 
 
 async def until(condition: Callable[[], Any], *, seconds: float = 30.0, what: str = "the condition") -> Any:
     """As `wait_until`, in a test that shares its event loop with what it waits for. ``condition`` may be async."""
-    deadline = time.monotonic() + seconds
+    every = 0.01
+    patience = Patience(seconds, every)
     while True:
         value = condition()
         if inspect.isawaitable(value):
             value = await value
         if value:
             return value
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        await asyncio.sleep(0.01)
+        assert not patience.over(), f"not within {seconds:g} s: {what}"
+        await asyncio.sleep(every)
+        patience.round_ends()

@@ -21,9 +21,10 @@ from tests.bench.gateway.meters import Meter, Usage, cpu_seconds, resident_bytes
 from tests.bench.gateway.mock import CONTEXT_TOKENS, MODEL, Pace
 from tests.support.gateway import INTERNAL_TOKEN, secret_file
 from tests.support.process import Process
+from tests.support.redis_cluster import RedisCluster
 from tests.support.redis_server import RedisServer
 
-__all__ = ["ROOT", "MockPod", "Subject", "gateway_of", "on_own_core", "pinned"]
+__all__ = ["ROOT", "CheckoutGateway", "MockPod", "Subject", "gateway_of", "on_own_core", "pinned"]
 
 ROOT = Path(__file__).parents[3]
 
@@ -144,9 +145,12 @@ class Subject(Process):
 class CheckoutGateway(Subject):
     """``python -m cloister_gateway`` of a checkout that has its ``.venv``, with its settings but for what they need."""
 
-    def __init__(self, name: str, folder: Path, checkout: Path, redis: RedisServer, pod: MockPod, **more: Any) -> None:
+    def __init__(
+        self, name: str, folder: Path, checkout: Path, redis: RedisServer | RedisCluster, pod: MockPod, **more: Any
+    ) -> None:
         super().__init__(name, folder)
-        self.redis = redis
+        self.redis = redis if isinstance(redis, RedisServer) else None
+        self.admin_key = ""
         self._checkout = checkout
         self._python = sys.executable if checkout == ROOT else str(checkout / ".venv/bin/python")
         token = str(secret_file(folder, "token", INTERNAL_TOKEN))
@@ -175,17 +179,17 @@ class CheckoutGateway(Subject):
         return _answers(f"{self.url}/livez")
 
     def bootstrap(self) -> None:
-        """Makes the key that callers send."""
+        """Makes the key that callers send, and an administrator's."""
         command = [self._python, "-m", "cloister_gateway", "bootstrap", "--config", str(self._config)]
         made = subprocess.run(
             [*command, "--format", "env"], cwd=self._checkout, check=True, capture_output=True, text=True
         )
         lines = dict(line.split("=", 1) for line in made.stdout.splitlines() if "=" in line)
-        self.key = lines["OPENAI_API_KEY"]
+        self.key, self.admin_key = lines["OPENAI_API_KEY"], lines.get("CLOISTER_ADMIN_KEY", "")
 
 
 @contextmanager
-def gateway_of(checkout: Path, folder: Path, pod: MockPod, *, name: str, **more: Any) -> Iterator[Subject]:
+def gateway_of(checkout: Path, folder: Path, pod: MockPod, *, name: str, **more: Any) -> Iterator[CheckoutGateway]:
     """A serving gateway of a checkout, with everything on and a Redis of its own that loses nothing.
 
     Args:

@@ -1,6 +1,7 @@
 """Retrieval quality: what the retriever finds beside either half alone, and beside the same without protection.
 
     python -m tests.bench.retriever --data FOLDER [--milvus lite|235] [--questions N] [--passages N]
+    python -m tests.bench.retriever --bulk          files in bulk: see `tests.bench.retriever.bulk`
 
 FOLDER has ``passages.jsonl`` (``{id, text}``) and ``questions.jsonl`` (``{turns: [{role, text}], relevant: [id]}``).
 Passages go in as Markdown files with the passage's id as heading, so that a result's ``section`` names the passage.
@@ -36,12 +37,14 @@ from cloister_retriever.terms.weights import TermKey, asked_terms, passage_terms
 from cloister_retriever.terms.words import language_of, words_of
 from numpy.typing import NDArray
 
+from tests.bench.retriever import bulk
 from tests.support.documents import ingested, place, upload
 from tests.support.embedder import EMBEDDER_TOKEN
 from tests.support.embedder_service import real_embedder
 from tests.support.milvus import MilvusLite, MilvusServer235
 from tests.support.models import MINILM
 from tests.support.retriever import TENANT, RetrieverProcess
+from tests.support.retriever_parts import read_here
 
 _PASSAGES_A_FILE = 100
 _TEXTS_A_CALL = 64
@@ -64,11 +67,20 @@ class Chunk(NamedTuple):
 def main() -> None:
     """Runs the comparison and prints its figures."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.retriever")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--milvus", choices=["lite", "235"], default="lite")
+    parser.add_argument("--data", type=Path, help="required without --bulk")
+    parser.add_argument(
+        "--milvus", choices=["none", "lite", "235"], help="with --bulk none, which is sealed; else lite"
+    )
     parser.add_argument("--questions", type=int, default=100)
     parser.add_argument("--passages", type=int, help="fewer passages: those that answer a question, then others")
+    parser.add_argument("--bulk", action="store_true", help="how fast many files are searchable, and one beside them")
+    bulk.add_arguments(parser)
     arguments = parser.parse_args()
+    if arguments.bulk:
+        bulk.measure(arguments)
+        return
+    if arguments.data is None or arguments.milvus == "none":
+        parser.error("the comparison needs --data, and a Milvus")
     passages = _lines(arguments.data / "passages.jsonl")
     questions = [
         Question(
@@ -79,9 +91,9 @@ def main() -> None:
     ]
     wanted = {one for question in questions for one in question.relevant}
     passages = sorted(passages, key=lambda one: one["id"] not in wanted)[: arguments.passages]
-    with tempfile.TemporaryDirectory() as name, real_embedder(Path(name)) as embedder:
+    with tempfile.TemporaryDirectory() as name, real_embedder(Path(name), texts_only=True) as embedder:
         folder = Path(name)
-        server = (MilvusLite if arguments.milvus == "lite" else MilvusServer235)(folder)
+        server = (MilvusServer235 if arguments.milvus == "235" else MilvusLite)(folder)
         server.start()
         patient = {"timeout_seconds": 30}  # a busy machine should cost time, not the whole run
         retriever = RetrieverProcess(
@@ -101,11 +113,11 @@ def _compare(
     sdk = retriever.openai(TENANT)
     started = time.monotonic()
     store, files, chunks = _ingest(sdk, passages)
-    print(f"{len(passages)} passages, {len(chunks)} chunks, ingested in {time.monotonic() - started:.1f} s")
+    print(f"{len(passages)} passages, {len(chunks)} chunks, ingested in {time.monotonic() - started:.1f} s", flush=True)
     sealed = sdk.vector_stores.create(name="sealed", extra_body={"protection": "sealed"}).id
     sdk.vector_stores.file_batches.create(sealed, file_ids=files)
     assert ingested(sdk, sealed, seconds=3600).file_counts.completed == len(files)
-    plain = Plain(embedder, list(chunks.values()))
+    plain = Plain(embedder, chunks)
     vectors = _embed(embedder, [query for question in questions for query in question.queries])
     asked = iter(vectors)
     exact = {query: next(asked) for question in questions for query in question.queries}
@@ -158,21 +170,20 @@ class Plain:
         return [self._sources[int(row)] for row in np.argsort(-scores, kind="stable")[:10]]
 
 
-def _ingest(sdk: openai.OpenAI, passages: Sequence[dict[str, Any]]) -> tuple[str, list[str], dict[str, Chunk]]:
-    """The store, its files, and every chunk by its id."""
-    files = []
+def _ingest(sdk: openai.OpenAI, passages: Sequence[dict[str, Any]]) -> tuple[str, list[str], list[Chunk]]:
+    """The store, its files, and every chunk as the retriever cuts it: read here too, by the same program."""
+    files: list[str] = []
+    chunks: list[Chunk] = []
     for first in range(0, len(passages), _PASSAGES_A_FILE):
         part = passages[first : first + _PASSAGES_A_FILE]
         # A "#" at a line's start would be a heading of its own.
         text = "".join(f"# {one['id']}\n\n{one['text'].replace(chr(10) + '#', chr(10) + ' #')}\n\n" for one in part)
         files.append(upload(sdk, f"{first}.md", text.encode()))
-    store = sdk.vector_stores.create(name="bench").id
+        read = read_here(text.encode(), f"{first}.md")
+        chunks += [Chunk(str(chunk.section), read.text[chunk.start : chunk.end]) for chunk in read.chunks]
+    store = sdk.vector_stores.create(name="bench", extra_body={"protection": "standard"}).id
     sdk.vector_stores.file_batches.create(store, file_ids=files)
     assert ingested(sdk, store, seconds=3600).file_counts.completed == len(files)
-    chunks: dict[str, Chunk] = {}
-    for one in passages:
-        for found in sdk.vector_stores.search(store, query=one["text"][:2000], max_num_results=50).data:
-            chunks[place(found)["id"]] = Chunk(str(place(found)["section"]), found.content[0].text)
     return store, files, chunks
 
 

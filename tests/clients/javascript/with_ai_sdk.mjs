@@ -17,8 +17,8 @@ const compatible = createOpenAICompatible({
   supportsStructuredOutputs: true,
 });
 const models = { responses: openai(MODEL), chat: openai.chat(MODEL), compatible: compatible(MODEL) };
-const common = { maxOutputTokens: 12, maxRetries: 0 };
-const bound = { ...common, maxOutputTokens: 96 }; // for answers that are no good when they are cut off
+const common = { maxOutputTokens: 6, maxRetries: 0 };
+const bound = { ...common, maxOutputTokens: 40 }; // for answers that are no good when they are cut off
 const weather = tool({
   description: "What the weather is like in a city.",
   inputSchema: z.object({ city: z.enum(["Oslo", "Rome"]) }),

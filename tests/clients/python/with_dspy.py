@@ -6,7 +6,7 @@ import dspy
 from flows import API_KEY, BASE_URL, MODEL, flow, run
 
 dspy.configure(
-    lm=dspy.LM(f"openai/{MODEL}", api_base=BASE_URL, api_key=API_KEY, max_tokens=32, cache=False, num_retries=0)
+    lm=dspy.LM(f"openai/{MODEL}", api_base=BASE_URL, api_key=API_KEY, max_tokens=16, cache=False, num_retries=0)
 )
 
 
@@ -23,7 +23,7 @@ def answers_by_responses() -> None:
         model_type="responses",
         api_base=BASE_URL,
         api_key=API_KEY,
-        max_tokens=32,
+        max_tokens=16,
         cache=False,
         num_retries=0,
     )

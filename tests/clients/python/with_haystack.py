@@ -16,7 +16,7 @@ def weather(city: Literal["Oslo", "Rome"]) -> str:
     return f"It rains in {city}."
 
 
-def chat(max_completion_tokens: int = 12, **options: object) -> OpenAIChatGenerator:
+def chat(max_completion_tokens: int = 6, **options: object) -> OpenAIChatGenerator:
     settings = {"max_completion_tokens": max_completion_tokens, **options}
     return OpenAIChatGenerator(model=MODEL, max_retries=0, generation_kwargs=settings)
 
@@ -37,7 +37,7 @@ def streams() -> None:
     chunks: list[str] = []
     generator = OpenAIChatGenerator(
         model=MODEL,
-        generation_kwargs={"max_completion_tokens": 12},
+        generation_kwargs={"max_completion_tokens": 6},
         streaming_callback=lambda c: chunks.append(c.content),
     )
     (reply,) = generator.run([ChatMessage.from_user("Say hello.")])["replies"]
@@ -64,7 +64,7 @@ def an_agent_calls_a_tool() -> None:
 
 @flow
 def answers_by_responses() -> None:
-    generator = OpenAIResponsesChatGenerator(model=MODEL, max_retries=0, generation_kwargs={"max_output_tokens": 12})
+    generator = OpenAIResponsesChatGenerator(model=MODEL, max_retries=0, generation_kwargs={"max_output_tokens": 6})
     (reply,) = generator.run([ChatMessage.from_user("Say hello.")])["replies"]
     assert reply.text
     (again,) = generator.run([ChatMessage.from_user("Say hello."), reply, ChatMessage.from_user("Again.")])["replies"]

@@ -31,7 +31,7 @@ class Person(BaseModel):
     age: int = Field(ge=0, le=150)
 
 
-def chat(max_tokens: int = 12, **options: object) -> ChatOpenAI:
+def chat(max_tokens: int = 6, **options: object) -> ChatOpenAI:
     return ChatOpenAI(model=MODEL, max_tokens=max_tokens, max_retries=0, **options)
 
 

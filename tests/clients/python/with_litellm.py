@@ -16,7 +16,7 @@ ASKED = [{"role": "user", "content": "What is the weather in Oslo?"}]
 
 @flow
 def answers() -> None:
-    answer = litellm.completion(f"openai/{MODEL}", messages=ASKED, max_tokens=12, **ACCESS)
+    answer = litellm.completion(f"openai/{MODEL}", messages=ASKED, max_tokens=6, **ACCESS)
     assert answer.choices[0].message.content
     assert answer.usage.total_tokens > 0
 
@@ -24,7 +24,7 @@ def answers() -> None:
 @flow
 def streams() -> None:
     chunks = litellm.completion(
-        f"openai/{MODEL}", messages=ASKED, max_tokens=12, stream=True, stream_options={"include_usage": True}, **ACCESS
+        f"openai/{MODEL}", messages=ASKED, max_tokens=6, stream=True, stream_options={"include_usage": True}, **ACCESS
     )
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
@@ -49,7 +49,7 @@ def calls_a_tool_and_goes_on() -> None:
         messages=[*ASKED, message.model_dump(), *said],
         tools=[WEATHER],
         tool_choice="none",
-        max_tokens=12,
+        max_tokens=6,
         **ACCESS,
     )
     assert again.choices[0].message.content is not None
@@ -57,9 +57,9 @@ def calls_a_tool_and_goes_on() -> None:
 
 @flow
 def answers_by_responses() -> None:
-    answer = litellm.responses(model=f"openai/{MODEL}", input="Say hello.", max_output_tokens=12, **ACCESS)
+    answer = litellm.responses(model=f"openai/{MODEL}", input="Say hello.", max_output_tokens=6, **ACCESS)
     assert answer.output
-    events = litellm.responses(model=f"openai/{MODEL}", input="Say hello.", max_output_tokens=12, stream=True, **ACCESS)
+    events = litellm.responses(model=f"openai/{MODEL}", input="Say hello.", max_output_tokens=6, stream=True, **ACCESS)
     assert [event.type for event in events][-1] in {"response.completed", "response.incomplete"}
 
 

@@ -22,7 +22,7 @@ def weather(city: Literal["Oslo", "Rome"]) -> str:
     return f"It rains in {city}."
 
 
-def chat(max_tokens: int = 12) -> OpenAILike:
+def chat(max_tokens: int = 6) -> OpenAILike:
     # (Its class for OpenAI itself knows the context of OpenAI's own models only.)
     return OpenAILike(
         model=MODEL,
@@ -84,7 +84,7 @@ def answers_by_responses() -> None:
         model=MODEL,
         api_base=BASE_URL,
         api_key=API_KEY,
-        max_output_tokens=12,
+        max_output_tokens=6,
         max_retries=0,
         timeout=300,
         context_window=2048,

@@ -37,13 +37,13 @@ llm("keys", "set", "ours", "--value", API_KEY)
 
 @flow
 def answers_and_goes_on() -> None:
-    assert llm("-m", "ours", "-o", "max_tokens", "12", "Say hello.")
-    assert llm("-c", "Again.")
+    assert llm("-m", "ours", "-o", "max_tokens", "6", "Say hello.")
+    assert llm("-c", "-o", "max_tokens", "6", "Again.")
 
 
 @flow
 def answers_without_a_stream() -> None:
-    assert llm("-m", "ours", "--no-stream", "-s", "Be brief.", "-o", "max_tokens", "12", "Say hello.")
+    assert llm("-m", "ours", "--no-stream", "-s", "Be brief.", "-o", "max_tokens", "6", "Say hello.")
 
 
 @flow

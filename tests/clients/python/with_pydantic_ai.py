@@ -16,7 +16,7 @@ class City(BaseModel):
     name: Literal["Oslo", "Rome"]
 
 
-def agent(kind: type, max_tokens: int = 12, **options: object) -> Agent:
+def agent(kind: type, max_tokens: int = 6, **options: object) -> Agent:
     return Agent(kind(MODEL), model_settings={"max_tokens": max_tokens}, instructions="Be brief.", **options)
 
 
@@ -55,7 +55,7 @@ def first_weather(context: RunContext) -> ModelSettings:
     """The tool at the first step, and an answer at the next."""
     if context.run_step <= 1:
         return {"max_tokens": 96, "tool_choice": ["weather"], "parallel_tool_calls": False}
-    return {"max_tokens": 12, "tool_choice": "none"}
+    return {"max_tokens": 6, "tool_choice": "none"}
 
 
 @flow

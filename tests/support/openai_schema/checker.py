@@ -22,16 +22,22 @@ _THOUGHTS = frozenset({"reasoning", "reasoning_content"})
 EXTENSIONS: Mapping[str, frozenset[str]] = {
     # The last three stand in what OpenAI's server answers, and in the Open Responses schema, but not in OpenAI's.
     "Response": frozenset({"truncation_details", "citation_details", "store", "presence_penalty", "frequency_penalty"}),
+    "ResponseUsage": frozenset({"cloister"}),
+    "ResponseCompactionItem": frozenset({"cloister"}),
     "ChatCompletionMessage": _THOUGHTS,
     "ChatCompletionChunkChoiceDelta": _THOUGHTS,
-    "Model": frozenset({"cloister"}),
+    "Model": frozenset({"cloister", "parent", "root"}),
     # As OpenAI's sockets send it; the schema has it missing.
     "ResponsesServerEventResponseWsError": frozenset({"headers"}),
     "ResponseFileSearchToolCall": frozenset({"coverage"}),
-    "VectorStore": frozenset({"description", "protection", "status_details"}),
-    "VectorStoreFile": frozenset({"access", "status_details"}),
+    "ResponseFileSearchToolCallResult": frozenset({"image"}),
+    "ResponseQueuedEvent": frozenset({"queue"}),
+    "FileSearchTool": frozenset({"rewrite_query"}),
+    "VectorStore": frozenset({"description", "progress", "protection", "status_details"}),
+    "VectorStoreFile": frozenset({"access", "progress", "status_details"}),
+    "VectorStoreFileBatch": frozenset({"progress", "status_details"}),
     "FileObject": frozenset({"access"}),
-    "VectorStoreSearchResponse": frozenset({"passage"}),
+    "VectorStoreSearchResponse": frozenset({"found_by", "image", "passage"}),
     "Project": frozenset({"status_details"}),
     "ProjectServiceAccount": frozenset({"status_details"}),
     "ProjectAPIKey": frozenset({"scopes", "user", "groups", "status_details"}),
@@ -44,6 +50,13 @@ EXTENSIONS: Mapping[str, frozenset[str]] = {
 NULLS: Mapping[str, frozenset[str]] = {
     # As OpenAI's server has it until the end, and the Open Responses schema says; OpenAI's schema has it missing.
     "Response": frozenset({"usage"}),
+    # As OpenAI's server and its reference have them until there is something to say; the schema has them missing.
+    "Batch": frozenset(
+        {
+            *("cancelled_at", "cancelling_at", "completed_at", "error_file_id", "errors", "expired_at", "failed_at"),
+            *("finalizing_at", "in_progress_at", "model", "output_file_id", "usage"),
+        }
+    ),
     # The schema has one type for whole answers and for chunks, in which OpenAI's server has it at the end only.
     "CompletionChoice": frozenset({"finish_reason"}),
 }
@@ -52,6 +65,8 @@ NULLS: Mapping[str, frozenset[str]] = {
 VALUES: Mapping[str, Mapping[str, Fact]] = {
     # What is damaged where it is stored.
     "VectorStore": {"status": {"enum": ["error"]}},
+    # A file whose project is over a limit: OpenAI's word for it elsewhere.
+    "VectorStoreFileLastError": {"code": {"enum": ["rate_limit_exceeded"]}},
     # With ``encoding_format: base64``, as the SDK asks for it: the schema knows the other form only.
     "Embedding": {"embedding": "string"},
 }
@@ -78,6 +93,13 @@ ALWAYS: Mapping[str, frozenset[str]] = {
     "ResponseOutputText": frozenset({"logprobs"}),
     "ResponseFileSearchToolCall": frozenset({"results"}),
     "ResponseFileSearchToolCallResult": frozenset({"attributes", "file_id", "filename", "score", "text"}),
+    "Batch": frozenset(
+        {
+            *("cancelled_at", "cancelling_at", "completed_at", "error_file_id", "errors", "expired_at", "expires_at"),
+            *("failed_at", "finalizing_at", "in_progress_at", "metadata", "model", "output_file_id"),
+            *("request_counts", "usage"),
+        }
+    ),
     "VectorStore": frozenset({"expires_at"}),
     "VectorStoreFile": frozenset({"attributes", "chunking_strategy"}),
 }

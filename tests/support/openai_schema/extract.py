@@ -53,6 +53,9 @@ _ROOTS = {
     "VectorStoreSearchResponse": "VectorStoreSearchResponse",
     "FileContentResponse": "vector_stores.FileContentResponse",
     "ErrorObject": "shared.ErrorObject",
+    "ResponseCompactionItem": "responses.ResponseCompactionItem",
+    "ResponseInputMessageItem": "responses.ResponseInputMessageItem",
+    "ResponseUsage": "responses.ResponseUsage",
     "ResponseWsError": "responses.responses_server_event.ResponseWsError",
     "AdminAPIKeyCreateResponse": "admin.organization.AdminAPIKeyCreateResponse",
     "ServiceAccountCreateResponse": "admin.organization.projects.ServiceAccountCreateResponse",
@@ -60,6 +63,11 @@ _ROOTS = {
     "Project": "admin.organization.Project",
     "ProjectServiceAccount": "admin.organization.projects.ProjectServiceAccount",
     "ProjectAPIKey": "admin.organization.projects.ProjectAPIKey",
+    "ProjectRateLimit": "admin.organization.projects.ProjectRateLimit",
+    "ProjectSpendLimit": "admin.organization.projects.ProjectSpendLimit",
+    "OrganizationSpendLimit": "admin.organization.OrganizationSpendLimit",
+    "Batch": "Batch",
+    "UsageCostsResponse": "admin.organization.UsageCostsResponse",
 }
 """Where the Python package has what our routes answer with."""
 
@@ -69,6 +77,7 @@ _SERVED = re.compile(
 )
 _SERVED_TYPES = {
     *("message", "file_search_call", "function_call", "function_call_output", "reasoning", "item_reference"),
+    "compaction",
     *("function", "file_search", "allowed_tools"),
 }
 

@@ -28,6 +28,25 @@ def _deleted(kind: str) -> Fact:
     return _object(id="string", object={"enum": [kind]}, deleted={"enum": [True]})
 
 
+def _alert(kind: str) -> Fact:
+    """A spend alert. (The SDKs name one currency; here it is that of the installation.)"""
+    channel = _object(type={"enum": ["email"]}, recipients={"list": "string"})
+    channel["optional"] = {"subject_prefix": _STRING_OR_NULL}
+    return _object(
+        id="string",
+        object={"enum": [f"{kind}.spend_alert"]},
+        currency="string",
+        interval={"enum": ["month"]},
+        threshold_amount="integer",
+        notification_channel=channel,
+    )
+
+
+def _gone(kind: str) -> Fact:
+    """The same of what has no id."""
+    return _object(object={"enum": [kind]}, deleted={"enum": [True]})
+
+
 ROOTS = SCHEMA.roots
 ERROR: Fact = _object(error={"object": "ErrorObject"})
 _SEARCH_PAGE: Fact = _object(
@@ -37,11 +56,38 @@ _SEARCH_PAGE: Fact = _object(
     has_more="boolean",
     next_page=_STRING_OR_NULL,
 )
+_SEARCH_PAGE["optional"] = {"query_rewritten": "boolean"}
 _CONTENT_PAGE: Fact = _object(
     object={"enum": ["vector_store.file_content.page"]},
     data={"list": ROOTS["FileContentResponse"]},
     has_more="boolean",
     next_page=_STRING_OR_NULL,
+)
+
+_INPUT_TOKENS: Fact = _object(
+    object={"enum": ["response.input_tokens"]},
+    input_tokens="integer",
+    cloister=_object(
+        parts={"map": "integer"},
+        dropped_messages="integer",
+        most_output_tokens="integer",
+        limits={
+            "list": _object(
+                **dict.fromkeys(("level", "unit", "per"), "string"),
+                **dict.fromkeys(("limit", "used", "takes"), "integer"),
+                model=_STRING_OR_NULL,
+            )
+        },
+    ),
+)
+
+# The SDK's type of the output has no messages of users, of which its own text says that they are in it.
+_COMPACTED: Fact = _object(
+    id="string",
+    object={"enum": ["response.compaction"]},
+    created_at="integer",
+    output={"list": {"one_of": [ROOTS["ResponseInputMessageItem"], ROOTS["ResponseCompactionItem"]]}},
+    usage=ROOTS["ResponseUsage"],
 )
 
 _OUR_EVENTS: dict[str, Fact] = {
@@ -57,6 +103,8 @@ _CONVERSATION = "/v1/conversations/[^/]+"
 
 _ANSWERS: list[tuple[str, str, Fact]] = [
     ("POST", "/v1/responses", ROOTS["Response"]),
+    ("POST", "/v1/responses/input_tokens", _INPUT_TOKENS),
+    ("POST", "/v1/responses/compact", _COMPACTED),
     ("GET", "/v1/responses/[^/]+", ROOTS["Response"]),
     ("POST", "/v1/responses/[^/]+/cancel", ROOTS["Response"]),
     ("DELETE", "/v1/responses/[^/]+", _deleted("response")),
@@ -78,6 +126,9 @@ _ANSWERS: list[tuple[str, str, Fact]] = [
     ("DELETE", "/v1/files/[^/]+", ROOTS["FileDeleted"]),
     ("POST", "/v1/uploads(/[^/]+/(complete|cancel))?", ROOTS["Upload"]),
     ("POST", "/v1/uploads/[^/]+/parts", ROOTS["UploadPart"]),
+    ("GET", "/v1/batches", _page(ROOTS["Batch"])),
+    ("POST", "/v1/batches(/[^/]+/cancel)?", ROOTS["Batch"]),
+    ("GET", "/v1/batches/[^/]+", ROOTS["Batch"]),
     ("POST", "/v1/vector_stores", ROOTS["VectorStore"]),
     ("GET", "/v1/vector_stores", _page(ROOTS["VectorStore"])),
     ("GET|POST", _STORE, ROOTS["VectorStore"]),
@@ -104,6 +155,21 @@ _ANSWERS: list[tuple[str, str, Fact]] = [
     ("GET", f"{_PROJECT}/api_keys", _page(ROOTS["ProjectAPIKey"])),
     ("GET", f"{_PROJECT}/api_keys/[^/]+", ROOTS["ProjectAPIKey"]),
     ("DELETE", f"{_PROJECT}/api_keys/[^/]+", _deleted("organization.project.api_key.deleted")),
+    ("GET", f"{_ORGANIZATION}/(usage/(completions|embeddings|vector_stores)|costs)", ROOTS["UsageCostsResponse"]),
+    ("GET", f"{_PROJECT}/rate_limits", _page(ROOTS["ProjectRateLimit"])),
+    ("POST", f"{_PROJECT}/rate_limits/.+", ROOTS["ProjectRateLimit"]),
+    ("GET|POST", f"{_PROJECT}/spend_limit", ROOTS["ProjectSpendLimit"]),
+    ("DELETE", f"{_PROJECT}/spend_limit", _gone("project.spend_limit.deleted")),
+    ("GET|POST", f"{_PROJECT}/spend_alerts/[^/]+", _alert("project")),
+    ("POST", f"{_PROJECT}/spend_alerts", _alert("project")),
+    ("GET", f"{_PROJECT}/spend_alerts", _page(_alert("project"))),
+    ("DELETE", f"{_PROJECT}/spend_alerts/[^/]+", _deleted("project.spend_alert.deleted")),
+    ("GET|POST", f"{_ORGANIZATION}/spend_alerts/[^/]+", _alert("organization")),
+    ("POST", f"{_ORGANIZATION}/spend_alerts", _alert("organization")),
+    ("GET", f"{_ORGANIZATION}/spend_alerts", _page(_alert("organization"))),
+    ("DELETE", f"{_ORGANIZATION}/spend_alerts/[^/]+", _deleted("organization.spend_alert.deleted")),
+    ("GET|POST", f"{_ORGANIZATION}/spend_limit", ROOTS["OrganizationSpendLimit"]),
+    ("DELETE", f"{_ORGANIZATION}/spend_limit", _gone("organization.spend_limit.deleted")),
 ]
 
 _OURS = re.compile(r"/v1/rerank|.*/files/[^/]+/content|/v1/organization/projects/[^/]+/service_accounts/[^/]+/api_keys")

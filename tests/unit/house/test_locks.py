@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 
 REQUIREMENTS = Path(__file__).parents[3] / "requirements"
 LOCKS = sorted(REQUIREMENTS.glob("*.txt"))
-SHARED = ("gateway", "embedder", "retriever", "local", "test")
+SHARED = ("gateway", "embedder", "retriever", "local", "test", "ocr")
 PIN = re.compile(r"^([a-z0-9._-]+)(?:\[[a-z0-9,._-]+\])?==(\S+)", re.MULTILINE)
 
 

@@ -15,6 +15,7 @@ from cloister_common.wire.requests import Extension, Hint, RequestModel, mark_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openai.types import (
+    BatchCreateParams,
     EmbeddingCreateParams,
     UploadCompleteParams,
     UploadCreateParams,
@@ -22,11 +23,19 @@ from openai.types import (
     VectorStoreSearchParams,
     VectorStoreUpdateParams,
 )
-from openai.types.admin.organization import AdminAPIKeyCreateParams, ProjectCreateParams, ProjectUpdateParams
-from openai.types.admin.organization.projects import ServiceAccountCreateParams
+from openai.types.admin.organization import (
+    AdminAPIKeyCreateParams,
+    ProjectCreateParams,
+    ProjectUpdateParams,
+    SpendAlertCreateParams,
+    SpendLimitUpdateParams,
+)
+from openai.types.admin.organization.projects import RateLimitUpdateRateLimitParams, ServiceAccountCreateParams
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from openai.types.completion_create_params import CompletionCreateParamsNonStreaming as TextCompletionCreateParams
 from openai.types.conversations import ConversationCreateParams, ConversationUpdateParams, ItemCreateParams
+from openai.types.responses.input_token_count_params import InputTokenCountParams
+from openai.types.responses.response_compact_params import ResponseCompactParams
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 from openai.types.responses.responses_client_event_param import ResponseCreate
 from openai.types.vector_stores import FileBatchCreateParams, FileCreateParams, FileUpdateParams
@@ -39,6 +48,8 @@ from tests.support.routes import bodies
 OPENAI: dict[str, Any] = {
     "POST /v1/responses": ResponseCreateParamsNonStreaming,
     "response.create on a WebSocket": ResponseCreate,
+    "POST /v1/responses/input_tokens": InputTokenCountParams,
+    "POST /v1/responses/compact": ResponseCompactParams,
     "POST /v1/chat/completions": CompletionCreateParamsNonStreaming,
     "POST /v1/completions": TextCompletionCreateParams,
     "POST /v1/embeddings": EmbeddingCreateParams,
@@ -53,12 +64,18 @@ OPENAI: dict[str, Any] = {
     "POST /v1/vector_stores/{id}/files": FileCreateParams,
     "POST /v1/vector_stores/{id}/files/{file_id}": FileUpdateParams,
     "POST /v1/vector_stores/{id}/file_batches": FileBatchCreateParams,
+    "POST /v1/batches": BatchCreateParams,
     "POST /v1/organization/projects": ProjectCreateParams,
     "POST /v1/organization/projects/{id}": ProjectUpdateParams,
     "POST /v1/organization/admin_api_keys": AdminAPIKeyCreateParams,
     "POST …/service_accounts": ServiceAccountCreateParams,
+    "POST …/rate_limits/{id}": RateLimitUpdateRateLimitParams,
+    "POST …/spend_limit": SpendLimitUpdateParams,
+    "POST …/spend_alerts": SpendAlertCreateParams,
 }
 LEAST: dict[str, dict[str, Any]] = {
+    "POST /v1/responses/input_tokens": {"model": "m", "input": "x"},
+    "POST /v1/responses/compact": {"model": "m", "input": "x"},
     "response.create on a WebSocket": {"type": "response.create", "model": "m", "input": "x"},
     "POST /v1/completions": {"model": "m", "prompt": "x"},
     "POST /v1/embeddings": {"model": "m", "input": "x"},
@@ -70,15 +87,36 @@ LEAST: dict[str, dict[str, Any]] = {
     "POST /v1/vector_stores/{id}/files": {"file_id": "f"},
     "POST /v1/vector_stores/{id}/files/{file_id}": {"attributes": None},
     "POST /v1/vector_stores/{id}/file_batches": {"file_ids": ["f"]},
+    "POST /v1/batches": {"input_file_id": "f", "endpoint": "/v1/responses", "completion_window": "24h"},
     "POST /v1/organization/projects": {"name": "n"},
     "POST /v1/organization/projects/{id}": {"name": "n"},
     "POST /v1/organization/admin_api_keys": {"name": "n"},
     "POST …/service_accounts": {"name": "n"},
+    "POST …/spend_limit": {"currency": "USD", "interval": "month", "threshold_amount": 1},
+    "POST …/spend_alerts": {
+        "currency": "USD",
+        "interval": "month",
+        "threshold_amount": 1,
+        "notification_channel": {"type": "email", "recipients": ["a@example.org"]},
+    },
 }
 """A body that works, where an empty one does not."""
 DRAWN_ELSEWHERE = {"POST /v1/responses", "POST /v1/chat/completions"}
-OURS = {"POST /v1/rerank", "POST …/service_accounts/{id}/api_keys", "POST /cloister/v1/socket-tickets"}
-NOT_IN_THE_BODY = {("POST /v1/vector_stores/{id}/files/{file_id}", "vector_store_id")}
+OURS = {
+    "POST /v1/rerank",
+    "POST …/service_accounts/{id}/api_keys",
+    "POST /cloister/v1/adapters",
+    "POST /cloister/v1/socket-tickets",
+    "POST /cloister/v1/plans/usage",
+    "POST /cloister/v1/plans/usage/observed",
+    "POST /cloister/v1/models",
+    "POST …/history_policy",
+    "POST /cloister/v1/vector_stores/{id}/reembed",
+}
+NOT_IN_THE_BODY = {
+    ("POST /v1/vector_stores/{id}/files/{file_id}", "vector_store_id"),
+    ("POST …/rate_limits/{id}", "project_id"),
+}
 IN_THE_QUERY = {("POST /v1/conversations/{id}/items", "include")}
 
 
