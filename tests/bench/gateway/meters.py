@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from tests.support.redis_server import RedisServer
 
@@ -14,6 +15,9 @@ __all__ = ["Meter", "Usage", "cpu_seconds", "resident_bytes"]
 
 _PROCESSOR_CLOCK = 2  # CPUCLOCK_SCHED of clock_getcpuclockid(3): all threads of a process, in nanoseconds
 _SCRIPTS = frozenset({"eval", "evalsha", "fcall"})
+_LOOKS = 200
+"""So often a moment is looked for in which Redis serves nobody: what it wrote to clients and what it wrote in all are
+read one after the other, and what it writes in between would be counted as a sync, or as one that is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +77,33 @@ class Meter:
         """What was used up to now."""
         if self._redis is None or self._client is None:
             return Usage(time.perf_counter(), cpu_seconds(self._pid))
-        said = self._client.info("all")
-        self._own += 1  # In one command and one connection, so that it is one trip.
-        calls = {name.removeprefix("cmdstat_"): one["calls"] for name, one in said.items() if "cmdstat_" in name}
+        said, written = self._still(self._redis.pid)
         return Usage(
             seconds=time.perf_counter(),
             cpu=cpu_seconds(self._pid),
             redis_cpu=cpu_seconds(self._redis.pid),
             trips=said["total_reads_processed"] - self._own,
-            commands=sum(calls.values()) - self._own,
-            scripts=sum(count for name, count in calls.items() if name in _SCRIPTS),
-            syncs=_written(self._redis.pid) - said["total_writes_processed"],
+            commands=_commands(said) - self._own,
+            scripts=sum(count for name, count in _calls(said).items() if name in _SCRIPTS),
+            syncs=written - said["total_writes_processed"],
             sent=said["total_net_output_bytes"],
         )
+
+    def _still(self, pid: int) -> tuple[dict[str, Any], int]:
+        """What Redis says, and how often it wrote, of one moment: nobody else was served shortly before it either."""
+        earlier, before = self._info(), self._info()
+        for _ in range(_LOOKS):
+            written = _written(pid)
+            now = self._info()
+            if _commands(now) == _commands(earlier) + 2:
+                break
+            earlier, before = before, now
+        return now, written
+
+    def _info(self) -> dict[str, Any]:
+        assert self._client is not None
+        self._own += 1  # In one command and one connection, so that it is one trip.
+        return self._client.info("stats", "commandstats")
 
     def close(self) -> None:
         """Lets go of its connection."""
@@ -109,6 +127,15 @@ def _family(pid: int) -> Iterable[int]:
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in children.read_text().split():
             yield from _family(int(child))
+
+
+def _calls(said: dict[str, Any]) -> dict[str, int]:
+    """How often each command was called."""
+    return {name.removeprefix("cmdstat_"): one["calls"] for name, one in said.items() if name.startswith("cmdstat_")}
+
+
+def _commands(said: dict[str, Any]) -> int:
+    return sum(_calls(said).values())
 
 
 def _written(pid: int) -> int:
