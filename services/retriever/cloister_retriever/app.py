@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from cloister_retriever.charges.routes import router as charges
 from cloister_retriever.context import Context, open_context
 from cloister_retriever.damage import on_damage
+from cloister_retriever.files.parts import router as result_parts
 from cloister_retriever.files.results import router as results
 from cloister_retriever.files.routes import router as files
 from cloister_retriever.pictures.routes import router as pictures
@@ -56,6 +57,7 @@ def create_app(settings: RetrieverSettings) -> FastAPI:
         larger_bodies={
             "/v1/files": settings.ingestion.max_file_bytes + _FORM_BYTES,
             "/internal/files": settings.ingestion.max_file_bytes,
+            "/internal/batches": settings.ingestion.max_file_bytes,
             "/internal/read": MOST_FILE_BYTES,
             "/internal/image": MOST_IMAGE_FILE_BYTES,
             "/v1/uploads": PART_BYTES + _FORM_BYTES,
@@ -69,6 +71,7 @@ def create_app(settings: RetrieverSettings) -> FastAPI:
             charges,
             files,
             results,
+            result_parts,
             uploads,
             reading,
             pictures,

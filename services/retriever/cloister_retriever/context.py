@@ -15,7 +15,7 @@ from cloister_retriever.audience.service import Audiences
 from cloister_retriever.audience.store import AccessStore
 from cloister_retriever.charges.service import Charges
 from cloister_retriever.files.service import FileService
-from cloister_retriever.files.store import FileStore
+from cloister_retriever.files.store import FileStore, ResultPartStore
 from cloister_retriever.identifiers import UPLOAD_PREFIX
 from cloister_retriever.index.collection import PassageCollection
 from cloister_retriever.index.connection import MilvusConnection
@@ -77,6 +77,7 @@ class Context:
     tokens: InternalTokens
     audiences: Audiences
     files: FileService
+    result_parts: ResultPartStore
     uploads: UploadService
     vector_stores: VectorStoreService
     attachments: AttachmentService
@@ -223,6 +224,7 @@ async def open_context(settings: RetrieverSettings) -> AsyncIterator[Context]:
             tokens=InternalTokens(read_secret_lines(settings.token_file, what="the retriever's internal token")),
             audiences=audiences,
             files=files,
+            result_parts=ResultPartStore(objects, keyring),
             uploads=uploads,
             vector_stores=stores,
             attachments=attachments,

@@ -15,6 +15,7 @@ __all__ = [
     "BATCH_PREFIX",
     "FILE_PREFIX",
     "PART_PREFIX",
+    "REQUESTS_PREFIX",
     "STORE_PREFIX",
     "UPLOAD_PREFIX",
     "check_id",
@@ -29,6 +30,7 @@ __all__ = [
 FILE_PREFIX = "file-"
 STORE_PREFIX = "vs_"
 BATCH_PREFIX = "vsfb_"
+REQUESTS_PREFIX = "batch_"
 ATTACHMENT_PREFIX = "vsf_"
 UPLOAD_PREFIX = "upload_"
 PART_PREFIX = "part_"
@@ -37,6 +39,7 @@ _WHAT = {
     FILE_PREFIX: "file",
     STORE_PREFIX: "vector store",
     BATCH_PREFIX: "file batch",
+    REQUESTS_PREFIX: "batch",
     UPLOAD_PREFIX: "upload",
     PART_PREFIX: "part",
 }

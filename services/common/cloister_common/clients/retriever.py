@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from cloister_common.caller import NOBODY, Caller
 from cloister_common.clients.call import AWAY_SECONDS, RetryPolicy, call, check_ready, upstream_error
 from cloister_common.clients.forwarding import Forwarder, HandedOn, no_documents
+from cloister_common.clients.result_parts import ResultParts
 from cloister_common.errors import UpstreamFailed
 from cloister_common.http import http_client
 from cloister_common.internal import InternalTokens
@@ -54,6 +55,9 @@ class RetrieverClient:
         tls: Whom to trust where the URL is https.
         deadline_seconds: Bound of one call, its retries included; of what is handed on, of each wait in it.
         retry: How often and how patiently calls are repeated. What is handed on is sent once.
+
+    Attributes:
+        parts: What became of batches that run.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class RetrieverClient:
         self._retry = retry
         self._http = http_client(url, tls=tls, timeout_seconds=deadline_seconds, connections=_CONNECTIONS)
         self._forwarder = Forwarder(self._http, most=_MOST_HANDED_ON, deadline_seconds=deadline_seconds)
+        self.parts = ResultParts(self._ask)
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -265,13 +270,18 @@ class RetrieverClient:
             raise UpstreamFailed("The retriever answered something that is not its schema.") from None
 
     async def _read(self, tenant: str, path: str, content: bytes | None, caller: Caller) -> httpx.Response:
+        return await self._ask(tenant, "POST", path, content or b"", caller)
+
+    async def _ask(
+        self, tenant: str, method: str, path: str, content: bytes | None = None, caller: Caller = NOBODY
+    ) -> httpx.Response:
         return await call(
             self._http,
             _PART,
-            "POST",
+            method,
             path,
             headers=self._tokens.headers(tenant) | caller.headers() | {"content-type": "application/octet-stream"},
-            content=content or b"",
+            content=content,
             deadline_seconds=self._deadline_seconds,
             retry=self._retry,
             away_seconds=AWAY_SECONDS,

@@ -39,6 +39,7 @@ from cloister_common.testing.retriever_answers import (
     result_of,
     scorer_of,
 )
+from cloister_common.testing.retriever_parts import FakeParts
 from cloister_common.testing.retriever_shelves import FakeShelves
 from cloister_common.wire.pictures import media_type_of
 
@@ -57,6 +58,7 @@ class FakeRetriever(FakeShelves):
     Attributes:
         errors: Raised for the next calls, one each, before anything else.
         searches: Tenant and body of each search so far.
+        parts: Parts of the results of batches that run.
         results: The file of each write of a batch's results so far.
         callers: Who each search of several stores was made for.
         may_search: While it is not set, searches of several stores are noted in ``callers`` and wait.
@@ -69,6 +71,7 @@ class FakeRetriever(FakeShelves):
         super().__init__()
         self.errors: list[CloisterError] = []
         self.searches: list[tuple[str, Json]] = []
+        self.parts = FakeParts()
         self.results: list[str] = []
         self.callers: list[Caller] = []
         self.may_search = threading.Event()
@@ -119,6 +122,7 @@ class FakeRetriever(FakeShelves):
             ("POST", f"{batch}/cancel", self._cancel_batch),
             ("GET", f"{batch}/files", self._list_batch),
             ("POST", f"{store}/search", self._search_store),
+            *self.parts.routes(),
             ("POST", "/internal/search", self._search_stores),
             ("POST", "/internal/read", self._read),
             ("POST", "/internal/image", self._image),

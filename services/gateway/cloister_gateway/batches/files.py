@@ -14,7 +14,7 @@ from cloister_common.ids import new_placed_id
 from cloister_gateway.batches.answering import unanswered_line
 from cloister_gateway.batches.lines import InputFile, RawLine, request_of
 from cloister_gateway.batches.records import BatchRecord, BatchState, Tokens
-from cloister_gateway.batches.store import BatchStore
+from cloister_gateway.batches.results import BatchResults
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.storage import KeyedObject
 
@@ -41,31 +41,35 @@ class ResultFiles:
     """Writes them.
 
     Args:
-        store: Has the results.
         retriever: Keeps files.
         most_line_bytes: As long as a line of the input may be.
     """
 
-    def __init__(self, store: BatchStore, retriever: RetrieverClient, *, most_line_bytes: int) -> None:
-        self._store = store
+    def __init__(self, retriever: RetrieverClient, *, most_line_bytes: int) -> None:
         self._retriever = retriever
         self._most_line_bytes = most_line_bytes
 
     async def write(
-        self, keyed: KeyedObject, record: BatchRecord, state: BatchState, caller: Principal, source: InputFile
+        self,
+        keyed: KeyedObject,
+        record: BatchRecord,
+        state: BatchState,
+        caller: Principal,
+        source: InputFile,
+        results: BatchResults,
     ) -> Tokens:
         """Writes those that ``state`` has ids for; the tokens of all answers.
 
         Raises:
             CloisterError: The retriever is away, or does not take them.
         """
-        done = await self._store.done(keyed.id)
+        done = await results.done()
         counted = _Counted()
         if state.output_file_id is not None:
-            lines = self._answered(keyed, done, counted)
+            lines = self._answered(results, done, counted)
             await self._put(caller, record, state.output_file_id, f"{keyed.id}_output.jsonl", lines)
         if state.error_file_id is not None:
-            lines = self._unanswered(keyed, record, state, done, source)
+            lines = self._unanswered(keyed, record, state, done, source, results)
             await self._put(caller, record, state.error_file_id, f"{keyed.id}_error.jsonl", lines)
         return counted.used
 
@@ -82,20 +86,28 @@ class ResultFiles:
             caller=caller.reader,
         )
 
-    async def _answered(self, keyed: KeyedObject, done: Collection[int], counted: "_Counted") -> AsyncIterator[bytes]:
+    async def _answered(
+        self, results: BatchResults, done: Collection[int], counted: "_Counted"
+    ) -> AsyncIterator[bytes]:
         counted.used = Tokens()
-        async for _, result in self._store.results(keyed, done):
+        async for _, result in results.each(done):
             if result.answered:
                 read, cached, written, reasoning = result.used
                 counted.used = counted.used.plus(Tokens(read=read, cached=cached, written=written, reasoning=reasoning))
                 yield result.line
 
     async def _unanswered(
-        self, keyed: KeyedObject, record: BatchRecord, state: BatchState, done: set[int], source: InputFile
+        self,
+        keyed: KeyedObject,
+        record: BatchRecord,
+        state: BatchState,
+        done: set[int],
+        source: InputFile,
+        results: BatchResults,
     ) -> AsyncIterator[bytes]:
         never = _NEVER_ASKED.get(state.ending or "")
         if never is None or len(done) == state.total:
-            async for _, result in self._store.results(keyed, done):
+            async for _, result in results.each(done):
                 if not result.answered:
                     yield result.line
             return
@@ -104,17 +116,17 @@ class ResultFiles:
         try:
             async for part in source.parts():
                 numbers = {line.number for line in part}
-                results = {number: result async for number, result in self._store.results(keyed, numbers & done)}
+                found = {number: result async for number, result in results.each(numbers & done)}
                 left -= numbers
                 for line in part:
-                    found = results.get(line.number)
-                    if found is None:
+                    told = found.get(line.number)
+                    if told is None:
                         yield unanswered_line(keyed.id, line.number, self._custom_id(record, line), code, message)
-                    elif not found.answered:
-                        yield found.line
+                    elif not told.answered:
+                        yield told.line
         except NotFound:
             # The input was deleted meanwhile: what its other lines were called nobody knows any more.
-            async for _, result in self._store.results(keyed, left):
+            async for _, result in results.each(left):
                 if not result.answered:
                     yield result.line
 

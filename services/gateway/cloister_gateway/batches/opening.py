@@ -51,7 +51,7 @@ def open_batches(
         store=store,
         leases=leases,
         answers=LineAnswers(authenticator, admission, settings, most_line_bytes=most_line_bytes),
-        files=ResultFiles(store, retriever, most_line_bytes=most_line_bytes),
+        files=ResultFiles(retriever, most_line_bytes=most_line_bytes),
         endpoints=endpoints,
         retriever=retriever,
         embedder=embedder,

@@ -7,7 +7,7 @@ without a result is asked for again, and of a line that was answered twice the f
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from cloister_common.clients.embedder import EmbedderClient
 from cloister_common.clients.retriever import RetrieverClient
@@ -21,6 +21,7 @@ from cloister_gateway.batches.files import ResultFiles, file_ids
 from cloister_gateway.batches.lines import InputFile, RawLine
 from cloister_gateway.batches.metrics import ENDED, LINES
 from cloister_gateway.batches.records import BatchState, Ending, LineFault, StoredBatch
+from cloister_gateway.batches.results import BatchResults
 from cloister_gateway.batches.store import BatchStore, DeposedError
 from cloister_gateway.batches.validation import InputCheck
 from cloister_gateway.runs.lease import RENEW_SECONDS, Leases
@@ -30,6 +31,7 @@ from cloister_gateway.storage.client import REDIS_AWAY
 __all__ = ["BatchParts", "BatchRun"]
 
 log = get_logger(__name__)
+T = TypeVar("T")
 
 _EMBEDDER_SECONDS = 10.0
 _REDIS_PAUSE_SECONDS = 0.5
@@ -54,6 +56,10 @@ class BatchParts(NamedTuple):
     settings: BatchSettings
     most_line_bytes: int
 
+    def results(self, keyed: KeyedObject) -> BatchResults:
+        """What became of a batch's lines."""
+        return BatchResults(keyed, self.store, self.retriever, self.settings)
+
 
 class BatchRun:
     """The work on a batch whose lease was just taken.
@@ -73,6 +79,7 @@ class BatchRun:
         self._cancelled = stored.cancelling_at is not None
         self._look = asyncio.Event()
         self._stop: Callable[[], None] = _nothing
+        self._results = parts.results(keyed)
         self._source = InputFile(
             parts.retriever,
             keyed.key.tenant,
@@ -183,7 +190,7 @@ class BatchRun:
         return frozenset(model["id"] for model in listed)
 
     async def _do_lines(self, over: Over) -> None:
-        done = await self._parts.store.done(self._keyed.id)
+        done = await self._results.done()
         places = asyncio.Semaphore(self._parts.settings.lines_at_once)
         lost: CloisterError | None = None
         async with asyncio.TaskGroup() as lines:
@@ -205,10 +212,10 @@ class BatchRun:
             result = await self._parts.answers.result(
                 self._keyed.id, self._caller, self._record.endpoint, endpoint, line, over
             )
-            await self._patiently(
-                lambda: self._parts.store.add_result(self._keyed, self._parts.leases.holder, line.number, result)
-            )
+            holder = self._parts.leases.holder
+            held = await self._patiently(lambda: self._parts.store.add_result(self._keyed, holder, line.number, result))
             LINES.labels("completed" if result.answered else "failed").inc()
+            await self._results.make_room(held, holder, self._patiently)
         finally:
             places.release()
 
@@ -218,7 +225,9 @@ class BatchRun:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                used = await self._parts.files.write(self._keyed, self._record, self._state, self._caller, self._source)
+                used = await self._parts.files.write(
+                    self._keyed, self._record, self._state, self._caller, self._source, self._results
+                )
                 break
             except (Unavailable, UpstreamFailed, TooManyRequests) as error:
                 log.warning("batch_files_wait", batch=self._keyed.id, error=error.error_code)
@@ -242,7 +251,7 @@ class BatchRun:
         await self._patiently(lambda: self._parts.store.write(self._keyed, self._parts.leases.holder, state))
         self._state = state
 
-    async def _patiently(self, write: Callable[[], Awaitable[None]]) -> None:
+    async def _patiently(self, write: Callable[[], Awaitable[T]]) -> T:
         """Writes, however long Redis is away: if the lease is over by then, it is found out by the write."""
         while True:
             try:

@@ -16,18 +16,48 @@ from redis.asyncio import Redis
 
 from cloister_gateway.batches.records import RECORD, STATE, BatchRecord, BatchState, LineResult, StoredBatch
 from cloister_gateway.storage import KeyedObject, damage_told, record_key
-from cloister_gateway.storage.layout import BATCH, batch_lines_key, batches_key, lease_key
+from cloister_gateway.storage.layout import (
+    BATCH,
+    batch_lines_key,
+    batch_moved_key,
+    batch_parts_key,
+    batches_key,
+    lease_key,
+)
 
-__all__ = ["BatchStore", "DeposedError", "Header"]
+__all__ = ["BatchStore", "DeposedError", "Header", "Held"]
 
-_RESULTS_A_READ = 256
+_RESULTS_A_READ = 64
 _FASTEST = 1
 
-# KEYS: lease, record, lines. ARGV: holder, number, sealed result, the count it belongs to.
+# KEYS: lease, record, lines, moved. ARGV: holder, number, sealed result, the count it belongs to. A line that lies in a
+# part has its result there. Says how many results lie here, and their bytes.
 _ADD = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return {-1, 0} end
+local held = 0
+if redis.call('GETBIT', KEYS[4], ARGV[2]) == 0 and redis.call('HSETNX', KEYS[3], ARGV[2], ARGV[3]) == 1 then
+  redis.call('HINCRBY', KEYS[2], ARGV[4], 1)
+  held = #ARGV[3]
+end
+return {redis.call('HLEN', KEYS[3]), redis.call('HINCRBY', KEYS[2], 'held', held)}
+"""
+# KEYS: lease, record, parts. ARGV: holder, part. Noted before it is written: whoever ends the batch knows of it.
+_BEGIN_PART = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return -1 end
-if redis.call('HSETNX', KEYS[3], ARGV[2], ARGV[3]) == 0 then return 0 end
-return redis.call('HINCRBY', KEYS[2], ARGV[4], 1)
+return redis.call('HSETNX', KEYS[3], ARGV[2], '')
+"""
+# KEYS: lease, record, parts, lines, moved. ARGV: holder, part, its lines as the reader has them, their bytes, then
+# their numbers. From here on the part has them. Done again it changes nothing.
+_MOVE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return -1 end
+if redis.call('HGET', KEYS[3], ARGV[2]) == ARGV[3] then return 0 end
+redis.call('HSET', KEYS[3], ARGV[2], ARGV[3])
+for i = 5, #ARGV do
+  redis.call('SETBIT', KEYS[5], ARGV[i], 1)
+  redis.call('HDEL', KEYS[4], ARGV[i])
+end
+redis.call('HINCRBY', KEYS[2], 'held', -tonumber(ARGV[4]))
+return 0
 """
 # KEYS: lease, record. ARGV: holder, sealed state, stage.
 _WRITE = """
@@ -56,6 +86,13 @@ class Header(NamedTuple):
     ended: bool
 
 
+class Held(NamedTuple):
+    """How many results of a batch lie in Redis, and their bytes."""
+
+    lines: int
+    bytes: int
+
+
 class BatchStore:
     """Reads and writes batches.
 
@@ -68,6 +105,8 @@ class BatchStore:
         self._redis = redis
         self._keyring = keyring
         self._add_script = redis.register_script(_ADD)
+        self._begin_part_script = redis.register_script(_BEGIN_PART)
+        self._move_script = redis.register_script(_MOVE)
         self._write_script = redis.register_script(_WRITE)
         self._cancel_script = redis.register_script(_CANCEL)
 
@@ -124,8 +163,7 @@ class BatchStore:
 
     async def write(self, keyed: KeyedObject, holder: str, state: BatchState) -> None:
         """Replaces the state. Raises `DeposedError` unless ``holder`` has the lease."""
-        keys = [lease_key(keyed.id, BATCH), record_key(BATCH, keyed.id)]
-        if await self._write_script(keys=keys, args=[holder, STATE.seal(keyed, state), state.stage]) < 0:
+        if await self._write_script(keys=_fence(keyed), args=[holder, STATE.seal(keyed, state), state.stage]) < 0:
             raise DeposedError
 
     async def cancel(self, batch_id: str) -> bool:
@@ -133,7 +171,7 @@ class BatchStore:
         stage = await self._cancel_script(keys=[record_key(BATCH, batch_id)], args=[int(time.time())])
         return bool(stage == b"open")
 
-    async def add_result(self, keyed: KeyedObject, holder: str, number: int, result: LineResult) -> None:
+    async def add_result(self, keyed: KeyedObject, holder: str, number: int, result: LineResult) -> Held:
         """Writes what became of a line. If that was written before, what stands there stays.
 
         Raises:
@@ -141,33 +179,63 @@ class BatchStore:
         """
         plain = orjson.dumps({"answered": result.answered, "used": result.used}) + b"\n" + result.line
         sealed = seal(keyed.key.subkey("lines"), zlib.compress(plain, _FASTEST), _context(keyed, number))
-        keys = [lease_key(keyed.id, BATCH), record_key(BATCH, keyed.id), batch_lines_key(keyed.id)]
+        keys = [*_fence(keyed), batch_lines_key(keyed.id), batch_moved_key(keyed.id)]
         counted = "completed" if result.answered else "failed"
-        if await self._add_script(keys=keys, args=[holder, number, sealed, counted]) < 0:
+        held = Held(*await self._add_script(keys=keys, args=[holder, number, sealed, counted]))
+        if held.lines < 0:
             raise DeposedError
+        return held
 
-    async def done(self, batch_id: str) -> set[int]:
-        """The numbers of the lines that have a result."""
+    def open_result(self, keyed: KeyedObject, number: int, sealed: bytes | None) -> LineResult:
+        """A result as it was before it was sealed.
+
+        Raises:
+            DamagedError: It is not what was written, or is not there.
+        """
+        with damage_told(f"line {number} of batch '{keyed.id}'"):
+            plain = open_record(keyed.key.subkey("lines"), sealed or b"", _context(keyed, number))
+            head, _, line = zlib.decompress(plain).partition(b"\n")
+            said = orjson.loads(head)
+            return LineResult(said["answered"], line, tuple(said["used"]))
+
+    async def here(self, batch_id: str) -> set[int]:
+        """The numbers of the lines whose results lie in Redis."""
         found: Any = await cast("Any", self._redis.hkeys(batch_lines_key(batch_id)))
         return {int(number) for number in found}
 
-    async def results(self, keyed: KeyedObject, numbers: Collection[int]) -> AsyncIterator[tuple[int, LineResult]]:
-        """What became of these lines, by number, in their order.
-
-        Raises:
-            DamagedError: One is not what was written.
-        """
+    async def sealed(self, batch_id: str, numbers: Collection[int]) -> AsyncIterator[tuple[int, bytes | None]]:
+        """The sealed results of these lines, in the order of their numbers, as far as they lie in Redis."""
         ordered = sorted(numbers)
         for begin in range(0, len(ordered), _RESULTS_A_READ):
             part = ordered[begin : begin + _RESULTS_A_READ]
-            found: Any = await cast("Any", self._redis.hmget(batch_lines_key(keyed.id), [str(one) for one in part]))
+            found: Any = await cast("Any", self._redis.hmget(batch_lines_key(batch_id), [str(one) for one in part]))
             for number, sealed in zip(part, found, strict=True):
-                with damage_told(f"line {number} of batch '{keyed.id}'"):
-                    plain = open_record(keyed.key.subkey("lines"), sealed or b"", _context(keyed, number))
-                    head, _, line = zlib.decompress(plain).partition(b"\n")
-                    said = orjson.loads(head)
-                    result = LineResult(said["answered"], line, tuple(said["used"]))
-                yield number, result
+                yield number, sealed
+
+    async def parts(self, batch_id: str) -> dict[str, bytes]:
+        """The parts of the results that lie in the retriever, and their lines as they were noted; b"" of one that was
+        begun and has none.
+        """
+        found: Any = await cast("Any", self._redis.hgetall(batch_parts_key(batch_id)))
+        return {part.decode(): lines for part, lines in found.items()}
+
+    async def begin_part(self, keyed: KeyedObject, holder: str, part_id: str) -> None:
+        """Notes that a part is about to be written. Raises `DeposedError` unless ``holder`` has the lease."""
+        keys = [*_fence(keyed), batch_parts_key(keyed.id)]
+        if await self._begin_part_script(keys=keys, args=[holder, part_id]) < 0:
+            raise DeposedError
+
+    async def move(
+        self, keyed: KeyedObject, holder: str, part_id: str, lines: bytes, numbers: Collection[int], size: int
+    ) -> None:
+        """Notes that a part has the results of ``numbers``, ``lines`` as `parts` tells them, and removes these here.
+
+        Raises:
+            DeposedError: ``holder`` has not the lease.
+        """
+        keys = [*_fence(keyed), batch_parts_key(keyed.id), batch_lines_key(keyed.id), batch_moved_key(keyed.id)]
+        if await self._move_script(keys=keys, args=[holder, part_id, lines, size, *numbers]) < 0:
+            raise DeposedError
 
     async def page(self, tenant: str, *, after: str | None, limit: int) -> tuple[list[StoredBatch], bool]:
         """The batches of a project behind ``after``, newest first, and whether there are more.
@@ -196,16 +264,21 @@ class BatchStore:
         keyed = None if header is None or header.tenant != tenant else await self.keyed(header)
         return None if keyed is None else await self.read(keyed)
 
-    async def drop_lines(self, batch_id: str) -> None:
+    async def drop_results(self, batch_id: str) -> None:
         """Removes the results, once they are in files."""
-        await self._redis.unlink(batch_lines_key(batch_id))
+        await self._redis.unlink(batch_lines_key(batch_id), batch_parts_key(batch_id), batch_moved_key(batch_id))
 
     async def destroy(self, header: Header) -> None:
         """Destroys a batch's key, then removes what is left of it."""
         await self._keyring.destroy(header.tenant, BATCH, header.id)
-        await self._redis.unlink(batch_lines_key(header.id))
+        await self.drop_results(header.id)
         await self._redis.zrem(batches_key(header.tenant), header.id)
         await self._redis.unlink(record_key(BATCH, header.id))
+
+
+def _fence(keyed: KeyedObject) -> list[str]:
+    """The keys that each script looks at first: whose batch it is, and whether it is there."""
+    return [lease_key(keyed.id, BATCH), record_key(BATCH, keyed.id)]
 
 
 def _context(keyed: KeyedObject, number: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from cloister_common.errors import CloisterError
 from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
 from cloister_common.vault import VaultError
@@ -83,7 +84,7 @@ class BatchWorker:
                     await self._adopt(batch_id)
                 for batch_id in await self._parts.leases.due():
                     await self._drop(batch_id)
-            except REDIS_AWAY as error:
+            except (*REDIS_AWAY, CloisterError) as error:
                 log.warning("batches_sweep_failed", error=type(error).__name__)
             await asyncio.sleep(_SWEEP_SECONDS)
 
@@ -106,7 +107,7 @@ class BatchWorker:
             if not stored.state.ended:
                 run = self._runs[batch_id] = BatchRun(keyed, stored, self._parts)
                 await run.execute()
-            await store.drop_lines(batch_id)
+            await self._parts.results(keyed).drop()
             await leases.ended(batch_id, keep_seconds=self._parts.settings.keep_days * _DAY_SECONDS)
         except DeposedError:
             log.info("batch_lost", batch=batch_id)
@@ -114,6 +115,9 @@ class BatchWorker:
             # Whoever looks at it is told; nobody can go on with it.
             log.error("stored_data_damaged", what=f"batch '{batch_id}'", exc_info=error)
             await leases.ended(batch_id, keep_seconds=self._parts.settings.keep_days * _DAY_SECONDS)
+        except CloisterError as error:
+            # Its results are dropped again when its lease is over.
+            log.warning("batch_parts_stay", batch=batch_id, error=error.error_code)
         except (*REDIS_AWAY, RedisError) as error:
             log.warning("batch_interrupted", batch=batch_id, error=type(error).__name__)
         finally:
@@ -125,5 +129,7 @@ class BatchWorker:
         """Removes a batch that was kept for long enough. Its files stay."""
         header = await self._parts.store.header(batch_id)
         if header is not None:
+            if await self._parts.store.parts(batch_id):
+                await self._parts.retriever.parts.drop(header.tenant, batch_id)
             await self._parts.store.destroy(header)
         await self._parts.leases.dropped(batch_id)

@@ -32,7 +32,9 @@ usage:{organization}:<…>     hash   its own      the same sums of all projects
 limits:owners                set    one for all  for ever: the projects for which something was reserved
 limits:set                   hash   one for all  for ever: the limits that administrators set, sealed
 batch:{<batch>}              hash   batch         batches.keep_days after its end: a batch
-batch:{<…>}:lines            hash    "            its files are written: what became of its lines, by number, sealed
+batch:{<…>}:lines            hash    "            it lies in a part: what became of its lines, by number, sealed
+batch:{<…>}:parts            hash    "            its files are written: the parts in the retriever, and whose lines
+batch:{<…>}:moved            string  "            "                     a bit for each line that lies in a part
 batch:{<…>}:lease            string  "            5 s after its holder last renewed it: who works on it
 batches:{<project>}          zset   project       its batches are gone: these by the time they were made
 batches:active               zset   one for all   batches by the time at which their lease is over, while they run
@@ -104,6 +106,8 @@ __all__ = [
     "USAGE",
     "IdentityKeys",
     "batch_lines_key",
+    "batch_moved_key",
+    "batch_parts_key",
     "batches_key",
     "claim_key",
     "conversation_channel",
@@ -201,6 +205,16 @@ def lease_key(object_id: str, kind: str = RESPONSE) -> str:
 def batch_lines_key(batch_id: str) -> str:
     """What became of the lines of a batch."""
     return f"{record_key(BATCH, batch_id)}:lines"
+
+
+def batch_parts_key(batch_id: str) -> str:
+    """The parts of a batch's results that lie in the retriever, with the numbers of their lines."""
+    return f"{record_key(BATCH, batch_id)}:parts"
+
+
+def batch_moved_key(batch_id: str) -> str:
+    """Which lines of a batch lie in these."""
+    return f"{record_key(BATCH, batch_id)}:moved"
 
 
 def batches_key(project: str) -> str:

@@ -1,4 +1,4 @@
-"""Files at rest: the record and the sealed content."""
+"""Files at rest: the record and the sealed content; and what the gateway keeps until it can write one."""
 
 from collections.abc import AsyncIterator, Collection
 
@@ -13,7 +13,7 @@ from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import RecordKind, SealedRecords
 from cloister_retriever.timeline import Timeline
 
-__all__ = ["FileStore"]
+__all__ = ["FileStore", "ResultPartStore"]
 
 
 class FileStore:
@@ -114,6 +114,27 @@ class FileStore:
         """Removes the record, when nothing else is left of the file."""
         paths = await tenant_paths(self._keyring, tenant)
         await self._records.delete(paths.file(file_id))
+
+
+class ResultPartStore:
+    """Keeps parts of what became of batches that run. The gateway has sealed them."""
+
+    def __init__(self, objects: Objects, keyring: Keyring) -> None:
+        self._objects = objects
+        self._keyring = keyring
+
+    async def put(self, tenant: str, batch_id: str, part_id: str, content: bytes) -> None:
+        paths = await tenant_paths(self._keyring, tenant)
+        await self._objects.put(paths.result(batch_id, part_id), content)
+
+    async def get(self, tenant: str, batch_id: str, part_id: str) -> bytes | None:
+        paths = await tenant_paths(self._keyring, tenant)
+        return await self._objects.get(paths.result(batch_id, part_id))
+
+    async def drop(self, tenant: str, batch_id: str) -> None:
+        """Removes all of a batch."""
+        paths = await tenant_paths(self._keyring, tenant)
+        await self._objects.delete_all(paths.results(batch_id))
 
 
 def _content_context(tenant: str, file_id: str) -> bytes:

@@ -27,6 +27,7 @@ t/<tenant>/packs/<place>/<attachment>/<file>/<first>-<count>   passages of a sea
 t/<tenant>/bundles/<place>/<kind>/<bundle>-data       copies of many small packs, or of words, in one
 t/<tenant>/bundles/<place>/<kind>/<bundle>-members    which attachments those are of
 t/<tenant>/batches/<store>/<batch>           a file batch
+t/<tenant>/results/<batch>/<part>            what became of lines of a batch that runs, as the gateway sealed it
 queue/<time>-<share>-<magnitude>-<job>       work to do          <share> is another HMAC of the tenant's id, cut
 leases/<job>-<number>                        who does it
 expiring/<store>                             stores that have an expiry
@@ -174,6 +175,12 @@ class TenantPaths:
 
     def batch(self, store_id: str, batch_id: str) -> str:
         return f"{self.batches(store_id)}/{batch_id}"
+
+    def results(self, batch_id: str) -> str:
+        return f"{self._root}/results/{batch_id}"
+
+    def result(self, batch_id: str, part_id: str) -> str:
+        return f"{self.results(batch_id)}/{part_id}"
 
 
 async def tenant_paths(keyring: Keyring, tenant: str) -> TenantPaths:

@@ -60,7 +60,7 @@ def pod(llm: FakeLlm) -> Iterator[Pod]:
 def batches(make_batches: MakeBatches, pod: Pod) -> Batches:
     """As everywhere, with a pod that can be killed, and may take its time to come back."""
     models = {"fake": {"urls": [pod.url], "context_tokens": 2048}}
-    return make_batches({"models": models}, retry_seconds=0.05, attempts=12)
+    return make_batches({"models": models}, retry_seconds=0.05, attempts=12, part_lines=40)
 
 
 @pytest.fixture
@@ -117,6 +117,8 @@ def test_no_line_of_a_thousand_is_lost_or_doubled_though_pod_and_gateway_are_kil
         left = Counter(key.decode().split(":")[0] for key in redis.keys("batch*"))
         # The batches, the list of their project's, and when they go.
         assert left == {"batch": 3, "batches": 2}
+        parts = batches.retriever.parts
+        assert (len(parts.written) >= 20, parts.kept) == (True, {}), "results went by the object store, and left it"
         # What was under way at the kill was gone on with: there is no second response of a line.
         assert {key.decode().split("{")[1].split("}")[0] for key in redis.keys("resp:*")} == responses
 
