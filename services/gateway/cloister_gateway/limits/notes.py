@@ -14,7 +14,7 @@ from cloister_common.vault.cache import ShortCache
 from cloister_gateway.storage.layout import LIMITS
 from cloister_gateway.usage import Generation, Used
 
-__all__ = ["Notes"]
+__all__ = ["Notes", "note_of"]
 
 _SECONDS_KNOWN, _MOST_KNOWN = 3600.0, 20_000
 
@@ -32,7 +32,7 @@ class Notes:
 
     async def write(self, generation: Generation, *, read: int, written: int) -> str:
         """The note of a generation that may use so many tokens at most."""
-        return f"{await self._whose(generation)} {generation.id} {generation.begun} {read} {written}"
+        return note_of(await self.whose(generation), generation, read, written)
 
     async def read(self, note: str) -> tuple[Generation, Used]:
         """The generation, and what it counts as. Raises `VaultError` if it is not what was written."""
@@ -53,8 +53,8 @@ class Notes:
             read, 0, written, exact=False
         )
 
-    async def _whose(self, generation: Generation) -> str:
-        """What all generations of the same caller, model and kind begin with."""
+    async def whose(self, generation: Generation) -> str:
+        """What the notes of all generations of the same caller, model and kind begin with."""
         one = generation
         place = "\0".join((one.tenant, one.key_id, one.model, one.kind, one.user, str(one.batch)))
         found = self._sealed.get(place)
@@ -68,6 +68,11 @@ class Notes:
 
     async def _key(self, project: str) -> DataKey:
         return await self._keyring.obtain(project, LIMITS, project)
+
+
+def note_of(whose: str, generation: Generation, read: int, written: int) -> str:
+    """The note of a generation that may use so many tokens at most; ``whose`` is what `Notes.whose` says of it."""
+    return f"{whose} {generation.id} {generation.begun} {read} {written}"
 
 
 def _context(project: str) -> bytes:

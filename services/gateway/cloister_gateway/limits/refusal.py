@@ -69,11 +69,10 @@ def headers_of(stands: Iterable[Stand]) -> dict[str, str]:
     """``x-ratelimit-*`` of the limits of which the least is left: one of requests, one of tokens."""
     least: dict[str, tuple[int, Stand]] = {}
     for stand in stands:
-        name = _HEADERS.get(stand.limit.bound.unit)
-        if name is not None:
-            left = stand.limit.most - stand.used
-            if name not in least or left < least[name][0]:
-                least[name] = (left, stand)
+        (_, bound, most), used, _ = stand
+        name = _HEADERS.get(bound.unit)
+        if name is not None and (name not in least or most - used < least[name][0]):
+            least[name] = (most - used, stand)
     told: dict[str, str] = {}
     for name, (left, stand) in least.items():
         told[f"x-ratelimit-limit-{name}"] = str(stand.limit.most)

@@ -150,7 +150,7 @@ class Reservations:
                 await self._redis.sadd(LIMIT_OWNERS, owner)
                 self._listed.add(owner)
             said: Any = await self._reserve(keys=keys, args=(generation, LEASE_SECONDS, *amounts, note, *told))
-            here = [Stand(count, said[2 * at + 2], said[2 * at + 1]) for at, count in enumerate(counts)]
+            here = list(map(Stand, counts, said[2::2], said[1::2]))
             if not said[0]:
                 for earlier in groups[:place]:
                     await self._settle_at(earlier.owner, generation, 0, 0, 0)

@@ -29,7 +29,7 @@ from prometheus_client import Counter
 from cloister_gateway.identity.records import ORGANIZATION
 from cloister_gateway.limit_settings import LimitSettings
 from cloister_gateway.limits.granted import GrantedLimits
-from cloister_gateway.limits.notes import Notes
+from cloister_gateway.limits.notes import Notes, note_of
 from cloister_gateway.limits.refusal import headers_of, is_over, refusal_of
 from cloister_gateway.limits.reservations import LEASE_SECONDS, Amounts, Count, Group, Reservations, Stand
 from cloister_gateway.limits.rules import Bound, Granted, SpendAlert, Whom, bounds_of
@@ -47,6 +47,7 @@ log = get_logger(__name__)
 _DECIDED = Counter(
     "cloister_limit_decisions_total", "Generations with limits, by whether they were let begin.", ["let"]
 )
+_LET, _REFUSED = _DECIDED.labels("yes"), _DECIDED.labels("no")
 _LOST = Counter("cloister_limit_leases_lost_total", "Reservations whose gateway died, and that nobody took up.")
 
 _RENEW_SECONDS = LEASE_SECONDS / 4
@@ -66,13 +67,15 @@ class _Reserved:
 
 
 class _Known(NamedTuple):
-    """What holds for the generations of one caller and model: the counts, the least limit of tokens that are read, the
-    prices of a token that is read and of one that is written, and the alerts by the key of their count."""
+    """What holds for the generations of one caller, model and kind: the counts, the least limit of tokens that are
+    read, the prices of a token that is read and of one that is written, the alerts by the key of their count, and what
+    notes of them begin with. All that need not be made anew for each decision is in it."""
 
     groups: tuple[Group, ...]
     smallest: int | None
     prices: tuple[float, float]
     alerts: Mapping[str, Sequence[SpendAlert]]
+    whose: str
 
 
 class Outlook(NamedTuple):
@@ -157,7 +160,7 @@ class Limits:
         if not self.are_any:
             return None
         try:
-            known = await self._known_of(generation)
+            known = self._known.get(_name_of(generation)) or await self._look_up(generation)
             if not known.groups:
                 return None
             return await self._reserve(generation, known, most_output_tokens, prompt_tokens or PromptSize(0))
@@ -203,7 +206,7 @@ class Limits:
         if not self.are_any:
             return []
         try:
-            known = await self._known_of(generation)
+            known = await self._look_up(generation)
             amounts = _amounts(prompt_tokens, most_output_tokens, known.prices)
             counts = [count for group in known.groups for count in group.counts if count.bound.per is not None]
             return [
@@ -220,30 +223,28 @@ class Limits:
         with suppress(*REDIS_AWAY):
             await self._settling.settle_pending()
 
-    async def _known_of(self, generation: Generation) -> _Known:
+    async def _look_up(self, generation: Generation) -> _Known:
         """What holds for a generation."""
         whom = Whom(generation.tenant, generation.user, generation.key_id, generation.model)
-        name = "\0".join(whom)
-        known = self._known.get(name)
-        if known is None:
-            changes = self._changes
-            rules = self._settings.rules.values()
-            mine, all_of_us = self.granted.of(whom.project), self.granted.of(ORGANIZATION)
-            bounds = bounds_of(rules, mine, all_of_us, whom)
-            counts = [await self._count(whom.project, bound, most) for bound, most in bounds.items()]
-            price = self._settings.prices.get(whom.model)
-            known = _Known(
-                self._reservations.groups(whom.project, counts),
-                min((one.most for one in counts if one.bound.unit in {"tokens", "input_tokens"}), default=None),
-                (0.0, 0.0) if price is None else (price.input, price.output),
-                {
-                    count.key: owner.alerts
-                    for count in counts
-                    if (owner := _owner_of(count.bound, mine, all_of_us)) is not None and owner.alerts
-                },
-            )
-            if changes == self._changes:
-                self._known.put(name, known)
+        changes = self._changes
+        rules = self._settings.rules.values()
+        mine, all_of_us = self.granted.of(whom.project), self.granted.of(ORGANIZATION)
+        bounds = bounds_of(rules, mine, all_of_us, whom)
+        counts = [await self._count(whom.project, bound, most) for bound, most in bounds.items()]
+        price = self._settings.prices.get(whom.model)
+        known = _Known(
+            self._reservations.groups(whom.project, counts),
+            min((one.most for one in counts if one.bound.unit in {"tokens", "input_tokens"}), default=None),
+            (0.0, 0.0) if price is None else (price.input, price.output),
+            {
+                count.key: owner.alerts
+                for count in counts
+                if (owner := _owner_of(count.bound, mine, all_of_us)) is not None and owner.alerts
+            },
+            await self._notes.whose(generation) if counts else "",
+        )
+        if changes == self._changes:
+            self._known.put(_name_of(generation), known)
         return known
 
     async def _count(self, project: str, bound: Bound, most: int) -> Count:
@@ -258,23 +259,24 @@ class Limits:
             size = await _counted(size)
         while True:
             amounts = _amounts(size, most_output, known.prices)
-            reserved, stands = await self._try(generation, known.groups, amounts)
+            reserved, stands = await self._try(generation, known, amounts)
             if reserved or size.count is None or not _is_for_tokens(stands, amounts):
                 break
             size = await _counted(size)
-        _DECIDED.labels("yes" if reserved else "no").inc()
         if not reserved:
+            _REFUSED.inc()
             raise refusal_of(stands, amounts, model=generation.model, currency=self._settings.currency)
+        _LET.inc()
         if generation.kind != "ingestion":
             # (That of a file outlives gateways: whichever looks after it now renews it.)
             self._open[generation.id] = _Reserved(generation.tenant, amounts.read, amounts.written)
         self._warnings.look(stands, known.alerts)
         return headers_of(stands)
 
-    async def _try(self, generation: Generation, groups: Sequence[Group], amounts: Amounts) -> tuple[bool, list[Stand]]:
+    async def _try(self, generation: Generation, known: _Known, amounts: Amounts) -> tuple[bool, list[Stand]]:
+        note = note_of(known.whose, generation, amounts.read, amounts.together - amounts.read)
         try:
-            note = await self._notes.write(generation, read=amounts.read, written=amounts.together - amounts.read)
-            return await self._reservations.reserve(generation.id, groups, amounts, note)
+            return await self._reservations.reserve(generation.id, known.groups, amounts, note)
         except BaseException:
             # It may be reserved all the same: an answer was lost, or its caller is gone. (Not so an ingestion's, which
             # asks again: what is given back late would be what it was granted since, maybe at another gateway.)
@@ -329,6 +331,11 @@ class Limits:
                 self._settings = settings
                 self._forget()
                 log.warning("limits_changed", rules=sorted(settings.rules))
+
+
+def _name_of(one: Generation) -> str:
+    """What is the same of all generations for which the same holds."""
+    return f"{one.tenant}\0{one.user}\0{one.key_id}\0{one.model}\0{one.kind}\0{one.batch}"
 
 
 def _owner_of(bound: Bound, project: Granted | None, organization: Granted | None) -> Granted | None:

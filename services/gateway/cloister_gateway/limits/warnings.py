@@ -36,10 +36,11 @@ class Warnings:
     def look(self, stands: Iterable[Stand], alerts: Mapping[str, Sequence[SpendAlert]] = _NO_ALERTS) -> None:
         """Looks at counts that have just taken something; ``alerts`` are by the key of what they are about."""
         for stand in stands:
-            for alert in alerts.get(stand.limit.key, ()):
-                self._alert(alert, stand)
-            most, bound = stand.limit.most, stand.limit.bound
-            if stand.used * 100 < most * _PERCENTS[-1] or bound.per is None:
+            (key, bound, most), used, _ = stand
+            if alerts:
+                for alert in alerts.get(key, ()):
+                    self._alert(alert, stand)
+            if used * 100 < most * _PERCENTS[-1] or bound.per is None:
                 continue
             percent = next(share for share in _PERCENTS if stand.used * 100 >= most * share)
             share, left = self._noted.get(stand.limit.key, (0, 0))

@@ -17,7 +17,7 @@ ASSUMPTIONS = (
     "turn it has in common with other conversations of the project.",
     "Excerpts are not kept in the history, and stand behind it.",
     "Serverless pods follow the mean load of the hours of work; the busiest minutes are not in their hours.",
-    "A turn follows policy 'all' today; 'budget' and 'summary' show what bounding the history would save.",
+    "A turn follows the policy of its project, which is 'all' unless one is set: the others show what that would save.",
 )
 
 

@@ -4,17 +4,18 @@ Commands, scripts, pipelines and transactions go over them. A transaction that w
 itself over several round trips, and takes one of the pool.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import Pipeline
-from redis.exceptions import ExecAbortError
+from redis.commands.core import AsyncScript
+from redis.exceptions import ExecAbortError, NoScriptError
 
 from cloister_gateway.storage.connections import Wait
 from cloister_gateway.storage.lines import Lines
 
-__all__ = ["SharedRedis"]
+__all__ = ["SharedRedis", "SharedScript"]
 
 
 class SharedRedis(Redis):
@@ -39,6 +40,10 @@ class SharedRedis(Redis):
             raise reply
         return _told(self, args, options, reply)
 
+    def register_script(self, script: Any) -> AsyncScript:  # type: ignore[override]  # as redis-py's own
+        """A script that is sent to this Redis by its digest."""
+        return SharedScript(self, script)
+
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """Commands that are sent together, by default as a transaction."""
         pipeline = _SharedPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
@@ -49,6 +54,23 @@ class SharedRedis(Redis):
         """Closes all connections."""
         await self.lines.aclose()
         await super().aclose(close_connection_pool)
+
+
+class SharedScript(AsyncScript):
+    """A script, sent without the detours of redis-py's own, which imports a module at each call."""
+
+    async def __call__(
+        self, keys: Sequence[Any] | None = None, args: Iterable[Any] | None = None, client: Any = None
+    ) -> Any:
+        """The script's reply. Raises what Redis answers, or as `Lines.exchange`."""
+        if client is not None:
+            return await super().__call__(keys, args, client)
+        there, keys = self.registered_client, keys or ()
+        try:
+            return await there.execute_command("EVALSHA", self.sha, len(keys), *keys, *(args or ()))
+        except NoScriptError:
+            self.sha = await there.script_load(self.script)
+            return await there.execute_command("EVALSHA", self.sha, len(keys), *keys, *(args or ()))
 
 
 class _SharedPipeline(Pipeline):
