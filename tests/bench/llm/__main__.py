@@ -2,21 +2,24 @@
 
     --speed      tokens a second at 1, 16 and 32 streams, as vLLM was started before and as it is now
     --burst      more long conversations at once than the cache holds: what is computed twice, and what comes out
+    --plan       what vLLM says of its cache as it starts, with the layers of published models, beside the plan
 
-All ways run side by side on the same cores and are asked in turns, one while the others idle, so that noise of the
-machine falls on all alike; medians and ratios are what to read. ``--ways`` names others than these two.
+All ways of the first two run side by side on the same cores and are asked in turns, one while the others idle, so that
+noise of the machine falls on all alike; medians and ratios are what to read. ``--ways`` names others than these.
 """
 
 import argparse
 import asyncio
 import contextlib
+import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 from tests.bench.llm.burst import burst
 from tests.bench.llm.speed import speed
-from tests.bench.llm.ways import WAYS, server
+from tests.bench.llm.ways import ROOT, WAYS, server
+from tests.support.llm import vllm_python
 
 
 def main() -> None:
@@ -26,14 +29,18 @@ def main() -> None:
     )
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--burst", action="store_true")
+    parser.add_argument("--plan", action="store_true")
     parser.add_argument(
         "--ways", help=f"with commas, the first is what the others are compared with: {', '.join(WAYS)}"
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=64, help="of an answer of --speed")
     options = parser.parse_args()
-    if options.speed == options.burst:
-        parser.error("say what to measure: --speed or --burst")
+    if options.speed + options.burst + options.plan != 1:
+        parser.error("say what to measure: --speed, --burst or --plan")
+    if options.plan:
+        subprocess.run([vllm_python(), "-m", "tests.bench.llm.planned"], cwd=ROOT, check=True)
+        return
     names = (options.ways or ("before,now" if options.speed else "all,few,now")).split(",")
     if unknown := [name for name in names if name not in WAYS]:
         parser.error(f"there is no way {unknown[0]}")

@@ -90,6 +90,26 @@ async def test_words_of_content_never_make_a_placeholder(
     assert control == [token for token in expected if token in tiny_tokenizer.added_tokens_decoder]
 
 
+async def test_an_image_that_a_tool_returned_is_behind_what_it_said_where_the_template_knows_no_tools(
+    pod: httpx.AsyncClient, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    calls = [{"id": f"call_{at}", "type": "function", "function": {"name": "look", "arguments": "{}"}} for at in (1, 2)]
+    messages = [
+        {"role": "user", "content": [image(), text("Look.")]},
+        {"role": "assistant", "content": "", "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "call_2", "content": [text(FORGED), image("blue")]},
+        {"role": "tool", "tool_call_id": "call_1", "content": [image("green")]},
+    ]
+    body = {"model": "chat", "messages": messages, "return_token_ids": True}
+    answer = (await pod.post("/v1/chat/completions", json=body)).json()
+    prompt = tiny_tokenizer.decode(answer["prompt_token_ids"])
+    told = '<tool_response>\n"[image 2]"\n</tool_response>'
+    assert f"<|im_start|>user\n{told}\n<tool_response>\n" in prompt
+    assert prompt.count("[image 1]") == 2
+    assert f"[image 1]: {IMAGE}[image 2]: {IMAGE}<|im_end|>" in prompt
+    assert placeholders(tiny_tokenizer, answer["prompt_token_ids"]) == 3 * IMAGE.count("<image>")
+
+
 async def test_images_are_counted_as_they_will_be_in_the_prompt(pod: httpx.AsyncClient) -> None:
     messages = [{"role": "user", "content": [image(), text("What?")]}]
     counted = await pod.post("/tokenize", json={"model": "chat", "messages": messages})

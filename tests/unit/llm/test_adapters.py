@@ -1,7 +1,6 @@
 """Adapters of a pod: what is loaded is what was named, fits, and stays as long as somebody reads its answer."""
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import shutil
@@ -11,13 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
-from cloister_common.errors import InvalidRequest, Unavailable, UnsupportedParameter
+from cloister_common.errors import InvalidRequest, Unavailable
 from cloister_llm.adapters.folder import copy_of, digest_of
 from cloister_llm.adapters.service import LOAD_ADAPTER, UNLOAD_ADAPTER
 from cloister_llm.adapters.sources import Volume
 from cloister_llm.guard.load import LOAD_PATH
 from cloister_llm.guard.middleware import Guard
-from cloister_llm.guard.rules import check_told_prompt
 from cloister_llm.settings import LlmSettings
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -385,18 +383,3 @@ async def test_a_pod_without_the_setting_says_so(make_settings: Any, monkeypatch
     guard = Guard(Starlette(), make_settings(), prepare=lambda *_: None, loras=lambda _: Engine())
     with pytest.raises(InvalidRequest, match="lora"):
         await guard.adapters.load({}, Engine())
-
-
-@pytest.mark.parametrize(
-    ("body", "refused"),
-    [
-        ({"echo": True, "logprobs": 1}, True),
-        ({"echo": True, "logprobs": 0}, True),
-        ({"echo": True, "logprobs": None}, False),
-        ({"echo": False, "logprobs": 1}, False),
-        ({}, False),
-    ],
-)
-def test_logprobs_of_a_prompt_would_end_a_pod_that_takes_adapters(body: dict[str, Any], refused: bool) -> None:
-    with pytest.raises(UnsupportedParameter) if refused else contextlib.nullcontext():
-        check_told_prompt(body)

@@ -189,6 +189,56 @@ def test_a_type_that_nobody_knows_is_counted_like_one_whose_keys_it_uses() -> No
     assert read_shape({**latent, "model_type": "brand_new"}).kv_bytes(1, kv_dtype_bytes=2) == 61 * 576 * 2
 
 
+def test_a_language_model_within_a_type_that_nobody_knows_is_counted_as_itself_and_its_encoder_named() -> None:
+    inner = {
+        key: value for key, value in published.DEEPSEEK_V3.items() if key not in {"qk_rope_head_dim", "rope_scaling"}
+    }
+    shape = read_shape(
+        {
+            "model_type": "brand_new_vl",
+            "language_config": inner,
+            "vision_config": {"hidden_size": 8},
+            "torch_dtype": "bfloat16",
+        }
+    )
+    assert shape.kv_bytes(1, kv_dtype_bytes=2) == 61 * 576 * 2  # what the file leaves out, the inner class says
+    assert shape.parameters == read_shape(published.DEEPSEEK_V3).parameters
+    with pytest.raises(PlanError, match=r"encoder of images .* is not counted.*Copy model.safetensors.index.json"):
+        weight_bytes(NOWHERE, shape)
+
+
+def test_an_encoder_under_a_name_of_its_own_is_not_passed_over() -> None:
+    phi = {
+        **LLAMA_3_8B,
+        "model_type": "phi4mm",
+        "embd_layer": {"image_embd_layer": {}},
+        "audio_processor": {"name": "x"},
+    }
+    shape = read_shape(phi)
+    assert shape.towers == ("embd_layer", "audio_processor")
+    with pytest.raises(PlanError, match="encoder of images or sound is not counted"):
+        weight_bytes(NOWHERE, shape)
+
+
+def test_falcons_mamba_is_as_wide_as_it_says() -> None:
+    falcon = {
+        "model_type": "falcon_mamba",
+        "architectures": ["FalconMambaForCausalLM"],
+        "hidden_size": 4096,
+        "intermediate_size": 8192,
+        "expand": 16,
+        "num_hidden_layers": 64,
+        "state_size": 16,
+        "conv_kernel": 4,
+        "time_step_rank": 256,
+        "vocab_size": 65024,
+        "tie_word_embeddings": False,
+    }
+    shape = read_shape(falcon)
+    assert shape.parameters == 7_272_665_088
+    assert shape.state_bytes(dtype_bytes=2) == 64 * (8192 * 3 + 8192 * 16) * 2
+
+
 def test_a_type_of_other_names_for_the_same_is_counted_by_what_they_mean() -> None:
     shape = read_shape(published.GLM_4_9B)
     assert shape.parameters / 1e9 == pytest.approx(9.4, rel=0.005)
@@ -209,10 +259,17 @@ def test_lightning_attention_keeps_a_square_for_each_head() -> None:
         ({**LLAMA_3_8B, "model_type": "brand_new", "layer_types": ["wormhole"] * 32}, "'wormhole'"),
         ({"model_type": "t5", "is_encoder_decoder": True}, "encoder and a decoder"),
         ({**LLAMA_3_8B, "model_type": "brand_new", "layer_types": ["linear_attention"] * 32}, "How large the state"),
+        ({**LLAMA_3_8B, "model_type": "brand_linear"}, "'model_type'"),
+        ({**LLAMA_3_8B, "model_type": "brand_new", "layer_group_size": 5}, "'layer_group_size'"),
+        ({**LLAMA_3_8B, "num_hidden_layers": -3}, "-3 layers"),
+        ({**LLAMA_3_8B, "num_hidden_layers": 10**9}, "1000000000 layers"),
         ({**LLAMA_3_8B, "architectures": ["BertForMaskedLM"]}, "writes none"),
         ({**LLAMA_3_8B, "layer_types": ["full_attention"] * 3}, "3"),
     ],
-    ids=["section", "layer", "encoder-decoder", "state", "encoder", "layers that do not add up"],
+    ids=[
+        *("section", "layer", "encoder-decoder", "state", "type", "groups", "negative", "endless", "encoder"),
+        "layers that do not add up",
+    ],
 )
 def test_what_cannot_be_known_is_refused_by_name(config: dict[str, Any], sentence: str) -> None:
     with pytest.raises(PlanError, match=sentence):

@@ -1,10 +1,11 @@
 """What the bodies of requests may hold, field by field: prompts of completions, and what is asked of sampling."""
 
+import contextlib
 from typing import Any
 
 import pytest
 from cloister_common.errors import CloisterError, InvalidRequest, UnsupportedParameter
-from cloister_llm.guard.rules import check_body
+from cloister_llm.guard.rules import check_body, check_told_prompt
 
 CHAT = "/v1/chat/completions"
 COMPLETION = "/v1/completions"
@@ -137,3 +138,18 @@ def test_every_choice_of_tools_that_vllm_knows_is_taken(choice: Any) -> None:
 def test_a_tool_without_a_name_is_refused_by_name() -> None:
     with pytest.raises(InvalidRequest, match=r"tools\[0\]\.function\.name"):
         check_body(CHAT, {"messages": MESSAGES, "tools": [{"type": "function", "function": {}}]})
+
+
+@pytest.mark.parametrize(
+    ("body", "refused"),
+    [
+        ({"echo": True, "logprobs": 1}, True),
+        ({"echo": True, "logprobs": 0}, True),
+        ({"echo": True, "logprobs": None}, False),
+        ({"echo": False, "logprobs": 1}, False),
+        ({}, False),
+    ],
+)
+def test_logprobs_of_a_prompt_would_end_a_pod_that_takes_adapters(body: dict[str, Any], refused: bool) -> None:
+    with pytest.raises(UnsupportedParameter) if refused else contextlib.nullcontext():
+        check_told_prompt(body)

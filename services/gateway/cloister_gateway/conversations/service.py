@@ -14,7 +14,7 @@ from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.identity.fence import check_items
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.prompt import History
-from cloister_gateway.runs.attached import check_all_images, shows_images
+from cloister_gateway.runs.attached import check_all_images
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.inputs import Destination, InputItems
 from cloister_gateway.runs.returned import check_returned, speaks_of_calls
@@ -29,7 +29,7 @@ from cloister_gateway.storage import (
     damage_told,
 )
 from cloister_gateway.wire.inputs import InputItem
-from cloister_gateway.wire.items import item_messages, shown
+from cloister_gateway.wire.items import item_messages, shown, shows_images
 from cloister_gateway.wire.lists import page
 from cloister_gateway.wire.query import Wanted
 

@@ -58,8 +58,8 @@ def _as_written(message: Message) -> int:
 def _written_anew(message: Message) -> int:
     """The same of a call, or of what it returned: chat templates write these as JSON of their own, at its longest with
     escapes for all but ASCII, and with indents; pods without one let no tag end in it (``<\\/``)."""
-    content = json.dumps(message.get("content", ""))
-    size = len(content) + content.count("</") + MESSAGE_OVERHEAD_TOKENS
+    content = json.dumps(text_of(message))
+    size = len(content) + content.count("</") + MESSAGE_OVERHEAD_TOKENS + IMAGE_TOKENS * len(images_of(message))
     for call in message.get("tool_calls", ()):
         arguments = json.loads(call["function"]["arguments"])
         size += len(json.dumps([call, arguments], indent=4)) + _ARGUMENT_OVERHEAD_TOKENS * (1 + len(arguments))
@@ -161,7 +161,7 @@ class Said:
         calls: The calls of functions, by their ids.
         thoughts: Where there is only what the assistant thought, or a summary.
         summaries: These, in order.
-        seen: Where the user shows images.
+        seen: Where the user or a function shows images.
         known: What is known of prompts with them, by model.
     """
 

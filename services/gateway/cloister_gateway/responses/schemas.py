@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from cloister_gateway.models.reasoning import Effort
 from cloister_gateway.responses.tools import ToolChoice, Tools
 from cloister_gateway.wire.includes import LOGPROBS, RESULTS, SEALED_REASONING, Included
-from cloister_gateway.wire.inputs import InputItem, InputMessage
+from cloister_gateway.wire.inputs import FunctionCallOutput, InputItem, InputMessage
 from cloister_gateway.wire.parameters import (
     FrequencyPenalty,
     Obfuscation,
@@ -299,9 +299,9 @@ class ResponseParameters(PromptParameters):
     def images(self) -> list[str]:
         """Where images are in the input."""
         return [
-            f"input[{at}].content[{place}]"
+            f"input[{at}].{'content' if isinstance(item, InputMessage) else 'output'}[{place}]"
             for at, item in enumerate(self.input)
-            if isinstance(item, InputMessage)
+            if isinstance(item, InputMessage | FunctionCallOutput)
             for place, _ in item.images()
         ]
 

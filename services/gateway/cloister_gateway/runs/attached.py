@@ -1,9 +1,12 @@
-"""Files and images in messages: read by the retriever before anything is stored; stored is what the model is given."""
+"""Files and images in messages, and images that functions returned: read by the retriever before anything is stored.
+
+Stored is what the model is given.
+"""
 
 import base64
 import binascii
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cloister_common.bodies import aside
@@ -16,10 +19,10 @@ from cloister_gateway.grounding.excerpts import attached_turn
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.models.images import MOST_PROMPT_IMAGES
 from cloister_gateway.prompt import History
-from cloister_gateway.wire.inputs import InputFile, InputMessage
-from cloister_gateway.wire.items import Item, Message, file_part, image_part, images_of
+from cloister_gateway.wire.inputs import InputFile, InputImage, InputMessage
+from cloister_gateway.wire.items import Message, file_part, image_part, images_of
 
-__all__ = ["AttachedFiles", "Room", "check_all_images", "shows_images"]
+__all__ = ["AttachedFiles", "Room", "check_all_images"]
 
 _UNNAMED = "file"
 
@@ -49,11 +52,6 @@ class Room:
                 param=param,
                 code="too_many_images",
             )
-
-
-def shows_images(items: Iterable[Item]) -> bool:
-    """Whether there is an image in ``items``, as they are stored."""
-    return any(item["type"] == "message" and any("image" in part for part in item["content"]) for item in items)
 
 
 def check_all_images(history: History, new: Iterable[Message], *, param: str) -> None:
@@ -106,8 +104,14 @@ class AttachedFiles:
             # Chosen now that the file has been read: nobody who wrote it can know it.
             turn = attached_turn(read.filename, read.text, secrets.token_hex(8))
             part.item = file_part(read.filename, read.file_id, turn)
-        for place, image in message.images():
-            where = f"{param}.content[{place}].{'image_url' if image.file_id is None else 'file_id'}"
+        await self.read_images(principal, message.images(), f"{param}.content", room)
+
+    async def read_images(
+        self, principal: Principal, images: Sequence[tuple[int, InputImage]], param: str, room: Room
+    ) -> None:
+        """Reads images that stand at their places in ``param``, so that they can be stored. Raises as `read`."""
+        for place, image in images:
+            where = f"{param}[{place}].{'image_url' if image.file_id is None else 'file_id'}"
             detail = image.detail or "auto"
             seen = await self.see(principal, where, url=image.image_url, file_id=image.file_id, detail=detail)
             room.take_image(seen, where)

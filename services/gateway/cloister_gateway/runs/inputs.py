@@ -16,7 +16,7 @@ from cloister_gateway.runs.references import Named, References
 from cloister_gateway.runs.sealing import ReasoningSeals
 from cloister_gateway.runs.summaries import compaction_item, said_item
 from cloister_gateway.storage import KeyedObject
-from cloister_gateway.wire.inputs import InputItem, InputMessage, input_item
+from cloister_gateway.wire.inputs import FunctionCallOutput, InputItem, InputMessage, input_item
 from cloister_gateway.wire.items import Item, item_messages, without_results
 from cloister_gateway.wire.own import Compaction, ItemReference, Reasoning
 
@@ -89,6 +89,8 @@ class InputItems:
             else:
                 if isinstance(one, InputMessage):
                     await self._attached.read(principal, one, param, room)
+                elif isinstance(one, FunctionCallOutput):
+                    await self._attached.read_images(principal, one.images(), f"{param}.output", room)
                 item = input_item(one)
             if to.response_id is not None:
                 item["id"] = _id_of(item, to, number)

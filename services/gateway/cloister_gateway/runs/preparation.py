@@ -28,7 +28,7 @@ from cloister_gateway.prompt import (
     TooManyImagesError,
     counted,
 )
-from cloister_gateway.runs.attached import check_all_images, shows_images
+from cloister_gateway.runs.attached import check_all_images
 from cloister_gateway.runs.history import HistoryReader
 from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.returned import check_all_returned, check_returned, speaks_of_calls
@@ -36,7 +36,7 @@ from cloister_gateway.runs.summaries import Summaries, said_item
 from cloister_gateway.runs.unspoken import is_asked_first
 from cloister_gateway.storage import DamagedError, StoredLog
 from cloister_gateway.usage import PromptSize, Used
-from cloister_gateway.wire.items import Item, Message, item_messages, text_of
+from cloister_gateway.wire.items import Item, Message, item_messages, shows_images, text_of
 
 __all__ = ["Preparation"]
 

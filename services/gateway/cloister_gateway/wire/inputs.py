@@ -119,7 +119,7 @@ class InputFile(Dumped):
 
 
 class InputImage(Dumped):
-    """An image in a message of the user, for models that take images.
+    """An image in a message of the user, or in what a function returned, for models that take images.
 
     Attributes:
         item: What is stored of it, once it has been read (`cloister_gateway.runs.attached`).
@@ -236,12 +236,21 @@ class OutputText(InputText):
     type: Annotated[Literal["input_text"], only("input_text")]
 
 
+def _kind_of_output(part: Any) -> str:
+    return "[image]" if _part(part) == "[image]" else "[text]"
+
+
+OutputPart = Annotated[
+    Annotated[OutputText, Tag("[text]")] | Annotated[InputImage, Tag("[image]")], Discriminator(_kind_of_output)
+]
+
+
 def _form(output: Any) -> str:
     return "[text]" if isinstance(output, str) else "[parts]"
 
 
 class FunctionCallOutput(Dumped):
-    """What a called function returned: text, or parts of text."""
+    """What a called function returned: text, or parts of text and images."""
 
     type: Literal["function_call_output"]
     id: str | None = Field(None, max_length=128)
@@ -249,9 +258,26 @@ class FunctionCallOutput(Dumped):
     call_id: CallId
     output: Annotated[
         Annotated[Text, Tag("[text]")]
-        | Annotated[list[OutputText], Field(min_length=1, max_length=64, fail_fast=True), Tag("[parts]")],
+        | Annotated[list[OutputPart], Field(min_length=1, max_length=64, fail_fast=True), Tag("[parts]")],
         Discriminator(_form),
     ]
+
+    def images(self) -> list[tuple[int, InputImage]]:
+        """The images among the parts, each with its place."""
+        parts = [] if isinstance(self.output, str) else self.output
+        return [(place, part) for place, part in enumerate(parts) if isinstance(part, InputImage)]
+
+    def as_item(self) -> Item:
+        """What is stored of it, less the id."""
+        output: str | list[Item]
+        if isinstance(self.output, str):
+            output = self.output
+        else:
+            output = [
+                part.item if isinstance(part, InputImage) else {"type": "input_text", "text": part.text}
+                for part in self.output
+            ]
+        return {"type": self.type, "status": "completed", "call_id": self.call_id, "output": output}
 
 
 def _kind(item: Any) -> str:
@@ -294,10 +320,7 @@ def input_item(sent: InputItem) -> Item:
             said = {"call_id": sent.call_id, "name": sent.name, "arguments": sent.arguments}
             return {"id": new_id(CALL_OF_CALLER), "type": sent.type, "status": "completed", **said}
         case FunctionCallOutput():
-            parts = [] if isinstance(sent.output, str) else sent.output
-            output = [{"type": "input_text", "text": part.text} for part in parts] or sent.output
-            returned = {"call_id": sent.call_id, "output": output}
-            return {"id": new_id("fco_"), "type": sent.type, "status": "completed", **returned}
+            return {"id": new_id("fco_"), **sent.as_item()}
         case FileSearchCall():
             return {"id": new_id("fs_"), **sent.as_item()}
         case Reasoning():

@@ -26,6 +26,7 @@ __all__ = [
     "item_messages",
     "joined",
     "shown",
+    "shows_images",
     "speaks",
     "text_of",
     "with_results",
@@ -42,7 +43,7 @@ Logprob = dict[str, Any]
 """How likely a token of an answer was, and the likeliest at its place: the same JSON of OpenAI's in both APIs."""
 Message = dict[str, Any]
 """A message as the model gets it, in the JSON of Chat Completions: its ``role`` and its ``content``, a text or, where
-the user shows images, parts (`text_of` and `images_of` tell them apart); or one call of a function, in ``tool_calls``,
+there are images, parts (`text_of` and `images_of` tell them apart); or one call of a function, in ``tool_calls``,
 with ``by_model``, whether the model made it here; or what a function returned, with ``tool_call_id``; or only what an
 assistant thought, in ``reasoning``; or what stands for all that was said before it but the last ``keeps`` messages, in
 ``summary``, with the ``turns`` that it sums up. `joined` makes of them what a pod gets."""
@@ -78,8 +79,9 @@ def without_results(item: Item) -> Item:
 def shown(item: Item, *, results: bool = True, images: bool = False) -> Item:
     """The item as callers see it: of its files not what was read of them, and ``results`` of a search and the data of
     ``images`` if they ask."""
-    if item["type"] == "message" and any(_TURN in part or _IMAGE in part for part in item["content"]):
-        return {**item, "content": [_part_shown(part, images=images) for part in item["content"]]}
+    field = _PARTS.get(item["type"])
+    if field is not None and any(_TURN in part or _IMAGE in part for part in item[field]):
+        return {**item, field: [_part_shown(part, images=images) for part in item[field]]}
     return item if results else without_results(item)
 
 
@@ -87,6 +89,9 @@ def _part_shown(part: Item, *, images: bool) -> Item:
     said = {name: value for name, value in part.items() if name not in {_TURN, _IMAGE}}
     return {**said, "image_url": part[_IMAGE]} if images and _IMAGE in part else said
 
+
+_PARTS = {"message": "content", "function_call_output": "output"}
+"""Which field of items has parts that callers may have sent with files or images. (An output may also be a text.)"""
 
 _TURN = "turn"
 """Of a part that is a file: the whole turn in which the model is given it (`cloister_gateway.grounding.excerpts`)."""
@@ -96,6 +101,11 @@ _IMAGE = "image"
 under OpenAI's name: but most who list items do not want megabytes.)"""
 
 
+def shows_images(items: Iterable[Item]) -> bool:
+    """Whether there is an image in ``items``, as they are stored."""
+    return any(_IMAGE in part for item in items if item["type"] in _PARTS for part in item[_PARTS[item["type"]]])
+
+
 def file_part(filename: str, file_id: str | None, turn: str) -> Item:
     """What is stored of a file in a message."""
     part = {"type": "input_file", "filename": filename, _TURN: turn}
@@ -103,7 +113,7 @@ def file_part(filename: str, file_id: str | None, turn: str) -> Item:
 
 
 def image_part(url: str, file_id: str | None, detail: str) -> Item:
-    """What is stored of an image in a message."""
+    """What is stored of an image in a message, or in what a function returned."""
     part = {"type": "input_image", "detail": detail, _IMAGE: url}
     return part if file_id is None else {**part, "file_id": file_id}
 
@@ -136,8 +146,8 @@ def item_messages(items: Sequence[Item]) -> list[Message]:
                 messages.append({"role": "assistant", "tool_calls": [call], "by_model": by_model})
             case "function_call_output":
                 output = item["output"]
-                text = output if isinstance(output, str) else _text(output)
-                messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": text})
+                content = output if isinstance(output, str) else _content(output)
+                messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": content})
     return messages
 
 

@@ -61,6 +61,8 @@ _MESSAGE = frozenset(
 )
 _MOST_ANSWERS = 1024  # vLLM's bound on prompts
 _TEXT_PARTS = {"text": "text", "refusal": "refusal"}
+_SHOWING = frozenset({"user", "tool"})
+"""The roles whose messages may have images: what the user shows, and what a function returned."""
 _IMAGES = ("data:image/png;base64,", "data:image/jpeg;base64,")
 _UUID = re.compile(r"[0-9a-f]{64}")
 """By which vLLM finds again what it has computed of an image. The gateway's has the tenant in it."""
@@ -142,7 +144,7 @@ def _check_message(message: Any, where: str) -> None:
             f"Invalid value for '{where}.content': must be text or a list of text parts.", param=f"{where}.content"
         )
     for at, part in enumerate(content):
-        _check_part(part, f"{where}.content[{at}]", images=message["role"] == "user")
+        _check_part(part, f"{where}.content[{at}]", images=message["role"] in _SHOWING)
 
 
 def _check_part(part: Any, where: str, *, images: bool) -> None:
@@ -152,7 +154,7 @@ def _check_part(part: Any, where: str, *, images: bool) -> None:
         return
     field = _TEXT_PARTS.get(kind) if isinstance(kind, str) else None
     if field is None:
-        also = ", and images of the user's" if images else ""
+        also = ", and images" if images else ""
         raise UnsupportedParameter(f"{where}.type", f"Unsupported value for '{where}.type': only text{also} is taken.")
     for name in part:
         if name not in {"type", field}:

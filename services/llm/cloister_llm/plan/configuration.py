@@ -29,15 +29,22 @@ _SAME_AS = {
 }
 """Types without a class of their own in transformers, and whose they use (vLLM's registry of configurations)."""
 
+_MOST_LAYERS = 10_000
+"""No model has a tenth of it; a file that is damaged may say anything."""
 _TEXT = ("text_config", "llm_config", "language_config", "thinker_config")
 """Under which names a model of several modalities keeps its language model."""
 _PATTERNS = ("layer_types", "hybrid_override_pattern")
 """What says how many layers there are by naming each."""
-_UNREAD = re.compile("ssm|mamba|rwkv|recurrent|linear_attn|lightning|hybrid|block_config|attn_type|compress")
+_UNREAD = re.compile(
+    "ssm|mamba|rwkv|recurrent|linear_attn|lightning|hybrid|block_config|attn_type|compress|layer_group"
+)
+_UNREAD_TYPE = re.compile("linear|mamba|rwkv|hybrid|ssm|flash")
 """What keys are called that make layers unlike each other, or something else than attention."""
 _SECTIONS = ("attn_config", "ffn_config")
 """Where DBRX and MPT keep what others have at the top."""
 _TOWERS = ("vision_config", "audio_config", "encoder_config", "vision_tower_config", "audio_encoder_config")
+_TOWER = re.compile("(^|_)(vision|visual|image|img|audio|speech|embd)_")
+"""What types that no class knows call theirs (Phi-4 multimodal)."""
 
 
 class PlanError(Exception):
@@ -120,7 +127,11 @@ class Configuration(Reader):
         self.file = file
         self.whole = whole
         self.model_type = str(self.get("model_type") or file.get("model_type") or "unknown")
-        self.towers = tuple(name for name in _TOWERS if isinstance(file.get(name), Mapping) and file[name])
+        self.towers = tuple(
+            name
+            for name, value in file.items()
+            if isinstance(value, Mapping) and value and (name in _TOWERS or (whole is None and _TOWER.search(name)))
+        )
 
     def by_class(self) -> "Configuration | None":
         """The same as transformers' class reads it; None where it has none."""
@@ -128,6 +139,12 @@ class Configuration(Reader):
             return self
         whole = _by_class(self.file)
         return None if whole is None else Configuration(self.file, whole.get_text_config(decoder=True), whole)
+
+    def language_model(self) -> "Configuration | None":
+        """Of a model of several modalities, its language model as the class of that reads it, if there is one."""
+        section = next((self.file[name] for name in _TEXT if isinstance(self.file.get(name), Mapping)), None)
+        known = None if section is None else _by_class(section)
+        return None if known is None else Configuration(section or {}, known, known)
 
     @property
     def text(self) -> object:
@@ -146,6 +163,8 @@ class Configuration(Reader):
     def layers(self) -> list[Reader]:
         """One reader for each layer: most models have the same for all."""
         number = self.number("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+        if not 0 < number <= _MOST_LAYERS:
+            raise PlanError(f"The model's config.json says that it has {number} layers. Copy the model again.")
         if getattr(self._known, "is_heterogeneous", False):
             # Only what the file says of all layers alike may go before what the class says of each.
             return [Reader({}, layer) for layer in self._known.per_layer_config]  # type: ignore[attr-defined]
@@ -164,14 +183,21 @@ def read_configuration(file: Mapping[str, Any]) -> Configuration:
         return Configuration(file, written, None)
     whole = _by_class(file)
     if whole is None:
-        _refuse_unread(file)
-        return Configuration(file, None, None)
-    text = whole.get_text_config(decoder=True)
+        inner = Configuration(file, None, None).language_model()
+        if inner is None:
+            _refuse_unread(file)
+        return Configuration(file, None if inner is None else _with_layers(inner.text), None)
+    text = _with_layers(whole.get_text_config(decoder=True))
     if not any(isinstance(file.get(name), Mapping) for name in _TEXT):
         _check_written(file, text)
+    return Configuration(file, text, whole)
+
+
+def _with_layers(text: Any) -> Any:
+    """A class's reading, which also says what differs among its layers."""
     if getattr(text, "is_heterogeneous", False):
         text.allow_global_per_layer_attribute_access = True
-    return Configuration(file, text, whole)
+    return text
 
 
 def _by_class(file: Mapping[str, Any]) -> Any:
@@ -198,6 +224,7 @@ def _by_class(file: Mapping[str, Any]) -> Any:
 def _refuse_unread(file: Mapping[str, Any]) -> None:
     """A type that nobody knows may be taken for one that is known, unless its file says that it is unlike any."""
     unread = [key for key, value in _text_of(file).items() if value and _UNREAD.search(key)]
+    unread += ["model_type"] if _UNREAD_TYPE.search(str(file.get("model_type"))) else []
     if unread and not file.get("layer_types"):
         raise PlanError(
             f"'{file.get('model_type')}' is unknown to transformers, and what '{unread[0]}' of its config.json says of "

@@ -26,6 +26,7 @@ _EMBEDDING = re.compile(
     r"(^|\.)(embed_tokens|embeddings|wte|word_embeddings|embed_in|tok_embeddings|embedding)\.weight$"
 )
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output|head)\.weight$")
+_UNSEEN = "Its encoder of images or sound is not counted."
 _SHARED = re.compile(r"shared_(expert|mlp)|\.shared\.")
 _ROUTER = re.compile(r"\.(gate|router|router\.layer|gate\.wg|shared_expert_gate)\.(weight|bias)$")
 
@@ -83,6 +84,8 @@ def take_inventory(configuration: Configuration, experts: int) -> Inventory:
     note, complete = None, True
     if known is None:
         model, note = _likeness(configuration)
+        if configuration.towers:
+            note, complete = " ".join(filter(None, [note, _UNSEEN])), False
     else:
         try:
             model = _built(known)
@@ -90,7 +93,7 @@ def take_inventory(configuration: Configuration, experts: int) -> Inventory:
             if not known.towers:
                 raise
             model, complete = _built(known, text_only=True), False
-            note = f"Its encoder of images or sound is not counted. {error}"
+            note = f"{_UNSEEN} {error}"
     named = [(name, tuple(weight.shape)) for name, weight in model.named_parameters()]
     return Inventory(tuple(_weight(name, shape, experts) for name, shape in named), note, complete)
 
@@ -132,13 +135,15 @@ def _built(configuration: Configuration, *, text_only: bool = False) -> Any:
         raise _uncounted(configuration, " ".join(str(error).split())[:200]) from error
 
 
-def _likeness(configuration: Configuration) -> tuple[Any, str]:
-    """A type that transformers does not know, counted as one it knows whose keys it uses."""
+def _likeness(configuration: Configuration) -> tuple[Any, str | None]:
+    """Of a type that transformers does not know, its language model: of a type that it knows, or counted as one whose
+    keys it uses; and what there is to say of that."""
     from transformers import CONFIG_MAPPING
 
+    inner = configuration.language_model()
+    if inner is not None:
+        return _built(inner), None
     written = dict(configuration.file) | {"architectures": None}
-    if configuration.towers:
-        raise _uncounted(configuration, "its type is unknown to transformers, and it has an encoder tower")
     heads = configuration.number("num_attention_heads", "n_head", "n_heads")
     shared = configuration.count("multi_query_group_num", "num_kv_heads", "num_attention_groups")
     written |= {  # by the names of those it is taken for, whose defaults are another model's
@@ -163,9 +168,8 @@ def _likeness(configuration: Configuration) -> tuple[Any, str]:
     written["model_type"] = kind
     whole = CONFIG_MAPPING[kind].from_dict(written)
     like = Configuration(written, whole, whole)
-    return _built(
-        like
-    ), f"'{configuration.model_type}' is unknown to transformers: its weights are counted like {kind}'s"
+    note = f"'{configuration.model_type}' is unknown to transformers: its weights are counted like {kind}'s"
+    return _built(like), f"{note}."
 
 
 def _uncounted(configuration: Configuration, why: str) -> PlanError:

@@ -57,6 +57,7 @@ _STATES = {"linear_attention", "mamba", "mamba2", "conv", "short_conv"}
 _NOTHING = {"moe", "mlp", "dense", "sparse", "-"}
 _LATENT_AS_HEADS = {"minicpm3"}
 """Types whose latent vectors vLLM keeps decompressed, head by head."""
+_MAMBA_ALONE = {"mamba", "falcon_mamba"}
 _INDEX_BLOCK = 128  # elements of an index key for each 32-bit scale
 
 
@@ -203,7 +204,9 @@ def _state(kind: str, reader: Reader, configuration: Configuration) -> State:
             groups = reader.count("mamba_n_groups", "mamba_ngroups", "n_groups") or 1
             channels = heads * width
             return State((channels + 2 * groups * size) * taps, channels * size, stored)
-        channels = reader.count("mamba_expand", "expand") * hidden or reader.number("intermediate_size")
+        # What the one width of models that are Mamba throughout is called; Falcon's is another than the product.
+        own = reader.count("intermediate_size") if configuration.model_type in _MAMBA_ALONE else 0
+        channels = own or reader.count("mamba_expand", "expand") * hidden or reader.number("intermediate_size")
         return State(channels * taps, channels * size, stored)
     if configuration.model_type.startswith(("minimax", "bailing")):  # lightning attention: a square for each head
         heads = reader.number("num_attention_heads")

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cloister_common.errors import InvalidRequest
+from cloister_common.errors import CloisterError, InvalidRequest
 
 from cloister_llm.rendering.encoder import PieceEncoder
 from cloister_llm.rendering.markers import Markers
 from cloister_llm.rendering.pieces import Piece, cut
+from cloister_llm.rendering.returned import WITH, WITHOUT
 from cloister_llm.rendering.vocabulary import ROLES, TEMPLATE_WORDS, is_word
 
 __all__ = ["ApplyTemplate", "ChatRenderer"]
@@ -41,6 +42,17 @@ class ChatRenderer:
             InvalidRequest: A role or a variable that is no known word, or a template that alters its input.
         """
         return self.encoder.encode(self.pieces(conversation, tools, variables, apply_template))
+
+    def shows_returned(self, apply_template: ApplyTemplate) -> bool:
+        """Whether the template writes a placeholder for an image that a tool returned, at its place."""
+        try:
+            without, having = (self.render(chat, None, {}, apply_template) for chat in (WITHOUT, WITH))
+        except (CloisterError, ValueError):
+            return False  # It takes no such turn.
+        return self._placeholders(having) > self._placeholders(without)
+
+    def _placeholders(self, ids: list[int]) -> int:
+        return sum(token in self.encoder.control_ids for token in ids)
 
     def pieces(
         self,

@@ -13,6 +13,8 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
+from cloister_llm.rendering.returned import apart
+
 __all__ = ["PARSER", "has_place_for_tools", "uses_tools", "written_out"]
 
 PARSER = "hermes"
@@ -57,9 +59,13 @@ def written_out(conversation: Sequence[Message], tools: Sequence[Mapping[str, An
     places: dict[str, int] = {}  # of the calls, by their ids
     for role, run in groupby(conversation, key=lambda message: message.get("role")):
         if role == "tool":
+            returned, shown = apart(list(run))
             # Nothing but their order says which call they belong to.
-            answers = sorted(run, key=lambda one: places.get(str(one.get("tool_call_id")), len(places)))
-            written.append({"role": "user", "content": "\n".join(_response(_text(one["content"])) for one in answers)})
+            answers = sorted(returned, key=lambda one: places.get(str(one.get("tool_call_id")), len(places)))
+            text = "\n".join(_response(_text(one["content"])) for one in answers)
+            written.append(
+                {"role": "user", "content": [{"type": "text", "text": f"{text}\n"}, *shown] if shown else text}
+            )
             continue
         for message in run:
             calls = message.get("tool_calls") or ()

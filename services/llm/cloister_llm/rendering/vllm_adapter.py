@@ -1,11 +1,11 @@
 """The thin seam between `cloister_llm.rendering` and vLLM: its Hugging Face renderer with our rendering inside.
 
 vLLM resolves the template, its variables and the message format as before, and runs us in its own thread pool under
-its own time limit. Only the step from messages, or a prompt, to token ids is ours, and that tools are written out where
-the template has no place for them. The only file of this package that imports vLLM.
+its own time limit. Only the step from messages, or a prompt, to token ids is ours, and that tools, and images that they
+return, are written out where the template has no place for them. The only file of this package that imports vLLM.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,8 @@ from vllm.utils.async_utils import make_async
 from cloister_llm.calls.vllm_parser import install
 from cloister_llm.rendering.encoder import PieceEncoder
 from cloister_llm.rendering.placeholders import keep_placeholders
-from cloister_llm.rendering.renderer import ChatRenderer
+from cloister_llm.rendering.renderer import ApplyTemplate, ChatRenderer
+from cloister_llm.rendering.returned import returns_images, shown_behind
 from cloister_llm.rendering.tools import has_place_for_tools, uses_tools, written_out
 
 __all__ = ["GuardedRenderer"]
@@ -39,6 +40,7 @@ class GuardedRenderer(hf.HfRenderer):  # type: ignore[misc]  # vLLM's classes ar
         self._chat = ChatRenderer(PieceEncoder(tokenizer.backend_tokenizer.to_str()))
         if self.mm_processor is not None:
             keep_placeholders(self.mm_processor, self._chat.encoder.control_ids)
+        self._shows_returned: dict[str, bool] = {}  # by chat template, of which a model has one or two
         self._apply_chat_template_async = make_async(self._render, executor=self._executor)
         begin = tokenizer.bos_token_id
         self._begin = [begin] if begin is not None and tokenizer("")["input_ids"][:1] == [begin] else []
@@ -60,24 +62,19 @@ class GuardedRenderer(hf.HfRenderer):  # type: ignore[misc]  # vLLM's classes ar
     ) -> list[int]:
         variables = {name: value for name, value in arguments.items() if name not in _NOT_TEMPLATE_VARIABLES}
         template = arguments.get("chat_template")
-        if uses_tools(conversation, tools):
-            text = hf.resolve_chat_template(tokenizer, template, tools, model_config=model_config)
-            if text is not None and not has_place_for_tools(text):
-                conversation, tools = written_out(conversation, tools), None
 
-        def apply_template(messages: list[dict[str, Any]], definitions: list[dict[str, Any]] | None) -> str:
-            text: str = hf.safe_apply_chat_template(
-                model_config,
-                tokenizer,
-                messages,
-                tools=definitions,
-                chat_template=template,
-                tokenize=False,
-                **variables,
-            )
-            return text
-
+        apply_template = _applying(model_config, tokenizer, template, variables)
         with _vllms_errors():
+            if uses_tools(conversation, tools):
+                text = hf.resolve_chat_template(tokenizer, template, tools, model_config=model_config)
+                if text is not None and not has_place_for_tools(text):
+                    conversation, tools = written_out(conversation, tools), None
+                elif text is not None and returns_images(conversation):
+                    if text not in self._shows_returned:
+                        apply_alone = _applying(model_config, tokenizer, text, {"add_generation_prompt": True})
+                        self._shows_returned[text] = self._chat.shows_returned(apply_alone)
+                    if not self._shows_returned[text]:
+                        conversation = shown_behind(conversation)
             return self._chat.render(conversation, tools, variables, apply_template)
 
     def _process_multimodal(self, *given: Any, **named: Any) -> Any:
@@ -90,6 +87,22 @@ class GuardedRenderer(hf.HfRenderer):  # type: ignore[misc]  # vLLM's classes ar
         with _vllms_errors():
             ids = self._chat.encoder.encode_prompt(prompt["prompt"])
         return self._build_tokens_prompt([*self._begin, *ids] if params.add_special_tokens else ids, prompt)
+
+
+def _applying(model_config: Any, tokenizer: Any, template: str | None, variables: Mapping[str, Any]) -> ApplyTemplate:
+    def apply_template(messages: list[dict[str, Any]], definitions: list[dict[str, Any]] | None) -> str:
+        text: str = hf.safe_apply_chat_template(
+            model_config,
+            tokenizer,
+            messages,
+            tools=definitions,
+            chat_template=template,
+            tokenize=False,
+            **variables,
+        )
+        return text
+
+    return apply_template
 
 
 @contextmanager

@@ -104,6 +104,82 @@ def test_a_conversation_takes_images_and_a_reference_brings_one_along(client: An
     assert seen(llm.chats()[-1])[-2:] == [BLUE, "Second"]
 
 
+CALL = {"type": "function_call", "call_id": "call_1", "name": "photo", "arguments": "{}"}
+
+
+def returned(*parts: dict[str, Any]) -> list[Any]:
+    return [CALL, {"type": "function_call_output", "call_id": "call_1", "output": list(parts)}]
+
+
+def of_tools(body: dict[str, Any]) -> list[Any]:
+    """What functions returned in a prompt: texts, or the images and texts of one."""
+    said = [message["content"] for message in body["messages"] if message["role"] == "tool"]
+    return [
+        one
+        if isinstance(one, str)
+        else [part["image_url"]["url"] if "image_url" in part else part["text"] for part in one]
+        for one in said
+    ]
+
+
+@pytest.mark.parametrize("how", ["http", "stream", "socket"])
+def test_a_function_returns_images_and_later_turns_see_them(
+    gateway: GatewayFixture, gateway_url: str, client: Any, llm: FakeLlm, how: str
+) -> None:
+    file = client.files.create(file=("a.png", png("blue")), purpose="vision")
+    parts = [{"type": "input_text", "text": "Two: "}, image(), {"type": "input_image", "file_id": file.id}]
+    asked = [*question(text="Take one."), *returned(*parts)]
+    conversation = client.conversations.create().id
+    if how == "socket":
+        with opened(gateway_url, gateway) as socket:
+            send(socket, "response.create", model="seeing", input=asked, conversation=conversation)
+            assert turn(socket)[-1]["type"] == "response.completed"
+    elif how == "stream":
+        with client.responses.create(model="seeing", input=asked, stream=True, conversation=conversation) as events:
+            assert [event.type for event in events][-1] == "response.completed"
+    else:
+        client.responses.create(model="seeing", input=asked, conversation=conversation)
+    client.files.delete(file.id)
+    client.responses.create(model="seeing", input="And then?", conversation=conversation)
+    assert [of_tools(body) for body in llm.chats()[-2:]] == [[["Two: ", RED, BLUE]]] * 2
+
+    include = "message.input_image.image_url"
+    (plain, whole) = (
+        next(item for item in items if item.type == "function_call_output").to_dict()["output"]
+        for items in (
+            client.conversations.items.list(conversation),
+            client.conversations.items.list(conversation, include=[include]),
+        )
+    )
+    assert plain == [
+        parts[0],
+        {"type": "input_image", "detail": "auto"},
+        {"type": "input_image", "detail": "auto", "file_id": file.id},
+    ]
+    assert [part.get("image_url") for part in whole] == [None, RED, BLUE]
+
+
+def test_what_a_function_returned_counts_and_is_refused_as_images_of_the_user_are(client: Any, llm: FakeLlm) -> None:
+    asked = [*question(text="Take one."), *returned(image())]
+    text = [*question(text="Take one."), *returned({"type": "input_text", "text": "none"})]
+    counted = [client.responses.input_tokens.count(model="seeing", input=one).input_tokens for one in (text, asked)]
+    assert counted[1] - counted[0] >= 15  # (In a prompt of the double's an image is sixteen words, and "none" is one.)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model="fake", input=asked)
+    assert (refused.value.param, refused.value.code) == ("input[2].output[0].type", "unsupported_parameter")
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model="seeing", input=[*asked[:2], *returned(image(), image(), image())[1:]])
+    assert (refused.value.param, refused.value.code) == ("input[2].output[2]", "too_many_images")
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model="seeing", input=[*asked[:2], *returned(image("data:image/png;base64,aGk="))[1:]])
+    assert refused.value.param == "input[2].output[0].image_url"
+    conversation = client.conversations.create(items=asked).id
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model="fake", input="And?", conversation=conversation)
+    assert refused.value.param == "model"
+    assert llm.chats() == []
+
+
 def test_history_loses_its_oldest_turns_where_a_prompt_would_have_too_many_images(client: Any, llm: FakeLlm) -> None:
     conversation = client.conversations.create().id
     for place, one in enumerate((RED, BLUE, GREEN)):
