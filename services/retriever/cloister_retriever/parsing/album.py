@@ -9,7 +9,7 @@ import hashlib
 import io
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from PIL import (
@@ -125,15 +125,20 @@ class Album:
             return None
         return self._put(name, _Taken(content, frame, None), size, len(content))
 
-    def take_image(self, image: Image.Image) -> int | None:
-        """The number of a picture that is decoded already, or None where it is left out."""
+    def take_image(self, name: bytes, draw: Callable[[], Image.Image]) -> int | None:
+        """The number of a picture that is decoded already, or None where it is left out.
+
+        Args:
+            name: The same for the same picture, wherever it stands.
+            draw: Gives it; it is asked the first time only.
+        """
         if not self.takes_any:
             return None
-        raw = image.tobytes()
-        name = hashlib.sha256(f"{image.mode}{image.size}".encode() + raw).digest()
+        name = hashlib.sha256(b"drawn" + name).digest()
         if (known := self._known(name)) is not None:
             return known
-        return self._put(name, _Taken(b"", 0, image), image.size, len(raw))
+        image = draw()
+        return self._put(name, _Taken(b"", 0, image), image.size, len(image.getbands()) * image.width * image.height)
 
     def leave_out(self, why: str, count: int = 1) -> None:
         """Counts pictures that were not even looked at; ``why`` stands behind ``left out because they are``."""

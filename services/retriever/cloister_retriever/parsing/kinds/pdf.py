@@ -231,7 +231,7 @@ def _write(writer: Writer, page: _Page, levels: dict[float, int], marks: list[tu
     waiting = list(page.pictures)
     for place, (block, level) in enumerate(zip(page.blocks, headings, strict=True)):
         while waiting and waiting[0].before <= place:
-            writer.picture(waiting.pop(0).number)
+            _write_picture(writer, waiting.pop(0))
         text = " ".join(line.text for line in block)
         mark = marked.pop(_folded(text), None)
         if mark is not None or level is not None:
@@ -239,8 +239,12 @@ def _write(writer: Writer, page: _Page, levels: dict[float, int], marks: list[tu
         else:
             _write_lines(writer, block, marked)
     for picture in waiting:
-        writer.picture(picture.number)
+        _write_picture(writer, picture)
     writer.paragraph(page.seen)
+
+
+def _write_picture(writer: Writer, picture: PlacedPicture) -> None:
+    writer.picture(picture.number, picture.text)
 
 
 def _write_lines(writer: Writer, block: Block, marked: dict[str, int]) -> None:
