@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 
 import pytest
 from cloister_common.errors import InvalidRequest
 from cloister_common.payer import PAYER_HEADER, Payer, payer_of
 from cloister_common.wire.ingestions import IngestionNote, Word
+from cloister_retriever.ingestion.reading import Reading, Shelf
+from cloister_retriever.parsing.chunking import Chunk
+from cloister_retriever.parsing.parser import Parsed
 from cloister_retriever.storage.layout import CHARGES
 from cloister_retriever.vector_stores.records import Attached, AttachmentRecord
 from cloister_retriever.vector_stores.schemas import CreateStore
@@ -183,6 +187,56 @@ async def test_files_that_wait_for_a_limit_keep_no_turn_from_others(process: Mem
     going.cancel()
     assert {one.state for one in await process.charges.all()} == {"ended"}
     assert len(await process.charges.all()) == 8
+    await process.supervisor.close()
+
+
+def parsed(length: int) -> Parsed:
+    return Parsed("x" * length, [Chunk(start=0, end=length, page=None, section=None)])
+
+
+async def test_of_what_waits_beyond_a_number_of_bytes_the_largest_is_read_again() -> None:
+    shelf = Shelf(40_000)
+    reads: Counter[int] = Counter()
+
+    def reading(length: int) -> Reading:
+        async def read() -> Parsed:
+            reads[length] += 1
+            return parsed(length)
+
+        return Reading(read, shelf)
+
+    files = [reading(length) for length in (5_000, 30_000, 10_000)]
+    with contextlib.ExitStack() as stack:
+        for file in files:
+            await file.parsed()
+            wait = stack.enter_context(file.waiting())
+            wait()
+            wait()
+        assert [file.size > 0 for file in files] == [True, False, True]
+        assert [len(list(file.texts())) for file in files] == [1, 0, 1]
+    for file in files:
+        await file.parsed()
+    assert reads == {5_000: 1, 30_000: 2, 10_000: 1}
+    with files[1].waiting() as wait:
+        wait()
+        assert files[1].size > 0, "what waits no more takes no room"
+
+
+async def test_a_file_that_was_let_go_while_it_waited_is_ingested_as_all_others(process: MemoryProcess) -> None:
+    process.pipeline._shelf = Shelf(0)
+    process.workers.start(process.supervisor)
+    store = await attach(process, ASKING)
+    asked = await note(process, "asks")
+    await process.charges.tell(asked.id, Word(state="waits"))
+
+    async def is_parked() -> bool:
+        return process.workers.turns.is_free
+
+    await until(is_parked, what="it has no turn")
+    await process.charges.tell(asked.id, Word(state="runs"))
+    assert (await note(process, "ended")).tokens == len(TEXT.split())
+    await ended(process)
+    assert (await attached(process, store)).status == "completed"
     await process.supervisor.close()
 
 

@@ -6,7 +6,7 @@ was broken off, since a process died or a part was away, is not charged again: n
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ from cloister_common.errors import Unavailable
 from cloister_common.wire.ingestions import IngestionNote
 
 from cloister_retriever.charges.service import Charges
+from cloister_retriever.ingestion.reading import Reading
 from cloister_retriever.ingestion.turns import Turn
 from cloister_retriever.vector_stores.ingestions import Ingestion
 
@@ -61,11 +62,12 @@ class Paying:
         self._open: dict[str, _Open] = {}
 
     async def ask(
-        self, ingestion: Ingestion, texts: Iterable[str], turn: Turn, check_wanted: Callable[[], Awaitable[None]]
+        self, ingestion: Ingestion, reading: Reading, turn: Turn, check_wanted: Callable[[], Awaitable[None]]
     ) -> None:
-        """Returns when ``texts`` may be embedded: at once, where nobody asked for limits to be kept.
+        """Returns when what was read may be embedded: at once, where nobody asked for limits to be kept.
 
-        While the window of a limit is full the job has no turn, so that it keeps nobody else's file waiting.
+        While the window of a limit is full the job has no turn, so that it keeps nobody else's file waiting, and what
+        was read may be let go.
 
         Raises:
             Refused: They may not.
@@ -77,7 +79,7 @@ class Paying:
             return
         # (A token is a byte at least.)
         tokens = await asyncio.to_thread(
-            lambda: sum(min(len(text.encode()), self._model_tokens) + self._besides for text in texts)
+            lambda: sum(min(len(text.encode()), self._model_tokens) + self._besides for text in reading.texts())
         )
         asked = _note(ingestion, "asks", tokens)
 
@@ -89,12 +91,13 @@ class Paying:
 
         note = await self._charges.change(name, ask)
         since = time.monotonic()
-        with turn.parking() as park:
+        with turn.parking() as park, reading.waiting() as wait:
             while note is None or note.state != "runs":
                 if note is not None and note.state == "refused":
                     raise Refused(note.message)
                 waits = note is not None and note.state == "waits"
                 if waits:
+                    wait()
                     park()
                 elif time.monotonic() - since > _SILENT_SECONDS:
                     raise Unavailable("No gateway says whether the file may be embedded.", retry_after=1)

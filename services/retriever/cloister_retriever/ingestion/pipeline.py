@@ -16,14 +16,15 @@ from cloister_common.vault import VaultError
 from prometheus_client import Counter
 
 from cloister_retriever.damage import Damaged, sentence
-from cloister_retriever.editions import Place
 from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
 from cloister_retriever.index.entries import entries_of, terms_of, vectors_of
 from cloister_retriever.index.passages import Passage, PassageOwner, passage_id
 from cloister_retriever.index.protocol import Index
 from cloister_retriever.index.rotation import Rotations
+from cloister_retriever.ingestion.clearing import Clearing
 from cloister_retriever.ingestion.paying import Paying, Refused
+from cloister_retriever.ingestion.reading import Reading, Shelf
 from cloister_retriever.ingestion.turns import Turn
 from cloister_retriever.ingestion.watch import Watch, watched
 from cloister_retriever.jobs.queue import Job, JobQueue
@@ -99,6 +100,8 @@ class Pipeline:
         self._reembedder = reembedder
         self._pictures = pictures
         self._paying = paying
+        self._shelf = Shelf()
+        self._clearing = Clearing(ingestions, indexes, words)
 
     async def warm(self) -> None:
         """Loads what the first file would wait for."""
@@ -108,12 +111,12 @@ class Pipeline:
     async def work(self, job: Job, turn: Turn) -> None:
         """Does ``job`` to its end. Where it takes long it stands aside when ``turn`` says so."""
         if job.kind == "purge":
-            await self._purge(job)
+            await self._clearing.purge(job)
             return
         if job.kind in {"reembed", "prune"}:
             await self._reembedder.work(job, turn)
             return
-        await self._clear_replaced(job)
+        await self._clearing.replaced(job)
         try:
             await self._ingest(job, turn)
         except _Gone:
@@ -184,26 +187,18 @@ class Pipeline:
         file, keys = await self._file(ingestion)
         self._ingestions.check_room()  # before the work whose result could not be stored
         started = time.monotonic()
-        chunking = ingestion.attachment.chunking
-        parsed = await self._parser.parse(
-            self._files.content(job.tenant, file),
-            name=file.name,
-            max_tokens=chunking.max_tokens,
-            overlap_tokens=chunking.overlap_tokens,
-            turn=turn,
-            on_page=watch.page,
-            description=ingestion.description,
-        )
-        watch.read(max((chunk.page or 0 for chunk in parsed.chunks), default=0) or None)
-        protection = await self._ingestions.place(ingestion, len(parsed.chunks))
+        reading = self._reading(job, ingestion, file, turn, watch)
+        pages, passages = _counts(await reading.parsed())
+        watch.read(pages)
+        protection = await self._ingestions.place(ingestion, passages)
         if protection != ingestion.attachment.protection:
             # An earlier attempt may have begun while the store was smaller.
             await self._indexes.delete(job.tenant, job.store_id, job.attachment_id, protection="sealed")
         outgrown = protection != job.protection
         if ingestion.edition.number or outgrown:
             await self._queue.note(job, ingestion.edition, None if outgrown else job.protection)
-        headed = (f"{chunk.heading or ''}\n{parsed.text[chunk.start : chunk.end]}" for chunk in parsed.chunks)
-        await self._paying.ask(ingestion, headed, turn, partial(self._check_wanted, job))
+        await self._paying.ask(ingestion, reading, turn, partial(self._check_wanted, job))
+        parsed = await reading.parsed()
         text = parsed.text.encode()
         await self._ingestions.write_text(ingestion, text, keys)
         index = self._indexes.of(job.tenant, job.store_id, ingestion.key, protection, ingestion.edition)
@@ -217,6 +212,22 @@ class Pipeline:
             passages=len(parsed.chunks),
             seconds=round(time.monotonic() - started, 3),
         )
+
+    def _reading(self, job: Job, ingestion: Ingestion, file: FileRecord, turn: Turn, watch: Watch) -> Reading:
+        chunking = ingestion.attachment.chunking
+
+        async def read() -> Parsed:
+            return await self._parser.parse(
+                self._files.content(job.tenant, file),
+                name=file.name,
+                max_tokens=chunking.max_tokens,
+                overlap_tokens=chunking.overlap_tokens,
+                turn=turn,
+                on_page=watch.page,
+                description=ingestion.description,
+            )
+
+        return Reading(read, self._shelf)
 
     async def _file(self, ingestion: Ingestion) -> tuple[FileRecord, PassageKeys]:
         """The file that is to be read, and what seals its passages."""
@@ -330,7 +341,7 @@ class Pipeline:
 
     async def _fail(self, ingestion: Ingestion, code: ErrorCode, message: str) -> None:
         protection = ingestion.attachment.protection
-        await self._remove(ingestion.tenant, ingestion.store_id, ingestion.attachment.id, protection)
+        await self._clearing.remove(ingestion.tenant, ingestion.store_id, ingestion.attachment.id, protection)
         await self._paying.end(ingestion.attachment.id, "failed")
         if await self._ingestions.fail(ingestion, code, message):
             _INGESTED.labels("failed").inc()
@@ -358,30 +369,6 @@ class Pipeline:
         await self._queue.put("reembed", job.tenant, job.store_id, edition=ingestion.edition)
         self._queue.wake()
 
-    async def _purge(self, job: Job) -> None:
-        """Removes passages, after the records above them: who planned this may have died before they were gone."""
-        if job.attachment_id is None:
-            await self._ingestions.remove_store(job.tenant, job.store_id)
-        elif job.file_id is not None and (ingestion := await self._of(job)) is not None:
-            await self._ingestions.remove(ingestion)
-        await self._indexes.delete(job.tenant, job.store_id, job.attachment_id, protection=job.protection)
-
-    async def _remove(
-        self, tenant: str, store_id: str, attachment_id: str | None, protection: Protection | None
-    ) -> None:
-        """Removes passages that were begun under a protection from where they may be."""
-        removed = await self._ingestions.removed(tenant, store_id, protection)
-        await self._indexes.delete(tenant, store_id, attachment_id, protection=removed)
-
-    async def _clear_replaced(self, job: Job) -> None:
-        """Removes what the attachment left that this job's replaced, unless that is still the file's attachment."""
-        assert job.file_id is not None
-        if job.replaces is None:
-            return
-        if await self._ingestions.is_current(job.tenant, job.store_id, job.file_id, job.replaces) is False:
-            await self._remove(job.tenant, job.store_id, job.replaces, job.protection)
-            await self._ingestions.clear(job.tenant, job.store_id, job.replaces)
-
     async def _clear(self, job: Job) -> None:
         """Removes what was indexed for an attachment, unless it is one that was completed."""
         assert job.attachment_id is not None
@@ -392,15 +379,12 @@ class Pipeline:
                 await self._follow(job)
                 return
         noted = await self._queue.noted(job)
-        await self._remove(job.tenant, job.store_id, job.attachment_id, noted.protection)
+        await self._clearing.remove(job.tenant, job.store_id, job.attachment_id, noted.protection)
         if ingestion is None:
             await self._ingestions.clear(job.tenant, job.store_id, job.attachment_id)
-            await self._clear_edition(noted, job.attachment_id)
+            await self._clearing.edition(noted, job.attachment_id)
 
-    async def _clear_edition(self, job: Job, attachment_id: str) -> None:
-        """Removes what was written into a later edition of a store that was deleted in that moment: nothing else knows
-        of its editions any more."""
-        if job.edition is not None:
-            removed = await self._ingestions.removed(job.tenant, job.store_id, job.protection)
-            await self._indexes.delete(job.tenant, job.store_id, attachment_id, protection=removed, edition=job.edition)
-            await self._words.remove(job.tenant, Place(job.store_id, job.edition.number), attachment_id)
+
+def _counts(parsed: Parsed) -> tuple[int | None, int]:
+    """How many pages and passages were read. (Whoever asks keeps nothing else of it.)"""
+    return max((chunk.page or 0 for chunk in parsed.chunks), default=0) or None, len(parsed.chunks)

@@ -9,7 +9,7 @@ import hashlib
 import io
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from PIL import (
@@ -41,6 +41,8 @@ _MOST_RAW_BYTES = 96 * 1024 * 1024
 """Of the pictures of one upload as they are in it. They are held until it is known which of them are repeated."""
 
 _LATE = "more than can be looked at in the time that a file has"
+_DAMAGED = "of a kind that is not read, or damaged"
+_LINES = "drawn in lines (EMF, WMF, SVG), which is not read"
 _MOST_SIDE = 2048
 _SMALL_SIDE = 448
 """More than the vision models read that are used for search: 224 to 448 pixels."""
@@ -121,19 +123,24 @@ class Album:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 size = image.size
         except Exception:  # noqa: BLE001 - Pillow raises whatever its readers do: OSError, SyntaxError, struct.error
-            self._left_out["of a kind that is not read, or damaged"] += 1
+            self._left_out[_LINES if _is_of_lines(content) else _DAMAGED] += 1
             return None
         return self._put(name, _Taken(content, frame, None), size, len(content))
 
-    def take_image(self, image: Image.Image) -> int | None:
-        """The number of a picture that is decoded already, or None where it is left out."""
+    def take_image(self, name: bytes, draw: Callable[[], Image.Image]) -> int | None:
+        """The number of a picture that is decoded already, or None where it is left out.
+
+        Args:
+            name: The same for the same picture, wherever it stands.
+            draw: Gives it; it is asked the first time only.
+        """
         if not self.takes_any:
             return None
-        raw = image.tobytes()
-        name = hashlib.sha256(f"{image.mode}{image.size}".encode() + raw).digest()
+        name = hashlib.sha256(b"drawn" + name).digest()
         if (known := self._known(name)) is not None:
             return known
-        return self._put(name, _Taken(b"", 0, image), image.size, len(raw))
+        image = draw()
+        return self._put(name, _Taken(b"", 0, image), image.size, len(image.getbands()) * image.width * image.height)
 
     def leave_out(self, why: str, count: int = 1) -> None:
         """Counts pictures that were not even looked at; ``why`` stands behind ``left out because they are``."""
@@ -180,7 +187,7 @@ class Album:
                 with self.timed():
                     picture = _drawn(taken)
             except Exception:  # noqa: BLE001 - as in `take`
-                self._left_out["of a kind that is not read, or damaged"] += 1
+                self._left_out[_DAMAGED] += 1
                 continue
             total += len(picture.content)
             if total > self._limits.total_bytes:
@@ -215,6 +222,15 @@ class Album:
         self._taken.append(taken)
         self._seen[number] += 1
         return number
+
+
+def _is_of_lines(content: bytes) -> bool:
+    """Whether it is a drawing as Windows, or the web, keeps it: without or with the head that is told by its bytes."""
+    return (
+        content[40:44] == b" EMF"
+        or content.startswith((b"\xd7\xcd\xc6\x9a", b"\x01\x00\x09\x00\x00\x03"))
+        or b"<svg" in content[:1024]
+    )
 
 
 def frames_of(content: bytes) -> int:

@@ -91,6 +91,8 @@ class _Page:
     def write(self, element: Element) -> None:
         """All that is seen of an element; libxml2 bounds how deep this goes."""
         name = local(element)
+        if name == "svg" and not _is_hidden(element):
+            self._pictures_in(element)
         if name in _UNSEEN or _is_hidden(element):
             return
         if name in _FRAME and not any(local(above) in {"article", "main"} for above in element.iterancestors()):
@@ -100,9 +102,11 @@ class _Page:
             self._collect(element)
             self._writer.heading(self._level + _HEADINGS[name], "".join(self._words))
             self._words.clear()
+            self._pictures_in(element)
         elif name == "table" and _is_data(element):
             self.flush()
             self._table(element)
+            self._pictures_in(element)
         elif name == "pre":
             self.flush()
             self._put("".join(element.itertext()))
@@ -130,6 +134,15 @@ class _Page:
         self._item = is_item
         self._writer.picture(number, text)
         self.wrote = True
+
+    def _pictures_in(self, element: Element) -> None:
+        """The pictures in what is written as a whole: a table, a heading, a drawing (a book's cover is one)."""
+        for shown in element.iter("img", "image"):
+            number = self._picture_of(shown.get("src") or shown.get("href") or shown.get("xlink:href") or "")
+            if number is not None:
+                self.flush()
+                self._writer.picture(number, shown.get("alt") or shown.get("title") or "")
+                self.wrote = True
 
     def _inside(self, element: Element, name: str) -> None:
         block = name in _BLOCKS

@@ -39,7 +39,7 @@ def _picture(package: Package, source: Source, chapter: str, address: str) -> in
         return None
     content = embedded(address)
     if content is None:
-        path = urllib.parse.unquote(address.partition("#")[0])
+        path = urllib.parse.unquote(address.partition("#")[0].partition("?")[0])
         part = posixpath.normpath(posixpath.join(posixpath.dirname(chapter), path))
         content = package.read(part) if part in package else None
     return None if content is None else source.album.take(content)

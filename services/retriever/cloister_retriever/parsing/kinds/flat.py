@@ -1,10 +1,9 @@
-"""Office files that are one XML file: OpenDocument's flat ones, Office's "flat OPC", and what Excel kept so in 2003.
+"""Office files that are one XML file: OpenDocument's flat ones, Office's "flat OPC", and those of Word and Excel 2003.
 
-The first two are put into the container that the same file has otherwise, and read as that.
+All but Excel's are put into the container that the same file has otherwise, and read as that.
 """
 
 import base64
-import binascii
 import datetime
 import io
 import zipfile
@@ -19,15 +18,16 @@ from cloister_retriever.parsing.markup import Element, children, local, parse_xm
 from cloister_retriever.parsing.number_formats import GENERAL, shown, shown_text
 from cloister_retriever.parsing.outline import Writer
 from cloister_retriever.parsing.sheets import Merged, Row, Sheet, write_sheets
+from cloister_retriever.parsing.word_2003 import WORD_2003, word_parts
 
 __all__ = ["FLAT"]
 
 _OFFICE = b"http://schemas.microsoft.com/office/2006/xmlPackage"
 _OPEN = b"urn:oasis:names:tc:opendocument:xmlns:office:1.0"
 _EXCEL = b"urn:schemas-microsoft-com:office:spreadsheet"
-_WORD = b"http://schemas.microsoft.com/office/word/2003/wordml"
-_SPACES = (_OFFICE, _OPEN, _EXCEL, _WORD)
+_SPACES = (_OFFICE, _OPEN, _EXCEL, WORD_2003.encode())
 _ROOTS = frozenset({"package", "document", "Workbook", "wordDocument"})
+_LINK = "{http://www.w3.org/1999/xlink}href"
 _ROOT_WITHIN = 4096
 _NAMED_FORMATS = {
     "Percent": "0.00%",
@@ -51,8 +51,6 @@ _EPOCH = datetime.datetime(1899, 12, 30)  # noqa: DTZ001 - what a cell shows has
 def _parse(source: Source) -> Document:
     root = parse_xml(wide_marked(source.content))
     name = local(root)
-    if name == "wordDocument":
-        raise UnreadableFile("unsupported_file", "The file is a Word document of 2003 in XML: save it as DOCX.")
     if name == "Workbook":
         writer = Writer(source.max_text_bytes)
         write_sheets(writer, _sheets(root))
@@ -61,9 +59,10 @@ def _parse(source: Source) -> Document:
         return writer.document()
     if source.read is None:
         raise UnreadableFile("invalid_file", "Files within files within files are not read so deep.")
+    parts = {"package": _parts, "document": _open_parts, "wordDocument": word_parts}[name]
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as container:
-        for path, content in _parts(root) if name == "package" else _open_parts(root):
+        for path, content in parts(root):
             container.writestr(path, content)
     return source.read(out.getvalue(), source.name)
 
@@ -80,7 +79,7 @@ def _parts(root: Element) -> Iterator[tuple[str, bytes]]:
             elif local(held) == "binaryData":
                 try:
                     yield path.lstrip("/"), base64.b64decode(held.text or "")
-                except binascii.Error:
+                except ValueError:
                     continue
     listed = etree.Element("Types")
     for path, kind in types:
@@ -91,7 +90,18 @@ def _parts(root: Element) -> Iterator[tuple[str, bytes]]:
 def _open_parts(root: Element) -> Iterator[tuple[str, bytes]]:
     kind = next((value for key, value in root.attrib.items() if key.endswith("}mimetype")), "")
     yield "mimetype", kind.encode()
-    yield "content.xml", etree.tostring(root)
+    for number, held in enumerate(one for one in root.iter() if local(one) == "binary-data"):
+        try:
+            content = base64.b64decode(held.text or "")
+        except ValueError:
+            continue
+        held.text = None
+        held.getparent().set(_LINK, f"Pictures/{number}")
+        yield f"Pictures/{number}", content
+    content = etree.tostring(root)
+    # One file has the margins too, which the container has in another of its parts.
+    yield "styles.xml", content
+    yield "content.xml", content
 
 
 def _sheets(root: Element) -> Iterator[Sheet]:

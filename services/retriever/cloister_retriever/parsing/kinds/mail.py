@@ -14,6 +14,7 @@ from cloister_retriever.parsing.letters import Enclosure, begin_letter, write_en
 from cloister_retriever.parsing.outline import Writer
 from cloister_retriever.parsing.pages import embedded, write_page
 from cloister_retriever.parsing.signed import signed_content
+from cloister_retriever.parsing.uuencoded import without_files
 
 __all__ = ["MAIL"]
 
@@ -57,7 +58,7 @@ def _parse(source: Source) -> Document:
             whole = first.as_bytes() if isinstance(first, EmailMessage) else b""
             enclosures.append(Enclosure(part.get_filename() or "mail.eml", whole))
         elif _is_words(part):
-            _write_words(writer, part, source, shown)
+            enclosures += _write_words(writer, part, source, shown)
         else:
             payload = part.get_payload(decode=True)
             if isinstance(payload, bytes) and payload and not _is_decoration(part):
@@ -120,7 +121,8 @@ def _is_decoration(part: EmailMessage) -> bool:
     }
 
 
-def _write_words(writer: Writer, part: EmailMessage, source: Source, shown: dict[str, bytes]) -> None:
+def _write_words(writer: Writer, part: EmailMessage, source: Source, shown: dict[str, bytes]) -> list[Enclosure]:
+    """Writes a part that is words; gives the files that are among them, as in old mails."""
     decoded = decode(_payload(part), declared=part.get_content_charset(), languages=source.languages)
     if decoded.note is not None:
         writer.note(decoded.note)
@@ -131,8 +133,10 @@ def _write_words(writer: Writer, part: EmailMessage, source: Source, shown: dict
             return None if content is None else source.album.take(content)
 
         write_page(writer, decoded.text, level=1, picture_of=picture_of)
-    else:
-        writer.paragraph(decoded.text)
+        return []
+    text, files = without_files(decoded.text)
+    writer.paragraph(text)
+    return [Enclosure(name, content) for name, content in files]
 
 
 def _payload(part: EmailMessage) -> bytes:

@@ -27,6 +27,8 @@ def _parse(source: Source) -> Document:
     root = parse_xml(content_of(package))
     body = next((one for one in root.iter() if local(one) == "body"), root)
     writer = Writer(source.max_text_bytes)
+    if any(local(one) == "text" for one in children(body)):
+        _write_margins(writer, package)
     _Blocks(writer, package, source).write(body)
     if writer.is_empty:
         raise UnreadableFile("invalid_file", "The OpenDocument file has no text.")
@@ -44,6 +46,19 @@ def content_of(package: Package) -> bytes:
     if "content.xml" not in package:
         raise UnreadableFile("invalid_file", "The OpenDocument file is damaged: it has no content.")
     return package.read("content.xml")
+
+
+def _write_margins(writer: Writer, package: Package) -> None:
+    """What stands above and below the pages, each once, before the text, as of a Word document."""
+    if "styles.xml" not in package:
+        return
+    said: dict[str, None] = {}
+    for margin in parse_xml(package.read("styles.xml")).iter():
+        if local(margin).removesuffix("-left").removesuffix("-first") in {"header", "footer"}:
+            lines = (" ".join(text_of(one).split()) for one in margin.iter() if local(one) == "p")
+            said |= dict.fromkeys(line for line in lines if any(map(str.isalpha, line)))
+    for line in said:
+        writer.line(line)
 
 
 class _Blocks:

@@ -14,6 +14,7 @@ import pypdfium2.raw as pdfium
 from cloister_retriever.parsing.document import Document, UnreadableFile, too_long
 from cloister_retriever.parsing.kinds.kind import Kind, Look, Source
 from cloister_retriever.parsing.kinds.pdf_pictures import PlacedPicture, page_pictures
+from cloister_retriever.parsing.kinds.pdf_xfa import xfa_form
 from cloister_retriever.parsing.layout import Block, page_blocks
 from cloister_retriever.parsing.letters import Enclosure, write_enclosures
 from cloister_retriever.parsing.ocr import MOST_EDGE
@@ -83,6 +84,7 @@ def _parse(source: Source) -> Document:
         writer.apart()
         for field in page.fields:
             writer.line(f"{field.name}: {field.value}" if field.name else field.value)
+    _write_xfa(writer, pdf, pages)
     write_enclosures(writer, source, _attached(pdf, writer), called="Attachment")
     if writer.is_empty:
         reason = "its pages are damaged" if broken else f"it may be a scan, and {_unread(source)}"
@@ -95,11 +97,28 @@ def _parse(source: Source) -> Document:
     if silent:
         has, it = ("has", "it is") if len(silent) == 1 else ("have", "they are")
         writer.note(f"{_named(silent)} {has} no text: {it} empty, or scanned, and {_unread(source)}.")
-    if pdf.get_formtype() in {pdfium.FORMTYPE_XFA_FULL, pdfium.FORMTYPE_XFA_FOREGROUND}:
-        writer.note("The PDF has a form in XFA, of which only what its pages show was read: print it as a PDF.")
     if broken:
         writer.note(f"{_named(broken)} could not be read: {'it is' if len(broken) == 1 else 'they are'} damaged.")
     return writer.document()
+
+
+def _write_xfa(writer: Writer, pdf: pypdfium2.PdfDocument, pages: list[_Page]) -> None:
+    """What a form in XFA says beside the pages: what they show too is not said twice."""
+    kind = pdf.get_formtype()
+    if kind not in {pdfium.FORMTYPE_XFA_FULL, pdfium.FORMTYPE_XFA_FOREGROUND}:
+        return
+    form = xfa_form(pdf)
+    if form is None:
+        writer.note("The PDF has a form in XFA, of which only what its pages show was read: print it as a PDF.")
+        return
+    shown = {field.value for page in pages for field in page.fields}
+    writer.page(None)
+    if kind == pdfium.FORMTYPE_XFA_FULL:
+        writer.paragraph("\n".join(form.words))
+    writer.apart()
+    for name, value in form.values:
+        if value not in shown:
+            writer.line(f"{name}: {value}")
 
 
 def _attached(pdf: pypdfium2.PdfDocument, writer: Writer) -> list[Enclosure]:
@@ -212,7 +231,7 @@ def _write(writer: Writer, page: _Page, levels: dict[float, int], marks: list[tu
     waiting = list(page.pictures)
     for place, (block, level) in enumerate(zip(page.blocks, headings, strict=True)):
         while waiting and waiting[0].before <= place:
-            writer.picture(waiting.pop(0).number)
+            _write_picture(writer, waiting.pop(0))
         text = " ".join(line.text for line in block)
         mark = marked.pop(_folded(text), None)
         if mark is not None or level is not None:
@@ -220,8 +239,12 @@ def _write(writer: Writer, page: _Page, levels: dict[float, int], marks: list[tu
         else:
             _write_lines(writer, block, marked)
     for picture in waiting:
-        writer.picture(picture.number)
+        _write_picture(writer, picture)
     writer.paragraph(page.seen)
+
+
+def _write_picture(writer: Writer, picture: PlacedPicture) -> None:
+    writer.picture(picture.number, picture.text)
 
 
 def _write_lines(writer: Writer, block: Block, marked: dict[str, int]) -> None:

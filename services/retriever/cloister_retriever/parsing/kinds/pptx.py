@@ -40,11 +40,10 @@ def _parse(source: Source) -> Document:
         for title in (shape for shape in shapes if _placeholder(shape) in _TITLES):
             writer.heading(1, " ".join(_paragraphs(title)))
         for shape in shapes:
-            if local(shape) == "pic":
-                _picture(writer, shape, package, leads, source)
-            else:
+            if local(shape) != "pic":
                 _write(writer, shape)
                 write_drawings(writer, shape, package, leads)
+            _pictures(writer, shape, package, leads, source)
         _write_said(writer, package, slide)
     if hidden:
         what = f"Slide {hidden[0]} is" if len(hidden) == 1 else f"{len(hidden)} slides, {hidden[0]} the first, are"
@@ -128,13 +127,14 @@ def _write(writer: Writer, shape: Element) -> None:
         writer.line(text)
 
 
-def _picture(writer: Writer, shape: Element, package: Package, leads: dict[str, str], source: Source) -> None:
-    blip = next((one for one in shape.iter() if local(one) == "blip"), None)
-    part = None if blip is None else leads.get(picture_id(blip) or "")
-    if part is not None and part in package:
-        named = next((one for one in shape.iter() if local(one) == "cNvPr"), None)
-        text = "" if named is None else named.get("descr") or named.get("title") or ""
-        writer.picture(source.album.take(package.read(part)), text)
+def _pictures(writer: Writer, shape: Element, package: Package, leads: dict[str, str], source: Source) -> None:
+    """The picture that a shape is, or is filled with, and what stands for an object. Bullets are none."""
+    named = next((one for one in shape.iter() if local(one) == "cNvPr"), None)
+    text = "" if named is None else named.get("descr") or named.get("title") or ""
+    blips = (one for one in shape.iter() if local(one) == "blip" and local(one.getparent()) != "buBlip")
+    for part in dict.fromkeys(leads.get(picture_id(blip) or "", "") for blip in blips):
+        if part in package:
+            writer.picture(source.album.take(package.read(part)), text)
 
 
 def _paragraphs(element: Element) -> list[str]:

@@ -1,4 +1,5 @@
-"""RTF: paragraphs, headings by style, tables. What was deleted, and pictures, are not looked at."""
+"""RTF: paragraphs, headings by style, tables, pictures, comments, text boxes, and what is in the margins. What was
+deleted is not looked at."""
 
 from cloister_retriever.parsing.decoding import wide_marked
 from cloister_retriever.parsing.document import Document, UnreadableFile
@@ -14,7 +15,7 @@ _USUAL = (b"\\ansi", b"\\mac", b"\\pc", b"\\deff", b"\\fonttbl", b"\\pard", b"\\
 def _parse(source: Source) -> Document:
     writer = Writer(source.max_text_bytes)
     content = wide_marked(source.content)
-    write_rich_text(writer, content[content.index(b"{") :])
+    write_rich_text(writer, content[content.index(b"{") :], source.album)
     if writer.is_empty:
         raise UnreadableFile("invalid_file", "The RTF document has no text.")
     return writer.document()

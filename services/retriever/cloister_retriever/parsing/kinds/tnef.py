@@ -12,7 +12,8 @@ from cloister_retriever.parsing.kinds.kind import Kind, Source
 from cloister_retriever.parsing.letters import Enclosure, write_enclosures
 from cloister_retriever.parsing.outline import Writer
 from cloister_retriever.parsing.pages import write_page
-from cloister_retriever.parsing.richtext import html_within, write_rich_text
+from cloister_retriever.parsing.richtext import write_rich_text
+from cloister_retriever.parsing.rtf_html import html_within
 
 __all__ = ["TNEF"]
 
