@@ -47,6 +47,11 @@ _LARGEST_FRAME_BYTES = 16 * 1024 * 1024
 _PING_SECONDS = 10.0
 """Proxies hang up on a socket that is silent for a minute, some after less."""
 
+_LOOK_AFTER = 20_000
+"""Objects more than were let go of, after which the collector looks for rings among them. Python's 700 come with every
+second turn of a conversation, whose objects nearly all go by themselves: looking for others took a twelfth of the
+processor. So many are a few megabytes."""
+
 _IDLE_CONNECTION_SECONDS = 75
 """Longer than clients keep one (httpx 5 s, aiohttp 15 s, proxies 60 s), so that none sends into a closing one."""
 
@@ -155,6 +160,7 @@ class _Server(uvicorn.Server):
         # request, holds the event loop for 50 ms and more there.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_LOOK_AFTER)
         log.info("serving")
         self._serving()
         tasks = [asyncio.create_task(watch(), name=f"{name}-watch") for name, watch in self._watches.items()]

@@ -136,6 +136,11 @@ class Reservations:
             for owner, mine in found.items()
         )
 
+    def held_at(self, groups: Sequence[Group]) -> str | None:
+        """The hash in which a generation stands by its id once it is reserved. None in a cluster, where nothing else
+        can be written in the same step."""
+        return None if self._clustered else groups[0].keys[1]
+
     async def reserve(
         self, generation: str, groups: Sequence[Group], amounts: Amounts, note: str = ""
     ) -> tuple[bool, list[Stand]]:

@@ -53,6 +53,8 @@ _LOST = Counter("cloister_limit_leases_lost_total", "Reservations whose gateway 
 _RENEW_SECONDS = LEASE_SECONDS / 4
 _LOOK_SECONDS = 2.5
 _SECONDS_KNOWN, _MOST_KNOWN = 3600.0, 20_000
+_SECONDS_REFUSED = 60.0
+"""So long a caller who was over a limit is taken for one who may be again: a limit of a minute has begun anew then."""
 _COUNTED_SHARE = 16
 """A prompt whose upper bound is more than this part of a limit is counted: bounds are three to four times too high."""
 
@@ -76,6 +78,10 @@ class _Known(NamedTuple):
     prices: tuple[float, float]
     alerts: Mapping[str, Sequence[SpendAlert]]
     whose: str
+
+    def is_short(self, prompt: PromptSize) -> bool:
+        """Whether a limit is so low beside the bound of ``prompt`` that its tokens are counted."""
+        return self.smallest is not None and prompt.at_most * _COUNTED_SHARE > self.smallest
 
 
 class Outlook(NamedTuple):
@@ -125,6 +131,7 @@ class Limits:
         self._changes = 0
         self._known: ShortCache[_Known] = ShortCache(seconds=_SECONDS_KNOWN, most=_MOST_KNOWN)
         self.granted = granted(self._forget)
+        self._refused: ShortCache[bool] = ShortCache(seconds=_SECONDS_REFUSED, most=_MOST_KNOWN)
         self._warnings = Warnings()
         self._open: dict[str, _Reserved] = {}
         self._settling = Settling(reservations)
@@ -168,6 +175,15 @@ class Limits:
             raise
         except Exception as error:
             raise fault_of(error, generation=generation.id) from error
+
+    def held_at(self, generation: Generation, prompt_tokens: PromptSize) -> str | None:
+        """Where it will be held, unless its prompt may have to be counted first, or a limit has refused the same caller
+        a moment ago: what is sent with a reservation that is refused was made for nothing."""
+        name = _name_of(generation)
+        known = self._known.get(name)
+        if known is None or not known.groups or known.is_short(prompt_tokens) or self._refused.get(name):
+            return None
+        return self._reservations.held_at(known.groups)
 
     def settle(self, generation: Generation, used: Used, ending: Ending) -> None:
         """Ends the reservation, soon; ``used`` is from then on what counts, to the ledger as well."""
@@ -255,7 +271,7 @@ class Limits:
     async def _reserve(
         self, generation: Generation, known: _Known, most_output: int, size: PromptSize
     ) -> Mapping[str, str]:
-        if known.smallest is not None and size.at_most * _COUNTED_SHARE > known.smallest:
+        if known.is_short(size):
             size = await _counted(size)
         while True:
             amounts = _amounts(size, most_output, known.prices)
@@ -265,6 +281,7 @@ class Limits:
             size = await _counted(size)
         if not reserved:
             _REFUSED.inc()
+            self._refused.put(_name_of(generation), True)
             raise refusal_of(stands, amounts, model=generation.model, currency=self._settings.currency)
         _LET.inc()
         if generation.kind != "ingestion":

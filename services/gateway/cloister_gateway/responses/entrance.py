@@ -17,7 +17,17 @@ from cloister_gateway.responses.idempotency import Asked, IdempotencyKeys
 from cloister_gateway.responses.reading import ResponseReader
 from cloister_gateway.responses.schemas import ResponseParameters
 from cloister_gateway.responses.shapes import new_body
-from cloister_gateway.runs.acceptance import Acceptance, Accepted, Claim, ClaimedError, Log, MovedOnError, NewTurn, Seen
+from cloister_gateway.runs.acceptance import (
+    Acceptance,
+    Accepted,
+    Claim,
+    ClaimedError,
+    Log,
+    MovedOnError,
+    NewTurn,
+    Seen,
+    UnreservedError,
+)
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.records import TurnRequest
 from cloister_gateway.runs.store import Header, ResponseStore
@@ -31,7 +41,7 @@ from cloister_gateway.storage import (
     StoreError,
     damage_told,
 )
-from cloister_gateway.usage import Generation, Meter, PromptSize
+from cloister_gateway.usage import Generation, Meter, PromptSize, Reservation
 
 __all__ = ["Entrance", "Turn"]
 
@@ -110,7 +120,12 @@ class Entrance:
         raise _no_conversation(conversation_id)
 
     async def take(
-        self, turn: Turn, conversation: KeyedObject | None, seen: Seen, draft: Prompt | None
+        self,
+        turn: Turn,
+        conversation: KeyedObject | None,
+        seen: Seen,
+        draft: Prompt | None,
+        reservation: Reservation,
     ) -> Accepted | KeyedObject:
         """Stores the turn, waiting a while for one that is under way in its conversation.
 
@@ -119,6 +134,7 @@ class Entrance:
             conversation: Its conversation.
             seen: What stood in Redis before it was prepared.
             draft: What was prepared.
+            reservation: What it may use; without that nothing is stored, and nothing is done again.
 
         Returns:
             What was accepted; or the response that somebody else asked for in the same moment, under the same key.
@@ -134,7 +150,7 @@ class Entrance:
                     await self._await_other(conversation, seen.holder, until=busy_until)
                 else:
                     log = None if conversation is None else Log(conversation, seen.head)
-                    accepted = await self._take(turn, log, claim)
+                    accepted = await self._take(turn, log, claim, reservation.pending_at)
                     accepted.transcript.draft = draft
                     return accepted
             except LogGoneError as error:
@@ -149,8 +165,9 @@ class Entrance:
                 if time.monotonic() >= claimed_until:
                     claim = claim._replace(replaces=taken)
                 await asyncio.sleep(_CLAIM_POLL_SECONDS)
-            except (LogLockedError, MovedOnError):
+            except (LogLockedError, MovedOnError, UnreservedError):
                 pass  # Another turn or items came first: what it meets now is another conversation.
+            await reservation.made()
             seen = await self._acceptance.look(turn.principal.tenant, turn.claim, turn.request.conversation)
             conversation = await self.conversation(turn.principal, turn.request.conversation, seen)
             if not seen.holder:
@@ -172,7 +189,7 @@ class Entrance:
             return _CLAIM_WAIT_SECONDS
         return 0.0
 
-    async def _take(self, turn: Turn, log: Log | None, claim: Claim | None) -> Accepted:
+    async def _take(self, turn: Turn, log: Log | None, claim: Claim | None, reserved_at: str | None) -> Accepted:
         """Stores the turn with its claim, or right after it. Raises as `Acceptance.accept`."""
         header = Header(
             turn.response_id,
@@ -183,7 +200,7 @@ class Entrance:
             False,
         )
         body = new_body(turn.response_id, turn.parameters, background=turn.background)
-        new = NewTurn(header, body, turn.request, log, claim)
+        new = NewTurn(header, body, turn.request, log, claim, reserved_at)
         if claim is None or not self._acceptance.is_apart(claim.key, turn.request.conversation):
             return await self._acceptance.accept(new)
         taken = await self._idempotency.put(claim)

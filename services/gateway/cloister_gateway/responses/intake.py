@@ -145,8 +145,9 @@ class Intake:
         self._preparation.check_queue(principal.tenant, request, size)
         turn = Turn(principal, parameters, background, response_id, request, asked, claim, generation, size)
         most = self._preparation.most_output_tokens(request)
-        async with reserved(self._meter, generation, most_output_tokens=most, prompt=size) as told:
-            accepted = await self._entrance.take(turn, conversation, seen, draft)
+        async with reserved(self._meter, generation, most_output_tokens=most, prompt=size) as reservation:
+            accepted = await self._entrance.take(turn, conversation, seen, draft, reservation)
+            told = await reservation.made()
         if isinstance(accepted, KeyedObject):
             self._meter.settle(generation, Used(), "cancelled")
             return Created(accepted, replayed=True)

@@ -42,7 +42,17 @@ from cloister_gateway.storage.slots import slot_of
 from cloister_gateway.streams.events import sealed_group
 from cloister_gateway.wire.items import ResponseBody
 
-__all__ = ["Acceptance", "Accepted", "Claim", "ClaimedError", "Log", "MovedOnError", "NewTurn"]
+__all__ = [
+    "Acceptance",
+    "Accepted",
+    "Claim",
+    "ClaimedError",
+    "Log",
+    "MovedOnError",
+    "NewTurn",
+    "Seen",
+    "UnreservedError",
+]
 
 # ARGV: holder, milliseconds; claim or '', the claim it may replace, seconds; the first events' entry (id, n, d, f);
 # number of fields of the record, these; what `_ALONE` and `_IN_CONVERSATION` say. The last of KEYS is the claim's, if
@@ -86,9 +96,19 @@ redis.pcall('SADD', KEYS[6], ARGV[rest])
     + _BEGIN
 )
 
+# Before either of them, where the turn needs a reservation that may not be there. The last of KEYS is then where it is
+# held, and the last of ARGV the response.
+_RESERVED = """
+if redis.call('HEXISTS', table.remove(KEYS), table.remove(ARGV)) == 0 then return {'UNRESERVED'} end
+"""
+
 
 class MovedOnError(StoreError):
     """The conversation has other items than those the turn was prepared for; nothing was written."""
+
+
+class UnreservedError(StoreError):
+    """What the turn needs is not reserved, or not yet; nothing was written."""
 
 
 class ClaimedError(StoreError):
@@ -132,6 +152,7 @@ class NewTurn(NamedTuple):
         request: What was asked.
         log: The conversation it is part of.
         claim: The idempotency key it was asked with.
+        reserved_at: Where it must have a reservation to be accepted (`Meter.held_at`); None where it has.
     """
 
     header: Header
@@ -139,6 +160,7 @@ class NewTurn(NamedTuple):
     request: TurnRequest
     log: Log | None
     claim: Claim | None
+    reserved_at: str | None = None
 
 
 class Accepted(NamedTuple):
@@ -243,7 +265,8 @@ class Acceptance:
         """Stores the turn and takes its run. From the moment it is stored, another gateway would run it too.
 
         Raises:
-            ClaimedError, MovedOnError, LogLockedError, LogGoneError, LogDamagedError: Nothing was written.
+            ClaimedError, UnreservedError, MovedOnError, LogLockedError, LogGoneError, LogDamagedError: Nothing was
+                written.
         """
         header, log = turn.header, turn.log
         made: NewKey | None = None
@@ -273,9 +296,14 @@ class Acceptance:
         arguments: list[Any] = [self._leases.holder, int(LEASE_SECONDS * 1000)]
         arguments += ["", "", 0] if claim is None else claim[1:]
         arguments += [*sealed_group(keyed, first, events, final=False), len(fields), *fields, *rest]
+        script = _ALONE if log is None else _IN_CONVERSATION
+        if turn.reserved_at is not None:
+            script = _RESERVED + script
+            keys.append(turn.reserved_at)
+            arguments.append(header.id)
         async with self._redis.pipeline(transaction=False) as pipeline:
             await self._leases.list_before(pipeline, header.id)
-            pipeline.eval(_ALONE if log is None else _IN_CONVERSATION, len(keys), *keys, *arguments)
+            pipeline.eval(script, len(keys), *keys, *arguments)
             # (Where the list of one Redis did not take it, the keeper lists it with its first renewal.)
             answer = (await pipeline.execute(raise_on_error=False))[-1]
         try:
@@ -307,6 +335,8 @@ def _check(answer: list[bytes], log: Log | None) -> None:
             raise ClaimedError(taken)
         case [b"LOCKED", holder]:
             raise LogLockedError(holder.decode(errors="replace"))
+        case [b"UNRESERVED"]:
+            raise UnreservedError
         case [b"STALE"]:
             raise MovedOnError
         case [b"GONE"]:

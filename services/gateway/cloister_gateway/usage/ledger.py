@@ -56,6 +56,10 @@ class Ledger:
         if generation.kind != "ingestion":
             self._begun[generation.id] = time.monotonic()
 
+    def held_at(self, generation: Generation, prompt_tokens: PromptSize) -> str | None:
+        """Nowhere."""
+        return None
+
     def settle(self, generation: Generation, used: Used, ending: Ending) -> None:
         """Has what it used written down."""
         begun = self._begun.pop(generation.id, None)

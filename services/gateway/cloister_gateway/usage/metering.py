@@ -33,6 +33,7 @@ __all__ = [
     "Metered",
     "Metering",
     "PromptSize",
+    "Reservation",
     "Unmetered",
     "Used",
     "reserved",
@@ -148,6 +149,11 @@ class Meter(Protocol):
         """
         ...
 
+    def held_at(self, generation: Generation, prompt_tokens: PromptSize) -> str | None:
+        """The hash of Redis that will have the generation's id as a field once this is reserved, where a write that
+        needs it may be sent right behind; None where nothing is reserved, or it should be seen first whether it is."""
+        ...
+
     def settle(self, generation: Generation, used: Used, ending: Ending) -> None:
         """Ends the reservation. Called while callers leave and tasks are cancelled, so it must not wait and must not
         raise; what takes time it hands to a task of its own.
@@ -164,6 +170,9 @@ class Unmetered:
         self, generation: Generation, *, most_output_tokens: int, prompt_tokens: PromptSize | None = None
     ) -> None:
         return
+
+    def held_at(self, generation: Generation, prompt_tokens: PromptSize) -> str | None:
+        return None
 
     def settle(self, generation: Generation, used: Used, ending: Ending) -> None:
         return
@@ -190,6 +199,10 @@ class Both:
         )
         await self._ledger.reserve(generation, most_output_tokens=most_output_tokens, prompt_tokens=prompt_tokens)
         return told
+
+    def held_at(self, generation: Generation, prompt_tokens: PromptSize) -> str | None:
+        """As `Meter.held_at`."""
+        return self._limits.held_at(generation, prompt_tokens)
 
     def settle(self, generation: Generation, used: Used, ending: Ending) -> None:
         """As `Meter.settle`."""
@@ -268,19 +281,56 @@ class Metering:
         return Metered(self._meter, generation, most_output_tokens=most_output_tokens, prompt=prompt)
 
 
+class Reservation:
+    """What is reserved, or is being reserved beside the write that needs it.
+
+    Args:
+        work: Reserves; gives the headers that tell the caller how it stands.
+        held_at: As `Meter.held_at` gives it, where that write may be sent meanwhile.
+    """
+
+    def __init__(self, work: asyncio.Future[Mapping[str, str] | None], held_at: str | None = None) -> None:
+        self._work = work
+        self._held_at = held_at
+
+    @property
+    def pending_at(self) -> str | None:
+        """Where it has to stand for that write; None where it is known to."""
+        return None if self._work.done() else self._held_at
+
+    async def made(self) -> Mapping[str, str]:
+        """The headers that tell the caller how it stands, once it is made. Raises as `Meter.reserve`."""
+        return await self._work or {}
+
+
 @asynccontextmanager
 async def reserved(
-    meter: Meter, generation: Generation, *, most_output_tokens: int, prompt: PromptSize | None = None
-) -> AsyncIterator[Mapping[str, str]]:
+    meter: Meter, generation: Generation, *, most_output_tokens: int, prompt: PromptSize
+) -> AsyncIterator[Reservation]:
     """Reserved for what outlives the block, and is settled by whoever ends that; settled here if the block fails.
 
-    Gives the headers that tell the caller how it stands.
+    Where `Meter.held_at` allows it the block begins as soon as the reservation is on its way to Redis, so that both
+    reach the disk together. It must not succeed before `Reservation.made`.
     """
-    told = await meter.reserve(generation, most_output_tokens=most_output_tokens, prompt_tokens=prompt)
+    held_at = meter.held_at(generation, prompt)
+    reserving = meter.reserve(generation, most_output_tokens=most_output_tokens, prompt_tokens=prompt)
+    work: asyncio.Future[Mapping[str, str] | None]
+    if held_at is None:
+        work = asyncio.get_running_loop().create_future()
+        work.set_result(await reserving)
+    else:
+        work = asyncio.ensure_future(reserving)
     try:
-        yield told or {}
+        if held_at is not None:
+            # It goes first: what is sent in one turn of the event loop goes together, in its order.
+            await asyncio.sleep(0)
+        yield Reservation(work, held_at)
+        await work
     except BaseException as error:
-        meter.settle(generation, Used(), _ending(error))
+        work.cancel()
+        (told,) = await asyncio.gather(work, return_exceptions=True)
+        if not isinstance(told, BaseException):
+            meter.settle(generation, Used(), _ending(error))
         raise
 
 

@@ -129,6 +129,29 @@ def test_a_cancelled_response_counts_as_what_it_wrote(limit: Limit) -> None:
         wait_until(lambda: used(limited, most=1900) < 50, what="it is settled")
 
 
+def test_a_turn_is_stored_with_its_reservation_or_not_at_all(limit: Limit) -> None:
+    """Both are sent together once it is known what holds for a caller. Redis forgets the script of one meanwhile."""
+    with limit({**DAY, "requests": 4}, {"level": "project", "running": 9}) as limited, limited.client() as client:
+        conversation = client.conversations.create()
+
+        def ask() -> str:
+            made = client.responses.create(model="fake", input="hi", conversation=conversation.id)
+            return made.id
+
+        with limited.redis.client() as redis:
+            made = [ask(), ask()]
+            redis.script_flush()
+            made += [ask(), ask()]
+            for _ in range(3):
+                with pytest.raises(openai.RateLimitError):
+                    ask()
+            ours = {response.encode() for response in made}
+            wait_until(lambda: set(redis.zrange("runs:active", 0, -1)) <= ours, what="no other is listed")
+            listed = {key for key in redis.scan_iter("resp:{*}") if b":" not in key.partition(b"}")[2]}
+        assert listed == {b"resp:{%b}" % response for response in ours}
+        assert len(client.conversations.items.list(conversation.id).data) == 8
+
+
 def test_a_limit_is_of_one_model_or_of_each_or_of_all(limit: Limit) -> None:
     rules = ({**DAY, "model": "fake", "requests": 1}, {**DAY, "model": "*", "requests": 2}, {**DAY, "requests": 4})
     with limit(*rules) as limited:

@@ -15,7 +15,15 @@ from cloister_gateway.conversations.service import ConversationService
 from cloister_gateway.conversations.store import ConversationStore
 from cloister_gateway.identity.principal import Principal
 from cloister_gateway.runs import keeper
-from cloister_gateway.runs.acceptance import Acceptance, Claim, ClaimedError, Log, MovedOnError, NewTurn
+from cloister_gateway.runs.acceptance import (
+    Acceptance,
+    Claim,
+    ClaimedError,
+    Log,
+    MovedOnError,
+    NewTurn,
+    UnreservedError,
+)
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.inputs import InputItems
 from cloister_gateway.runs.lease import Leases
@@ -106,6 +114,23 @@ async def test_a_gateway_that_dies_while_it_accepts_leaves_all_of_the_turn_or_no
     assert await traces(redis, turn) == (whole if answered else set())
     # Whoever looks for runs that lost their gateway finds it.
     assert (await redis.zscore("runs:active", turn.header.id) is not None) == answered
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+@pytest.mark.parametrize("where", ["in a conversation", "alone"])
+async def test_a_turn_without_the_reservation_it_needs_leaves_nothing(
+    where: str, claimed: bool, make: Make, acceptance: Acceptance, redis: Redis
+) -> None:
+    turn = await make(alone=where == "alone", claim=f"idem:{new_id('')}" if claimed else None)
+    turn = turn._replace(reserved_at=new_id("held_"))
+    with pytest.raises(UnreservedError):
+        await acceptance.accept(turn)
+    assert await traces(redis, turn) == set()
+    assert await redis.zscore("runs:active", turn.header.id) is None
+    await cast("Any", redis.hset(str(turn.reserved_at), turn.header.id, "something"))
+    await acceptance.accept(turn)
+    assert await traces(redis, turn) >= RECORD
+    assert ("claimed" in await traces(redis, turn)) == claimed
 
 
 async def test_what_was_accepted_opens_for_others_and_has_its_first_events(

@@ -50,6 +50,9 @@ class Recorder:
             raise TooManyRequests("over the limit", retry_after=7)
         self.reserved.append((generation, most_output_tokens))
 
+    def held_at(self, generation: Generation, prompt_tokens: PromptSize) -> str | None:
+        return None
+
     def settle(self, generation: Generation, used: Used, ending: Ending) -> None:
         self.settled.append(Settled(generation, used, ending))
 
