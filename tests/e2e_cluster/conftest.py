@@ -32,11 +32,12 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     yield installed
     if request.session.testsfailed:
         sys.stdout.write(installed.state())
-    _remove(installed)
+    _remove(installed, wait=False)  # The cluster does it by itself, and whoever comes next waits for that.
 
 
-def _remove(installed: Installation) -> None:
-    installed.run("kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", seconds=240)
+def _remove(installed: Installation, *, wait: bool = True) -> None:
+    waiting = f"--wait={str(wait).lower()}"
+    installed.run("kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", waiting, seconds=240)
 
 
 def _without_disruption_budgets(installed: Installation) -> bool:

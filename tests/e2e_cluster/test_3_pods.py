@@ -86,7 +86,7 @@ def test_milvus_ends_when_it_is_told_to(installation: Installation) -> None:
         end: dict[str, Any] = milvus["lastState"].get("terminated", {})
         return end
 
-    end = wait_until(ended, seconds=120, what="the end of Milvus", every=0.5)
+    end = wait_until(ended, seconds=120, what="the end of Milvus", every=1)
     assert end["exitCode"] == 0
     installation.wait_until_whole(seconds=120)
 
@@ -104,8 +104,7 @@ def test_nothing_acknowledged_is_lost_with_a_pod(installation: Installation, con
     client.vector_stores.files.create_and_poll(file_id=file.id, vector_store_id=store.id, poll_interval_ms=200)
 
     doomed = installation.pods(part)
-    for name in doomed:
-        installation.run("kubectl", "delete", "pod", name, seconds=180)
+    installation.run("kubectl", "delete", "pod", *doomed, seconds=180)
     installation.wait_until_whole()
     assert {pod["metadata"]["uid"] for pod in doomed.values()}.isdisjoint(
         pod["metadata"]["uid"] for pod in installation.pods(part).values()

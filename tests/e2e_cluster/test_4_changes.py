@@ -70,12 +70,13 @@ def test_another_log_level_is_taken_over_without_a_restart(installation: Install
     pods = installation.pods()
     upgrade = installation.manual.blocks(7)[0]
     installation.follow(upgrade.replace("gateway.config.redis.connections=48", "logLevel=debug"))
+    installation.deliver()
     (model,) = installation.pods("llm")
     wait_until(
         lambda: "log_level_changed" in installation.run("kubectl", "logs", model),
         seconds=240,
         what="the model pod heard of it",
-        every=0.5,
+        every=2,
     )
     assert {name: pod["metadata"]["uid"] for name, pod in installation.pods().items()} == {
         name: pod["metadata"]["uid"] for name, pod in pods.items()
@@ -105,20 +106,16 @@ def test_renewed_certificates_are_served_without_a_restart(
         "milvus": ("svc/cloister-milvus", 19530),
     }
 
-    def shown() -> dict[str, str]:
-        return {
-            part: served(installation, target, port, trust, f"cloister-{part}")
-            for part, (target, port) in parts.items()
-        }
+    def shown(part: str) -> str:
+        target, port = parts[part]
+        return served(installation, target, port, trust, f"cloister-{part}")
 
-    before, pods = shown(), {pod["metadata"]["uid"] for pod in installation.pods().values()}
+    before = {part: shown(part) for part in parts}
+    pods = {pod["metadata"]["uid"] for pod in installation.pods().values()}
     installation.follow(installation.manual.blocks(7)[2])
-    wait_until(
-        lambda: all(new != before[part] for part, new in shown().items()),
-        seconds=240,
-        what="every part shows the new one",
-        every=0.5,
-    )
+    installation.deliver()
+    for part, old in before.items():
+        wait_until(lambda: shown(part) != old, seconds=240, what=f"{part} shows the new one", every=2)  # noqa: B023
     assert {pod["metadata"]["uid"] for pod in installation.pods().values()} == pods
     look(connect, written)
 
@@ -129,6 +126,7 @@ def test_another_authority_is_trusted_without_a_restart(
     before, pods = trust.read_text(), installation.pods()
     installation.run("kubectl", "delete", "secret", "cloister-ca")
     installation.follow(installation.manual.blocks(7)[2])
+    installation.deliver()
     installation.certificate_authority(trust.parent)
     assert trust.read_text() != before
     # Connections that are open stay so: these two parts' callers have to make new ones.
@@ -164,7 +162,7 @@ def test_what_remains_after_uninstall_is_what_the_readme_says(
     }
     uninstall, _ = installation.manual.blocks(8)
     installation.manual.follow(uninstall)
-    wait_until(lambda: not installation.pods(), seconds=180, what="no pods left", every=0.5)
+    wait_until(lambda: not installation.pods(), seconds=180, what="no pods left", every=2)
 
     assert remaining(installation, "secrets") == {"cloister-vault", "cloister-identity"}
     assert remaining(installation, "persistentvolumeclaims") == {

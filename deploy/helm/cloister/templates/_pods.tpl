@@ -81,11 +81,12 @@ cloister.probes: how the kubelet knows a service of ours. Takes root, startupSec
 Without one it is /livez of the metrics port, which has a thread and connections of its own: a pod that is busy, or has
 all the connections it may have, must neither be killed nor hand its callers on to the next. A pod gets traffic while it works itself, whatever becomes of the parts it calls: one that is down should be an error
 in an answer, not a closed door. What /readyz says of them is for people, and for the chart's test. Loading a model
-takes minutes, so liveness is not asked before the start has succeeded.
+takes minutes, so liveness is not asked before the start has succeeded; whether it has is asked often, since people may
+wait for it.
 */}}
 {{- define "cloister.probes" -}}
 {{- $scheme := include "cloister.scheme" .root | upper -}}
-{{- range $probe, $times := dict "startupProbe" (list 5 3 (div (add (int .startupSeconds) 4) 5)) "livenessProbe" (list 10 10 12) "readinessProbe" (list 5 5 2) }}
+{{- range $probe, $times := dict "startupProbe" (list 2 3 (div (add (int .startupSeconds) 1) 2)) "livenessProbe" (list 10 10 12) "readinessProbe" (list 5 5 2) }}
 {{ $probe }}:
   httpGet:
     path: {{ $.path | default "/livez" }}
