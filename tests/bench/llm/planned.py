@@ -72,7 +72,7 @@ MODELS: dict[str, Callable[[], Config]] = {
     "Mistral 7B v0.1, windows": lambda: narrow(MISTRAL_7B_V01, architectures=["MistralForCausalLM"], head_dim=128),
     "Gemma 2 9B, half windows": lambda: narrow(GEMMA_2_9B, architectures=["Gemma2ForCausalLM"]),
     "Gemma 3 4B, five of six": lambda: narrow(
-        dict(GEMMA_3_4B["text_config"], torch_dtype="bfloat16"), architectures=["Gemma3ForCausalLM"]
+        {**GEMMA_3_4B["text_config"], "torch_dtype": "bfloat16"}, architectures=["Gemma3ForCausalLM"]
     ),
     "Mixtral 8x7B": lambda: narrow(MIXTRAL_8X7B, architectures=["MixtralForCausalLM"], head_dim=128),
     "gpt-oss 20B, half windows": lambda: narrow(GPT_OSS_20B, architectures=["GptOssForCausalLM"]),

@@ -37,7 +37,7 @@ GEMMA_2_9B = {
     "sliding_window": 4096,
     "torch_dtype": "bfloat16",
 }
-GEMMA_3_4B = {
+GEMMA_3_4B: dict[str, Any] = {
     "model_type": "gemma3",
     "torch_dtype": "bfloat16",
     "text_config": {
