@@ -146,6 +146,39 @@ def test_a_wake_that_never_succeeds_is_a_503_that_says_how_far_it_came(
     assert unwoken("loading") >= before + 2, "who looks after it can count them"
 
 
+def test_a_model_that_did_not_wake_is_scaled_back_and_can_be_woken_again(
+    resting: MakeResting, workload: FakeWorkload, api: KubernetesApi
+) -> None:
+    workload.reach = "scheduling"
+    gateway = resting(idle_seconds=1, deadline_seconds=3)
+    with gateway.serve() as one, gateway.serve() as two, ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(
+            lambda: list(sdk(one, gateway).responses.create(model="fake", input="hi", stream=True))
+        )
+        with pytest.raises(openai.InternalServerError) as refused:
+            sdk(two, gateway).chat.completions.create(**CHAT)
+        events = waiting.result(60)
+        failed = events[-1]
+        assert failed.type == "response.failed"
+        for code, message in (
+            (refused.value.code, str(refused.value)),
+            (failed.response.error.code, failed.response.error.message),
+        ):
+            assert "was not awake within 3 s: no pod of it has a place yet (scheduling)" in message, code
+        assert (refused.value.status_code, refused.value.code) == (503, "model_not_ready")
+        phases = {event.queue["phase"] for event in events if event.type == "response.queued"}
+        assert "scheduling" in phases <= {"scheduling", None}
+        wait_until(lambda: api.scaled == [1, 0], what="it is scaled back")
+        workload.reach = "ready"
+
+        def answered() -> bool:
+            response = sdk(one, gateway).responses.create(model="fake", input="hi")
+            return bool(response.output_text == ANSWER)
+
+        wait_until(answered, what="it wakes after all")
+    assert api.scaled[:3] == [1, 0, 1]
+
+
 def test_an_api_that_refuses_is_a_503_that_says_so(resting: MakeResting, api: KubernetesApi) -> None:
     api.refuse_scale = 403
     gateway = resting(deadline_seconds=2.5)
