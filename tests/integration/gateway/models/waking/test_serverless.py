@@ -11,6 +11,7 @@ import pytest
 from cloister_common.testing.llm import FakeLlm
 from prometheus_client import REGISTRY
 
+from tests.bench.waking.__main__ import PHASES, main
 from tests.integration.gateway.conftest import joined_text, sdk
 from tests.integration.gateway.models.waking.conftest import MakeResting
 from tests.support.kubernetes_api import KubernetesApi
@@ -255,3 +256,19 @@ def test_a_gateway_with_a_serverless_model_at_zero_is_ready(resting: MakeResting
         assert "model fake" not in httpx.get(f"{url}/readyz", timeout=30).text
         (model,) = httpx.get(f"{url}/v1/models", headers=gateway.headers(), timeout=30).json()["data"]
         assert (model["cloister"]["ready"], model["cloister"]["mode"]) == (False, "serverless")
+
+
+def test_the_clocks_of_waking_are_printed_by_phase(
+    resting: MakeResting, workload: FakeWorkload, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway = resting(idle_seconds=0.5)
+    with gateway.serve() as url:
+        key = gateway.headers()["authorization"].removeprefix("Bearer ")
+        main(["--url", f"{url}/v1", "--key", key, "--idle", "0.5", "--times", "2"])
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    columns = ["asked", *PHASES, "answer", "total"]
+    assert columns in printed
+    rows = printed[printed.index(columns) + 1 :]
+    clocks = [[float(clock) for clock in row] for row in rows if len(row) == len(columns) and row[0][:1].isdigit()]
+    assert [sum(clock[:-1]) == pytest.approx(clock[-1], abs=0.05) for clock in clocks] == [True, True]
+    assert workload.starts == 2
