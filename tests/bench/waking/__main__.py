@@ -44,7 +44,7 @@ def wake(client: Any, model: str) -> dict[str, float]:
         phase, changed = following, now
         if phase == "told":
             break
-    return {**spent, "total": time.monotonic() - began}
+    return {**spent, "total": changed - began}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """Parts of the results of batches in the fake retriever."""
 
 import asyncio
+import re
 import threading
 from typing import Any
 
@@ -11,6 +12,8 @@ from cloister_common.errors import NotFound, Unavailable
 from cloister_common.internal import tenant_of
 
 __all__ = ["FakeParts"]
+
+_BATCH, _PART = re.compile(r"batch_[0-9a-f]{48}"), re.compile(r"part_[0-9a-f]{48}")
 
 
 class FakeParts:
@@ -67,6 +70,9 @@ class FakeParts:
         return Response(status_code=204)
 
     def _check(self, request: Request) -> None:
+        ids = request.path_params
+        if not _BATCH.fullmatch(ids["batch_id"]) or not _PART.fullmatch(ids.get("part_id", "part_" + "0" * 48)):
+            raise NotFound("No such batch or part.")
         if request.method in self.refused:
             raise Unavailable("The object store does not answer. Try again in a moment.", retry_after=1)
 

@@ -234,7 +234,7 @@ class BatchRun:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             except CloisterError as error:
-                log.error("batch_files_refused", batch=self._keyed.id, error=error.error_code, exc_info=error)
+                log.error("batch_files_refused", batch=self._keyed.id, error=error.error_code, reason=error.message)
                 fault = LineFault(code=error.error_code, message=error.message)
                 lost = {"errors": (*self._state.errors, fault), "output_file_id": None, "error_file_id": None}
                 await self._end(self._state.model_copy(update=lost), "failed")

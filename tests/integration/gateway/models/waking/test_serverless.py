@@ -11,6 +11,7 @@ import pytest
 from cloister_common.testing.llm import FakeLlm
 from prometheus_client import REGISTRY
 
+from tests.bench.waking.__main__ import PHASES, main
 from tests.integration.gateway.conftest import joined_text, sdk
 from tests.integration.gateway.models.waking.conftest import MakeResting
 from tests.support.kubernetes_api import KubernetesApi
@@ -146,6 +147,39 @@ def test_a_wake_that_never_succeeds_is_a_503_that_says_how_far_it_came(
     assert unwoken("loading") >= before + 2, "who looks after it can count them"
 
 
+def test_a_model_that_did_not_wake_is_scaled_back_and_can_be_woken_again(
+    resting: MakeResting, workload: FakeWorkload, api: KubernetesApi
+) -> None:
+    workload.reach = "scheduling"
+    gateway = resting(idle_seconds=1, deadline_seconds=3)
+    with gateway.serve() as one, gateway.serve() as two, ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(
+            lambda: list(sdk(one, gateway).responses.create(model="fake", input="hi", stream=True))
+        )
+        with pytest.raises(openai.InternalServerError) as refused:
+            sdk(two, gateway).chat.completions.create(**CHAT)
+        events = waiting.result(60)
+        failed = events[-1]
+        assert failed.type == "response.failed"
+        for code, message in (
+            (refused.value.code, str(refused.value)),
+            (failed.response.error.code, failed.response.error.message),
+        ):
+            assert "was not awake within 3 s: no pod of it has a place yet (scheduling)" in message, code
+        assert (refused.value.status_code, refused.value.code) == (503, "model_not_ready")
+        phases = {event.queue["phase"] for event in events if event.type == "response.queued"}
+        assert "scheduling" in phases <= {"scheduling", None}
+        wait_until(lambda: api.scaled == [1, 0], what="it is scaled back")
+        workload.reach = "ready"
+
+        def answered() -> bool:
+            response = sdk(one, gateway).responses.create(model="fake", input="hi")
+            return bool(response.output_text == ANSWER)
+
+        wait_until(answered, what="it wakes after all")
+    assert api.scaled[:3] == [1, 0, 1]
+
+
 def test_an_api_that_refuses_is_a_503_that_says_so(resting: MakeResting, api: KubernetesApi) -> None:
     api.refuse_scale = 403
     gateway = resting(deadline_seconds=2.5)
@@ -222,3 +256,19 @@ def test_a_gateway_with_a_serverless_model_at_zero_is_ready(resting: MakeResting
         assert "model fake" not in httpx.get(f"{url}/readyz", timeout=30).text
         (model,) = httpx.get(f"{url}/v1/models", headers=gateway.headers(), timeout=30).json()["data"]
         assert (model["cloister"]["ready"], model["cloister"]["mode"]) == (False, "serverless")
+
+
+def test_the_clocks_of_waking_are_printed_by_phase(
+    resting: MakeResting, workload: FakeWorkload, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway = resting(idle_seconds=0.5)
+    with gateway.serve() as url:
+        key = gateway.headers()["authorization"].removeprefix("Bearer ")
+        main(["--url", f"{url}/v1", "--key", key, "--idle", "0.5", "--times", "2"])
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    columns = ["asked", *PHASES, "answer", "total"]
+    assert columns in printed
+    rows = printed[printed.index(columns) + 1 :]
+    clocks = [[float(clock) for clock in row] for row in rows if len(row) == len(columns) and row[0][:1].isdigit()]
+    assert [sum(clock[:-1]) == pytest.approx(clock[-1], abs=0.05) for clock in clocks] == [True, True]
+    assert workload.starts == 2
