@@ -13,6 +13,7 @@ from cloister_common.vault.cache import ShortCache
 
 from cloister_gateway.storage.layout import LIMITS
 from cloister_gateway.usage import Generation, Used
+from cloister_gateway.usage.records import KINDS
 
 __all__ = ["Notes", "note_of"]
 
@@ -35,23 +36,32 @@ class Notes:
         return note_of(await self.whose(generation), generation, read, written)
 
     async def read(self, note: str) -> tuple[Generation, Used]:
-        """The generation, and what it counts as. Raises `VaultError` if it is not what was written."""
+        """The generation, and what it counts as.
+
+        Raises:
+            VaultError: It is not what was written; or a later version wrote it, beside which this one still runs, with
+                what this one does not know.
+        """
+        try:
+            return await self._read(note)
+        except (TypeError, ValueError) as error:
+            raise VaultError from error
+
+    async def _read(self, note: str) -> tuple[Generation, Used]:
         project, sealed, *told = note.split(" ")
         key = await self._key(project)
         value = orjson.loads(open_record(key.subkey("notes"), base64.b64decode(sealed), _context(project)))
-        if not told:
+        if told:
+            name, begun, read, written = told[0], *(int(number) for number in told[1:])
+            key_id, model, kind, user, is_batch = value
+        else:
             # (The version before sealed all of it, and the one before that knew no batches.)
             name, key_id, model, kind, user, begun, read, written, *batch = value
-            generation = Generation(name, project, key_id, model, kind, user, begun, batch == [True])
-            return generation, Used(read, 0, written, exact=False)
-        try:
-            name, begun, read, written = told[0], *(int(number) for number in told[1:])
-        except ValueError as error:
-            raise VaultError from error
-        key_id, model, kind, user, is_batch = value
-        return Generation(name, project, key_id, model, kind, user, begun, is_batch), Used(
-            read, 0, written, exact=False
-        )
+            is_batch = batch == [True]
+        if kind not in KINDS:
+            raise ValueError(f"a generation of the kind {kind!r}")
+        generation = Generation(name, project, key_id, model, kind, user, begun, is_batch)
+        return generation, Used(read, 0, written, exact=False)
 
     async def whose(self, generation: Generation) -> str:
         """What the notes of all generations of the same caller, model and kind begin with."""

@@ -28,7 +28,7 @@ class OfModel(NamedTuple):
     Attributes:
         project, model: These.
         batch: Whether batches did; None where that is not told apart.
-        days: Five numbers for each day of the month on which something is written, from its first on.
+        days: Five numbers for each day of the month, from the first that is asked to the last of which there are any.
     """
 
     project: str
@@ -56,9 +56,8 @@ class Months:
         *,
         by_model: bool,
     ) -> tuple[list[OfModel], list[str]]:
-        """What projects used from a day of a month (``YYYYMM``) on, told apart by model where that is asked. (The days
-        before are there as well.) ``families`` are named as in the fields of months, each with
-        what it is told apart as.
+        """What projects used from a day of a month (``YYYYMM``) on, told apart by model where that is asked.
+        ``families`` are named as in the fields of months, each with what it is told apart as.
 
         Returns:
             That, and the projects of which sums by day have to be read instead: the version before may have written
@@ -69,7 +68,7 @@ class Months:
         for place in range(0, len(projects), _TOGETHER):
             some = projects[place : place + _TOGETHER]
             whole = set()
-            for project, sums in await self._store.months(some, month):
+            for project, sums in await self._store.months(some, month, first_day):
                 if int(sums.pop(_SINCE, 0)) > first_day:
                     continue
                 whole.add(project)

@@ -142,8 +142,7 @@ class UsageQueries:
     ) -> Sequence[str]:
         """Adds what sums of a month say of projects; returns those of which they do not."""
         starts = {int(place): start for place, start in places.items()}
-        # (Of the days that are not asked nothing is kept.)
-        asked = [sums[starts[day]] if day in starts else None for day in range(1, max(starts) + 1)]
+        asked = [sums[starts[day]] for day in range(min(starts), max(starts) + 1)]
         found, others = await self._months.of(
             projects, part.removeprefix(_DAYS), min(starts), query.told(families), by_model=query.needs_whom
         )
@@ -155,8 +154,8 @@ class UsageQueries:
                 project if "project_id" in whole else None, None, None, model if "model" in whole else None, batch
             )
             for here, one in zip(asked, days, strict=False):
-                if here is not None and one[0]:
-                    here[group] = Sum(*one).plus(Sum(*here[group])) if group in here else one
+                if one[0] and (before := here.setdefault(group, one)) is not one:
+                    here[group] = Sum(*one).plus(Sum(*before))
         return others
 
     async def _add(

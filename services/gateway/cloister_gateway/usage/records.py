@@ -74,8 +74,9 @@ class Sum(NamedTuple):
 
     @classmethod
     def of(cls, stored: bytes) -> Self:
-        """What the script of `cloister_gateway.usage.store` wrote. (The version before wrote five numbers.)"""
-        return cls(*(int(number) for number in stored.split(b",")))
+        """What the script of `cloister_gateway.usage.store` wrote. (The version before wrote five numbers; what a later
+        one writes behind these is not for this one.)"""
+        return cls(*(int(number) for number in stored.split(b",")[: len(cls._fields)]))
 
 
 Numbers = tuple[int, ...]

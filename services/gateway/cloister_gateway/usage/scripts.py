@@ -7,12 +7,19 @@ The version before wrote no sums of months. Those of a project that it knew have
 which they are whole: the second after this version first wrote there, by which an upgrade is over.
 """
 
-__all__ = ["ADD", "HASHES"]
+__all__ = ["ADD", "MONTHS"]
 
-# KEYS: hashes. Returns all of each. (A command for each of a thousand costs its client many times what this does.)
-HASHES = """
-local told = {}
-for i = 1, #KEYS do told[i] = redis.call('HGETALL', KEYS[i]) end
+# KEYS: sums of a month. ARGV: its first day that is asked. Returns all of each from that day on. (A command for each of
+# a thousand costs its client many times what this does.)
+MONTHS = """
+local told, from = {}, (tonumber(ARGV[1]) - 1) * 40 + 1
+for i = 1, #KEYS do
+  local fields = redis.call('HGETALL', KEYS[i])
+  for j = 2, #fields, 2 do
+    if fields[j - 1] ~= 'since' then fields[j] = string.sub(fields[j], from) end
+  end
+  told[i] = fields
+end
 return told
 """
 

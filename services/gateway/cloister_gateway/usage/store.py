@@ -18,11 +18,13 @@ from cloister_gateway.limit_settings import UsageSettings
 from cloister_gateway.storage.client import is_cluster
 from cloister_gateway.storage.layout import USAGE, usage_key
 from cloister_gateway.usage.records import BATCH, FAMILIES, Row, Sum, Times, Whom
-from cloister_gateway.usage.scripts import ADD, HASHES
+from cloister_gateway.usage.scripts import ADD, MONTHS
 
 __all__ = ["UsageStore"]
 
 _DAY_SECONDS = 86_400
+_DAY_BYTES = 40
+"""Five numbers of eight."""
 _SECONDS_KNOWN, _MOST_KNOWN = 3600.0, 50_000
 
 
@@ -45,7 +47,7 @@ class UsageStore:
         self._keep = (settings.keep_rows_days * _DAY_SECONDS, settings.keep_hours_days * _DAY_SECONDS)
         self.has_totals = not is_cluster(redis)
         self._add = redis.register_script(ADD)
-        self._hashes = redis.register_script(HASHES)
+        self._months = redis.register_script(MONTHS)
         self._names: ShortCache[tuple[str, bytes]] = ShortCache(seconds=_SECONDS_KNOWN, most=_MOST_KNOWN)
         self._told: set[str] = set()
         self._whom: ShortCache[Whom] = ShortCache(seconds=_SECONDS_KNOWN, most=_MOST_KNOWN)
@@ -92,20 +94,24 @@ class UsageStore:
             rows.append(Row(id=name.decode(), project=project, whom=whom, used=used, times=times, **value))
         return rows
 
-    async def months(self, projects: Sequence[str], month: str) -> list[tuple[str, dict[bytes, bytes]]]:
+    async def months(self, projects: Sequence[str], month: str, first_day: int) -> list[tuple[str, dict[bytes, bytes]]]:
         """The sums of a month (``YYYYMM``), in one round trip: of each project that has any, by ``FAMILY.NAME``,
-        five numbers for each day, and ``since`` (see `cloister_gateway.usage.scripts`). The names are the
-        organization's."""
+        five numbers for each day from ``first_day`` on, and ``since`` (see `cloister_gateway.usage.scripts`). The
+        names are the organization's."""
         keys = [usage_key(project, f"month:{month}") for project in projects]
         if self.has_totals:
-            flat: list[list[bytes]] = await self._hashes(keys=keys)
+            flat: list[list[bytes]] = await self._months(keys=keys, args=[first_day])
             found = [dict(zip(one[::2], one[1::2], strict=True)) for one in flat]
         else:
             # (In a cluster they lie in as many slots.)
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for key in keys:
                     pipeline.hgetall(key)
-                found = await pipeline.execute()
+                wholes = await pipeline.execute()
+            before = (first_day - 1) * _DAY_BYTES
+            found = [
+                {field: raw if field == b"since" else raw[before:] for field, raw in sums.items()} for sums in wholes
+            ]
         return [(project, sums) for project, sums in zip(projects, found, strict=True) if sums]
 
     async def sums(self, projects: Sequence[str], parts: Sequence[str]) -> list[tuple[str, str, dict[bytes, bytes]]]:

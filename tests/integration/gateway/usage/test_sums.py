@@ -96,6 +96,10 @@ async def test_a_months_sums_of_projects_are_those_of_their_rows(store: UsageSto
     by_project = await told(asked._replace(group_by=("project_id",), models=("a", "b")))
     assert sum(by_project.values()) == sum(read for (_, model, _), read in expected.items() if model != "c")
     assert {model for _, model, _ in by_project} == {None}
+    # From a day within the month on, and as it is read in a cluster.
+    later = {place: read for place, read in expected.items() if place[2] >= first + 9 * 86_400}
+    for store.has_totals in (True, False):
+        assert await told(asked._replace(start=first + 9 * 86_400)) == later
 
 
 @pytest.mark.parametrize("width", ["1d", "1h"])

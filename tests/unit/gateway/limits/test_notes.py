@@ -55,3 +55,17 @@ async def test_a_note_that_was_changed_is_told_from_one_that_was_written(keyring
     for wrong in (f"{note}x", " ".join([project, base64.b64encode(b"x" * 90).decode(), *rest])):
         with pytest.raises(VaultError):
             await Notes(keyring).read(wrong)
+
+
+@pytest.mark.parametrize(
+    "value", [["key_1", "a model", "a later kind", "ann b", True], ["key_1", "a model", "chat", "ann b", True, "more"]]
+)
+async def test_a_note_of_a_later_version_is_refused_as_one_that_does_not_open(
+    keyring: Keyring, value: list[object]
+) -> None:
+    key = (await keyring.obtain("proj_1", LIMITS, "proj_1")).subkey("notes")
+    sealed = seal(key, orjson.dumps(value), encode_context("limits-note", "proj_1"))
+    note = f"proj_1 {base64.b64encode(sealed).decode()} gen_1 7 900 500"
+    for wrong in (note, f"{note} 3", "proj_1", f"{note} x"):
+        with pytest.raises(VaultError):
+            await Notes(keyring).read(wrong)
