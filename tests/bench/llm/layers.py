@@ -34,18 +34,23 @@ _PUBLISHED: Mapping[str, dict[str, Any]] = {
         "intermediate_size": 10240,
         "num_hidden_layers": 34,
         "sliding_window": 1024,
+        "vocab_size": 262208,
         "torch_dtype": "bfloat16",
     },
     "Mixtral 8x7B": {**MIXTRAL_8X7B, "architectures": ["MixtralForCausalLM"]},
-    "gpt-oss 20B": {**GPT_OSS_20B, "architectures": ["GptOssForCausalLM"], "quantization_config": None},
+    "gpt-oss 20B": {
+        **GPT_OSS_20B,
+        "architectures": ["GptOssForCausalLM"],
+        "quantization_config": None,
+        "rope_scaling": {**GPT_OSS_20B["rope_scaling"], "beta_fast": 32.0, "beta_slow": 1.0},  # type: ignore[dict-item]
+    },
     "DeepSeek V2 Lite": {**DEEPSEEK_V2_LITE, "architectures": ["DeepseekV2ForCausalLM"]},
     "Jamba": published.JAMBA,
-    "Bamba 9B": published.BAMBA_9B,
     "Falcon-H1 7B": published.FALCON_H1_7B,
     "Mamba-2 780M": published.MAMBA_2_780M,
     "Nemotron Nano 9B": published.NEMOTRON_NANO_9B,
     "Qwen3-Next 80B": published.QWEN_3_NEXT_80B,
-    "LFM2 1.2B": published.LFM2_1_2B,
+    "LFM2 1.2B": {**published.LFM2_1_2B, "conv_dim": 2048, "conv_bias": False},
 }
 
 

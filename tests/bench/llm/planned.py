@@ -105,11 +105,13 @@ def _vllms(folder: Path, context: int) -> tuple[int, float]:
         parallel_state.initialize_model_parallel(1, 1)
         with torch.device("meta"), _type(torch.bfloat16):
             initialize_model(config)
+        config.cache_config.kv_cache_layout = "LBNHC"  # how blocks lie in memory, not how large they are
         current_platform.update_block_size_for_backend(config)
         runner = GPUModelRunner.__new__(GPUModelRunner)  # as much of one as is asked for what layers keep
         runner.vllm_config, runner.shared_kv_cache_layers = config, {}
         (found,) = get_kv_cache_configs(config, [runner.get_kv_cache_spec()], [_CACHE])
-        return get_kv_cache_capacity(config, found)
+        tokens, at_once = get_kv_cache_capacity(config, found)
+        return int(tokens), float(at_once)
 
 
 @contextlib.contextmanager
