@@ -50,7 +50,6 @@ _PUBLISHED: Mapping[str, dict[str, Any]] = {
     "Mamba-2 780M": published.MAMBA_2_780M,
     "Nemotron Nano 9B": published.NEMOTRON_NANO_9B,
     "Qwen3-Next 80B": published.QWEN_3_NEXT_80B,
-    "LFM2 1.2B": {**published.LFM2_1_2B, "conv_dim": 2048, "conv_bias": False},
 }
 
 
