@@ -66,8 +66,8 @@ from cloister_gateway.runs.attached import AttachedFiles
 from cloister_gateway.runs.engine import Engine
 from cloister_gateway.runs.history import HistoryReader
 from cloister_gateway.runs.inputs import InputItems
-from cloister_gateway.runs.keeper import Keeper
-from cloister_gateway.runs.lease import Leases, renewing
+from cloister_gateway.runs.keeper import open_keeper
+from cloister_gateway.runs.lease import Leases
 from cloister_gateway.runs.preparation import Preparation
 from cloister_gateway.runs.references import References
 from cloister_gateway.runs.run import RunParts
@@ -78,7 +78,6 @@ from cloister_gateway.runs.turn import Turn
 from cloister_gateway.settings import GatewaySettings
 from cloister_gateway.sockets.service import SocketService
 from cloister_gateway.storage import ItemLog, Opened
-from cloister_gateway.storage.client import command_client
 from cloister_gateway.storage.opening import open_storage
 from cloister_gateway.streams.commits import Commits
 from cloister_gateway.streams.events import EventStream
@@ -279,13 +278,9 @@ async def open_context(settings: GatewaySettings, meter: Meter | None = None) ->
             bus=bus,
             meter=meter,
         )
-        unhindered = command_client(renewing(settings.redis))
-        stack.push_async_callback(unhindered.aclose)
-        keeper = Keeper(
-            Leases(unhindered, holder=leases.holder),
-            EventStream(unhindered),
-            supervisor,
-            keep_seconds=settings.responses.keep_stream_seconds,
+        kept = settings.responses.keep_stream_seconds
+        keeper = await stack.enter_async_context(
+            open_keeper(settings.redis, leases.holder, supervisor, keep_seconds=kept)
         )
         engine = Engine(
             parts, admission=admission, keeper=keeper, hub=hub, announcements=announcements, supervisor=supervisor

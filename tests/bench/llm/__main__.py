@@ -2,7 +2,7 @@
 
     --speed      tokens a second at 1, 16 and 32 streams, as vLLM was started before and as it is now
     --burst      more long conversations at once than the cache holds: what is computed twice, and what comes out
-    --plan       what vLLM says of its cache as it starts, with the layers of published models, beside the plan
+    --plan       what vLLM says of its cache for the layers of published models, beside the plan
 
 All ways of the first two run side by side on the same cores and are asked in turns, one while the others idle, so that
 noise of the machine falls on all alike; medians and ratios are what to read. ``--ways`` names others than these.
@@ -11,15 +11,14 @@ noise of the machine falls on all alike; medians and ratios are what to read. ``
 import argparse
 import asyncio
 import contextlib
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 from tests.bench.llm.burst import burst
+from tests.bench.llm.layers import compare_plans
 from tests.bench.llm.speed import speed
-from tests.bench.llm.ways import ROOT, WAYS, server
-from tests.support.llm import vllm_python
+from tests.bench.llm.ways import WAYS, server
 
 
 def main() -> None:
@@ -39,7 +38,7 @@ def main() -> None:
     if options.speed + options.burst + options.plan != 1:
         parser.error("say what to measure: --speed, --burst or --plan")
     if options.plan:
-        subprocess.run([vllm_python(), "-m", "tests.bench.llm.planned"], cwd=ROOT, check=True)
+        compare_plans()
         return
     names = (options.ways or ("before,now" if options.speed else "all,few,now")).split(",")
     if unknown := [name for name in names if name not in WAYS]:

@@ -1,151 +1,127 @@
 """Runs in vLLM's environment: what vLLM says of its cache as it starts, beside what `cloister_llm plan` says.
 
-python -m tests.bench.llm.planned [NAME,NAME]
+python -m tests.bench.llm.planned MODELS
 
-The models have the layers, heads, windows and states of published ones, and are narrow elsewhere, with dummy weights:
-what is compared is what a token and a conversation keep, which has nothing to do with how wide a model is. Each starts
-in a process of its own, since vLLM keeps much of one model for the next. What it says is what it logs: "CPU KV cache
-size: … tokens, Maximum concurrency for … tokens per request: …x".
+MODELS is a file with the folders of models by name.
+
+The models are published ones, by their ``config.json``, built without memory (PyTorch's ``meta`` device): vLLM's own
+code asks each of their layers what it keeps, hands out the cache in blocks, and says what fits. That is what it logs as
+it starts, "KV cache size: … tokens, Maximum concurrency for … tokens per request: …x", and needs no weights. Each is
+built in a process of its own, since vLLM keeps much of one model for the next.
 """
 
-import copy
+import contextlib
 import json
 import multiprocessing
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cloister_llm.plan import Load, plan_capacity, read_shape, weight_bytes
+from cloister_llm.plan import Load, plan_capacity, read_shape
 from cloister_llm.plan.capacity import GIB
-
-from deploy.local.models import CHAT_MODEL, ensure
-from tests.unit.llm import published
-from tests.unit.llm.test_shape import (
-    DEEPSEEK_V2_LITE,
-    GEMMA_2_9B,
-    GEMMA_3_4B,
-    GPT_OSS_20B,
-    LLAMA_3_8B,
-    MISTRAL_7B_V01,
-    MIXTRAL_8X7B,
-)
 
 __all__: list[str] = []
 
-_ROOT = Path(__file__).parents[3]
-_CACHE = 1 * GIB
-_SMALL = {
-    "hidden_size": 256,
-    "intermediate_size": 256,
-    "moe_intermediate_size": 64,
-    "shared_expert_intermediate_size": 64,
-    "n_routed_experts": 8,
-    "num_experts": 8,
-    "num_local_experts": 4,
-    "num_experts_per_tok": 2,
-    "n_group": 1,
-    "topk_group": 1,
-    "q_lora_rank": 64,
-    "vocab_size": 1024,
-}
-_CONTEXT = 8192
-
-Config = dict[str, Any]
-
-
-def narrow(config: Config, **more: Any) -> Config:
-    """The model, with what no cache depends on made small."""
-    found = copy.deepcopy(config)
-    text = found.get("text_config", found)
-    text.update({key: value for key, value in _SMALL.items() if text.get(key) is not None})
-    found.pop("quantization_config", None)
-    return {**found, **more}
-
-
-MODELS: dict[str, Callable[[], Config]] = {
-    "SmolLM2 (its own weights)": dict,
-    "Llama 3 8B, grouped queries": lambda: narrow(LLAMA_3_8B, architectures=["LlamaForCausalLM"]),
-    "Falcon 7B, one head": lambda: narrow(published.FALCON_7B, hidden_size=71 * 64, num_hidden_layers=8),
-    "Mistral 7B v0.1, windows": lambda: narrow(MISTRAL_7B_V01, architectures=["MistralForCausalLM"], head_dim=128),
-    "Gemma 2 9B, half windows": lambda: narrow(GEMMA_2_9B, architectures=["Gemma2ForCausalLM"]),
-    "Gemma 3 4B, five of six": lambda: narrow(
-        {**GEMMA_3_4B["text_config"], "torch_dtype": "bfloat16"}, architectures=["Gemma3ForCausalLM"]
-    ),
-    "Mixtral 8x7B": lambda: narrow(MIXTRAL_8X7B, architectures=["MixtralForCausalLM"], head_dim=128),
-    "gpt-oss 20B, half windows": lambda: narrow(GPT_OSS_20B, architectures=["GptOssForCausalLM"]),
-    "DeepSeek V2 Lite, latent": lambda: narrow(DEEPSEEK_V2_LITE, architectures=["DeepseekV2ForCausalLM"]),
-    "Jamba, Mamba": lambda: narrow(published.JAMBA, hidden_size=1024),
-    "Bamba 9B, Mamba-2": lambda: narrow(published.BAMBA_9B, hidden_size=4096, num_hidden_layers=32),
-    "Falcon-H1 7B, both": lambda: narrow(published.FALCON_H1_7B, hidden_size=3072),
-    "Qwen3-Next 80B, delta": lambda: narrow(published.QWEN_3_NEXT_80B),
-    "LFM2 1.2B, convolutions": lambda: narrow(published.LFM2_1_2B, hidden_size=2048),
-}
+_CACHE = 64 * GIB
+_CONTEXT = 32768
 
 
 def main() -> None:
     """Prints the table."""
-    wanted = [name for name in MODELS if len(sys.argv) < 2 or any(one in name for one in sys.argv[1].split(","))]
-    os.environ |= {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HF_HUB_OFFLINE": "1"}
-    os.environ |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
-    import vllm.entrypoints.llm  # noqa: F401 - once, for all
+    folders = json.loads(Path(sys.argv[1]).read_text())
+    os.environ |= {
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    import vllm.v1.worker.gpu_model_runner  # noqa: F401 - once, for all
+    from vllm.model_executor.models import registry
+
+    registry._run_in_subprocess = lambda work: work()  # which imports all of it again, to learn of a model's kind
 
     context = multiprocessing.get_context("fork")
-    print(f"{'model':28}{'tokens, planned':>18}{'vLLM':>12}{'error':>8}{'at once, planned':>20}{'vLLM':>8}", flush=True)
-    for name in wanted:
+    print(f"{'model':20}{'tokens, planned':>18}{'vLLM':>12}{'error':>8}{'at once, planned':>20}{'vLLM':>9}", flush=True)
+    for name, folder in folders.items():
         ours, theirs = context.Pipe(duplex=False)
-        with tempfile.TemporaryDirectory() as folder:
-            process = context.Process(target=_compare, args=(name, Path(folder), theirs))
-            process.start()
-            theirs.close()
-            try:
-                print(ours.recv(), flush=True)
-            except EOFError:
-                print(f"{name:28}  vLLM ended", flush=True)
-            process.join()
+        process = context.Process(target=_compare, args=(name, Path(folder), theirs))
+        process.start()
+        theirs.close()
+        try:
+            print(ours.recv(), flush=True)
+        except EOFError:
+            print(f"{name:20}  vLLM ended", flush=True)
+        process.join()
 
 
 def _compare(name: str, folder: Path, out: Any) -> None:
     try:
         out.send(_line(name, folder))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the line of this model
-        out.send(f"{name:28}  vLLM does not start it on a CPU: {' '.join(str(error).split())[:150]}")
+        out.send(f"{name:20}  not on a CPU: {type(error).__name__} {' '.join(str(error).split())[:120]}")
 
 
 def _line(name: str, folder: Path) -> str:
-    from vllm import LLM
+    shape = read_shape(json.loads((folder / "config.json").read_text()))
+    context = min(_CONTEXT, shape.max_context)
+    # (The cache is given, so that weights and workspace say nothing.)
+    capacity = plan_capacity(shape, GIB, Load("cpu", 128 * GIB, context=context, kv_cache_bytes=_CACHE))
+    tokens, at_once = _vllms(folder, context)
+    planned = capacity.kv_cache / capacity.conversation
+    return (
+        f"{name:20}{int(planned * context):>18,}{tokens:>12,}{planned / at_once - 1:>8.2%}"
+        f"{planned:>20.2f}{at_once:>9.2f}"
+    )
 
-    config = MODELS[name]()
-    if config:
-        (folder / "config.json").write_text(json.dumps(config))
-    else:
-        folder = ensure(CHAT_MODEL, _ROOT / ".models", lambda _: None)
-        config = json.loads((folder / "config.json").read_text())
-    shape = read_shape(config)
-    load = Load("cpu", 64 * GIB, context=min(_CONTEXT, shape.max_context), kv_cache_bytes=_CACHE)
-    capacity = plan_capacity(shape, weight_bytes(folder, shape), load)
-    model = LLM(
+
+def _vllms(folder: Path, context: int) -> tuple[int, float]:
+    """Tokens that the cache holds, and conversations of ``context`` tokens, as vLLM reckons them when it starts."""
+    import torch
+    from vllm.config import set_current_vllm_config
+    from vllm.distributed import parallel_state
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.model_executor.model_loader.utils import initialize_model
+    from vllm.platforms import current_platform
+    from vllm.v1.core.kv_cache_utils import get_kv_cache_capacity, get_kv_cache_configs
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    config = EngineArgs(
         str(folder),
         skip_tokenizer_init=True,
         load_format="dummy",
         enforce_eager=True,
         dtype="bfloat16",
-        max_model_len=capacity.context,
-        kv_cache_memory_bytes=capacity.kv_cache,
+        max_model_len=context,
+        max_num_batched_tokens=2048,
+        kv_cache_memory_bytes=_CACHE,
         distributed_executor_backend="uni",
-        limit_mm_per_prompt={"image": 0},
         enable_prefix_caching=True,
-    )
-    told = model.llm_engine.vllm_config.cache_config
-    at_once = capacity.kv_cache / capacity.conversation
-    tokens = int(at_once * capacity.context)
-    error = tokens / told.kv_cache_size_tokens - 1
-    return (
-        f"{name:28}{tokens:>18,}{told.kv_cache_size_tokens:>12,}{error:>8.1%}"
-        f"{at_once:>20.2f}{told.kv_cache_max_concurrency:>8.2f}"
-    )
+    ).create_engine_config()
+    with set_current_vllm_config(config), tempfile.NamedTemporaryFile() as meeting:
+        parallel_state.init_distributed_environment(1, 0, f"file://{meeting.name}", 0, "gloo")
+        parallel_state.initialize_model_parallel(1, 1)
+        with torch.device("meta"), _type(torch.bfloat16):
+            initialize_model(config)
+        config.cache_config.kv_cache_layout = "LBNHC"  # how blocks lie in memory, not how large they are
+        current_platform.update_block_size_for_backend(config)
+        runner = GPUModelRunner.__new__(GPUModelRunner)  # as much of one as is asked for what layers keep
+        runner.vllm_config, runner.shared_kv_cache_layers = config, {}
+        (found,) = get_kv_cache_configs(config, [runner.get_kv_cache_spec()], [_CACHE])
+        tokens, at_once = get_kv_cache_capacity(config, found)
+        return int(tokens), float(at_once)
+
+
+@contextlib.contextmanager
+def _type(dtype: Any) -> Iterator[None]:
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    yield
+    torch.set_default_dtype(before)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tests.support.llm import LlmServer
 
-__all__ = ["ROOT", "WAYS", "Way", "server"]
+__all__ = ["WAYS", "Way", "server"]
 
-ROOT = Path(__file__).parents[3]
+_ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class _Server(LlmServer):
         return [self._python, "-m", "tests.bench.llm.start", *files]
 
     def folder_of_work(self) -> Path:
-        return ROOT
+        return _ROOT
 
 
 def server(folder: Path, way: Way, *, kv_cache_gib: float) -> LlmServer:

@@ -8,18 +8,20 @@ it may come late where the process itself stands still or has too much to do: se
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 from cloister_common.logs import get_logger
 from cloister_common.supervisor import Supervisor
 
-from cloister_gateway.runs.lease import LEASE_SECONDS, RENEW_SECONDS, Leases
+from cloister_gateway.runs.lease import LEASE_SECONDS, RENEW_SECONDS, Leases, renewing
+from cloister_gateway.settings import RedisSettings
 from cloister_gateway.storage import RecordGoneError
-from cloister_gateway.storage.client import REDIS_AWAY
+from cloister_gateway.storage.client import REDIS_AWAY, command_client
 from cloister_gateway.streams.events import DeposedError, EventStream
 
-__all__ = ["Held", "Keeper"]
+__all__ = ["Held", "Keeper", "open_keeper"]
 
 log = get_logger(__name__)
 
@@ -154,3 +156,15 @@ class Keeper:
 def _tell(runs: Iterable[Held], followed: set[str]) -> None:
     for run in runs:
         run.note_followed(run.id in followed)
+
+
+@asynccontextmanager
+async def open_keeper(
+    settings: RedisSettings, holder: str, supervisor: Supervisor, *, keep_seconds: float
+) -> AsyncIterator[Keeper]:
+    """A keeper of the leases that ``holder`` has, over a client of its own, which is closed with it."""
+    client = command_client(renewing(settings))
+    try:
+        yield Keeper(Leases(client, holder=holder), EventStream(client), supervisor, keep_seconds=keep_seconds)
+    finally:
+        await client.aclose()
