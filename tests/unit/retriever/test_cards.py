@@ -36,7 +36,8 @@ def test_an_entry_of_a_calendar_is_read_as_its_reader_sees_it() -> None:
 @pytest.mark.parametrize("line", [b"PHOTO;ENCODING=BASE64;PNG:", b"PHOTO:data:image/png;base64,"])
 def test_an_address_card_is_read_with_its_picture(line: bytes) -> None:
     content = (
-        b"begin:vcard\r\nVERSION:2.1\r\nN:M;J\r\nFN;CHARSET=UTF-8;ENCODING=QUOTED-PRINTABLE:J=C3=B6rg M=\r\n=C3=BCller\r\n"
+        b"begin:vcard\r\nVERSION:2.1\r\nN:M;J\r\n"
+        b"FN;CHARSET=UTF-8;ENCODING=QUOTED-PRINTABLE:J=C3=B6rg M=\r\n=C3=BCller\r\n"
         b"item1.ADR;TYPE=work:;;Quay 9;Ulm;;89073;\r\nTEL:+49 731 1\r\n" + line + RED + b"\r\nend:vcard\r\n"
     )
     document = read(content, "a.vcf")
@@ -85,8 +86,6 @@ def test_what_lies_on_a_desk_and_is_not_read_is_named(begin: bytes, named: str) 
 
 @pytest.mark.parametrize("word", ["\u044f\u0441\u043d\u043e", "\u044f\u044b"])
 def test_a_text_that_begins_with_the_letters_of_a_sound_is_a_text(word: str) -> None:
-    text = (
-        f"{word} \u0447\u0442\u043e \u0432 \u043f\u043e\u0440\u0442\u0443 \u0441\u0442\u043e\u0438\u0442 \u043a\u043e\u0440\u0430\u0431\u043b\u044c "
-        * 9
-    )
+    said = "\u0447\u0442\u043e \u0432 \u043f\u043e\u0440\u0442\u0443 \u0441\u0442\u043e\u0438\u0442 "
+    text = f"{word} {said}" * 9
     assert read(text.encode("cp1251"), "a.txt").text.startswith(word)
