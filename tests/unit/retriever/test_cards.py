@@ -1,6 +1,7 @@
 """Calendars and address cards, whose lines are folded and escaped, and files of a desk that are told by name."""
 
 import base64
+import json
 
 import pytest
 from cloister_retriever.parsing.album import Album, PictureLimits
@@ -43,6 +44,29 @@ def test_an_address_card_is_read_with_its_picture(line: bytes) -> None:
     document = read(content, "a.vcf")
     assert document.text == "Fn: J\u00f6rg M\u00fcller\nAdr: Quay 9, Ulm, 89073\nTel: +49 731 1"
     assert len(document.pictures) == 1
+
+
+def test_a_notebook_is_its_words_its_code_and_what_it_printed_and_drew() -> None:
+    cells = [
+        {"cell_type": "markdown", "source": ["# Harbour\n", "\n", "Some words."]},
+        {
+            "cell_type": "code",
+            "source": "print(1)",
+            "outputs": [
+                {"output_type": "stream", "text": ["1\n"]},
+                {"output_type": "display_data", "data": {"image/png": RED.decode(), "text/plain": "<Figure>"}},
+                {"output_type": "error", "data": [], "text": 7},
+            ],
+        },
+        "no cell",
+    ]
+    document = read(json.dumps({"cells": cells, "nbformat": 4}).encode(), "a.ipynb")
+    assert document.text == "# Harbour\n\nSome words.\n\nprint(1)\n\n1"
+    assert document.segments[-1].section == "Harbour"
+    assert len(document.pictures) == 1
+    for damaged in (b'{"cells" "nbformat"', b'{"nbformat": 4, "cells": ' + b"[" * 100_000):
+        with pytest.raises(UnreadableFile, match="damaged"):
+            read(damaged, "a.ipynb")
 
 
 def test_a_mail_of_apples_program_is_a_mail() -> None:
