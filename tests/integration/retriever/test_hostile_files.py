@@ -178,6 +178,8 @@ async def test_it_ends_with_a_sentence_or_with_what_it_says(content: bytes, name
         (b"<html><meta charset=koi8-t><p>words that stay " + "\u0437\u0430".encode("koi8-t"), "rare.html"),
         (b"words that stay,b\n" + b"c," * 20_000 + b"\n", "wide.csv"),
         (b"{\\rtf1\\ansi words that stay\\par " + b"\\'e4" * 20_000 + b"}", "hex.rtf"),
+        (b"{\\rtf1\\ansi words that stay\\par " + b"{\\header a\\par{\\*\\annotation b}}" * 20_000, "margins.rtf"),
+        (b"From: a\nMessage-ID: b\n\nwords that stay\n" + b"begin 644 a\n#86)C\n" * 20_000, "begins.eml"),
         (b"From: a\nMessage-ID: b\nSubject: " + b"=?utf-8?q?a?= " * 2_000 + b"\n\nwords that stay", "subject.eml"),
     ],
 )

@@ -33,6 +33,9 @@ _UNREAD: tuple[tuple[int, bytes, str], ...] = (
     (40, b" EMF", f"a Windows metafile, {_PICTURE}"),
     (0, b"\xd7\xcd\xc6\x9a", f"a Windows metafile, {_PICTURE}"),
     (4, b"ftypheic", f"a HEIC image, {_PICTURE}"),
+    (4, b"ftypheix", f"a HEIC image, {_PICTURE}"),
+    (4, b"ftypmif1", f"a HEIC image, {_PICTURE}"),
+    (4, b"ftypmsf1", f"a HEIC image, {_PICTURE}"),
     (4, b"ftypavif", f"an AVIF image, {_PICTURE}"),
     (0, b"BM", f"a bitmap image, {_PICTURE}"),
     (0, b"\x00\x00\x01\x00", "an icon, which has no text"),
@@ -48,6 +51,25 @@ _UNREAD: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x00asm", "a program, which has no text"),
     (0, b"SQLite format 3\x00", "a database, which is not read: export its tables as CSV"),
     (0, b"wOF", "a font, which has no text"),
+    (0, b"OTTO", "a font, which has no text"),
+    (0, b"\x00\x01\x00\x00\x00", "a font, which has no text"),
+    (0, b"\xff\xfb", "a sound, which is not read"),
+    (0, b"\xff\xf1", "a sound, which is not read"),
+    (0, b"\xffWPC", "a WordPerfect document, which is not read: save it as DOCX or PDF"),
+    (0, b"AC10", "a drawing of AutoCAD, which is not read: save it as PDF"),
+    (0, b"AT&TFORM", "a DjVu document, which is not read: save it as PDF"),
+    (0, b"ITSF", "a compiled help file, which is not read: save its pages as HTML"),
+    (60, b"BOOKMOBI", "a Kindle book, which is not read: save it as EPUB"),
+    (0, b"!BDN", "a mailbox of Outlook, which is not read: save its mails as EML or MSG"),
+    (0, b"\xe4\x52\x5c\x7b\x8c\xd8\xa7\x4d", "a notebook of OneNote, which is not read: save it as PDF"),
+    (0, b"bplist00", "a property list or web archive of Apple's, which is not read: save the page as HTML or PDF"),
+    (0, b"L\x00\x00\x00\x01\x14\x02\x00", "a shortcut, which has no text: upload what it leads to"),
+    (0, b"PAR1", "a Parquet file, which is not read: export its rows as CSV"),
+)
+_UNREAD_TEXTS = (
+    (b"%!PS-Adobe-", "a PostScript document, which is not read: save it as PDF"),
+    (b"-----BEGIN PGP MESSAGE-----", "a message that is encrypted with PGP: upload a copy that is not"),
+    (b"(This file must be converted with BinHex", f"a BinHex archive, {_ARCHIVE}"),
 )
 _CONTAINERS = {
     "ole": "an old Office document, which is not read: save it as DOCX or PPTX",
@@ -84,10 +106,12 @@ def _unread(look: Look) -> str | None:
     if look.package in _CONTAINERS:
         return _CONTAINERS[look.package]
     start = look.content[:_CUT]
-    if look.head.startswith(b"%!PS-Adobe-"):
-        return "a PostScript document, which is not read: save it as PDF"
+    for begin, what in _UNREAD_TEXTS:
+        if look.head.startswith(begin):
+            return what
     for at, magic, what in _UNREAD:
-        # A text may begin with "MZ" or "GIF8"; a program or a picture has bytes near its beginning that no text has.
-        if start.startswith(magic, at) and (look.is_binary or not magic.isascii()):
+        # A text may begin with "MZ" or "GIF8", and in some encoding with any two letters; a program or a picture has
+        # bytes near its beginning that no text has.
+        if start.startswith(magic, at) and (look.is_binary or (len(magic) > 2 and not magic.isascii())):
             return what
     return None

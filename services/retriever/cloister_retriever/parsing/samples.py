@@ -26,6 +26,8 @@ _PLAIN: dict[str, bytes] = {
     "a.html": b"<html><title>a</title><p>a &amp; b<table><tr><td>a<td>b</table>",
     "a.csv": b"a,b\n1,2\n",
     "a.rtf": rb"{\rtf1\ansi a\par}",
+    "a.ipynb": b'{"nbformat":4,"cells":[{"cell_type":"markdown","source":["a"]}]}',
+    "a.vcf": b"BEGIN:VCARD\r\nNOTE;ENCODING=QUOTED-PRINTABLE:=C3=A4\r\nEND:VCARD\r\n",
     "a.eml": (
         b"From: a@example.com\nSubject: =?utf-8?q?a?=\nDate: Mon, 1 Jan 2024 10:00:00 +0000\nMIME-Version: 1.0\n"
         b'Content-Type: multipart/mixed; boundary="x"\n\n--x\nContent-Type: text/plain; charset=iso-8859-1\n'

@@ -4,6 +4,7 @@ import contextlib
 import email
 import email.policy
 import itertools
+import re
 from collections.abc import Iterator
 from email.message import EmailMessage
 
@@ -28,6 +29,9 @@ _OWN = frozenset(
 """Fields that a program writes and no person."""
 
 _COMMON = frozenset({"from", "to", "subject", "date", "cc", "sender", "reply-to"})
+_COUNTED = re.compile(rb"(\d{1,10})[ \t]*\r?\n")
+"""Apple's mail program begins its files with the mail's length; behind it stands what it notes itself."""
+
 _MAX_PARTS = 1_000
 _DEEPEST = 20
 
@@ -35,6 +39,8 @@ _DEEPEST = 20
 def _parse(source: Source) -> Document:
     # A mark or blanks before the first field would make it part of the body.
     content = unmarked(wide_marked(source.content)).lstrip()
+    if (counted := _COUNTED.match(content)) is not None:
+        content = content[counted.end() : counted.end() + int(counted[1])]
     message = email.message_from_bytes(content, policy=email.policy.default)
     assert isinstance(message, EmailMessage)
     writer = Writer(source.max_text_bytes)
@@ -74,7 +80,13 @@ def _shown(message: EmailMessage, source: Source) -> dict[str, bytes]:
     if not source.album.takes_any:
         return {}
     pictures = (part for part in itertools.islice(message.walk(), _MAX_PARTS) if part.get_content_maintype() == "image")
-    named = ((_field(part, "Content-ID").strip().strip("<>"), part.get_payload(decode=True)) for part in pictures)
+    # A page that was saved with its pictures names them by their addresses (RFC 2557).
+    named = (
+        (_field(part, field).strip().strip("<>"), part.get_payload(decode=True))
+        for part in pictures
+        for field in ("Content-ID", "Content-Location")
+        if part.get(field) is not None
+    )
     return {name: content for name, content in named if name and isinstance(content, bytes)}
 
 
@@ -163,7 +175,7 @@ def _claims(look: Look) -> bool:
         return False
     names: set[str] = set()
     lines = look.head.lstrip().split(b"\n", 200)
-    if lines[0].startswith(b"From "):
+    if lines[0].startswith(b"From ") or (len(lines) > 1 and _COUNTED.fullmatch(lines[0] + b"\n")):
         lines = lines[1:]
     for line in lines[:200]:
         if line[:1] in b" \t" and line.strip() and names:

@@ -69,17 +69,17 @@ def _first(roots: list[Element], name: str) -> Element | None:
     return next((one for root in roots for one in root.iter() if local(one) == name), None)
 
 
-def _values(data: Element) -> Iterator[tuple[str, str]]:
-    """What has text and nothing in it. A rich text has XHTML in it, and is one value; a picture has none."""
-    for element in data.iter():
-        if not isinstance(element.tag, str) or any(local(above) == "body" for above in element.iterancestors()):
-            continue
-        if any(key.endswith("contentType") and value.startswith("image/") for key, value in element.attrib.items()):
-            continue
-        inner = next(children(element), None)
-        text = " ".join("".join(element.itertext()).split()) if inner is None or local(inner) == "body" else ""
-        if text and local(element) != "body":
-            yield local(element), text
+def _values(element: Element) -> Iterator[tuple[str, str]]:
+    """What has text and nothing in it. A rich text has XHTML in it, and is one value; a picture has none. libxml2
+    bounds how deep this goes."""
+    if any(key.endswith("contentType") and value.startswith("image/") for key, value in element.attrib.items()):
+        return
+    inner = list(children(element))
+    if inner and local(inner[0]) != "body":
+        for child in inner:
+            yield from _values(child)
+    elif text := " ".join("".join(element.itertext()).split()):
+        yield local(element), text
 
 
 def _said(element: Element, part: str) -> str:

@@ -1,6 +1,7 @@
 """Every kind of file that is read. A new one is a module beside this one and an entry here."""
 
 from cloister_retriever.parsing.kinds.archive import ARCHIVE
+from cloister_retriever.parsing.kinds.cards import CARDS
 from cloister_retriever.parsing.kinds.delimited import DELIMITED
 from cloister_retriever.parsing.kinds.docx import DOCX
 from cloister_retriever.parsing.kinds.epub import EPUB
@@ -11,6 +12,7 @@ from cloister_retriever.parsing.kinds.kind import Kind
 from cloister_retriever.parsing.kinds.mail import MAIL
 from cloister_retriever.parsing.kinds.mailbox import MAILBOX
 from cloister_retriever.parsing.kinds.markdown import MARKDOWN
+from cloister_retriever.parsing.kinds.notebook import NOTEBOOK
 from cloister_retriever.parsing.kinds.opendocument import ODP, ODT
 from cloister_retriever.parsing.kinds.outlook import OUTLOOK
 from cloister_retriever.parsing.kinds.pdf import PDF
@@ -24,7 +26,7 @@ __all__ = ["KINDS", "SUPPORTED"]
 
 KINDS: tuple[Kind, ...] = (
     *(TEXT, PDF, DOCX, PPTX, SPREADSHEET, ODT, ODP, EPUB, OUTLOOK, TNEF, ARCHIVE, IMAGE),
-    *(FLAT, RTF, HTML, MARKDOWN, MAILBOX, MAIL, DELIMITED),
+    *(FLAT, RTF, HTML, CARDS, NOTEBOOK, MARKDOWN, MAILBOX, MAIL, DELIMITED),
 )
 """In the order of the sentence that names them, and in which they are asked whether a file is theirs: those that look
 at the content before those that go by the name."""
