@@ -86,10 +86,10 @@ async def test_a_writer_that_is_killed_at_any_write_hides_nothing(stored: tuple[
     for left in range(200):
         process = Listing(*stored)
         await process.fill([MANY + left])
-        process.fuse.left = left
+        process.fuse.writes_left = left
         with contextlib.suppress(Killed):
             await process.open_stores.sweep()
-            process.fuse.left = None
+        if not process.fuse.blown:
             break
         assert await Listing(*stored).found() == files(range(MANY + left + 1)), left
     else:

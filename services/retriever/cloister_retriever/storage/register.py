@@ -141,7 +141,8 @@ class Register:
         look = await self._look(tenant, place)
         is_changed = await self.refresh(tenant, place, key, holdings)
         is_old = time.time() - holdings._made_at > _KEPT_SECONDS
-        if (look.number and not look.notes and not is_old) or max(len(holdings.all), len(look.notes)) <= _FEW_OBJECTS:
+        is_kept = look.number > 0 and look.number == holdings._number and not look.notes and not is_old
+        if is_kept or max(len(holdings.all), len(look.notes)) <= _FEW_OBJECTS:
             return is_changed
         if is_old:
             await self._list(tenant, place, holdings)
