@@ -33,8 +33,8 @@ _PASSAGES = 192
 _CALLERS = 16
 _CALLS = 4
 """Calls of each caller in a round."""
-_MEMORY_STEPS = 20
-"""Lines that ``--memory`` prints."""
+_MEMORY_STEP = 5000
+"""Texts between two lines that ``--memory`` prints."""
 
 
 def texts(count: int, shortest: int, longest: int, seed: int) -> list[str]:
@@ -166,9 +166,10 @@ async def compare(url: str, service: int, rounds: int) -> None:
     await maker.close()
 
 
-def resident_mib(pid: int) -> int:
-    """What the process holds in memory: the second field of ``/proc/PID/statm`` (proc(5)), in MiB."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+def anonymous_mib(pid: int) -> int:
+    """What the process holds in memory that is no file's: ``RssAnon`` of ``/proc/PID/status`` (proc(5)), in MiB."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(lines["RssAnon"].split()[0]) >> 10
 
 
 async def watch_memory(url: str, service: int, count: int) -> None:
@@ -176,15 +177,19 @@ async def watch_memory(url: str, service: int, count: int) -> None:
     maker = ClientMaker()
     client = maker(url, deadline_seconds=600)
     source = random.Random(7)
-    sent = 0
-    for step in range(_MEMORY_STEPS):
-        while sent < count * (step + 1) / _MEMORY_STEPS:
+    sent, sizes = 0, [anonymous_mib(service)]
+    while sent < count:
+        until = min(count, sent - sent % _MEMORY_STEP + _MEMORY_STEP)
+        while sent < until:
             calls = [
                 texts(source.randint(1, 64), 1, source.choice([8, 40, 150]), source.randrange(10**9)) for _ in range(4)
             ]
             await asyncio.gather(*(client.embed(call, bulk=True) for call in calls))
             sent += sum(map(len, calls))
-        print(f"{sent:8} texts  {resident_mib(service):6} MiB", flush=True)
+        sizes.append(anonymous_mib(service))
+        print(f"{sent:8} texts  RssAnon {sizes[-1]:6} MiB", flush=True)
+    half = len(sizes) // 2
+    print(f"largest in the first half {max(sizes[:half])} MiB, in the second {max(sizes[half:])} MiB")
     await maker.close()
 
 

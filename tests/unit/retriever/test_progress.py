@@ -56,7 +56,7 @@ async def test_files_that_wait_say_how_many_of_their_project_come_first() -> Non
 async def test_a_long_file_says_how_many_passages_are_done_and_leaves_no_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloister_retriever.ingestion.watch._NOTE_SECONDS", 0.005)
     process = MemoryProcess(Stored(), MemoryRoot())
-    embed, gate = process.pipeline._embedder.embed, asyncio.Event()
+    embed, gate = process.embedder.embed, asyncio.Event()
     steps = 0
 
     async def gated(texts: Sequence[str], **options: Any) -> Embeddings:
@@ -66,7 +66,7 @@ async def test_a_long_file_says_how_many_passages_are_done_and_leaves_no_note(mo
             await gate.wait()
         return await embed(texts, **options)
 
-    monkeypatch.setattr(process.pipeline._embedder, "embed", gated)
+    monkeypatch.setattr(process.embedder, "embed", gated)
     file = await process.upload(LONG)
     store = await process.stores.create(TENANT, CreateStore(file_ids=[file.id]))
     opened = await process.stores.get(TENANT, store.id)

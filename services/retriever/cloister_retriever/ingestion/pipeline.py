@@ -18,11 +18,11 @@ from prometheus_client import Counter
 from cloister_retriever.damage import Damaged, sentence
 from cloister_retriever.files.schemas import FileRecord
 from cloister_retriever.files.service import FileService
-from cloister_retriever.index.entries import entries_of, terms_of, vectors_of
-from cloister_retriever.index.passages import Passage, PassageOwner, passage_id
+from cloister_retriever.index.passages import PassageOwner, passage_id
 from cloister_retriever.index.protocol import Index
 from cloister_retriever.index.rotation import Rotations
 from cloister_retriever.ingestion.clearing import Clearing
+from cloister_retriever.ingestion.passages import PassageWriter
 from cloister_retriever.ingestion.paying import Paying, Refused
 from cloister_retriever.ingestion.reading import Reading, Shelf
 from cloister_retriever.ingestion.turns import Turn
@@ -31,10 +31,9 @@ from cloister_retriever.jobs.queue import Job, JobQueue
 from cloister_retriever.keys import PassageKeyring, PassageKeys
 from cloister_retriever.parsing.document import UnreadableFile
 from cloister_retriever.parsing.parser import Parsed, Parser
-from cloister_retriever.pictures.ingestion import PictureKeeper, mark_of
+from cloister_retriever.pictures.ingestion import PictureKeeper
 from cloister_retriever.sealed.indexes import Indexes
 from cloister_retriever.settings import Protection
-from cloister_retriever.terms.postings import PostingsWriter
 from cloister_retriever.terms.words import language_of
 from cloister_retriever.vector_stores.ingestions import Ingestion, IngestionService
 from cloister_retriever.vector_stores.records import ErrorCode
@@ -45,14 +44,6 @@ __all__ = ["Pipeline"]
 log = get_logger(__name__)
 _INGESTED = Counter("cloister_ingested_files_total", "Files whose ingestion ended, by how.", ["status"])
 _PASSAGES = Counter("cloister_ingested_passages_total", "Passages indexed.")
-
-_PASSAGES_A_STEP = 64
-"""Embedded, sealed and written together: small enough that a cancellation is seen soon, and that another tenant's file
-gets its turn."""
-
-_FEW_PASSAGES = 4
-"""So short a file is embedded with people's queries, before the passages of long ones: it costs them what a query does,
-and there are no more such files at a time than turns."""
 
 
 class _Gone(Exception):
@@ -92,10 +83,9 @@ class Pipeline:
         self._ingestions = ingestions
         self._keys = keys
         self._parser = parser
-        self._embedder = embedder
         self._indexes = indexes
-        self._rotations = rotations
         self._words = words
+        self._passages = PassageWriter(embedder, rotations, words, paying)
         self._queue = queue
         self._reembedder = reembedder
         self._pictures = pictures
@@ -202,8 +192,14 @@ class Pipeline:
         text = parsed.text.encode()
         await self._ingestions.write_text(ingestion, text, keys)
         index = self._indexes.of(job.tenant, job.store_id, ingestion.key, protection, ingestion.edition)
-        usage = await self._index_passages(index, job, ingestion, keys, parsed, turn, watch)
-        usage += await self._keep_pictures(protection, job, ingestion, parsed, turn)
+
+        async def between() -> None:
+            await turn.held()
+            await self._check_wanted(job)
+
+        usage = await self._passages.index(index, ingestion, keys, parsed, watch, between)
+        owner = PassageOwner(job.tenant, job.store_id, ingestion.file_id, ingestion.attachment.id)
+        usage += await self._pictures.keep(owner, ingestion.key, protection, parsed, between)
         await self._finish(index, job, ingestion, keys, parsed, watch, usage_bytes=usage, text_bytes=len(text))
         _PASSAGES.inc(len(parsed.chunks))
         log.info(
@@ -241,58 +237,6 @@ class Pipeline:
             await self._ingestions.remove(ingestion)
             raise _Gone
         return file, keys
-
-    async def _index_passages(
-        self, index: Index, job: Job, ingestion: Ingestion, keys: PassageKeys, parsed: Parsed, turn: Turn, watch: Watch
-    ) -> int:
-        """Embeds, seals and writes every passage; returns what they take in the index, in bytes."""
-        owner = ingestion.owner
-        language = await asyncio.to_thread(language_of, parsed.text)
-        count = partial(self._paying.count, ingestion)
-        writer = PostingsWriter(language)
-        usage = 0
-        for first in range(0, len(parsed.chunks), _PASSAGES_A_STEP):
-            watch.passage(first, len(parsed.chunks))
-            await turn.held()
-            if first:
-                await self._check_wanted(job)
-            passages = [
-                Passage(
-                    position=first + number,
-                    text=parsed.text[chunk.start : chunk.end],
-                    start=chunk.start,
-                    end=chunk.end,
-                    page=chunk.page,
-                    section=chunk.section,
-                    heading=chunk.heading,
-                    picture=None if chunk.picture is None else mark_of(parsed, chunk.picture),
-                )
-                for number, chunk in enumerate(parsed.chunks[first : first + _PASSAGES_A_STEP])
-            ]
-            texts = [passage.embedded for passage in passages]
-            bulk = len(parsed.chunks) > _FEW_PASSAGES
-            model = ingestion.edition.model
-            exact = await vectors_of(self._embedder, texts, model=model, input_type="passage", bulk=bulk, count=count)
-            terms = await asyncio.to_thread(terms_of, keys, passages, language, ingestion.attachment.file_name)
-            entries = await asyncio.to_thread(entries_of, keys, owner, self._rotations, passages, exact, terms)
-            writer.add(terms)
-            usage += sum(entry.stored_bytes for entry in entries)
-            await index.upsert(entries)
-        postings = await asyncio.to_thread(partial(writer.postings, to_search=not index.by_words))
-        await self._words.write(job.tenant, ingestion.place, ingestion.attachment.id, ingestion.key, postings)
-        return usage
-
-    async def _keep_pictures(
-        self, protection: Protection, job: Job, ingestion: Ingestion, parsed: Parsed, turn: Turn
-    ) -> int:
-        """Keeps the file's pictures; returns what they take, in bytes."""
-
-        async def between() -> None:
-            await turn.held()
-            await self._check_wanted(job)
-
-        owner = PassageOwner(job.tenant, job.store_id, ingestion.file_id, ingestion.attachment.id)
-        return await self._pictures.keep(owner, ingestion.key, protection, parsed, between)
 
     async def _finish(
         self,

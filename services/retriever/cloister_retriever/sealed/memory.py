@@ -26,9 +26,10 @@ from cloister_retriever.sealed.block import Block, Part
 from cloister_retriever.sealed.copies import Copies, encoded, is_small
 from cloister_retriever.sealed.copies import opened as opened_copies
 from cloister_retriever.sealed.pack import MOST_PASSAGES, opened
-from cloister_retriever.sealed.packs import PackName, Packs
+from cloister_retriever.sealed.packs import PackName, Packs, names_of
 from cloister_retriever.storage.bundling import FEW_LOOSE, planned
 from cloister_retriever.storage.objects import each
+from cloister_retriever.storage.register import Holdings
 
 __all__ = ["OpenStores"]
 
@@ -59,6 +60,12 @@ class _Open:
         """What bundles have, by their ids: parts of packs that had these e-tags. One that does not open has nothing."""
 
         self.looked_at: float | None = None
+        self.holdings = Holdings()
+        self.is_whole = False
+        """Whether all that it holds was opened as far as it opens."""
+
+        self.is_settled = False
+        """Whether there was nothing to bundle when it was planned last."""
 
     @property
     def held_bytes(self) -> int:
@@ -71,6 +78,11 @@ class _Open:
             self.blocks = [kept for block in self.blocks if (kept := block.without(gone)) is not None]
             # Whoever removed the packs has destroyed these.
             self.bundles = {name: parts for name, parts in self.bundles.items() if gone.isdisjoint(parts)}
+
+    def note(self, is_changed: bool) -> None:
+        """Says whether what there is was looked at anew."""
+        if is_changed:
+            self.is_whole = self.is_settled = False
 
     def keep(self, there: Mapping[str, str]) -> None:
         """Drops packs that are not there any more, by path and e-tag, or were written anew."""
@@ -125,6 +137,7 @@ class OpenStores:
         if attachment_id is None:
             del self._stores[tenant, place]
         else:
+            store.note(True)
             store.drop(
                 [
                     path
@@ -150,31 +163,40 @@ class OpenStores:
                 continue  # it made room for one before
             try:
                 key = await place_key(self._keyring, tenant, place.store_id)
-                there = await self._packs.list(tenant, place.name)
+                store = None if key is None else await self._sweep(tenant, place, key)
             except (Unavailable, VaultError):
                 self.forget(tenant, place)
                 self._filled |= filled & {name}  # and tried again with the next sweep
                 continue
-            if key is None:
+            if key is None or store is None:
                 self.forget(tenant, place)
                 continue
-            if (store := self._stores.get(name)) is not None:
-                store.keep({one.path: one.e_tag for one in there})
             try:
-                await self._bundle(tenant, place, key, there)
+                await self._bundle(tenant, place, key, store)
             except (Unavailable, VaultError):
                 log.warning("packs_not_bundled", store=place.store_id)
                 self._filled |= filled & {name}
         self._make_room()
 
-    async def _bundle(self, tenant: str, place: Place, key: DataKey, there: Sequence[PackName]) -> None:
+    async def _sweep(self, tenant: str, place: Place, key: DataKey) -> _Open:
+        """Drops what is gone of a store's edition, and has its register written; what is open of it."""
+        store = self._stores.get((tenant, place)) or _Open()
+        async with store.lock:
+            store.note(await self._packs.register.write(tenant, place.name, key, store.holdings))
+            if not store.is_whole:
+                store.keep({one.path: one.e_tag for one in store.holdings.all})
+        return store
+
+    async def _bundle(self, tenant: str, place: Place, key: DataKey, store: _Open) -> None:
         """Brings the bundles of a store's edition up to date, by one step."""
-        small = {part: name.e_tag for name in there if is_small(part := _part(tenant, place, name))}
+        if store.is_settled:
+            return
+        names = names_of(store.holdings.all)
+        small = {part: name.e_tag for name in names if is_small(part := _part(tenant, place, name))}
         if len(small) <= FEW_LOOSE:
             return
-        store = self._stores.get((tenant, place))
-        if store is None:
-            store = self._stores[tenant, place] = _Open()
+        if (tenant, place) not in self._stores:
+            self._stores[tenant, place] = store
             self._stores.move_to_end((tenant, place), last=False)  # nobody has searched it: it goes first
         bundles = self._packs.bundles
         await bundles.tidy(tenant, place.name)
@@ -187,6 +209,7 @@ class OpenStores:
         length = max((block.vectors.shape[1] for block in blocks), default=0)
         can_copy = {part for block in blocks if block.vectors.shape[1] == length for part in block.parts}
         plan = planned(small, can_copy, store.bundles, size=lambda part: part.passages, most=MOST_PASSAGES)
+        store.is_settled = not plan.groups
         for group in plan.groups:
             written = await self._write_bundle(tenant, place, key, blocks, group)
             if written is None:
@@ -236,7 +259,18 @@ class OpenStores:
     async def _look(self, tenant: str, place: Place, key: DataKey, store: _Open) -> None:
         """Opens what is new and drops what is gone."""
         looked_at = time.monotonic()
-        names = await self._packs.list(tenant, place.name)
+        store.note(await self._packs.register.refresh(tenant, place.name, key, store.holdings))
+        if not store.is_whole:
+            store.is_whole = True  # unless something is removed meanwhile
+            try:
+                await self._open(tenant, place, key, store)
+            except BaseException:
+                store.is_whole = False
+                raise
+        store.looked_at = looked_at
+
+    async def _open(self, tenant: str, place: Place, key: DataKey, store: _Open) -> None:
+        names = names_of(store.holdings.all)
         store.keep({name.path: name.e_tag for name in names})
         new = [name for name in names if name.path not in store.packs]
         if len(new) > FEW_LOOSE:
@@ -260,7 +294,6 @@ class OpenStores:
 
         await each(read, new)
         await _join(store)
-        store.looked_at = looked_at
 
     async def _out_of_bundles(
         self, tenant: str, place: Place, key: DataKey, store: _Open, new: Sequence[PackName]
@@ -268,16 +301,20 @@ class OpenStores:
         """Opens as many of the packs as bundles have; those that none has."""
         if not store.packs:
             store.bundles = {}  # nothing of them is open
-        wanted = {_part(tenant, place, name): name for name in new}
+        wanted = {name.passages_of: name for name in new}
         for copies in await self._look_at_bundles(tenant, place, key, store):
-            found = {part for part, tag in copies.tags.items() if part in wanted and wanted[part].e_tag == tag}
-            block = await asyncio.to_thread(copies.block.without, copies.tags.keys() - found)
-            if block is None:
-                continue
-            store.blocks.append(block)
-            for part in found:
-                name = wanted.pop(part)
-                store.packs[name.path] = (name.e_tag, part)
+            other: set[Part] = set()
+            for part, tag in copies.tags.items():
+                of = (part.owner.attachment_id, part.owner.file_id, part.first, part.passages)
+                name = wanted.get(of)
+                if name is None or name.e_tag != tag:
+                    other.add(part)
+                else:
+                    store.packs[name.path] = (tag, part)
+                    del wanted[of]
+            block = await asyncio.to_thread(copies.block.without, other) if other else copies.block
+            if block is not None:
+                store.blocks.append(block)
         return list(wanted.values())
 
     def _make_room(self) -> None:

@@ -4,6 +4,7 @@ A pack's path says whose it is and which passages it has, so that what is there 
 positions a pack has is no secret: an index in Milvus shows as much.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from cloister_common.vault import Keyring
@@ -11,9 +12,10 @@ from cloister_common.vault import Keyring
 from cloister_retriever.index.passages import PassageOwner
 from cloister_retriever.storage.bundles import Bundles
 from cloister_retriever.storage.layout import tenant_paths
-from cloister_retriever.storage.objects import Objects, each
+from cloister_retriever.storage.objects import ListedObject, Objects, each
+from cloister_retriever.storage.register import Register
 
-__all__ = ["PackName", "Packs"]
+__all__ = ["PackName", "Packs", "names_of"]
 
 
 class PackName(NamedTuple):
@@ -29,6 +31,11 @@ class PackName(NamedTuple):
     passages: int
 
     @property
+    def passages_of(self) -> tuple[str, str, int, int]:
+        """Which passages it has: of an attachment, of a file, from a position on, how many."""
+        return self[2:]
+
+    @property
     def end(self) -> int:
         """The position behind its last passage."""
         return self.first + self.passages
@@ -39,10 +46,12 @@ class Packs:
 
     Attributes:
         bundles: Has copies of many, and of other things.
+        register: Says which there are.
     """
 
     def __init__(self, objects: Objects, keyring: Keyring) -> None:
         self.bundles = Bundles(objects, keyring)
+        self.register = Register(objects, keyring, "packs")
         self._objects = objects
         self._keyring = keyring
 
@@ -50,12 +59,7 @@ class Packs:
         """The packs of a vector store's edition, by the name of its place, or of one attachment in it."""
         paths = await tenant_paths(self._keyring, tenant)
         folder = paths.packs(place) if attachment_id is None else paths.packs_of(place, attachment_id)
-        names = []
-        for listed in await self._objects.list(folder):
-            attachment, file_id, positions = listed.path.rsplit("/", 3)[1:]
-            first, _, count = positions.partition("-")
-            names.append(PackName(listed.path, listed.e_tag, attachment, file_id, int(first), int(count)))
-        return names
+        return names_of(await self._objects.list(folder))
 
     async def read(self, name: PackName) -> bytes | None:
         """A pack's object, or None if it is gone by now."""
@@ -69,6 +73,7 @@ class Packs:
         there = await self.list(owner.tenant, owner.place, owner.attachment_id)
         replaced = [one for one in there if one.path != path and one.first < first + count and first < one.end]
         await each(self._objects.delete, [name.path for name in replaced])
+        await self.register.note(owner.tenant, owner.place, owner.attachment_id)
 
     async def remove(
         self, tenant: str, place: str, attachment_id: str | None = None, *, from_position: int | None = None
@@ -79,3 +84,14 @@ class Packs:
         gone = [name.path for name in there if from_position is None or name.end > from_position]
         await each(self._objects.delete, gone)
         await self.bundles.drop(tenant, place, attachment_id)
+        await self.register.removed(tenant, place, attachment_id)
+
+
+def names_of(listed: Iterable[ListedObject]) -> list[PackName]:
+    """The packs that these objects are."""
+    names = []
+    for one in listed:
+        attachment, file_id, positions = one.path.rsplit("/", 3)[1:]
+        first, _, count = positions.partition("-")
+        names.append(PackName(one.path, one.e_tag, attachment, file_id, int(first), int(count)))
+    return names

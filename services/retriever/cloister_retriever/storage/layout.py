@@ -26,6 +26,8 @@ t/<tenant>/outgrown/<store>                  when a sealed store outgrew its pro
 t/<tenant>/packs/<place>/<attachment>/<file>/<first>-<count>   passages of a sealed vector store
 t/<tenant>/bundles/<place>/<kind>/<bundle>-data       copies of many small packs, or of words, in one
 t/<tenant>/bundles/<place>/<kind>/<bundle>-members    which attachments those are of
+t/<tenant>/<kind>-register/<place>/register-<number>              which packs, or words, there are
+t/<tenant>/<kind>-register/<place>/changed-<attachment>-<random>  since then those of this attachment have changed
 t/<tenant>/batches/<store>/<batch>           a file batch
 t/<tenant>/results/<batch>/<part>            what became of lines of a batch that runs, as the gateway sealed it
 queue/<time>-<share>-<magnitude>-<job>       work to do          <share> is another HMAC of the tenant's id, cut
@@ -169,6 +171,9 @@ class TenantPaths:
     def bundle(self, place: str, kind: str, bundle_id: str, part: str) -> str:
         """Not in a folder of its own: those stay when they are empty, and bundles come and go every minute."""
         return f"{self.bundles(place)}/{kind}/{bundle_id}-{part}"
+
+    def register(self, place: str, kind: str) -> str:
+        return f"{self._root}/{kind}-register/{place}"
 
     def batches(self, store_id: str) -> str:
         return f"{self._root}/batches/{store_id}"

@@ -92,6 +92,14 @@ class Objects:
         except FileNotFoundError:
             return None
 
+    async def look(self, path: str) -> ListedObject | None:
+        """The object as a listing shows it, or None if there is none."""
+        try:
+            meta = await bounded(obstore.head_async(self._store, path))
+        except FileNotFoundError:
+            return None
+        return ListedObject(meta["path"], meta["e_tag"] or "", meta["size"])
+
     async def put(self, path: str, data: bytes) -> None:
         """Writes or replaces the object as a whole."""
         await bounded(obstore.put_async(self._store, path, data))

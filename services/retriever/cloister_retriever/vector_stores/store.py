@@ -19,6 +19,7 @@ from cloister_retriever.storage.editions import EditionLog
 from cloister_retriever.storage.layout import TenantPaths, tenant_paths
 from cloister_retriever.storage.objects import Objects
 from cloister_retriever.storage.records import RecordKind, SealedRecords
+from cloister_retriever.storage.register import Register
 from cloister_retriever.timeline import Timeline
 from cloister_retriever.vector_stores.records import (
     Attached,
@@ -47,6 +48,7 @@ class VectorStoreStore:
         self._records = records
         self._content = SealedContent(objects)
         self._bundles = Bundles(objects, keyring)
+        self._register = Register(objects, keyring, "words")
         self._cleared: dict[str, int] = {}
 
     def check_room(self) -> None:
@@ -105,6 +107,7 @@ class VectorStoreStore:
         """Removes all words of an edition of the store."""
         place = Place(store_id, edition.number).name
         await self._objects.delete_all((await self._paths(tenant)).words(place))
+        await self._register.removed(tenant, place)
         await self._bundles.drop(tenant, place)
 
     # When it was last used and last grew
@@ -238,6 +241,7 @@ class VectorStoreStore:
         for edition in await self.editions.all(tenant, store_id):
             place = Place(store_id, edition.number).name
             await self._objects.delete(paths.words_of(place, attachment_id))
+            await self._register.removed(tenant, place, attachment_id)
             await self._bundles.drop(tenant, place, attachment_id)
 
     # How their ingestion ended

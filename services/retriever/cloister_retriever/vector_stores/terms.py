@@ -7,7 +7,7 @@ has the words of a store open or has just written some.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 
 from cloister_common.errors import Unavailable
 from cloister_common.logs import get_logger
@@ -19,7 +19,8 @@ from cloister_retriever.keys import VECTOR_STORE
 from cloister_retriever.storage.bundles import Bundles
 from cloister_retriever.storage.bundling import FEW_LOOSE, planned
 from cloister_retriever.storage.layout import tenant_paths
-from cloister_retriever.storage.objects import Objects, each
+from cloister_retriever.storage.objects import ListedObject, Objects, each
+from cloister_retriever.storage.register import Holdings, Register
 from cloister_retriever.terms.copies import Copy, encoded, opened
 from cloister_retriever.terms.postings import Postings
 from cloister_retriever.terms.store import Segment, StoreWords
@@ -51,6 +52,9 @@ class _Open:
         """Of what is open, by attachment: another one when it was written anew."""
         self.grown_at = 0.0
         self.looked_at: float | None = None
+        self.holdings = Holdings()
+        self.is_whole = False
+        """Whether all that there is was opened."""
 
 
 class Words:
@@ -70,6 +74,7 @@ class Words:
         self._stores: OrderedDict[tuple[str, Place], _Open] = OrderedDict()
         self._too_large: set[tuple[str, Place]] = set()
         self._bundles = Bundles(objects, keyring)
+        self._register = Register(objects, keyring, "words")
         self._bundled: dict[tuple[str, Place], dict[str, Mapping[str, str]]] = {}
         """What bundles have, by their ids: attachments whose words had these e-tags."""
         self._filled: set[tuple[str, Place]] = set()
@@ -81,6 +86,7 @@ class Words:
             lambda: seal(key.subkey("terms"), postings.encoded(), _context(tenant, place, attachment_id))
         )
         await self._objects.put(path, sealed)
+        await self._register.note(tenant, place.name, attachment_id)
         self._filled.add((tenant, place))
 
     async def there(self, tenant: str, place: Place) -> set[str]:
@@ -100,6 +106,7 @@ class Words:
             await self._objects.delete_all(paths.words(place.name))
         else:
             await self._objects.delete(paths.words_of(place.name, attachment_id))
+        await self._register.removed(tenant, place.name, attachment_id)
         await self._bundles.drop(tenant, place.name, attachment_id)
 
     async def of(self, tenant: str, place: Place, key: DataKey, grown_at: float) -> StoreWords:
@@ -118,8 +125,14 @@ class Words:
 
     async def _look(self, tenant: str, place: Place, key: DataKey, store: _Open) -> None:
         """Opens what is new; all anew where something is gone."""
-        paths = await tenant_paths(self._keyring, tenant)
-        listed = await self._objects.list(paths.words(place.name))
+        if await self._register.refresh(tenant, place.name, key, store.holdings):
+            store.is_whole = False
+        if not store.is_whole:
+            await self._open(tenant, place, key, store)
+            store.is_whole = True
+
+    async def _open(self, tenant: str, place: Place, key: DataKey, store: _Open) -> None:
+        listed = store.holdings.all
         if not self._fits((tenant, place), sum(one.size for one in listed)):
             store.words, store.tags = StoreWords(), {}
             return
@@ -192,15 +205,23 @@ class Words:
             try:
                 key = await self._keyring.get(tenant, VECTOR_STORE, place.store_id)
                 if key is not None:
-                    await self._bundle(tenant, place, key)
+                    await self._bundle(tenant, place, key, await self._registered(tenant, place, key))
             except (Unavailable, VaultError):
                 log.warning("words_not_bundled", store=place.store_id)
                 self._filled |= filled & {(tenant, place)}  # and tried again with the next sweep
 
-    async def _bundle(self, tenant: str, place: Place, key: DataKey) -> None:
+    async def _registered(self, tenant: str, place: Place, key: DataKey) -> list[ListedObject]:
+        """The words there are, after their register was brought up to date."""
+        store = self._stores.get((tenant, place)) or _Open()
+        async with store.lock:
+            if await self._register.write(tenant, place.name, key, store.holdings):
+                store.is_whole = False
+            return store.holdings.all
+
+    async def _bundle(self, tenant: str, place: Place, key: DataKey, there_are: Sequence[ListedObject]) -> None:
         paths = await tenant_paths(self._keyring, tenant)
         folder = paths.words(place.name)
-        listed = [one for one in await self._objects.list(folder) if one.size <= _SMALL_BYTES]
+        listed = [one for one in there_are if one.size <= _SMALL_BYTES]
         if len(listed) <= FEW_LOOSE:
             return
         await self._bundles.tidy(tenant, place.name)
