@@ -4,6 +4,7 @@
     bound        from that: how many generations it can do
     queue        who waits, and who is next: by class, then fair between tenants
     place        one place, from being asked for to being given back
+    doorway      in a rush, refusals before work
     service      this process's places: asked for, waited for, refused, given back
     middleware   the same for HTTP, before a body is read
 

@@ -45,8 +45,9 @@ class AdmissionMiddleware:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in GENERATIONS:
             await self.app(scope, receive, send)
             return
+        admission = services_of(scope["app"]).get(Admission)
         try:
-            place = services_of(scope["app"]).get(Admission).ask(scope["state"]["principal"].tenant)
+            place = admission.ask(scope["state"]["principal"].tenant)
         except Overloaded as refusal:
             await _refuse(refusal, send)
             return
@@ -54,6 +55,7 @@ class AdmissionMiddleware:
             if place.waits:
                 scope["state"][WAITED_SINCE] = asyncio.get_running_loop().time()
                 receive = await _wait_while_connected(place, receive)
+            await admission.begin()
             scope["state"]["place"] = place
             await self.app(scope, receive, send)
         finally:

@@ -15,6 +15,7 @@ from cloister_common.supervisor import Supervisor
 from prometheus_client import Counter, Gauge
 
 from cloister_gateway.admission.bound import Bound
+from cloister_gateway.admission.doorway import Doorway
 from cloister_gateway.admission.load import Load
 from cloister_gateway.admission.pace import Pace
 from cloister_gateway.admission.place import Overloaded, Place
@@ -46,6 +47,7 @@ class Admission:
         self._load = Load(ping)
         self._bound = Bound(settings)
         self._pace = Pace()
+        self._doorway = Doorway()
         self._queue: FairQueue[Place] = FairQueue(settings.waiting)
         self._taken = 0
         self._refusing_since: float | None = None
@@ -98,9 +100,14 @@ class Admission:
         place = self.ask(tenant)
         await place.wait()
         try:
+            await self.begin()
             yield
         finally:
             place.hand_over()
+
+    async def begin(self) -> None:
+        """Whoever has a place begins with this: in a rush, in its turn."""
+        await self._doorway.go_through()
 
     @asynccontextmanager
     async def counted(self) -> AsyncIterator[None]:
