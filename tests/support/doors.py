@@ -45,6 +45,7 @@ class Server:
 
     port: int
     metrics_port: int
+    pid: int
     ca_file: Path | None = None
 
     def connect(self) -> socket.socket:
@@ -78,7 +79,7 @@ def serving(folder: Path, *, tls: bool = False, **limits: Any) -> Iterator[Serve
     config.write_text(yaml.safe_dump({"server": server, "slow_seconds": SLOW_SECONDS}))
     command = [sys.executable, "-m", "tests.support.tiny_service", "--config", str(config)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    started = Server(server["port"], server["metrics_port"], ca_file)
+    started = Server(server["port"], server["metrics_port"], process.pid, ca_file)
     try:
         wait_until(started.answers, seconds=60, what="the tiny service answers", every=0.1)
         yield started

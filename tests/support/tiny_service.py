@@ -2,8 +2,9 @@
 
 ``GET /slow`` begins its answer at once and ends it after ``slow_seconds``; ``POST /upload`` says how many bytes came,
 ``POST /lazy`` begins to read only after ``slow_seconds``, ``GET /large`` is 64 MB, ``GET /process`` says which process
-answers, ``GET /stuck`` holds the event loop for ``slow_seconds``, and ``/echo`` is a WebSocket, as is ``/frames``,
-which writes numbers of 1 KB in joined frames, as many as it has room for. With ``fails_to_start`` its lifespan raises.
+answers, ``GET /stuck`` holds the event loop until the file ``stuck_until`` is there, and ``/echo`` is a WebSocket, as
+is ``/frames``, which writes numbers of 1 KB in joined frames, as many as it has room for. With ``fails_to_start`` its
+lifespan raises.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Literal
 
 from cloister_common.app import create_base_app
@@ -29,6 +31,7 @@ FRAMES_WRITTEN = 16 * 1024
 class TinySettings(ServiceSettings):
     server: SharedServerSettings
     slow_seconds: float = 1.0
+    stuck_until: Path | None = None
     fails_to_start: Literal["unforeseen", "settings"] | None = None
 
 
@@ -102,7 +105,8 @@ def _add_process(app: FastAPI, settings: TinySettings) -> None:
 
     @app.get("/stuck")
     async def stuck() -> None:
-        time.sleep(settings.slow_seconds)  # on purpose: it holds the event loop, as a worker that is stuck does
+        while settings.stuck_until is not None and not settings.stuck_until.exists():
+            time.sleep(0.01)  # on purpose: it holds the event loop, as a worker that is stuck does
 
 
 if __name__ == "__main__":

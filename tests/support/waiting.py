@@ -21,18 +21,31 @@ _LONGEST_ROUND_SECONDS = 0.5
 whoever keeps a promise of two seconds stood still with it, and does the rest of his work afterwards."""
 
 
+_LONGEST_REST_SECONDS = 0.1
+_RESTS = 20
+"""A rest is a twentieth of what has been waited, where that is more than was asked for, and no longer than this.
+Questions that cost ten milliseconds, fifty times a second, would keep the processor from those who are waited for."""
+
+
 class Patience:
     """What is left of a deadline, in rounds of a question and a rest.
 
     Args:
         seconds: How long at most, without what the machine stood still.
-        every: How long a rest is, in seconds.
+        every: How long a rest is at least, in seconds.
     """
 
     def __init__(self, seconds: float, every: float) -> None:
         self._left = seconds
+        self._every = every
         self._longest = every + _LONGEST_ROUND_SECONDS
-        self._begun = time.monotonic()
+        self._first = self._begun = time.monotonic()
+
+    @property
+    def rest(self) -> float:
+        """How long to rest now, in seconds."""
+        waited = time.monotonic() - self._first
+        return max(self._every, min(waited / _RESTS, _LONGEST_REST_SECONDS))
 
     def over(self) -> bool:
         """Whether the question that was just answered was asked after the deadline."""
@@ -54,7 +67,7 @@ def wait_until(
         condition: Asked again and again.
         seconds: How long at most; a busy machine takes many times what a quiet one does.
         what: What is awaited, for the message.
-        every: How long it rests between two questions, in seconds.
+        every: How long it rests between two questions at first, in seconds.
 
     Raises:
         AssertionError: It did not come true within ``seconds``.
@@ -62,7 +75,7 @@ def wait_until(
     patience = Patience(seconds, every)
     while not (value := condition()):
         assert not patience.over(), f"not within {seconds:g} s: {what}"
-        threading.Event().wait(every)
+        threading.Event().wait(patience.rest)
         patience.round_ends()
     return value
 
@@ -78,5 +91,5 @@ async def until(condition: Callable[[], Any], *, seconds: float = 30.0, what: st
         if value:
             return value
         assert not patience.over(), f"not within {seconds:g} s: {what}"
-        await asyncio.sleep(every)
+        await asyncio.sleep(patience.rest)
         patience.round_ends()

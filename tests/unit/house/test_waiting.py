@@ -29,3 +29,10 @@ def test_a_stall_counts_as_half_a_second(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_slow_questions_come_to_an_end_at_four_times_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rounds(monkeypatch, 10, 20.0, 39.0, 41.0) == [False, False, True]
+
+
+def test_rests_are_short_at_first_and_longer_where_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.1, 1.0, 9.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    patience = Patience(30, every=0.02)
+    assert [patience.rest for _ in range(3)] == pytest.approx([0.02, 0.05, 0.1])

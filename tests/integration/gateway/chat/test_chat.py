@@ -234,7 +234,7 @@ def test_other_pod_answers_when_one_is_down(
             assert post(url, gateway, {"model": "fake", "messages": HELLO}).status_code == 200
         streamed = post(url, gateway, {"model": "fake", "messages": HELLO, "stream": True})
         assert streamed.text.endswith("data: [DONE]\n\n")
-    assert llm.running == 0
+    wait_until(lambda: llm.running == 0)
 
 
 def test_pod_that_fails_before_its_first_byte_is_replaced(

@@ -1,7 +1,6 @@
 """Gateways on a Redis Cluster: all that callers do works there as on one Redis, while masters die and slots move."""
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.pages import from_page, refused, ticket
 from tests.support.redis_cluster import RedisCluster
 from tests.support.sockets import ask, text_of, turn
+from tests.support.stopwatch import stopwatch
 from tests.support.waiting import wait_until
 
 ANSWER = "Hello, this is the fake."
@@ -141,10 +141,10 @@ def test_a_master_killed_under_load_costs_nothing_that_was_acknowledged(
         while not joined_text(seen):
             seen.append(next(stream))
         master = cluster.kill_master_of(f"conv:{{{conversation.id}}}")
-        failed_over = time.monotonic()
-        seen += list(stream)
-        elsewhere += list(watching)
-        assert time.monotonic() - failed_over < 10
+        with stopwatch() as resuming:
+            seen += list(stream)
+            elsewhere += list(watching)
+        assert resuming.seconds < 10
     cluster.revive(master)
     assert [event.to_dict() for event in elsewhere] == [event.to_dict() for event in seen]
     assert [event.sequence_number for event in seen] == list(range(len(seen)))

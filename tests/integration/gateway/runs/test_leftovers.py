@@ -89,7 +89,7 @@ def test_nothing_is_left_behind_in_memory_or_in_redis(
         responses = exercise(url, other_url, installed, llm)
         for app in apps:
             check_idle(app.state.context)
-        assert llm.running == 0
+        wait_until(lambda: llm.running == 0, what="the abort in the pod")
         wait_until(lambda: not redis.exists("runs:active"), what="the end of all leases")
         assert redis.keys("*:lease") == []
         assert set(redis.pubsub_channels()) == {b"gw:control"}

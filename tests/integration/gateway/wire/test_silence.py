@@ -91,7 +91,7 @@ def test_a_caller_that_leaves_while_it_waits_ends_the_generation(
     with httpx.stream("POST", url, headers=quiet.headers(), json=body, timeout=20) as stream:
         lines = stream.iter_lines()  # Held, since httpx leaves as soon as nobody holds them.
         next(line for line in lines if line)
-        assert llm.running == 1
+        wait_until(lambda: llm.running == 1, what="the pod has been asked")
     wait_until(lambda: llm.running == 0, what="the generation ends")
 
 

@@ -57,7 +57,7 @@ async def test_place_that_is_given_back_goes_to_the_next_who_waits() -> None:
     waiting = asyncio.create_task(second.wait())
     await asyncio.sleep(0)
     first.give_back()
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 60)
     assert (places.taken, places.waiting) == (1, 0)
     second.give_back()
     second.give_back()
@@ -75,7 +75,7 @@ async def test_place_of_a_caller_that_leaves_while_it_waits_is_not_lost(granted_
     tasks[0].cancel()
     if not granted_first:
         first.give_back()
-    await asyncio.wait(tasks, timeout=5)
+    await asyncio.wait(tasks, timeout=60)
     assert tasks[0].cancelled()
     assert tasks[1].done()
     assert (places.taken, places.waiting) == (1, 0)

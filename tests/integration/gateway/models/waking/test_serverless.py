@@ -238,7 +238,10 @@ def test_two_hundred_requests_in_twenty_cycles_are_all_answered(
                 (lambda: not workload.is_there) if cycle % 2 else (lambda: api.wanted(workload.path) == 0)
             )
             wait_until(gone, what="it rests")
-        assert api.scaled == [1, 0] * 20
+        # (Where the machine stands still in the middle of a cycle, the model may rest and be woken once more.)
+        cycles, rest = divmod(len(api.scaled), 2)
+        assert (api.scaled, rest) == ([1, 0] * cycles, 0)
+        assert cycles >= 20
 
 
 def test_a_model_that_somebody_scaled_up_is_theirs_until_it_was_idle(
