@@ -33,7 +33,6 @@ from cloister_retriever.parsing.document import UnreadableFile
 from cloister_retriever.parsing.parser import Parsed, Parser
 from cloister_retriever.pictures.ingestion import PictureKeeper
 from cloister_retriever.sealed.indexes import Indexes
-from cloister_retriever.settings import Protection
 from cloister_retriever.terms.words import language_of
 from cloister_retriever.vector_stores.ingestions import Ingestion, IngestionService
 from cloister_retriever.vector_stores.records import ErrorCode
