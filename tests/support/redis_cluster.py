@@ -31,12 +31,13 @@ class RedisCluster:
 
     Args:
         folder: Where their files lie.
+        kind: What each of them is.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: type[RedisServer] = RedisServer) -> None:
         password = secrets.token_hex(16)
         self.servers = [
-            RedisServer(
+            kind(
                 folder / f"node-{number}",
                 password=password,
                 masterauth=password,

@@ -23,7 +23,7 @@ from tests.bench.gateway.ways import open_seats
 from tests.support.gateway import secret_file
 from tests.support.process import Process
 from tests.support.redis_cluster import RedisCluster
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisOnDisk, RedisServer
 
 __all__ = ["Share", "ratio_of", "run_on_cluster", "shares_of", "two_on_a_cluster"]
 
@@ -96,7 +96,7 @@ def two_on_a_cluster(folder: Path, pod: MockPod) -> Iterator[tuple[list[Subject]
     """Two gateways of one installation, on a cluster of their own. Each master has replicas, which it writes to."""
     with ExitStack() as stack:
         folder.mkdir(parents=True)
-        cluster = RedisCluster(folder / "redis").start()
+        cluster = RedisCluster(folder / "redis", RedisOnDisk).start()
         stack.callback(cluster.stop)
         # No two of an installation have other secrets.
         secret_file(folder, "root"), secret_file(folder, "pepper", secrets.token_hex(32))

@@ -22,7 +22,7 @@ from tests.bench.gateway.mock import CONTEXT_TOKENS, MODEL, Pace
 from tests.support.gateway import INTERNAL_TOKEN, secret_file
 from tests.support.process import Process
 from tests.support.redis_cluster import RedisCluster
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisOnDisk, RedisServer
 
 __all__ = ["ROOT", "CheckoutGateway", "MockPod", "Subject", "gateway_of", "on_own_core", "pinned"]
 
@@ -203,7 +203,7 @@ def gateway_of(checkout: Path, folder: Path, pod: MockPod, *, name: str, **more:
         folder.mkdir(parents=True)
         redis_folder = folder / "redis"
         redis_folder.mkdir()
-        redis = RedisServer(redis_folder).start()
+        redis = RedisOnDisk(redis_folder).start()
         stack.callback(redis.kill)
         gateway = CheckoutGateway(name, folder, checkout, redis, pod, **more)
         gateway.bootstrap()

@@ -36,7 +36,7 @@ from tests.support.embedder_service import real_embedder
 from tests.support.gateway import first_keys, gateway_settings, secret_file
 from tests.support.gateway_process import GatewayProcess
 from tests.support.milvus import MilvusLite, MilvusServer235
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisOnDisk
 from tests.support.retriever import RETRIEVER_TOKEN, RetrieverProcess
 from tests.support.sdk import closing
 
@@ -131,7 +131,7 @@ def _gateway(folder: Path, retriever: RetrieverProcess) -> Iterator[tuple[openai
     inside = folder / "gateway"
     inside.mkdir()
     (inside / "redis").mkdir()
-    redis = RedisServer(inside / "redis").start()
+    redis = RedisOnDisk(inside / "redis").start()
     token = secret_file(inside, "retriever-token", RETRIEVER_TOKEN)
     settings = gateway_settings(inside, redis, retriever={"url": retriever.url, "token_file": str(token)})
     keys = first_keys(settings)

@@ -39,7 +39,7 @@ from cloister_gateway.usage.records import Row, Sum, Times, Whom
 from cloister_gateway.usage.store import UsageStore
 
 from tests.support.gateway import first_keys, gateway_settings, secret_file
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisOnDisk, RedisServer
 
 _DAY = 86_400
 _MODELS = ("qwen3-32b", "qwen3-4b")
@@ -72,7 +72,7 @@ def main() -> None:
     options = parser.parse_args()
     configure_logging(service="bench", level="error", stream=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="bench-usage-") as folder:
-        server = RedisServer(Path(folder))
+        server = RedisOnDisk(Path(folder))
         server.start()
         try:
             decision = uvloop.run(decision_of(server, options.decisions))
