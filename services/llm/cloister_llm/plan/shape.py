@@ -1,7 +1,7 @@
 """The numbers about a model that a plan is made of: what a conversation takes, and what a token computes and reads."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -14,10 +14,6 @@ __all__ = ["DTYPE_BYTES", "ModelShape", "PlanError", "read_shape"]
 
 DTYPE_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0}
 """Bytes of one element."""
-
-_STATES_KEPT = 2
-"""Of each recurrent layer for one conversation: the running one, and one at a block's end for the prefix cache (vLLM's
-``MambaSpec.max_memory_usage_bytes`` in the mode ``align``, which prefix caching brings)."""
 
 _NO_LIMIT = 131072  # tokens: what a model is planned for that has only states, and so no longest context of its own
 
@@ -83,20 +79,21 @@ class ModelShape:
         """Layers that carry a state of fixed size."""
         return sum(any(isinstance(part, State) for part in kept) for kept in self.kept)
 
-    def kv_bytes(self, tokens: int, *, kv_dtype_bytes: float, ranks: int = 1, step: int = 0) -> int:
-        """Bytes of KV cache that one conversation of ``tokens`` takes on each of ``ranks`` tensor-parallel devices.
+    def kv_bytes(self, tokens: int, *, kv_dtype_bytes: float, ranks: int = 1) -> int:
+        """Bytes of keys and values of one conversation of ``tokens`` on each of ``ranks`` tensor-parallel devices.
 
-        A sliding layer keeps its window and, while it computes, the ``step`` tokens of that step (vLLM's
-        ``SlidingWindowSpec.max_memory_usage_bytes``). States are not in it: see `state_bytes`.
+        Of a sliding layer those of its window. States are not in it: see `state_bytes`.
         """
+        return self._kv_bytes(lambda part: min(tokens, part.window or tokens), tokens, kv_dtype_bytes, ranks)
+
+    def _kv_bytes(self, seen: Callable[[Attention], int], tokens: int, kv_dtype_bytes: float, ranks: int) -> int:
         total = 0.0
         for part in (part for kept in self.kept for part in kept):
             if isinstance(part, Latent):  # every rank holds it whole
                 total += (part.elements * kv_dtype_bytes + part.index_bytes) * tokens
             elif isinstance(part, Attention):
                 heads = max(1, -(-part.heads // ranks))
-                seen = min(tokens, part.window + step) if part.window else tokens
-                total += heads * (part.key_dim + part.value_dim) * kv_dtype_bytes * seen
+                total += heads * (part.key_dim + part.value_dim) * kv_dtype_bytes * seen(part)
         return int(total)
 
     def state_bytes(self, *, dtype_bytes: float, ranks: int = 1) -> int:
@@ -106,21 +103,26 @@ class ModelShape:
     def conversation_bytes(
         self, tokens: int, *, kv_dtype_bytes: float, dtype_bytes: float, ranks: int = 1, step: int = 0, block: int = 16
     ) -> int:
-        """Bytes that one conversation reserves: keys, values and states in whole blocks.
+        """Bytes that one conversation reserves: keys, values and states in whole blocks, of ``block`` tokens.
+
+        Sliding layers keep their window and the ``step`` tokens that are being computed.
 
         vLLM takes all blocks of a model from one pool, so they are equally large: where states stand beside attention,
         a block of keys and values holds as many tokens as make it as large as a state (``_align_hybrid_block_size``).
         """
-        states = [_state_bytes(part, dtype_bytes) / ranks for kept in self.kept for part in kept]
-        state = max(states, default=0.0)
+        recurrent = [part for kept in self.kept for part in kept if isinstance(part, State)]
+        sizes = [_state_bytes(part, dtype_bytes) / ranks for part in recurrent]
+        state = max(sizes, default=0.0)
         page = 0.0
         attentive = next((part for kept in self.kept for part in kept if not isinstance(part, State)), None)
         if state and attentive is not None:
             each = self._one(attentive).kv_bytes(1, kv_dtype_bytes=kv_dtype_bytes, ranks=ranks)
             block = -(-math.ceil(state / each) // block) * block
             page = block * each
-        cached = self.kv_bytes(-(-tokens // block) * block, kv_dtype_bytes=kv_dtype_bytes, ranks=ranks, step=step)
-        return cached + math.ceil(_STATES_KEPT * sum(max(page, size) for size in states if size))
+        whole = -(-tokens // block) * block
+        cached = self._kv_bytes(lambda part: part.reserved(tokens, step, block), whole, kv_dtype_bytes, ranks)
+        held = sum(part.kept * max(page, size) for part, size in zip(recurrent, sizes, strict=True) if size)
+        return cached + math.ceil(held)
 
     def _one(self, part: Attention | Latent) -> "ModelShape":
         return replace(self, kept=((part,),))
