@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from cloister_llm.plan.configuration import Configuration, PlanError, Reader
 
-__all__ = ["Attention", "Kept", "Latent", "State", "read_layers"]
+__all__ = ["Attention", "Kept", "Latent", "Part", "State", "read_layers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,8 @@ class State:
     ``MambaSpec.max_memory_usage_bytes`` in the mode ``align``, which prefix caching brings)."""
 
 
-Kept = tuple[Attention | Latent | State, ...]
+Part = Attention | Latent | State
+Kept = tuple[Part, ...]
 """What one layer keeps: mostly one thing; nothing in layers that share another's; two in Falcon-H1 and Zamba."""
 
 _EVERY_NTH_FULL = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "cohere2": 4}
