@@ -15,6 +15,7 @@ import pytest
 from openai import OpenAI
 
 from tests.support.cluster import Installation
+from tests.support.waiting import wait_until
 
 NAMESPACE = "cloister-e2e"
 
@@ -36,8 +37,17 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 def _remove(installed: Installation, *, wait: bool = True) -> None:
-    waiting = f"--wait={str(wait).lower()}"
-    installed.run("kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", waiting, seconds=240)
+    """Removes the namespace. (Old clusters answer with a conflict where that is under way.)"""
+
+    def phase() -> str:
+        return installed.run(
+            *("kubectl", "get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "jsonpath={.status.phase}")
+        )
+
+    if phase() == "Active":
+        installed.run("kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
+    if wait:
+        wait_until(lambda: not phase(), seconds=240, what="the namespace is gone", every=1)
 
 
 def _without_disruption_budgets(installed: Installation) -> bool:

@@ -42,7 +42,9 @@ def serverless(installation: Installation) -> Iterator[None]:
     before = revision(installation)
     upgrade(installation, *values)
     yield
-    installation.run("helm", "rollback", "cloister", str(before), "--wait", "--timeout=10m", seconds=620)
+    # The replicas have been the gateways' field since then, and the model may rest again by now.
+    taking = ("--server-side=true", "--force-conflicts", "--wait", "--timeout=10m")
+    installation.run("helm", "rollback", "cloister", str(before), *taking, seconds=620)
     installation.wait_until_whole()
 
 
@@ -189,7 +191,6 @@ def test_a_model_that_no_node_has_a_place_for_is_a_503_that_says_so_and_can_be_w
             return False
 
     wait_until(answered, seconds=600, what="it wakes after all", every=1)
-    assert workload(installation)["spec"]["replicas"] == 1
 
 
 def processes(installation: Installation) -> dict[str, tuple[str, list[int]]]:

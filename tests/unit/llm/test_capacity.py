@@ -79,11 +79,22 @@ def test_a_cache_too_small_for_a_chat_is_refused() -> None:
         plan_capacity(shape, shape.parameters * 2, Load("cpu", 4 * GIB, kv_cache_bytes=1024 * 1024))
 
 
-def test_sliding_layers_keep_their_window_and_the_step_under_way() -> None:
+def test_sliding_layers_keep_their_window_what_is_computed_and_the_block_in_which_the_window_begins() -> None:
     shape = read_shape(GEMMA_3_4B)
-    capacity = plan_capacity(shape, 8 * GIB, Load("gpu", 24 * GIB, context=131072))
-    assert capacity.conversation == shape.kv_bytes(131072, kv_dtype_bytes=2, step=8192)
-    assert capacity.conversation < shape.kv_bytes(131072, kv_dtype_bytes=2) + 29 * 4096 * 8192 + 1
+    each = 2 * 4 * 256 * 2  # bytes of a token in one layer; of 5 and 29 layers vLLM makes 5 and 30
+    on_gpu = plan_capacity(shape, 8 * GIB, Load("gpu", 24 * GIB, context=131072))
+    assert on_gpu.conversation == each * (5 * 131072 + 30 * (1024 + 2 * 8192 + 16))  # two steps at once
+    on_cpu = plan_capacity(shape, 8 * GIB, Load("cpu", 24 * GIB, context=131072))
+    assert on_cpu.conversation == each * (5 * 131072 + 30 * (1024 + 2048 + 128))
+    short = plan_capacity(shape, 8 * GIB, Load("cpu", 24 * GIB, context=1024))
+    assert short.conversation == each * (5 * 1024 + 30 * (1024 + 128)), "never more than the conversation and a block"
+
+
+def test_chunks_begin_with_a_block() -> None:
+    kinds = ["chunked_attention"] * 31 + ["full_attention"]
+    shape = read_shape({**LLAMA_3_8B, "model_type": "brand_new", "layer_types": kinds, "attention_chunk_size": 4096})
+    capacity = plan_capacity(shape, 16 * GIB, Load("cpu", 48 * GIB, context=8192))
+    assert capacity.conversation == 2 * 8 * 128 * 2 * (8192 + 31 * (4096 + 2048))
 
 
 def test_the_cache_decides_how_many_sequences_are_computed_at_once() -> None:

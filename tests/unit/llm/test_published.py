@@ -101,6 +101,20 @@ def test_a_conversation_of_a_hybrid_takes_its_states_whatever_its_length() -> No
     assert states < long.conversation - shape.kv_bytes(65536, kv_dtype_bytes=2) < 3 * states
 
 
+@pytest.mark.parametrize(
+    ("config", "states"),
+    [
+        (published.MAMBA_2_780M, 3),  # Mamba-2 stores one at a block's end within a step
+        (published.FALCON_MAMBA_7B, 2),
+    ],
+    ids=["mamba2", "falcon-mamba"],
+)
+def test_a_conversation_has_as_many_states_of_a_layer_as_vllm_keeps(config: dict[str, Any], states: int) -> None:
+    shape = read_shape(config)
+    capacity = plan_capacity(shape, shape.parameters * 2, Load("gpu", 48 * GIB, context=1024))
+    assert capacity.conversation == states * shape.state_bytes(dtype_bytes=2)
+
+
 def test_a_model_of_states_alone_is_planned_and_its_conversations_do_not_grow() -> None:
     shape = read_shape(published.MAMBA_2_780M)
     sizes = {
@@ -221,20 +235,7 @@ def test_an_encoder_under_a_name_of_its_own_is_not_passed_over() -> None:
 
 
 def test_falcons_mamba_is_as_wide_as_it_says() -> None:
-    falcon = {
-        "model_type": "falcon_mamba",
-        "architectures": ["FalconMambaForCausalLM"],
-        "hidden_size": 4096,
-        "intermediate_size": 8192,
-        "expand": 16,
-        "num_hidden_layers": 64,
-        "state_size": 16,
-        "conv_kernel": 4,
-        "time_step_rank": 256,
-        "vocab_size": 65024,
-        "tie_word_embeddings": False,
-    }
-    shape = read_shape(falcon)
+    shape = read_shape(published.FALCON_MAMBA_7B)
     assert shape.parameters == 7_272_665_088
     assert shape.state_bytes(dtype_bytes=2) == 64 * (8192 * 3 + 8192 * 16) * 2
 

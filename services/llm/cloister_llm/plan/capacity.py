@@ -107,7 +107,7 @@ def plan_capacity(shape: ModelShape, weights: int, load: Load) -> Capacity:
             kv_dtype_bytes=kv_element_bytes(shape, load),
             dtype_bytes=_element_bytes(load.dtype),
             ranks=load.devices,
-            step=_step_tokens(load),
+            step=_steps_at_once(load) * _step_tokens(load),
             block=_block_tokens(load),
         )
         return -(-whole // load.stages)
@@ -174,6 +174,11 @@ def _workspace(shape: ModelShape, load: Load) -> int:
 
 def _step_tokens(load: Load) -> int:
     return _BATCHED_TOKENS if load.device == "gpu" else _CPU_BATCHED_TOKENS
+
+
+def _steps_at_once(load: Load) -> int:
+    """On GPUs vLLM begins a step before the one before it has ended, in every stage (``max_concurrent_batches``)."""
+    return load.stages + 1 if load.device == "gpu" else 1
 
 
 def _block_tokens(load: Load) -> int:

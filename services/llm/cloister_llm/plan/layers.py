@@ -7,11 +7,11 @@ attention) are as large after a million tokens as after one. Sizes follow vLLM's
 ``MambaStateShapeCalculator``; kinds are transformers' ``layer_types``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cloister_llm.plan.configuration import Configuration, PlanError, Reader
 
-__all__ = ["Attention", "Kept", "Latent", "State", "read_layers"]
+__all__ = ["Attention", "Kept", "Latent", "Part", "State", "read_layers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,20 @@ class Attention:
     value_dim: int
     window: int | None = None
     """Tokens it looks back; None is all."""
+    chunked: bool = False
+    """Whether the window is one of chunks that lie side by side, not one that slides."""
+
+    def reserved(self, tokens: int, step: int, block: int) -> int:
+        """Tokens in the whole blocks that vLLM reserves of so many, ``step`` of which are being computed.
+
+        A window that slides may begin within a block, and so needs one more
+        (``SlidingWindowSpec.max_admission_blocks_per_request``; a chunk does not, ``ChunkedLocalAttentionSpec``).
+        """
+        if self.window is None:
+            return -(-tokens // block) * block
+        if self.chunked:
+            return -(-min(tokens, self.window + step) // block) * block
+        return (-(-min(tokens, self.window - 1 + step) // block) + 1) * block
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +61,13 @@ class State:
     """Elements of the recurrence proper."""
     recurrent_bytes: float | None = None
     """Of one of them; None is as the rest."""
+    kept: int = 2
+    """For one conversation: the running one, and one at a block's end for the prefix cache (vLLM's
+    ``MambaSpec.max_memory_usage_bytes`` in the mode ``align``, which prefix caching brings)."""
 
 
-Kept = tuple[Attention | Latent | State, ...]
+Part = Attention | Latent | State
+Kept = tuple[Part, ...]
 """What one layer keeps: mostly one thing; nothing in layers that share another's; two in Falcon-H1 and Zamba."""
 
 _EVERY_NTH_FULL = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "cohere2": 4}
@@ -114,7 +132,7 @@ def _layer(kind: str, reader: Reader, number: int, configuration: Configuration)
         return (_attention(reader, number, window, configuration, "swa_"),)
     if kind == "chunked_attention":
         chunk = reader.number("attention_chunk_size", "sliding_window")
-        return (_attention(reader, number, chunk, configuration),)
+        return (replace(_attention(reader, number, chunk, configuration), chunked=True),)
     raise PlanError(
         f"What layers of the kind '{kind}' ('{configuration.model_type}') keep of a conversation is not known, so this "
         "model cannot be planned. Use a model with attention, latent attention or state-space layers."
@@ -203,7 +221,8 @@ def _state(kind: str, reader: Reader, configuration: Configuration) -> State:
         if width:  # Mamba-2 has heads, and groups that share what reads and writes the state
             groups = reader.count("mamba_n_groups", "mamba_ngroups", "n_groups") or 1
             channels = heads * width
-            return State((channels + 2 * groups * size) * taps, channels * size, stored)
+            # One more: it stores a block's end in the midst of a step (``num_prefill_checkpoint_blocks``).
+            return State((channels + 2 * groups * size) * taps, channels * size, stored, kept=3)
         # What the one width of models that are Mamba throughout is called; Falcon's is another than the product.
         own = reader.count("intermediate_size") if configuration.model_type in _MAMBA_ALONE else 0
         channels = own or reader.count("mamba_expand", "expand") * hidden or reader.number("intermediate_size")

@@ -1,23 +1,20 @@
 """The numbers about a model that a plan is made of: what a conversation takes, and what a token computes and reads."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from cloister_llm.plan.configuration import Configuration, PlanError, Reader, read_configuration
 from cloister_llm.plan.inventory import Inventory, take_inventory
-from cloister_llm.plan.layers import Attention, Kept, Latent, State, read_layers
+from cloister_llm.plan.layers import Attention, Kept, Latent, Part, State, read_layers
 
 __all__ = ["DTYPE_BYTES", "ModelShape", "PlanError", "read_shape"]
 
 DTYPE_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0}
 """Bytes of one element."""
-
-_STATES_KEPT = 2
-"""Of each recurrent layer for one conversation: the running one, and one at a block's end for the prefix cache (vLLM's
-``MambaSpec.max_memory_usage_bytes`` in the mode ``align``, which prefix caching brings)."""
 
 _NO_LIMIT = 131072  # tokens: what a model is planned for that has only states, and so no longest context of its own
 
@@ -83,47 +80,52 @@ class ModelShape:
         """Layers that carry a state of fixed size."""
         return sum(any(isinstance(part, State) for part in kept) for kept in self.kept)
 
-    def kv_bytes(self, tokens: int, *, kv_dtype_bytes: float, ranks: int = 1, step: int = 0) -> int:
-        """Bytes of KV cache that one conversation of ``tokens`` takes on each of ``ranks`` tensor-parallel devices.
+    def kv_bytes(self, tokens: int, *, kv_dtype_bytes: float, ranks: int = 1) -> int:
+        """Bytes of keys and values of one conversation of ``tokens`` on each of ``ranks`` tensor-parallel devices.
 
-        A sliding layer keeps its window and, while it computes, the ``step`` tokens of that step (vLLM's
-        ``SlidingWindowSpec.max_memory_usage_bytes``). States are not in it: see `state_bytes`.
+        Of a sliding layer those of its window. States are not in it: see `state_bytes`.
         """
         total = 0.0
-        for part in (part for kept in self.kept for part in kept):
-            if isinstance(part, Latent):  # every rank holds it whole
-                total += (part.elements * kv_dtype_bytes + part.index_bytes) * tokens
-            elif isinstance(part, Attention):
-                heads = max(1, -(-part.heads // ranks))
-                seen = min(tokens, part.window + step) if part.window else tokens
-                total += heads * (part.key_dim + part.value_dim) * kv_dtype_bytes * seen
+        for part in (part for kept in self.kept for part in kept if not isinstance(part, State)):
+            window = part.window if isinstance(part, Attention) else None
+            total += _token_bytes(part, kv_dtype_bytes, ranks) * min(tokens, window or tokens)
         return int(total)
+
+    def _states(self) -> list[State]:
+        return [part for kept in self.kept for part in kept if isinstance(part, State)]
 
     def state_bytes(self, *, dtype_bytes: float, ranks: int = 1) -> int:
         """Bytes of states that one conversation of any length takes on each of ``ranks`` devices, one of each layer."""
-        return math.ceil(sum(_state_bytes(part, dtype_bytes) for kept in self.kept for part in kept) / ranks)
+        return math.ceil(sum(_state_bytes(part, dtype_bytes) for part in self._states()) / ranks)
 
     def conversation_bytes(
         self, tokens: int, *, kv_dtype_bytes: float, dtype_bytes: float, ranks: int = 1, step: int = 0, block: int = 16
     ) -> int:
-        """Bytes that one conversation reserves: keys, values and states in whole blocks.
+        """Bytes that one conversation reserves: keys, values and states in whole blocks, of ``block`` tokens.
+
+        Sliding layers keep their window and the ``step`` tokens that are being computed.
 
         vLLM takes all blocks of a model from one pool, so they are equally large: where states stand beside attention,
         a block of keys and values holds as many tokens as make it as large as a state (``_align_hybrid_block_size``).
         """
-        states = [_state_bytes(part, dtype_bytes) / ranks for kept in self.kept for part in kept]
-        state = max(states, default=0.0)
+        layers = Counter(part for kept in self.kept for part in kept)
+        tokens_each = {
+            part: _token_bytes(part, kv_dtype_bytes, ranks) for part in layers if not isinstance(part, State)
+        }
+        states = {part: _state_bytes(part, dtype_bytes) / ranks for part in layers if isinstance(part, State)}
+        state = max(states.values(), default=0.0)
         page = 0.0
-        attentive = next((part for kept in self.kept for part in kept if not isinstance(part, State)), None)
-        if state and attentive is not None:
-            each = self._one(attentive).kv_bytes(1, kv_dtype_bytes=kv_dtype_bytes, ranks=ranks)
+        if state and tokens_each:
+            each = next(iter(tokens_each.values()))
             block = -(-math.ceil(state / each) // block) * block
             page = block * each
-        cached = self.kv_bytes(-(-tokens // block) * block, kv_dtype_bytes=kv_dtype_bytes, ranks=ranks, step=step)
-        return cached + math.ceil(_STATES_KEPT * sum(max(page, size) for size in states if size))
-
-    def _one(self, part: Attention | Latent) -> "ModelShape":
-        return replace(self, kept=((part,),))
+        held: dict[Part, float] = {part: part.kept * max(page, size) for part, size in states.items() if size}
+        whole = -(-tokens // block) * block
+        for part, each in tokens_each.items():
+            held[part] = each * (part.reserved(tokens, step, block) if isinstance(part, Attention) else whole)
+        if len({*tokens_each.values()}) <= 1 and (page or not states):
+            layers = _grouped(layers)
+        return math.ceil(sum(size * layers[part] for part, size in held.items()))
 
 
 def read_shape(config: Mapping[str, Any]) -> ModelShape:
@@ -182,9 +184,24 @@ def _refuse(file: Mapping[str, Any]) -> None:
         raise PlanError(f"'{kind}' reads texts and writes none ({written}). Use a model that writes.")
 
 
-def _state_bytes(part: object, dtype_bytes: float) -> float:
-    if not isinstance(part, State):
-        return 0.0
+def _grouped(layers: Mapping[Part, int]) -> Counter[Part]:
+    """``layers`` by kind as vLLM counts them: in groups of equally many, the last of a kind filled up.
+
+    See ``_get_kv_cache_groups_uniform_page_size`` of its ``kv_cache_utils.py``.
+    """
+    least, most = min(layers.values(), default=0), max(layers.values(), default=0)
+    size = most if most < 1.5 * least else least
+    return Counter({part: -(-count // size) * size for part, count in layers.items()})
+
+
+def _token_bytes(part: Attention | Latent, kv_dtype_bytes: float, ranks: int) -> float:
+    """Of one token in one layer, on one device."""
+    if isinstance(part, Latent):  # every rank holds it whole
+        return part.elements * kv_dtype_bytes + part.index_bytes
+    return max(1, -(-part.heads // ranks)) * (part.key_dim + part.value_dim) * kv_dtype_bytes
+
+
+def _state_bytes(part: State, dtype_bytes: float) -> float:
     return part.convolution * dtype_bytes + part.recurrent * (part.recurrent_bytes or dtype_bytes)
 
 

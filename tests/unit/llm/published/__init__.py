@@ -5,6 +5,7 @@ from typing import Any
 from tests.unit.llm.published.hybrids import (
     BAMBA_9B,
     FALCON_H1_7B,
+    FALCON_MAMBA_7B,
     JAMBA,
     KIMI_LINEAR,
     LFM2_1_2B,
@@ -29,6 +30,7 @@ __all__ = [
     "DEEPSEEK_V3",
     "FALCON_7B",
     "FALCON_H1_7B",
+    "FALCON_MAMBA_7B",
     "GEMMA_3_27B",
     "GLM_4_9B",
     "JAMBA",

@@ -202,3 +202,17 @@ BAMBA_9B = {
     "tie_word_embeddings": False,
     "torch_dtype": "bfloat16",
 }
+
+FALCON_MAMBA_7B = {
+    "model_type": "falcon_mamba",
+    "architectures": ["FalconMambaForCausalLM"],
+    "hidden_size": 4096,
+    "intermediate_size": 8192,
+    "expand": 16,
+    "num_hidden_layers": 64,
+    "state_size": 16,
+    "conv_kernel": 4,
+    "time_step_rank": 256,
+    "vocab_size": 65024,
+    "tie_word_embeddings": False,
+}
