@@ -8,8 +8,8 @@ import pytest
 
 pytest_plugins = ["tests.support.shared", "tests.support.openai_schema.traffic"]
 
-# A busy machine makes single examples slow; how slow is the benchmarks' business.
-hypothesis.settings.register_profile("cloister", deadline=None)
+# A busy machine makes examples slow, one or the making of all; how slow is the benchmarks' business.
+hypothesis.settings.register_profile("cloister", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("cloister")
 
 

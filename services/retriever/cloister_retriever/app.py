@@ -57,7 +57,8 @@ def create_app(settings: RetrieverSettings) -> FastAPI:
         larger_bodies={
             "/v1/files": settings.ingestion.max_file_bytes + _FORM_BYTES,
             "/internal/files": settings.ingestion.max_file_bytes,
-            "/internal/batches": settings.ingestion.max_file_bytes,
+            # (Parts of results have to be taken however small uploads are, or batches would wait for that.)
+            "/internal/batches": max(settings.ingestion.max_file_bytes, MOST_FILE_BYTES),
             "/internal/read": MOST_FILE_BYTES,
             "/internal/image": MOST_IMAGE_FILE_BYTES,
             "/v1/uploads": PART_BYTES + _FORM_BYTES,

@@ -23,7 +23,7 @@ from cloister_common.logs import get_logger
 from cloister_gateway.batch_settings import BatchSettings
 from cloister_gateway.batches.records import LineResult
 from cloister_gateway.batches.store import BatchStore, Held
-from cloister_gateway.storage import KeyedObject
+from cloister_gateway.storage import KeyedObject, damage_told
 
 __all__ = ["BatchResults", "Patiently"]
 
@@ -136,8 +136,9 @@ class BatchResults:
 
     async def _places(self) -> dict[int, str]:
         """The part in which each line lies that lies in one."""
-        parts = await self._store.parts(self._keyed.id)
-        return {number: part_id for part_id, noted in parts.items() for number in _numbers(noted)}
+        with damage_told(f"the parts of batch '{self._keyed.id}'"):
+            parts = await self._store.parts(self._keyed.id)
+            return {number: part_id for part_id, noted in parts.items() for number in _numbers(noted)}
 
     async def _part(self, parts: OrderedDict[str, dict[int, bytes]], part_id: str) -> dict[int, bytes]:
         """The sealed results of a part, out of those that are open, or opened."""
@@ -158,9 +159,12 @@ def _noted(numbers: Sequence[int]) -> bytes:
 
 
 def _numbers(noted: bytes) -> list[int]:
-    """The numbers again; none of a part that was only begun."""
-    steps = zlib.decompress(noted) if noted else b""
-    return list(accumulate(struct.unpack(f">{len(steps) // 4}I", steps)))
+    """The numbers again; none of a part that was only begun. Raises `ValueError` if they are not as they were noted."""
+    try:
+        steps = zlib.decompress(noted) if noted else b""
+        return list(accumulate(struct.unpack(f">{len(steps) // 4}I", steps)))
+    except (zlib.error, struct.error) as error:
+        raise ValueError(str(error)) from error
 
 
 def _results(content: bytes) -> dict[int, bytes]:

@@ -115,14 +115,19 @@ class BatchRun:
                 # Nothing of it was begun, so there is nothing to be written.
                 await self._end(self._state, ending)
                 return
-            stored = await self._parts.store.read(self._keyed)
-            if stored is None:
-                raise DeposedError
-            closing = {"status": "finalizing", "ending": ending, "finalizing_at": int(time.time())}
-            state = self._state.model_copy(update=closing)
-            await self._write(file_ids(state, stored.completed, stored.failed))
+            while not await self._close(ending):
+                pass
         if not self._state.ended:
             await self._finalize()
+
+    async def _close(self, ending: Ending) -> bool:
+        """Has no more results taken, and chooses the files for those that there are; False if one came meanwhile."""
+        stored = await self._parts.store.read(self._keyed)
+        if stored is None:
+            raise DeposedError
+        closing = {"status": "finalizing", "ending": ending, "finalizing_at": int(time.time())}
+        state = file_ids(self._state.model_copy(update=closing), stored.completed, stored.failed)
+        return await self._write(state, (stored.completed, stored.failed))
 
     async def _until_stopped(self) -> Ending:
         """Validates the input and does its lines, until all are done, the time is over or somebody cancels."""
@@ -247,9 +252,12 @@ class BatchRun:
         ENDED.labels(ending).inc()
         log.info("batch_ended", batch=self._keyed.id, status=ending, lines=state.total)
 
-    async def _write(self, state: BatchState) -> None:
-        await self._patiently(lambda: self._parts.store.write(self._keyed, self._parts.leases.holder, state))
-        self._state = state
+    async def _write(self, state: BatchState, counted: tuple[int, ...] = ()) -> bool:
+        holder = self._parts.leases.holder
+        written = await self._patiently(lambda: self._parts.store.write(self._keyed, holder, state, counted))
+        if written:
+            self._state = state
+        return written
 
     async def _patiently(self, write: Callable[[], Awaitable[T]]) -> T:
         """Writes, however long Redis is away: if the lease is over by then, it is found out by the write."""

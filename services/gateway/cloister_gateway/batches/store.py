@@ -1,7 +1,8 @@
 """Batches in Redis. Only this file of this domain speaks to it.
 
 Whoever works on a batch holds its lease, and each of its writes names the holder in the very step that writes: one who
-was deposed changes nothing. A line's result is written once under its number.
+was deposed changes nothing. A line's result is written once under its number, and none any more once the files are
+being written: what was sent before a batch was cancelled may arrive late.
 """
 
 import time
@@ -33,7 +34,7 @@ _FASTEST = 1
 # KEYS: lease, record, lines, moved. ARGV: holder, number, sealed result, the count it belongs to. A line that lies in a
 # part has its result there. Says how many results lie here, and their bytes.
 _ADD = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return {-1, 0} end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('HGET', KEYS[2], 'stage') ~= 'open' then return {-1, 0} end
 local held = 0
 if redis.call('GETBIT', KEYS[4], ARGV[2]) == 0 and redis.call('HSETNX', KEYS[3], ARGV[2], ARGV[3]) == 1 then
   redis.call('HINCRBY', KEYS[2], ARGV[4], 1)
@@ -43,25 +44,29 @@ return {redis.call('HLEN', KEYS[3]), redis.call('HINCRBY', KEYS[2], 'held', held
 """
 # KEYS: lease, record, parts. ARGV: holder, part. Noted before it is written: whoever ends the batch knows of it.
 _BEGIN_PART = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return -1 end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('HGET', KEYS[2], 'stage') ~= 'open' then return -1 end
+redis.call('HSET', KEYS[2], 'parted', 1)
 return redis.call('HSETNX', KEYS[3], ARGV[2], '')
 """
 # KEYS: lease, record, parts, lines, moved. ARGV: holder, part, its lines as the reader has them, their bytes, then
-# their numbers. From here on the part has them. Done again it changes nothing.
+# their numbers. From here on the part has them. Done again it changes nothing. (What the version before wrote, nobody
+# counted in 'held'.)
 _MOVE = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return -1 end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('HGET', KEYS[2], 'stage') ~= 'open' then return -1 end
 if redis.call('HGET', KEYS[3], ARGV[2]) == ARGV[3] then return 0 end
 redis.call('HSET', KEYS[3], ARGV[2], ARGV[3])
 for i = 5, #ARGV do
   redis.call('SETBIT', KEYS[5], ARGV[i], 1)
   redis.call('HDEL', KEYS[4], ARGV[i])
 end
-redis.call('HINCRBY', KEYS[2], 'held', -tonumber(ARGV[4]))
+if redis.call('HINCRBY', KEYS[2], 'held', -tonumber(ARGV[4])) < 0 then redis.call('HSET', KEYS[2], 'held', 0) end
 return 0
 """
-# KEYS: lease, record. ARGV: holder, sealed state, stage.
+# KEYS: lease, record. ARGV: holder, sealed state, stage, then how many have ended how, where the state goes by that.
 _WRITE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return -1 end
+local found = redis.call('HMGET', KEYS[2], 'completed', 'failed')
+if ARGV[4] and (ARGV[4] ~= (found[1] or '0') or ARGV[5] ~= (found[2] or '0')) then return 0 end
 redis.call('HSET', KEYS[2], 'state', ARGV[2], 'stage', ARGV[3])
 return 1
 """
@@ -74,16 +79,17 @@ return stage
 
 
 class DeposedError(Exception):
-    """Somebody else works on the batch now, or it is gone."""
+    """Somebody else works on the batch now, or it is gone, or has no more results."""
 
 
 class Header(NamedTuple):
-    """What Redis says of a batch in the clear."""
+    """What Redis says of a batch in the clear; ``parted`` is whether any part of its results was ever begun."""
 
     id: str
     tenant: str
     cancelled: bool
     ended: bool
+    parted: bool
 
 
 class Held(NamedTuple):
@@ -126,13 +132,14 @@ class BatchStore:
 
     async def header(self, batch_id: str) -> Header | None:
         """What stands there in the clear; None if there is no such batch."""
-        wanted = ["tenant", "cancel", "stage"]
+        wanted = ["tenant", "cancel", "stage", "parted"]
         # redis-py types its asynchronous hash commands as value or awaitable.
         said: Any = await cast("Any", self._redis.hmget(record_key(BATCH, batch_id), wanted))
-        tenant, cancel, stage = said
+        tenant, cancel, stage, parted = said
         if tenant is None:
             return None
-        return Header(batch_id, tenant.decode(errors="replace"), cancel is not None, stage == b"ended")
+        name = tenant.decode(errors="replace")
+        return Header(batch_id, name, cancel is not None, stage == b"ended", parted is not None)
 
     async def keyed(self, header: Header) -> KeyedObject | None:
         """The batch with its key; None if that is gone."""
@@ -161,10 +168,20 @@ class BatchStore:
                 int(failed or 0),
             )
 
-    async def write(self, keyed: KeyedObject, holder: str, state: BatchState) -> None:
-        """Replaces the state. Raises `DeposedError` unless ``holder`` has the lease."""
-        if await self._write_script(keys=_fence(keyed), args=[holder, STATE.seal(keyed, state), state.stage]) < 0:
+    async def write(self, keyed: KeyedObject, holder: str, state: BatchState, counted: tuple[int, ...] = ()) -> bool:
+        """Replaces the state. Raises `DeposedError` unless ``holder`` has the lease.
+
+        Args:
+            counted: How many lines were answered and how many were not, where the state goes by that.
+
+        Returns:
+            Whether it did: not where there are other results by now.
+        """
+        arguments: list[Any] = [holder, STATE.seal(keyed, state), state.stage, *counted]
+        written = int(await self._write_script(keys=_fence(keyed), args=arguments))
+        if written < 0:
             raise DeposedError
+        return written == 1
 
     async def cancel(self, batch_id: str) -> bool:
         """Notes that the batch is to be cancelled; says whether it is not too late for that."""

@@ -147,6 +147,8 @@ class Entrance:
         while True:
             try:
                 if conversation is not None and seen.holder:
+                    # (Who is refused need not wait for that.)
+                    await reservation.made()
                     await self._await_other(conversation, seen.holder, until=busy_until)
                 else:
                     log = None if conversation is None else Log(conversation, seen.head)

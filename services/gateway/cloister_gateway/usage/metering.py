@@ -295,8 +295,9 @@ class Reservation:
 
     @property
     def pending_at(self) -> str | None:
-        """Where it has to stand for that write; None where it is known to."""
-        return None if self._work.done() else self._held_at
+        """Where it has to stand for that write; None where it is known to, or need not."""
+        is_made = self._work.done() and not self._work.cancelled() and self._work.exception() is None
+        return None if is_made else self._held_at
 
     async def made(self) -> Mapping[str, str]:
         """The headers that tell the caller how it stands, once it is made. Raises as `Meter.reserve`."""
@@ -327,10 +328,17 @@ async def reserved(
         yield Reservation(work, held_at)
         await work
     except BaseException as error:
-        work.cancel()
-        (told,) = await asyncio.gather(work, return_exceptions=True)
-        if not isinstance(told, BaseException):
-            meter.settle(generation, Used(), _ending(error))
+        ending = _ending(error)
+
+        def give_back(done: asyncio.Future[Mapping[str, str] | None]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                meter.settle(generation, Used(), ending)
+
+        # (Whoever waited for that here could be cancelled once more, and what is reserved would stay.)
+        if work.cancel():
+            work.add_done_callback(give_back)
+        else:
+            give_back(work)
         raise
 
 

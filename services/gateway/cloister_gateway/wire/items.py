@@ -79,9 +79,9 @@ def without_results(item: Item) -> Item:
 def shown(item: Item, *, results: bool = True, images: bool = False) -> Item:
     """The item as callers see it: of its files not what was read of them, and ``results`` of a search and the data of
     ``images`` if they ask."""
-    field = _PARTS.get(item["type"])
-    if field is not None and any(_TURN in part or _IMAGE in part for part in item[field]):
-        return {**item, field: [_part_shown(part, images=images) for part in item[field]]}
+    parts = _parts(item)
+    if any(_TURN in part or _IMAGE in part for part in parts):
+        return {**item, _PARTS[item["type"]]: [_part_shown(part, images=images) for part in parts]}
     return item if results else without_results(item)
 
 
@@ -91,7 +91,7 @@ def _part_shown(part: Item, *, images: bool) -> Item:
 
 
 _PARTS = {"message": "content", "function_call_output": "output"}
-"""Which field of items has parts that callers may have sent with files or images. (An output may also be a text.)"""
+"""Which field of items has parts that callers may have sent with files or images."""
 
 _TURN = "turn"
 """Of a part that is a file: the whole turn in which the model is given it (`cloister_gateway.grounding.excerpts`)."""
@@ -103,7 +103,14 @@ under OpenAI's name: but most who list items do not want megabytes.)"""
 
 def shows_images(items: Iterable[Item]) -> bool:
     """Whether there is an image in ``items``, as they are stored."""
-    return any(_IMAGE in part for item in items if item["type"] in _PARTS for part in item[_PARTS[item["type"]]])
+    return any(_IMAGE in part for item in items for part in _parts(item))
+
+
+def _parts(item: Item) -> list[Item]:
+    """The parts of an item in which there may be files or images."""
+    field = _PARTS.get(item["type"])
+    # (An output may be a text of a million characters: going through these would hold everybody up.)
+    return [] if field is None or isinstance(item[field], str) else item[field]
 
 
 def file_part(filename: str, file_id: str | None, turn: str) -> Item:

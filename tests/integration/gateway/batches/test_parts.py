@@ -154,6 +154,23 @@ def test_a_batch_that_waits_for_the_store_can_be_cancelled_and_keeps_what_is_don
     assert (len(done), {line["error"]["code"] for line in never}) == (WAITING, {"batch_cancelled"})
 
 
+def test_a_part_that_arrives_after_its_batch_was_cancelled_goes_with_the_batch(
+    parts: FakeParts, client: Any, redis_server: RedisServer
+) -> None:
+    parts.may_keep.clear()
+    made = begin(client, CHAT, requests())
+    wait_until(lambda: parts.waiting == 1, what="a part is on its way")
+    client.batches.cancel(made.id)
+    assert ended(client, made.id).status == "cancelled"
+    with redis_server.client() as redis:
+        wait_until(lambda: redis.zscore("batches:ended", made.id), what="nothing is left to do for it")
+        parts.may_keep.set()
+        wait_until(lambda: parts.kept, what="the part arrives after all")
+        redis.zadd("batches:ended", {made.id: 0})
+        wait_until(lambda: redis.zscore("batches:ended", made.id) is None, what="the batch was kept for long enough")
+    assert not parts.kept
+
+
 def test_parts_are_removed_later_where_the_store_is_away_at_the_end(
     parts: FakeParts, client: Any, left: Callable[[str], set[str]]
 ) -> None:
@@ -167,7 +184,10 @@ def test_parts_are_removed_later_where_the_store_is_away_at_the_end(
     wait_until(lambda: not left(made.id), what="Redis knows of none")
 
 
-def test_a_part_that_is_damaged_ends_its_batch_and_is_told(batches: Batches, parts: FakeParts, client: Any) -> None:
+@pytest.mark.parametrize("noted", [False, True], ids=["the part", "what Redis says of it"])
+def test_a_part_that_is_damaged_ends_its_batch_and_is_told(
+    batches: Batches, parts: FakeParts, client: Any, redis_server: RedisServer, noted: bool
+) -> None:
 
     def hold(body: dict[str, Any]) -> list[str]:
         if int(body["messages"][-1]["content"].split()[-1]) == LINES - 1:
@@ -178,7 +198,11 @@ def test_a_part_that_is_damaged_ends_its_batch_and_is_told(batches: Batches, par
     made = begin(client, CHAT, requests())
     wait_until(lambda: batches.llm.hold_after == 0 and batches.llm.running, what="the last line is under way")
     name = next(iter(parts.kept))
-    parts.kept[name] = parts.kept[name][:-1]
+    if noted:
+        with redis_server.client() as redis:
+            redis.hset(f"batch:{{{made.id}}}:parts", name[-1], b"no numbers")
+    else:
+        parts.kept[name] = parts.kept[name][:-1]
     batches.llm.release()
     batch = ended(client, made.id)
     assert (batch.status, [error.code for error in batch.errors.data]) == ("failed", ["stored_data_damaged"])

@@ -152,6 +152,18 @@ def test_a_turn_is_stored_with_its_reservation_or_not_at_all(limit: Limit) -> No
         assert len(client.conversations.items.list(conversation.id).data) == 8
 
 
+def test_a_refused_turn_leaves_nothing_where_its_claim_takes_longer_than_its_reservation(limit: Limit) -> None:
+    """The first key of idempotency of a project has a key of the vault made, while the reservation is under way."""
+    with limit({**DAY, "requests": 1}) as limited, limited.client() as client, limited.redis.client() as redis:
+        made = client.responses.create(model="fake", input="hi")
+        with pytest.raises(openai.RateLimitError):
+            client.responses.create(model="fake", input="hi", extra_headers={"Idempotency-Key": "first"})
+        assert {key for key in redis.scan_iter("resp:{*}") if b":" not in key.partition(b"}")[2]} == {
+            f"resp:{{{made.id}}}".encode()
+        }
+        assert list(redis.scan_iter("idem:*")) == []
+
+
 def test_a_limit_is_of_one_model_or_of_each_or_of_all(limit: Limit) -> None:
     rules = ({**DAY, "model": "fake", "requests": 1}, {**DAY, "model": "*", "requests": 2}, {**DAY, "requests": 4})
     with limit(*rules) as limited:
