@@ -83,6 +83,19 @@ def sheet_with(entity: str) -> str:
     return f"<sheetData>{''.join(rows)}</sheetData>"
 
 
+def word_2003(body: str) -> bytes:
+    return (
+        '<w:wordDocument xmlns:w="http://schemas.microsoft.com/office/word/2003/wordml"><w:body>'
+        f"<w:p><w:r><w:t>words that stay</w:t></w:r></w:p>{body}</w:body></w:wordDocument>"
+    ).encode()
+
+
+def workbook_2003(inner: str) -> bytes:
+    said = "<Worksheet><Row><Cell><Data>words that stay</Data></Cell></Row></Worksheet>"
+    ends = "</Worksheet>" * inner.count("<Worksheet>")
+    return f'<Workbook xmlns="urn:schemas-microsoft-com:office:spreadsheet">{said}{inner}{ends}</Workbook>'.encode()
+
+
 def with_dtd(dtd: str, entity: str) -> bytes:
     made = docx(PARAGRAPH.format(entity))
     with zipfile.ZipFile(io.BytesIO(made)) as archive:
@@ -179,6 +192,9 @@ async def test_it_ends_with_a_sentence_or_with_what_it_says(content: bytes, name
         (b"words that stay,b\n" + b"c," * 20_000 + b"\n", "wide.csv"),
         (b"{\\rtf1\\ansi words that stay\\par " + b"\\'e4" * 20_000 + b"}", "hex.rtf"),
         (b"{\\rtf1\\ansi words that stay\\par " + b"{\\header a\\par{\\*\\annotation b}}" * 20_000, "margins.rtf"),
+        (word_2003("<w:p><w:r>" + "<w:footnote/>some words" * 50_000 + "</w:r></w:p>"), "notes.xml"),
+        (word_2003("<w:hdr>" * 200 + "words " * 200_000 + "</w:hdr>" * 200), "margins.xml"),
+        (workbook_2003("<Worksheet>" * 200 + "<Row><Cell><Data>a</Data></Cell></Row>" * 10_000), "nested.xml"),
         (b"From: a\nMessage-ID: b\n\nwords that stay\n" + b"begin 644 a\n#86)C\n" * 20_000, "begins.eml"),
         (b"From: a\nMessage-ID: b\nSubject: " + b"=?utf-8?q?a?= " * 2_000 + b"\n\nwords that stay", "subject.eml"),
     ],

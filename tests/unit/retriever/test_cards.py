@@ -113,3 +113,25 @@ def test_a_text_that_begins_with_the_letters_of_a_sound_is_a_text(word: str) -> 
     said = "\u0447\u0442\u043e \u0432 \u043f\u043e\u0440\u0442\u0443 \u0441\u0442\u043e\u0438\u0442 "
     text = f"{word} {said}" * 9
     assert read(text.encode("cp1251"), "a.txt").text.startswith(word)
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (b'{ "cells" and "nbformat" tell a notebook, says this note }', "a.txt"),
+        (b'{"schema": {"required": ["cells", "nbformat"], "title": "of notebooks"}}', "a.json"),
+        (b'{"cells": {"nbformat": 1}, "title": "of prisons"}', "a.json"),
+        (b"BEGIN:VCARDS are what this note is about.\nNobody leaves out its lines without a colon.", "a.txt"),
+    ],
+)
+def test_a_text_that_only_begins_like_another_kind_stays_one(content: bytes, name: str) -> None:
+    assert read(content, name).text == content.decode()
+
+
+def test_a_table_whose_first_column_is_called_like_a_card_stays_one() -> None:
+    assert "2" in read(b"BEGIN:VCARD;b;c\n1;2;3\n4;5;6\n", "a.csv").text
+
+
+@pytest.mark.parametrize("number", [b"1", b"5", b"9999999999"])
+def test_a_number_before_a_mail_cuts_it_off_only_where_apples_list_follows(number: bytes) -> None:
+    assert read(number + b"\n" + HEAD + b"\nWords that stay.", "a.eml").text.endswith("Words that stay.")

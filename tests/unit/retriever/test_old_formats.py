@@ -190,3 +190,11 @@ def test_files_in_the_words_of_an_old_mail_are_attachments(newline: str) -> None
     document = read((_HEAD + body).replace("\n", newline).encode(), "a.eml")
     assert "See below.\n\nYours\nbegin 644 words\nthat only look so\nend\n\nstaff.csv\n\nName | Town\n" in document.text
     assert "Name: Ada19 | Town: Ulm\n\na note.txt\n\nof two" in document.text
+
+
+@pytest.mark.parametrize("name", ["", "/", "a" * 70_000])
+def test_a_part_that_no_container_can_have_is_passed_over(name: str) -> None:
+    space = "http://schemas.microsoft.com/office/2006/xmlPackage"
+    part = f'<pkg:part pkg:name="{name}"><pkg:xmlData><a/></pkg:xmlData></pkg:part>'
+    package = f'<pkg:package xmlns:pkg="{space}">{part}<pkg:part/></pkg:package>'
+    Reader(1_000_000).read(package.encode(), "a.xml")

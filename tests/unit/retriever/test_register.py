@@ -1,9 +1,13 @@
 """Registers: what there is of thousands of small files is known without listing them, and nothing is ever missed."""
 
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
+from cloister_common.errors import Unavailable
+from cloister_retriever.sealed.packs import names_of
+from cloister_retriever.storage import register as module
 from cloister_retriever.storage.objects import ListedObject
 from cloister_retriever.storage.register import Holdings
 
@@ -34,6 +38,17 @@ class Listing(Counted):
     @property
     def whole_listings(self) -> int:
         return sum(path.endswith(f"/packs/{STORE}") for path in self.listed)
+
+    async def unnoted(self, numbers: range) -> None:
+        """Fills the store as a retriever does that knows of no registers."""
+        register = self.open_stores._packs.register
+
+        async def nothing(tenant: str, place: str, attachment_id: str) -> None:
+            return
+
+        register.note = nothing  # type: ignore[method-assign]
+        await self.fill(numbers)
+        del register.note
 
     async def registers(self) -> list[str]:
         return [one.leaf for one in await self.objects.list("t") if "/packs-register/" in one.path]
@@ -146,3 +161,111 @@ async def test_what_is_known_of_a_store_goes_with_it(stored: tuple[Stored, Memor
     await process.fill([1])
     await (await process.sealed()).delete(STORE, "vsf_1")
     assert await process.registers() == []
+
+
+async def test_what_was_removed_leaves_an_open_store_though_the_first_register_was_cut_short(
+    stored: tuple[Stored, MemoryRoot],
+) -> None:
+    """It is removed while the register is made, which says that it is there, and whoever made it dies then."""
+    first, other = Listing(*stored), Listing(*stored)
+    await first.unnoted(range(MANY))  # of so many notes a look lists everything
+    assert await other.found() == files(range(MANY))
+    create = first.objects.create
+
+    async def create_and_die(path: str, data: bytes) -> bool:
+        await (await Listing(*stored).sealed()).delete(STORE, "vsf_5")
+        await create(path, data)
+        raise Killed
+
+    first.objects.create = create_and_die  # type: ignore[method-assign]
+    with contextlib.suppress(Killed):
+        await first.open_stores.sweep()
+    assert "register-000000000001" in await other.registers()
+    await other.open_stores.sweep()
+    assert await other.found() == files(range(MANY)) - files([5])
+    assert "vsf_5" not in {one.attachment_id for one in names_of(_holdings(other).all)}
+
+
+async def test_what_lost_its_note_before_there_was_a_register_is_noted_by_its_writer(
+    stored: tuple[Stored, MemoryRoot],
+) -> None:
+    first, other = Listing(*stored), Listing(*stored)
+    await first.fill(range(MANY))
+    create = first.objects.create
+
+    async def later(path: str, data: bytes) -> bool:
+        first.objects.create = create  # type: ignore[method-assign]
+        await other.fill([MANY])
+        for one in await other.objects.list("t"):
+            if one.leaf.startswith(f"changed-vsf_{MANY}-"):
+                await other.objects.delete(one.path)
+        return await create(path, data)
+
+    first.objects.create = later  # type: ignore[method-assign]
+    await first.open_stores.sweep()
+    assert await Listing(*stored).found() == files(range(MANY + 1))
+
+
+async def test_a_store_without_room_for_a_register_is_still_looked_up(stored: tuple[Stored, MemoryRoot]) -> None:
+    process = Listing(*stored)
+    await process.fill(range(MANY))
+    assert await process.found() == files(range(MANY))
+    await Listing(*stored).fill([MANY])
+
+    def full() -> None:
+        raise Unavailable("No room.", retry_after=1)
+
+    process.objects.check_room = full  # type: ignore[method-assign]
+    opened = process.open_stores._stores[TENANT, PLACE]
+    await process.open_stores.sweep()
+    assert process.open_stores._stores[TENANT, PLACE] is opened  # and is not read anew each minute
+    assert await process.found() == files(range(MANY + 1))
+    assert await process.registers() == [one for one in await process.registers() if one.startswith("changed-")]
+
+
+@pytest.mark.parametrize("kept", [MANY, 10])
+async def test_what_nobody_noted_is_found_by_the_next_listing_of_everything(
+    stored: tuple[Stored, MemoryRoot], kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a store too that has few files by now."""
+    process = Listing(*stored)
+    await process.fill(range(MANY))
+    for _ in range(2):
+        await process.open_stores.sweep()
+    for number in range(kept, MANY):
+        await (await process.sealed()).delete(STORE, f"vsf_{number}")
+    await Listing(*stored).unnoted(range(MANY, MANY + 1))
+    assert await process.found() == files(range(kept))
+    monkeypatch.setattr(module, "_KEPT_SECONDS", 0.0)
+    await process.open_stores.sweep()
+    monkeypatch.undo()
+    assert await process.found() == files([*range(kept), MANY])
+    assert await Listing(*stored).found() == files([*range(kept), MANY])
+
+
+def test_a_process_that_has_just_begun_lists_everything_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    for ran, kept in [(1.0, 60.0), (600.0, 300.0), (100_000.0, 3600.0)]:
+        monkeypatch.setattr(module, "_BEGAN", time.monotonic() - ran)
+        assert not module._is_old(now - kept + 50)
+        assert module._is_old(now - kept - 50)
+        assert module._is_old(now + kept + 50)  # whoever wrote it has a clock that is ahead
+
+
+async def test_a_register_that_is_listed_and_cannot_be_got_is_no_endless_wait(
+    stored: tuple[Stored, MemoryRoot],
+) -> None:
+    process = Listing(*stored)
+    await process.fill(range(MANY))
+    await process.open_stores.sweep()
+    get = process.objects.get
+
+    async def without(path: str) -> bytes | None:
+        return None if "-register/" in path else await get(path)
+
+    process.objects.get = without  # type: ignore[method-assign]
+    assert await process.found() == files(range(MANY))
+
+
+def _holdings(process: Listing) -> Holdings:
+    return process.open_stores._stores[TENANT, PLACE].holdings

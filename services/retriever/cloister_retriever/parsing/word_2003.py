@@ -66,41 +66,32 @@ def _take_pictures(root: Element, parts: list[_Part]) -> None:
 
 def _take_margins(root: Element, parts: list[_Part]) -> None:
     for name, kind in _MARGINS.items():
-        for margin in list(root.iter(f"{_W}{name}")):
-            parts.append(_Part(kind, f"{kind}{len(parts)}.xml", _renamed(margin)))
-            _remove(margin)
+        # What is in another is taken first, so that nothing is written twice.
+        found = [_renamed(_emptied(margin)) for margin in reversed(list(root.iter(f"{_W}{name}")))]
+        for content in reversed(found):
+            parts.append(_Part(kind, f"{kind}{len(parts)}.xml", content))
 
 
 def _take_asides(root: Element, parts: list[_Part]) -> None:
     for name, kind in _NOTES.items():
         found = etree.Element(f"{_W}{kind}")
-        found.extend(_cut(root.iter(f"{_W}{name}")))
+        found.extend([_emptied(note) for note in list(root.iter(f"{_W}{name}"))])
         parts.append(_Part(kind, f"{kind}.xml", _renamed(found)))
     comments = etree.Element(f"{_W}comments")
-    said = (one for one in root.iter() if local(one) == "annotation" and _COMMENT in one.attrib.values())
-    for comment in _cut(said):
+    said = [one for one in root.iter() if local(one) == "annotation" and _COMMENT in one.attrib.values()]
+    for comment in map(_emptied, said):
         comment.tag = f"{_W}comment"
         comments.append(comment)
     parts.append(_Part("comments", "comments.xml", _renamed(comments)))
 
 
-def _cut(elements: Iterator[Element]) -> Iterator[Element]:
-    """The elements, each taken out from where it stands."""
-    for element in list(elements):
-        _remove(element)
-        yield element
-
-
-def _remove(element: Element) -> None:
-    above, before, tail = element.getparent(), element.getprevious(), element.tail
-    if above is None:
-        return
-    if tail and before is not None:
-        before.tail = (before.tail or "") + tail
-    elif tail:
-        above.text = (above.text or "") + tail
-    element.tail = None
-    above.remove(element)
+def _emptied(element: Element) -> Element:
+    """What an element is and holds. It stays where it stands, with nothing in it: taking out thousands that stand in
+    one paragraph would write the words behind them anew each time."""
+    taken = etree.Element(element.tag, dict(element.attrib), nsmap=element.nsmap)
+    taken.text, element.text = element.text, None
+    taken.extend(list(element))
+    return taken
 
 
 def _renamed(element: Element) -> bytes:

@@ -84,7 +84,10 @@ class Packs:
         gone = [name.path for name in there if from_position is None or name.end > from_position]
         await each(self._objects.delete, gone)
         await self.bundles.drop(tenant, place, attachment_id)
-        await self.register.removed(tenant, place, attachment_id)
+        if from_position is None or attachment_id is None:
+            await self.register.removed(tenant, place, attachment_id)
+        elif gone or from_position == 0:
+            await self.register.note(tenant, place, attachment_id)
 
 
 def names_of(listed: Iterable[ListedObject]) -> list[PackName]:

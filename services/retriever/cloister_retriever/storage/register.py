@@ -8,7 +8,8 @@ Registers are numbered, and the highest counts. Who writes one looks for the hig
 creates the next number, which one of several writers does; and only if it is the highest still, removes first the older
 registers and then the notes that it had seen. So a note that is gone is in a register that is there, whoever died in
 between, and a reader whose register is gone looks again. A change without a note belongs to a job that died, and that
-is done again. Once an hour a register is made of a listing of everything.
+is done again. Once an hour a register is made of a listing of everything; more often at first, since retrievers of an
+earlier version, which note nothing, may still run beside a process that has just begun.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
+from cloister_common.errors import Unavailable
 from cloister_common.ids import new_id
 from cloister_common.logs import get_logger
 from cloister_common.vault import DataKey, Keyring, VaultError, encode_context, open_record, seal
@@ -30,6 +32,11 @@ __all__ = ["Holdings", "Register"]
 log = get_logger(__name__)
 _NOTE, _REGISTER = "changed", "register"
 _KEPT_SECONDS = 3600.0
+_LEAST_KEPT_SECONDS = 60.0
+_BEGAN = time.monotonic()
+_MOST_LOOKS = 20
+"""Where registers come and go faster, or one is listed that cannot be read, everything is listed."""
+
 _FEW_CHANGES = 64
 """So many attachments are listed one by one."""
 
@@ -97,12 +104,12 @@ class Register:
         if attachment_id is None:
             await self._objects.delete_all(folder)
             return
-        look = await self._look(tenant, place)
-        if look.number:
+        async for _ in self._objects.between(folder, after=_REGISTER):  # and no more of the notes
             await self.note(tenant, place, attachment_id)
-        else:
-            own = [name for name, one in look.notes.items() if one == attachment_id]
-            await each(self._objects.delete, [f"{folder}/{name}" for name in own])
+            return
+        look = await self._look(tenant, place)
+        own = [name for name, one in look.notes.items() if one == attachment_id]
+        await each(self._objects.delete, [f"{folder}/{name}" for name in own])
 
     async def refresh(self, tenant: str, place: str, key: DataKey, holdings: Holdings) -> bool:
         """Brings up to date what is known of a place; whether anything of it was looked at anew.
@@ -113,7 +120,7 @@ class Register:
             key: The store's.
             holdings: What is known.
         """
-        while True:
+        for _ in range(_MOST_LOOKS):
             look = await self._look(tenant, place)
             if not look.number or len(set(look.notes.values())) > _FEW_CHANGES:
                 break
@@ -126,7 +133,7 @@ class Register:
             changed = {look.notes[name] for name in look.notes.keys() - holdings._noted}
             now = await each(lambda one: self._of(tenant, place, one), sorted(changed))
             holdings.objects.update(zip(sorted(changed), now, strict=True))
-            holdings._noted = frozenset(look.notes)
+            holdings._number, holdings._noted = look.number, frozenset(look.notes)
             return is_other or bool(changed)
         await self._list(tenant, place, holdings)
         return True
@@ -136,38 +143,48 @@ class Register:
         something has changed since the last; whether anything was looked at anew.
 
         Raises:
-            Unavailable: The object store does not answer, or has no room for what is not needed.
+            Unavailable: The object store does not answer. Where it has no room for a register there is none.
         """
         look = await self._look(tenant, place)
         is_changed = await self.refresh(tenant, place, key, holdings)
-        is_old = time.time() - holdings._made_at > _KEPT_SECONDS
-        is_kept = look.number > 0 and look.number == holdings._number and not look.notes and not is_old
-        if is_kept or max(len(holdings.all), len(look.notes)) <= _FEW_OBJECTS:
+        is_old = _is_old(holdings._made_at)
+        is_few = max(len(holdings.all), len(look.notes)) <= _FEW_OBJECTS and not (look.number and is_old)
+        if is_few or (look.number == holdings._number and look.number and not look.notes and not is_old):
             return is_changed
-        if is_old:
-            await self._list(tenant, place, holdings)
-            is_changed = True
+        try:
+            if is_old:
+                await self._list(tenant, place, holdings)
+                is_changed = True
+            await self._write(tenant, place, key, look, holdings)
+        except Unavailable:
+            # What there is was looked at all the same, and whoever asked has to hear of it.
+            log.warning("register_not_written", place=place)
+        return is_changed
+
+    async def _write(self, tenant: str, place: str, key: DataKey, look: _Look, holdings: Holdings) -> None:
         self._objects.check_room()
         number = look.number + 1
-        folder = await self._objects_folder(tenant, place)
-        sealed = await asyncio.to_thread(self._sealed, folder, tenant, place, key, number, holdings)
-        if not await self._objects.create(await self._path(tenant, place, number), sealed):
-            return is_changed  # another has written one, of what it saw
+        content = await asyncio.to_thread(
+            self._sealed, await self._objects_folder(tenant, place), tenant, place, key, number, holdings
+        )
+        if not await self._objects.create(await self._path(tenant, place, number), content):
+            return  # another has written one, of what it saw
+        if number == 1:
+            # Before there was a register, nothing was noted of what was removed, and notes went with it.
+            before = holdings.objects
+            await self._list(tenant, place, holdings)
+            names = before.keys() | holdings.objects.keys()
+            changed = [name for name in names if before.get(name) != holdings.objects.get(name)]
+            await each(lambda one: self.note(tenant, place, one), changed)
         after = await self._look(tenant, place)
         if after.number != number:
-            return is_changed
-        holdings._number = number
+            return
+        if number > 1:
+            holdings._number = number
         paths = [await self._path(tenant, place, old) for old in after.older]
         await each(self._objects.delete, paths)
         folder = await self._folder(tenant, place)
         await each(self._objects.delete, [f"{folder}/{name}" for name in look.notes])
-        if number == 1:
-            # Before there was a register, nothing was noted of what was removed.
-            before = holdings.objects
-            await self._list(tenant, place, holdings)
-            for name in before.keys() - holdings.objects.keys():
-                await self.note(tenant, place, name)
-        return is_changed
 
     async def _look(self, tenant: str, place: str) -> _Look:
         numbers, notes = [], {}
@@ -175,7 +192,7 @@ class Register:
             what, _, rest = listed.leaf.partition("-")
             if what == _NOTE:
                 notes[listed.leaf] = rest.rpartition("-")[0]
-            else:
+            elif what == _REGISTER and rest.isdecimal():
                 numbers.append(int(rest))
         return _Look(max(numbers, default=0), sorted(numbers)[:-1], notes)
 
@@ -204,7 +221,8 @@ class Register:
             for name, listed in holdings.objects.items()
             if listed
         ]
-        content = [holdings._made_at, objects]
+        # The first is made anew with the next sweep: whoever wrote it may have died before it noted what was removed.
+        content = [holdings._made_at if number > 1 else 0.0, objects]
         return seal(key.subkey("register"), orjson.dumps(content), self._context(tenant, place, number))
 
     async def _take(
@@ -227,7 +245,8 @@ class Register:
         except VaultError:
             log.error("register_did_not_open", place=place, number=number)
             return False
-        holdings._number, holdings._noted = number, frozenset()
+        # Until what has changed since was looked at too, it is no register that is known.
+        holdings._number, holdings._noted = 0, frozenset()
         return True
 
     def _context(self, tenant: str, place: str, number: int) -> bytes:
@@ -242,3 +261,9 @@ class Register:
     async def _objects_folder(self, tenant: str, place: str) -> str:
         paths = await tenant_paths(self._keyring, tenant)
         return paths.packs(place) if self._kind == "packs" else paths.words(place)
+
+
+def _is_old(made_at: float) -> bool:
+    """Whether everything is to be listed again. Clocks may differ, and one may have been ahead."""
+    kept = min(max((time.monotonic() - _BEGAN) / 2, _LEAST_KEPT_SECONDS), _KEPT_SECONDS)
+    return abs(time.time() - made_at) > kept

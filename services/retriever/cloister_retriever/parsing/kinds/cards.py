@@ -13,7 +13,7 @@ from cloister_retriever.parsing.outline import Writer
 
 __all__ = ["CARDS"]
 
-_BEGINS = (b"BEGIN:VCALENDAR", b"BEGIN:VCARD")
+_BEGINS = re.compile(rb"\s*BEGIN:(?:VCALENDAR|VCARD)[ \t]*\r?\n", re.IGNORECASE)
 _LONGEST_HEAD = 2_000
 _DEEPEST = 10
 _FOLDED = re.compile(r"\r?\n[ \t]")
@@ -135,7 +135,7 @@ def _moment(value: str) -> str | None:
 
 
 def _claims(look: Look) -> bool:
-    return not look.is_binary and look.head.lstrip()[:20].upper().startswith(_BEGINS)
+    return not look.is_binary and _BEGINS.match(look.head) is not None
 
 
 CARDS = Kind("cards", called=("ICS", "VCF"), parse=_parse, claims=_claims)

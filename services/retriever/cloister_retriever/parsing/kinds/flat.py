@@ -29,6 +29,7 @@ _SPACES = (_OFFICE, _OPEN, _EXCEL, WORD_2003.encode())
 _ROOTS = frozenset({"package", "document", "Workbook", "wordDocument"})
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _ROOT_WITHIN = 4096
+_LONGEST_PATH = 1_000
 _NAMED_FORMATS = {
     "Percent": "0.00%",
     "Fixed": "0.00",
@@ -68,22 +69,25 @@ def _parse(source: Source) -> Document:
 
 
 def _parts(root: Element) -> Iterator[tuple[str, bytes]]:
-    types = []
+    types: dict[str, str] = {}
     for part in children(root):
         path = next((value for key, value in part.attrib.items() if key.endswith("}name")), "")
         kind = next((value for key, value in part.attrib.items() if key.endswith("}contentType")), "")
-        types.append((path, kind))
+        path = path.lstrip("/")
+        if not 0 < len(path) <= _LONGEST_PATH or path in types:
+            continue
+        types[path] = kind
         for held in children(part):
             if local(held) == "xmlData":
-                yield path.lstrip("/"), b"".join(etree.tostring(one, with_tail=False) for one in children(held))
+                yield path, b"".join(etree.tostring(one, with_tail=False) for one in children(held))
             elif local(held) == "binaryData":
                 try:
-                    yield path.lstrip("/"), base64.b64decode(held.text or "")
+                    yield path, base64.b64decode(held.text or "")
                 except ValueError:
                     continue
     listed = etree.Element("Types")
-    for path, kind in types:
-        etree.SubElement(listed, "Override", PartName=path, ContentType=kind)
+    for path, kind in types.items():
+        etree.SubElement(listed, "Override", PartName=f"/{path}", ContentType=kind)
     yield "[Content_Types].xml", etree.tostring(listed)
 
 
@@ -109,7 +113,7 @@ def _sheets(root: Element) -> Iterator[Sheet]:
     for style in (one for one in root.iter() if local(one) == "Style"):
         said = next((_value(one, "Format") for one in children(style) if local(one) == "NumberFormat"), "") or GENERAL
         formats[_value(style, "ID")] = _NAMED_FORMATS.get(said, said)
-    for worksheet in (one for one in root.iter() if local(one) == "Worksheet"):
+    for worksheet in (one for one in children(root) if local(one) == "Worksheet"):
         hidden = any(local(one) == "Visible" and one.text != "SheetVisible" for one in worksheet.iter())
         sheet = Sheet(_value(worksheet, "Name"), is_hidden=hidden)
         sheet.rows = _rows(worksheet, formats, sheet)

@@ -30,8 +30,9 @@ _OWN = frozenset(
 
 _COMMON = frozenset({"from", "to", "subject", "date", "cc", "sender", "reply-to"})
 _COUNTED = re.compile(rb"(\d{1,10})[ \t]*\r?\n")
-"""Apple's mail program begins its files with the mail's length; behind it stands what it notes itself."""
+"""Apple's mail program begins its files with the mail's length; behind it stands what it notes itself, in XML."""
 
+_NOTED_WITHIN = 100
 _MAX_PARTS = 1_000
 _DEEPEST = 20
 
@@ -40,7 +41,9 @@ def _parse(source: Source) -> Document:
     # A mark or blanks before the first field would make it part of the body.
     content = unmarked(wide_marked(source.content)).lstrip()
     if (counted := _COUNTED.match(content)) is not None:
-        content = content[counted.end() : counted.end() + int(counted[1])]
+        end = counted.end() + int(counted[1])
+        is_apples = content[end : end + _NOTED_WITHIN].lstrip().startswith(b"<?xml")
+        content = content[counted.end() : end if is_apples else None]
     message = email.message_from_bytes(content, policy=email.policy.default)
     assert isinstance(message, EmailMessage)
     writer = Writer(source.max_text_bytes)

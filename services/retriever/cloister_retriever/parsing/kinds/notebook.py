@@ -1,4 +1,7 @@
-"""Notebooks of Jupyter (nbformat 4): their words, their code, what it printed and drew; not the letters of pictures."""
+"""Notebooks of Jupyter (nbformat 4): their words, their code, what it printed and drew; not the letters of pictures.
+
+Other JSON may have the words that tell a notebook, and a text may quote them: those are read as text.
+"""
 
 import base64
 import json
@@ -8,6 +11,7 @@ from typing import Any
 from cloister_retriever.parsing.decoding import decode
 from cloister_retriever.parsing.document import Document, UnreadableFile
 from cloister_retriever.parsing.kinds.kind import Kind, Look, Source
+from cloister_retriever.parsing.kinds.text import TEXT
 from cloister_retriever.parsing.outline import Writer
 
 __all__ = ["NOTEBOOK"]
@@ -17,9 +21,14 @@ _PICTURES = ("image/png", "image/jpeg")
 
 def _parse(source: Source) -> Document:
     try:
-        cells = _items(json.loads(decode(source.content).text), "cells")
+        notebook = json.loads(decode(source.content).text)
     except (ValueError, RecursionError) as error:
-        raise UnreadableFile("invalid_file", "The notebook is damaged: it is no JSON.") from error
+        if source.name.lower().endswith(".ipynb"):
+            raise UnreadableFile("invalid_file", "The notebook is damaged: it is no JSON.") from error
+        return TEXT.parse(source)
+    if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list) or "nbformat" not in notebook:
+        return TEXT.parse(source)
+    cells = _items(notebook, "cells")
     writer = Writer(source.max_text_bytes)
     for cell in source.counted(cells):
         said = _text(cell.get("source"))
