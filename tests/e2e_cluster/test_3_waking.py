@@ -52,8 +52,16 @@ def serverless(installation: Installation) -> Iterator[None]:
 def hopeless(installation: Installation, serverless: None) -> Iterator[None]:
     """The model is at 0, nobody is held for over 20 s, and no node has the label that its pods want."""
     rests(installation)
+    before = catalogs_taken(installation)
     upgrade(installation, "--set", f"llm.modelDefaults.waking.deadlineSeconds={DEADLINE}")
-    installation.wait_until_whole()
+    installation.deliver()
+    # Who is held keeps the deadline that held when it came.
+    wait_until(
+        lambda: all(count > before[name] for name, count in catalogs_taken(installation).items()),
+        seconds=300,
+        what="each gateway has the new deadline",
+        every=1,
+    )
     rests(installation)
     ask_for_label(installation, "nobody")
     yield
@@ -191,6 +199,14 @@ def test_a_model_that_no_node_has_a_place_for_is_a_503_that_says_so_and_can_be_w
             return False
 
     wait_until(answered, seconds=600, what="it wakes after all", every=1)
+
+
+def catalogs_taken(installation: Installation) -> dict[str, int]:
+    """How often each gateway has taken models anew from its configuration."""
+    return {
+        name: installation.run("kubectl", "logs", name).count('"models_changed"')
+        for name in installation.pods("gateway")
+    }
 
 
 def processes(installation: Installation) -> dict[str, tuple[str, list[int]]]:
