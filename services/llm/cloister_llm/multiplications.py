@@ -62,7 +62,7 @@ def _product(weight: Any) -> Callable[[Any], Any]:
         try:
             handler = kernels.create_onednn_mm(weight.t(), 32)
         except RuntimeError:
-            pass
+            pass  # oneDNN has no kernel for these sizes; vLLM multiplies by torch then, and so does this.
         else:
             return lambda inputs: kernels.onednn_mm(handler, inputs, None)
     return lambda inputs: torch.nn.functional.linear(inputs, weight)

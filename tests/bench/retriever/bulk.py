@@ -103,7 +103,7 @@ def _run(crowd: openai.OpenAI, quiet: openai.OpenAI, files: list[str], *, small:
             break
         waits.append(_searchable(quiet, calm, number))
         print(f"            {counts.completed} completed, searchable in {waits[-1]:.2f} s", flush=True)
-        time.sleep(_PAUSE_SECONDS)
+        time.sleep(_PAUSE_SECONDS)  # a guest, and no crowd
     seconds = time.monotonic() - started
     print(f"ended       {counts.completed} completed, {counts.failed} failed, {counts.cancelled} cancelled")
     print(f"files/s     {small / seconds:.1f}")
@@ -121,7 +121,7 @@ def _searchable(sdk: openai.OpenAI, store: str, number: int) -> float:
         found = sdk.vector_stores.search(store, query=f"parsnip{number}", max_num_results=1)
         if found.data and found.data[0].file_id == file:
             return time.monotonic() - started
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_LOOK_SECONDS)  # between two looks: searches are not what is measured
     raise TimeoutError(f"file {number} was not found within {_PATIENCE_SECONDS:.0f} s")
 
 

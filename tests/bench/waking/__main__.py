@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             wait_until(lambda: not entry()["ready"], seconds=options.idle + _REST_SECONDS, what="it rests", every=0.5)
         else:
             # Its pods stay, and say that they are well: nothing that a caller sees tells that it sleeps.
-            time.sleep(options.idle + _FALL_ASLEEP_SECONDS)
+            time.sleep(options.idle + _FALL_ASLEEP_SECONDS)  # so nothing can be waited for
         spent = wake(client, model["id"])
         print("".join(f"{spent[name]:>12.2f}" for name in columns), flush=True)
 

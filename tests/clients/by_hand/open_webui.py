@@ -103,7 +103,7 @@ class Flows:
             "processing",
         }:
             assert time.monotonic() < until, state
-            time.sleep(1)
+            time.sleep(1)  # between two looks, each a request
         assert state["status"] == "completed", state
         assert self._ask("How high is the lighthouse?", files=[{"type": "file", "id": file}])
 
@@ -178,8 +178,8 @@ def _wait(page: httpx.Client, process: "subprocess.Popen[bytes]", log: Path) -> 
             if page.get("/ready").is_success and page.get("/api/config").json()["name"].startswith("Open WebUI"):
                 return
         except (httpx.TransportError, ValueError, KeyError):
-            pass
-        time.sleep(1)
+            pass  # It does not listen yet, or is a page that says that it starts.
+        time.sleep(1)  # between two looks at a program that takes a minute to start
     raise SystemExit(f"Open WebUI did not start:\n{log.read_text()[-3000:]}")
 
 

@@ -131,7 +131,7 @@ def test_a_slow_upload_over_the_least_rate_arrives(server: Server) -> None:
         # (Little at a time: a window in which the machine stands still has something in it all the same.)
         for _ in range(80):
             connection.sendall(b"x" * 20)
-            time.sleep(0.02)
+            time.sleep(0.02)  # the slow sender that this is about
         answer = rest(connection)
     assert answer.endswith(b"\r\n\r\n1600")
 

@@ -31,7 +31,7 @@ import sys, time
 from pathlib import Path
 from tests.support.llm_herald import RunningHerald
 print(RunningHerald(Path(sys.argv[1])).port, file=sys.stderr, flush=True)
-time.sleep(600)
+time.sleep(600)  # longer than the test: it is killed
 """
 
 

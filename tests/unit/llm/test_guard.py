@@ -123,7 +123,7 @@ async def test_fields_that_could_rewrite_the_prompt_are_refused_by_name(client: 
                 ("user", {}, "image_url"),
                 ("user", {"image_url": PNG}, "image_url"),
                 ("user", {"image_url": {"url": "https://media.example/a.png"}}, "image_url"),
-                ("user", {"image_url": {"url": "file:///nowhere/secret.png"}}, "image_url"),
+                ("user", {"image_url": {"url": "file:secret.png"}}, "image_url"),
                 ("user", {"image_url": {"url": "data:image/svg+xml;base64,AA=="}}, "image_url"),
                 ("user", {"image_url": {"url": PNG, "detail": "low"}}, "image_url"),
                 ("user", {"image_url": {"url": PNG}, "uuid": "mine"}, "uuid"),

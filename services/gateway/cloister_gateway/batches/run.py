@@ -275,7 +275,7 @@ class BatchRun:
                 async with asyncio.timeout(RENEW_SECONDS):
                     await self._look.wait()
             except TimeoutError:
-                pass
+                pass  # Nobody called, and it is looked at all the same.
             self._look.clear()
             try:
                 if not await self._parts.leases.renew(self._keyed.id) and not await self._parts.leases.take(

@@ -82,7 +82,7 @@ class GrantedLimits:
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self._look.wait()
             except TimeoutError:
-                pass
+                pass  # Nobody called, and it is looked at all the same.
             self._look.clear()
             try:
                 await self.load()

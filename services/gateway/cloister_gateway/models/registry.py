@@ -114,7 +114,7 @@ class Registry:
                 async with asyncio.timeout(_EVERY_SECONDS):
                     await self._changed.wait()
             except TimeoutError:
-                pass
+                pass  # Nobody called, and it is looked at all the same.
             self._changed.clear()
             await self._load()
 

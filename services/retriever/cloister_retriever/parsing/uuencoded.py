@@ -57,7 +57,7 @@ def _decoded(line: str) -> bytes | None:
     try:
         return binascii.a2b_uu(line.encode("ascii"))
     except (binascii.Error, UnicodeError):
-        pass
+        pass  # It may be of the second kind, below.
     try:
         # Some programs fill the last group up, and say a length that leaves that out.
         count = ((ord(line[0]) - 32) & 63) * 4 // 3 + 3

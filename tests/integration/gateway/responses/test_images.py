@@ -220,7 +220,7 @@ def test_a_model_that_takes_none_refuses_them_wherever_they_are(client: Any, llm
 BAD = [
     ({"image_url": "https://example.com/a.png"}, 400, "image_url", "data URL"),
     ({"image_url": "http://169.254.169.254/"}, 400, "image_url", "file_id"),
-    ({"image_url": "file:///nowhere/secret.png"}, 400, "image_url", "data URL"),
+    ({"image_url": "file:secret.png"}, 400, "image_url", "data URL"),
     ({"image_url": "data:image/png,hello"}, 400, "image_url", "base64"),
     ({"image_url": "data:image/png;base64,!!!"}, 400, "image_url", "base64"),
     ({"image_url": "data:image/png;base64,aGVsbG8="}, 400, "image_url", "PNG, JPEG, WebP or GIF"),

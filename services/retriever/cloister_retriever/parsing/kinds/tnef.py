@@ -117,7 +117,7 @@ def _properties(data: bytes) -> dict[int, bytes]:
                 if at > len(data):
                     return found
     except struct.error:
-        pass
+        pass  # It is cut off here; what was found before counts.
     return found
 
 
